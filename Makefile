@@ -1,0 +1,77 @@
+# Every target works from a clean clone with Python 3.11 and make alone: it builds the environments it needs first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+ARGS ?=
+export PYTHON
+
+CONTROL := .venv/bin/python
+TRAINER := .venvs/trainer/bin/python
+
+# Tests of the trainer and of serving need torch; everything else runs in the control environment.
+TORCH_TESTS := $(wildcard tests/unit/trainer tests/unit/serving)
+
+# An empty suite is no failure: pytest exits with 5 when it collected nothing.
+pytest = { $(1) -m pytest $(2) $(ARGS) || [[ $$? == 5 ]]; }
+
+.PHONY: help setup demo lint format type test test-unit test-cluster test-model test-e2e bench crds docs lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Build the four environments: .venv and .venvs/{trainer,compressor,server}
+	@scripts/setup_environments.sh
+
+setup-%:
+	@scripts/setup_environments.sh $*
+
+demo: setup ## From nothing to a fine-tuned, compressed, served model that answers a question
+	$(CONTROL) examples/helpdesk/demo.py $(ARGS)
+
+lint: setup-control ## Check style, formatting, layers and YAML
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	.venv/bin/yamllint --strict .
+
+format: setup-control ## Mend what can be mended by machine
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+type: setup-control ## Check types, strictly
+	.venv/bin/mypy
+
+test: test-unit test-cluster test-model test-e2e ## Run every test
+
+test-unit: setup-control setup-trainer ## Fast tests of every part (under two minutes)
+	$(call pytest,$(CONTROL),tests/unit $(TORCH_TESTS:%=--ignore=%))
+ifneq ($(TORCH_TESTS),)
+	$(call pytest,$(TRAINER),$(TORCH_TESTS))
+endif
+
+test-cluster: setup-control ## Tests against a real API server (needs KUBECONFIG or KUBEBUILDER_ASSETS)
+	$(call pytest,$(CONTROL),$(wildcard tests/cluster))
+
+test-model: setup ## Tests that train and load a real model (minutes)
+	$(call pytest,$(TRAINER),$(wildcard tests/model))
+
+test-e2e: setup ## The whole way from a manifest to a served model (minutes)
+	$(call pytest,$(CONTROL),$(wildcard tests/e2e))
+
+bench: setup ## Measure the promises and print JSON
+	$(CONTROL) benchmarks/run.py $(ARGS)
+
+crds: setup-control ## Write the CRDs from the typed models
+	.venv/bin/tunesmith crds $(ARGS)
+
+docs: setup ## Run the code blocks of README and docs
+	$(call pytest,$(CONTROL),tests/unit/docs)
+
+lock: setup-control ## Resolve the pinned locks again (ARGS=--upgrade moves every pin)
+	scripts/lock_requirements.sh $(ARGS)
+
+clean: ## Remove environments, caches and build results
+	rm -rf .venv .venvs build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
