@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Resolves pyproject.toml's extras into one fully pinned lock per environment, under requirements/.
+#
+# Pins that still satisfy pyproject.toml stay; `scripts/lock_requirements.sh --upgrade` moves them to the newest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [[ -n ${PIP_FIND_LINKS:-} ]]; then
+  export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS// /,}}
+else
+  export UV_TORCH_BACKEND=${UV_TORCH_BACKEND:-cpu}
+fi
+
+lock() {
+  local name=$1
+  shift
+  echo "lock: requirements/$name.txt" >&2
+  .venv/bin/uv pip compile --quiet pyproject.toml "$@" --output-file "requirements/$name.txt" \
+    --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header \
+    --constraints requirements/constraints.txt --overrides requirements/overrides.txt
+}
+
+upgrade=("$@")
+lock control --extra dev "${upgrade[@]}"
+lock trainer --extra trainer --extra test "${upgrade[@]}"
+lock compressor --extra compressor --extra test "${upgrade[@]}"
+lock server --extra serving --extra test "${upgrade[@]}"

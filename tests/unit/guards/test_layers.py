@@ -1,0 +1,40 @@
+"""The layers of `.importlinter` hold, and stages use no more of the engine than their contract."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[3]
+STAGE_PACKAGES = ("tunesmith_trainer", "tunesmith_serving")
+OPEN_TO_STAGES = ("tunesmith_engine.stages", "tunesmith_engine.sources")
+
+
+def test_the_contracts_of_the_import_linter_are_kept() -> None:
+    """`make lint` runs the same contracts."""
+    linter = Path(sys.executable).with_name("lint-imports")
+
+    result = subprocess.run(
+        [linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("package", STAGE_PACKAGES)
+def test_a_stage_imports_only_the_stage_contract_and_the_sources_of_the_engine(
+    package: str,
+) -> None:
+    """A stage runs in an image where nothing plans or drives jobs."""
+    graph = grimp.build_graph("tunesmith_engine", package, cache_dir=None)
+
+    reached = {
+        imported
+        for module in {package, *graph.find_descendants(package)}
+        for imported in graph.find_modules_directly_imported_by(module)
+        if imported.startswith("tunesmith_engine.") and not imported.startswith(OPEN_TO_STAGES)
+    }
+
+    assert reached == set()
