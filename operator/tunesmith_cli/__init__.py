@@ -1,0 +1,1 @@
+"""The `tunesmith` command: a thin face on the engine."""

@@ -1,0 +1,1 @@
+"""The stages that touch data and weights: prepare, train, evaluate, compress, publish."""
