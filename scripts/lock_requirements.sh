@@ -5,11 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [[ -n ${PIP_FIND_LINKS:-} ]]; then
-  export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS// /,}}
-else
-  export UV_TORCH_BACKEND=${UV_TORCH_BACKEND:-cpu}
-fi
+# shellcheck source=scripts/package_sources.sh
+source scripts/package_sources.sh
 
 lock() {
   local name=$1

