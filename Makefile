@@ -30,10 +30,11 @@ setup-%:
 demo: setup ## From nothing to a fine-tuned, compressed, served model that answers a question
 	$(CONTROL) examples/helpdesk/demo.py $(ARGS)
 
-lint: setup-control ## Check style, formatting, layers and YAML
+lint: setup-control ## Check style, formatting, layers, declared dependencies and YAML
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
+	.venv/bin/deptry operator trainer serving
 	.venv/bin/yamllint --strict .
 
 format: setup-control ## Mend what can be mended by machine
