@@ -1,0 +1,48 @@
+"""The vocabulary of outcomes: one CamelCase reason, used alike in conditions, results, logs and documentation."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a job or a stage is in the state it is in. Part of the API: values are only ever added."""
+
+    # Life of a job
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    CACHED = "Cached"
+    SUSPENDED = "Suspended"
+    INTERRUPTED = "Interrupted"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
+
+    # Input that no retry will mend
+    INVALID_SPEC = "InvalidSpec"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a password
+    BASE_MODEL_NOT_FOUND = "BaseModelNotFound"
+    MODEL_ACCESS_DENIED = "ModelAccessDenied"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    REMOTE_CODE_REFUSED = "RemoteCodeRefused"
+    CHAT_TEMPLATE_MISSING = "ChatTemplateMissing"
+    DATASET_NOT_FOUND = "DatasetNotFound"
+    DATASET_INVALID = "DatasetInvalid"
+    LOSS_MASK_INVALID = "LossMaskInvalid"
+    MEMORY_ESTIMATE_EXCEEDED = "MemoryEstimateExceeded"
+    DISK_ESTIMATE_EXCEEDED = "DiskEstimateExceeded"
+    RESOURCES_UNAVAILABLE = "ResourcesUnavailable"
+    ENVIRONMENT_MISSING = "EnvironmentMissing"
+
+    # Verdicts of a stage about the model
+    LOSS_DIVERGED = "LossDiverged"
+    EVALUATION_GATE_FAILED = "EvaluationGateFailed"
+    COMPRESSION_LOSS_EXCEEDED = "CompressionLossExceeded"
+    SERVING_PARITY_FAILED = "ServingParityFailed"
+    OUTPUT_CONFLICT = "OutputConflict"
+    PUBLISH_FAILED = "PublishFailed"
+
+    # Faults of the machine, which a retry may mend
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    DISK_FULL = "DiskFull"
+    OUT_OF_MEMORY = "OutOfMemory"
+    KILLED = "Killed"
+    STAGE_CRASHED = "StageCrashed"

@@ -1,0 +1,149 @@
+"""`FineTuneJob.status`: what was observed, in the shapes that kubectl, kstatus, Argo CD and people read."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from tunesmith_api.base import ApiModel
+
+Message = Annotated[str, StringConstraints(max_length=256)]
+
+
+class Phase(StrEnum):
+    """The one word for people. Succeeded and Failed are final."""
+
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    EVALUATING = "Evaluating"
+    COMPRESSING = "Compressing"
+    VERIFYING = "Verifying"
+    PUBLISHING = "Publishing"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in {Phase.SUCCEEDED, Phase.FAILED}
+
+
+class ConditionType(StrEnum):
+    """The conditions of a job. The first block follows the stages, the second is for tools."""
+
+    DATA_READY = "DataReady"
+    TRAINED = "Trained"
+    EVALUATED = "Evaluated"
+    COMPRESSED = "Compressed"
+    VERIFIED = "Verified"
+    PUBLISHED = "Published"
+
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Condition(ApiModel):
+    """metav1.Condition: `last_transition_time` moves only when `status` flips."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    message: Message = ""
+    last_transition_time: datetime
+    observed_generation: int = 0
+
+
+class Metric(ApiModel):
+    """A named number, written as text so that no client rounds it."""
+
+    name: str
+    value: str
+
+
+class Progress(ApiModel):
+    """How far the running stage is. `percent` is of the whole job; steps are of the stage."""
+
+    stage: str
+    percent: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: float | None = None
+    eta_seconds: float | None = None
+    message: Message = ""
+    metrics: Annotated[list[Metric], Field(max_length=16)] = Field(default_factory=list)
+    last_update_time: datetime
+
+
+class EvaluationResult(ApiModel):
+    """One number about the model: its value, its bootstrap interval, the base model's value, and the rows behind it.
+
+    `split` says what was measured: `tuned` is the tuned model before compression, `compressed` the model that ships.
+    """
+
+    suite: str
+    split: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    base: float | None = None
+    n: int
+
+
+class Artifact(ApiModel):
+    """Something a stage made: a file, or a folder whose digest covers every file in it."""
+
+    name: str
+    uri: str
+    digest: str
+    bytes: int
+
+
+class StageStatus(ApiModel):
+    """One stage of the job. `cached` means an earlier run had already done it with the same key."""
+
+    name: str
+    key: str
+    state: Literal["Pending", "Running", "Succeeded", "Failed"] = "Pending"
+    cached: bool = False
+    seconds: float = 0.0
+    attempt: int = 0
+    failures: int = Field(0, description="Attempts that count against backoffLimit.")
+    reason: str = ""
+    message: Message = ""
+
+
+class Attempt(ApiModel):
+    """One start of one stage, and how it ended."""
+
+    stage: str
+    number: int
+    start_time: datetime
+    end_time: datetime | None = None
+    reason: str = ""
+    resumed_from_step: int | None = None
+
+
+class FineTuneJobStatus(ApiModel):
+    """Everything observed about a job. Only the engine writes it."""
+
+    observed_generation: int = 0
+    phase: Phase = Phase.PENDING
+    conditions: list[Condition] = Field(default_factory=list)
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    progress: Progress | None = None
+    stages: list[StageStatus] = Field(default_factory=list)
+    attempts: Annotated[list[Attempt], Field(max_length=64)] = Field(default_factory=list)
+    artifacts: list[Artifact] = Field(default_factory=list)
+    evaluation: list[EvaluationResult] = Field(default_factory=list)
+    warnings: Annotated[list[Message], Field(max_length=32)] = Field(default_factory=list)
+    resolved: dict[str, str] = Field(default_factory=dict)
+    model_version: str | None = None

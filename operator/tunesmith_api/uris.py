@@ -1,0 +1,38 @@
+"""What a URI field may hold: one pattern for the API server, the models and the resolver alike."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import unquote
+
+from pydantic import StringConstraints
+
+SCHEMES = ("hf", "s3", "gs", "https", "file", "python")
+SOURCE_PATTERN = r"^(hf|s3|gs|https|file|python)://[^\s]+$"
+TARGET_PATTERN = r"^(s3|gs|file)://[^\s]+$"
+
+SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=1024)]
+TargetUri = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Uri:
+    """A URI taken apart: `scheme`, and `path`, which is everything after `://` with %-escapes undone."""
+
+    scheme: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.path}"
+
+
+def parse_uri(text: str) -> Uri:
+    """Take `text` apart.
+
+    Raises:
+        ValueError: no known scheme, or nothing after it.
+    """
+    scheme, found, path = text.partition("://")
+    if not found or scheme not in SCHEMES or not path:
+        known = ", ".join(f"{each}://" for each in SCHEMES)
+        raise ValueError(f"'{text}' is no URI Tunesmith can read: start it with one of {known}")
+    return Uri(scheme=scheme, path=unquote(path) if scheme in {"file", "python"} else path)

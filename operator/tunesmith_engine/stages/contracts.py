@@ -1,0 +1,93 @@
+"""What passes between the engine and a stage: one request in, progress while it runs, one result out.
+
+The engine writes `request.json` and starts `python -m MODULE STAGE request.json` in the stage's environment. The stage
+writes its artifacts below `request.output`, its progress through a `Reporter`, and `result.json` as its last act. All
+three are the records of this module, so they mean the same on a laptop and in a cluster.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from tunesmith_api.base import ApiModel
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.status import Artifact, EvaluationResult
+
+CONTRACT = 1
+
+
+class StageName(StrEnum):
+    """The stages, in the order in which a job goes through them."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    COMPRESS = "compress"
+    VERIFY = "verify"
+    PUBLISH = "publish"
+
+
+class Environment(StrEnum):
+    """A set of installed libraries: a virtual environment on a laptop, an image in a cluster."""
+
+    TRAINER = "trainer"
+    COMPRESSOR = "compressor"
+    SERVER = "server"
+
+
+class StageResult(ApiModel):
+    """What a stage did. `facts` are the stage's own findings, in the shape its module documents."""
+
+    contract: Literal[1] = CONTRACT
+    stage: StageName
+    key: str
+    attempt: int
+    outcome: Literal["Succeeded", "Failed"]
+    reason: str
+    message: str = ""
+    retryable: bool = False
+    bad_input: bool = False
+    artifacts: list[Artifact] = Field(default_factory=list)
+    evaluation: list[EvaluationResult] = Field(default_factory=list)
+    facts: dict[str, JsonValue] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+    resumed_from_step: int | None = None
+    seconds: float = 0.0
+
+    def artifact(self, name: str) -> Artifact:
+        """The artifact called `name`.
+
+        Raises:
+            KeyError: the stage made no such artifact.
+        """
+        for artifact in self.artifacts:
+            if artifact.name == name:
+                return artifact
+        raise KeyError(f"stage {self.stage} made no artifact '{name}'")
+
+
+class StageRequest(ApiModel):
+    """Everything a stage may know. `spec` has every default filled in by the planner.
+
+    Folders are absolute paths: `output` is this stage's own and survives its attempts, so that a stage can go on where a
+    killed one stopped; `base` is what relative file:// URIs start from; `cache` is shared by all jobs; `secrets` holds one
+    folder per secret with one file per key; `models` is where a job without `output.uri` publishes.
+    """
+
+    contract: Literal[1] = CONTRACT
+    job: str
+    stage: StageName
+    key: str
+    attempt: int
+    spec: FineTuneJobSpec
+    inputs: dict[StageName, StageResult] = Field(default_factory=dict)
+    stage_keys: dict[StageName, str] = Field(default_factory=dict)
+    output: str
+    report: str
+    result: str
+    base: str
+    cache: str
+    secrets: str
+    models: str

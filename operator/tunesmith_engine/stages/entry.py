@@ -1,0 +1,127 @@
+"""The way into a stage process: read the request, run the stage, write the result, choose the exit code.
+
+`python -m tunesmith_trainer STAGE REQUEST` and `python -m tunesmith_serving STAGE REQUEST` both end here. Whatever
+happens, `result.json` is written last and once; a process that ends without it has crashed, and the engine treats it so.
+"""
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import Artifact
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.errors import StageError
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.reporter import FileReporter, Reporter, write_atomically
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+
+class StageFunction(Protocol):
+    """A stage: it may take hours, and returns only if everything it promises is on disk."""
+
+    def __call__(self, request: StageRequest, reporter: Reporter) -> StageOutcome:
+        """Run the stage.
+
+        Raises:
+            StageError: the stage cannot succeed; any other exception is a defect and counts as a crash.
+        """
+
+
+def main(stages: Mapping[StageName, StageFunction], argv: list[str]) -> int:
+    """Run the stage that `argv` names with the request file that it names; return the exit code."""
+    name, path = StageName(argv[0]), Path(argv[1])
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    request = StageRequest.model_validate_json(path.read_text(encoding="utf-8"))
+    return run_stage(stages[name], request)
+
+
+def run_stage(stage: StageFunction, request: StageRequest) -> int:
+    """Run `stage`, write its result, and return the exit code."""
+    started = time.monotonic()
+    reporter = FileReporter(Path(request.report), stage=request.stage)
+    Path(request.output).mkdir(parents=True, exist_ok=True)
+    try:
+        result = _succeeded(request, stage(request, reporter))
+    except StageError as error:
+        print(f"{error.reason}: {error.message}", file=sys.stderr)
+        result = _failed(request, error)
+    except Exception as error:  # the last line of defence: a defect still leaves a result behind
+        traceback.print_exc()
+        result = _crashed(request, error)
+    result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+    write_atomically(Path(request.result), result.model_dump_json(by_alias=True, indent=1))
+    return _exit_code(result)
+
+
+def local_path(artifact: Artifact) -> Path:
+    """Where an artifact with a file:// URI lies on this machine."""
+    return Path(unquote(urlsplit(artifact.uri).path))
+
+
+def _succeeded(request: StageRequest, outcome: StageOutcome) -> StageResult:
+    return StageResult(
+        stage=request.stage,
+        key=request.key,
+        attempt=request.attempt,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        message=outcome.message,
+        **_findings(outcome),
+    )
+
+
+def _failed(request: StageRequest, error: StageError) -> StageResult:
+    return StageResult(
+        stage=request.stage,
+        key=request.key,
+        attempt=request.attempt,
+        outcome="Failed",
+        reason=error.reason,
+        message=error.message,
+        retryable=error.retryable,
+        bad_input=error.bad_input,
+        **(_findings(error.findings) if error.findings else {}),
+    )
+
+
+def _findings(outcome: StageOutcome) -> dict[str, Any]:
+    return {each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name != "message"}
+
+
+def _crashed(request: StageRequest, error: Exception) -> StageResult:
+    reason = _reason_of(error)
+    return StageResult(
+        stage=request.stage,
+        key=request.key,
+        attempt=request.attempt,
+        outcome="Failed",
+        reason=reason,
+        message=f"{type(error).__name__}: {error}",
+        retryable=True,
+    )
+
+
+def _reason_of(error: Exception) -> Reason:
+    if isinstance(error, OSError) and error.errno == 28:  # ENOSPC
+        return Reason.DISK_FULL
+    if isinstance(error, MemoryError):
+        return Reason.OUT_OF_MEMORY
+    return Reason.STAGE_CRASHED
+
+
+def _exit_code(result: StageResult) -> int:
+    if result.outcome == "Succeeded":
+        return EXIT_DONE
+    return EXIT_BAD_INPUT if result.bad_input else EXIT_FAILED

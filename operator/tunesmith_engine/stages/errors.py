@@ -1,0 +1,44 @@
+"""How a stage says that it cannot go on.
+
+    StageError            any end of a stage that is not success; carries a Reason
+    ├── BadInputError     the user's manifest, data or model breaks a rule: exit code 2, never retried
+    ├── VerdictError      a gate or a proof said no: exit code 1, never retried
+    └── TransientError    the machine or the network failed: exit code 1, retried within backoffLimit
+"""
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.outcome import StageOutcome
+
+
+class StageError(Exception):
+    """A stage ends without success; `message` says what was given, which rule it broke and what to do.
+
+    `findings` are what it had measured by then, so that a refused model still shows its numbers.
+    """
+
+    retryable = False
+    bad_input = False
+
+    def __init__(
+        self, reason: Reason, message: str, *, findings: StageOutcome | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.findings = findings
+
+
+class BadInputError(StageError):
+    """What the user gave cannot work, now or later."""
+
+    bad_input = True
+
+
+class VerdictError(StageError):
+    """The model was judged and found wanting."""
+
+
+class TransientError(StageError):
+    """The same stage may succeed another time."""
+
+    retryable = True
