@@ -1,1 +1,4 @@
-"""Resource types of the group tunesmith.dev: one set of models that validates manifests and generates the CRDs."""
+"""Resource types of the group tunesmith.dev.
+
+One set of models that validates manifests and generates the CRDs.
+"""

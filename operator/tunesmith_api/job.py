@@ -1,8 +1,9 @@
-"""`FineTuneJob.spec`: every remedy a job can ask for, as typed fields with their bounds and defaults.
+"""`FineTuneJob.spec`: every remedy a job can ask for, as typed fields with their bounds.
 
-A field exists only if it works. `None` as a default means *decided when the job is planned*; `tunesmith plan` shows the
-outcome, and the field's description says the rule. Rules across fields stand in `rules.py`, where they are written once
-for the models (Python) and once for the API server (CEL), and are tested to agree.
+A field exists only if it works. `None` as a default means *decided when the job is planned*;
+`tunesmith plan` shows the outcome, and the field's description says the rule. Rules across fields
+stand in `rules.py`, where they are written once for the models (Python) and once for the API
+server (CEL), and are tested to agree.
 """
 
 from typing import Annotated, Literal
@@ -25,7 +26,10 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class SecretReference(ApiModel):
-    """The name of a secret that holds credentials; its keys become files that only the stage can read."""
+    """The name of a secret that holds credentials.
+
+    Its keys become files that only the stage can read.
+    """
 
     name: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)
@@ -35,7 +39,9 @@ class SecretReference(ApiModel):
 class ModelSource(ApiModel):
     """The base model: safetensors or GGUF weights with their tokenizer."""
 
-    uri: SourceUri = Field(description="Where the model lies: a folder of safetensors, or one .gguf file.")
+    uri: SourceUri = Field(
+        description="Where the model lies: a folder of safetensors, or one .gguf file."
+    )
     revision: ShortText | None = Field(
         None, description="Branch, tag or commit of an hf:// model. Default: the hub's main branch."
     )
@@ -48,12 +54,17 @@ class ModelSource(ApiModel):
 class DataSource(ApiModel):
     """A file of rows, or a pattern that several files match."""
 
-    uri: SourceUri = Field(description="A jsonl, json, csv, parquet or yaml file; * matches several files.")
+    uri: SourceUri = Field(
+        description="A jsonl, json, csv, parquet or yaml file; * matches several files."
+    )
     secret_ref: SecretReference | None = Field(None, description="Credentials to read the data.")
 
 
 class Cleaning(ApiModel):
-    """What is removed before the split. Everything removed is counted in the data card."""
+    """What is removed before the split.
+
+    Everything removed is counted in the data card.
+    """
 
     exact_duplicates: Literal["remove", "keep"] = Field(
         "remove", description="Rows with the same conversation: keep the first, or keep all."
@@ -75,7 +86,9 @@ class Dataset(ApiModel):
     )
     format: Literal[
         "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
-    ] = Field("auto", description="Shape of a row; `auto` decides from the fields of the first rows.")
+    ] = Field(
+        "auto", description="Shape of a row; `auto` decides from the fields of the first rows."
+    )
     columns: dict[ShortText, ShortText] = Field(
         default_factory=dict,
         max_length=20,
@@ -83,7 +96,8 @@ class Dataset(ApiModel):
     )
     overlong: Literal["drop", "fail", "truncatePrompt"] = Field(
         "drop",
-        description="Rows longer than training.sequenceLength: leave out (and count), refuse, or cut the oldest "
+        description="Rows longer than training.sequenceLength: leave out (and count), "
+        "refuse, or cut the oldest "
         "prompt tokens. Answers are never cut.",
     )
     cleaning: Cleaning = Cleaning()
@@ -100,7 +114,8 @@ class Lora(ApiModel):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     target_modules: Annotated[list[ShortText], Field(min_length=1, max_length=64)] = Field(
         default_factory=lambda: ["all-linear"],
-        description="Names of the modules that get adapters; all-linear means every linear layer but the head.",
+        description="Names of the modules that get adapters; all-linear means every linear "
+        "layer but the head.",
     )
 
 
@@ -166,7 +181,9 @@ class Generation(ApiModel):
     """The metric over generated answers."""
 
     metric: Literal["auto", "exactMatch", "rougeL", "chrf", "none"] = Field(
-        "auto", description="auto: exactMatch for answers of one or two words, else rougeL; chrf without word spaces."
+        "auto",
+        description="auto: exactMatch for answers of one or two words, else rougeL; chrf "
+        "without word spaces.",
     )
     max_samples: Annotated[int, Field(ge=1, le=10_000)] = 32
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
@@ -186,8 +203,12 @@ class Gate(ApiModel):
     metric: Literal["loss", "perplexity", "exactMatch", "rougeL", "chrf"] = "loss"
     min: float | None = Field(None, description="The value must be at least this.")
     max: float | None = Field(None, description="The value must be at most this.")
-    min_delta: float | None = Field(None, description="Value minus the base's must be at least this.")
-    max_delta: float | None = Field(None, description="Value minus the base's must be at most this.")
+    min_delta: float | None = Field(
+        None, description="Value minus the base's must be at least this."
+    )
+    max_delta: float | None = Field(
+        None, description="Value minus the base's must be at most this."
+    )
 
 
 class Evaluation(ApiModel):
@@ -195,12 +216,14 @@ class Evaluation(ApiModel):
 
     generation: Generation = Generation()
     general_text: DataSource | None = Field(
-        None, description="Plain text for the general suite. Default: a text that ships with Tunesmith."
+        None,
+        description="Plain text for the general suite. Default: a text that ships with Tunesmith.",
     )
     bootstrap: Bootstrap = Bootstrap()
     gates: Annotated[list[Gate], Field(max_length=32)] = Field(
         default_factory=lambda: [Gate(suite="heldOut", metric="loss", max_delta=0.0)],
-        description="Bounds that must hold. Default: the held-out loss is no worse than the base's.",
+        description="Bounds that must hold. Default: the held-out loss is no worse than "
+        "the base's.",
     )
 
 
@@ -209,10 +232,13 @@ class Quantize(ApiModel):
 
     scheme: Literal["none", "W8A8", "W4A16", "FP8"] = Field(
         "W8A8",
-        description="W8A8: int8 weights and activations. W4A16: 4-bit GPTQ weights. FP8: GPU only, untested. none: bf16.",
+        description="W8A8: int8 weights and activations. W4A16: 4-bit GPTQ weights. FP8: "
+        "GPU only, untested. none: bf16.",
     )
     group_size: Literal[32, 64, 128] | None = Field(
-        None, description="Columns that share a W4A16 scale. Default: the largest that divides the layers."
+        None,
+        description="Columns that share a W4A16 scale. Default: the largest that divides "
+        "the layers.",
     )
     calibration_rows: Annotated[int, Field(ge=1, le=4096)] = 128
 
@@ -238,9 +264,12 @@ class Compression(ApiModel):
 class Serving(ApiModel):
     """How vLLM runs the model, in the verify stage and when it is served."""
 
-    enforce_eager: bool = Field(True, description="false lets vLLM compile the model; verify then judges that build.")
+    enforce_eager: bool = Field(
+        True, description="false lets vLLM compile the model; verify then judges that build."
+    )
     max_model_length: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
-        None, description="Longest request in tokens. Default: 2048 or the model's context, the smaller."
+        None,
+        description="Longest request in tokens. Default: 2048 or the model's context, the smaller.",
     )
 
 
@@ -250,10 +279,12 @@ class Verification(ApiModel):
     prompts: Annotated[int, Field(ge=1, le=1000)] = 20
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
     min_agreement: Fraction = Field(
-        0.9, description="Part of greedy tokens that must be equal, given the same tokens before them."
+        0.9,
+        description="Part of greedy tokens that must be equal, given the same tokens before them.",
     )
     max_logprob_difference: Annotated[float, Field(gt=0.0, le=20.0)] = Field(
-        0.25, description="Bound on the mean absolute difference of token log-probabilities, in nats."
+        0.25,
+        description="Bound on the mean absolute difference of token log-probabilities, in nats.",
     )
 
 
@@ -262,7 +293,9 @@ class Output(ApiModel):
 
     model: DnsLabel
     uri: TargetUri | None = Field(
-        None, description="Folder that holds the versions of the model. Default: the home folder's models/."
+        None,
+        description="Folder that holds the versions of the model. Default: the home "
+        "folder's models/.",
     )
     version: VersionLabel | None = Field(
         None, description="Name of the version. Default: the first characters of its digest."
@@ -290,7 +323,9 @@ class FineTuneJobSpec(ApiModel):
     serving: Serving = Serving()
     output: Output
     resources: Resources = Resources()
-    suspend: bool = Field(False, description="true stops the running stage; false goes on from its last checkpoint.")
+    suspend: bool = Field(
+        False, description="true stops the running stage; false goes on from its last checkpoint."
+    )
     backoff_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         2, description="Retries of a stage after faults of the machine. Bad input is never retried."
     )

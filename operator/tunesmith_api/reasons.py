@@ -1,10 +1,16 @@
-"""The vocabulary of outcomes: one CamelCase reason, used alike in conditions, results, logs and documentation."""
+"""The vocabulary of outcomes.
+
+One CamelCase reason, used alike in conditions, results, logs and documentation.
+"""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a job or a stage is in the state it is in. Part of the API: values are only ever added."""
+    """Why a job or a stage is in the state it is in.
+
+    Part of the API: values are only ever added.
+    """
 
     # Life of a job
     PENDING = "Pending"

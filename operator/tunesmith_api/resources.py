@@ -1,7 +1,7 @@
 """The resources themselves: kind, metadata, spec and status put together.
 
-`FineTuneJob` runs once. `ModelVersion` is the immutable record that a finished job leaves behind: where every file of the
-model lies with its digest, and everything it was made from.
+`FineTuneJob` runs once. `ModelVersion` is the immutable record that a finished job leaves behind:
+where every file of the model lies with its digest, and everything it was made from.
 """
 
 from typing import Annotated, Literal
@@ -61,12 +61,16 @@ class ModelVersionSpec(ApiModel):
     lineage: Lineage
     evaluation: list[EvaluationResult] = Field(default_factory=list)
     fingerprints: str | None = Field(
-        None, description="Path, inside the version, of the log-probability fingerprints taken at verification."
+        None,
+        description="Path, inside the version, of the log-probability fingerprints.",
     )
 
 
 class VersionMeta(ApiModel):
-    """Metadata of a version: its name joins the model's and the version's, so it may be longer than a job's."""
+    """Metadata of a version.
+
+    Its name joins the model's and the version's, so it may be longer than a job's.
+    """
 
     name: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=90)

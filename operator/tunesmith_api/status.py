@@ -1,4 +1,7 @@
-"""`FineTuneJob.status`: what was observed, in the shapes that kubectl, kstatus, Argo CD and people read."""
+"""`FineTuneJob.status`.
+
+What was observed, in the shapes that kubectl, kstatus, Argo CD and people read.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +15,10 @@ Message = Annotated[str, StringConstraints(max_length=256)]
 
 
 class Phase(StrEnum):
-    """The one word for people. Succeeded and Failed are final."""
+    """The one word for people.
+
+    Succeeded and Failed are final.
+    """
 
     PENDING = "Pending"
     PREPARING = "Preparing"
@@ -32,7 +38,10 @@ class Phase(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """The conditions of a job. The first block follows the stages, the second is for tools."""
+    """The conditions of a job.
+
+    The first block follows the stages, the second is for tools.
+    """
 
     DATA_READY = "DataReady"
     TRAINED = "Trained"
@@ -68,7 +77,10 @@ class Metric(ApiModel):
 
 
 class Progress(ApiModel):
-    """How far the running stage is. `percent` is of the whole job; steps are of the stage."""
+    """How far the running stage is.
+
+    `percent` is of the whole job; steps are of the stage.
+    """
 
     stage: str
     percent: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
@@ -82,9 +94,12 @@ class Progress(ApiModel):
 
 
 class EvaluationResult(ApiModel):
-    """One number about the model: its value, its bootstrap interval, the base model's value, and the rows behind it.
+    """One number about the model.
 
-    `split` says what was measured: `tuned` is the tuned model before compression, `compressed` the model that ships.
+    Its value, its bootstrap interval, the base model's value, and the rows behind it.
+
+    `split` says what was measured: `tuned` is the tuned model before compression, `compressed`
+    the model that ships.
     """
 
     suite: str
@@ -107,7 +122,10 @@ class Artifact(ApiModel):
 
 
 class StageStatus(ApiModel):
-    """One stage of the job. `cached` means an earlier run had already done it with the same key."""
+    """One stage of the job.
+
+    `cached` means an earlier run had already done it with the same key.
+    """
 
     name: str
     key: str
@@ -132,7 +150,10 @@ class Attempt(ApiModel):
 
 
 class FineTuneJobStatus(ApiModel):
-    """Everything observed about a job. Only the engine writes it."""
+    """Everything observed about a job.
+
+    Only the engine writes it.
+    """
 
     observed_generation: int = 0
     phase: Phase = Phase.PENDING

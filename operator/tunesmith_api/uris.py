@@ -1,4 +1,7 @@
-"""What a URI field may hold: one pattern for the API server, the models and the resolver alike."""
+"""What a URI field may hold.
+
+One pattern for the API server, the models and the resolver alike.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,7 +19,10 @@ TargetUri = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=
 
 @dataclass(frozen=True, slots=True)
 class Uri:
-    """A URI taken apart: `scheme`, and `path`, which is everything after `://` with %-escapes undone."""
+    """A URI taken apart.
+
+    `scheme`, and `path`, which is everything after `://` with %-escapes undone.
+    """
 
     scheme: str
     path: str

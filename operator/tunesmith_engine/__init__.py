@@ -1,1 +1,4 @@
-"""The life of a job: planning and advancing it as pure functions, and carrying it out on one machine."""
+"""The life of a job.
+
+Planning and advancing it as pure functions, and carrying it out on one machine.
+"""

@@ -1,12 +1,13 @@
-"""What passes between the engine and a stage: one request in, progress while it runs, one result out.
+"""What passes between the engine and a stage: one request, progress, one result.
 
-The engine writes `request.json` and starts `python -m MODULE STAGE request.json` in the stage's environment. The stage
-writes its artifacts below `request.output`, its progress through a `Reporter`, and `result.json` as its last act. All
-three are the records of this module, so they mean the same on a laptop and in a cluster.
+The engine writes `request.json` and starts `python -m MODULE STAGE request.json` in the stage's
+environment. The stage writes its artifacts below `request.output`, its progress through a
+`Reporter`, and `result.json` as its last act. All three are the records of this module, so they
+mean the same on a laptop and in a cluster.
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
@@ -14,7 +15,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.status import Artifact, EvaluationResult
 
-CONTRACT = 1
+CONTRACT: Final = 1
 
 
 class StageName(StrEnum):
@@ -37,7 +38,10 @@ class Environment(StrEnum):
 
 
 class StageResult(ApiModel):
-    """What a stage did. `facts` are the stage's own findings, in the shape its module documents."""
+    """What a stage did.
+
+    `facts` are the stage's own findings, in the shape its module documents.
+    """
 
     contract: Literal[1] = CONTRACT
     stage: StageName
@@ -69,11 +73,12 @@ class StageResult(ApiModel):
 
 
 class StageRequest(ApiModel):
-    """Everything a stage may know. `spec` has every default filled in by the planner.
+    """Everything a stage may know; `spec` has every default filled in by the planner.
 
-    Folders are absolute paths: `output` is this stage's own and survives its attempts, so that a stage can go on where a
-    killed one stopped; `base` is what relative file:// URIs start from; `cache` is shared by all jobs; `secrets` holds one
-    folder per secret with one file per key; `models` is where a job without `output.uri` publishes.
+    Folders are absolute paths. `output` is this stage's own and survives its attempts, so that a
+    stage can go on where a killed one stopped. `base` is what relative file:// URIs start from.
+    `cache` is shared by all jobs. `secrets` holds one folder per secret with one file per key.
+    `models` is where a job without `output.uri` publishes.
     """
 
     contract: Literal[1] = CONTRACT

@@ -43,7 +43,9 @@ def artifact_of(name: str, path: Path) -> Artifact:
     """The record of a file or folder on this machine."""
     if path.is_dir():
         size = sum(each.stat().st_size for each in files_below(path))
-        return Artifact(name=name, uri=path.resolve().as_uri(), digest=digest_tree(path), bytes=size)
+        return Artifact(
+            name=name, uri=path.resolve().as_uri(), digest=digest_tree(path), bytes=size
+        )
     return Artifact(
         name=name, uri=path.resolve().as_uri(), digest=digest_file(path), bytes=path.stat().st_size
     )

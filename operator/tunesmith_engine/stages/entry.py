@@ -1,9 +1,13 @@
-"""The way into a stage process: read the request, run the stage, write the result, choose the exit code.
+"""The way into a stage process.
 
-`python -m tunesmith_trainer STAGE REQUEST` and `python -m tunesmith_serving STAGE REQUEST` both end here. Whatever
-happens, `result.json` is written last and once; a process that ends without it has crashed, and the engine treats it so.
+Read the request, run the stage, write the result, choose the exit code.
+
+`python -m tunesmith_trainer STAGE REQUEST` and `python -m tunesmith_serving STAGE REQUEST` both
+end here. Whatever happens, `result.json` is written last and once; a process that ends without it
+has crashed, and the engine treats it so.
 """
 
+import errno
 import logging
 import sys
 import time
@@ -33,15 +37,20 @@ class StageFunction(Protocol):
         """Run the stage.
 
         Raises:
-            StageError: the stage cannot succeed; any other exception is a defect and counts as a crash.
+            StageError: the stage cannot succeed; any other exception counts as a crash.
         """
 
 
 def main(stages: Mapping[StageName, StageFunction], argv: list[str]) -> int:
-    """Run the stage that `argv` names with the request file that it names; return the exit code."""
+    """Run the stage that `argv` names with the request file that it names.
+
+    Return the exit code.
+    """
     name, path = StageName(argv[0]), Path(argv[1])
     logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     request = StageRequest.model_validate_json(path.read_text(encoding="utf-8"))
     return run_stage(stages[name], request)
@@ -57,7 +66,7 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
     except StageError as error:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         result = _failed(request, error)
-    except Exception as error:  # the last line of defence: a defect still leaves a result behind
+    except Exception as error:  # noqa: BLE001 - a defect, too, leaves a result behind
         traceback.print_exc()
         result = _crashed(request, error)
     result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
@@ -97,7 +106,9 @@ def _failed(request: StageRequest, error: StageError) -> StageResult:
 
 
 def _findings(outcome: StageOutcome) -> dict[str, Any]:
-    return {each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name != "message"}
+    return {
+        each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name != "message"
+    }
 
 
 def _crashed(request: StageRequest, error: Exception) -> StageResult:
@@ -114,7 +125,7 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
 
 
 def _reason_of(error: Exception) -> Reason:
-    if isinstance(error, OSError) and error.errno == 28:  # ENOSPC
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return Reason.DISK_FULL
     if isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY

@@ -1,9 +1,9 @@
 """How a stage says that it cannot go on.
 
-    StageError            any end of a stage that is not success; carries a Reason
-    ├── BadInputError     the user's manifest, data or model breaks a rule: exit code 2, never retried
-    ├── VerdictError      a gate or a proof said no: exit code 1, never retried
-    └── TransientError    the machine or the network failed: exit code 1, retried within backoffLimit
+StageError            any end of a stage that is not success; carries a Reason ├── BadInputError
+the user's manifest, data or model breaks a rule: exit code 2, never retried ├── VerdictError
+a gate or a proof said no: exit code 1, never retried └── TransientError    the machine or the
+network failed: exit code 1, retried within backoffLimit
 """
 
 from tunesmith_api.reasons import Reason
@@ -11,7 +11,9 @@ from tunesmith_engine.stages.outcome import StageOutcome
 
 
 class StageError(Exception):
-    """A stage ends without success; `message` says what was given, which rule it broke and what to do.
+    """A stage ends without success.
+
+    `message` says what was given, which rule it broke and what to do.
 
     `findings` are what it had measured by then, so that a refused model still shows its numbers.
     """

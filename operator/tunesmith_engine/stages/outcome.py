@@ -1,4 +1,7 @@
-"""What a stage function hands back when it succeeded, or attaches to its error when it judged and said no."""
+"""What a stage function hands back when it succeeded.
+
+Or attaches to its error when it judged and said no.
+"""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +12,10 @@ from tunesmith_api.status import Artifact, EvaluationResult
 
 @dataclass(frozen=True, slots=True)
 class StageOutcome:
-    """The findings of a stage; every field but `message` goes unchanged into its `StageResult`."""
+    """The findings of a stage.
+
+    Every field but `message` goes unchanged into its `StageResult`.
+    """
 
     message: str
     artifacts: list[Artifact] = field(default_factory=list)

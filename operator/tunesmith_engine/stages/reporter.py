@@ -1,7 +1,8 @@
 """Progress of a running stage: written by the stage, read by the engine, lost without harm.
 
-A `Reporter` is handed to every stage. `FileReporter` replaces one small JSON file atomically, at most once every
-`interval_s`, so that a reader never sees half a record and a fast loop does not wear out the disk.
+A `Reporter` is handed to every stage. `FileReporter` replaces one small JSON file atomically, at
+most once every `interval_s`, so that a reader never sees half a record and a fast loop does not
+wear out the disk.
 """
 
 import os
@@ -58,7 +59,10 @@ class FileReporter:
         eta_s: float | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Replace the file, unless it was written a moment ago with the same message and more steps are to come."""
+        """Replace the file.
+
+        Unless it was written a moment ago with the same message and more steps are to come.
+        """
         if self._is_too_soon(message, is_last=step is not None and step == total_steps):
             return
         record = Progress(
@@ -68,7 +72,9 @@ class FileReporter:
             epoch=epoch,
             eta_seconds=eta_s,
             message=message[:256],
-            metrics=[Metric(name=name, value=f"{value:.6g}") for name, value in (metrics or {}).items()],
+            metrics=[
+                Metric(name=name, value=f"{value:.6g}") for name, value in (metrics or {}).items()
+            ],
             last_update_time=datetime.now(UTC),
         )
         write_atomically(self._path, record.model_dump_json(by_alias=True))
