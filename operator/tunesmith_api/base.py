@@ -2,13 +2,15 @@
 
 Everything in this package is a pydantic model derived from `ApiModel`. Python names are
 snake_case, manifests are camelCase, unknown fields are refused, and instances never change after
-they were read.
+they were read. A field that is null was not given, which is how the API server reads it.
 """
 
-from typing import Final
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
+
+JsonMapping = dict[str, JsonValue]
 
 GROUP = "tunesmith.dev"
 VERSION = "v1alpha1"
@@ -25,3 +27,11 @@ class ApiModel(BaseModel):
         frozen=True,
         allow_inf_nan=False,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
+        return {key: value for key, value in given.items() if value is not None or key not in known}

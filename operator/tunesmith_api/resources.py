@@ -4,26 +4,62 @@
 where every file of the model lies with its digest, and everything it was made from.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tunesmith_api.base import API_VERSION, ApiModel
-from tunesmith_api.job import DnsLabel, FineTuneJobSpec
-from tunesmith_api.status import Artifact, EvaluationResult, FineTuneJobStatus
+from tunesmith_api.job import DnsLabel, FineTuneJobSpec, VersionLabel
+from tunesmith_api.rules import BrokenRule, broken_rules
+from tunesmith_api.status import Address, Artifact, EvaluationResult, FineTuneJobStatus, Name
 
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+LABEL_KEY_PATTERN = (
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+
+Namespace = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN, max_length=317)]
+LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN)]
+
+# What an API server writes into metadata; a manifest read back from one may carry it.
+SERVER_FIELDS = (
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+)
 
 
-class ObjectMeta(ApiModel):
+class Metadata(ApiModel):
+    """What both kinds' metadata have; the fields that only a server needs are passed over."""
+
+    namespace: Namespace | None = None
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    annotations: dict[LabelKey, str] = Field(default_factory=dict)
+    generation: int | None = None
+    uid: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_server_fields(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if key not in SERVER_FIELDS}
+
+
+class ObjectMeta(Metadata):
     """The part of Kubernetes metadata that a manifest on disk may carry."""
 
     name: DnsLabel
-    namespace: DnsLabel | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    generation: int | None = None
-    uid: str | None = None
 
 
 class FineTuneJob(ApiModel):
@@ -35,38 +71,59 @@ class FineTuneJob(ApiModel):
     spec: FineTuneJobSpec
     status: FineTuneJobStatus | None = None
 
+    @model_validator(mode="after")
+    def _keeps_the_rules(self) -> Self:
+        broken = broken_rules(self.spec)
+        if broken:
+            raise ValidationError.from_exception_data(
+                type(self).__name__, [_details(each, spec=self.spec) for each in broken]
+            )
+        return self
+
+
+def _details(broken: BrokenRule, *, spec: FineTuneJobSpec) -> InitErrorDetails:
+    """The broken rule at the field to mend, in pydantic's own form of an error."""
+    error = PydanticCustomError("broken_rule", "{message}", {"message": broken.rule.message})
+    return InitErrorDetails(type=error, loc=("spec", *broken.path), input=spec)
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+Facts = Annotated[dict[Name, Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
+
 
 class Lineage(ApiModel):
     """What a version was made from; enough to make it again."""
 
-    job: str
-    base_model: str
-    base_revision: str
-    data_digest: str
-    seeds: dict[str, int] = Field(default_factory=dict)
-    hyperparameters: dict[str, str] = Field(default_factory=dict)
-    versions: dict[str, str] = Field(default_factory=dict)
-    stage_keys: dict[str, str] = Field(default_factory=dict)
+    job: Name
+    base_model: Address
+    base_revision: Name
+    data_digest: Name
+    seeds: Annotated[dict[Name, int], Field(max_length=32)] = Field(default_factory=dict)
+    hyperparameters: Facts = Field(default_factory=dict)
+    versions: Facts = Field(default_factory=dict)
+    stage_keys: Facts = Field(default_factory=dict)
 
 
 class ModelVersionSpec(ApiModel):
     """A published model: its files, what it was made from, and what it scored."""
 
     model: DnsLabel
-    version: str
-    uri: str
+    version: VersionLabel
+    uri: Address
     digest: Digest
-    scheme: str
-    files: list[Artifact]
+    scheme: Name
+    files: Annotated[list[Artifact], Field(max_length=1000)]
     lineage: Lineage
-    evaluation: list[EvaluationResult] = Field(default_factory=list)
-    fingerprints: str | None = Field(
+    evaluation: Annotated[list[EvaluationResult], Field(max_length=100)] = Field(
+        default_factory=list
+    )
+    fingerprints: Address | None = Field(
         None,
         description="Path, inside the version, of the log-probability fingerprints.",
     )
 
 
-class VersionMeta(ApiModel):
+class VersionMeta(Metadata):
     """Metadata of a version.
 
     Its name joins the model's and the version's, so it may be longer than a job's.
@@ -75,9 +132,6 @@ class VersionMeta(ApiModel):
     name: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=90)
     ]
-    namespace: DnsLabel | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class ModelVersion(ApiModel):

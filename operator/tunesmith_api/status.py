@@ -12,6 +12,8 @@ from pydantic import Field, StringConstraints
 from tunesmith_api.base import ApiModel
 
 Message = Annotated[str, StringConstraints(max_length=256)]
+Name = Annotated[str, StringConstraints(max_length=256)]
+Address = Annotated[str, StringConstraints(max_length=2048)]
 
 
 class Phase(StrEnum):
@@ -72,8 +74,8 @@ class Condition(ApiModel):
 class Metric(ApiModel):
     """A named number, written as text so that no client rounds it."""
 
-    name: str
-    value: str
+    name: Name
+    value: Name
 
 
 class Progress(ApiModel):
@@ -102,9 +104,9 @@ class EvaluationResult(ApiModel):
     the model that ships.
     """
 
-    suite: str
-    split: str
-    metric: str
+    suite: Name
+    split: Name
+    metric: Name
     value: float
     low: float | None = None
     high: float | None = None
@@ -115,9 +117,9 @@ class EvaluationResult(ApiModel):
 class Artifact(ApiModel):
     """Something a stage made: a file, or a folder whose digest covers every file in it."""
 
-    name: str
-    uri: str
-    digest: str
+    name: Name
+    uri: Address
+    digest: Name
     bytes: int
 
 
@@ -157,11 +159,17 @@ class FineTuneJobStatus(ApiModel):
 
     observed_generation: int = 0
     phase: Phase = Phase.PENDING
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
     start_time: datetime | None = None
     completion_time: datetime | None = None
     progress: Progress | None = None
-    stages: list[StageStatus] = Field(default_factory=list)
+    stages: list[StageStatus] = Field(
+        default_factory=list,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
     attempts: Annotated[list[Attempt], Field(max_length=64)] = Field(default_factory=list)
     artifacts: list[Artifact] = Field(default_factory=list)
     evaluation: list[EvaluationResult] = Field(default_factory=list)

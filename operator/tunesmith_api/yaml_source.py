@@ -1,0 +1,207 @@
+"""YAML text as the API server would read it, with the line of every field.
+
+The first step from a file to a `FineTuneJob`; `manifest.py` is the second. Scalars follow the rules
+of kubectl's reader, not PyYAML's own: `2e-4` is a number and `2026-11-24` is text. Duplicate keys,
+several documents and runaway aliases are refused.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+from pydantic import JsonValue
+
+from tunesmith_api.fields import FieldPath
+
+MAX_CHARACTERS = 500_000
+MAX_NODES = 20_000
+MAX_DEPTH = 100
+
+
+class YamlError(ValueError):
+    """The text is not one YAML mapping; `line` counts from 1 and is 0 where no line is to blame."""
+
+    def __init__(self, message: str, *, line: int = 0, path: FieldPath = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class YamlSource:
+    """One mapping, and the line on which each of its fields stands."""
+
+    value: dict[str, JsonValue]
+    lines: dict[FieldPath, int]
+
+    def line_of(self, path: FieldPath) -> int:
+        """The line of the field, or of the nearest field around it that was given."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader whose scalars are those of kubectl, which reads YAML 1.1 as Go does."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it from the class
+    bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as above
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """0x, 0b, 0o and, as in YAML 1.1, a leading 0 name the base."""
+        digits = node.value.replace("_", "")
+        is_octal = _OCTAL.match(digits) is not None
+        return int(digits, 8 if is_octal else 0)
+
+    def construct_real(self, node: yaml.ScalarNode) -> float | str:
+        """A number too large for a float stays the text it is."""
+        if node.value.lower().lstrip("+-") in {".inf", ".nan"}:
+            return float(node.value.lower().replace(".", ""))
+        number = float(node.value.replace("_", ""))
+        return node.value if math.isinf(number) else number
+
+
+_OCTAL = re.compile(r"^[-+]?0[0-7]+$")
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_real)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool",
+    re.compile(
+        r"^(?:true|True|TRUE|false|False|FALSE|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF)$"
+    ),
+    list("tTfFyYnNoO"),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(
+        r"^[-+]?(?:0[xX]_*[0-9a-fA-F][0-9a-fA-F_]*|0[bB]_*[01][01_]*|0[oO]?_*[0-7][0-7_]*"
+        r"|0|[1-9][0-9_]*)$"
+    ),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$"
+        r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def read_yaml(text: str) -> YamlSource:
+    """Read the one mapping that `text` holds.
+
+    Raises:
+        YamlError: it is no YAML, no mapping, several documents, too large, or names a field twice.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise YamlError(f"{len(text):,} characters; a manifest has at most {MAX_CHARACTERS:,}")
+    try:
+        loader = _Loader(text)
+        node = _only_document(loader)
+        lines = dict(_lines(node))
+        value = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise YamlError(f"no YAML: {error.problem}", line=mark.line + 1 if mark else 0) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise YamlError(f"no YAML that can be read: {error}") from error
+    return YamlSource(value=_as_json(value), lines=lines)
+
+
+def _only_document(loader: _Loader) -> yaml.MappingNode:
+    nodes: list[yaml.Node] = []
+    while loader.check_node():
+        node = loader.get_node()
+        if node is not None and not _is_empty(node):
+            nodes.append(node)
+    if not nodes:
+        raise YamlError(
+            "empty; a manifest is one YAML mapping with apiVersion, kind, metadata, spec"
+        )
+    if len(nodes) > 1:
+        raise YamlError(
+            f"{len(nodes)} documents in one file; keep one, and give the others their own files",
+            line=nodes[1].start_mark.line + 1,
+        )
+    if not isinstance(nodes[0], yaml.MappingNode):
+        raise YamlError(
+            "no mapping; a manifest starts with apiVersion, kind, metadata and spec", line=1
+        )
+    return nodes[0]
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _lines(root: yaml.Node) -> Iterator[tuple[FieldPath, int]]:
+    pending: list[tuple[FieldPath, yaml.Node]] = [((), root)]
+    num_nodes = 0
+    while pending:
+        path, node = pending.pop()
+        num_nodes += 1
+        if num_nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise YamlError(
+                f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH}; "
+                "write it without aliases"
+            )
+        if isinstance(node, yaml.MappingNode):
+            children = list(_fields(node, path=path))
+        elif isinstance(node, yaml.SequenceNode):
+            children = [
+                (index, each.start_mark.line + 1, each) for index, each in enumerate(node.value)
+            ]
+        else:
+            children = []
+        for key, line, child in children:
+            yield (*path, key), line
+            pending.append(((*path, key), child))
+
+
+def _fields(
+    node: yaml.MappingNode, *, path: FieldPath
+) -> Iterator[tuple[str | int, int, yaml.Node]]:
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise YamlError("a field's name must be plain text", line=line, path=path)
+        if key.value in seen:
+            raise YamlError(
+                f"given twice, first on line {seen[key.value]}; keep one of them",
+                line=line,
+                path=(*path, key.value),
+            )
+        seen[key.value] = line
+        if key.tag != "tag:yaml.org,2002:merge":
+            key.tag = "tag:yaml.org,2002:str"
+        yield key.value, line, value
+
+
+def _as_json(value: object) -> dict[str, JsonValue]:
+    cleaned = _clean(value)
+    if not isinstance(cleaned, dict):
+        raise YamlError("no mapping; a manifest starts with apiVersion, kind, metadata and spec")
+    return cleaned
+
+
+def _clean(value: object) -> JsonValue:
+    """With whole numbers written as such, as kubectl sends them."""
+    if isinstance(value, dict):
+        return {str(key): _clean(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise YamlError(f"a value of type {type(value).__name__}; write it as text, in quotes")

@@ -1,0 +1,28 @@
+"""Write the pages of docs/reference that come from the models; run by `make docs`."""
+
+from pathlib import Path
+
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.reference import reference_page
+from tunesmith_api.resources import ModelVersionSpec
+from tunesmith_api.status import FineTuneJobStatus
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def pages() -> dict[str, str]:
+    """Name and text of every generated page."""
+    job = reference_page("FineTuneJob", {"spec": FineTuneJobSpec, "status": FineTuneJobStatus})
+    version = reference_page("ModelVersion", {"spec": ModelVersionSpec})
+    return {"finetunejob.md": job, "modelversion.md": version}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+        print(f"wrote docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()

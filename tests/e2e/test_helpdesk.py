@@ -1,0 +1,120 @@
+"""The helpdesk example, from its manifest to a published model: real model, data, Ray and vLLM."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from command import Ran, processes_of, started, tunesmith, wait_until
+
+JOB = Path(__file__).parents[2] / "examples/helpdesk/job.yaml"
+STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> Ran:
+    """The first run, which does all the work."""
+    return tunesmith("run", JOB, "--home", home, "--output", "json", timeout_s=1200)
+
+
+def test_the_job_completes_and_says_so_in_one_object(first: Ran) -> None:
+    assert first.code == 0, first.stderr[-4000:]
+    assert first.json["phase"] == "Succeeded"
+    assert {each["type"]: each["status"] for each in first.json["conditions"]}["Complete"] == "True"
+    assert [each["name"] for each in first.json["stages"]] == STAGES
+    assert not any(first.cached().values())
+
+
+def test_the_tuned_model_is_clearly_better_than_its_base_on_held_out_rows(first: Ran) -> None:
+    loss = next(
+        each
+        for each in first.json["evaluation"]
+        if (each["suite"], each["metric"], each["split"]) == ("heldOut", "loss", "tuned")
+    )
+
+    assert loss["value"] < loss["base"] - 0.1
+    assert loss["low"] <= loss["value"] <= loss["high"]
+
+
+def test_what_ships_is_what_was_judged(first: Ran, home: Path) -> None:
+    """Every file of the published folder has the digest that its manifest records."""
+    folder = home / "models" / "helpdesk"
+    version = next(path for path in folder.iterdir() if path.is_dir())
+    manifest = json.loads((version / "manifest.json").read_text())
+    record = yaml.safe_load((version / "model-version.yaml").read_text())
+
+    names = {path.relative_to(version).as_posix() for path in version.rglob("*") if path.is_file()}
+    assert record["kind"] == "ModelVersion"
+    assert {"manifest.json"} | set(manifest["files"]) == names
+    assert any(name.endswith(".safetensors") for name in names)
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+
+
+def test_the_report_is_one_page_that_fetches_nothing(first: Ran) -> None:
+    page = Path(first.json["report"]).read_text()
+
+    assert page.startswith(("<!DOCTYPE html>", "<!doctype html>"))
+    assert "src=" not in page
+    assert "<link" not in page
+
+
+def test_nothing_of_a_finished_run_is_left_running(first: Ran, home: Path) -> None:
+    assert processes_of(home) == []
+
+
+def test_a_second_run_takes_everything_from_the_first(first: Ran, home: Path) -> None:
+    again = tunesmith("run", JOB, "--home", home, "--output", "json")
+
+    assert again.code == 0, again.stderr[-4000:]
+    assert all(again.cached().values())
+    assert again.json["evaluation"] == first.json["evaluation"]
+
+
+def test_another_scheme_reruns_compress_and_what_follows(
+    first: Ran, home: Path, tmp_path: Path
+) -> None:
+    job = yaml.safe_load(JOB.read_text())
+    job["spec"]["compression"]["quantize"]["scheme"] = "none"
+    changed = tmp_path / "job.yaml"
+    changed.write_text(yaml.safe_dump(job))
+
+    ran = tunesmith("run", changed, "--home", home, "--output", "json")
+
+    assert ran.code == 0, ran.stderr[-4000:]
+    assert ran.cached() == {name: STAGES.index(name) < 3 for name in STAGES}
+
+
+def test_kill_9_in_the_middle_of_training_changes_nothing(
+    first: Ran, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same command goes on from the last checkpoint, and ends with the same held-out loss."""
+    home = tmp_path_factory.mktemp("killed")
+    command = ("run", JOB, "--home", home, "--until", "evaluate", "--output", "json")
+    with started(*command) as process:
+        wait_until(lambda: len(_checkpoints(home)) > 1, what="the second checkpoint")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    resumed = tunesmith(*command)
+
+    assert resumed.code == 0, resumed.stderr[-4000:]
+    status = json.loads((home / "jobs/helpdesk/status.json").read_text())
+    trained = [each for each in status["attempts"] if each["stage"] == "train"]
+    assert trained[-1]["resumedFromStep"] > 0
+    assert resumed.value("heldOut", "loss") == pytest.approx(
+        first.value("heldOut", "loss"), abs=1e-4
+    )
+    assert processes_of(home) == []
+
+
+def _checkpoints(home: Path) -> list[Path]:
+    return list(home.glob("jobs/helpdesk/stages/train/*/artifacts/checkpoints/step-*"))

@@ -1,0 +1,102 @@
+"""A real API server for tests: its CRDs installed, a namespace for each test, and plain HTTP.
+
+`kubectl proxy` carries every request, so that any kubeconfig works. Only a server on this machine
+is used: tests install CRDs and delete what they made.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+_LOCAL = {"127.0.0.1", "::1", "localhost"}
+_PLURALS = {"FineTuneJob": "finetunejobs", "ModelVersion": "modelversions"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A client of one namespace, or of `default`."""
+
+    http: httpx.Client
+    namespace: str = "default"
+
+    def create(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> httpx.Response:
+        """POST, as `kubectl create` does."""
+        return self.http.post(
+            self.path(manifest["kind"]),
+            params=_strictly(dry_run=dry_run),
+            json=manifest,
+        )
+
+    def apply(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> httpx.Response:
+        """Server-side apply, as `kubectl apply --server-side` and GitOps tools do."""
+        return self.http.patch(
+            f"{self.path(manifest['kind'])}/{manifest['metadata']['name']}",
+            params={"fieldManager": "tests", **_strictly(dry_run=dry_run)},
+            content=json.dumps(manifest),
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+
+    def merge(
+        self, kind: str, name: str, change: Mapping[str, Any], *, status: bool = False
+    ) -> httpx.Response:
+        """Change some fields of an object, or of its status."""
+        return self.http.patch(
+            f"{self.path(kind)}/{name}{'/status' if status else ''}",
+            content=json.dumps(change),
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """The object as it is stored."""
+        found: dict[str, Any] = self.http.get(f"{self.path(kind)}/{name}").raise_for_status().json()
+        return found
+
+    def path(self, kind: str) -> str:
+        """Where objects of a kind live."""
+        group = "/apis/tunesmith.dev/v1alpha1"
+        return f"{group}/namespaces/{self.namespace}/{_PLURALS[kind]}"
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints about this namespace."""
+        return kubectl("--namespace", self.namespace, *arguments)
+
+
+@contextmanager
+def connected() -> Iterator[httpx.Client]:
+    """A client of the API server that kubectl would speak to."""
+    command = ["kubectl", "proxy", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        try:
+            assert proxy.stdout is not None
+            address = proxy.stdout.readline().split()[-1]
+            with httpx.Client(base_url=f"http://{address}", timeout=30) as http:
+                yield http
+        finally:
+            proxy.terminate()
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    """What kubectl prints; fails if kubectl does."""
+    done = subprocess.run(
+        ["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def is_local() -> bool:
+    """Whether kubectl would speak to a server on this machine."""
+    server = kubectl(
+        "config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}"
+    )
+    return urlsplit(server).hostname in _LOCAL
+
+
+def _strictly(*, dry_run: bool) -> dict[str, str]:
+    return {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}

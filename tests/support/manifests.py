@@ -1,0 +1,220 @@
+"""Manifests of jobs and versions: builders for examples, strategies for property tests.
+
+The strategies walk the CRD's own schema, so that a new field is generated without being named here,
+and lean towards the edges of every bound.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tunesmith_api.crds import crds
+
+Manifest = dict[str, Any]
+Schema = dict[str, Any]
+Path = tuple[str | int, ...]
+
+# Without what YAML forbids or folds, and what no font shows.
+_TEXT = st.characters(
+    min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"]
+)
+_JUNK: tuple[Any, ...] = (
+    None, True, "", "16", "true", "no", -1, 0, 1, 3, 2**31, 10**12, 0.5, -0.25, 1e-7, 1.5, 1e300,
+    [], {}, [None], [{}], {"a": "b"}, "file://a b", "ftp://x", "hf://é/ü", "W8A8", "Ab", "a" * 2000,
+)  # fmt: skip
+
+
+def schema_of(kind: str) -> Schema:
+    """The schema of a whole object of that kind."""
+    for crd in crds().values():
+        spec: Any = crd["spec"]
+        if spec["names"]["kind"] == kind:
+            schema: Schema = spec["versions"][0]["schema"]["openAPIV3Schema"]
+            return schema
+    raise KeyError(f"no CRD of kind {kind}")
+
+
+def a_job(**spec: Any) -> Manifest:
+    """The smallest job, with the top-level fields of its spec replaced or added."""
+    return {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "helpdesk"},
+        "spec": {
+            "model": {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct"},
+            "dataset": {"train": {"uri": "s3://tickets/2026-11.jsonl"}},
+            "output": {"model": "helpdesk"},
+            **spec,
+        },
+    }
+
+
+def a_version(**spec: Any) -> Manifest:
+    """The smallest model version, with the top-level fields of its spec replaced or added."""
+    return {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "ModelVersion",
+        "metadata": {"name": "helpdesk-1a2b3c"},
+        "spec": {
+            "model": "helpdesk",
+            "version": "1a2b3c",
+            "uri": "s3://models/helpdesk/1a2b3c",
+            "digest": f"sha256:{'0' * 64}",
+            "scheme": "W8A8",
+            "files": [],
+            "lineage": {"job": "helpdesk", "baseModel": "hf://a/b", "baseRevision": "main",
+                        "dataDigest": f"sha256:{'1' * 64}"},
+            **spec,
+        },
+    }  # fmt: skip
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Manifest:
+    """Jobs whose every field keeps its own bounds; most keep the rules across fields too."""
+    job = a_job(**draw(values_of(schema_of("FineTuneJob")["properties"]["spec"])))
+    if draw(st.integers(0, 3)):
+        _mend(job["spec"])
+    return job
+
+
+@st.composite
+def broken_jobs(draw: st.DrawFn) -> Manifest:
+    """Jobs with one to three faults: a wrong type, a value past its bound, a field too many."""
+    job = draw(jobs())
+    for _ in range(draw(st.integers(1, 3))):
+        _break(draw, job)
+    return job
+
+
+def values_of(node: Schema) -> st.SearchStrategy[Any]:
+    """Values that the structure of a schema lets pass; its CEL rules are not looked at."""
+    if "enum" in node:
+        return st.sampled_from(node["enum"])
+    match node["type"]:
+        case "object":
+            return _objects(node)
+        case "array":
+            least = node.get("minItems", 0)
+            return st.lists(values_of(node["items"]), min_size=least, max_size=least + 2)
+        case "boolean":
+            return st.booleans()
+        case "string":
+            return _texts(node)
+        case _:
+            edges = _edges(node)
+            return st.sampled_from(edges) | _numbers(node) if edges else _numbers(node)
+
+
+def _objects(node: Schema) -> st.SearchStrategy[Any]:
+    if "properties" not in node:
+        names = st.text(_TEXT, min_size=1, max_size=6)
+        return st.dictionaries(names, values_of(node["additionalProperties"]), max_size=2)
+    fields = {name: values_of(child) for name, child in node["properties"].items()}
+    required = {name: fields[name] for name in node.get("required", [])}
+    return st.fixed_dictionaries(
+        required, optional={name: fields[name] for name in fields if name not in required}
+    )
+
+
+def _texts(node: Schema) -> st.SearchStrategy[str]:
+    if node.get("format") == "date-time":
+        return st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
+    longest = min(node.get("maxLength", 20), 20)
+    if "pattern" in node:
+        found = st.from_regex(node["pattern"], fullmatch=True, alphabet=_TEXT)
+        return found.filter(lambda text: len(text) <= node["maxLength"])
+    return st.text(_TEXT, min_size=node.get("minLength", 0), max_size=longest)
+
+
+def _numbers(node: Schema) -> st.SearchStrategy[Any]:
+    low, high = node.get("minimum", -1e6), node.get("maximum", 1e6)
+    if node["type"] == "integer":
+        return st.integers(math.ceil(low), math.floor(high))
+    return st.floats(
+        low,
+        high,
+        exclude_min=node.get("exclusiveMinimum", False),
+        exclude_max=node.get("exclusiveMaximum", False),
+        allow_subnormal=False,
+    )
+
+
+def _edges(node: Schema) -> list[Any]:
+    """The least and the greatest value that are allowed, and the default."""
+    found = [node["default"]] if "default" in node else []
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if bound in node and not node.get(exclusive, False):
+            found.append(node[bound])
+    return found
+
+
+def _mend(spec: Manifest) -> None:
+    """Take out what the rules across fields refuse, told here once more and in other words."""
+    _drop(spec, "training.maxSteps")
+    _drop(spec, "dataset.validationFraction")
+    _drop(spec, "model.revision")
+    _drop(spec, "compression.quantize.groupSize")
+    _drop(spec, "resources.workers")
+    for holder in (
+        "model",
+        "dataset.train",
+        "dataset.validation",
+        "evaluation.generalText",
+        "output",
+    ):
+        _drop(spec, f"{holder}.secretRef")
+    if "evaluation" in spec:
+        spec["evaluation"].pop("generation", None)
+        for gate in spec["evaluation"].get("gates", []):
+            for bound in ("min", "max", "minDelta", "maxDelta"):
+                gate.pop(bound, None)
+            gate |= {"metric": "loss", "maxDelta": 0.5}
+    if "batch" in spec.get("training", {}):
+        spec["training"]["batch"] = {"size": 8, "microBatchSize": 8}
+
+
+def _drop(spec: Manifest, dotted: str) -> None:
+    *holders, field = dotted.split(".")
+    found: Any = spec
+    for part in holders:
+        found = found.get(part, {})
+    found.pop(field, None)
+
+
+def _break(draw: st.DrawFn, job: Manifest) -> None:
+    places = [path for path in _paths(job, ()) if path[:1] == ("spec",) and len(path) > 1]
+    if not places:
+        return
+    path = draw(st.sampled_from(places))
+    *holders, last = path
+    holder: Any = job
+    for part in holders:
+        holder = holder[part]
+    match draw(st.sampled_from(["junk", "edge", "misspell", "remove", "add"])):
+        case "junk":
+            holder[last] = copy.deepcopy(draw(st.sampled_from(_JUNK)))
+        case "edge" if isinstance(holder[last], int | float):
+            holder[last] += draw(st.sampled_from([-1, 1, 1e9, -1e9, 0.5]))
+        case "misspell" if isinstance(holder, dict):
+            holder[f"{last}x"] = holder.pop(last)
+        case "remove" if isinstance(holder, dict):
+            del holder[last]
+        case _ if isinstance(holder[last], dict):
+            holder[last]["bogus"] = draw(st.sampled_from(_JUNK))
+        case _:
+            holder[last] = [holder[last]]
+
+
+def _paths(value: Any, path: Path) -> Iterator[Path]:
+    yield path
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _paths(child, (*path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _paths(child, (*path, index))

@@ -1,0 +1,170 @@
+"""Every rule across fields holds in Python and in CEL, and points at the field to mend."""
+
+import json
+from typing import Any
+
+import pytest
+
+from admission import refusals
+from manifests import a_job, schema_of
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.manifest import ManifestError, load_job
+from tunesmith_api.rules import MUTABLE_FIELDS, RULES
+
+MODEL = {"uri": "hf://a/b"}
+TRAIN = {"uri": "s3://t/a.jsonl"}
+SECRET = {"secretRef": {"name": "hub"}}
+
+# What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
+BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "epochs-or-max-steps": [
+        (
+            {"training": {"epochs": 1, "maxSteps": 5}},
+            "spec.training.maxSteps",
+            {"training": {"maxSteps": 5}},
+        )
+    ],
+    "validation-or-fraction": [
+        (
+            {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},
+            "spec.dataset.validationFraction",
+            {"dataset": {"train": TRAIN, "validation": TRAIN}},
+        )
+    ],
+    "one-bound-per-gate": [
+        (
+            {"evaluation": {"gates": [{}]}},
+            "spec.evaluation.gates[0]",
+            {"evaluation": {"gates": []}},
+        ),
+        (
+            {"evaluation": {"gates": [{"max": 0}, {"min": 0, "max": 0}]}},
+            "spec.evaluation.gates[1]",
+            {"evaluation": {"gates": [{"max": 0}, {"min": 0}]}},
+        ),
+    ],
+    "general-suite-has-loss": [
+        (
+            {"evaluation": {"gates": [{"suite": "general", "metric": "chrf", "min": 9}]}},
+            "spec.evaluation.gates[0].metric",
+            {"evaluation": {"gates": [{"suite": "general", "metric": "perplexity", "max": 9}]}},
+        )
+    ],
+    "gate-metric-is-measured": [
+        (
+            {
+                "evaluation": {
+                    "generation": {"metric": "none"},
+                    "gates": [{"metric": "rougeL", "min": 0.2}],
+                }
+            },
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "generation": {"metric": "rougeL"},
+                    "gates": [{"metric": "rougeL", "min": 0.2}],
+                }
+            },
+        )
+    ],
+    "micro-batch-within-batch": [
+        (
+            {"training": {"batch": {"size": 2}}},
+            "spec.training.batch.microBatchSize",
+            {"training": {"batch": {"size": 4}}},
+        )
+    ],
+    "batch-divides-by-workers": [
+        ({"resources": {"workers": 3}}, "spec.training.batch.size", {"resources": {"workers": 4}})
+    ],
+    "revision-of-the-hub": [
+        (
+            {"model": {"uri": "s3://a/b", "revision": "main"}},
+            "spec.model.revision",
+            {"model": {"uri": "hf://a/b", "revision": "main"}},
+        )
+    ],
+    "secret-for-remote-sources": [
+        (
+            {"model": {"uri": "file://a", **SECRET}},
+            "spec.model.secretRef",
+            {"model": MODEL | SECRET},
+        ),
+        (
+            {"dataset": {"train": {"uri": "python://a/b", **SECRET}}},
+            "spec.dataset.train.secretRef",
+            {"dataset": {"train": TRAIN | SECRET}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
+            "spec.dataset.validation.secretRef",
+            {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+        ),
+        (
+            {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
+            "spec.evaluation.generalText.secretRef",
+            {"evaluation": {"generalText": TRAIN | SECRET}},
+        ),
+    ],
+    "secret-for-remote-outputs": [
+        (
+            {"output": {"model": "a", **SECRET}},
+            "spec.output.secretRef",
+            {"output": {"model": "a", "uri": "s3://b", **SECRET}},
+        ),
+        (
+            {"output": {"model": "a", "uri": "file://b", **SECRET}},
+            "spec.output.secretRef",
+            {"output": {"model": "a", "uri": "gs://b", **SECRET}},
+        ),
+    ],
+    "group-size-of-four-bit": [
+        (
+            {"compression": {"quantize": {"groupSize": 64}}},
+            "spec.compression.quantize.groupSize",
+            {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 64}}},
+        )
+    ],
+}
+CASES = [(name, *case) for name, cases in BREACHES.items() for case in cases]
+BY_NAME = {rule.name: rule for rule in RULES}
+
+
+def test_every_rule_is_tried() -> None:
+    """A new rule brings what breaks it, at every place where it holds."""
+    assert set(BREACHES) == set(BY_NAME)
+    assert len(BREACHES["secret-for-remote-sources"]) == len(
+        BY_NAME["secret-for-remote-sources"].scopes
+    )
+
+
+@pytest.mark.parametrize(("name", "broken", "field", "kept"), CASES)
+def test_models_point_at_the_field_to_mend(
+    name: str, broken: dict[str, Any], field: str, kept: dict[str, Any]
+) -> None:
+    """The rule's own message, at the field, and nothing beside it."""
+    load_job(json.dumps(a_job(**kept)))
+
+    with pytest.raises(ManifestError) as caught:
+        load_job(json.dumps(a_job(**broken)))
+
+    assert [problem.path for problem in caught.value.problems] == [field]
+    assert caught.value.problems[0].message == BY_NAME[name].message
+
+
+@pytest.mark.parametrize(("name", "broken", "field", "kept"), CASES)
+def test_cel_gives_the_same_verdict_with_the_same_words(
+    name: str, broken: dict[str, Any], field: str, kept: dict[str, Any]
+) -> None:
+    """The API server says what the command line says."""
+    schema = schema_of("FineTuneJob")
+
+    assert refusals(schema, a_job(**kept)) == []
+    assert refusals(schema, a_job(**broken)) == [f".{field}: {BY_NAME[name].message}"]
+
+
+def test_fields_that_may_change_exist() -> None:
+    """A renamed field would silently become an input."""
+    fields = {field.alias for field in FineTuneJobSpec.model_fields.values()}
+
+    assert set(MUTABLE_FIELDS) < fields
