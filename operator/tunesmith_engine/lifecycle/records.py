@@ -1,0 +1,77 @@
+"""What `advance` reads and what it decides.
+
+An executor, local or in a cluster, fills in `Observations`, applies the `Decision`'s actions and
+stores its status. It decides nothing itself, so both places run jobs alike.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import FineTuneJobStatus, Progress
+from tunesmith_engine.stages.contracts import StageName, StageResult
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSeen:
+    """One attempt of a stage as its executor sees it now.
+
+    An attempt that ended without a `result` has crashed; `cause` then says what the executor
+    knows about why, and `exit_code` is negative for a signal, as `subprocess` has it.
+    """
+
+    stage: StageName
+    key: str
+    attempt: int
+    is_running: bool
+    progress: Progress | None = None
+    result: StageResult | None = None
+    exit_code: int | None = None
+    cause: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Everything seen at one moment.
+
+    `finished` holds, by key, the results of stages that are done and whose artifacts are there.
+    `attempts` holds at most one attempt per stage: the latest that was started. `stop_asked` is
+    a person's Ctrl-C: the running stage is stopped, the job stays unfinished.
+    """
+
+    finished: Mapping[str, StageResult] = field(default_factory=dict)
+    attempts: tuple[AttemptSeen, ...] = ()
+    stop_asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start this attempt of the stage; doing so twice is the same as once."""
+
+    stage: StageName
+    key: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End this attempt and everything it started; one that has ended is left alone."""
+
+    stage: StageName
+    key: str
+    attempt: int
+    because: Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"]
+
+
+Action = Start | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next status, what to do now, and when to look again at the latest."""
+
+    status: FineTuneJobStatus
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None

@@ -1,0 +1,1 @@
+"""Where models and data come from and where versions go: one resolver for every URI."""
