@@ -1,0 +1,236 @@
+"""Every command and option of `tunesmith`, with its help.
+
+`main.py` parses with this tree and hands the options to the module of the same name in `commands/`.
+`docs/reference/command.md` is written from the same tree, and a test holds every option to be
+argued for.
+"""
+
+import argparse
+import os
+import re
+import sys
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+from textwrap import fill
+from typing import Any, NoReturn
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    failed, with a reason
+  2    bad input: the command line, the manifest, the data or the model
+  130  interrupted"""
+
+_LAST_PORT = 65_535
+_WIDTH = 80
+_ABOUT = "Take a base model and a data set to a proven, compressed and served model."
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that refuses abbreviations and says in one line what to mend."""
+
+    def __init__(self, *, description: str, examples: str, **settings: Any) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            description=fill(description, _WIDTH),
+            epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        print(f"error: {_with_near_match(message)}; see '{self.prog} --help'", file=sys.stderr)
+        sys.exit(2)
+
+
+def build_parser() -> CommandParser:
+    """The whole tree."""
+    parser = CommandParser(
+        prog="tunesmith",
+        description=_ABOUT,
+        examples="  tunesmith validate job.yaml\n  tunesmith plan job.yaml\n"
+        "  tunesmith run job.yaml\n  tunesmith serve helpdesk",
+    )
+    parser.add_argument("--version", action="version", version=f"tunesmith {version('tunesmith')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_run, _validate, _plan, _status, _logs, _report, _serve, _crds):
+        add(commands)
+    return parser
+
+
+def default_home() -> Path:
+    """`$TUNESMITH_HOME`, or `.tunesmith` in the user's own folder."""
+    given = os.environ.get("TUNESMITH_HOME")
+    return Path(given) if given else Path("~/.tunesmith").expanduser()
+
+
+def _run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run a job to its end, or go on where it was stopped",
+        description="Run a job. Stages that are done are not repeated, and a stopped or killed "
+        "run goes on from its last checkpoint. Progress goes to stderr. Ctrl-C stops cleanly; "
+        "twice, at once.",
+        examples="  tunesmith run job.yaml\n  tunesmith run job.yaml --until evaluate\n"
+        "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
+    _add_home(parser)
+    parser.add_argument(
+        "--until",
+        metavar="STAGE",
+        choices=("prepare", "train", "evaluate", "compress", "verify", "publish"),
+        default="publish",
+        help="stop after this stage: prepare, train, evaluate, compress, verify or publish "
+        "(default: publish)",
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="serve the published model when the job is done"
+    )
+    _add_output(parser)
+
+
+def _validate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "validate",
+        help="check manifests without running anything",
+        description="Check manifests against every rule. Nothing is fetched, nothing is run.",
+        examples="  tunesmith validate job.yaml\n  tunesmith validate jobs/*.yaml --output json",
+    )
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="manifests of jobs")
+    _add_output(parser)
+
+
+def _plan(commands: Any) -> None:
+    parser = commands.add_parser(
+        "plan",
+        help="show what a run would do, with every default and what it would need",
+        description="Show the stages of a job with their keys and whether they are done already, "
+        "every setting that a run would use, and an estimate of the memory and disk it needs. "
+        "Data is read to work out the keys; nothing is run.",
+        examples="  tunesmith plan job.yaml\n  tunesmith plan job.yaml --output json",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
+    _add_home(parser)
+    _add_output(parser)
+
+
+def _status(commands: Any) -> None:
+    parser = commands.add_parser(
+        "status",
+        help="show how far a job is, or list all jobs",
+        description="Show the stages, numbers and warnings of a job; without JOB, list all jobs.",
+        examples="  tunesmith status\n  tunesmith status helpdesk\n"
+        "  tunesmith status helpdesk --output json",
+    )
+    parser.add_argument("job", metavar="JOB", nargs="?", help="name of a job (default: list all)")
+    _add_home(parser)
+    _add_output(parser)
+
+
+def _logs(commands: Any) -> None:
+    parser = commands.add_parser(
+        "logs",
+        help="print what the stages of a job wrote",
+        description="Print the output of every attempt of a job's stages, oldest first.",
+        examples="  tunesmith logs helpdesk\n  tunesmith logs helpdesk train -f\n"
+        "  tunesmith logs helpdesk train --attempt 1",
+    )
+    parser.add_argument("job", metavar="JOB", help="name of the job")
+    parser.add_argument("stage", metavar="STAGE", nargs="?", help="only this stage")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on printing until the run ends"
+    )
+    parser.add_argument(
+        "--attempt", metavar="N", type=_attempt, help="only this attempt, counted from 1"
+    )
+    _add_home(parser)
+
+
+def _report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="write the report of a job and print where it is",
+        description="Write the report of a job as one HTML page that fetches nothing, and print "
+        "its path. It shows whatever the job has reached so far.",
+        examples='  tunesmith report helpdesk\n  xdg-open "$(tunesmith report helpdesk)"',
+    )
+    parser.add_argument("job", metavar="JOB", help="name of the job")
+    _add_home(parser)
+
+
+def _serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve a published model with vLLM",
+        description="Start vLLM's OpenAI server on a published model, with the settings that the "
+        "verify stage proved. Ctrl-C ends it.",
+        examples="  tunesmith serve helpdesk\n"
+        "  tunesmith serve ~/.tunesmith/models/helpdesk/1a2b3c --port 8001",
+    )
+    parser.add_argument(
+        "model", metavar="JOB|FOLDER", help="name of a job, or the folder of a published version"
+    )
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="address (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", metavar="PORT", type=_port, default=8000, help="TCP port (default: 8000)"
+    )
+    _add_home(parser)
+
+
+def _crds(commands: Any) -> None:
+    parser = commands.add_parser(
+        "crds",
+        help="print the CustomResourceDefinitions",
+        description="Print the CustomResourceDefinitions, or write one file for each.",
+        examples="  tunesmith crds | kubectl apply --server-side -f -\n"
+        "  tunesmith crds --directory charts/tunesmith/crds",
+    )
+    parser.add_argument(
+        "--directory", metavar="DIR", type=Path, help="write files there instead of printing"
+    )
+
+
+def _add_home(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--home",
+        metavar="DIR",
+        type=Path,
+        default=default_home(),
+        help="folder of jobs, caches, secrets and models "
+        "(default: $TUNESMITH_HOME or ~/.tunesmith)",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="text for people, or one JSON object on stdout (default: text)",
+    )
+
+
+def _attempt(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no attempt; they count 1, 2, 3 …")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port; give a number from 1 to 65535")
+    return int(text)
+
+
+def _with_near_match(message: str) -> str:
+    """With the word that was probably meant, where argparse lists the choices."""
+    found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+    if not found:
+        return message
+    near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), n=1)
+    return f"{message}; did you mean '{near[0]}'?" if near else message

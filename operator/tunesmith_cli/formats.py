@@ -1,0 +1,55 @@
+"""Numbers, times and sizes as people read them; shared by the terminal and the report."""
+
+from datetime import UTC, datetime
+
+_MINUTE_S = 60
+_HOUR_S = 3600
+_DAY_S = 86_400
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+_WHOLE_FROM_S = 10
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `2 min 10 s`, `1 h 05 min`, `2 d 3 h`."""
+    if seconds < _WHOLE_FROM_S and round(seconds, 1) < _WHOLE_FROM_S:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02} s"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def size(num_bytes: float) -> str:
+    """`512 bytes`, `12.3 MiB`, `1.2 GiB`."""
+    amount, unit = float(num_bytes), 0
+    while amount >= _STEP and unit < len(_UNITS) - 1:
+        amount, unit = amount / _STEP, unit + 1
+    return f"{amount:.1f} {_UNITS[unit]}" if unit else f"{num_bytes:.0f} bytes"
+
+
+def number(value: float) -> str:
+    """Four significant digits, whole numbers with thousands: `2.413`, `12,401`, `2e-05`."""
+    if float(value).is_integer() and abs(value) < 1e15:  # noqa: PLR2004 - beyond it floats have gaps
+        return f"{value:,.0f}"
+    text = f"{value:.4g}"
+    return text if "e" in text else f"{float(text):,.10g}"
+
+
+def percent(part: float) -> str:
+    """`99.2 %` of a part between 0 and 1."""
+    return f"{100 * part:.1f} %"
+
+
+def counted(num: int, noun: str) -> str:
+    """`1 row`, `1,050 rows`."""
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+
+
+def moment(when: datetime) -> str:
+    """A time that reads the same everywhere: `2026-11-24 11:05 UTC`."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

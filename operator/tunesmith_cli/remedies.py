@@ -1,0 +1,44 @@
+"""What to do about each reason a job can fail with, in one line.
+
+`status`, the end of `run` and the report print it; the page docs/task/when-a-job-fails.md says the
+same, and a test keeps the two in step.
+"""
+
+from tunesmith_api.reasons import Reason
+
+_REMEDIES = {
+    Reason.INVALID_SPEC: "the message names the field, the rule and a near name",
+    Reason.SECRET_NOT_FOUND: "a folder of that name in the home folder's secrets/, a file per key",
+    Reason.ENVIRONMENT_MISSING: "make setup, or set TUNESMITH_ENVIRONMENTS",
+    Reason.DATASET_NOT_FOUND: "check the path; relative file:// starts at the manifest",
+    Reason.BASE_MODEL_NOT_FOUND: "check the path; relative file:// starts at the manifest",
+    Reason.MODEL_ACCESS_DENIED: "accept the licence on the hub; set secretRef",
+    Reason.DATASET_INVALID: "the message lists file and line",
+    Reason.CHAT_TEMPLATE_MISSING: "set spec.model.chatTemplate, or use an instruct model",
+    Reason.LOSS_MASK_INVALID: "the log shows the rendered row",
+    Reason.UNSAFE_WEIGHTS: "take a safetensors or GGUF edition",
+    Reason.REMOTE_CODE_REFUSED: "take a safetensors or GGUF edition",
+    Reason.MEMORY_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora",
+    Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora",
+    Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
+    Reason.LOSS_DIVERGED: "lower optimizer.learningRate",
+    Reason.EVALUATION_GATE_FAILED: "the message names metric, value and bound",
+    Reason.COMPRESSION_LOSS_EXCEEDED: "a wider scheme, or fallback: widen",
+    Reason.SERVING_PARITY_FAILED: "serving.enforceEager: true; see serve",
+    Reason.OUTPUT_CONFLICT: "another output.version or output.uri",
+    Reason.PUBLISH_FAILED: "check the target's space and rights",
+    Reason.SOURCE_UNREACHABLE: "check the network and the address",
+    Reason.DISK_FULL: "free space where the home folder lies",
+    Reason.OUT_OF_MEMORY: "the log of the last attempt",
+    Reason.KILLED: "the log of the last attempt",
+    Reason.STAGE_CRASHED: "the log of the last attempt",
+    Reason.BACKOFF_LIMIT_EXCEEDED: "the message names the last failure: mend that",
+    Reason.DEADLINE_EXCEEDED: "a longer deadline; finished stages are kept",
+    Reason.SUSPENDED: "suspend: false, or the same command: it goes on from the last checkpoint",
+    Reason.INTERRUPTED: "suspend: false, or the same command: it goes on from the last checkpoint",
+}
+
+
+def remedy_for(reason: str) -> str:
+    """What to do; empty for a healthy job and for a reason of a newer version."""
+    return next((text for known, text in _REMEDIES.items() if known == reason), "")
