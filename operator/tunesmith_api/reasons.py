@@ -21,6 +21,7 @@ class Reason(StrEnum):
     INTERRUPTED = "Interrupted"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
+    STOPPED_AS_ASKED = "StoppedAsAsked"
 
     # Input that no retry will mend
     INVALID_SPEC = "InvalidSpec"

@@ -13,6 +13,8 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus, Progress
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
+StopCause = Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"]
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptSeen:
@@ -62,7 +64,7 @@ class Stop:
     stage: StageName
     key: str
     attempt: int
-    because: Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"]
+    because: StopCause
 
 
 Action = Start | Stop

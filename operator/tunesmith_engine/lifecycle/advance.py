@@ -1,0 +1,59 @@
+"""`advance`: one step in the life of a job, pure and total.
+
+An executor calls it whenever something may have changed and at `wake_at`. It stores the decision's
+status first and carries out the actions then: whatever is lost in between is decided again, the
+same, from the next observations.
+"""
+
+from datetime import datetime, timedelta
+
+from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_engine.lifecycle.composing import compose
+from tunesmith_engine.lifecycle.courses import Moment, choose, stops
+from tunesmith_engine.lifecycle.ledger import open_ledger
+from tunesmith_engine.lifecycle.lives import continues, new_life
+from tunesmith_engine.lifecycle.observing import observe
+from tunesmith_engine.lifecycle.records import Decision, Observations
+from tunesmith_engine.planning.records import Plan
+
+
+def advance(
+    plan: Plan, status: FineTuneJobStatus | None, seen: Observations, *, now: datetime
+) -> Decision:
+    """The next status of the job, what to do now, and when to look again at the latest.
+
+    `status` is the last one stored, None for a job never seen. A status of other keys begins a new
+    life; a finished one stays as it is until generation or keys change. `now` has a time zone.
+    """
+    status = status or FineTuneJobStatus()
+    if not continues(plan, status):
+        status = new_life(plan, status)
+    ledger = open_ledger(plan, status)
+    if status.phase.is_terminal:
+        return Decision(status=status, actions=stops(ledger, seen))
+    going_since = _going_since(status, now=now)
+    moment = Moment(
+        plan=plan,
+        ledger=observe(plan, ledger, seen, now=now),
+        seen=seen,
+        now=now,
+        deadline=_deadline(plan, going_since),
+    )
+    course = choose(moment)
+    return Decision(
+        status=compose(moment, course, before=status, going_since=going_since),
+        actions=course.actions,
+        wake_at=course.wake_at,
+    )
+
+
+def _going_since(status: FineTuneJobStatus, *, now: datetime) -> datetime:
+    """When the job began or went on last: time in suspension counts towards no deadline."""
+    if status.start_time is None or status.phase is Phase.SUSPENDED:
+        return now
+    return status.start_time
+
+
+def _deadline(plan: Plan, going_since: datetime) -> datetime | None:
+    seconds = plan.spec.active_deadline_seconds
+    return None if seconds is None else going_since + timedelta(seconds=seconds)

@@ -1,0 +1,77 @@
+"""From the chosen course to the status that is stored: the last step of `advance`."""
+
+from datetime import datetime
+
+from tunesmith_api.status import FineTuneJobStatus, Phase, Progress
+from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_conditions
+from tunesmith_engine.lifecycle.courses import Course, Moment
+from tunesmith_engine.lifecycle.findings import findings_of
+from tunesmith_engine.lifecycle.observing import attempt_seen, finished_result
+from tunesmith_engine.lifecycle.percentages import progress_of
+from tunesmith_engine.stages.contracts import StageResult
+
+
+def compose(
+    moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
+) -> FineTuneJobStatus:
+    """The status after `course`; `before` is the one it follows."""
+    findings = findings_of(moment.plan, _results(moment, course))
+    is_going = course.phase is not Phase.SUSPENDED and not course.phase.is_terminal
+    is_running = any(stage.state == "Running" for stage in course.ledger.stages)
+    return FineTuneJobStatus(
+        observed_generation=moment.plan.generation,
+        phase=course.phase,
+        conditions=merged(
+            [
+                *stage_conditions(course.ledger.stages, now=moment.now),
+                *job_conditions(
+                    course.phase,
+                    is_at_rest=not is_going and not is_running,
+                    reason=course.reason,
+                    message=course.message,
+                    now=moment.now,
+                ),
+            ],
+            before=before.conditions,
+            generation=moment.plan.generation,
+        ),
+        start_time=going_since if is_going else _start_time(moment, course, before),
+        completion_time=moment.now if course.phase.is_terminal else None,
+        progress=_progress(moment, course, before),
+        stages=list(course.ledger.stages),
+        attempts=list(course.ledger.attempts),
+        artifacts=findings.artifacts,
+        evaluation=findings.evaluation,
+        warnings=findings.warnings,
+        resolved=findings.resolved,
+        model_version=findings.model_version,
+    )
+
+
+def _results(moment: Moment, course: Course) -> list[StageResult]:
+    results = [finished_result(planned, moment.seen) for planned in moment.plan.stages]
+    failure = course.ledger.failure
+    refused = failure.result if failure else None
+    return [each for each in (*results, refused) if each is not None]
+
+
+def _start_time(moment: Moment, course: Course, before: FineTuneJobStatus) -> datetime | None:
+    """A job held back before it began has no start."""
+    has_begun = course.phase.is_terminal or course.ledger.current is None
+    return before.start_time or (moment.now if has_begun else None)
+
+
+def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Progress | None:
+    stage = course.ledger.current
+    if stage is not None and (course.phase is Phase.SUSPENDED or course.phase is Phase.FAILED):
+        return before.progress
+    seen = attempt_seen(stage, moment.seen) if stage and stage.state == "Running" else None
+    is_told = stage is not None and seen is not None and seen.attempt == stage.attempt
+    return progress_of(
+        course.ledger,
+        stage,
+        told=seen.progress if seen and is_told else None,
+        message=course.message,
+        before=before.progress,
+        now=moment.now,
+    )

@@ -1,0 +1,206 @@
+"""Second half of `advance`: what to do, given a ledger that is up to date.
+
+The first of these that applies: the job has failed; it is done; it is held back by a person or the
+deadline; something runs; a retry waits for its time; the next attempt starts.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import Phase, StageStatus
+from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
+from tunesmith_engine.lifecycle.observing import attempt_seen
+from tunesmith_engine.lifecycle.phases import PHASES
+from tunesmith_engine.lifecycle.records import Action, AttemptSeen, Observations, Start, Stop
+from tunesmith_engine.lifecycle.retries import retry_at
+from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.stages.contracts import StageName
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is done now, why, and the ledger in which that is written down."""
+
+    ledger: Ledger
+    phase: Phase
+    reason: str
+    message: str
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a course is chosen from; `deadline` is None where the job has none."""
+
+    plan: Plan
+    ledger: Ledger
+    seen: Observations
+    now: datetime
+    deadline: datetime | None
+
+
+def choose(moment: Moment) -> Course:
+    """The one course that fits the moment."""
+    ledger, stage = moment.ledger, moment.ledger.current
+    if ledger.failure is not None:
+        return _failed(moment, ledger.failure.reason, ledger.failure.message)
+    if stage is None:
+        return _done(moment)
+    hold = _hold(moment)
+    if hold is not None:
+        return _held(moment, stage, hold)
+    if stage.state == "Running" or running(moment.seen):
+        return _busy(moment, stage)
+    wait_until = retry_at(ledger, stage, now=moment.now)
+    if wait_until is not None:
+        return _waiting(moment, stage, wait_until)
+    return _started(moment, stage)
+
+
+def running(seen: Observations) -> tuple[AttemptSeen, ...]:
+    """The attempts that run, wanted or not."""
+    return tuple(each for each in seen.attempts if each.is_running)
+
+
+def stops(ledger: Ledger, seen: Observations) -> tuple[Action, ...]:
+    """Stops for what was told to stop, and for every attempt that the ledger knows nothing of."""
+    known = {
+        (stage.name, stage.key, stage.attempt): stage
+        for stage in ledger.stages
+        if stage.state == "Running"
+    }
+    actions: list[Action] = []
+    for each in running(seen):
+        stage = known.get((each.stage, each.key, each.attempt))
+        if stage is None:
+            actions.append(Stop(each.stage, each.key, each.attempt, "Superseded"))
+        elif is_told_to_stop(stage):
+            because = STOP_MARKS[stage.reason]
+            actions.append(Stop(each.stage, each.key, each.attempt, because))
+    return tuple(actions)
+
+
+def _failed(moment: Moment, reason: str, message: str) -> Course:
+    return Course(
+        ledger=moment.ledger,
+        phase=Phase.FAILED,
+        reason=reason,
+        message=message,
+        actions=stops(moment.ledger, moment.seen),
+    )
+
+
+def _done(moment: Moment) -> Course:
+    last = moment.ledger.stages[-1]
+    is_whole = last.name == StageName.PUBLISH
+    message = f"every stage up to {last.name} is done, and no more was asked for"
+    return Course(
+        ledger=moment.ledger,
+        phase=Phase.SUCCEEDED if is_whole else Phase.SUSPENDED,
+        reason=Reason.SUCCEEDED if is_whole else Reason.STOPPED_AS_ASKED,
+        message=last.message if is_whole else message,
+        actions=stops(moment.ledger, moment.seen),
+    )
+
+
+def _hold(moment: Moment) -> Reason | None:
+    if moment.seen.stop_asked:
+        return Reason.INTERRUPTED
+    if moment.plan.spec.suspend:
+        return Reason.SUSPENDED
+    if moment.deadline is not None and moment.now >= moment.deadline:
+        return Reason.DEADLINE_EXCEEDED
+    return None
+
+
+def _held(moment: Moment, stage: StageStatus, hold: Reason) -> Course:
+    ledger = _told_to_stop(moment, hold)
+    is_over = not running(moment.seen)
+    if hold is Reason.DEADLINE_EXCEEDED and is_over:
+        return _overdue(moment, ledger, stage)
+    message = f"{stage.name} can go on" if is_over else f"{stage.name} is being stopped"
+    return Course(
+        ledger=ledger,
+        phase=PHASES[stage.name] if hold is Reason.DEADLINE_EXCEEDED else Phase.SUSPENDED,
+        reason=hold,
+        message=message,
+        actions=stops(ledger, moment.seen),
+    )
+
+
+def _told_to_stop(moment: Moment, hold: Reason) -> Ledger:
+    """The ledger after every attempt was called off; one that nobody sees has ended."""
+    ledger = moment.ledger
+    for stage in moment.ledger.stages:
+        if stage.state != "Running":
+            continue
+        attempt = attempt_seen(stage, moment.seen)
+        if attempt is None or attempt.attempt != stage.attempt:
+            ledger = ledger.ended(stage, now=moment.now, reason=hold)
+            ledger = ledger.changed(stage, state="Pending", reason=hold)
+        elif not is_told_to_stop(stage):
+            ledger = ledger.changed(stage, reason=hold)
+    return ledger
+
+
+def _overdue(moment: Moment, ledger: Ledger, stage: StageStatus) -> Course:
+    seconds = moment.plan.spec.active_deadline_seconds
+    message = f"not done within activeDeadlineSeconds: {seconds}; {stage.name} was not finished"
+    return Course(
+        ledger=ledger.changed(
+            stage, state="Failed", reason=Reason.DEADLINE_EXCEEDED, message=message
+        ),
+        phase=Phase.FAILED,
+        reason=Reason.DEADLINE_EXCEEDED,
+        message=message,
+    )
+
+
+def _busy(moment: Moment, stage: StageStatus) -> Course:
+    actions = stops(moment.ledger, moment.seen)
+    if stage.state == "Running" and not running(moment.seen):
+        actions = (Start(StageName(stage.name), stage.key, stage.attempt),)
+    is_current = stage.state == "Running" and not is_told_to_stop(stage)
+    message = (
+        f"{stage.name}: attempt {stage.attempt} is running"
+        if is_current
+        else f"{stage.name} waits for an earlier attempt to end"
+    )
+    return _going_on(moment, stage, message=message, actions=actions)
+
+
+def _waiting(moment: Moment, stage: StageStatus, wait_until: datetime) -> Course:
+    message = f"{stage.name} is tried again after {stage.reason}: {stage.message}"
+    return _going_on(moment, stage, message=message, wake_at=wait_until)
+
+
+def _started(moment: Moment, stage: StageStatus) -> Course:
+    seen = attempt_seen(stage, moment.seen)
+    attempt = max(stage.attempt, seen.attempt if seen else 0) + 1
+    return _going_on(
+        replace(moment, ledger=moment.ledger.started(stage, attempt=attempt, now=moment.now)),
+        stage,
+        message=f"{stage.name}: attempt {attempt} is running",
+        actions=(Start(StageName(stage.name), stage.key, attempt),),
+    )
+
+
+def _going_on(
+    moment: Moment,
+    stage: StageStatus,
+    *,
+    message: str,
+    actions: tuple[Action, ...] = (),
+    wake_at: datetime | None = None,
+) -> Course:
+    times = [each for each in (wake_at, moment.deadline) if each is not None]
+    return Course(
+        ledger=moment.ledger,
+        phase=PHASES[stage.name],
+        reason=Reason.RUNNING,
+        message=message,
+        actions=actions,
+        wake_at=min(times, default=None),
+    )

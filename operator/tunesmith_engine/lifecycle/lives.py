@@ -1,0 +1,56 @@
+"""Where one life of a job ends and the next begins.
+
+A life is one way from the first stage to Succeeded or Failed. It is bound to the keys of its
+stages; a finished one is bound to the generation of the spec as well, so that nothing more happens
+to it until someone changes the job. `begin` is for a person who runs the same job again.
+"""
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import FineTuneJobStatus, StageStatus
+from tunesmith_engine.planning.records import Plan
+
+
+def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
+    """The status to go on from when a person runs the job, perhaps again.
+
+    An unfinished life of the same keys is continued. Otherwise a new one begins, as it does after
+    Succeeded and Failed; what has a finished result is then found done, and the rest gets its
+    retries back.
+    """
+    if status is None:
+        return new_life(plan, FineTuneJobStatus())
+    if status.phase.is_terminal or not continues(plan, status):
+        return new_life(plan, status)
+    return status
+
+
+def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
+    """Whether `status` tells of the life that `plan` describes.
+
+    Stages that only one of them has do not count: a job may first be run up to a stage, then whole.
+    """
+    if status.phase.is_terminal and status.observed_generation != plan.generation:
+        return False
+    known = {stage.name: stage.key for stage in status.stages}
+    return all(known.get(stage.name, stage.key) == stage.key for stage in plan.stages)
+
+
+def new_life(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """A status in which nothing has happened, save that numbers of attempts are never used twice.
+
+    Conditions are kept so that their transition times stay true.
+    """
+    used = {(stage.name, stage.key): stage.attempt for stage in status.stages}
+    return FineTuneJobStatus(
+        observed_generation=plan.generation,
+        conditions=status.conditions,
+        stages=[
+            StageStatus(
+                name=stage.name,
+                key=stage.key,
+                attempt=used.get((stage.name, stage.key), 0),
+                reason=Reason.PENDING,
+            )
+            for stage in plan.stages
+        ],
+    )

@@ -1,0 +1,140 @@
+"""First half of `advance`: what the observations say about every stage, written into the ledger."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import StageStatus
+from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
+from tunesmith_engine.lifecycle.records import AttemptSeen, Observations
+from tunesmith_engine.lifecycle.retries import Ending, ending_of, own_result
+from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.stages.contracts import StageResult
+
+
+def observe(plan: Plan, ledger: Ledger, seen: Observations, *, now: datetime) -> Ledger:
+    """The ledger after results, crashes and running attempts have been taken note of."""
+    for planned in plan.stages:
+        result = finished_result(planned, seen)
+        ledger = (
+            _done(ledger, _stage(ledger, planned), result, now=now)
+            if result is not None
+            else _not_done(plan, ledger, planned, seen, now=now)
+        )
+    return ledger
+
+
+def finished_result(planned: PlannedStage, seen: Observations) -> StageResult | None:
+    """The finished result of the stage, unless it is another stage's, key's or a failure."""
+    result = seen.finished.get(planned.key)
+    if result is None or (result.stage, result.key) != (planned.name, planned.key):
+        return None
+    return result if result.outcome == "Succeeded" else None
+
+
+def attempt_seen(stage: StageStatus, seen: Observations) -> AttemptSeen | None:
+    """The attempt of the stage's key that the executor saw last."""
+    found = (each for each in seen.attempts if (each.stage, each.key) == (stage.name, stage.key))
+    return max(found, key=lambda each: each.attempt, default=None)
+
+
+def _stage(ledger: Ledger, planned: PlannedStage) -> StageStatus:
+    return next(each for each in ledger.stages if each.name == planned.name)
+
+
+def _done(ledger: Ledger, stage: StageStatus, result: StageResult, *, now: datetime) -> Ledger:
+    if stage.state == "Succeeded":
+        return ledger
+    ran_here = any(
+        (each.stage, each.number) == (stage.name, result.attempt) for each in ledger.attempts
+    )
+    reason = Reason.SUCCEEDED if ran_here else Reason.CACHED
+    ledger = ledger.ended(stage, now=now, reason=reason, resumed_from_step=result.resumed_from_step)
+    return ledger.changed(
+        stage,
+        state="Succeeded",
+        cached=not ran_here,
+        seconds=result.seconds,
+        attempt=max(stage.attempt, result.attempt),
+        reason=reason,
+        message=clipped(result.message),
+    )
+
+
+def _not_done(
+    plan: Plan, ledger: Ledger, planned: PlannedStage, seen: Observations, *, now: datetime
+) -> Ledger:
+    ledger = _forget_lost_success(ledger, _stage(ledger, planned))
+    stage = _stage(ledger, planned)
+    attempt = attempt_seen(stage, seen)
+    if attempt and attempt.is_running and attempt.attempt > stage.attempt:
+        return _found_running(ledger, stage, attempt, now=now)
+    if stage.state != "Running":
+        return ledger
+    is_known = attempt is not None and attempt.attempt == stage.attempt
+    if is_known and attempt is not None and attempt.is_running:
+        return _called_off_early(ledger, stage)
+    if is_known or is_told_to_stop(stage):
+        return _ended(plan, ledger, stage, attempt if is_known else None, now=now)
+    return ledger
+
+
+def _forget_lost_success(ledger: Ledger, stage: StageStatus) -> Ledger:
+    """A stage whose artifacts are gone has to be run again."""
+    if stage.state != "Succeeded":
+        return ledger
+    return ledger.changed(stage, state="Pending", cached=False, reason=Reason.PENDING, message="")
+
+
+def _found_running(
+    ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
+) -> Ledger:
+    """An attempt that was started, but whose start never came to be written down."""
+    if ledger.current is None or ledger.current.name != stage.name:
+        return ledger
+    return ledger.started(stage, attempt=attempt.attempt, now=now)
+
+
+def _called_off_early(ledger: Ledger, stage: StageStatus) -> Ledger:
+    """An attempt is stopped if the stage it builds on has to be run again."""
+    if is_told_to_stop(stage) or (ledger.current and ledger.current.name == stage.name):
+        return ledger
+    return ledger.changed(stage, reason=Reason.INTERRUPTED)
+
+
+def _ended(
+    plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen | None, *, now: datetime
+) -> Ledger:
+    ending = ending_of(stage, attempt)
+    result = own_result(attempt)
+    ledger = ledger.ended(
+        stage,
+        now=now,
+        reason=ending.reason,
+        resumed_from_step=result.resumed_from_step if result else None,
+    )
+    failures = stage.failures + (1 if ending.counts and not ending.is_final else 0)
+    failure = _failure(stage, ending, result, failures=failures, limit=plan.spec.backoff_limit)
+    ledger = ledger.changed(
+        stage,
+        state="Failed" if failure else "Pending",
+        failures=failures,
+        reason=ending.reason,
+        message=clipped(ending.message),
+        seconds=result.seconds if result else stage.seconds,
+    )
+    return replace(ledger, failure=failure or ledger.failure)
+
+
+def _failure(
+    stage: StageStatus, ending: Ending, result: StageResult | None, *, failures: int, limit: int
+) -> Failure | None:
+    if ending.is_final:
+        return Failure(reason=ending.reason, message=ending.message, result=result)
+    if not ending.counts or failures <= limit:
+        return None
+    message = (
+        f"{stage.name} failed {failures} times, at last with {ending.reason}: {ending.message}"
+    )
+    return Failure(reason=Reason.BACKOFF_LIMIT_EXCEEDED, message=message, result=result)

@@ -1,0 +1,46 @@
+"""Progress of the whole job, from the progress of its running stage."""
+
+from datetime import datetime
+
+from tunesmith_api.status import Progress, StageStatus
+from tunesmith_engine.lifecycle.ledger import Ledger
+from tunesmith_engine.lifecycle.phases import WEIGHTS
+from tunesmith_engine.lifecycle.wording import clipped
+
+
+def progress_of(
+    ledger: Ledger,
+    stage: StageStatus | None,
+    *,
+    told: Progress | None,
+    message: str,
+    before: Progress | None,
+    now: datetime,
+) -> Progress:
+    """How far the job is while `stage` is the current one; None: it is done.
+
+    `told` is what the running attempt said last. A progress that says the same as `before` keeps
+    its time, so that looking often writes nothing.
+    """
+    name = stage.name if stage else ledger.stages[-1].name
+    percent = _percent(ledger, stage, told)
+    if told is not None:
+        return told.model_copy(update={"stage": name, "percent": percent})
+    new = Progress(stage=name, percent=percent, message=clipped(message), last_update_time=now)
+    if before is None:
+        return new
+    same = new.model_copy(update={"last_update_time": before.last_update_time})
+    return same if same == before else new
+
+
+def _percent(ledger: Ledger, stage: StageStatus | None, told: Progress | None) -> float:
+    whole = sum(WEIGHTS[each.name] for each in ledger.stages)
+    done = sum(WEIGHTS[each.name] for each in ledger.stages if each.state == "Succeeded")
+    part = WEIGHTS[stage.name] * _fraction(told) if stage else 0.0
+    return round(min(100.0, 100.0 * (done + part) / whole), 1)
+
+
+def _fraction(told: Progress | None) -> float:
+    if told is None or told.step is None or not told.total_steps:
+        return 0.0
+    return min(1.0, max(0.0, told.step / told.total_steps))

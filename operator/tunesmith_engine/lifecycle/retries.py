@@ -1,0 +1,86 @@
+"""How an attempt that did not succeed is judged, and how long to wait before the next one.
+
+Bad input and verdicts are final. Faults of the machine count against `backoffLimit`. An attempt
+that was stopped, or lost together with the program that ran it, counts as nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import StageStatus
+from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
+from tunesmith_engine.lifecycle.records import AttemptSeen
+from tunesmith_engine.lifecycle.wording import clipped, sound_reason
+from tunesmith_engine.stages.contracts import StageResult
+
+FIRST_DELAY_S: Final = 1.0
+MAX_DELAY_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why an attempt ended without success; `is_final` rules out another, `counts` as a failure."""
+
+    reason: str
+    message: str
+    is_final: bool = False
+    counts: bool = True
+
+
+def ending_of(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
+    """The ending of the stage's attempt, which no longer runs; None was never seen at all."""
+    result = own_result(attempt)
+    if result is not None and result.outcome == "Failed":
+        return _told(stage, result)
+    if is_told_to_stop(stage):
+        return Ending(stage.reason, f"{stage.name} was stopped; it can go on", counts=False)
+    if result is not None:
+        message = f"{stage.name} said that it is done, but its artifacts are not there"
+        return Ending(Reason.STAGE_CRASHED, message)
+    return _crashed(stage, attempt)
+
+
+def own_result(attempt: AttemptSeen | None) -> StageResult | None:
+    """The attempt's result, unless it is one of another stage, key or attempt."""
+    result = attempt.result if attempt else None
+    if attempt is None or result is None:
+        return None
+    told = (result.stage, result.key, result.attempt)
+    return result if told == (attempt.stage, attempt.key, attempt.attempt) else None
+
+
+def retry_at(ledger: Ledger, stage: StageStatus, *, now: datetime) -> datetime | None:
+    """When the stage may be started again, or None for at once.
+
+    1 s after the first failure, then twice as long each time, at most 60 s. If the clock was set
+    back to before the failure there is no telling how long ago that was, and no waiting.
+    """
+    last = ledger.last_attempt(stage)
+    if stage.failures == 0 or last is None or last.end_time is None or now < last.end_time:
+        return None
+    doublings = min(stage.failures - 1, 16)
+    delay = timedelta(seconds=min(FIRST_DELAY_S * 2**doublings, MAX_DELAY_S))
+    return last.end_time + delay if now < last.end_time + delay else None
+
+
+def _told(stage: StageStatus, result: StageResult) -> Ending:
+    reason, message = sound_reason(result.reason), clipped(result.message)
+    if result.bad_input or not result.retryable:
+        return Ending(reason, message, is_final=True)
+    if is_told_to_stop(stage):
+        return Ending(stage.reason, message, counts=False)
+    return Ending(reason, message)
+
+
+def _crashed(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
+    cause = (attempt.cause if attempt else None) or Reason.STAGE_CRASHED
+    code = attempt.exit_code if attempt else None
+    how = "ended" if code is None else f"ended with {_exit_text(code)}"
+    message = f"the {stage.name} process {how} and left no result; see its log"
+    return Ending(cause, message, counts=cause not in STOP_MARKS)
+
+
+def _exit_text(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
