@@ -13,15 +13,16 @@ from tunesmith_engine.planning.records import Plan
 def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
     """The status to go on from when a person runs the job, perhaps again.
 
-    An unfinished life of the same keys is continued. Otherwise a new one begins, as it does after
-    Succeeded and Failed; what has a finished result is then found done, and the rest gets its
-    retries back.
+    An unfinished life of the same keys is continued; what it has done already counts as cached from
+    here on, since an earlier run did it. Otherwise a new life begins, as it does after Succeeded and
+    Failed; what has a finished result is then found done, and the rest gets its retries back.
     """
     if status is None:
         return new_life(plan, FineTuneJobStatus())
     if status.phase.is_terminal or not continues(plan, status):
         return new_life(plan, status)
-    return status
+    stages = [_as_cached(stage) for stage in status.stages]
+    return status.model_copy(update={"stages": stages})
 
 
 def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
@@ -54,3 +55,9 @@ def new_life(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
             for stage in plan.stages
         ],
     )
+
+
+def _as_cached(stage: StageStatus) -> StageStatus:
+    if stage.state != "Succeeded":
+        return stage
+    return stage.model_copy(update={"cached": True, "reason": str(Reason.CACHED)})
