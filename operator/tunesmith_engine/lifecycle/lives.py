@@ -13,9 +13,10 @@ from tunesmith_engine.planning.records import Plan
 def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
     """The status to go on from when a person runs the job, perhaps again.
 
-    An unfinished life of the same keys is continued; what it has done already counts as cached from
-    here on, since an earlier run did it. Otherwise a new life begins, as it does after Succeeded and
-    Failed; what has a finished result is then found done, and the rest gets its retries back.
+    An unfinished life of the same keys is continued; what it has done already counts as cached
+    from here on, since an earlier run did it. Otherwise a new life begins, as it does after
+    Succeeded and Failed; what has a finished result is then found done, and the rest gets its
+    retries back.
     """
     if status is None:
         return new_life(plan, FineTuneJobStatus())

@@ -1,0 +1,134 @@
+"""A changed field runs again what follows from it, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from manifests import a_job
+from tunesmith_api.fields import records_in
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_engine.planning.keys import STAGE_INPUTS, WITHOUT_INFLUENCE
+from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.contracts import StageName
+
+FINGERPRINTS = {
+    "model": "m",
+    "dataset.train": "t",
+    "dataset.validation": "v",
+    "evaluation.generalText": "g",
+}
+ALL = tuple(StageName)
+
+TRAIN = {"uri": "s3://tickets/2026-11.jsonl"}
+HUB = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
+
+# A change of the spec, and the first stage that has to run again; None: no stage.
+CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
+    ({"model": {"uri": HUB, "revision": "v2"}}, StageName.PREPARE),
+    ({"dataset": {"train": TRAIN, "seed": 1}}, StageName.PREPARE),
+    ({"dataset": {"train": TRAIN, "columns": {"prompt": "q"}}}, StageName.PREPARE),
+    ({"training": {"sequenceLength": 512}}, StageName.PREPARE),
+    ({"training": {"lora": {"rank": 8}}}, StageName.TRAIN),
+    ({"training": {"seed": 1}}, StageName.TRAIN),
+    ({"resources": {"workers": 2}}, StageName.TRAIN),
+    ({"evaluation": {"gates": []}}, StageName.EVALUATE),
+    ({"evaluation": {"generation": {"maxSamples": 8}}}, StageName.EVALUATE),
+    ({"compression": {"quantize": {"scheme": "W4A16"}}}, StageName.COMPRESS),
+    ({"compression": {"gate": {"fallback": "fail"}}}, StageName.COMPRESS),
+    ({"verification": {"prompts": 5}}, StageName.VERIFY),
+    ({"serving": {"enforceEager": False}}, StageName.VERIFY),
+    ({"output": {"model": "other"}}, StageName.PUBLISH),
+    ({"output": {"model": "helpdesk", "version": "v1"}}, StageName.PUBLISH),
+    ({"model": {"uri": HUB, "secretRef": {"name": "hub"}}}, None),
+    ({"dataset": {"train": {**TRAIN, "secretRef": {"name": "bucket"}}}}, None),
+    ({"checkpoint": {"everySteps": 7, "keep": 5}}, None),
+    ({"suspend": True, "backoffLimit": 9, "activeDeadlineSeconds": 60}, None),
+    # A default written out is the same job.
+    ({"training": {"epochs": 3, "lora": {"rank": 16, "alpha": 32}}}, None),
+    ({"training": {"optimizer": {"learningRate": 0.0002}}}, None),
+    ({"compression": {"gate": {"minRecovery": 0.99}}}, None),
+]
+
+
+def keys_of(*, fingerprints: dict[str, str] = FINGERPRINTS, **spec: Any) -> dict[StageName, str]:
+    job = FineTuneJob.model_validate(a_job(**spec))
+    return {stage.name: stage.key for stage in plan(job, fingerprints=fingerprints).stages}
+
+
+def changed(before: dict[StageName, str], after: dict[StageName, str]) -> tuple[StageName, ...]:
+    return tuple(stage for stage in ALL if before[stage] != after[stage])
+
+
+def from_stage(first: StageName | None) -> tuple[StageName, ...]:
+    return ALL[ALL.index(first) :] if first else ()
+
+
+@pytest.mark.parametrize(("spec", "first"), CHANGES, ids=[str(change) for change, _ in CHANGES])
+def test_a_changed_field_changes_its_stage_and_what_follows(
+    spec: dict[str, Any], first: StageName | None
+) -> None:
+    assert changed(keys_of(), keys_of(**spec)) == from_stage(first)
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [
+        ("model", StageName.PREPARE),
+        ("dataset.train", StageName.PREPARE),
+        ("dataset.validation", StageName.PREPARE),
+        ("evaluation.generalText", StageName.EVALUATE),
+    ],
+)
+def test_another_content_of_a_source_changes_what_reads_it(source: str, first: StageName) -> None:
+    after = keys_of(fingerprints={**FINGERPRINTS, source: "other"})
+
+    assert changed(keys_of(), after) == from_stage(first)
+
+
+def test_only_publish_depends_on_the_name_of_the_job() -> None:
+    job = FineTuneJob.model_validate({**a_job(), "metadata": {"name": "other"}})
+
+    after = {stage.name: stage.key for stage in plan(job, fingerprints=FINGERPRINTS).stages}
+
+    assert changed(keys_of(), after) == (StageName.PUBLISH,)
+
+
+def test_keys_are_distinct_and_made_of_64_hexadecimal_digits() -> None:
+    keys = keys_of().values()
+
+    assert len(set(keys)) == len(ALL)
+    assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
+
+
+def leaves(record: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for field in record.model_fields.values():
+        inner = [child for child, suffix in records_in(field.annotation) if not suffix]
+        if inner:
+            yield from leaves(inner[0], f"{prefix}{field.alias}.")
+        else:
+            yield f"{prefix}{field.alias}"
+
+
+@pytest.mark.parametrize("leaf", list(leaves(FineTuneJobSpec)))
+def test_every_field_belongs_to_one_stage_or_is_known_to_change_nothing(leaf: str) -> None:
+    rows = [field for inputs in STAGE_INPUTS.values() for field in inputs.fields]
+
+    found = [row for row in (*rows, *WITHOUT_INFLUENCE) if f"{leaf}.".startswith(f"{row}.")]
+
+    assert len(found) == 1
+
+
+def test_every_row_of_the_table_names_a_field() -> None:
+    known = list(leaves(FineTuneJobSpec))
+    rows = [field for inputs in STAGE_INPUTS.values() for field in inputs.fields]
+
+    strangers = [
+        row
+        for row in (*rows, *WITHOUT_INFLUENCE)
+        if not any(f"{leaf}.".startswith(f"{row}.") for leaf in known)
+    ]
+
+    assert strangers == []

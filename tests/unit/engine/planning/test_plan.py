@@ -1,0 +1,50 @@
+"""A plan names the stages in order, where each runs, and ends where it was asked to."""
+
+import pytest
+
+from manifests import a_job
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.contracts import Environment, StageName
+
+FINGERPRINTS = {"model": "m", "dataset.train": "t"}
+JOB = FineTuneJob.model_validate(a_job())
+
+
+def test_stages_come_in_order_each_in_the_environment_that_has_its_libraries() -> None:
+    made = plan(JOB, fingerprints=FINGERPRINTS)
+
+    assert [(stage.name, stage.environment, stage.module) for stage in made.stages] == [
+        (StageName.PREPARE, Environment.TRAINER, "tunesmith_trainer"),
+        (StageName.TRAIN, Environment.TRAINER, "tunesmith_trainer"),
+        (StageName.EVALUATE, Environment.TRAINER, "tunesmith_trainer"),
+        (StageName.COMPRESS, Environment.COMPRESSOR, "tunesmith_trainer"),
+        (StageName.VERIFY, Environment.SERVER, "tunesmith_serving"),
+        (StageName.PUBLISH, Environment.TRAINER, "tunesmith_trainer"),
+    ]
+
+
+@pytest.mark.parametrize("until", list(StageName))
+def test_a_plan_up_to_a_stage_is_the_beginning_of_the_whole_plan(until: StageName) -> None:
+    part = plan(JOB, fingerprints=FINGERPRINTS, until=until)
+
+    assert part.stages[-1].name is until
+    assert part.stages == plan(JOB, fingerprints=FINGERPRINTS).stages[: len(part.stages)]
+
+
+def test_a_stage_beyond_the_end_is_named_in_the_error() -> None:
+    part = plan(JOB, fingerprints=FINGERPRINTS, until=StageName.TRAIN)
+
+    with pytest.raises(KeyError, match="no stage publish"):
+        part.stage(StageName.PUBLISH)
+
+
+def test_a_manifest_without_generation_counts_as_the_first() -> None:
+    served = FineTuneJob.model_validate({**a_job(), "metadata": {"name": "a", "generation": 7}})
+
+    assert plan(JOB, fingerprints=FINGERPRINTS).generation == 1
+    assert plan(served, fingerprints=FINGERPRINTS).generation == 7
+
+
+def test_the_spec_of_a_plan_has_its_defaults() -> None:
+    assert plan(JOB, fingerprints=FINGERPRINTS).spec.training.epochs == 3

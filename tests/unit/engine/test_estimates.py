@@ -1,0 +1,115 @@
+"""Estimates of memory and disk grow with what takes memory and disk."""
+
+from typing import Any
+
+import pytest
+
+from manifests import a_job
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_engine.estimates import Estimate, estimate, trainable_parameters
+from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.contracts import StageName
+
+GIB = 1 << 30
+SMOL = ModelFacts(
+    num_parameters=134_515_008,
+    num_layers=30,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_heads=9,
+    num_kv_heads=3,
+    vocab_size=49_152,
+    context_length=8192,
+    is_tied=True,
+    has_chat_template=True,
+)
+SHORT = {"sequenceLength": 256}
+
+
+def estimate_of(**spec: Any) -> Estimate:
+    return estimate(FineTuneJob.model_validate(a_job(**spec)).spec, SMOL)
+
+
+def memory_of(stage: StageName = StageName.TRAIN, **spec: Any) -> int:
+    return estimate_of(**spec).memory_bytes[stage]
+
+
+def test_every_stage_has_an_estimate() -> None:
+    made = estimate_of()
+
+    assert set(made.memory_bytes) == set(StageName)
+    assert made.peak_memory_bytes == max(made.memory_bytes.values())
+
+
+def test_adapters_of_rank_16_on_smollm2_have_as_many_parameters_as_peft_counts() -> None:
+    """PEFT prints 4,884,480 trainable parameters for all-linear at rank 16."""
+    training = FineTuneJob.model_validate(a_job()).spec.training
+
+    assert trainable_parameters(training, SMOL) == 4_884_480
+
+
+@pytest.mark.parametrize(
+    ("modules", "per_block"),
+    [(["q_proj"], 2 * 576), (["q_proj", "v_proj"], 2 * 576 + 576 + 192)],
+)
+def test_fewer_target_modules_train_fewer_parameters(modules: list[str], per_block: int) -> None:
+    spec = a_job(training={"lora": {"rank": 8, "targetModules": modules}})
+    training = FineTuneJob.model_validate(spec).spec.training
+
+    assert trainable_parameters(training, SMOL) == 30 * 8 * per_block
+
+
+def test_a_target_module_of_another_name_counts_as_every_linear_layer() -> None:
+    spec = a_job(training={"lora": {"targetModules": ["q_proj", "experts"]}})
+
+    assert trainable_parameters(FineTuneJob.model_validate(spec).spec.training, SMOL) == 4_884_480
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ({"training": {"sequenceLength": 512}}, {"training": SHORT}),
+        (
+            {"training": {**SHORT, "batch": {"microBatchSize": 8}}},
+            {"training": {**SHORT, "batch": {"microBatchSize": 4}}},
+        ),
+        ({"training": {**SHORT, "method": "full"}}, {"training": SHORT}),
+        (
+            {"training": {**SHORT, "lora": {"rank": 64}}},
+            {"training": {**SHORT, "lora": {"rank": 4}}},
+        ),
+        ({"training": SHORT}, {"training": {**SHORT, "precision": "fp32"}}),
+        ({"training": SHORT, "resources": {"workers": 2}}, {"training": SHORT}),
+    ],
+)
+def test_training_takes_more_memory_with_more_to_keep(
+    more: dict[str, Any], less: dict[str, Any]
+) -> None:
+    assert memory_of(**more) > memory_of(**less)
+
+
+def test_no_row_is_longer_than_the_context() -> None:
+    assert memory_of(training={"sequenceLength": 100_000}) == memory_of(
+        training={"sequenceLength": 8192}
+    )
+
+
+def test_the_quickstart_fits_a_small_laptop() -> None:
+    made = estimate_of(training=SHORT)
+
+    assert made.peak_memory_bytes < 6 * GIB
+    assert made.disk_bytes < 2 * GIB
+
+
+def test_full_training_needs_room_for_its_checkpoints() -> None:
+    few = estimate_of(training={"method": "full"}, checkpoint={"keep": 1}).disk_bytes
+    many = estimate_of(training={"method": "full"}, checkpoint={"keep": 3}).disk_bytes
+
+    assert many - few == 2 * 12 * SMOL.num_parameters
+
+
+def test_a_four_bit_model_is_smaller_than_an_unquantized_one() -> None:
+    four = estimate_of(compression={"quantize": {"scheme": "W4A16"}}).disk_bytes
+    whole = estimate_of(compression={"quantize": {"scheme": "none"}}).disk_bytes
+
+    assert four < whole
