@@ -67,7 +67,8 @@ bench: setup ## Measure the promises and print JSON
 crds: setup-control ## Write the CRDs from the typed models
 	.venv/bin/tunesmith crds $(ARGS)
 
-docs: setup ## Run the code blocks of README and docs
+docs: setup ## Write the reference pages and run the code blocks of README and docs
+	$(CONTROL) scripts/write_reference.py
 	$(call pytest,$(CONTROL),tests/unit/docs)
 
 lock: setup-control ## Resolve the pinned locks again (ARGS=--upgrade moves every pin)

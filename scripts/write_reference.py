@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that come from the models; run by `make docs`."""
+"""Write the pages of docs/reference, from the models and the parser; run by `make docs`."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.reference import reference_page
 from tunesmith_api.resources import ModelVersionSpec
 from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_cli.reference import command_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -14,7 +15,7 @@ def pages() -> dict[str, str]:
     """Name and text of every generated page."""
     job = reference_page("FineTuneJob", {"spec": FineTuneJobSpec, "status": FineTuneJobStatus})
     version = reference_page("ModelVersion", {"spec": ModelVersionSpec})
-    return {"finetunejob.md": job, "modelversion.md": version}
+    return {"finetunejob.md": job, "modelversion.md": version, "command.md": command_page()}
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ class CommandParser(argparse.ArgumentParser):
     """A parser that refuses abbreviations and says in one line what to mend."""
 
     def __init__(self, *, description: str, examples: str, **settings: Any) -> None:
+        self.example_lines = [line.strip() for line in examples.splitlines()]
         super().__init__(
             allow_abbrev=False,
             description=fill(description, _WIDTH),

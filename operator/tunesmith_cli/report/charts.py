@@ -19,6 +19,7 @@ _LEFT = 62.0
 _RIGHT = WIDTH - 16.0
 _MOST_POINTS = 300
 _BAR = 20.0
+_LABELS = 108.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,9 @@ def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int |
     x = Scale(low=max(x.low, 0.0), high=x.high, start=_LEFT, end=_RIGHT)
     y = scale_over((each.loss for each in everything), start=260.0, end=18.0)
     return _drawing(
-        310.0,
+        292.0,
         _loss_text(train, held_out, best=best),
         _grid(x=x, y=y, bottom=264.0),
-        element("text", "optimizer step", x=_RIGHT, y=304.0, class_="axis", text_anchor="end"),
         _path(_thinned(train), x=x, y=y, role="train"),
         _path(held_out, x=x, y=y, role="tuned"),
         *(_dot(each, x=x, y=y, is_best=each.step == best) for each in held_out),
@@ -70,7 +70,7 @@ def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int |
 def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
     """Values above each other on one axis, with their intervals as bars."""
     ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
-    x = scale_over(ends, start=120.0, end=_NARROW - 84.0, margin=0.12)
+    x = scale_over(ends, start=_LABELS + 14.0, end=_NARROW - 84.0, margin=0.12)
     height = 34.0 * len(rows) + 40.0
     said = "; ".join(f"{row.label} {number(row.value)}{_between(row)}" for row in rows)
     return _drawing(
@@ -100,10 +100,9 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, title: str) -> M
     ]
     said = f"{sum(counts):,} rows from {number(edges[0])} to {number(edges[-1])} tokens"
     return _drawing(
-        240.0,
+        220.0,
         (title, said),
         _grid(x=x, y=y, bottom=190.0),
-        element("text", "tokens in a row", x=_RIGHT, y=234.0, class_="axis", text_anchor="end"),
         *bars,
     )
 
@@ -115,7 +114,7 @@ def percentile_chart(marks: Sequence[tuple[str, float]], *, title: str) -> Marku
     inner = [value for _, value in marks[1:-1]] or [first, last]
     said = ", ".join(f"{name} {number(value)}" for name, value in marks)
     return _drawing(
-        120.0,
+        112.0,
         (title, said),
         _ticks_below(x, top=16.0, bottom=84.0),
         element("line", x1=x(first), x2=x(last), y1=50.0, y2=50.0, class_="whisker"),
@@ -127,7 +126,6 @@ def percentile_chart(marks: Sequence[tuple[str, float]], *, title: str) -> Marku
             element("line", x1=x(value), x2=x(value), y1=32.0, y2=68.0, class_="mark")
             for _, value in marks
         ),
-        element("text", "tokens in a row", x=_RIGHT, y=118.0, class_="axis", text_anchor="end"),
     )  # fmt: skip
 
 
@@ -135,7 +133,7 @@ def time_line(spans: Sequence[Span]) -> Markup:
     """When each attempt ran, from the first start to the last end."""
     begin = min(span.start for span in spans)
     total = max((span.end - begin).total_seconds() for span in spans)
-    x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=120.0, end=WIDTH - 90.0)
+    x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=_LABELS + 14.0, end=WIDTH - 90.0)
     height = 30.0 * len(spans) + 16.0
     said = "; ".join(f"{span.label} {duration(_seconds(span))}" for span in spans)
     return _drawing(
@@ -155,7 +153,7 @@ def _drawing(height: float, text: tuple[str, str], *parts: Markup, width: float 
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         role="img",
         aria_label=f"{title}: {description}",
-        class_="chart",
+        class_="chart" if width == WIDTH else "chart narrow",
     )
 
 
@@ -218,7 +216,7 @@ def _dot(point: Point, *, x: Scale, y: Scale, is_best: bool) -> Markup:
 
 
 def _interval(row: Interval, *, x: Scale, y: float) -> Markup:
-    parts = [element("text", row.label, x=108.0, y=y + 5, class_="label", text_anchor="end")]
+    parts = [element("text", row.label, x=_LABELS, y=y + 5, class_="label", text_anchor="end")]
     if row.low is not None and row.high is not None:
         parts.append(
             element(
@@ -248,7 +246,7 @@ def _span(span: Span, *, x: Scale, y: float, begin: datetime) -> Markup:
     left = x((span.start - begin).total_seconds())
     width = max(x((span.end - begin).total_seconds()) - left, 2.0)
     return joined(
-        element("text", span.label, x=108.0, y=y + 15, class_="label", text_anchor="end"),
+        element("text", span.label, x=_LABELS, y=y + 15, class_="label", text_anchor="end"),
         element("rect", x=left, y=y, width=width, height=_BAR, rx=3.0, class_=f"span {span.role}"),
         element("text", duration(_seconds(span)), x=left + width + 8, y=y + 15, class_="axis"),
     )

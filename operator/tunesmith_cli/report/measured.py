@@ -1,6 +1,5 @@
 """What was measured, as charts and tables: losses, gates, answers, compression, agreement."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -9,20 +8,11 @@ from pydantic import JsonValue
 
 from tunesmith_api.status import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
+from tunesmith_cli.measures import LOWER_IS_BETTER, SUITES, in_order, name_of
 from tunesmith_cli.report.artifacts import Sample, Try, Verdict, VerifyFacts
 from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart
 from tunesmith_cli.report.evidence import Evidence
 from tunesmith_cli.report.pieces import Chart, Table, flattened, shown
-
-SUITES = {"heldOut": "Held-out rows", "general": "General text"}
-METRICS = {
-    "loss": "loss",
-    "perplexity": "perplexity",
-    "exactMatch": "exact match",
-    "rougeL": "ROUGE-L",
-    "chrf": "chrF",
-}
-LOWER_IS_BETTER = {"loss", "perplexity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +46,7 @@ def tell_measured(evidence: Evidence) -> Measured:
 
 def evaluation_of(evidence: Evidence) -> list[EvaluationResult]:
     """Every result, of a refused model too, by suite and metric."""
-    found = {
-        (each.suite, each.metric, each.split): each
-        for result in evidence.results.values()
-        for each in result.evaluation
-    }
-    order = [*SUITES, *METRICS]
-    return sorted(
-        (each for each in found.values() if math.isfinite(each.value)),
-        key=lambda each: (
-            order.index(each.suite) if each.suite in order else len(order),
-            order.index(each.metric) if each.metric in order else len(order),
-            each.split != "tuned",
-        ),
-    )
-
-
-def name_of(result: EvaluationResult) -> str:
-    """`Held-out rows: loss`."""
-    suite = SUITES.get(result.suite, result.suite)
-    return f"{suite}: {METRICS.get(result.metric, result.metric)}"
+    return in_order(each for result in evidence.results.values() for each in result.evaluation)
 
 
 def _curve(evidence: Evidence) -> Chart | None:
@@ -84,7 +55,7 @@ def _curve(evidence: Evidence) -> Chart | None:
     if not train and not held_out:
         return None
     best = evidence.train.best_step
-    caption = "Nats per target token. Step 0 is the base model."
+    caption = "Nats per target token, by optimizer step. Step 0 is the base model."
     if best is not None:
         caption += f" The weights of step {best:,} are kept: the lowest held-out loss."
     return Chart(drawing=loss_chart(train, held_out, best=best), caption=caption)

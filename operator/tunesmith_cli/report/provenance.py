@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from tunesmith_cli.formats import size
 from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.pieces import Table, shown
+from tunesmith_cli.report.pieces import Table
+from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.contracts import StageName
+
+_ORIGINS = {"given": "the manifest", "default": "default", "open": "decided by the job"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +25,26 @@ class Provenance:
 def tell_provenance(evidence: Evidence) -> Provenance:
     """Everything that went into the model, and everything that came out."""
     return Provenance(
-        settings=_pairs("Settings that were used", "setting", _settings(evidence)),
+        settings=_settings(evidence),
         lineage=_pairs("Lineage", "what", _lineage(evidence)),
         versions=_pairs("Libraries, by the stage that used them", "library", _versions(evidence)),
         files=_files(evidence),
     )
 
 
-def _settings(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """The manifest with its defaults, overridden by what the stages decided."""
-    given = dict(_flat_model(evidence.job.spec)) if evidence.job else {}
-    yield from {**given, **evidence.train.resolved, **evidence.status.resolved}.items()
-
-
-def _flat_model(record: BaseModel, *, path: str = "") -> Iterator[tuple[str, str]]:
-    for name, field in type(record).model_fields.items():
-        value, at = getattr(record, name), f"{path}{field.alias}"
-        if isinstance(value, BaseModel):
-            yield from _flat_model(value, path=f"{at}.")
-        elif isinstance(value, list):
-            for index, each in enumerate(value):
-                yield from _flat_item(each, path=f"{at}[{index}]")
-        elif value is not None and value != {}:
-            yield at, shown(value)
-
-
-def _flat_item(value: object, *, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, BaseModel):
-        yield from _flat_model(value, path=f"{path}.")
-    else:
-        yield path, str(value)
+def _settings(evidence: Evidence) -> Table | None:
+    """The manifest with its defaults, and what the stages decided where it left them the choice."""
+    described = describe(evidence.job.spec) if evidence.job else ()
+    decided = {**evidence.train.resolved, **evidence.status.resolved}
+    rows = [
+        (each.path, decided.get(each.path, each.value), _ORIGINS[each.origin]) for each in described
+    ]
+    known = {each.path for each in described}
+    rows += [
+        (path, value, "decided by the job") for path, value in decided.items() if path not in known
+    ]
+    head = ("setting", "value", "from")
+    return Table("Settings that were used", head, rows) if rows else None
 
 
 def _lineage(evidence: Evidence) -> Iterator[tuple[str, str]]:

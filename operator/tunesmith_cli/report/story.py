@@ -11,6 +11,7 @@ from datetime import datetime
 from tunesmith_api.status import Attempt, EvaluationResult, FineTuneJobStatus, Phase, StageStatus
 from tunesmith_cli.formats import duration, moment, number, percent, size
 from tunesmith_cli.outlook import Outlook, outlook_of
+from tunesmith_cli.progress import state_of
 from tunesmith_cli.report.charts import Span, time_line
 from tunesmith_cli.report.dataset import Dataset, tell_dataset
 from tunesmith_cli.report.evidence import Evidence
@@ -123,12 +124,6 @@ def _stages(stages: list[StageStatus]) -> Table | None:
     ]
     head = ("stage", "state", "time", "attempt", "outcome")
     return Table("Stages", head, rows, frozenset({2, 3})) if rows else None
-
-
-def state_of(stage: StageStatus) -> str:
-    """`done`, `done before`, `running`, `failed` or `to do`."""
-    words = {"Pending": "to do", "Running": "running", "Succeeded": "done", "Failed": "failed"}
-    return "done before" if stage.cached else words[stage.state]
 
 
 def _attempts(attempts: list[Attempt], *, now: datetime) -> Table | None:

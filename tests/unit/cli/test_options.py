@@ -1,0 +1,67 @@
+"""The command's commands and options; a new one argues for itself here."""
+
+import pytest
+
+from tunesmith_cli.arguments import build_parser
+from tunesmith_cli.reference import arguments_of, subcommands
+
+COMMANDS = {
+    "run": {"FILE", "--home", "--until", "--serve", "--output"},
+    "validate": {"FILE", "--output"},
+    "plan": {"FILE", "--home", "--output"},
+    "status": {"JOB", "--home", "--output"},
+    "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},
+    "report": {"JOB", "--home"},
+    "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
+    "crds": {"--directory"},
+}
+
+
+def test_these_are_all_commands_and_options() -> None:
+    found = {
+        name: {
+            text
+            for each in arguments_of(parser)
+            for text in each.option_strings or [str(each.metavar)]
+        }
+        for name, parser in subcommands(build_parser()).items()
+    }
+
+    assert found == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_shows_examples_and_exit_codes(name: str) -> None:
+    text = subcommands(build_parser())[name].format_help()
+
+    assert f"  tunesmith {name}" in text.partition("examples:")[2]
+    assert "  130  interrupted" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_says_what_it_means(name: str) -> None:
+    assert all(each.help for each in arguments_of(subcommands(build_parser())[name]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["rnu", "job.yaml"], "did you mean 'run'?"),
+        (["run", "job.yaml", "--until", "evaluation"], "did you mean 'evaluate'?"),
+        (["run"], "the following arguments are required: FILE"),
+        (["run", "job.yaml", "--out", "json"], "unrecognized arguments: --out json"),
+        (["logs", "helpdesk", "--attempt", "0"], "'0' is no attempt; they count 1, 2, 3 …"),
+        (["serve", "helpdesk", "--port", "70000"], "'70000' is no port"),
+    ],
+)
+def test_a_wrong_command_line_says_what_to_mend(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(given)
+
+    captured = capsys.readouterr()
+    assert ended.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert said in captured.err

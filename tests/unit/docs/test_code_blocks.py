@@ -1,0 +1,145 @@
+"""What README and docs show works: manifests, commands, Python and links."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tunesmith_api.manifest import load_job
+from tunesmith_cli.arguments import build_parser
+from tunesmith_cli.main import main
+
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "examples" / "helpdesk" / "job.yaml"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(?P<head>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+END_OF_COMMAND = {"|", ">", ">>", "<", "&&", ";", "&"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: the page and line where it starts, its language and marks, its text."""
+
+    page: Path
+    line: int
+    head: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def language(self) -> str:
+        return self.head.split()[0] if self.head.split() else ""
+
+    def commands(self) -> Iterator[list[str]]:
+        """The arguments of every `$ tunesmith …` line."""
+        for line in self.text.splitlines():
+            if line.startswith("$ tunesmith "):
+                words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="|<>&;")
+                words.whitespace_split = True
+                yield _up_to_operator(list(words))[1:]
+
+
+def _up_to_operator(words: list[str]) -> list[str]:
+    ends = [index for index, word in enumerate(words) if word in END_OF_COMMAND]
+    return words[: ends[0]] if ends else words
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in FENCE.finditer(text):
+            line = text.count("\n", 0, found.start()) + 1
+            yield Block(page=page, line=line, head=found["head"].strip(), text=found["text"])
+
+
+def named(wanted: list[Block]) -> dict[str, Block]:
+    return {block.place: block for block in wanted}
+
+
+MANIFESTS = named([each for each in blocks() if each.language == "yaml" and "kind:" in each.text])
+PYTHON = named([each for each in blocks() if each.language == "python"])
+COMMANDS = {
+    f"{block.place} {shlex.join(words)}": words
+    for block in blocks()
+    if block.language == "console"
+    for words in block.commands()
+}
+
+
+def test_the_pages_show_manifests_and_commands() -> None:
+    """The patterns of this module still find what they look for."""
+    assert len(MANIFESTS) >= 5
+    assert {"validate", "plan", "serve"} <= {words[0] for words in COMMANDS.values()}
+
+
+@pytest.mark.parametrize("place", MANIFESTS)
+def test_a_manifest_in_the_docs_is_valid(place: str) -> None:
+    block = MANIFESTS[place]
+    if yaml.safe_load(block.text)["kind"] == "FineTuneJob":
+        load_job(block.text, source=place)
+
+
+@pytest.mark.parametrize("place", COMMANDS)
+def test_a_command_in_the_docs_is_one_that_the_parser_takes(place: str) -> None:
+    build_parser().parse_args(COMMANDS[place])
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_what_the_docs_say_to_run_first_works_on_the_example(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = [] if command == "validate" else ["--home", str(tmp_path)]
+
+    code = main([command, str(EXAMPLE), *home])
+
+    assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", PYTHON)
+def test_python_in_the_docs_runs(place: str) -> None:
+    """A block whose fence says `no-run` is only compiled."""
+    code = compile(PYTHON[place].text, place, "exec")
+    if "no-run" not in PYTHON[place].head:
+        exec(code, {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_pages_and_headings_that_exist(page: Path) -> None:
+    broken = [target for target in _targets(page) if not _exists(target, page=page)]
+
+    assert broken == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / target.partition("#")[0]).resolve() for target in _targets(index)}
+
+    assert linked >= set((ROOT / "docs").rglob("*.md")) - {index}
+
+
+def _targets(page: Path) -> list[str]:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = [found["target"] for found in LINK.finditer(text)]
+    return [target for target in targets if not target.startswith(("http://", "https://"))]
+
+
+def _exists(target: str, *, page: Path) -> bool:
+    path, _, heading = target.partition("#")
+    found = (page.parent / path).resolve() if path else page
+    if not found.exists():
+        return False
+    return not heading or heading in _headings(found)
+
+
+def _headings(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}
