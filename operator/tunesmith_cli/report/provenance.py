@@ -35,7 +35,11 @@ def tell_provenance(evidence: Evidence) -> Provenance:
 def _settings(evidence: Evidence) -> Table | None:
     """The manifest with its defaults, and what the stages decided where it left them the choice."""
     described = describe(evidence.job.spec) if evidence.job else ()
-    decided = {**evidence.train.resolved, **evidence.status.resolved}
+    decided = {
+        path: value
+        for path, value in {**evidence.train.resolved, **evidence.status.resolved}.items()
+        if not path.startswith("versions.")
+    }
     rows = [
         (each.path, decided.get(each.path, each.value), _ORIGINS[each.origin]) for each in described
     ]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from tunesmith_api.status import Attempt, EvaluationResult, FineTuneJobStatus, Phase, StageStatus
 from tunesmith_cli.formats import duration, moment, number, percent, size
 from tunesmith_cli.outlook import Outlook, outlook_of
@@ -46,17 +48,18 @@ class Story:
 def tell(evidence: Evidence, *, now: datetime) -> Story:
     """The story of a job as far as it has come."""
     status = evidence.status
+    until = _last_sign(status, now=now)
     return Story(
         name=evidence.name,
         phase=status.phase,
         role=_ROLES.get(status.phase, "running"),
-        when=_when(status, now=now),
+        when=_when(status, until=until),
         outlook=outlook_of(status),
         figures=list(_figures(evidence)),
         warnings=_warnings(evidence),
         stages=_stages(status.stages),
-        attempts=_attempts(status.attempts, now=now),
-        time_line=_time_line(status.attempts, now=now),
+        attempts=_attempts(status.attempts, until=until),
+        time_line=_time_line(status.attempts, until=until),
         measured=tell_measured(evidence),
         dataset=tell_dataset(evidence),
         provenance=tell_provenance(evidence),
@@ -64,13 +67,19 @@ def tell(evidence: Evidence, *, now: datetime) -> Story:
     )
 
 
-def _when(status: FineTuneJobStatus, *, now: datetime) -> str:
+def _last_sign(status: FineTuneJobStatus, *, now: datetime) -> datetime:
+    """Until when the job is known to have worked; a run that was killed says nothing more."""
+    if status.completion_time:
+        return status.completion_time
+    return status.progress.last_update_time if status.progress else now
+
+
+def _when(status: FineTuneJobStatus, *, until: datetime) -> str:
     if status.start_time is None:
         return "not started"
-    end = status.completion_time or now
-    took = duration((end - status.start_time).total_seconds())
-    verb = "took" if status.completion_time else "running for"
-    return f"started {moment(status.start_time)}, {verb} {took}"
+    took = duration(max((until - status.start_time).total_seconds(), 0.0))
+    so_far = f"took {took}" if status.completion_time else f"{took} so far"
+    return f"started {moment(status.start_time)}, {so_far}"
 
 
 def _figures(evidence: Evidence) -> Iterator[Figure]:
@@ -107,8 +116,14 @@ def _warnings(evidence: Evidence) -> list[str]:
     found = [
         *evidence.status.warnings,
         *(text for result in evidence.results.values() for text in result.warnings),
+        *_card_warnings(evidence.card),
     ]
     return list(dict.fromkeys(found))
+
+
+def _card_warnings(card: JsonValue) -> list[str]:
+    found = card.get("warnings") if isinstance(card, dict) else None
+    return [str(each) for each in found] if isinstance(found, list) else []
 
 
 def _stages(stages: list[StageStatus]) -> Table | None:
@@ -126,12 +141,12 @@ def _stages(stages: list[StageStatus]) -> Table | None:
     return Table("Stages", head, rows, frozenset({2, 3})) if rows else None
 
 
-def _attempts(attempts: list[Attempt], *, now: datetime) -> Table | None:
+def _attempts(attempts: list[Attempt], *, until: datetime) -> Table | None:
     rows = [
         (
             f"{each.stage} {each.number}",
             moment(each.start_time),
-            duration(((each.end_time or now) - each.start_time).total_seconds()),
+            duration(max(((each.end_time or until) - each.start_time).total_seconds(), 0.0)),
             each.reason or "running",
             "" if each.resumed_from_step is None else f"step {each.resumed_from_step:,}",
         )
@@ -141,14 +156,14 @@ def _attempts(attempts: list[Attempt], *, now: datetime) -> Table | None:
     return Table("Attempts", head, rows, frozenset({2})) if rows else None
 
 
-def _time_line(attempts: list[Attempt], *, now: datetime) -> Chart | None:
+def _time_line(attempts: list[Attempt], *, until: datetime) -> Chart | None:
     latest = attempts[-_MOST_SPANS:]
     spans = [
         Span(
             label=f"{each.stage} {each.number}",
             role=_span_role(each),
             start=each.start_time,
-            end=max(each.end_time or now, each.start_time),
+            end=max(each.end_time or until, each.start_time),
         )
         for each in latest
     ]

@@ -1,0 +1,193 @@
+"""The report: one page that shows whatever a job has reached, and lets nothing in or out."""
+
+import json
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
+from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_cli.report.evidence import gather
+from tunesmith_cli.report.page import render, write_report
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+VOID = {"meta", "br", "hr", "link", "img", "input"}
+HOSTILE = "</pre><script src=\"https://evil.example/x.js\">alert('1')</script><img src=x onerror=1>"
+
+
+class Page(HTMLParser):
+    """The page as a browser takes it apart; refuses elements that are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"style", "title", "desc"}:
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def headings(self) -> list[str]:
+        return [name for name, _ in self.elements if re.fullmatch("h[1-6]", name)]
+
+
+def page_of(job: JobFolder) -> str:
+    return render(gather(job.folder, job.status), now=NOW)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page_of(a_finished_job(tmp_path_factory.mktemp("home")))
+
+
+def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
+    page = Page(finished)
+
+    sections = {each["aria-labelledby"] for each in page.named("section")}
+    assert sections == {
+        "warnings", "evaluation", "answers", "training", "compression", "parity", "data",
+        "course", "origin",
+    }  # fmt: skip
+    for wanted in ("Succeeded", "2.41", "base model 3.8", "99.6 %", "Is the printer switched on?",
+                   "too much lost", "sha256:aaaa", "training.lora.rank", "torch", "4 min 51 s",
+                   "exact duplicates", "learningRate"):  # fmt: skip
+        assert wanted in page.text, wanted
+
+
+def test_the_page_names_nothing_outside_itself(finished: str) -> None:
+    page = Page(finished)
+
+    assert finished.startswith("<!DOCTYPE html>")
+    assert "src=" not in finished
+    assert "<link" not in finished
+    assert "url(" not in finished
+    assert "@import" not in finished
+    assert page.named("script") == []
+    assert all(each["href"] == "#content" for each in page.named("a"))
+
+
+def test_the_page_forbids_fetches_and_scripts_by_its_own_policy(finished: str) -> None:
+    policies = [each["content"] for each in Page(finished).named("meta") if "http-equiv" in each]
+
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_charts_have_text_alternatives_and_tables_have_scopes_and_captions(finished: str) -> None:
+    page = Page(finished)
+
+    charts = page.named("svg")
+    assert len(charts) >= 6
+    assert all(each["role"] == "img" and each["aria-label"] for each in charts)
+    assert all(each["scope"] in {"row", "col"} for each in page.named("th"))
+    assert len(page.named("caption")) == len(page.named("table"))
+
+
+def test_headings_form_an_outline(finished: str) -> None:
+    levels = [int(name[1]) for name in Page(finished).headings()]
+
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_identifiers_are_unique_and_everything_labelled_exists(finished: str) -> None:
+    page = Page(finished)
+    ids = [found for _, each in page.elements if (found := each.get("id"))]
+
+    assert len(ids) == len(set(ids))
+    assert {each["aria-labelledby"] for each in page.named("section")} <= set(ids)
+
+
+def test_the_trained_part_of_a_row_is_marked(finished: str) -> None:
+    row = finished.partition('<pre class="row">')[2].partition("</pre>")[0]
+
+    assert "<mark>Is it switched on?&lt;|im_end|&gt;</mark>" in row
+    assert "My printer is not printing." in row
+
+
+def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path) -> None:
+    job = a_finished_job(tmp_path)
+    prepare = job.folder / "stages/prepare"
+    for path in (*prepare.rglob("result.json"), *prepare.rglob("data-card.json")):
+        path.write_text(path.read_text().replace("My printer is not printing.", _inside_json()))
+    for path in job.folder.rglob("evaluation.json"):
+        path.write_text(path.read_text().replace("Is the printer switched on?", _inside_json()))
+    job.status = job.status.model_copy(update={"warnings": [HOSTILE]})
+
+    text = page_of(job)
+
+    page = Page(text)
+    assert page.named("script") == page.named("img") == []
+    assert "src=" not in text
+    assert page.text.count("alert('1')") == 3
+
+
+def test_a_refused_job_says_why_what_to_do_and_with_which_numbers(tmp_path: Path) -> None:
+    page = Page(page_of(a_failed_job(tmp_path)))
+
+    assert "EvaluationGateFailed" in page.text
+    assert "What to do:" in page.text
+    assert "does not hold" in page.text
+    assert "3.31" in page.text
+
+
+def test_a_running_job_shows_its_curve_so_far_though_a_line_is_half_written(
+    tmp_path: Path,
+) -> None:
+    page = Page(page_of(a_running_job(tmp_path)))
+
+    sections = [each["aria-labelledby"] for each in page.named("section")]
+    assert sections == ["training", "data", "course", "origin"]
+    assert "50 s so far" in page.text
+
+
+def test_a_job_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    folder = tmp_path / "jobs" / "new"
+    folder.mkdir(parents=True)
+
+    path = write_report(folder, FineTuneJobStatus())
+
+    assert path == folder / "report.html"
+    assert "not started" in Page(path.read_text()).text
+
+
+@pytest.mark.parametrize("name", ["curve.jsonl", "evaluation.json", "data-card.json"])
+@pytest.mark.parametrize("text", ["", "{", '{"samples": 3}', "[1, 2]", "\x00\xff"])
+def test_a_broken_or_foreign_artifact_is_left_out(tmp_path: Path, name: str, text: str) -> None:
+    job = a_finished_job(tmp_path)
+    for path in job.folder.rglob(name):
+        path.write_text(text)
+
+    assert "Succeeded" in Page(page_of(job)).text
+
+
+def test_a_job_whose_artifacts_are_gone_still_has_its_numbers(tmp_path: Path) -> None:
+    job = a_finished_job(tmp_path)
+    for path in job.folder.rglob("artifacts/*"):
+        if path.is_file():
+            path.unlink()
+
+    assert "base model 3.8" in Page(page_of(job)).text
+
+
+def _inside_json() -> str:
+    return json.dumps(HOSTILE)[1:-1]
