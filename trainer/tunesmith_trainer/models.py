@@ -1,0 +1,80 @@
+"""Load models and tokenizers from local folders, for every stage that needs weights.
+
+Safetensors only, no code from the model's folder, no network: what a stage loads was fetched and
+checked by prepare.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.entry import local_path
+from tunesmith_trainer.data.prepared import MODEL
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TUNED: Final = "tuned"
+ADAPTER_SETTINGS: Final = "adapter_config.json"
+
+_BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
+_PROCESSOR: Final = Path("/proc/cpuinfo")
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder, with its chat template."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def load_model(folder: Path, *, dtype: "torch.dtype") -> "PreTrainedModel":
+    """A causal language model in evaluation mode on the CPU, its weights cast to `dtype`.
+
+    Raises:
+        OSError: the folder holds no safetensors, or no model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    return model.eval()
+
+
+def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedModel":
+    """The model that the job's train stage made, adapters merged in fp32 and cast once.
+
+    Raises:
+        KeyError: the request carries no result of prepare or train.
+    """
+    import torch
+
+    tuned = local_path(request.inputs[StageName.TRAIN].artifact(TUNED))
+    if not (tuned / ADAPTER_SETTINGS).exists():
+        return load_model(tuned, dtype=dtype)
+    from peft import PeftModel
+
+    base = load_model(
+        local_path(request.inputs[StageName.PREPARE].artifact(MODEL)), dtype=torch.float32
+    )
+    adapted = PeftModel.from_pretrained(base, tuned, use_safetensors=True)
+    return adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
+
+
+@cache
+def processor_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 natively; where it does not, autocast is slower than fp32."""
+    try:
+        text = _PROCESSOR.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = (line.partition(":")[2] for line in text.splitlines() if line.startswith("flags"))
+    return bool(_BF16_FLAGS & set(next(flags, "").split()))
