@@ -68,8 +68,9 @@ def _not_done(
     ledger = _forget_lost_success(ledger, _stage(ledger, planned))
     stage = _stage(ledger, planned)
     attempt = attempt_seen(stage, seen)
-    if attempt and attempt.is_running and attempt.attempt > stage.attempt:
-        return _found_running(ledger, stage, attempt, now=now)
+    if attempt and attempt.attempt > stage.attempt:
+        ledger = _found_later(ledger, stage, attempt, now=now)
+        stage = _stage(ledger, planned)
     if stage.state != "Running":
         return ledger
     is_known = attempt is not None and attempt.attempt == stage.attempt
@@ -87,11 +88,15 @@ def _forget_lost_success(ledger: Ledger, stage: StageStatus) -> Ledger:
     return ledger.changed(stage, state="Pending", cached=False, reason=Reason.PENDING, message="")
 
 
-def _found_running(
+def _found_later(
     ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
 ) -> Ledger:
-    """An attempt that was started, but whose start never came to be written down."""
-    if ledger.current is None or ledger.current.name != stage.name:
+    """Take over an attempt whose start never came to be written down.
+
+    One that has ended while the stage was not thought to run belongs to an earlier life.
+    """
+    is_current = ledger.current is not None and ledger.current.name == stage.name
+    if not is_current or not (attempt.is_running or stage.state == "Running"):
         return ledger
     return ledger.started(stage, attempt=attempt.attempt, now=now)
 

@@ -1,0 +1,236 @@
+"""What is retried, how often, how soon, and what ends a job."""
+
+from typing import Any
+
+import pytest
+
+from theatre import Theatre, a_failure, a_plan
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import EvaluationResult, Phase
+from tunesmith_engine.lifecycle.records import Start
+from tunesmith_engine.stages.contracts import StageName
+
+
+def training(**spec: Any) -> Theatre:
+    theatre = Theatre(a_plan(**spec))
+    theatre.play_up_to(StageName.TRAIN)
+    return theatre
+
+
+def fail_once(theatre: Theatre) -> float:
+    """The running attempt crashes; the seconds until the next one starts."""
+    theatre.end(exit_code=1)
+    decision = theatre.step()
+    if decision.wake_at is None:
+        return 0.0
+    waited = (decision.wake_at - theatre.now).total_seconds()
+    theatre.now = decision.wake_at
+    theatre.step()
+    return waited
+
+
+def phase(theatre: Theatre) -> Phase:
+    assert theatre.status is not None
+    return theatre.status.phase
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields"),
+    [
+        (Reason.DATASET_INVALID, {"bad_input": True}),
+        (Reason.DATASET_INVALID, {"bad_input": True, "retryable": True}),
+        (Reason.EVALUATION_GATE_FAILED, {}),
+    ],
+)
+def test_bad_input_and_verdicts_are_final_at_once(reason: Reason, fields: dict[str, bool]) -> None:
+    theatre = training()
+    theatre.refuse(reason, message="mend it", **fields)
+
+    decision = theatre.step()
+
+    assert decision.actions == ()
+    assert decision.wake_at is None
+    assert phase(theatre) is Phase.FAILED
+    for type_, status in (("Failed", "True"), ("Stalled", "True"), ("Ready", "False")):
+        assert theatre.condition(type_).status == status
+        assert theatre.condition(type_).reason == reason
+        assert theatre.condition(type_).message == "mend it"
+    assert theatre.condition("Reconciling").status == "False"
+    assert theatre.condition("Trained").reason == reason
+    assert theatre.stage(StageName.TRAIN).state == "Failed"
+
+
+def test_a_refused_model_shows_its_numbers() -> None:
+    number = EvaluationResult(suite="heldOut", split="tuned", metric="loss", value=2.0, n=3)
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.EVALUATE)
+    theatre.refuse(Reason.EVALUATION_GATE_FAILED, evaluation=[number])
+
+    theatre.step()
+
+    assert theatre.status is not None
+    assert theatre.status.evaluation == [number]
+
+
+def test_a_fault_of_the_machine_is_retried_until_the_limit_and_names_the_last_failure() -> None:
+    theatre = training(backoffLimit=2)
+
+    for _ in range(2):
+        theatre.refuse(Reason.DISK_FULL, retryable=True)
+        decision = theatre.step()
+        assert decision.wake_at is not None
+        theatre.now = decision.wake_at
+        theatre.step()
+    theatre.refuse(Reason.OUT_OF_MEMORY, retryable=True, message="no room")
+    theatre.step()
+
+    failed = theatre.condition("Failed")
+    assert phase(theatre) is Phase.FAILED
+    assert failed.reason == Reason.BACKOFF_LIMIT_EXCEEDED
+    assert failed.message == "train failed 3 times, at last with OutOfMemory: no room"
+    assert theatre.stage(StageName.TRAIN).failures == 3
+    assert theatre.started[-1].attempt == 3
+
+
+def test_delays_double_up_to_a_minute() -> None:
+    theatre = training(backoffLimit=9)
+
+    waits = [fail_once(theatre) for _ in range(9)]
+
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_retry_does_not_start_before_its_time() -> None:
+    theatre = training()
+    theatre.end(exit_code=1)
+
+    waiting = theatre.step()
+    theatre.pass_time(0.5)
+    still = theatre.step()
+    theatre.pass_time(0.5)
+    started = theatre.step()
+
+    assert waiting.actions == still.actions == ()
+    assert still.wake_at == waiting.wake_at
+    assert [type(action) for action in started.actions] == [Start]
+
+
+def test_a_clock_set_back_does_not_hold_up_a_retry() -> None:
+    theatre = training()
+    theatre.end(exit_code=1)
+    theatre.step()
+    theatre.pass_time(-3600)
+
+    assert [type(action) for action in theatre.step().actions] == [Start]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "words"),
+    [
+        ({"exit_code": 1}, Reason.STAGE_CRASHED, "exit code 1"),
+        ({"exit_code": -9, "cause": Reason.KILLED}, Reason.KILLED, "signal 9"),
+        ({"cause": Reason.OUT_OF_MEMORY}, Reason.OUT_OF_MEMORY, "left no result"),
+    ],
+)
+def test_an_end_without_a_result_is_told_with_what_is_known(
+    fields: dict[str, object], reason: Reason, words: str
+) -> None:
+    theatre = training()
+    theatre.end(**fields)
+
+    theatre.step()
+
+    assert theatre.stage(StageName.TRAIN).reason == reason
+    assert words in theatre.stage(StageName.TRAIN).message
+    assert theatre.stage(StageName.TRAIN).failures == 1
+
+
+def test_an_attempt_lost_with_its_runner_is_repeated_at_once_and_never_counted() -> None:
+    theatre = training(backoffLimit=0)
+
+    for number in range(2, 9):
+        theatre.end(cause=Reason.INTERRUPTED)
+        theatre.step()
+        assert theatre.started[-1].attempt == number
+
+    assert theatre.stage(StageName.TRAIN).failures == 0
+
+
+def test_a_result_of_an_earlier_attempt_does_not_end_the_job() -> None:
+    theatre = training()
+    (attempt,) = theatre.running
+    stale = a_failure(attempt, Reason.LOSS_DIVERGED).model_copy(update={"attempt": 99})
+    theatre.end(result=stale)
+
+    theatre.step()
+
+    assert theatre.stage(StageName.TRAIN).reason == Reason.STAGE_CRASHED
+    assert phase(theatre) is Phase.TRAINING
+
+
+def test_success_without_its_artifacts_is_a_failure() -> None:
+    theatre = training()
+    theatre.finish()
+    theatre.finished = {
+        key: result
+        for key, result in theatre.finished.items()
+        if result.stage is not StageName.TRAIN
+    }
+
+    theatre.step()
+
+    assert theatre.stage(StageName.TRAIN).failures == 1
+    assert "artifacts are not there" in theatre.stage(StageName.TRAIN).message
+
+
+def test_a_stage_whose_artifacts_vanish_is_run_again_before_what_builds_on_it() -> None:
+    theatre = training()
+    theatre.finished.clear()
+
+    theatre.step()
+    stopped = theatre.stopped[-1]
+    theatre.end(exit_code=-15)
+    theatre.step()
+
+    assert stopped.stage is StageName.TRAIN
+    assert theatre.started[-1] == Start(
+        StageName.PREPARE, theatre.plan.stage(StageName.PREPARE).key, 2
+    )
+    assert theatre.stage(StageName.TRAIN).failures == 0
+
+
+def test_a_long_message_is_cut_to_what_a_condition_takes() -> None:
+    theatre = training()
+    theatre.refuse("R" * 100, message="m" * 1000, warnings=["w" * 1000] * 3)
+
+    theatre.step()
+
+    assert len(theatre.condition("Failed").message) == 256
+    assert len(theatre.condition("Failed").reason) == 64
+    assert theatre.status is not None
+    assert len(theatre.status.warnings) == 1
+
+
+def test_a_failed_job_stays_as_it_is() -> None:
+    theatre = training()
+    theatre.refuse(Reason.LOSS_DIVERGED)
+    theatre.step()
+    before = theatre.status
+
+    theatre.pass_time(1000)
+    decision = theatre.step()
+
+    assert decision.status == before
+    assert decision.actions == ()
+
+
+def test_only_the_last_64_attempts_are_listed() -> None:
+    theatre = training()
+
+    for _ in range(70):
+        theatre.end(cause=Reason.INTERRUPTED)
+        theatre.step()
+
+    assert theatre.status is not None
+    assert len(theatre.status.attempts) == 64
+    assert theatre.status.attempts[-1].number == 71

@@ -1,0 +1,117 @@
+"""When an old status is gone on with, and when a job starts anew."""
+
+from typing import Any
+
+import pytest
+
+from theatre import Theatre, a_plan
+from tunesmith_api.reasons import Reason
+from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_engine.lifecycle.lives import begin
+from tunesmith_engine.stages.contracts import StageName
+
+
+def failed() -> Theatre:
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.TRAIN)
+    theatre.refuse(Reason.LOSS_DIVERGED)
+    theatre.step()
+    return theatre
+
+
+def status_of(theatre: Theatre) -> FineTuneJobStatus:
+    assert theatre.status is not None
+    return theatre.status
+
+
+def test_a_job_never_seen_begins_with_nothing_done() -> None:
+    status = begin(a_plan(), None)
+
+    assert status.phase is Phase.PENDING
+    assert [stage.state for stage in status.stages] == ["Pending"] * 6
+
+
+def test_a_failed_job_run_again_starts_its_next_attempt_with_all_its_retries() -> None:
+    theatre = failed()
+    theatre.status = begin(theatre.plan, theatre.status)
+
+    theatre.step()
+
+    assert theatre.started[-1].stage is StageName.TRAIN
+    assert theatre.started[-1].attempt == 2
+    assert theatre.stage(StageName.PREPARE).cached
+    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert theatre.condition("Failed").status == "False"
+
+
+def test_a_finished_job_run_again_only_looks() -> None:
+    theatre = Theatre(a_plan())
+    theatre.play(lambda each: status_of(each).phase.is_terminal)
+    num_started = len(theatre.started)
+    theatre.status = begin(theatre.plan, theatre.status)
+
+    theatre.step()
+
+    assert len(theatre.started) == num_started
+    assert status_of(theatre).phase is Phase.SUCCEEDED
+    assert all(stage.cached for stage in status_of(theatre).stages)
+
+
+def test_an_interrupted_job_run_again_finds_cached_what_the_first_run_did() -> None:
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.TRAIN)
+    theatre.stop_asked = True
+    theatre.step()
+    theatre.end(exit_code=-15)
+    theatre.step()
+    theatre.stop_asked = False
+    theatre.status = begin(theatre.plan, theatre.status)
+
+    theatre.step()
+
+    assert theatre.stage(StageName.PREPARE).cached
+    assert theatre.stage(StageName.TRAIN).state == "Running"
+    assert theatre.started[-1].attempt == 2
+
+
+@pytest.mark.parametrize("phase", [Phase.FAILED, Phase.SUCCEEDED])
+@pytest.mark.parametrize(
+    ("change", "is_new"),
+    [({}, False), ({"generation": 2}, True), ({"data": "other"}, True)],
+)
+def test_a_final_phase_ends_only_with_another_generation_or_other_keys(
+    *, phase: Phase, change: dict[str, Any], is_new: bool
+) -> None:
+    theatre = failed()
+    theatre.status = status_of(theatre).model_copy(update={"phase": phase})
+    theatre.plan = a_plan(**change)
+
+    theatre.step()
+
+    assert (status_of(theatre).phase is not phase) == is_new
+
+
+def test_a_new_generation_with_the_same_keys_does_not_disturb_a_running_job() -> None:
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.TRAIN)
+    theatre.plan = a_plan(generation=2, backoffLimit=5)
+
+    decision = theatre.step()
+
+    assert decision.actions == ()
+    assert status_of(theatre).observed_generation == 2
+    assert theatre.condition("Trained").observed_generation == 2
+
+
+def test_other_data_in_the_middle_of_a_life_begins_a_new_one() -> None:
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.TRAIN)
+    theatre.end(exit_code=1)
+    theatre.step()
+    theatre.plan = a_plan(data="other")
+
+    theatre.step()
+
+    assert theatre.started[-1].stage is StageName.PREPARE
+    assert status_of(theatre).start_time == theatre.now
+    assert len(status_of(theatre).attempts) == 1
