@@ -298,7 +298,16 @@ def _verified(artifacts: Path) -> dict[str, Any]:
         "agreement": 0.994, "meanLogprobDifference": 0.021, "numPrompts": 40, "numTokens": 1201,
         "kernel": "vec", "enforceEager": True, "vllmVersion": "0.32.0", "loadSeconds": 58.0,
     }  # fmt: skip
-    (artifacts / "parity.json").write_text("{}")
+    prompts = [
+        {"kind": "heldOut", "prompt": "My printer is not printing.", "agreement": 1.0,
+         "reference": "Is it switched on?", "served": "Is it switched on?",
+         "meanLogprobDifference": 0.02, "decodedTokens": 5, "numTokens": 5},
+        {"kind": "probe", "prompt": "What is the capital of France?", "agreement": 0.97,
+         "reference": "The capital of France is Paris.", "served": "The capital of France: Paris.",
+         "meanLogprobDifference": 0.04, "decodedTokens": 7, "numTokens": 7},
+    ]  # fmt: skip
+    parity = {"minAgreement": 0.9, "maxLogprobDifference": 0.25, "prompts": prompts}
+    (artifacts / "parity.json").write_text(json.dumps(parity))
     return {"facts": facts, "artifacts": [artifact_of("parity", artifacts / "parity.json")]}
 
 

@@ -115,6 +115,24 @@ class VerifyFacts(Found):
     load_seconds: float | None = None
 
 
+class ParityPrompt(Found):
+    """One prompt in both engines."""
+
+    prompt: str
+    reference: str = ""
+    served: str = ""
+    agreement: float | None = None
+    mean_logprob_difference: float | None = None
+
+
+class ParityFile(Found):
+    """parity.json: the parts that are not in the stage's facts."""
+
+    min_agreement: float | None = None
+    max_logprob_difference: float | None = None
+    prompts: list[ParityPrompt] = Field(default_factory=list)
+
+
 Record = TypeVar("Record", bound=Found)
 
 

@@ -17,6 +17,7 @@ from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
     EvaluationFile,
+    ParityFile,
     PrepareFacts,
     Record,
     TrainFacts,
@@ -43,7 +44,7 @@ class Evidence:
     curve: list[CurveLine] = field(default_factory=list)
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
-    parity: JsonValue = None
+    parity: ParityFile | None = None
 
     @property
     def prepare(self) -> PrepareFacts:
@@ -81,7 +82,7 @@ def gather(folder: Path, status: FineTuneJobStatus) -> Evidence:
             _artifact(results, StageName.EVALUATE, "evaluation"), EvaluationFile
         ),
         card=read_json(_artifact(results, StageName.PREPARE, "card")),
-        parity=read_json(_artifact(results, StageName.VERIFY, "parity")),
+        parity=read_record(_artifact(results, StageName.VERIFY, "parity"), ParityFile),
     )
 
 

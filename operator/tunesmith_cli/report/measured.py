@@ -4,15 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from pydantic import JsonValue
-
 from tunesmith_api.status import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.measures import LOWER_IS_BETTER, SUITES, in_order, name_of
-from tunesmith_cli.report.artifacts import Sample, Try, Verdict, VerifyFacts
+from tunesmith_cli.report.artifacts import ParityFile, Sample, Try, Verdict, VerifyFacts
 from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart
 from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.pieces import Chart, Table, flattened, shown
+from tunesmith_cli.report.pieces import Chart, Table, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ def tell_measured(evidence: Evidence) -> Measured:
         verdicts=evidence.evaluation.verdicts if evidence.evaluation else [],
         samples=evidence.evaluation.samples if evidence.evaluation else [],
         tries=_tries(evidence.compress.tries),
-        agreement=_agreement(evidence.verify),
+        agreement=_agreement(evidence.verify, evidence.parity),
         prompts=_prompts(evidence.parity),
     )
 
@@ -122,15 +120,14 @@ def _tries(tries: Sequence[Try]) -> Table | None:
     return _table("Schemes in the order they were tried", head, rows, numeric=(1, 2, 3, 5, 6))
 
 
-def _agreement(facts: VerifyFacts) -> Table | None:
+def _agreement(facts: VerifyFacts, parity: ParityFile | None) -> Table | None:
     if facts.agreement is None:
         return None
+    bounds = parity or ParityFile()
+    apart = f"{_optional(facts.mean_logprob_difference)} nats"
     rows = [
-        ("tokens that agree", percent(facts.agreement)),
-        (
-            "mean difference of log-probabilities",
-            f"{_optional(facts.mean_logprob_difference)} nats",
-        ),
+        ("tokens that agree", f"{percent(facts.agreement)}{_at_least(bounds.min_agreement)}"),
+        ("log-probabilities apart", f"{apart}{_at_most(bounds.max_logprob_difference)}"),
         ("prompts", _optional(facts.num_prompts)),
         ("tokens", _optional(facts.num_tokens)),
         ("attention kernel", facts.kernel or ""),
@@ -142,12 +139,20 @@ def _agreement(facts: VerifyFacts) -> Table | None:
     return _table("vLLM against transformers", ("", ""), told, numeric=())
 
 
-def _prompts(parity: JsonValue) -> Table | None:
+def _prompts(parity: ParityFile | None) -> Table | None:
     """One row for each prompt that both engines answered."""
-    found = parity.get("prompts") if isinstance(parity, dict) else None
-    records = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    rows = [tuple(text for _, text in flattened(each)) for each in records]
-    return _table("", ("",), rows, numeric=())
+    rows = [
+        (
+            shown(each.prompt),
+            _part(each.agreement),
+            _optional(each.mean_logprob_difference),
+            shown(each.reference),
+            shown(each.served),
+        )
+        for each in (parity.prompts if parity else ())
+    ]
+    head = ("prompt", "agreement", "nats apart", "transformers", "vLLM")
+    return _table("Every prompt in both engines", head, rows, numeric=(1, 2))
 
 
 def _table(
@@ -181,3 +186,11 @@ def _optional(value: float | None) -> str:
 
 def _part(value: float | None) -> str:
     return "" if value is None else percent(value)
+
+
+def _at_least(bound: float | None) -> str:
+    return "" if bound is None else f" (at least {percent(bound)})"
+
+
+def _at_most(bound: float | None) -> str:
+    return "" if bound is None else f" (at most {number(bound)})"
