@@ -1,0 +1,90 @@
+"""Training runs of a second: random rows, a model of a few thousand weights, and the loop."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from manifests import a_job
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.loop import Loop, Watcher
+from tunesmith_trainer.train.ranks import Ranks
+from tunesmith_trainer.train.recipe import Recipe, resolve_recipe
+from tunesmith_trainer.train.watch import silent
+
+VOCABULARY = 97
+ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
+
+
+def small_model(*, seed: int = 0) -> Any:
+    """Two random Llama layers, hidden size 16, with tied embeddings."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config)
+
+
+def random_rows(num_rows: int, *, seed: int = 0) -> TokenRows:
+    """Rows of 5 to 30 tokens; a random prompt is not trained, and some rows end untrained."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(5, 31, size=num_rows)
+    trained = [_mask(int(length), generator=generator) for length in lengths]
+    return TokenRows(
+        input_ids=generator.integers(1, VOCABULARY, size=int(lengths.sum())).astype(np.int32),
+        trained=np.concatenate(trained),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def _mask(length: int, *, generator: np.random.Generator) -> Any:
+    trained = np.zeros(length, dtype=np.bool_)
+    first = int(generator.integers(1, length - 2))
+    trained[first : length - int(generator.integers(0, 2))] = True
+    return trained
+
+
+def a_recipe(*, num_rows: int = 24, **spec: Any) -> Recipe:
+    """The recipe of a job with these top-level fields of its spec."""
+    job = FineTuneJob.model_validate(a_job(**spec))
+    return resolve_recipe(job.spec, num_rows=num_rows, has_bf16=False)
+
+
+def a_loop(
+    model: Any,
+    *,
+    recipe: Recipe,
+    folder: Path,
+    watch: Watcher = silent,
+) -> Loop:
+    """A run of one worker on 24 random rows, with 6 held out."""
+    return Loop(
+        model,
+        recipe=recipe,
+        train=random_rows(24),
+        validation=random_rows(6, seed=1),
+        pad_id=0,
+        ranks=ALONE,
+        checkpoints=Checkpoints(folder, recipe_digest=recipe.digest(), keep=recipe.keep),
+        watch=watch,
+    )
+
+
+def losses(history: History) -> list[Any]:
+    """The curve without what depends on the clock."""
+    timed = {"seconds", "tokensPerSecond"}
+    return [
+        {key: value for key, value in point.items() if key not in timed} for point in history.points
+    ]

@@ -1,0 +1,108 @@
+"""Checkpoints are there whole or not at all, and a spoilt one is passed over."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tunesmith_trainer.train.checkpoints import Checkpoints
+
+WEIGHTS = {"weights": {"a": torch.arange(4.0)}}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path, recipe_digest="sha256:1", keep=2)
+
+
+def _write(kept: Checkpoints, *steps: int, best_step: int = 0) -> None:
+    for step in steps:
+        kept.write(step, best_step=best_step, files=WEIGHTS, state={"loss": 0.1 + 0.2})
+
+
+def test_what_was_written_comes_back_with_the_same_bits(kept: Checkpoints) -> None:
+    _write(kept, 5)
+
+    found = kept.newest()
+
+    assert found is not None
+    assert (found.step, found.state) == (5, {"loss": 0.1 + 0.2})
+    assert torch.equal(found.tensors("weights")["a"], torch.arange(4.0))
+
+
+def test_the_newest_is_the_one_with_the_highest_step(kept: Checkpoints) -> None:
+    _write(kept, 9, 10)
+
+    found = kept.newest()
+
+    assert found is not None
+    assert found.step == 10
+
+
+def test_a_checkpoint_with_a_changed_byte_is_passed_over(kept: Checkpoints, tmp_path: Path) -> None:
+    _write(kept, 1, 2)
+    spoilt = tmp_path / "step-2" / "weights.safetensors"
+    data = bytearray(spoilt.read_bytes())
+    data[-1] ^= 1
+    spoilt.write_bytes(data)
+
+    found = kept.newest()
+
+    assert found is not None
+    assert found.step == 1
+
+
+@pytest.mark.parametrize("name", ["state.json", "weights.safetensors"])
+def test_a_checkpoint_with_a_cut_or_missing_file_is_passed_over(
+    kept: Checkpoints, tmp_path: Path, name: str
+) -> None:
+    _write(kept, 1, 2, 3)
+    (tmp_path / "step-3" / name).unlink()
+    (tmp_path / "step-2" / name).write_bytes((tmp_path / "step-2" / name).read_bytes()[:20])
+
+    found = kept.newest()
+
+    assert found is not None
+    assert found.step == 1
+
+
+def test_a_checkpoint_of_another_recipe_is_none_of_ours(tmp_path: Path, kept: Checkpoints) -> None:
+    _write(kept, 1)
+
+    assert Checkpoints(tmp_path, recipe_digest="sha256:2", keep=2).newest() is None
+
+
+def test_a_write_that_is_cut_off_leaves_nothing_that_looks_like_a_checkpoint(
+    kept: Checkpoints, tmp_path: Path
+) -> None:
+    with pytest.raises(AttributeError):
+        kept.write(1, best_step=1, files={"weights": {"a": None}}, state={})  # type: ignore[dict-item]
+
+    assert kept.newest() is None
+    kept.discard_after(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_and_the_best_are_kept(kept: Checkpoints, tmp_path: Path) -> None:
+    _write(kept, 1, 2, 3, 4, best_step=2)
+    kept.prune()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-2", "step-3", "step-4"]
+
+
+def test_what_an_older_kept_checkpoint_calls_the_best_is_kept_too(
+    kept: Checkpoints, tmp_path: Path
+) -> None:
+    """The newest may be spoilt one day; then the older one needs its best."""
+    _write(kept, 1, 2, 3, best_step=1)
+    _write(kept, 4, best_step=4)
+    kept.prune()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-1", "step-3", "step-4"]
+
+
+def test_a_checkpoint_holds_no_pickle(kept: Checkpoints, tmp_path: Path) -> None:
+    _write(kept, 1)
+
+    names = sorted(path.name for path in (tmp_path / "step-1").iterdir())
+    assert names == ["state.json", "weights.safetensors"]

@@ -1,0 +1,102 @@
+"""What training builds on and what it leaves: adapters and models that others load."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from small_runs import a_recipe, small_model
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.optimizer import trainable_parameters
+from tunesmith_trainer.train.trainable import build_trainable
+
+CPU = torch.device("cpu")
+IDS = torch.arange(1, 9)[None]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    small_model().save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    return folder
+
+
+def test_an_adapter_folder_loads_in_peft_and_computes_the_same(base: Path, tmp_path: Path) -> None:
+    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+    with torch.no_grad():
+        for parameter in trainable_parameters(model).values():
+            parameter.add_(0.05)
+
+    folder = export_tuned(model, base=base, base_uri="hf://org/base@main", output=tmp_path)
+
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+    torch.testing.assert_close(loaded(IDS).logits, model.eval()(IDS).logits)
+    assert {path.name for path in folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_an_adapter_names_no_folder_of_the_machine_that_made_it(base: Path, tmp_path: Path) -> None:
+    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+
+    folder = export_tuned(model, base=base, base_uri="file:///home/me/base", output=tmp_path)
+
+    config = (folder / "adapter_config.json").read_text()
+    assert json.loads(config)["base_model_name_or_path"] is None
+    assert str(base) not in config
+
+
+def test_a_full_model_folder_has_weights_and_tokenizer(base: Path, tmp_path: Path) -> None:
+    recipe = a_recipe(training={"method": "full"})
+    model = build_trainable(base, recipe=recipe, device=CPU)
+    (tmp_path / "tuned").mkdir()
+
+    folder = export_tuned(model, base=base, base_uri="file://base", output=tmp_path)
+
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    torch.testing.assert_close(loaded(IDS).logits, model.eval()(IDS).logits)
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= names
+
+
+def test_only_adapters_are_trained_and_they_start_without_effect(base: Path) -> None:
+    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+
+    names = list(trainable_parameters(model))
+    assert names
+    assert all("lora_" in name for name in names)
+    assert not any("lm_head" in name for name in names)
+    torch.testing.assert_close(model.eval()(IDS).logits, small_model()(IDS).logits)
+
+
+def test_named_targets_get_adapters_and_others_none(base: Path) -> None:
+    recipe = a_recipe(training={"lora": {"targetModules": ["q_proj", "v_proj"]}})
+
+    names = list(trainable_parameters(build_trainable(base, recipe=recipe, device=CPU)))
+
+    assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in names} == {"q_proj", "v_proj"}
+
+
+def test_unknown_targets_are_refused_by_name_with_those_that_exist(base: Path) -> None:
+    recipe = a_recipe(training={"lora": {"targetModules": ["q_proj", "query", "mlp"]}})
+
+    with pytest.raises(BadInputError, match=r"no linear module query, mlp; .*down_proj.*q_proj"):
+        build_trainable(base, recipe=recipe, device=CPU)
+
+
+def test_frozen_layers_are_held_in_bf16_where_autocast_would_cast_them(base: Path) -> None:
+    recipe = a_recipe(training={"precision": "bf16"})
+    model = build_trainable(base, recipe=recipe, device=CPU)
+
+    types = {name: each.dtype for name, each in model.named_parameters()}
+    frozen = {types[name] for name in types if name.endswith("proj.base_layer.weight")}
+    assert frozen == {torch.bfloat16}
+    assert {types[name] for name in types if "proj" not in name} == {torch.float32}
+    assert {types[name] for name in trainable_parameters(model)} == {torch.float32}

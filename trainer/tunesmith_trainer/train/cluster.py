@@ -1,0 +1,157 @@
+"""Ray on this machine for the time of one run: started, used, and gone without a trace.
+
+`stage` opens it around the training. Ray puts its workers into process groups of their own, so
+that a signal to the stage's group does not reach them; whatever Ray leaves behind is ended here,
+also when the stage is told to stop by SIGTERM. A stage killed outright takes Ray's daemons with it
+(they follow their parent), and the workers leave once these are gone.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+# Ray replaces 127.0.0.1 by an address that others can reach; this one is loopback just as well.
+LOOPBACK = "127.0.0.2"
+
+_OBJECT_STORE_BYTES = 80 * 1024 * 1024
+_LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 bytes
+_PR_SET_CHILD_SUBREAPER = 36
+_STOP_WAIT_S = 10.0
+
+
+@contextmanager
+def local_ray(*, workers: int, gpus: int) -> Iterator[Path]:
+    """Start Ray with room for the workers; yield a folder that is deleted with it.
+
+    Raises:
+        SystemExit: SIGTERM arrived; Ray is down by then.
+    """
+    import ray
+
+    _set_environment(workers)
+    folder = _temporary_folder()
+    _adopt_orphans()
+    with _exit_on_sigterm():
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(workers, os.cpu_count() or 1),
+                num_gpus=gpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=str(folder),
+                _node_ip_address=LOOPBACK,
+            )
+            yield folder
+        finally:
+            ray.shutdown()
+            _end_descendants()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def threads_per_worker(num_workers: int) -> int:
+    """Threads for the arithmetic of each of the workers that share this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // num_workers)
+
+
+def _set_environment(workers: int) -> None:
+    """What Ray's daemons and workers inherit."""
+    os.environ.update(
+        {
+            "RAY_TRAIN_V2_ENABLED": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+            "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "OMP_NUM_THREADS": str(threads_per_worker(workers)),
+        }
+    )
+
+
+def _temporary_folder() -> Path:
+    parent = tempfile.gettempdir()
+    if len(parent) > _LONGEST_FOLDER:
+        parent = "/tmp"  # noqa: S108 - mkdtemp makes a private folder in it
+    return Path(tempfile.mkdtemp(prefix="tunesmith-", dir=parent))
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _adopt_orphans() -> None:
+    """Make this process the parent of whatever its children leave behind, where Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_descendants() -> None:
+    """Kill and reap every process below this one until none is left."""
+    deadline = time.monotonic() + _STOP_WAIT_S
+    while (found := _descendants(os.getpid())) and time.monotonic() < deadline:
+        for pid in found:
+            _kill(pid)
+        _reap()
+        time.sleep(0.05)
+
+
+def _descendants(ancestor: int) -> list[int]:
+    parents = _parents()
+    below = [ancestor]
+    for pid in below:
+        below += [child for child, parent in parents.items() if parent == pid]
+    return below[1:]
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that runs; those that have ended are left out."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            found[int(entry.name)] = int(fields[1])
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return

@@ -1,0 +1,105 @@
+"""Where the workers run and what happens when one is lost: the settings given to Ray Train.
+
+`stage` calls `fit` inside `cluster.local_ray`. The GPU settings are generated and tested as
+settings; no run on a GPU stands behind them yet.
+"""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+from tunesmith_api.job import Resources
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.errors import BadInputError, TransientError
+from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
+
+MAX_LOST_WORKERS = 2
+
+
+def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
+    """Run `train_on_worker` on every worker; what the first one returned.
+
+    `folder` takes Ray Train's own records.
+
+    Raises:
+        TransientError: a worker failed, and so did those that replaced it.
+    """
+    from ray.train import TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        train_on_worker,
+        train_loop_config={"request": request.model_dump_json(by_alias=True)},
+        scaling_config=scaling_config(request.spec.resources),
+        run_config=_run_config(folder),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise as_transient(error) from error
+    outcome: Trained | Refusal = result.return_value
+    return outcome
+
+
+def scaling_config(resources: Resources) -> Any:
+    """One Ray worker for each of the spec's workers, with one GPU each if it asks for GPUs."""
+    from ray.train import ScalingConfig
+
+    return ScalingConfig(num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0)
+
+
+def num_gpus(resources: Resources) -> int:
+    """How many GPUs the run needs.
+
+    Raises:
+        BadInputError: more than one GPU per worker, or more than this machine has.
+    """
+    if resources.gpus_per_worker == 0:
+        return 0
+    if resources.gpus_per_worker > 1:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"resources.gpusPerWorker is {resources.gpus_per_worker}, but a worker computes on one "
+            "GPU; set it to 1 and raise resources.workers",
+        )
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < resources.workers:
+        raise BadInputError(
+            Reason.RESOURCES_UNAVAILABLE,
+            f"resources ask for {resources.workers} GPUs, this machine has {found}; lower "
+            "resources.workers, or set gpusPerWorker: 0 to train on the CPU",
+        )
+    return resources.workers
+
+
+def as_transient(error: Exception) -> TransientError:
+    """Ray's error as a stage error, with the reason of the worker's failure where it shows."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    rank = min(failures)
+    cause = getattr(failures[rank], "_base_exc", failures[rank])
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return TransientError(_reason_of(cause), f"worker {rank} failed: {lines[0]}")
+
+
+def _reason_of(cause: BaseException) -> Reason:
+    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+        return Reason.DISK_FULL
+    text = f"{type(cause).__name__}: {cause}".lower()
+    if any(sign in text for sign in ("outofmemory", "out of memory", "can't allocate memory")):
+        return Reason.OUT_OF_MEMORY
+    return Reason.STAGE_CRASHED
+
+
+def _run_config(folder: Path) -> Any:
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.v2.api.config import LoggingConfig
+
+    return RunConfig(
+        name="train",
+        storage_path=str(folder / "storage"),
+        failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )

@@ -1,0 +1,107 @@
+"""The stage `train`: from prepared tokens to `tuned`, the weights with the lowest held-out loss.
+
+Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `curve` says.
+Facts: `{"method", "precision", "numSteps", "bestStep", "bestHeldOutLoss", "finalTrainLoss",
+"tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved"}`; losses in nats per
+target token, `resolved` every hyperparameter as text. `checkpoints/` in the output folder is what a
+killed run goes on from.
+"""
+
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.reporter import Reporter
+from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.train.cluster import local_ray
+from tunesmith_trainer.train.export import TUNED
+from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.placement import fit, num_gpus
+from tunesmith_trainer.train.worker import CURVE, Refusal, Trained
+from tunesmith_trainer.versions import library_versions
+
+
+def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
+    """Train, and return only if every planned step was done.
+
+    Raises:
+        BadInputError: there is nothing to train on, or what the spec asks for does not exist here.
+        VerdictError: the loss diverged.
+        TransientError: workers were lost more often than Ray Train may replace them.
+    """
+    prepared = load_prepared(request)
+    _refuse_empty(prepared)
+    gpus = num_gpus(request.spec.resources)
+    reporter.progress("starting Ray")
+    with local_ray(workers=request.spec.resources.workers, gpus=gpus) as folder:
+        reporter.progress("loading the model")
+        outcome = fit(request, folder=folder)
+    if "kind" in outcome:
+        raise _error(outcome)
+    return _outcome(request, outcome, num_targets=prepared.train.num_targets)
+
+
+def _refuse_empty(prepared: Prepared) -> None:
+    for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
+        if len(rows) == 0:
+            raise BadInputError(
+                Reason.DATASET_INVALID, f"no {name} rows are left; add rows, or clean less"
+            )
+
+
+def _error(refusal: Refusal) -> StageError:
+    kind = BadInputError if refusal["kind"] == "bad input" else VerdictError
+    return kind(Reason(refusal["reason"]), refusal["message"])
+
+
+def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> StageOutcome:
+    history = History(**trained["history"])
+    output = Path(request.output)
+    return StageOutcome(
+        message=f"{history.step} steps; held-out loss {history.held_out_at(0):.4f} before, "
+        f"{history.best_loss:.4f} at the best step, {history.best_step}",
+        artifacts=[
+            artifact_of("tuned", output / TUNED),
+            artifact_of("curve", output / CURVE),
+        ],
+        facts=_facts(request, trained, history=history, num_targets=num_targets),
+        versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
+        warnings=_warnings(trained, history=history),
+        resumed_from_step=trained["resumed_from"],
+    )
+
+
+def _facts(
+    request: StageRequest, trained: Trained, *, history: History, num_targets: int
+) -> dict[str, JsonValue]:
+    return {
+        "method": trained["resolved"]["method"],
+        "precision": trained["resolved"]["precision"],
+        "numSteps": history.step,
+        "bestStep": history.best_step,
+        "bestHeldOutLoss": history.best_loss,
+        "finalTrainLoss": history.latest("train"),
+        "tokensPerSecond": round(history.tokens / history.seconds, 1),
+        "numTargets": num_targets,
+        "workers": request.spec.resources.workers,
+        "trainableParameters": trained["num_trainable"],
+        "resolved": trained["resolved"],
+    }
+
+
+def _warnings(trained: Trained, *, history: History) -> list[str]:
+    found = list(trained["warnings"])
+    best, base = history.held_out_at(history.best_step), history.held_out_at(0)
+    if best >= base:
+        found.append(f"training did not lower the held-out loss: {base:.4f} before, {best:.4f} now")
+    if history.best_step < history.step:
+        found.append(
+            f"the held-out loss was lowest after step {history.best_step} of {history.step}; "
+            "those weights are kept, and fewer epochs would do"
+        )
+    return found
