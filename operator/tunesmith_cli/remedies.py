@@ -36,6 +36,7 @@ _REMEDIES = {
     Reason.DEADLINE_EXCEEDED: "a longer deadline; finished stages are kept",
     Reason.SUSPENDED: "suspend: false, or the same command: it goes on from the last checkpoint",
     Reason.INTERRUPTED: "suspend: false, or the same command: it goes on from the last checkpoint",
+    Reason.STOPPED_AS_ASKED: "the same command without --until goes on",
 }
 
 

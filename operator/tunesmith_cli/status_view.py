@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.status import FineTuneJobStatus, Phase
 from tunesmith_cli.formats import duration, moment, number
 from tunesmith_cli.measures import in_order
 from tunesmith_cli.outlook import outlook_of
@@ -67,7 +67,8 @@ def jobs_as_text(jobs: Iterable[NamedStatus]) -> str:
 
 
 def _stopped(job: NamedStatus) -> str:
-    has_stopped = not job.is_running and not job.status.phase.is_terminal
+    is_at_rest = job.status.phase.is_terminal or job.status.phase is Phase.SUSPENDED
+    has_stopped = not job.is_running and not is_at_rest
     return " (no run is going on)" if has_stopped else ""
 
 
