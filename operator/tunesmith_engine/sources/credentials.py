@@ -1,0 +1,78 @@
+"""Credentials: one folder per secret, one file per key, as Kubernetes mounts them.
+
+They come from there alone, never from the environment, so that a job means the same wherever it
+runs. Nothing in this module prints a value, and a `Secret` shows only the names of its keys.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunesmith_api.job import SecretReference
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.sources.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The keys of one secret.
+
+    S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION.
+    Google: GOOGLE_APPLICATION_CREDENTIALS_JSON. Hugging Face: HF_TOKEN. https: HTTP_BEARER_TOKEN.
+    """
+
+    name: str = ""
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def get(self, key: str) -> str | None:
+        """The value of `key`, None where the secret has none."""
+        return self.values.get(key)
+
+    def require(self, key: str) -> str:
+        """The value of `key`.
+
+        Raises:
+            SourceError: the secret has no such key.
+        """
+        value = self.values.get(key)
+        if value is None:
+            raise SourceError(
+                Reason.SECRET_NOT_FOUND,
+                f"secret '{self.name}' has no key {key}; write its value to the file "
+                f"secrets/{self.name}/{key} of the home folder.",
+            )
+        return value
+
+
+NO_SECRET = Secret()
+
+
+def read_secret(reference: SecretReference | None, *, secrets: Path) -> Secret:
+    """The secret that a `secretRef` names; an empty one where it names none.
+
+    Raises:
+        SourceError: SecretNotFound, the folder is missing, empty or unreadable.
+    """
+    if reference is None:
+        return NO_SECRET
+    folder = secrets / reference.name
+    try:
+        # Kubernetes keeps the real files behind names that start with two dots.
+        values = {
+            path.name: path.read_text(encoding="utf-8").strip()
+            for path in sorted(folder.iterdir())
+            if path.is_file() and not path.name.startswith(".")
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        raise _not_found(folder, because=type(error).__name__) from None
+    if not values:
+        raise _not_found(folder, because="it holds no key")
+    return Secret(name=reference.name, values=values)
+
+
+def _not_found(folder: Path, *, because: str) -> SourceError:
+    return SourceError(
+        Reason.SECRET_NOT_FOUND,
+        f"secret '{folder.name}' cannot be read from {folder} ({because}); make that folder, with "
+        "one file per key, such as AWS_ACCESS_KEY_ID or HF_TOKEN.",
+    )

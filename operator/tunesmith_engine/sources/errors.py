@@ -1,0 +1,144 @@
+"""How a source or a target says that it cannot be read or written, in the vocabulary of outcomes.
+
+Libraries fail in dozens of ways; `explained` sorts their exceptions into four: not there, not
+allowed, not reachable, and no space (an OSError that is passed on as it is).
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError, StageError, TransientError
+
+_NOT_FOUND: Final = 404
+_DENIED: Final = (401, 403)
+
+# Names, so that no library is imported to ask whether it raised something.
+_DENIED_NAMES: Final = frozenset(
+    {"GatedRepoError", "NoCredentialsError", "PartialCredentialsError", "RefreshError"}
+)
+_MISSING_NAMES: Final = frozenset(
+    {
+        "RemoteEntryNotFoundError",
+        "RepositoryNotFoundError",
+        "RevisionNotFoundError",
+        "HFValidationError",
+    }
+)
+_LOCAL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE})
+
+
+class SourceError(Exception):
+    """A source cannot be read, or a target not be written.
+
+    `message` says what was given, which rule it broke and what to do; it holds no credentials.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a URI is for: how it is called in messages, and the reasons of its failures."""
+
+    name: str
+    missing: Reason
+    denied: Reason
+
+
+MODEL: Final = Role("base model", Reason.BASE_MODEL_NOT_FOUND, Reason.MODEL_ACCESS_DENIED)
+DATA: Final = Role("data", Reason.DATASET_NOT_FOUND, Reason.DATASET_NOT_FOUND)
+TARGET: Final = Role("output", Reason.PUBLISH_FAILED, Reason.PUBLISH_FAILED)
+
+
+def as_stage_error(error: SourceError) -> StageError:
+    """The same failure in the words of a stage: retried only if a retry may mend it."""
+    kind = TransientError if error.retryable else BadInputError
+    return kind(error.reason, error.message)
+
+
+def explained(error: Exception, *, uri: str, role: Role) -> Exception:
+    """The exception to raise instead of a library's: a SourceError, or a full disk as it came."""
+    causes = list(_causes(error))
+    full = next((each for each in causes if _is_local_fault(each)), None)
+    if full is not None:
+        return full
+    if any(_is_denied(each) for each in causes):
+        return denied(uri, role=role)
+    if any(_is_missing(each) for each in causes):
+        return missing(uri, role=role)
+    return _unreachable(error, uri=uri)
+
+
+def missing(uri: str, *, role: Role, hint: str = "check the address and the path") -> SourceError:
+    """Nothing is at the URI."""
+    return SourceError(role.missing, f"{role.name}: nothing was found at {uri}; {hint}.")
+
+
+def denied(uri: str, *, role: Role) -> SourceError:
+    """Something may be there, but not for these credentials."""
+    return SourceError(
+        role.denied,
+        f"{role.name}: access to {uri} was denied; name credentials that may use it in secretRef"
+        + (", and accept the model's licence on its hub." if role is MODEL else "."),
+    )
+
+
+def _unreachable(error: Exception, *, uri: str) -> SourceError:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} and (
+        uri.startswith("hf://")
+    ):
+        return SourceError(
+            Reason.SOURCE_UNREACHABLE,
+            f"{uri} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset "
+            "HF_HUB_OFFLINE, or use a file:// copy.",
+        )
+    # The class alone: texts of libraries quote requests, and with them signatures and tokens.
+    return SourceError(
+        Reason.SOURCE_UNREACHABLE,
+        f"{uri} could not be reached ({type(error).__name__}); check the network and the address.",
+        retryable=True,
+    )
+
+
+def _causes(error: BaseException) -> Iterator[Exception]:
+    seen: BaseException | None = error
+    while isinstance(seen, Exception):
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _is_local_fault(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS
+
+
+def _is_denied(error: Exception) -> bool:
+    names = {each.__name__ for each in type(error).__mro__}
+    return (bool(names & _DENIED_NAMES) or isinstance(error, PermissionError)) or _status(
+        error
+    ) in _DENIED
+
+
+def _is_missing(error: Exception) -> bool:
+    names = {each.__name__ for each in type(error).__mro__}
+    if names & _MISSING_NAMES or _status(error) == _NOT_FOUND:
+        return True
+    # A miss in the hub's local cache is a FileNotFoundError too, and says nothing about the hub.
+    return isinstance(error, FileNotFoundError) and "LocalEntryNotFoundError" not in names
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that an exception of aiohttp, httpx or gcsfs carries."""
+    response = getattr(error, "response", None)
+    for holder, name in ((error, "status"), (response, "status_code"), (error, "code")):
+        value = getattr(holder, name, None)
+        if isinstance(value, int):
+            return value
+    return None

@@ -1,0 +1,155 @@
+"""Remote sources: one file system for each of hf, s3, gs and https, opened with its credentials.
+
+Everything remote is fetched through this module except hub models, which have their own cache.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import fsspec
+from pydantic import JsonValue
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.sources.credentials import Secret
+from tunesmith_engine.sources.errors import Role, SourceError, explained, missing
+from tunesmith_engine.sources.local_paths import escape_all_but_stars
+from tunesmith_engine.stages.digests import digest_json
+
+_TIMEOUT_S: Final = 30
+_ATTEMPTS: Final = 3
+
+# What file systems call the marks by which a server tells one content from another.
+_MARKS: Final = (
+    "ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "LastModified",
+    "Last-Modified", "Content-MD5", "size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at a remote place: its path there, its size in bytes if known, and its marks."""
+
+    path: str
+    size: int | None
+    marks: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, without a URL's query."""
+        return self.path.rstrip("/").rpartition("/")[2].partition("?")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStore:
+    """A remote file system and the URI that it was opened for."""
+
+    uri: str
+    filesystem: Any
+    role: Role
+
+    def files(self) -> list[RemoteFile]:
+        """The file at the URI, or those that its pattern matches, in order of path.
+
+        Raises:
+            SourceError: there is none, or it cannot be reached or read.
+        """
+        path = self.filesystem._strip_protocol(self.uri)  # noqa: SLF001 - fsspec's own documented hook
+        try:
+            found = self._matches(path) if "*" in path else [self.filesystem.info(path)]
+        except Exception as error:
+            raise explained(error, uri=self.uri, role=self.role) from error
+        files = [_remote_file(info) for info in found if info["type"] == "file"]
+        if not files:
+            raise missing(self.uri, role=self.role)
+        return sorted(files, key=lambda file: file.path)
+
+    def files_below(self) -> list[RemoteFile]:
+        """Every file below the URI as a folder; empty where nothing is.
+
+        Raises:
+            SourceError: it cannot be reached or read.
+        """
+        path = self.filesystem._strip_protocol(self.uri)  # noqa: SLF001 - fsspec's own documented hook
+        try:
+            found = self.filesystem.find(path, detail=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise explained(error, uri=self.uri, role=self.role) from error
+        return sorted(map(_remote_file, found.values()), key=lambda file: file.path)
+
+    def _matches(self, path: str) -> list[Mapping[str, Any]]:
+        found = self.filesystem.glob(escape_all_but_stars(path), detail=True)
+        # Listings of web servers carry no marks: each file is asked for its own.
+        return [self.filesystem.info(each) for each in sorted(found)]
+
+
+def open_store(uri: str, *, secret: Secret, role: Role) -> RemoteStore:
+    """The file system that `uri` lies on.
+
+    Raises:
+        SourceError: the secret lacks a key that the file system needs, or holds an unusable one.
+    """
+    scheme = uri.partition("://")[0]
+    options = _OPTIONS[scheme](secret)
+    filesystem = fsspec.filesystem(
+        scheme, skip_instance_cache=True, use_listings_cache=False, **options
+    )
+    return RemoteStore(uri=uri, filesystem=filesystem, role=role)
+
+
+def _s3(secret: Secret) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "endpoint_url": secret.get("AWS_ENDPOINT_URL"),
+        "client_kwargs": {"region_name": secret.get("AWS_REGION") or "us-east-1"},
+        "config_kwargs": {
+            "connect_timeout": _TIMEOUT_S,
+            "read_timeout": _TIMEOUT_S,
+            "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
+        },
+    }
+    if secret.get("AWS_ACCESS_KEY_ID") is None:
+        return {**options, "anon": True}
+    return {
+        **options,
+        "key": secret.require("AWS_ACCESS_KEY_ID"),
+        "secret": secret.require("AWS_SECRET_ACCESS_KEY"),
+        "token": secret.get("AWS_SESSION_TOKEN"),
+    }
+
+
+def _gs(secret: Secret) -> dict[str, Any]:
+    text = secret.get("GOOGLE_APPLICATION_CREDENTIALS_JSON")
+    if text is None:
+        return {"token": "anon"}
+    try:
+        return {"token": json.loads(text)}
+    except ValueError:
+        raise SourceError(
+            Reason.SECRET_NOT_FOUND,
+            f"key GOOGLE_APPLICATION_CREDENTIALS_JSON of secret '{secret.name}' is no JSON; write "
+            "the content of a service account's key file there.",
+        ) from None
+
+
+def _hf(secret: Secret) -> dict[str, Any]:
+    # False, not None: None would send whatever token lies on this machine.
+    return {"token": secret.get("HF_TOKEN") or False}
+
+
+def _https(secret: Secret) -> dict[str, Any]:
+    token = secret.get("HTTP_BEARER_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return {"client_kwargs": {"headers": headers}}
+
+
+_OPTIONS: Final = {"s3": _s3, "gs": _gs, "hf": _hf, "https": _https}
+
+
+def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
+    marks: dict[str, JsonValue] = {
+        mark: str(info[mark]) for mark in _MARKS if info.get(mark) is not None
+    }
+    return RemoteFile(path=info["name"], size=info.get("size"), marks=digest_json(marks))
