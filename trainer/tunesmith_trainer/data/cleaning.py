@@ -1,0 +1,67 @@
+"""Rows that teach nothing, or teach twice: empty ones and exact duplicates.
+
+The third step of the data. Two rows are duplicates if they hold the same turns, or the same text,
+after runs of white space were made one space. The first of them is kept.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tunesmith_trainer.data.formats import Row
+from tunesmith_trainer.data.problems import Problems
+
+RowKey = tuple[tuple[str, str], ...]
+
+
+def row_key(row: Row) -> RowKey:
+    """What duplicates have in common."""
+    if row.text is not None:
+        return (("text", _squeezed(row.text)),)
+    return tuple((message.role, _squeezed(message.content)) for message in row.messages)
+
+
+def question_key(row: Row) -> RowKey:
+    """What rows have in common that must not stand on both sides of a split.
+
+    The first user turn, in any case and spacing; the whole row where there is none.
+    """
+    for message in row.messages:
+        if message.role == "user":
+            return (("user", _squeezed(message.content).casefold()),)
+    return row_key(row)
+
+
+def without_empty(
+    rows: Sequence[Row], *, policy: Literal["remove", "fail"], problems: Problems
+) -> list[Row]:
+    """The rows whose text, or whose every answer, has visible characters."""
+    kept = []
+    for row in rows:
+        if not _is_empty(row):
+            kept.append(row)
+        elif policy == "fail":
+            problems.add(
+                row.source,
+                given="an empty text" if row.text is not None else "an empty answer",
+                rule="dataset.cleaning.emptyRows is fail",
+                remedy="fill or delete the row, or set emptyRows: remove",
+            )
+    return kept
+
+
+def without_duplicates(rows: Sequence[Row]) -> list[Row]:
+    """The first of every set of duplicates, in order."""
+    first: dict[RowKey, Row] = {}
+    for row in rows:
+        first.setdefault(row_key(row), row)
+    return list(first.values())
+
+
+def _is_empty(row: Row) -> bool:
+    if row.text is not None:
+        return not row.text.strip()
+    return not all(each.content.strip() for each in row.messages if each.role == "assistant")
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())

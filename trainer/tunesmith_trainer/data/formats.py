@@ -1,0 +1,281 @@
+"""Raw rows to conversations or texts: what the fields of each format mean.
+
+The second step of the data. `messages` and `sharegpt` are lists of turns, `alpaca` and
+`promptCompletion` one question and answer, `dialogues` turns that alternate, `text` plain text.
+Whatever follows the last answer of a conversation teaches nothing and is left out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.problems import Problems, quoted
+from tunesmith_trainer.data.readers import RawRow
+from tunesmith_trainer.data.records import Message
+
+ROLES: Final = ("system", "user", "assistant", "tool")
+
+_SHAREGPT_ROLES: Final[Mapping[str, str]] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function_response": "tool",
+    "observation": "tool",
+}
+
+# Fields that would change what is trained. To pass over them would train something else silently.
+_UNSUPPORTED: Final = ("tool_calls", "function_call", "train", "weight", "tools")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A conversation (`messages`) or a text (`text`); exactly one of the two is given."""
+
+    source: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    """A row breaks its format: what was given, the rule, and what to do."""
+
+    def __init__(self, *, given: str, rule: str, remedy: str) -> None:
+        super().__init__(rule)
+        self.parts = {"given": given, "rule": rule, "remedy": remedy}
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    read: Callable[[Any], list[Message] | str]
+
+
+def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
+    """The format whose fields the first row has.
+
+    Raises:
+        BadInputError: it has the fields of no format, or of several.
+    """
+    if isinstance(first.value, list):
+        return "dialogues"
+    fields = set(_renamed(first.value, columns))
+    found = [
+        name for name, each in _FORMATS.items() if each.required and fields >= set(each.required)
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(f"{n}: {', '.join(f.required)}" for n, f in _FORMATS.items() if f.required)
+    rule = (
+        f"these are fields of several formats ({', '.join(found)})"
+        if found
+        else f"no format has these fields ({known})"
+    )
+    raise BadInputError(
+        Reason.DATASET_INVALID,
+        f"{first.source}: given the fields {', '.join(sorted(map(str, first.value)))}; {rule}; "
+        "name the format in dataset.format, and other names of fields in dataset.columns",
+    )
+
+
+def read_format(
+    raw: Sequence[RawRow], *, name: str, columns: Mapping[str, str], problems: Problems
+) -> list[Row]:
+    """The rows of format `name`; those that break it go to `problems`.
+
+    Raises:
+        BadInputError: `columns` maps a field that the format has not.
+    """
+    _refuse_columns(name, columns)
+    rows = []
+    for each in raw:
+        try:
+            rows.append(_read_row(each, _FORMATS[name], name, columns))
+        except _Refused as refused:
+            problems.add(each.source, **refused.parts)
+    return rows
+
+
+def _refuse_columns(name: str, columns: Mapping[str, str]) -> None:
+    known = (*_FORMATS[name].required, *_FORMATS[name].optional)
+    unknown = [field for field in columns if field not in known]
+    if unknown:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            f"dataset.columns: given {', '.join(unknown)}; the format {name} has the fields "
+            f"{', '.join(known) or '(none)'}; map those",
+        )
+
+
+def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str]) -> Row:
+    if isinstance(raw.value, list) != (name == "dialogues"):
+        raise _Refused(
+            given="a list of turns" if isinstance(raw.value, list) else "an object with fields",
+            rule=f"all rows of a data set have one format, here {name}",
+            remedy="bring the rows into one format",
+        )
+    value = raw.value if isinstance(raw.value, list) else _fields(raw.value, form, name, columns)
+    found = form.read(value)
+    if isinstance(found, str):
+        return Row(source=raw.source, text=found)
+    return Row(source=raw.source, messages=_up_to_last_answer(found))
+
+
+def _fields(
+    given: Mapping[str, Any], form: _Format, name: str, columns: Mapping[str, str]
+) -> Mapping[str, Any]:
+    fields = _renamed(given, columns)
+    missing = [columns.get(field, field) for field in form.required if field not in fields]
+    if missing:
+        raise _Refused(
+            given=f"the fields {', '.join(sorted(map(str, given)))}",
+            rule=f"rows of format {name} have {', '.join(missing)}",
+            remedy="name other fields in dataset.columns; all rows have one format",
+        )
+    _refuse_unsupported(given)
+    return fields
+
+
+def _renamed(given: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    renamed = {field: given[name] for field, name in columns.items() if name in given}
+    taken = set(columns.values())
+    return {key: value for key, value in given.items() if key not in taken} | renamed
+
+
+def _refuse_unsupported(fields: Mapping[str, Any]) -> None:
+    for name in _UNSUPPORTED:
+        if fields.get(name) not in (None, [], ""):
+            raise _Refused(
+                given=f"{name}: {quoted(fields[name])}",
+                rule="rows cannot say this: every assistant turn is trained, and its words are "
+                "its content",
+                remedy=f"leave {name} out",
+            )
+
+
+def _up_to_last_answer(messages: list[Message]) -> tuple[Message, ...]:
+    answers = [at for at, message in enumerate(messages) if message.role == "assistant"]
+    if not answers:
+        raise _Refused(
+            given=f"turns of {', '.join(message.role for message in messages) or 'nobody'}",
+            rule="a conversation has an assistant turn",
+            remedy="add the answer, or leave the row out",
+        )
+    return tuple(messages[: answers[-1] + 1])
+
+
+def _text(value: Any, *, field: str) -> str:
+    """Text as given; null is empty text."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _Refused(
+            given=f"{field}: {quoted(value)}",
+            rule=f"{field} is text",
+            remedy="write it as text, in quotes",
+        )
+    if not _is_unicode(value):
+        raise _Refused(
+            given=f"{field}: {quoted(value)}",
+            rule="text is Unicode, without halves of surrogate pairs",
+            remedy="check what escaped it",
+        )
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _turns(value: Any, *, field: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise _Refused(
+            given=f"{field}: {quoted(value)}",
+            rule=f"{field} is a list of turns",
+            remedy="write [{…}, {…}]",
+        )
+    for each in value:
+        _refuse_unsupported(each)
+    return value
+
+
+def _turn(turn: Mapping[str, Any], *, who: str, what: str, roles: Mapping[str, str]) -> Message:
+    if who not in turn or what not in turn:
+        raise _Refused(
+            given=f"a turn with {', '.join(turn) or 'no fields'}",
+            rule=f"a turn has {who} and {what}",
+            remedy="add what is missing",
+        )
+    role = roles.get(turn[who]) if isinstance(turn[who], str) else None
+    if role is None:
+        raise _Refused(
+            given=f"{who}: {quoted(turn[who])}",
+            rule=f"{who} is one of {', '.join(roles)}",
+            remedy="rename the role",
+        )
+    return Message(role=role, content=_text(turn[what], field=what))
+
+
+def _messages(fields: Mapping[str, Any]) -> list[Message]:
+    roles = {role: role for role in ROLES}
+    turns = _turns(fields["messages"], field="messages")
+    return [_turn(each, who="role", what="content", roles=roles) for each in turns]
+
+
+def _sharegpt(fields: Mapping[str, Any]) -> list[Message]:
+    turns = _turns(fields["conversations"], field="conversations")
+    said = [_turn(each, who="from", what="value", roles=_SHAREGPT_ROLES) for each in turns]
+    return [*_system(fields), *said]
+
+
+def _alpaca(fields: Mapping[str, Any]) -> list[Message]:
+    parts = [_text(fields.get(name), field=name) for name in ("instruction", "input")]
+    return [
+        *_system(fields),
+        Message(role="user", content="\n\n".join(part for part in parts if part.strip())),
+        Message(role="assistant", content=_text(fields["output"], field="output")),
+    ]
+
+
+def _prompt_completion(fields: Mapping[str, Any]) -> list[Message]:
+    return [
+        *_system(fields),
+        Message(role="user", content=_text(fields["prompt"], field="prompt")),
+        Message(role="assistant", content=_text(fields["completion"], field="completion")),
+    ]
+
+
+def _system(fields: Mapping[str, Any]) -> list[Message]:
+    content = _text(fields.get("system"), field="system")
+    return [Message(role="system", content=content)] if content.strip() else []
+
+
+def _dialogue(turns: Any) -> list[Message]:
+    return [
+        Message(role="assistant" if at % 2 else "user", content=_text(turn, field=f"turn {at + 1}"))
+        for at, turn in enumerate(turns)
+    ]
+
+
+def _plain_text(fields: Mapping[str, Any]) -> str:
+    return _text(fields["text"], field="text")
+
+
+_FORMATS: Final[Mapping[str, _Format]] = {
+    "messages": _Format(required=("messages",), optional=(), read=_messages),
+    "sharegpt": _Format(required=("conversations",), optional=("system",), read=_sharegpt),
+    "alpaca": _Format(
+        required=("instruction", "output"), optional=("input", "system"), read=_alpaca
+    ),
+    "promptCompletion": _Format(
+        required=("prompt", "completion"), optional=("system",), read=_prompt_completion
+    ),
+    "text": _Format(required=("text",), optional=(), read=_plain_text),
+    "dialogues": _Format(required=(), optional=(), read=_dialogue),
+}

@@ -1,0 +1,130 @@
+"""Rendered rows to tokens and their loss mask, with a proof for every row.
+
+The fifth step of the data. A token is trained if it is part of an answer or ends one. The proof
+decodes what is trained and compares it, character by character, with the assistant's words.
+Text and prompt are tokenized together; where a token would reach across the start of an answer,
+they are tokenized apart, which is what a server does too.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith_trainer.data.rendering import Rendered, Span, UnclearAnswerError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A row as token ids, and which of them are targets."""
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Token ids with the characters they stand for, as (start, end)."""
+
+    ids: list[int]
+    places: list[tuple[int, int]]
+
+
+class Masker:
+    """Makes token rows with one tokenizer."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._added = frozenset(tokenizer.added_tokens_decoder)
+
+    def mask_answers(self, rendered: Rendered) -> TokenRow:
+        """The row of a conversation: its answers and the tokens that end them are trained.
+
+        Raises:
+            UnclearAnswerError: the proof fails: what would be trained is not what was said.
+        """
+        starts = [each.start for each in rendered.answers]
+        for cuts in ([], starts):
+            tokens = self._encode(rendered.text, cuts=cuts)
+            ranges = [self._range(tokens, rendered.text, span) for span in rendered.answers]
+            if all(
+                self._speaks(tokens, where, rendered.text, span)
+                for where, span in zip(ranges, rendered.answers, strict=True)
+            ):
+                return _row(tokens.ids, ranges)
+        raise UnclearAnswerError(
+            "the tokenizer cannot tell the answer from its prompt, or does not give its words back",
+            rendered=rendered.text,
+        )
+
+    def mask_text(self, text: str) -> TokenRow:
+        """The row of plain text: all of it is trained, with the token that ends it.
+
+        The first token is not: nothing stands before it.
+        """
+        ids = list(self._tokenizer(text)["input_ids"])
+        end = self._tokenizer.eos_token_id
+        if end is not None and ids[-1:] != [end]:
+            ids.append(end)
+        return _row(ids, [range(1, len(ids))])
+
+    def _encode(self, text: str, *, cuts: Sequence[int]) -> _Tokens:
+        ids: list[int] = []
+        places: list[tuple[int, int]] = []
+        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            piece = self._tokenizer(
+                text[start:end], add_special_tokens=False, return_offsets_mapping=True
+            )
+            ids += piece["input_ids"]
+            places += [(start + left, start + right) for left, right in piece["offset_mapping"]]
+        return _Tokens(ids=ids, places=places)
+
+    def _range(self, tokens: _Tokens, text: str, span: Span) -> range:
+        """The tokens of an answer, with the one that ends it.
+
+        Raises:
+            UnclearAnswerError: no token ends it.
+        """
+        first = next(
+            (at for at, (left, right) in enumerate(tokens.places) if left >= span.start < right),
+            len(tokens.ids),
+        )
+        for at in range(first, len(tokens.ids)):
+            left = tokens.places[at][0]
+            if left >= span.end and tokens.ids[at] in self._added:
+                if text[span.end : left].strip():
+                    break
+                return range(first, at + 1)
+        raise UnclearAnswerError(
+            "no token of its own ends the answer, so that the model would never learn to stop",
+            rendered=text,
+        )
+
+    def _speaks(self, tokens: _Tokens, where: range, text: str, span: Span) -> bool:
+        """The proof: what is trained says exactly the answer and its end."""
+        said = text[span.start : tokens.places[where[-1]][1]]
+        # One token before gives decoders that strip a leading space something to strip.
+        before = self._decode(tokens.ids[where[0] - 1 : where[0]])
+        together = self._decode(tokens.ids[where[0] - 1 : where[-1] + 1])
+        heard = together[len(before) :]
+        return where[0] > 0 and together.startswith(before) and _same(heard, said)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+
+def _row(ids: Sequence[int], ranges: Sequence[range]) -> TokenRow:
+    trained = {at for where in ranges for at in where}
+    return TokenRow(ids=tuple(ids), trained=tuple(at in trained for at in range(len(ids))))
+
+
+def _same(heard: str, said: str) -> bool:
+    # Some tokenizers compose characters before anything else.
+    return heard == said or unicodedata.normalize("NFC", heard) == unicodedata.normalize(
+        "NFC", said
+    )

@@ -1,0 +1,199 @@
+"""Files to raw rows: jsonl, json, csv, parquet and yaml, each row with its file and line.
+
+The first step of the data. Nothing is understood here but the syntax of the files; what the fields
+mean is said in `formats`. Text is UTF-8, strictly, with or without a byte order mark.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tunesmith_trainer.data.problems import Problems, quoted
+from tunesmith_trainer.data.yaml_rows import read_yaml
+
+_CSV_FIELD_LIMIT: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as the file has it: a mapping of fields, or the list of turns of a dialogue.
+
+    `source` is "file:line"; the number of the row, from 1, where a file has no lines.
+    """
+
+    source: str
+    value: Any
+
+
+def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
+    """The rows of one file, which messages call `label`; whatever is wrong goes to `problems`."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        problems.add(
+            label,
+            given=f"a file that ends with {quoted(path.suffix)}",
+            rule=f"data files end with {', '.join(sorted(_READERS))}",
+            remedy="rename or convert it",
+        )
+        return []
+    before = problems.count
+    rows = list(reader(path, label, problems))
+    if not rows and problems.count == before:
+        problems.add(
+            label,
+            given="a file without rows",
+            rule="a data file has at least one row",
+            remedy="check what wrote it",
+        )
+    return rows
+
+
+def _text_of(path: Path, label: str, problems: Problems) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problems.add(
+            f"{label}:{line}",
+            given=f"the byte 0x{raw[error.start]:02x} at byte {error.start} of the file",
+            rule="text is UTF-8",
+            remedy="save the file as UTF-8",
+        )
+        return ""
+
+
+def _read_jsonl(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows.
+    for number, line in enumerate(_text_of(path, label, problems).split("\n"), start=1):
+        if not line.strip():
+            continue
+        source = f"{label}:{number}"
+        try:
+            value = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            _add_broken(problems, source, given=quoted(line.strip()), kind="a JSON line", why=error)
+            continue
+        yield from _as_row(value, source, problems)
+
+
+def _read_json(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+    text = _text_of(path, label, problems)
+    if not text.strip():
+        return
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        found = text.split("\n")[line - 1].strip()
+        given = quoted(found) if found else "the end of the file"
+        _add_broken(problems, f"{label}:{line}", given=given, kind="JSON", why=error)
+        return
+    if not isinstance(value, list):
+        problems.add(
+            label,
+            given=f"JSON with {_kind(value)} at its top",
+            rule="a .json file holds one list of rows",
+            remedy="put the rows in [ ], or write one row a line and name the file .jsonl",
+        )
+        return
+    for number, each in enumerate(value, start=1):
+        yield from _as_row(each, f"{label}:{number}", problems)
+
+
+def _read_csv(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+    csv.field_size_limit(_CSV_FIELD_LIMIT)
+    reader = csv.reader(io.StringIO(_text_of(path, label, problems), newline=""), strict=True)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            source, start = f"{label}:{start}", reader.line_num + 1
+            if not cells or cells == [""]:
+                continue
+            if header is None:
+                header = _header(cells, source, problems)
+            elif len(cells) == len(header):
+                yield RawRow(source=source, value=dict(zip(header, cells, strict=True)))
+            else:
+                problems.add(
+                    source,
+                    given=f"{len(cells)} fields",
+                    rule=f"every row has the {len(header)} fields of the header",
+                    remedy='put fields that hold commas or line ends in "quotes"',
+                )
+    except csv.Error as error:
+        given = "a row that does not end" if "end of data" in str(error) else "a broken row"
+        _add_broken(problems, f"{label}:{start}", given=given, kind="CSV", why=error)
+
+
+def _header(cells: list[str], source: str, problems: Problems) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if len(set(names)) < len(names) or not all(names):
+        problems.add(
+            source,
+            given=quoted(names),
+            rule="the first row of a CSV file names each column once",
+            remedy="give every column its own name",
+        )
+    return names
+
+
+def _read_parquet(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for value in batch.to_pylist():
+                    number += 1
+                    yield RawRow(source=f"{label}:{number}", value=value)
+    except (pa.ArrowInvalid, OSError) as error:
+        _add_broken(problems, label, given="damaged or cut off data", kind="parquet", why=error)
+
+
+def _read_yaml(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+    text = _text_of(path, label, problems)
+    for line, value in read_yaml(text, label=label, problems=problems):
+        yield from _as_row(value, f"{label}:{line}", problems)
+
+
+def _as_row(value: Any, source: str, problems: Problems) -> Iterator[RawRow]:
+    if isinstance(value, dict | list):
+        yield RawRow(source=source, value=value)
+        return
+    problems.add(
+        source,
+        given=quoted(value),
+        rule="a row is an object with fields, or a list of turns",
+        remedy='write {"field": …}',
+    )
+
+
+def _add_broken(problems: Problems, source: str, *, given: str, kind: str, why: Exception) -> None:
+    problems.add(
+        source,
+        given=given,
+        rule=f"this is not {kind} ({str(why).splitlines()[0]})",
+        remedy="mend it, or check whether the file was cut off",
+    )
+
+
+def _kind(value: Any) -> str:
+    return "an object" if isinstance(value, dict) else quoted(value)
+
+
+_READERS: Final[Mapping[str, Callable[[Path, str, Problems], Iterator[RawRow]]]] = {
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+}
