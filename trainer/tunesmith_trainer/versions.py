@@ -1,12 +1,14 @@
 """The versions of libraries that stood behind a result, for `StageResult.versions`."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 
 def library_versions(*names: str) -> dict[str, str]:
-    """The installed version of each distribution.
-
-    Raises:
-        importlib.metadata.PackageNotFoundError: one is not installed.
-    """
-    return {name: version(name) for name in names}
+    """The version of each of these distributions that this environment has."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

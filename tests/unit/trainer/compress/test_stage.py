@@ -1,0 +1,136 @@
+"""The compress stage but for llm-compressor, whose place a copy with noise takes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tuned_job import SilentReporter, make_tuned_job, request_for
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.errors import BadInputError, VerdictError
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_trainer.compress import stage
+from tunesmith_trainer.compress.merge import copy_tokenizer
+
+NOISE = {"W4A16": 1.0, "W8A8": 0.3}
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tuned_job(tmp_path_factory.mktemp("tuned"))
+
+
+@pytest.fixture(autouse=True)
+def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quantize(merged: Path, target: Path, *, name: str, **_: Any) -> None:
+        target.mkdir(exist_ok=True)
+        (target / "config.json").write_bytes((merged / "config.json").read_bytes())
+        torch.manual_seed(0)
+        weights = {
+            key: value + NOISE[name] * torch.randn_like(value)
+            for key, value in load_file(merged / "model.safetensors").items()
+        }
+        save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+        copy_tokenizer(merged, target)
+
+    monkeypatch.setattr(stage, "quantize_folder", quantize)
+
+
+def compressed(job: Path, output: Path, *, scheme: str, **gate: Any) -> StageOutcome:
+    request = request_for(
+        job,
+        StageName.COMPRESS,
+        output=output,
+        compression={"quantize": {"scheme": scheme}, "gate": gate},
+        verification={"prompts": 2, "maxNewTokens": 4},
+    )
+    return stage.compress(request, SilentReporter())
+
+
+def tried(outcome: StageOutcome) -> list[tuple[str, bool]]:
+    tries: Any = outcome.facts["tries"]
+    return [(each["scheme"], each["accepted"]) for each in tries]
+
+
+def test_without_quantization_the_merged_model_ships_as_it_is(job: Path, tmp_path: Path) -> None:
+    outcome = compressed(job, tmp_path, scheme="none")
+
+    assert outcome.facts["scheme"] == "none"
+    assert outcome.facts["mergedBytes"] == outcome.facts["compressedBytes"]
+    assert tried(outcome) == [("none", True)]
+    assert outcome.warnings == []
+    assert [each.name for each in outcome.artifacts] == ["compressed", "reference"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compressed", "reference.json"]
+
+
+def test_results_compare_the_compressed_model_with_the_tuned_one(job: Path, tmp_path: Path) -> None:
+    outcome = compressed(job, tmp_path, scheme="none")
+
+    assert {each.split for each in outcome.evaluation} == {"compressed"}
+    assert {each.suite for each in outcome.evaluation} == {"heldOut", "general"}
+    for each in outcome.evaluation:
+        assert each.value == pytest.approx(each.base, rel=0.01)
+
+
+def test_a_scheme_that_loses_too_much_gives_way_to_wider_ones_with_warnings(
+    job: Path, tmp_path: Path
+) -> None:
+    outcome = compressed(job, tmp_path, scheme="W4A16")
+
+    assert outcome.facts["asked"] == "W4A16"
+    assert outcome.facts["scheme"] == "none"
+    assert tried(outcome) == [("W4A16", False), ("W8A8", False), ("none", True)]
+    assert any("W8A8 was tried instead" in each for each in outcome.warnings)
+    assert any("none was tried instead" in each for each in outcome.warnings)
+
+
+def test_a_low_bound_lets_the_scheme_pass(job: Path, tmp_path: Path) -> None:
+    outcome = compressed(job, tmp_path, scheme="W4A16", minRecovery=0.001)
+
+    assert tried(outcome) == [("W4A16", True)]
+
+
+def test_without_fallback_the_job_fails_with_its_numbers(job: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerdictError) as caught:
+        compressed(job, tmp_path, scheme="W8A8", fallback="fail")
+
+    assert caught.value.reason == Reason.COMPRESSION_LOSS_EXCEEDED
+    assert "less than the bound of 0.99" in caught.value.message
+    assert caught.value.findings is not None
+    assert tried(caught.value.findings) == [("W8A8", False)]
+    assert caught.value.findings.evaluation
+
+
+def test_fp8_is_refused_before_any_work_where_there_is_no_gpu(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(BadInputError, match="FP8 runs on GPUs only"):
+        compressed(job, tmp_path, scheme="FP8")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reference_holds_answers_of_what_ships(job: Path, tmp_path: Path) -> None:
+    outcome = compressed(job, tmp_path, scheme="none")
+
+    reference = json.loads(local_path(outcome.artifacts[1]).read_text())
+    kinds = [each["kind"] for each in reference["prompts"]]
+    assert kinds.count("heldOut") == 2
+    assert kinds.count("probe") >= 20
+    assert all(len(each["answerIds"]) == len(each["logprobs"]) for each in reference["prompts"])
+
+
+def test_a_second_attempt_overwrites_what_a_killed_one_left(job: Path, tmp_path: Path) -> None:
+    (tmp_path / "compressed").mkdir()
+    (tmp_path / "compressed" / "model-00001-of-00009.safetensors").write_bytes(b"half")
+
+    compressed(job, tmp_path, scheme="none")
+
+    assert not (tmp_path / "compressed" / "model-00001-of-00009.safetensors").exists()

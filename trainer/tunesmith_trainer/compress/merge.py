@@ -1,0 +1,71 @@
+"""Merge the adapters into the weights in fp32, prove it, and cast to bf16 once.
+
+The folder written here is what every scheme quantizes, and what ships under scheme `none`.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.evaluate.suites import mean_loss
+
+MERGE_TOLERANCE = 2e-3
+
+_TEXT_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+    "spiece.model",
+    "sentencepiece*",
+)
+
+
+def refuse_changed(request: StageRequest, tuned: Mapping[str, RowLosses]) -> None:
+    """Return if the merged model has the losses that `evaluate` found with separate adapters.
+
+    Raises:
+        VerdictError: merging changed the model.
+    """
+    evaluated = request.inputs.get(StageName.EVALUATE)
+    for result in evaluated.evaluation if evaluated else []:
+        if result.metric != "loss" or result.suite not in tuned:
+            continue
+        loss = mean_loss(tuned[result.suite])
+        if not math.isclose(loss, result.value, rel_tol=MERGE_TOLERANCE):
+            raise VerdictError(
+                Reason.COMPRESSION_LOSS_EXCEEDED,
+                f"merging the adapters changed the model: its {result.suite} loss was "
+                f"{result.value:.4f} and is {loss:.4f}. Adapters on tied embeddings do this; "
+                "leave embeddings and head out of training.lora.targetModules.",
+            )
+
+
+def save_merged(model: PreTrainedModel, folder: Path, *, tokenizer_folder: Path) -> None:
+    """Write `model` in bf16 as safetensors, with the tokenizer's files; `model` is cast in place.
+
+    Tied embeddings stay tied: one table is written, and the settings say so.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    copy_tokenizer(tokenizer_folder, folder)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the files of the tokenizer and the chat template byte for byte."""
+    for pattern in _TEXT_FILES:
+        for path in source.glob(pattern):
+            if path.is_dir():
+                shutil.copytree(path, target / path.name, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(path, target / path.name)

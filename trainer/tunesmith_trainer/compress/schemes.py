@@ -1,0 +1,123 @@
+"""The quantization schemes: what each needs, what it may lose, and which is the next wider one.
+
+All matrices are quantized but the head, whose errors go straight into the probabilities.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunesmith_api.job import Quantize
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError
+
+SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
+
+GROUP_SIZES = (128, 64, 32)
+IGNORED = ["lm_head"]
+
+# Their norms feed these matrices and nothing else, so scaling one and the others cancels out.
+SMOOTHED_ARCHITECTURES = frozenset(
+    {
+        "GraniteForCausalLM",
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+        "SmolLM3ForCausalLM",
+    }
+)
+SMOOTHING_STRENGTH = 0.8
+_SMOOTHED = [
+    [["re:.*q_proj", "re:.*k_proj", "re:.*v_proj"], "re:.*input_layernorm"],
+    [["re:.*gate_proj", "re:.*up_proj"], "re:.*post_attention_layernorm"],
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A way to store the weights; `wider` loses less and takes more space."""
+
+    name: SchemeName
+    min_recovery: float
+    wider: SchemeName | None
+    pipeline: Literal["datafree", "basic", "sequential"] = "datafree"
+    needs_gpu: bool = False
+
+
+SCHEMES: dict[SchemeName, Scheme] = {
+    "none": Scheme("none", min_recovery=0.99, wider=None),
+    "W8A8": Scheme("W8A8", min_recovery=0.99, wider="none", pipeline="basic"),
+    "W4A16": Scheme("W4A16", min_recovery=0.97, wider="W8A8", pipeline="sequential"),
+    "FP8": Scheme("FP8", min_recovery=0.99, wider="none", needs_gpu=True),
+}
+
+
+def refuse_unrunnable(quantize: Quantize, *, has_gpu: bool) -> None:
+    """Return if this machine can run what the scheme makes.
+
+    Raises:
+        BadInputError: FP8 without a GPU: neither the recovery nor the server could be tried.
+    """
+    if SCHEMES[quantize.scheme].needs_gpu and not has_gpu:
+        raise BadInputError(
+            Reason.RESOURCES_UNAVAILABLE,
+            f"spec.compression.quantize.scheme: {quantize.scheme} runs on GPUs only, and there "
+            "is none here; choose W8A8, which is 8 bit as well.",
+        )
+
+
+def group_size_for(quantize: Quantize, *, in_features: Iterable[int]) -> int:
+    """Columns that share a scale: what was asked for, else the largest that divides every layer.
+
+    Raises:
+        BadInputError: some layer's columns cannot be split so.
+    """
+    widths = sorted(set(in_features))
+    wanted = [quantize.group_size] if quantize.group_size else GROUP_SIZES
+    for size in wanted:
+        if all(width % size == 0 for width in widths):
+            return size
+    tried = " or ".join(str(size) for size in wanted)
+    raise BadInputError(
+        Reason.INVALID_SPEC,
+        f"spec.compression.quantize: W4A16 needs layers whose columns groups of {tried} divide, "
+        f"but this model has layers of {', '.join(map(str, widths))} columns; choose another "
+        "groupSize, or W8A8.",
+    )
+
+
+def recipe(name: SchemeName, *, architecture: str, group_size: int | None) -> list[Any]:
+    """The modifiers that llm-compressor applies, in order.
+
+    W8A8: SmoothQuant (Xiao et al. 2022, arXiv 2211.10438) where it is known to change nothing but
+    the rounding, then int8 weights with a scale per row, and int8 activations with a scale per
+    token that is found while the model runs. W4A16: GPTQ (Frantar et al. 2022, arXiv 2210.17323).
+    FP8: weights with a scale per row, activations with a scale per token.
+    """
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
+
+    if name == "W4A16":
+        groups = {"group_0": {"targets": ["Linear"], "weights": _four_bit(group_size)}}
+        return [GPTQModifier(config_groups=groups, ignore=IGNORED)]
+    if name == "FP8":
+        return [QuantizationModifier(targets="Linear", scheme="FP8_DYNAMIC", ignore=IGNORED)]
+    rounding = QuantizationModifier(targets="Linear", scheme=name, ignore=IGNORED)
+    if architecture not in SMOOTHED_ARCHITECTURES:
+        return [rounding]
+    return [
+        SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH, mappings=_SMOOTHED),
+        rounding,
+    ]
+
+
+def _four_bit(group_size: int | None) -> dict[str, Any]:
+    return {
+        "num_bits": 4,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "group",
+        "group_size": group_size,
+    }
