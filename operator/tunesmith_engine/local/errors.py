@@ -1,0 +1,30 @@
+"""Why a job cannot be run on this machine at all: said before any stage starts, exit code 2."""
+
+from tunesmith_api.reasons import Reason
+
+
+class LocalError(Exception):
+    """What was found, which rule it breaks, and what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class JobBusy(LocalError):  # noqa: N818 - the name says what is wrong
+    """Another run of the same job goes on in this home folder."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.RESOURCES_UNAVAILABLE, message)
+
+
+class EnvironmentMissing(LocalError):  # noqa: N818 - the name is the reason
+    """A stage's libraries are not installed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.ENVIRONMENT_MISSING, message)
+
+
+class MachineTooSmall(LocalError):  # noqa: N818 - the name says what is wrong
+    """The job is estimated to take more memory or disk than there is."""

@@ -1,0 +1,64 @@
+"""One run of a job at a time: a lock that ends with the process that holds it, however it ends.
+
+The kernel holds it for the open file, which no stage inherits. The file stays; only its lock
+counts, and its text names the holder for people.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tunesmith_engine.local.errors import JobBusy
+
+# Someone who only asks whether a job runs holds the lock for a moment.
+_TRIES: Final = 5
+_PAUSE_S: Final = 0.05
+
+
+@contextmanager
+def only_run(path: Path, *, job: str) -> Iterator[None]:
+    """Hold the lock within the block.
+
+    Raises:
+        JobBusy: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        if not _taken(file.fileno()):
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise JobBusy(
+                f"job '{job}' is being run by process {holder}; wait for it, or end it with: "
+                f"kill -INT {holder}"
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _taken(file: int) -> bool:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return True
+    return False

@@ -1,0 +1,74 @@
+"""What this machine has, and whether a job fits: asked before the first stage starts."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.local.errors import MachineTooSmall
+from tunesmith_engine.stages.contracts import StageName
+
+_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_GIB: Final = 1 << 30
+
+
+def memory_bytes() -> int:
+    """The memory that processes here may use: the machine's, or the container's if that is less."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([installed, *(limit for path in _LIMITS if (limit := _limit(path)))])
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """What can still be written where `folder` lies or will lie."""
+    existing = next(
+        each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
+    )
+    return shutil.disk_usage(existing).free
+
+
+def require_room(
+    needed: Estimate, *, stages: frozenset[StageName], folder: Path, has_bytes: int
+) -> None:
+    """Do nothing if the job fits: its `stages` still to run, and what they write to `folder`.
+
+    `has_bytes` of the estimated disk are written already.
+
+    Raises:
+        MachineTooSmall: it does not.
+    """
+    memory = {name: size for name, size in needed.memory_bytes.items() if name in stages}
+    if not memory:
+        return
+    hungriest = max(memory, key=lambda name: memory[name])
+    has_memory = memory_bytes()
+    if memory[hungriest] > has_memory:
+        raise MachineTooSmall(
+            Reason.MEMORY_ESTIMATE_EXCEEDED,
+            f"{hungriest} is estimated to take {_gib(memory[hungriest])} of memory, and this "
+            f"machine has {_gib(has_memory)}; lower training.batch.microBatchSize or "
+            "training.sequenceLength, or take a larger machine",
+        )
+    wanted, free = needed.disk_bytes - has_bytes, free_disk_bytes(folder)
+    if wanted > free:
+        raise MachineTooSmall(
+            Reason.DISK_ESTIMATE_EXCEEDED,
+            f"the job is estimated to write {_gib(wanted)} more, and {folder} has {_gib(free)} "
+            "free; free space, or give another folder with --home",
+        )
+
+
+def _limit(path: Path) -> int | None:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
