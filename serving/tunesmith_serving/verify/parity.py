@@ -1,0 +1,155 @@
+"""Judges vLLM's answers against the reference's: records in, verdict out, nothing else.
+
+Two ways of computing are judged, because they run through different kernels:
+
+- *forced*: prompt and reference answer go in together, so every token is judged given the same
+  tokens before it, and one different choice does not spoil those that follow.
+- *decoded*: vLLM answers by itself, one token at a time. It is judged up to and with its first
+  different token; what follows has no reference. Tokens judged before a difference are then a fair
+  sample, and differences per judged token estimate the same rate as the forced way does.
+
+The worse of the two decides.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A log-probability of minus infinity, or none at all, counts as this many nats of difference.
+LARGEST_DIFFERENCE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """How vLLM saw a token of the reference's answer.
+
+    `logprob` is its log-probability in nats, `margin` how far vLLM's favourite lies above it.
+    """
+
+    logprob: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prompt in both engines.
+
+    `forced` has a view of every token of the reference's answer, `decoded` one of each token up to
+    and with the first that vLLM chose differently.
+    """
+
+    reference_logprobs: Sequence[float]
+    forced: Sequence[TokenView]
+    decoded: Sequence[TokenView]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Sums over the judged tokens of one way of computing."""
+
+    num_tokens: int
+    num_agreed: int
+    sum_difference: float
+
+    @property
+    def agreement(self) -> float:
+        """Part of the judged tokens that vLLM chose as the reference did."""
+        return self.num_agreed / self.num_tokens
+
+    @property
+    def mean_difference(self) -> float:
+        """Mean absolute difference of log-probabilities, in nats."""
+        return self.sum_difference / self.num_tokens
+
+    def __add__(self, other: "Comparison") -> "Comparison":
+        """Both together."""
+        return Comparison(
+            num_tokens=self.num_tokens + other.num_tokens,
+            num_agreed=self.num_agreed + other.num_agreed,
+            sum_difference=self.sum_difference + other.sum_difference,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParity:
+    """The two comparisons of one prompt."""
+
+    forced: Comparison
+    decoded: Comparison
+
+    @property
+    def agreement(self) -> float:
+        """The lower of the two."""
+        return min(self.forced.agreement, self.decoded.agreement)
+
+    @property
+    def mean_difference(self) -> float:
+        """The larger of the two, in nats."""
+        return max(self.forced.mean_difference, self.decoded.mean_difference)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All prompts together, and the bounds they were held against."""
+
+    prompts: Sequence[PromptParity]
+    total: PromptParity
+    min_agreement: float
+    max_difference: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether both numbers keep their bounds."""
+        return (
+            self.total.agreement >= self.min_agreement
+            and self.total.mean_difference <= self.max_difference
+        )
+
+
+def judge(
+    answers: Sequence[Answer], *, tie: float, min_agreement: float, max_difference: float
+) -> Verdict:
+    """Compare every prompt and hold the sums against the bounds.
+
+    A token counts as agreed if vLLM's favourite lies at most `tie` nats above it: between equal
+    numbers neither engine's choice is wrong.
+
+    Raises:
+        ValueError: there is nothing to judge.
+    """
+    prompts = [
+        PromptParity(
+            forced=_compare(each.reference_logprobs, each.forced, tie=tie),
+            decoded=_compare(each.reference_logprobs, each.decoded, tie=tie),
+        )
+        for each in answers
+    ]
+    if not prompts:
+        raise ValueError("no answers to judge")
+    return Verdict(
+        prompts=prompts,
+        total=PromptParity(
+            forced=_sum([each.forced for each in prompts]),
+            decoded=_sum([each.decoded for each in prompts]),
+        ),
+        min_agreement=min_agreement,
+        max_difference=max_difference,
+    )
+
+
+def _compare(reference: Sequence[float], views: Sequence[TokenView], *, tie: float) -> Comparison:
+    pairs = zip(reference, views, strict=False)
+    return Comparison(
+        num_tokens=len(views),
+        num_agreed=sum(view.margin <= tie for view in views),
+        sum_difference=sum(_difference(view.logprob, logprob) for logprob, view in pairs),
+    )
+
+
+def _difference(found: float, expected: float) -> float:
+    difference = abs(found - expected)
+    return min(difference, LARGEST_DIFFERENCE) if math.isfinite(difference) else LARGEST_DIFFERENCE
+
+
+def _sum(comparisons: Sequence[Comparison]) -> Comparison:
+    return sum(comparisons[1:], start=comparisons[0])

