@@ -15,6 +15,8 @@ from tunesmith_engine.stages.errors import BadInputError, StageError, TransientE
 
 _NOT_FOUND: Final = 404
 _DENIED: Final = (401, 403)
+_TOO_MANY: Final = 429
+_SERVER_FAULT: Final = 500
 
 # Names, so that no library is imported to ask whether it raised something.
 _DENIED_NAMES: Final = frozenset(
@@ -28,6 +30,7 @@ _MISSING_NAMES: Final = frozenset(
         "HFValidationError",
     }
 )
+_UNREACHABLE_NAMES: Final = frozenset({"ClientConnectionError", "EndpointConnectionError"})
 _LOCAL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE})
 
 
@@ -72,7 +75,8 @@ def explained(error: Exception, *, uri: str, role: Role) -> Exception:
         return full
     if any(_is_denied(each) for each in causes):
         return denied(uri, role=role)
-    if any(_is_missing(each) for each in causes):
+    # fsspec calls every failure of a web server a missing file, and keeps the truth as its cause.
+    if not any(_is_unreachable(each) for each in causes) and any(map(_is_missing, causes)):
         return missing(uri, role=role)
     return _unreachable(error, uri=uri)
 
@@ -88,6 +92,17 @@ def denied(uri: str, *, role: Role) -> SourceError:
         role.denied,
         f"{role.name}: access to {uri} was denied; name credentials that may use it in secretRef"
         + (", and accept the model's licence on its hub." if role is MODEL else "."),
+    )
+
+
+def unusable_model(
+    name: str, *, because: str, reason: Reason = Reason.BASE_MODEL_NOT_FOUND
+) -> SourceError:
+    """Something is there, and it is no model that this project loads."""
+    return SourceError(
+        reason,
+        f"{name} cannot be used as a base model: {because}. Give a folder with config.json, "
+        "*.safetensors and a tokenizer, or one .gguf file.",
     )
 
 
@@ -120,23 +135,35 @@ def _is_local_fault(error: Exception) -> bool:
 
 
 def _is_denied(error: Exception) -> bool:
-    names = {each.__name__ for each in type(error).__mro__}
-    return (bool(names & _DENIED_NAMES) or isinstance(error, PermissionError)) or _status(
-        error
-    ) in _DENIED
+    is_known = isinstance(error, PermissionError) or bool(_names(error) & _DENIED_NAMES)
+    return is_known or _status(error) in _DENIED
+
+
+def _is_unreachable(error: Exception) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError) or _names(error) & _UNREACHABLE_NAMES:
+        return True
+    status = _status(error)
+    return status is not None and (status == _TOO_MANY or status >= _SERVER_FAULT)
 
 
 def _is_missing(error: Exception) -> bool:
-    names = {each.__name__ for each in type(error).__mro__}
+    names = _names(error)
     if names & _MISSING_NAMES or _status(error) == _NOT_FOUND:
         return True
     # A miss in the hub's local cache is a FileNotFoundError too, and says nothing about the hub.
     return isinstance(error, FileNotFoundError) and "LocalEntryNotFoundError" not in names
 
 
+def _names(error: Exception) -> set[str]:
+    return {each.__name__ for each in type(error).__mro__}
+
+
 def _status(error: Exception) -> int | None:
-    """The HTTP status that an exception of aiohttp, httpx or gcsfs carries."""
+    """The HTTP status that an exception of aiohttp, httpx, gcsfs or botocore carries."""
     response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        value = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return value if isinstance(value, int) else None
     for holder, name in ((error, "status"), (response, "status_code"), (error, "code")):
         value = getattr(holder, name, None)
         if isinstance(value, int):

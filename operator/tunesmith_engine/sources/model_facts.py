@@ -1,6 +1,13 @@
 """The size and shape of a model, read from headers without loading any weight."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith_engine.sources.errors import SourceError, unusable_model
+from tunesmith_engine.sources.gguf_header import GgufHeader, read_gguf_header
+from tunesmith_engine.sources.safetensors_header import read_safetensors_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +24,73 @@ class ModelFacts:
     context_length: int
     is_tied: bool
     has_chat_template: bool
+
+
+def read_model_facts(path: Path) -> ModelFacts:
+    """The facts of a .gguf file, or of a folder with config.json and safetensors.
+
+    Raises:
+        SourceError: BaseModelNotFound, it is no model that can be read.
+        OSError: a file cannot be read.
+    """
+    try:
+        return _of_folder(path) if path.is_dir() else _of_gguf(read_gguf_header(path))
+    except SourceError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        because = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise unusable_model(path.name, because=because) from error
+
+
+def _of_gguf(header: GgufHeader) -> ModelFacts:
+    architecture = header.fields.get("general.architecture")
+
+    def number(name: str) -> int:
+        return header.number(f"{architecture}.{name}")
+
+    heads = number("attention.head_count")
+    has_kv_heads = f"{architecture}.attention.head_count_kv" in header.fields
+    return ModelFacts(
+        num_parameters=sum(header.tensors.values()),
+        num_layers=number("block_count"),
+        hidden_size=number("embedding_length"),
+        intermediate_size=number("feed_forward_length"),
+        num_heads=heads,
+        num_kv_heads=number("attention.head_count_kv") if has_kv_heads else heads,
+        vocab_size=header.lengths["tokenizer.ggml.tokens"],
+        context_length=number("context_length"),
+        is_tied="output.weight" not in header.tensors,
+        has_chat_template="tokenizer.chat_template" in header.fields,
+    )
+
+
+def _of_folder(folder: Path) -> ModelFacts:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # A model of several kinds of input keeps its language model one level below.
+    config = {**config, **(config.get("text_config") or {})}
+    tensors = {
+        name: tensor.num_elements
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, tensor in read_safetensors_header(path).items()
+    }
+    heads = int(config["num_attention_heads"])
+    return ModelFacts(
+        num_parameters=sum(tensors.values()),
+        num_layers=int(config["num_hidden_layers"]),
+        hidden_size=int(config["hidden_size"]),
+        intermediate_size=int(config["intermediate_size"]),
+        num_heads=heads,
+        num_kv_heads=int(config.get("num_key_value_heads") or heads),
+        vocab_size=int(config["vocab_size"]),
+        context_length=int(config["max_position_embeddings"]),
+        is_tied="lm_head.weight" not in tensors,
+        has_chat_template=_has_chat_template(folder),
+    )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    path = folder / "tokenizer_config.json"
+    settings: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return bool(settings.get("chat_template"))

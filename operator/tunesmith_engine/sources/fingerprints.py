@@ -1,0 +1,80 @@
+"""Fingerprints of a job's sources: texts that change whenever the content does.
+
+They go into the stages' keys. Local content is read; of remote content its server's marks are
+taken (ETag, version, size, commit), so that nothing is fetched to find out that nothing changed.
+"""
+
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from tunesmith_api.job import DataSource, FineTuneJobSpec, ModelSource
+from tunesmith_engine.sources.content_digests import remembered_digest
+from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.errors import DATA, MODEL
+from tunesmith_engine.sources.files import fetch_files
+from tunesmith_engine.sources.hub_models import hub_commit
+from tunesmith_engine.sources.local_paths import is_local, local_matches
+from tunesmith_engine.sources.models import remote_model_files
+from tunesmith_engine.sources.remote_store import RemoteFile, open_store
+from tunesmith_engine.stages.digests import digest_json
+
+
+def fingerprint_job(
+    spec: FineTuneJobSpec, *, base: Path, cache: Path, secrets: Path
+) -> dict[str, str]:
+    """The fingerprint of every source of the job, by the path of its field below `spec`.
+
+    Keys: `model`, `dataset.train`, and `dataset.validation` and `evaluation.generalText` where the
+    job names them.
+
+    Raises:
+        SourceError: a source is not there, not allowed or not reachable.
+        OSError: a local file cannot be read.
+    """
+    sources = {
+        "dataset.train": spec.dataset.train,
+        "dataset.validation": spec.dataset.validation,
+        "evaluation.generalText": spec.evaluation.general_text,
+    }
+    found = {"model": fingerprint_model(spec.model, base=base, cache=cache, secrets=secrets)}
+    for name, source in sources.items():
+        if source is not None:
+            found[name] = fingerprint_data(source, base=base, cache=cache, secrets=secrets)
+    return found
+
+
+def fingerprint_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) -> str:
+    """Of a local model the digest of its content, of a hub's its commit, of others their marks.
+
+    Raises:
+        SourceError: the model is not there, not allowed or not reachable.
+    """
+    if is_local(source.uri):
+        paths = local_matches(source.uri, base=base, role=MODEL)
+        return _digest([remembered_digest(path, cache=cache) for path in paths])
+    if source.uri.startswith("hf://"):
+        return f"commit:{hub_commit(source, cache=cache, secrets=secrets)}"
+    secret = read_secret(source.secret_ref, secrets=secrets)
+    return _marks(remote_model_files(open_store(source.uri, secret=secret, role=MODEL)))
+
+
+def fingerprint_data(source: DataSource, *, base: Path, cache: Path, secrets: Path) -> str:
+    """Of local files the digest of their names and content, of remote ones of their marks.
+
+    Raises:
+        SourceError: no file is there, or it is not allowed or not reachable.
+    """
+    if is_local(source.uri):
+        paths = fetch_files(source, base=base, cache=cache, secrets=secrets)
+        return _digest([[path.name, remembered_digest(path, cache=cache)] for path in paths])
+    secret = read_secret(source.secret_ref, secrets=secrets)
+    return _marks(open_store(source.uri, secret=secret, role=DATA).files())
+
+
+def _marks(files: list[RemoteFile]) -> str:
+    return _digest([[file.name, file.marks] for file in files])
+
+
+def _digest(content: list[JsonValue]) -> str:
+    return digest_json(content)

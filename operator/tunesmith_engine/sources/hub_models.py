@@ -1,0 +1,168 @@
+"""Models on the Hugging Face hub: hf://OWNER/NAME, or hf://OWNER/NAME/FILE.gguf.
+
+The hub's own cache layout is used, below the cache of the home folder. The commit that a branch
+points to is asked for each time; without a network the commit that was fetched last is taken.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import huggingface_hub
+
+from tunesmith_api.job import ModelSource
+from tunesmith_api.reasons import Reason
+from tunesmith_api.uris import parse_uri
+from tunesmith_engine.sources.credentials import Secret, read_secret
+from tunesmith_engine.sources.errors import MODEL, SourceError, explained, missing
+from tunesmith_engine.sources.model_folders import (
+    WANTED_PATTERNS,
+    require_file_name,
+    require_names,
+)
+
+LOGGER = logging.getLogger(__name__)
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+# Written into a snapshot when all of it was fetched.
+_SEAL: Final = ".tunesmith-complete"
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model repository, or one file in it, at a branch, tag or commit."""
+
+    uri: str
+    repository: str
+    file: str
+    revision: str
+    folder: Path
+
+    def cached_commit(self) -> str | None:
+        """The commit that is in the cache for this revision, without asking anybody."""
+        place = self.folder / f"models--{self.repository.replace('/', '--')}"
+        reference = place / "refs" / self.revision
+        is_commit = _COMMIT.fullmatch(self.revision) is not None
+        if not is_commit and not reference.is_file():
+            return None
+        commit = self.revision if is_commit else reference.read_text(encoding="utf-8").strip()
+        return commit if (place / "snapshots" / commit / _SEAL).exists() else None
+
+    def cached_path(self) -> Path | None:
+        """Where the model lies in the cache, None where it is not or only in part."""
+        commit = self.cached_commit()
+        if commit is None:
+            return None
+        place = f"models--{self.repository.replace('/', '--')}"
+        path = self.folder / place / "snapshots" / commit / self.file
+        return path if path.exists() else None
+
+
+def hub_model(source: ModelSource, *, cache: Path) -> HubModel:
+    """Take an hf:// URI apart.
+
+    Raises:
+        SourceError: it names no repository.
+    """
+    parts = parse_uri(source.uri).path.strip("/").split("/")
+    if len(parts) < 2 or not all(parts):  # noqa: PLR2004 - owner and name
+        raise missing(source.uri, role=MODEL, hint="write hf://OWNER/NAME")
+    return HubModel(
+        uri=source.uri,
+        repository="/".join(parts[:2]),
+        file="/".join(parts[2:]),
+        revision=source.revision or "main",
+        folder=cache / "hub",
+    )
+
+
+def hub_commit(source: ModelSource, *, cache: Path, secrets: Path) -> str:
+    """The commit that the model's revision means now, or meant when it was fetched.
+
+    Raises:
+        SourceError: the hub denies it, does not know it, or is not reached and nothing is cached.
+    """
+    model = hub_model(source, cache=cache)
+    if _COMMIT.fullmatch(model.revision):
+        return model.revision
+    try:
+        return _ask(model, secret=read_secret(source.secret_ref, secrets=secrets))[0]
+    except SourceError as error:
+        return _from_cache(model, error=error)
+
+
+def fetch_hub_model(source: ModelSource, *, cache: Path, secrets: Path) -> Path:
+    """Fetch the model, without any pickle, and return its folder or its .gguf file.
+
+    Raises:
+        SourceError: it is denied, missing, unsafe, or cannot be reached.
+        OSError: the disk is full.
+    """
+    model = hub_model(source, cache=cache)
+    if model.file:
+        require_file_name(model.file, uri=model.uri)
+    cached = model.cached_path()
+    if cached is not None and _COMMIT.fullmatch(model.revision):
+        return cached
+    secret = read_secret(source.secret_ref, secrets=secrets)
+    try:
+        commit, names = _ask(model, secret=secret)
+    except SourceError as error:
+        if cached is None or error.reason is not Reason.SOURCE_UNREACHABLE:
+            raise
+        _from_cache(model, error=error)
+        return cached
+    if not model.file:
+        require_names(names, uri=model.uri)
+    return _download(model, commit=commit, secret=secret)
+
+
+def _from_cache(model: HubModel, *, error: SourceError) -> str:
+    commit = model.cached_commit()
+    if commit is None or error.reason is not Reason.SOURCE_UNREACHABLE:
+        raise error
+    LOGGER.warning("%s The copy in the cache is used, commit %s.", error.message, commit[:12])
+    return commit
+
+
+def _ask(model: HubModel, *, secret: Secret) -> tuple[str, list[str]]:
+    """The commit that the revision points to, and the names of its files."""
+    api = huggingface_hub.HfApi(token=secret.get("HF_TOKEN") or False)
+    try:
+        info = api.model_info(model.repository, revision=model.revision, timeout=30)
+    except Exception as error:
+        raise explained(error, uri=model.uri, role=MODEL) from error
+    if info.sha is None:
+        raise missing(model.uri, role=MODEL)
+    return info.sha, [each.rfilename for each in info.siblings or []]
+
+
+def _download(model: HubModel, *, commit: str, secret: Secret) -> Path:
+    patterns = [model.file] if model.file else list(WANTED_PATTERNS)
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                model.repository,
+                revision=commit,
+                cache_dir=model.folder,
+                allow_patterns=patterns,
+                token=secret.get("HF_TOKEN") or False,
+            )
+        )
+    except Exception as error:
+        raise explained(error, uri=model.uri, role=MODEL) from error
+    if not (folder / model.file).exists():
+        raise missing(model.uri, role=MODEL)
+    _seal(model, folder=folder, commit=commit)
+    return folder / model.file
+
+
+def _seal(model: HubModel, *, folder: Path, commit: str) -> None:
+    """Note that the snapshot is whole, and which commit the revision meant."""
+    (folder / _SEAL).touch()
+    if model.revision != commit:
+        reference = folder.parents[1] / "refs" / model.revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, encoding="utf-8")
