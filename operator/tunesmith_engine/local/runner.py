@@ -20,7 +20,8 @@ from tunesmith_engine.local.machine import require_room
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.sources.fingerprints import fingerprint_job
-from tunesmith_engine.sources.models import local_model_path, read_model_facts
+from tunesmith_engine.sources.model_facts import read_model_facts
+from tunesmith_engine.sources.models import local_model_path
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically

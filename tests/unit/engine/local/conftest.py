@@ -1,0 +1,24 @@
+"""A place to run jobs in, for every test of the local executor, and no waiting."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fake_runs import Place, make_place
+from tunesmith_engine.lifecycle import retries
+from tunesmith_engine.local import driving, processes
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(processes, "LEFTOVER_GRACE_S", 0.1)
+    monkeypatch.setattr(driving, "POLL_S", 0.02)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = make_place(tmp_path)
+    yield place
+    processes.end_leftovers(place.home.root.resolve())
