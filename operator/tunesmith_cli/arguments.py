@@ -64,7 +64,7 @@ def build_parser() -> CommandParser:
 def default_home() -> Path:
     """`$TUNESMITH_HOME`, or `.tunesmith` in the user's own folder."""
     given = os.environ.get("TUNESMITH_HOME")
-    return Path(given) if given else Path("~/.tunesmith").expanduser()
+    return _folder(given or "~/.tunesmith")
 
 
 def _run(commands: Any) -> None:
@@ -200,7 +200,7 @@ def _add_home(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--home",
         metavar="DIR",
-        type=Path,
+        type=_folder,
         default=default_home(),
         help="folder of jobs, caches, secrets and models "
         "(default: $TUNESMITH_HOME or ~/.tunesmith)",
@@ -214,6 +214,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="text for people, or one JSON object on stdout (default: text)",
     )
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
 
 
 def _attempt(text: str) -> int:

@@ -5,7 +5,6 @@ each change, and for progress at most one every few seconds.
 """
 
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -40,7 +39,7 @@ class Display(Protocol):
         """Write a line that stays."""
 
 
-def display_for(name: str, *, stream: TextIO = sys.stderr) -> Display:
+def display_for(name: str, *, stream: TextIO) -> Display:
     """The display that suits the stream."""
     if is_terminal(stream):
         return LiveDisplay(name, stream=stream, style=style_of(stream))

@@ -8,6 +8,8 @@ _DAY_S = 86_400
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _WHOLE_FROM_S = 10
+_THOUSAND = 1e3
+_FULL_DIGITS = 1e15
 
 
 def duration(seconds: float) -> str:
@@ -33,11 +35,10 @@ def size(num_bytes: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, whole numbers with thousands: `2.413`, `12,401`, `2e-05`."""
-    if float(value).is_integer() and abs(value) < 1e15:  # noqa: PLR2004 - beyond it floats have gaps
+    """Four significant digits, from a thousand on whole: `2.413`, `12,402`, `2e-05`."""
+    if _THOUSAND <= abs(value) < _FULL_DIGITS or float(value).is_integer():
         return f"{value:,.0f}"
-    text = f"{value:.4g}"
-    return text if "e" in text else f"{float(text):,.10g}"
+    return f"{value:.4g}"
 
 
 def percent(part: float) -> str:

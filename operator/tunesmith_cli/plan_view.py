@@ -67,12 +67,12 @@ def plan_as_text(view: PlanView) -> str:
         (stage.name, stage.environment, stage.short_key, _state(view, stage.name))
         for stage in view.plan.stages
     ]
-    settings = [(each.path, plain(each.value), _ORIGINS[each.origin]) for each in view.settings]
+    settings = [(each.path, _ORIGINS[each.origin], plain(each.value)) for each in view.settings]
     return "\n\n".join(
         (
             head,
             table([("stage", "environment", "key", "state"), *stages]),
-            table([("setting", "value", "from"), *settings]),
+            table([("setting", "from", "value"), *settings]),
             _needs(view),
         )
     )

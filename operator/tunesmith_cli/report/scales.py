@@ -25,7 +25,7 @@ class Scale:
         step = _round_step((self.high - self.low) / num)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [round(index * step, 12) for index in range(first, last + 1)]
+        return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
 
 
 def scale_over(values: Iterable[float], *, start: float, end: float, margin: float = 0.06) -> Scale:

@@ -14,7 +14,7 @@ HEALTHY = {Reason.PENDING, Reason.RUNNING, Reason.CACHED, Reason.SUCCEEDED}
 
 def remedies_of_the_page() -> dict[str, str]:
     """The last column of the page's table by each reason in its first, without Markdown."""
-    found = {}
+    found: dict[str, str] = {}
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if line.startswith("| `"):
             reasons, _, remedy = (cell.strip() for cell in line.strip("|").split("|"))

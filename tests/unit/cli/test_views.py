@@ -68,10 +68,10 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
 def test_a_plan_says_of_every_setting_who_decides_it(view: PlanView) -> None:
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in _lines(plan_as_text(view))}
 
-    assert rows["training.epochs"] == "2.0 manifest"
-    assert rows["training.lora.alpha"] == "32.0 default"
-    assert rows["checkpoint.everySteps"] == "a tenth of all steps decided by the job"
-    assert rows["model.chatTemplate"] == "the model's own decided by the job"
+    assert rows["training.epochs"] == "manifest 2.0"
+    assert rows["training.lora.alpha"] == "default 32.0"
+    assert rows["checkpoint.everySteps"] == "decided by the job a tenth of all steps"
+    assert rows["model.chatTemplate"] == "decided by the job the model's own"
 
 
 def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanView) -> None:

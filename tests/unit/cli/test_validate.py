@@ -1,0 +1,103 @@
+"""`tunesmith validate` and `crds`, as users run them: exit codes, streams, one object."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from command import tunesmith
+from manifests import a_job
+from tunesmith_api.crds import crd_files, crds_yaml
+from tunesmith_cli.main import main
+
+BROKEN = """\
+apiVersion: tunesmith.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: helpdesk}
+spec:
+  model: {uri: "hf://a/b"}
+  dataset: {train: {uri: "s3://tickets/2026-11.jsonl"}}
+  training: {epoch: 3}
+  output: {model: helpdesk}
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.yaml"
+    path.write_text(yaml.safe_dump(a_job()))
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.yaml"
+    path.write_text(BROKEN)
+    return path
+
+
+def test_a_valid_manifest_is_said_to_be_so(good: Path) -> None:
+    """The whole command once, as a process."""
+    ran = tunesmith("validate", good)
+
+    assert (ran.code, ran.stderr) == (0, "")
+    assert ran.stdout == f"{good}: FineTuneJob helpdesk is valid\n"
+
+
+def test_a_problem_names_file_line_field_and_remedy(
+    bad: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["validate", str(bad)])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    message = "unknown field; did you mean 'epochs'?"
+    assert captured.err == f"error: {bad}:7: spec.training.epoch: {message}\n"
+
+
+def test_one_bad_file_does_not_hide_the_others(
+    good: Path, bad: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["validate", str(bad), str(good), str(tmp_path / "none.yaml"), "--output", "json"])
+
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert code == 2
+    assert found["valid"] is False
+    assert [each["valid"] for each in found["files"]] == [False, True, False]
+    assert found["files"][0]["problems"] == [
+        {
+            "path": "spec.training.epoch",
+            "line": 7,
+            "message": "unknown field; did you mean 'epochs'?",
+        }
+    ]
+    assert captured.err.count("error: ") == 2
+
+
+def test_crds_prints_one_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crds"]) == 0
+
+    assert capsys.readouterr().out == crds_yaml()
+
+
+def test_crds_writes_a_file_for_each_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["crds", "--directory", str(tmp_path / "new")]) == 0
+
+    found = {path.name: path.read_text() for path in (tmp_path / "new").iterdir()}
+    assert found == crd_files()
+    assert len(capsys.readouterr().out.splitlines()) == len(found)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+
+    code = main(["crds", "--directory", str(tmp_path / "file")])
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith("error: ")
