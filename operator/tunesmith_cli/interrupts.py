@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STOPPING = "stopping after Ctrl-C; press it again to stop at once"
+
 
 @contextmanager
 def stopping(stop: threading.Event, *, say: Callable[[str], None]) -> Iterator[None]:
@@ -19,7 +21,8 @@ def stopping(stop: threading.Event, *, say: Callable[[str], None]) -> Iterator[N
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("stopping after Ctrl-C; press it again to stop at once")
+        # NB: not from here: the interrupted code may hold the lock that `say` needs.
+        threading.Thread(target=say, args=(_STOPPING,), daemon=True).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

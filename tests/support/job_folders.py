@@ -234,7 +234,7 @@ def _trained(artifacts: Path) -> dict[str, Any]:
     facts = {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "tokensPerSecond": 312.4, "trainableParameters": 4_884_480,
-        "resolved": {"training.optimizer.learningRate": "0.0002", "training.epochs": "3"},
+        "resolved": {"learningRate": "0.0002", "maxSteps": "30", "loraRank": "16"},
     }  # fmt: skip
     return {"facts": facts, "artifacts": [artifact_of("curve", artifacts / "curve.jsonl")]}
 

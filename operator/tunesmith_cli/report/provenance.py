@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from tunesmith_cli.formats import size
 from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.pieces import Table
+from tunesmith_cli.report.pieces import Table, in_words
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.contracts import StageName
 
 _ORIGINS = {"given": "the manifest", "default": "default", "open": "decided by the job"}
+_SETTING_HEAD = ("setting", "value", "from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Provenance:
     """Tables; None where nothing is known yet."""
 
     settings: Table | None
+    training: Table | None
     lineage: Table | None
     versions: Table | None
     files: Table | None
@@ -26,6 +28,7 @@ def tell_provenance(evidence: Evidence) -> Provenance:
     """Everything that went into the model, and everything that came out."""
     return Provenance(
         settings=_settings(evidence),
+        training=_pairs("Training as it was run", "value of", _training(evidence)),
         lineage=_pairs("Lineage", "what", _lineage(evidence)),
         versions=_pairs("Libraries, by the stage that used them", "library", _versions(evidence)),
         files=_files(evidence),
@@ -33,22 +36,20 @@ def tell_provenance(evidence: Evidence) -> Provenance:
 
 
 def _settings(evidence: Evidence) -> Table | None:
-    """The manifest with its defaults, and what the stages decided where it left them the choice."""
+    """The manifest with its defaults, and the rules by which stages decide what it leaves open."""
     described = describe(evidence.job.spec) if evidence.job else ()
-    decided = {
-        path: value
-        for path, value in {**evidence.train.resolved, **evidence.status.resolved}.items()
-        if not path.startswith("versions.")
-    }
+    decided = evidence.status.resolved
     rows = [
         (each.path, decided.get(each.path, each.value), _ORIGINS[each.origin]) for each in described
     ]
-    known = {each.path for each in described}
-    rows += [
-        (path, value, "decided by the job") for path, value in decided.items() if path not in known
-    ]
-    head = ("setting", "value", "from")
-    return Table("Settings that were used", head, rows) if rows else None
+    return Table("Settings that were asked for", _SETTING_HEAD, rows) if rows else None
+
+
+def _training(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    for name, value in evidence.train.resolved.items():
+        yield in_words(name), value
+    if evidence.train.trainable_parameters is not None:
+        yield "trained parameters", f"{evidence.train.trainable_parameters:,}"
 
 
 def _lineage(evidence: Evidence) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """What a run shows while it works: lines into a file, a redrawn list on a terminal."""
 
 import io
+import queue
 import signal
 import threading
 from pathlib import Path
@@ -137,14 +138,14 @@ def test_the_display_suits_the_stream(
 
 
 def test_the_first_ctrl_c_asks_to_stop_and_the_second_insists() -> None:
-    stop, said = threading.Event(), list[str]()
+    stop, said = threading.Event(), queue.Queue[str]()
 
-    with stopping(stop, say=said.append):
+    with stopping(stop, say=said.put):
         signal.raise_signal(signal.SIGINT)
         asked = stop.is_set()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
     assert asked
-    assert said == ["stopping after Ctrl-C; press it again to stop at once"]
+    assert said.get(timeout=5) == "stopping after Ctrl-C; press it again to stop at once"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
