@@ -49,7 +49,7 @@ def downloaded_folder(store: RemoteStore, files: Sequence[RemoteFile], *, folder
         return finished
     # Files that an earlier, broken attempt finished are kept here, and not fetched again.
     growing = finished.with_name(f"{finished.name}.partial")
-    root = store.filesystem._strip_protocol(store.uri).rstrip("/")  # noqa: SLF001 - fsspec's own documented hook
+    root = store.path.rstrip("/")
     for file in files:
         _downloaded(store, file, growing / file.path.removeprefix(root).lstrip("/"))
     try:

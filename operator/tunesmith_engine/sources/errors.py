@@ -78,7 +78,8 @@ def explained(error: Exception, *, uri: str, role: Role) -> Exception:
     # fsspec calls every failure of a web server a missing file, and keeps the truth as its cause.
     if not any(_is_unreachable(each) for each in causes) and any(map(_is_missing, causes)):
         return missing(uri, role=role)
-    return _unreachable(error, uri=uri)
+    culprit = next((each for each in causes if _is_unreachable(each)), error)
+    return _unreachable(culprit, uri=uri)
 
 
 def missing(uri: str, *, role: Role, hint: str = "check the address and the path") -> SourceError:

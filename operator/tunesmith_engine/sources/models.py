@@ -9,6 +9,7 @@ from tunesmith_engine.sources.downloads import downloaded_files, downloaded_fold
 from tunesmith_engine.sources.errors import MODEL, SourceError, missing
 from tunesmith_engine.sources.hub_models import fetch_hub_model, hub_model
 from tunesmith_engine.sources.local_paths import is_local, local_matches
+from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.model_folders import (
     WANTED_PATTERNS,
     require_file_name,
@@ -16,6 +17,8 @@ from tunesmith_engine.sources.model_folders import (
     require_usable,
 )
 from tunesmith_engine.sources.remote_store import RemoteFile, RemoteStore, open_store
+
+__all__ = ["fetch_model", "local_model_path", "read_model_facts", "remote_model_files"]
 
 
 def fetch_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) -> Path:

@@ -49,15 +49,19 @@ class RemoteStore:
     filesystem: Any
     role: Role
 
+    @property
+    def path(self) -> str:
+        """The URI as the file system names it."""
+        return str(self.filesystem._strip_protocol(self.uri))  # noqa: SLF001 - fsspec's documented hook
+
     def files(self) -> list[RemoteFile]:
         """The file at the URI, or those that its pattern matches, in order of path.
 
         Raises:
             SourceError: there is none, or it cannot be reached or read.
         """
-        path = self.filesystem._strip_protocol(self.uri)  # noqa: SLF001 - fsspec's own documented hook
         try:
-            found = self._matches(path) if "*" in path else [self.filesystem.info(path)]
+            found = self._matches() if "*" in self.path else [self.filesystem.info(self.path)]
         except Exception as error:
             raise explained(error, uri=self.uri, role=self.role) from error
         files = [_remote_file(info) for info in found if info["type"] == "file"]
@@ -71,17 +75,16 @@ class RemoteStore:
         Raises:
             SourceError: it cannot be reached or read.
         """
-        path = self.filesystem._strip_protocol(self.uri)  # noqa: SLF001 - fsspec's own documented hook
         try:
-            found = self.filesystem.find(path, detail=True)
+            found = self.filesystem.find(self.path, detail=True)
         except FileNotFoundError:
             return []
         except Exception as error:
             raise explained(error, uri=self.uri, role=self.role) from error
         return sorted(map(_remote_file, found.values()), key=lambda file: file.path)
 
-    def _matches(self, path: str) -> list[Mapping[str, Any]]:
-        found = self.filesystem.glob(escape_all_but_stars(path), detail=True)
+    def _matches(self) -> list[Mapping[str, Any]]:
+        found = self.filesystem.glob(escape_all_but_stars(self.path), detail=True)
         # Listings of web servers carry no marks: each file is asked for its own.
         return [self.filesystem.info(each) for each in sorted(found)]
 

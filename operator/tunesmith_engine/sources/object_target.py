@@ -1,0 +1,152 @@
+"""A folder of versions in an object store, which can neither rename nor lock.
+
+A writer first claims the version's name with an object that only one can create, for one content.
+Then it uploads the files, reads every byte back, and writes the manifest last: without it a reader
+knows that the version is not there. Two writers of the same content may share a claim, since they
+write the same bytes.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tunesmith_engine.sources.errors import TARGET, SourceError, explained
+from tunesmith_engine.sources.remote_store import RemoteStore
+from tunesmith_engine.sources.target import Say
+from tunesmith_engine.sources.target_errors import conflict, damaged, not_written
+from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, parse_manifest
+
+LOGGER = logging.getLogger(__name__)
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class ObjectTarget:
+    """The prefix that `store` was opened for."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self._uri = store.uri.rstrip("/")
+        self._files = store.filesystem
+        self._root = str(store.path).rstrip("/")
+
+    def uri_of(self, name: str) -> str:
+        """The URI of the prefix that all of the version's objects share."""
+        return f"{self._uri}/{name}"
+
+    def deliver(self, folder: Path, name: str, *, manifest: VersionManifest, say: Say) -> bool:
+        """See `Target`."""
+        try:
+            if self._has(name, manifest=manifest, say=say):
+                return False
+            with self._claimed(name, manifest=manifest):
+                # Another writer may have finished between the look and the claim.
+                if self._has(name, manifest=manifest, say=say):
+                    return False
+                self._refuse_strangers(name, manifest=manifest)
+                self._write(folder, name, manifest=manifest, say=say)
+        except SourceError:
+            raise
+        except Exception as error:
+            raise explained(error, uri=self.uri_of(name), role=TARGET) from error
+        return True
+
+    def _has(self, name: str, *, manifest: VersionManifest, say: Say) -> bool:
+        text = self._read(self._path(name, MANIFEST))
+        if text is None:
+            return False
+        found = parse_manifest(text)
+        if found is None:
+            raise conflict(self.uri_of(name), because="exists and is no published version")
+        if found.digest() != manifest.digest():
+            raise conflict(self.uri_of(name), because="holds a version with other content")
+        changed = self._difference(name, found, say=say)
+        if changed:
+            raise damaged(self.uri_of(name), because=changed)
+        return True
+
+    @contextmanager
+    def _claimed(self, name: str, *, manifest: VersionManifest) -> Iterator[None]:
+        claim, content = f"{self._root}/.{name}.claim", manifest.digest().encode()
+        try:
+            self._files.pipe_file(claim, content, mode="create")
+        except Exception:
+            # Each store has its own exception for an object that is there already.
+            if self._read(claim) is None:
+                raise
+        # Read even after success: a store that ignores the condition has let the last one win.
+        if self._read(claim) != content:
+            raise conflict(
+                self.uri_of(name),
+                because="is being published with other content, or a job died while it did so "
+                f"(then delete {self._uri}/.{name}.claim)",
+            )
+        try:
+            yield
+        finally:
+            self._remove([claim])
+
+    def _refuse_strangers(self, name: str, *, manifest: VersionManifest) -> None:
+        prefix = self._path(name, "")
+        try:
+            found = {path.removeprefix(prefix) for path in self._files.find(prefix)}
+        except FileNotFoundError:
+            return
+        strange = sorted(found - manifest.files.keys())
+        if strange:
+            raise conflict(self.uri_of(name), because=f"holds files of others ({strange[0]})")
+
+    def _write(self, folder: Path, name: str, *, manifest: VersionManifest, say: Say) -> None:
+        try:
+            for count, file in enumerate(manifest.files):
+                say("uploading", count, len(manifest.files))
+                self._files.put_file(str(folder / file), self._path(name, file))
+            self._prove(name, manifest=manifest, say=say)
+            self._files.pipe_file(self._path(name, MANIFEST), (folder / MANIFEST).read_bytes())
+        except BaseException:
+            self._remove([self._path(name, file) for file in (MANIFEST, *manifest.files)])
+            raise
+
+    def _prove(self, name: str, *, manifest: VersionManifest, say: Say) -> None:
+        changed = self._difference(name, manifest, say=say)
+        if changed:
+            raise not_written(self.uri_of(name), because=changed)
+
+    def _difference(self, name: str, manifest: VersionManifest, *, say: Say) -> str:
+        """What differs at the target from the manifest; empty if nothing does."""
+        for count, (file, wanted) in enumerate(manifest.files.items()):
+            say("reading back", count, len(manifest.files))
+            if self._digest(self._path(name, file)) != wanted.digest:
+                return f"{file} has another content or is missing"
+        return ""
+
+    def _digest(self, path: str) -> str | None:
+        digest = hashlib.sha256()
+        try:
+            with self._files.open(path, "rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+        except FileNotFoundError:
+            return None
+        return f"sha256:{digest.hexdigest()}"
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            content: bytes = self._files.cat_file(path)
+        except FileNotFoundError:
+            return None
+        return content
+
+    def _remove(self, paths: list[str]) -> None:
+        """Clean up as far as the store allows: what is left is no version without a manifest."""
+        for path in paths:
+            try:
+                self._files.rm_file(path)
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # noqa: BLE001 - the failure that led here is the one to tell
+                LOGGER.warning("%s could not be removed (%s)", path, type(error).__name__)
+
+    def _path(self, name: str, file: str) -> str:
+        return f"{self._root}/{name}/{file}"

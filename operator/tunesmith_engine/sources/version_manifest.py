@@ -1,0 +1,65 @@
+"""`manifest.json` of a published version: every file but itself, with digest and size.
+
+A folder is a published version if and only if it has this file, which is therefore written last.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, JsonValue, ValidationError
+
+from tunesmith_api.base import ApiModel
+from tunesmith_engine.stages.digests import digest_file, digest_json, files_below
+
+MANIFEST: Final = "manifest.json"
+# Its text holds the version's digest and address, so the digest cannot cover it.
+RECORD: Final = "model-version.yaml"
+
+
+class VersionFile(ApiModel):
+    """A file of the version."""
+
+    digest: str
+    bytes: int
+
+
+class VersionManifest(ApiModel):
+    """Files by relative path, with / between its parts."""
+
+    files: dict[str, VersionFile] = Field(min_length=1)
+
+    def digest(self) -> str:
+        """The version's digest: of every file but its record, in order of path."""
+        content: list[JsonValue] = [
+            [name, self.files[name].digest] for name in sorted(self.files) if name != RECORD
+        ]
+        return digest_json(content)
+
+    def text(self) -> str:
+        """The same files give the same text."""
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+def manifest_of(folder: Path) -> VersionManifest:
+    """Digest every file below `folder` but the manifest itself.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: there is none.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): VersionFile(
+            digest=digest_file(path), bytes=path.stat().st_size
+        )
+        for path in files_below(folder)
+    }
+    files.pop(MANIFEST, None)
+    return VersionManifest(files=files)
+
+
+def parse_manifest(text: bytes) -> VersionManifest | None:
+    """Read a manifest; None where `text` is none."""
+    try:
+        return VersionManifest.model_validate_json(text)
+    except ValidationError:
+        return None
