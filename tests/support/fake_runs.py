@@ -98,7 +98,7 @@ def make_place(root: Path) -> Place:
         support = shlex.quote(str(Path(__file__).parent))
         python.write_text(
             f"#!/bin/sh\nshift 2\nexport PYTHONPATH={support}\n"
-            f'exec {shlex.quote(sys.executable)} -m fake_stages "$@"\n'
+            f'exec {shlex.quote(sys.executable)} -S -m fake_stages "$@"\n'
         )
         python.chmod(0o755)
     return place

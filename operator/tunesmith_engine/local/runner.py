@@ -77,6 +77,8 @@ def require_runnable(planned: Plan, *, home: Home, environments: Environments, b
         MachineTooSmall: the estimate exceeds the machine.
     """
     to_run = [stage for stage in planned.stages if not _is_done(planned, stage, home=home)]
+    if not to_run:
+        return
     environments.require(stage.environment for stage in to_run)
     model = local_model_path(planned.spec.model, base=base, cache=home.cache)
     if model is None:

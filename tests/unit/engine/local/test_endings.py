@@ -16,7 +16,7 @@ from command import processes_of, wait_until
 from fake_runs import Place
 from tunesmith_api.status import Phase
 from tunesmith_engine.local import processes
-from tunesmith_engine.local.errors import EnvironmentMissing, JobBusy
+from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import AttemptFolder
 from tunesmith_engine.local.process_table import identify, is_alive
 from tunesmith_engine.local.processes import ProcessRecord, write_record
@@ -71,10 +71,8 @@ def test_a_stage_that_ignores_sigterm_is_killed_after_the_grace(
 ) -> None:
     monkeypatch.setattr(processes, "STOP_GRACE_S", 0.3)
     place.wish(prepare=["stubborn"])
-    stop = threading.Event()
-    threading.Timer(1.5, stop.set).start()
 
-    stopped = place.run(until=PREPARE, stop=stop)
+    stopped = place.run(until=PREPARE, stop=stop_when(place))
 
     assert stopped.phase is Phase.SUSPENDED
     assert processes_of(place.home.root) == []
@@ -176,10 +174,3 @@ def test_a_second_ctrl_c_leaves_nothing_behind_either(place: Place) -> None:
         run.wait(timeout=20)
 
     assert processes_of(place.home.root) == []
-
-
-def test_a_missing_environment_is_named_with_its_remedy(place: Place) -> None:
-    (place.environments.root / "trainer/bin/python").unlink()
-
-    with pytest.raises(EnvironmentMissing, match=r"'trainer' is not installed.*make setup"):
-        place.run(until=PREPARE)

@@ -1,0 +1,121 @@
+"""`run_job` from the manifest on: sources on disk, their keys, and refusals before a start."""
+
+import json
+import struct
+import threading
+
+import pytest
+
+from fake_runs import Place, a_small_job
+from tunesmith_api.reasons import Reason
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_engine.local import machine
+from tunesmith_engine.local.errors import EnvironmentMissing, MachineTooSmall
+from tunesmith_engine.local.runner import run_job
+from tunesmith_engine.sources.errors import SourceError
+from tunesmith_engine.stages.contracts import StageName
+
+_CONFIG = {
+    "num_hidden_layers": 2,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 32,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture
+def job(place: Place) -> FineTuneJob:
+    """A job with a model of 256 zeros and one row, both beside the manifest."""
+    model = place.base / "model"
+    model.mkdir()
+    header = json.dumps(
+        {"embed": {"dtype": "F32", "shape": [32, 8], "data_offsets": [0, 1024]}}
+    ).encode()
+    weights = struct.pack("<Q", len(header)) + header + bytes(1024)
+    (model / "model.safetensors").write_bytes(weights)
+    (model / "config.json").write_text(json.dumps(_CONFIG))
+    (model / "tokenizer.json").write_text("{}")
+    (place.base / "rows.jsonl").write_text('{"text": "a row"}\n')
+    return a_small_job(
+        model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}}
+    )
+
+
+def run(place: Place, job: FineTuneJob) -> FineTuneJobStatus:
+    return run_job(
+        job,
+        manifest_text="the manifest\n",
+        base=place.base,
+        home=place.home,
+        environments=place.environments,
+        until=StageName.TRAIN,
+        watch=place.seen.append,
+        stop=threading.Event(),
+    )
+
+
+def test_a_second_run_looks_and_runs_nothing_and_a_changed_byte_of_data_reruns_all(
+    place: Place, job: FineTuneJob
+) -> None:
+    run(place, job)
+    again = run(place, job)
+    (place.base / "rows.jsonl").write_text('{"text": "b row"}\n')
+    changed = run(place, job)
+
+    assert all(stage.cached for stage in again.stages)
+    assert not any(stage.cached for stage in changed.stages)
+    assert place.started() == ["prepare", "train"] * 2
+    assert place.home.manifest("helpdesk").read_text() == "the manifest\n"
+
+
+def test_what_cannot_run_here_is_refused_before_anything_starts(
+    place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+
+    with pytest.raises(MachineTooSmall, match="machine has 0") as refused:
+        run(place, job)
+
+    assert refused.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
+    assert place.started() == []
+    assert place.home.list_jobs() == []
+
+
+def test_a_machine_that_became_too_small_does_not_refuse_what_is_done(
+    place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(place, job)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+    (place.environments.root / "trainer/bin/python").unlink()
+
+    again = run(place, job)
+
+    assert all(stage.cached for stage in again.stages)
+
+
+def test_a_missing_environment_is_named_before_anything_starts(
+    place: Place, job: FineTuneJob
+) -> None:
+    (place.environments.root / "trainer/bin/python").unlink()
+
+    with pytest.raises(EnvironmentMissing, match=r"'trainer' is not installed.*make setup"):
+        run(place, job)
+
+    assert place.home.list_jobs() == []
+
+
+def test_data_that_is_not_there_is_bad_input_and_leaves_the_job_unlocked(
+    place: Place, job: FineTuneJob
+) -> None:
+    (place.base / "rows.jsonl").unlink()
+
+    with pytest.raises(SourceError) as refused:
+        run(place, job)
+
+    assert refused.value.reason is Reason.DATASET_NOT_FOUND
+    assert not place.home.is_running("helpdesk")
