@@ -51,16 +51,19 @@ class Theatre:
     status: FineTuneJobStatus | None = None
     now: datetime = START
     finished: dict[str, StageResult] = field(default_factory=dict)
-    latest: dict[StageName, AttemptSeen] = field(default_factory=dict)
+    latest: dict[tuple[StageName, str], AttemptSeen] = field(default_factory=dict)
     started: list[Start] = field(default_factory=list)
     stopped: list[Stop] = field(default_factory=list)
     stop_asked: bool = False
 
     def observations(self) -> Observations:
-        """What the executor sees."""
+        """What the executor sees: the latest attempts of the plan's keys, and all that runs."""
+        keys = {stage.key for stage in self.plan.stages}
         return Observations(
             finished=dict(self.finished),
-            attempts=tuple(self.latest.values()),
+            attempts=tuple(
+                each for each in self.latest.values() if each.is_running or each.key in keys
+            ),
             stop_asked=self.stop_asked,
         )
 
@@ -82,9 +85,11 @@ class Theatre:
                 self.stopped.append(action)
             elif action not in self.started:
                 self.started.append(action)
-                self.latest[action.stage] = AttemptSeen(
-                    action.stage, action.key, action.attempt, is_running=True
-                )
+                self.see(AttemptSeen(action.stage, action.key, action.attempt, is_running=True))
+
+    def see(self, attempt: AttemptSeen) -> None:
+        """From now on the executor sees this as the latest attempt of its stage and key."""
+        self.latest[attempt.stage, attempt.key] = attempt
 
     @property
     def running(self) -> list[AttemptSeen]:
@@ -94,7 +99,7 @@ class Theatre:
     def end(self, **fields: Any) -> None:
         """The one running attempt ends, with these fields of `AttemptSeen`."""
         (attempt,) = self.running
-        self.latest[attempt.stage] = replace(attempt, is_running=False, **fields)
+        self.see(replace(attempt, is_running=False, **fields))
 
     def finish(self, **fields: Any) -> None:
         """The running attempt succeeds, and its result is kept."""

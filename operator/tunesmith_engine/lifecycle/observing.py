@@ -78,7 +78,7 @@ def _not_done(
         return _called_off_early(ledger, stage)
     if is_known or is_told_to_stop(stage):
         return _ended(plan, ledger, stage, attempt if is_known else None, now=now)
-    return ledger
+    return ledger if _is_current(ledger, stage) else _never_begun(ledger, stage, now=now)
 
 
 def _forget_lost_success(ledger: Ledger, stage: StageStatus) -> Ledger:
@@ -95,17 +95,26 @@ def _found_later(
 
     One that has ended while the stage was not thought to run belongs to an earlier life.
     """
-    is_current = ledger.current is not None and ledger.current.name == stage.name
-    if not is_current or not (attempt.is_running or stage.state == "Running"):
+    if not _is_current(ledger, stage) or not (attempt.is_running or stage.state == "Running"):
         return ledger
     return ledger.started(stage, attempt=attempt.attempt, now=now)
 
 
 def _called_off_early(ledger: Ledger, stage: StageStatus) -> Ledger:
     """An attempt is stopped if the stage it builds on has to be run again."""
-    if is_told_to_stop(stage) or (ledger.current and ledger.current.name == stage.name):
+    if is_told_to_stop(stage) or _is_current(ledger, stage):
         return ledger
     return ledger.changed(stage, reason=Reason.INTERRUPTED)
+
+
+def _never_begun(ledger: Ledger, stage: StageStatus, *, now: datetime) -> Ledger:
+    """A start that nobody saw is forgotten if the stage it builds on has to be run again."""
+    ledger = ledger.ended(stage, now=now, reason=Reason.INTERRUPTED)
+    return ledger.changed(stage, state="Pending", reason=Reason.PENDING, message="")
+
+
+def _is_current(ledger: Ledger, stage: StageStatus) -> bool:
+    return ledger.current is not None and ledger.current.name == stage.name
 
 
 def _ended(

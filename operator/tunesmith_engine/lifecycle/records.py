@@ -39,8 +39,9 @@ class Observations:
     """Everything seen at one moment.
 
     `finished` holds, by key, the results of stages that are done and whose artifacts are there.
-    `attempts` holds at most one attempt per stage: the latest that was started. `stop_asked` is
-    a person's Ctrl-C: the running stage is stopped, the job stays unfinished.
+    `attempts` holds the latest attempt of each planned stage's key, however long ago it ended, and
+    whatever else of the job still runs. `stop_asked` is a person's Ctrl-C: the running stage is
+    stopped, the job stays unfinished.
     """
 
     finished: Mapping[str, StageResult] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """A job that nothing goes wrong with, from nothing to a published version."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -155,9 +156,7 @@ def test_progress_of_the_job_counts_the_finished_stages_and_the_steps_of_the_run
     theatre.play_up_to(StageName.TRAIN)
     (attempt,) = theatre.running
     half = Progress(stage="train", step=5, total_steps=10, last_update_time=START)
-    theatre.latest[StageName.TRAIN] = type(attempt)(
-        attempt.stage, attempt.key, attempt.attempt, is_running=True, progress=half
-    )
+    theatre.see(replace(attempt, progress=half))
 
     theatre.step()
 

@@ -194,7 +194,7 @@ def test_a_start_that_was_never_written_down_is_taken_over() -> None:
 
 def test_an_attempt_with_another_key_is_ended_before_anything_starts() -> None:
     theatre = Theatre(a_plan())
-    theatre.latest[StageName.TRAIN] = AttemptSeen(StageName.TRAIN, "0" * 64, 3, is_running=True)
+    theatre.see(AttemptSeen(StageName.TRAIN, "0" * 64, 3, is_running=True))
 
     first = theatre.step()
     theatre.end(exit_code=-9)
@@ -221,7 +221,7 @@ def test_a_numbered_attempt_folder_is_never_used_twice() -> None:
     """The executor still has attempt 4 of this key from a life that the status has forgotten."""
     theatre = Theatre(a_plan())
     key = theatre.plan.stage(StageName.PREPARE).key
-    theatre.latest[StageName.PREPARE] = AttemptSeen(StageName.PREPARE, key, 4, is_running=False)
+    theatre.see(AttemptSeen(StageName.PREPARE, key, 4, is_running=False))
 
     theatre.step()
 
@@ -245,8 +245,8 @@ def test_a_terminal_job_ends_what_still_runs() -> None:
     theatre = training()
     theatre.refuse(Reason.LOSS_DIVERGED)
     theatre.step()
-    attempt = theatre.latest[StageName.TRAIN]
-    theatre.latest[StageName.TRAIN] = replace(attempt, is_running=True)
+    train = theatre.plan.stage(StageName.TRAIN)
+    theatre.see(replace(theatre.latest[train.name, train.key], is_running=True))
 
     decision = theatre.step()
 
