@@ -64,11 +64,16 @@ class Masker:
         """The row of plain text: all of it is trained, with the token that ends it.
 
         The first token is not: nothing stands before it.
+
+        Raises:
+            UnclearAnswerError: the text is one token, and nothing ends it.
         """
         ids = list(self._tokenizer(text)["input_ids"])
         end = self._tokenizer.eos_token_id
         if end is not None and ids[-1:] != [end]:
             ids.append(end)
+        if len(ids) < 2:  # noqa: PLR2004 - one to read, one to predict
+            raise UnclearAnswerError("one token is nothing to learn from", rendered=text)
         return _row(ids, [range(1, len(ids))])
 
     def _encode(self, text: str, *, cuts: Sequence[int]) -> _Tokens:

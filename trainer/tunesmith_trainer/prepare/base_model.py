@@ -1,0 +1,74 @@
+"""The base model as a folder of safetensors with tokenizer and chat template.
+
+A folder of safetensors is used where it lies. A GGUF file is converted in the cache. With
+`spec.model.chatTemplate`, the stage's own output gets a folder of links to the weights with that
+template beside them, so that every later stage, and the server, sees the same one.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tunesmith_engine.sources.errors import SourceError, as_stage_error
+from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
+from tunesmith_engine.sources.models import fetch_model
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.prepare.gguf import converted_model
+from tunesmith_trainer.prepare.limits import refuse_too_large
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TEMPLATE_FILE: Final = "chat_template.jinja"
+_TOKENIZER_SETTINGS: Final = "tokenizer_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """Where the base model lies, its shape, and its tokenizer."""
+
+    folder: Path
+    facts: ModelFacts
+    tokenizer: "PreTrainedTokenizerBase"
+
+
+def prepare_base(request: StageRequest) -> BaseModel:
+    """Fetch the base model, check that the machine can hold the job, and convert what needs it.
+
+    Raises:
+        StageError: the model cannot be fetched or used, or the job is too large.
+    """
+    model = request.spec.model
+    cache = Path(request.cache)
+    try:
+        source = fetch_model(
+            model, base=Path(request.base), cache=cache, secrets=Path(request.secrets)
+        )
+        facts = read_model_facts(source)
+    except SourceError as error:
+        raise as_stage_error(error) from error
+    refuse_too_large(request.spec, facts, folder=Path(request.output))
+    folder = source if source.is_dir() else converted_model(source, cache=cache)
+    if model.chat_template is not None:
+        target = Path(request.output) / "model"
+        folder = _with_template(folder, model.chat_template, target=target)
+    return BaseModel(folder=folder, facts=facts, tokenizer=load_tokenizer(folder))
+
+
+def _with_template(folder: Path, template: str, *, target: Path) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.is_file() and not path.name.startswith("chat_template"):
+            (target / path.name).symlink_to(path.resolve())
+    settings = target / _TOKENIZER_SETTINGS
+    if settings.exists():
+        fields = json.loads(settings.read_text(encoding="utf-8"))
+        fields.pop("chat_template", None)
+        settings.unlink()
+        settings.write_text(json.dumps(fields, indent=2, ensure_ascii=False), encoding="utf-8")
+    (target / _TEMPLATE_FILE).write_text(template, encoding="utf-8")
+    return target

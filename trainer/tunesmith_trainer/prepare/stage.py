@@ -1,0 +1,183 @@
+"""The prepare stage: from the manifest's model and data to files that are proven fit to train on.
+
+Leaves `model` (a folder of safetensors with tokenizer and chat template), `data` (both splits as
+tokens and as records) and `card` (the data card). The log and `facts` show one row with the trained
+part marked.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import JsonValue
+
+from tunesmith_api.status import Artifact
+from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split
+from tunesmith_trainer.data.records import write_records
+from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
+from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
+from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
+from tunesmith_trainer.prepare.sample import Sample, sample_of
+from tunesmith_trainer.prepare.sides import Sides, part_rows
+from tunesmith_trainer.prepare.tokenizing import RowTokenizer, Tokenized
+from tunesmith_trainer.versions import library_versions
+
+_log = logging.getLogger(__name__)
+
+_MANY_DUPLICATES: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What became of the rows."""
+
+    gathered: Gathered
+    sides: Sides
+    tokens: dict[Split, TokenRows]
+    removed: Removed
+    warnings: list[str]
+
+
+def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
+    """Check and convert model and data.
+
+    Raises:
+        BadInputError: model or data break a rule, or the machine cannot hold the job.
+        TransientError: a source cannot be reached now.
+    """
+    reporter.progress("reading the data")
+    gathered = gather_rows(request)
+    reporter.progress("fetching the base model")
+    base = prepare_base(request)
+    reporter.progress("tokenizing the rows")
+    rows = _make_rows(request, base, gathered)
+    sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)
+    reporter.progress("writing the data")
+    artifacts = _write(Path(request.output), base, request, rows, sample)
+    _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
+    _log.info("%s", _said(rows))
+    return StageOutcome(
+        message=_said(rows),
+        artifacts=artifacts,
+        facts=_facts(base.facts, rows, sample, artifacts),
+        versions=library_versions("transformers", "tokenizers", "torch"),
+        warnings=rows.warnings,
+    )
+
+
+def _make_rows(request: StageRequest, base: BaseModel, gathered: Gathered) -> _Rows:
+    spec = request.spec
+    longest = min(spec.training.sequence_length, base.facts.context_length)
+    row_tokenizer = RowTokenizer(base.tokenizer, longest=longest, overlong=spec.dataset.overlong)
+    found: dict[Split, list[Tokenized]] = {
+        split: row_tokenizer.tokenize(side.rows) for split, side in gathered.sides.items()
+    }
+    overlong = sum(len(side.rows) - len(found[split]) for split, side in gathered.sides.items())
+    sides = part_rows(found["train"], found.get("validation"), dataset=spec.dataset)
+    removed = count_removed(gathered, sides, num_overlong=overlong)
+    return _Rows(
+        gathered=gathered,
+        sides=sides,
+        tokens={"train": _packed(sides.train), "validation": _packed(sides.validation)},
+        removed=removed,
+        warnings=[*_warnings(request, base, gathered, removed), *sides.warnings],
+    )
+
+
+def _packed(rows: Sequence[Tokenized]) -> TokenRows:
+    return TokenRows.of((each.tokens.ids, each.tokens.trained) for each in rows)
+
+
+def _warnings(
+    request: StageRequest, base: BaseModel, gathered: Gathered, removed: Removed
+) -> list[str]:
+    warnings = []
+    asked, context = request.spec.training.sequence_length, base.facts.context_length
+    if asked > context:
+        warnings.append(
+            f"training.sequenceLength is {asked}; rows end at the model's context of {context}"
+        )
+    read = sum(side.num_read for side in gathered.sides.values())
+    if removed.duplicates > _MANY_DUPLICATES * read:
+        warnings.append(f"{removed.duplicates} of {read} rows are exact duplicates of others")
+    if removed.overlong:
+        warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
+    return warnings
+
+
+def _write(
+    output: Path, base: BaseModel, request: StageRequest, rows: _Rows, sample: Sample
+) -> list[Artifact]:
+    folder = output / DATA
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, side in zip(SPLITS, (rows.sides.train, rows.sides.validation), strict=True):
+        rows.tokens[split].save(folder / f"{split}.safetensors")
+        write_records((each.record for each in side), folder / f"{split}.jsonl")
+    (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
+    card = data_card(
+        rows.gathered,
+        rows.sides,
+        dataset=request.spec.dataset,
+        removed=rows.removed,
+        tokens=rows.tokens,
+        warnings=rows.warnings,
+    )
+    card_path = output / "data-card.json"
+    write_atomically(card_path, json.dumps(card, indent=1, ensure_ascii=False))
+    return [
+        artifact_of(MODEL, base.folder),
+        artifact_of(DATA, folder),
+        artifact_of(CARD, card_path),
+    ]
+
+
+def _facts(
+    facts: ModelFacts, rows: _Rows, sample: Sample, artifacts: Sequence[Artifact]
+) -> dict[str, JsonValue]:
+    train, validation = rows.tokens["train"], rows.tokens["validation"]
+    digests = {each.name: each.digest for each in artifacts}
+    return {
+        "numTrainRows": len(train),
+        "numValidationRows": len(validation),
+        "numTrainTokens": len(train.input_ids),
+        "numTrainTargets": train.num_targets,
+        "format": rows.gathered.format,
+        "modelFacts": _shape(facts),
+        "dataDigest": digests[DATA],
+        "modelDigest": digests[MODEL],
+        "removed": rows.removed.as_json(),
+        "sample": sample.as_json(),
+    }
+
+
+def _shape(facts: ModelFacts) -> dict[str, JsonValue]:
+    return {
+        "numParameters": facts.num_parameters,
+        "numLayers": facts.num_layers,
+        "hiddenSize": facts.hidden_size,
+        "intermediateSize": facts.intermediate_size,
+        "numHeads": facts.num_heads,
+        "numKvHeads": facts.num_kv_heads,
+        "vocabSize": facts.vocab_size,
+        "contextLength": facts.context_length,
+        "isTied": facts.is_tied,
+        "hasChatTemplate": facts.has_chat_template,
+    }
+
+
+def _said(rows: _Rows) -> str:
+    removed = rows.removed
+    return (
+        f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
+        f"rows of format {rows.gathered.format}; left out: {removed.duplicates} duplicates, "
+        f"{removed.empty} empty, {removed.overlong} overlong"
+    )
