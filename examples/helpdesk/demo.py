@@ -1,8 +1,8 @@
 """The whole way in one command: fine-tune, compress and verify, then serve and ask a question.
 
-`make demo` runs this in the control environment. Everything goes through the `tunesmith` command, as a
-user would type it; only the question is asked from here, with the OpenAI SDK. A second run takes
-the finished stages from the first and goes straight to serving.
+`make demo` runs this in the control environment. Everything goes through the `tunesmith` command,
+as a user would type it; only the question is asked from here, with the OpenAI SDK. A second run
+takes the finished stages from the first and goes straight to serving.
 """
 
 import argparse

@@ -1,0 +1,75 @@
+"""Measures the promises, prints JSON; `make bench` runs it in the control environment.
+
+Each benchmark runs Tunesmith and its peer alternately, on the same machine in the same run, through
+the same commands that users type. Times move with whatever else the machine does: read the ratios.
+Progress goes to stderr, and every finished benchmark is kept in `--home`, in `results.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import demo_stages
+import serving_throughput
+import training_throughput
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "demoStages": demo_stages.measure,
+    "trainingThroughput": training_throughput.measure,
+    "servingThroughput": serving_throughput.measure,
+}
+
+
+def main() -> None:
+    """Run what was asked for and print the results."""
+    options = _options()
+    options.home.mkdir(parents=True, exist_ok=True)
+    results = _context()
+    for name in options.only or BENCHMARKS:
+        print(f"bench: {name}", file=sys.stderr, flush=True)
+        results[name] = BENCHMARKS[name](options.home)
+        (options.home / "results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    print(json.dumps(results, indent=2))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the promises and print JSON.")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="these benchmarks alone")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=ROOT / "benchmarks" / "results",
+        help="working folder; finished stages in it are used again (default: benchmarks/results)",
+    )
+    return parser.parse_args()
+
+
+def _context() -> dict[str, Any]:
+    """What a reader needs to judge the figures."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tunesmith": version("tunesmith"),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _instruction_sets(),
+    }
+
+
+def _instruction_sets() -> list[str]:
+    """The vector extensions that decide which kernels are used."""
+    wanted = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    flags = next(line for line in lines if line.startswith("flags")).split()
+    return sorted(wanted & set(flags))
+
+
+if __name__ == "__main__":
+    main()
