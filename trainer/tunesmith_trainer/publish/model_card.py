@@ -4,17 +4,39 @@ Every number in it comes from a stage of the job. Nothing is claimed that was no
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from tunesmith_api.status import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.publish.evidence import Evidence
 from tunesmith_trainer.publish.lineage import lineage_of
+from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
 
 _FEW_ROWS: Final = 30
 _MIB: Final = 1 << 20
-_NONE: Final = "–"
+_USAGE: Final = """Serve it with the settings that were verified (`serving.json`):
+
+```console
+$ tunesmith serve FOLDER
+```
+
+or with vLLM itself:
+
+```console
+$ python -m vllm.entrypoints.openai.api_server --model FOLDER --served-model-name {name} \\
+    --dtype {dtype} --max-model-len {length}{eager}
+```
+
+```python
+from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="unused")
+answer = client.chat.completions.create(
+    model="{name}", messages=[{{"role": "user", "content": "…"}}], temperature=0
+)
+print(answer.choices[0].message.content)
+```"""
 
 
 def model_card(request: StageRequest, evidence: Evidence) -> str:
@@ -34,115 +56,76 @@ def model_card(request: StageRequest, evidence: Evidence) -> str:
 
 
 def _introduction(request: StageRequest, evidence: Evidence) -> str:
-    shape = evidence.prepared.get("modelFacts", {})
-    size = f", {shape['numParameters']:,} parameters" if "numParameters" in shape else ""
-    return "\n".join(
-        [
-            f"# {request.spec.output.model}",
-            "",
-            (
-                f"A language model{size}, fine-tuned from `{request.spec.model.uri}` by the Tunesmith "
-                f"job `{request.job}`. It ships with the scheme `{evidence.compressed['scheme']}`. "
-                "Its licence is the base model's, which Tunesmith does not know: look it up before "
-                "you share this model."
-            ),
-        ]
+    size = f"{evidence.prepared['modelFacts']['numParameters']:,}"
+    return (
+        f"# {request.spec.output.model}\n\nA language model with {size} parameters, fine-tuned "
+        f"from `{request.spec.model.uri}` by the Tunesmith job `{request.job}`. It ships with the "
+        f"scheme `{evidence.compressed['scheme']}`. Its licence is the base model's, which "
+        "Tunesmith does not know: look it up before you share this model."
     )
 
 
 def _usage(request: StageRequest, evidence: Evidence) -> str:
-    name, settings = request.spec.output.model, evidence.serving
-    eager = " --enforce-eager" if settings.get("enforceEager") else ""
-    return f"""## Use
-
-Serve it with the settings that were verified (`serving.json`):
-
-```console
-$ tunesmith serve FOLDER
-```
-
-or with vLLM itself:
-
-```console
-$ python -m vllm.entrypoints.openai.api_server --model FOLDER --served-model-name {name} \\
-    --dtype {settings.get("dtype", "auto")} --max-model-len {settings.get("maxModelLength")}{eager}
-```
-
-```python
-from openai import OpenAI
-
-client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="unused")
-answer = client.chat.completions.create(
-    model="{name}", messages=[{{"role": "user", "content": "…"}}], temperature=0
-)
-print(answer.choices[0].message.content)
-```"""
+    settings = evidence.serving
+    text = _USAGE.format(
+        name=request.spec.output.model,
+        dtype=settings["dtype"],
+        length=settings["maxModelLength"],
+        eager=" --enforce-eager" if settings["enforceEager"] else "",
+    )
+    return section("Use", text)
 
 
 def _data(evidence: Evidence) -> str:
-    facts, card = evidence.prepared, evidence.data_card
-    removed = ", ".join(f"{count:,} {cause}" for cause, count in facts.get("removed", {}).items())
-    sources = [f"- `{each['uri']}`" for each in card.get("sources", []) if "uri" in each]
-    return "\n".join(
-        [
-            "## Data",
-            "",
-            (
-                f"{facts['numTrainRows']:,} training and {facts['numValidationRows']:,} held-out rows "
-                f"of format {facts['format']}; left out: {removed or 'none'}. `data-card.json` says "
-                "more."
-            ),
-            *(["", *sources] if sources else []),
-        ]
+    facts = evidence.prepared
+    removed = ", ".join(f"{count:,} {cause}" for cause, count in facts["removed"].items() if count)
+    return section(
+        "Data",
+        f"{facts['numTrainRows']:,} training and {facts['numValidationRows']:,} held-out rows of "
+        f"format {facts['format']}; left out: {removed or 'none'}. `data-card.json` says more.",
+        bullets(f"`{each['uri']}`" for each in evidence.data_card["sources"]),
     )
 
 
 def _training(evidence: Evidence) -> str:
     facts = evidence.trained
-    settings = [(name, f"`{value}`") for name, value in sorted(facts.get("resolved", {}).items())]
-    return "\n".join(
-        [
-            "## Training",
-            "",
-            (
-                f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights "
-                f"are those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
-                f"({_number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters "
-                "were trained."
-            ),
-            "",
-            _table(("setting", "value"), settings),
-        ]
+    return section(
+        "Training",
+        f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights are "
+        f"those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
+        f"({number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters were "
+        "trained.",
+        table(
+            ("setting", "value"),
+            [(name, f"`{value}`") for name, value in sorted(facts["resolved"].items())],
+        ),
     )
 
 
 def _evaluation(evidence: Evidence) -> str:
-    rows = [
-        (
-            each.suite, each.metric, each.split, _number(each.base), _number(each.value),
-            _interval(each), f"{each.n:,}",
-        )
-        for each in evidence.results
-    ]  # fmt: skip
-    header = ("suite", "metric", "of", "compared with", "value", "interval", "rows")
     verdicts = [
-        f"- {'holds' if each['holds'] else 'does not hold'}: {each['statement']}"
-        for each in evidence.evaluation.get("verdicts", [])
+        f"{'holds' if each['holds'] else 'does not hold'}: {each['statement']}"
+        for each in evidence.evaluation["verdicts"]
     ]
-    return "\n".join(
-        [
-            "## Evaluation",
-            "",
-            (
-                "Losses are nats per target token; intervals are percentile bootstraps over rows. The "
-                "tuned model is compared with the base model, the compressed model, which ships, with "
-                "the tuned one."
-            ),
-            "",
-            _table(header, rows),
-            *(["", "Gates:", "", *verdicts] if verdicts else []),
-        ]
+    return section(
+        "Evaluation",
+        "Losses are nats per target token; intervals are percentile bootstraps over rows. The "
+        "tuned model is compared with the base model; the compressed model, which ships, with the "
+        "tuned one.",
+        table(
+            ("suite", "metric", "of", "compared with", "value", "interval", "rows"),
+            [_measure(each) for each in evidence.results],
+        ),
+        "Gates:" if verdicts else "No gate was asked for.",
+        bullets(verdicts),
     )
+
+
+def _measure(result: EvaluationResult) -> tuple[str, ...]:
+    is_open = result.low is None or result.high is None
+    interval = ABSENT if is_open else f"{number(result.low)} to {number(result.high)}"
+    values = (number(result.base), number(result.value), interval, f"{result.n:,}")
+    return (result.suite, result.metric, result.split, *values)
 
 
 def _compression(evidence: Evidence) -> str:
@@ -150,62 +133,45 @@ def _compression(evidence: Evidence) -> str:
     rows = [
         (
             each["scheme"],
-            ", ".join(f"{suite} {_number(value)}" for suite, value in each["recovery"].items()),
-            _number(each["minRecovery"]),
+            ", ".join(f"{suite} {number(value)}" for suite, value in each["recovery"].items()),
+            number(each["minRecovery"]),
             "yes" if each["accepted"] else "no",
         )
-        for each in facts.get("tries", [])
+        for each in facts["tries"]
     ]
-    return "\n".join(
-        [
-            "## Compression",
-            "",
-            (
-                f"Asked for {facts['asked']}, ships {facts['scheme']}: "
-                f"{facts['compressedBytes'] / _MIB:,.0f} MiB instead of "
-                f"{facts['mergedBytes'] / _MIB:,.0f} MiB in bf16. Recovery is the tuned model's loss "
-                "divided by the compressed model's, at most 1."
-            ),
-            "",
-            _table(("scheme", "recovery", "at least", "accepted"), rows),
-        ]
+    return section(
+        "Compression",
+        f"Asked for {facts['asked']}, ships {facts['scheme']}: "
+        f"{facts['compressedBytes'] / _MIB:,.0f} MiB instead of "
+        f"{facts['mergedBytes'] / _MIB:,.0f} MiB in bf16. Recovery is the tuned model's loss "
+        "divided by the compressed model's, at most 1.",
+        table(("scheme", "recovery", "at least", "accepted"), rows),
     )
 
 
 def _parity(evidence: Evidence) -> str:
-    facts = evidence.verified
-    return "\n".join(
-        [
-            "## Parity",
-            "",
-            (
-                f"vLLM {facts['vllmVersion']} ({facts['kernel']} kernel, "
-                f"{evidence.serving.get('dtype')}) and transformers were given {facts['numPrompts']:,} prompts: they agree on "
-                f"{facts['agreement']:.1%} of {facts['numTokens']:,} tokens, and their "
-                f"log-probabilities are {facts['meanLogprobDifference']:.3f} nats apart on average. "
-                "`parity.json` has every answer, `fingerprints.json` what a monitor compares with."
-            ),
-        ]
+    facts, dtype = evidence.verified, evidence.serving["dtype"]
+    return section(
+        "Parity",
+        f"vLLM {facts['vllmVersion']} ({facts['kernel']} kernel, {dtype}) and transformers were "
+        f"given {facts['numPrompts']:,} prompts: they agree on {facts['agreement']:.1%} of "
+        f"{facts['numTokens']:,} tokens, and their log-probabilities are "
+        f"{facts['meanLogprobDifference']:.3f} nats apart on average. `parity.json` has every "
+        "answer, `fingerprints.json` what a monitor compares with.",
     )
 
 
 def _limits(request: StageRequest, evidence: Evidence) -> str:
-    limits = [*dict.fromkeys(evidence.warnings), *_wide_intervals(evidence.results)]
-    limits += [
-        (
-            "It was judged on rows of the same sources as its training rows: other questions may be "
-            "answered worse."
-        ),
-        (
-            "Like every language model it can state what is not true. It has no safeguards beyond "
-            "those of its base model."
-        ),
-        (
-            f"The verified context is {evidence.serving.get('maxModelLength')} tokens; training rows "
-            f"had at most {request.spec.training.sequence_length}."
-        ),
-    ]
-    return "\n".join(["## Limits", "", *(f"- {each}" for each in limits)])
+    served, trained = evidence.serving["maxModelLength"], request.spec.training.sequence_length
+    general = (
+        "It was judged on rows of the same sources as its training rows: other questions may be "
+        "answered worse.\n"
+        "Like every language model it can state what is not true. It has no safeguards beyond "
+        "those of its base model.\n"
+        f"The verified context is {served} tokens; training rows had at most {trained}."
+    ).splitlines()
+    found = dict.fromkeys([*evidence.warnings, *_wide_intervals(evidence.results)])
+    return section("Limits", bullets([*found, *general]))
 
 
 def _wide_intervals(results: Iterable[EvaluationResult]) -> list[str]:
@@ -219,40 +185,15 @@ def _wide_intervals(results: Iterable[EvaluationResult]) -> list[str]:
 
 def _origin(request: StageRequest) -> str:
     lineage = lineage_of(request)
-    rows = [
-        ("base model", f"`{lineage.base_model}`"),
-        ("revision or digest", f"`{lineage.base_revision}`"),
-        ("data digest", f"`{lineage.data_digest}`"),
-        ("seeds", f"`{json.dumps(lineage.seeds, sort_keys=True)}`"),
-    ]
-    return "\n".join(
-        [
-            "## Origin",
-            "",
-            _table(("what", "value"), rows),
-            "",
-            (
-                "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
-                "digest of every file."
-            ),
-        ]
+    rows = {
+        "base model": lineage.base_model,
+        "revision or digest": lineage.base_revision,
+        "data digest": lineage.data_digest,
+        "seeds": json.dumps(lineage.seeds, sort_keys=True),
+    }
+    return section(
+        "Origin",
+        table(("what", "value"), [(name, f"`{value}`") for name, value in rows.items()]),
+        "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
+        "digest of every file.",
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _number(value: Any) -> str:
-    return _NONE if value is None else f"{float(value):.4g}"
-
-
-def _interval(result: EvaluationResult) -> str:
-    if result.low is None or result.high is None:
-        return _NONE
-    return f"{_number(result.low)} to {_number(result.high)}"

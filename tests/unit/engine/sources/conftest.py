@@ -1,0 +1,69 @@
+"""Object stores and web servers on loopback."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from small_sources import BUCKET, KEYS, write_secret
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server that speaks S3."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> Any:
+    """An empty bucket, as s3fs sees it."""
+    import s3fs
+
+    files = s3fs.S3FileSystem(
+        key=KEYS["AWS_ACCESS_KEY_ID"],
+        secret=KEYS["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=s3_endpoint,
+        skip_instance_cache=True,
+        use_listings_cache=False,
+    )
+    if files.exists(BUCKET):
+        files.rm(BUCKET, recursive=True)
+    files.mkdir(BUCKET)
+    return files
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, s3_endpoint: str) -> Path:
+    """The folder of secrets, with one called `bucket`."""
+    folder = tmp_path / "secrets"
+    write_secret(folder / "bucket", {**KEYS, "AWS_ENDPOINT_URL": s3_endpoint})
+    return folder
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server's address, and the folder that it serves."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""

@@ -1,0 +1,92 @@
+"""Fingerprints change with the content of a source, and with nothing else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from small_sources import write_model
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_engine.sources import content_digests
+from tunesmith_engine.sources.fingerprints import fingerprint_job
+
+LONG_AGO = 1_000_000_000
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    write_model(tmp_path / "model")
+    (tmp_path / "rows.jsonl").write_text("one")
+    for path in [*tmp_path.rglob("*")]:
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    return tmp_path
+
+
+def fingerprints(folder: Path, **dataset: dict[str, str]) -> dict[str, str]:
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "file://model"},
+            "dataset": {"train": {"uri": "file://rows.jsonl"}, **dataset},
+            "output": {"model": "tickets"},
+        }
+    )
+    return fingerprint_job(spec, base=folder, cache=folder / ".cache", secrets=folder / ".secrets")
+
+
+def test_every_source_of_the_job_has_one(job: Path) -> None:
+    assert set(fingerprints(job)) == {"model", "dataset.train"}
+    assert set(fingerprints(job, validation={"uri": "file://rows.jsonl"})) == {
+        "model", "dataset.train", "dataset.validation",
+    }  # fmt: skip
+
+
+def test_one_byte_changes_the_fingerprint_of_its_source_alone(job: Path) -> None:
+    before = fingerprints(job)
+    (job / "rows.jsonl").write_text("onE")
+
+    after = fingerprints(job)
+
+    assert after["dataset.train"] != before["dataset.train"]
+    assert after["model"] == before["model"]
+
+
+def test_a_new_file_in_the_models_folder_changes_its_fingerprint(job: Path) -> None:
+    before = fingerprints(job)
+    (job / "model" / "chat_template.jinja").write_text("{{ messages }}")
+
+    assert fingerprints(job)["model"] != before["model"]
+
+
+def test_a_touched_file_keeps_its_fingerprint(job: Path) -> None:
+    before = fingerprints(job)
+    os.utime(job / "rows.jsonl")
+
+    assert fingerprints(job) == before
+
+
+def test_a_second_look_reads_nothing(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprints(job)
+    monkeypatch.setattr(content_digests, "digest_file", None)
+
+    assert fingerprints(job) == before
+
+
+def test_a_file_that_changed_a_moment_ago_is_read_again(job: Path) -> None:
+    """It could change once more within one tick of the clock, and look the same."""
+    path = job / "rows.jsonl"
+    path.write_text("new")
+    found = path.stat()
+    before = fingerprints(job)
+    with path.open("r+") as file:
+        file.write("NEW")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    assert fingerprints(job) != before
+
+
+def test_a_broken_note_is_passed_over(job: Path) -> None:
+    before = fingerprints(job)
+    for note in (job / ".cache" / "digests").iterdir():
+        note.write_text("{")
+
+    assert fingerprints(job) == before

@@ -1,0 +1,231 @@
+"""publish to folders: whole or not at all, once for the same content, never over another."""
+
+import errno
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunesmith_api.reasons import Reason
+from tunesmith_api.resources import ModelVersion
+from tunesmith_engine.sources import local_target
+from tunesmith_engine.stages.digests import digest_file, files_below
+from tunesmith_engine.stages.errors import BadInputError, VerdictError
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_trainer.publish.stage import publish
+from verified_job import SilentReporter, make_verified_job, publish_request
+
+
+def published(root: Path, *, attempt: str = "first", **spec: Any) -> StageOutcome:
+    request = publish_request(root, output=root / "jobs" / attempt / "artifacts", **spec)
+    return publish(request, SilentReporter())
+
+
+def versions_of(root: Path) -> list[Path]:
+    return sorted(path for path in (root / "models" / "tickets").iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_verified_job(tmp_path / "job")
+
+
+def test_a_version_has_everything_that_is_known_about_it(root: Path) -> None:
+    published(root)
+
+    (version,) = versions_of(root)
+    assert {path.name for path in version.iterdir()} == {
+        "README.md", "chat_template.jinja", "config.json", "data-card.json", "evaluation.json",
+        "fingerprints.json", "lineage.json", "manifest.json", "model-version.yaml",
+        "model.safetensors", "parity.json", "serving.json", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_the_manifest_lists_every_file_but_itself_with_its_digest(root: Path) -> None:
+    published(root)
+
+    (version,) = versions_of(root)
+    manifest = json.loads((version / "manifest.json").read_text())["files"]
+    found = {path.relative_to(version).as_posix(): path for path in files_below(version)}
+    found.pop("manifest.json")
+    assert {name: each["digest"] for name, each in manifest.items()} == {
+        name: digest_file(path) for name, path in found.items()
+    }
+
+
+def test_a_version_is_called_by_the_start_of_its_digest(root: Path) -> None:
+    outcome = published(root)
+
+    (version,) = versions_of(root)
+    assert outcome.artifacts[0].digest.startswith(f"sha256:{version.name}")
+    assert len(version.name) == 12
+
+
+def test_the_recorded_size_is_that_of_all_files(root: Path) -> None:
+    outcome = published(root)
+
+    (version,) = versions_of(root)
+    size = sum(path.stat().st_size for path in files_below(version))
+    assert outcome.artifacts[0].bytes == size
+
+
+def test_the_record_can_be_read_back_and_says_what_the_model_was_made_from(root: Path) -> None:
+    outcome = published(root, version="v1")
+
+    text = (versions_of(root)[0] / "model-version.yaml").read_text()
+    record = ModelVersion.model_validate(yaml.safe_load(text))
+    assert record.metadata.name == "tickets-v1"
+    assert record.spec.lineage.base_model == "hf://acme/base"
+    assert record.spec.lineage.hyperparameters["learningRate"] == "0.0002"
+    assert outcome.facts["modelVersion"] == yaml.safe_load(text)
+
+
+def test_serving_json_holds_the_settings_that_were_verified(root: Path) -> None:
+    published(root)
+
+    settings = json.loads((versions_of(root)[0] / "serving.json").read_text())
+    assert settings["dtype"] == "float32"
+
+
+def test_the_card_warns_of_wide_intervals_and_of_the_unknown_licence(root: Path) -> None:
+    published(root)
+
+    card = (versions_of(root)[0] / "README.md").read_text()
+    assert "heldOut has only 6 rows: its intervals are wide" in card
+    assert "licence is the base model's" in card
+    assert "| heldOut | loss | tuned | 3.8 | 2.41 | 2.1 to 2.83 | 6 |" in card
+
+
+def test_the_same_content_is_published_once(root: Path) -> None:
+    first = published(root)
+    again = published(root, attempt="second")
+
+    assert len(versions_of(root)) == 1
+    assert again.artifacts == first.artifacts
+    assert again.message.startswith("already published")
+
+
+def test_other_content_never_replaces_a_version(root: Path) -> None:
+    published(root, version="v1")
+    before = digest_file(root / "models/tickets/v1/manifest.json")
+    make_verified_job(root, weights=b"other")
+
+    with pytest.raises(BadInputError) as caught:
+        published(root, attempt="second", version="v1")
+
+    assert caught.value.reason is Reason.OUTPUT_CONFLICT
+    assert "another spec.output.version" in caught.value.message
+    assert digest_file(root / "models/tickets/v1/manifest.json") == before
+
+
+def test_a_folder_that_is_no_version_is_left_alone(root: Path) -> None:
+    stranger = root / "models/tickets/v1/notes.txt"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_text("mine")
+
+    with pytest.raises(BadInputError) as caught:
+        published(root, version="v1")
+
+    assert caught.value.reason is Reason.OUTPUT_CONFLICT
+    assert stranger.read_text() == "mine"
+
+
+def test_a_damaged_version_is_not_passed_off_as_published(root: Path) -> None:
+    published(root, version="v1")
+    (root / "models/tickets/v1/model.safetensors").write_bytes(b"flipped")
+
+    with pytest.raises(VerdictError) as caught:
+        published(root, attempt="second", version="v1")
+
+    assert caught.value.reason is Reason.PUBLISH_FAILED
+    assert "model.safetensors has another content" in caught.value.message
+
+
+def test_a_full_disk_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        published(root)
+
+    assert versions_of(root) == []
+
+
+def test_bytes_that_change_on_the_way_are_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = local_target._copy
+
+    def flip(source: Path, target: Path) -> None:
+        copy(source, target)
+        if target.name == "model.safetensors":
+            target.write_bytes(b"flipped")
+
+    monkeypatch.setattr(local_target, "_copy", flip)
+
+    with pytest.raises(VerdictError) as caught:
+        published(root)
+
+    assert caught.value.reason is Reason.PUBLISH_FAILED
+    assert versions_of(root) == []
+
+
+def test_what_a_killed_job_left_half_written_is_swept(root: Path) -> None:
+    half = root / "models/tickets/.publishing-v1/model.safetensors"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+
+    published(root, version="v1")
+
+    assert [path.name for path in versions_of(root)] == ["v1"]
+
+
+def test_two_jobs_publish_the_same_content_at_once(root: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda name: published(root, attempt=name), ("a", "b")))
+
+    assert len(versions_of(root)) == 1
+    assert sorted(each.message.split()[0] for each in outcomes) == ["already", "published"]
+
+
+def test_of_two_jobs_with_other_content_one_gets_the_name(root: Path, tmp_path: Path) -> None:
+    other = make_verified_job(tmp_path / "other", weights=b"other")
+    uri = (tmp_path / "shared").as_uri()
+
+    def attempt(job: Path) -> str:
+        try:
+            return published(job, version="v1", uri=uri).message.split()[0]
+        except BadInputError as error:
+            return error.reason
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = list(pool.map(attempt, (root, other)))
+
+    assert sorted(ends) == ["OutputConflict", "published"]
+
+
+def test_code_in_the_models_folder_is_never_published(root: Path) -> None:
+    (root / "compress/compressed/modeling.py").write_text("print()")
+
+    with pytest.raises(VerdictError, match=r"modeling\.py, which can run code"):
+        published(root)
+
+
+def test_where_the_job_lies_does_not_change_the_version(root: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+
+    assert published(root).artifacts[0].digest == published(moved).artifacts[0].digest
+
+
+def test_a_relative_target_starts_at_the_manifest(root: Path) -> None:
+    published(root, uri="file://out/here", version="v1")
+
+    assert (root / "out/here/v1/manifest.json").exists()
