@@ -40,12 +40,12 @@ def progress_of(status: FineTuneJobStatus, stage: StageStatus) -> Progress | Non
 
 
 def progress_text(progress: Progress | None) -> str:
-    """`step 12/30 · loss 2.31 · held-out 2.4 · 310 tokens/s · 1 min 05 s left`."""
+    """`training 12/30 · 1 min 05 s left · loss 2.31 · held-out 2.4 · 310.2 tokens/s`."""
     if progress is None:
         return "starting"
-    parts = [_steps(progress) or plain(progress.message), *_metrics(progress)]
-    if progress.eta_seconds is not None:
-        parts.append(f"{duration(progress.eta_seconds)} left")
+    eta = progress.eta_seconds
+    left = "" if eta is None else f"{duration(eta)} left"
+    parts = [_steps(progress) or plain(progress.message), left, *_metrics(progress)]
     return " · ".join(part for part in parts if part)
 
 

@@ -5,8 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-from tunesmith_engine.local.home import Home
-
 from tunesmith_cli.jobs import find_job
 from tunesmith_cli.refusal import EXIT_DONE
 from tunesmith_cli.status_view import (
@@ -16,6 +14,7 @@ from tunesmith_cli.status_view import (
     status_as_text,
 )
 from tunesmith_cli.terminal import style_of
+from tunesmith_engine.local.home import Home
 
 
 def run(options: argparse.Namespace) -> int:

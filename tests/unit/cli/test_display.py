@@ -71,8 +71,8 @@ def test_a_file_gets_progress_at_most_every_few_seconds(running: FineTuneJobStat
     lines = [line for line in stream.getvalue().splitlines() if "training" in line]
     assert len(lines) == 3
     assert lines[0] == (
-        "helpdesk: train: training 26/30 · loss 2.31 · held-out 2.4 · 310.2 tokens/s "
-        "· 1 min 05 s left"
+        "helpdesk: train: training 26/30 · 1 min 05 s left · loss 2.31 · held-out 2.4 "
+        "· 310.2 tokens/s"
     )
 
 
@@ -91,7 +91,7 @@ def test_a_terminal_shows_every_stage_and_draws_over_itself(
     assert last.splitlines() == [
         "helpdesk · Training · 42 s",
         "✓ prepare   6.2 s, Succeeded",
-        "● train     training 12/30 · loss 2.31 · held-out 2.4 · 310.2 tokens/s · 1 min…",
+        "● train     training 12/30 · 1 min 05 s left · loss 2.31 · held-out 2.4 · 310.…",
     ]
     assert "stopping\n" in stream.getvalue()
 

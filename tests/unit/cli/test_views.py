@@ -134,8 +134,8 @@ def test_the_status_of_a_running_job_shows_its_progress(tmp_path: Path) -> None:
 
         stage    state    attempt  time
         prepare  done     1        6.2 s  Succeeded
-        train    running  1        40 s   training 12/30 · loss 2.31 · held-out 2.4 · \
-310.2 tokens/s · 1 min 05 s left""")
+        train    running  1        40 s   training 12/30 · 1 min 05 s left · loss 2.31 · \
+held-out 2.4 · 310.2 tokens/s""")
 
 
 def test_a_job_whose_run_died_says_that_no_run_is_going_on(tmp_path: Path) -> None:
