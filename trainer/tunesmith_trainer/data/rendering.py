@@ -99,7 +99,9 @@ class Renderer:
         for mark in marks:
             piece, found, rest = rest.partition(mark)
             if not found:
-                raise UnclearAnswerError("the template leaves an answer out", rendered=rest)
+                raise UnclearAnswerError(
+                    "the template leaves an answer out, or changes its every word", rendered=rest
+                )
             pieces.append(piece)
         return [*pieces, rest]
 

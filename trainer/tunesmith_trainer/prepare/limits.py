@@ -38,7 +38,7 @@ def refuse_too_large(spec: FineTuneJobSpec, facts: ModelFacts, *, folder: Path) 
             f"machine has {available / _GIB:.1f} GiB; lower training.batch.microBatchSize or "
             "training.sequenceLength, or set training.method: lora",
         )
-    free = shutil.disk_usage(folder).free
+    free = free_disk_bytes(folder)
     if estimated.disk_bytes > free:
         raise BadInputError(
             Reason.DISK_ESTIMATE_EXCEEDED,
@@ -52,6 +52,11 @@ def memory_bytes() -> int:
     """The memory that processes of this machine, or of its control group, may use together."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([total, *(limit for path in _GROUP_LIMITS if (limit := _limit(path)))])
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """What can still be written in `folder`."""
+    return shutil.disk_usage(folder).free
 
 
 def _limit(path: Path) -> int | None:

