@@ -82,31 +82,6 @@ def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
     )
 
 
-def histogram(edges: Sequence[float], counts: Sequence[int], *, title: str) -> Markup:
-    """How many rows are how long; `edges` has one number more than `counts`."""
-    x = Scale(low=edges[0], high=max(edges[-1], edges[0] + 1), start=_LEFT, end=_RIGHT)
-    y = Scale(low=0.0, high=max([*counts, 1]) * 1.08, start=190.0, end=14.0)
-    bars = [
-        element(
-            "rect",
-            x=x(left) + 0.5,
-            y=y(count),
-            width=max(x(right) - x(left) - 1.0, 0.8),
-            height=y(0.0) - y(count),
-            class_="bar",
-        )
-        for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True)
-        if count
-    ]
-    said = f"{sum(counts):,} rows from {number(edges[0])} to {number(edges[-1])} tokens"
-    return _drawing(
-        220.0,
-        (title, said),
-        _grid(x=x, y=y, bottom=190.0),
-        *bars,
-    )
-
-
 def percentile_chart(marks: Sequence[tuple[str, float]], *, title: str) -> Markup:
     """Where the named percentiles of a distribution lie, from the least to the greatest."""
     x = Scale(low=0.0, high=max(value for _, value in marks) * 1.05 or 1.0, start=24.0, end=_RIGHT)
