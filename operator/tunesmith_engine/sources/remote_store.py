@@ -97,16 +97,16 @@ def open_store(uri: str, *, secret: Secret, role: Role) -> RemoteStore:
     """
     scheme = uri.partition("://")[0]
     options = _OPTIONS[scheme](secret)
-    filesystem = fsspec.filesystem(
-        scheme, skip_instance_cache=True, use_listings_cache=False, **options
-    )
+    # A listing may be a minute old, a connection may be used again.
+    filesystem = fsspec.filesystem(scheme, use_listings_cache=False, **options)
     return RemoteStore(uri=uri, filesystem=filesystem, role=role)
 
 
 def _s3(secret: Secret) -> dict[str, Any]:
+    region = secret.get("AWS_REGION")
     options: dict[str, Any] = {
         "endpoint_url": secret.get("AWS_ENDPOINT_URL"),
-        "client_kwargs": {"region_name": secret.get("AWS_REGION") or "us-east-1"},
+        "client_kwargs": {"region_name": region} if region else {},
         "config_kwargs": {
             "connect_timeout": _TIMEOUT_S,
             "read_timeout": _TIMEOUT_S,

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from small_sources import BUCKET, KEYS, write_secret
+from tunesmith_api.job import SecretReference
+from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.errors import DATA
+from tunesmith_engine.sources.remote_store import open_store
 
 
 @pytest.fixture(scope="session")
@@ -25,29 +29,22 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3_endpoint: str) -> Any:
-    """An empty bucket, as s3fs sees it."""
-    import s3fs
-
-    files = s3fs.S3FileSystem(
-        key=KEYS["AWS_ACCESS_KEY_ID"],
-        secret=KEYS["AWS_SECRET_ACCESS_KEY"],
-        endpoint_url=s3_endpoint,
-        skip_instance_cache=True,
-        use_listings_cache=False,
-    )
-    if files.exists(BUCKET):
-        files.rm(BUCKET, recursive=True)
-    files.mkdir(BUCKET)
-    return files
-
-
-@pytest.fixture
 def secrets(tmp_path: Path, s3_endpoint: str) -> Path:
     """The folder of secrets, with one called `bucket`."""
     folder = tmp_path / "secrets"
     write_secret(folder / "bucket", {**KEYS, "AWS_ENDPOINT_URL": s3_endpoint})
     return folder
+
+
+@pytest.fixture
+def bucket(secrets: Path) -> Any:
+    """An empty bucket, through the connection that the code under test uses."""
+    secret = read_secret(SecretReference(name="bucket"), secrets=secrets)
+    files = open_store(f"s3://{BUCKET}", secret=secret, role=DATA).filesystem
+    if files.exists(BUCKET):
+        files.rm(BUCKET, recursive=True)
+    files.mkdir(BUCKET)
+    return files
 
 
 @pytest.fixture

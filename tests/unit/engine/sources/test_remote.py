@@ -109,7 +109,10 @@ def test_a_bucket_of_pickles_is_refused_before_it_is_fetched(
     assert not (places["cache"] / "sources").exists()
 
 
-def test_an_endpoint_that_does_not_answer_is_retried(places: dict[str, Path]) -> None:
+def test_an_endpoint_that_does_not_answer_is_retried(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_store, "_ATTEMPTS", 1)
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a",
               "AWS_SECRET_ACCESS_KEY": "very-secret-value"}  # fmt: skip
     write_secret(places["secrets"] / "nobody", nobody)
