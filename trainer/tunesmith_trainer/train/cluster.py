@@ -70,10 +70,10 @@ def _set_environment(workers: int) -> None:
             "RAY_TRAIN_V2_ENABLED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_CHDIR_TO_TRIAL_DIR": "0",
-            "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
             "GLOO_SOCKET_IFNAME": "lo",
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            "TQDM_DISABLE": "1",
             "OMP_NUM_THREADS": str(threads_per_worker(workers)),
         }
     )
@@ -117,8 +117,8 @@ def _end_descendants() -> None:
     while (found := _descendants(os.getpid())) and time.monotonic() < deadline:
         for pid in found:
             _kill(pid)
-        _reap()
         time.sleep(0.05)
+    _reap()
 
 
 def _descendants(ancestor: int) -> list[int]:

@@ -8,6 +8,13 @@ import errno
 from pathlib import Path
 from typing import Any
 
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import (
+    PlacementGroupCleanerCallback,
+)
+
 from tunesmith_api.job import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
@@ -15,6 +22,21 @@ from tunesmith_engine.stages.errors import BadInputError, TransientError
 from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 
 MAX_LOST_WORKERS = 2
+
+
+class _PrivateTrainer(TorchTrainer):
+    """A trainer for a Ray of its own.
+
+    Ray's cleaner of placement groups serves clusters that outlive the run; here it would ask the
+    dashboard, which does not run, and complain every second.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [
+            each
+            for each in super()._create_default_callbacks()
+            if not isinstance(each, PlacementGroupCleanerCallback)
+        ]
 
 
 def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
@@ -25,10 +47,7 @@ def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
     Raises:
         TransientError: a worker failed, and so did those that replaced it.
     """
-    from ray.train import TrainingFailedError
-    from ray.train.torch import TorchTrainer
-
-    trainer = TorchTrainer(
+    trainer = _PrivateTrainer(
         train_on_worker,
         train_loop_config={"request": request.model_dump_json(by_alias=True)},
         scaling_config=scaling_config(request.spec.resources),
@@ -42,10 +61,8 @@ def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
     return outcome
 
 
-def scaling_config(resources: Resources) -> Any:
+def scaling_config(resources: Resources) -> ScalingConfig:
     """One Ray worker for each of the spec's workers, with one GPU each if it asks for GPUs."""
-    from ray.train import ScalingConfig
-
     return ScalingConfig(num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0)
 
 
@@ -63,8 +80,6 @@ def num_gpus(resources: Resources) -> int:
             f"resources.gpusPerWorker is {resources.gpus_per_worker}, but a worker computes on one "
             "GPU; set it to 1 and raise resources.workers",
         )
-    import torch
-
     found = torch.cuda.device_count()
     if found < resources.workers:
         raise BadInputError(
@@ -93,13 +108,9 @@ def _reason_of(cause: BaseException) -> Reason:
     return Reason.STAGE_CRASHED
 
 
-def _run_config(folder: Path) -> Any:
-    from ray.train import FailureConfig, RunConfig
-    from ray.train.v2.api.config import LoggingConfig
-
+def _run_config(folder: Path) -> RunConfig:
     return RunConfig(
         name="train",
         storage_path=str(folder / "storage"),
         failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
-        logging_config=LoggingConfig(log_level="ERROR"),
     )

@@ -76,7 +76,7 @@ def test_a_write_that_is_cut_off_leaves_nothing_that_looks_like_a_checkpoint(
     kept: Checkpoints, tmp_path: Path
 ) -> None:
     with pytest.raises(AttributeError):
-        kept.write(1, best_step=1, files={"weights": {"a": None}}, state={})  # type: ignore[dict-item]
+        kept.write(1, best_step=1, files={"weights": {"a": None}}, state={})
 
     assert kept.newest() is None
     kept.discard_after(0)

@@ -85,7 +85,7 @@ def test_training_lowers_the_held_out_loss_and_the_best_step_is_kept(tmp_path: P
     history = loop.run()
     loop.load_best()
 
-    held_out = {p["step"]: p["loss"] for p in history.points if p["kind"] == "heldOut"}
+    held_out = {each["step"]: each["loss"] for each in losses(history) if each["kind"] == "heldOut"}
     assert set(held_out) == {0, *range(3, 31, 3)}
     assert history.best_loss == min(loss for step, loss in held_out.items() if step)
     assert held_out[history.best_step] == history.best_loss

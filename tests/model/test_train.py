@@ -1,0 +1,154 @@
+"""The train stage as a process, with a real Ray: equal curves, exact resumption, nothing left."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import processes_of, wait_until
+from small_runs import random_rows, small_model
+from train_stage import TrainStage, a_train_stage
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+SPEC: dict[str, Any] = {
+    "training": {
+        "maxSteps": 300,
+        "evaluateEverySteps": 50,
+        "batch": {"size": 8, "microBatchSize": 2},
+        "lora": {"dropout": 0.1},
+        "optimizer": {"learningRate": 1e-2},
+    },
+    "checkpoint": {"everySteps": 10},
+}
+GONE_WITHIN_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    small_model().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path) -> TrainStage:
+    """One worker, from the first step to the last."""
+    stage = _stage(tmp_path_factory.mktemp("undisturbed"), model=model)
+    assert stage.run().outcome == "Succeeded", stage.log()[-4000:]
+    return stage
+
+
+def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainStage) -> None:
+    result = undisturbed.result
+
+    assert result.facts["numSteps"] == 300
+    assert result.resumed_from_step is None
+    assert {each.name for each in result.artifacts} == {"tuned", "curve"}
+    assert [each["step"] for each in undisturbed.curve() if each["kind"] == "heldOut"] == [
+        *range(0, 301, 50)
+    ]
+    assert processes_of(undisturbed.folder) == []
+
+
+def test_progress_is_told_while_it_runs(undisturbed: TrainStage) -> None:
+    text = (undisturbed.folder / "progress.json").read_text()
+
+    assert '"step":300' in text
+    assert '"totalSteps":300' in text
+    assert '"heldOutLoss"' in text
+
+
+def test_two_workers_have_the_curve_of_one(
+    undisturbed: TrainStage, model: Path, tmp_path: Path
+) -> None:
+    """Without dropout, which is drawn anew on each worker."""
+    spec = {**SPEC, "training": {**SPEC["training"], "maxSteps": 20, "lora": {}}}
+    curves = []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        stage = _stage(folder, model=model, spec={**spec, "resources": {"workers": workers}})
+        assert stage.run().outcome == "Succeeded", stage.log()[-4000:]
+        curves.append(stage.curve())
+
+    for one, two in zip(*curves, strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
+
+
+def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bit(
+    undisturbed: TrainStage, model: Path, tmp_path: Path
+) -> None:
+    stage = _stage(tmp_path, model=model)
+    codes = []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        before = _newest_step(stage)
+        process = stage.start()
+        wait_until(lambda: _newest_step(stage) > before, what="a checkpoint", timeout_s=200)  # noqa: B023
+        process.send_signal(number)
+        codes.append(process.wait(timeout=60))
+        wait_until(lambda: processes_of(tmp_path) == [], what="Ray to go", timeout_s=GONE_WITHIN_S)
+    assert codes == [128 + signal.SIGTERM, -signal.SIGKILL]
+    assert not (tmp_path / "result.json").exists()
+
+    result = stage.run()
+
+    assert result.outcome == "Succeeded", stage.log()[-4000:]
+    assert result.resumed_from_step is not None
+    assert result.resumed_from_step > 0
+    assert stage.curve() == undisturbed.curve()
+    assert _digests(stage)["tuned"] == _digests(undisturbed)["tuned"]
+
+
+def test_a_lost_worker_is_replaced_and_the_curve_is_the_same(
+    undisturbed: TrainStage, model: Path, tmp_path: Path
+) -> None:
+    stage = _stage(tmp_path, model=model)
+    process = stage.start()
+    wait_until(lambda: _newest_step(stage) > 0, what="a checkpoint", timeout_s=200)
+    for pid in _workers(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    process.wait(timeout=300)
+
+    assert stage.result.outcome == "Succeeded", stage.log()[-4000:]
+    assert stage.curve() == undisturbed.curve()
+    assert processes_of(tmp_path) == []
+
+
+def test_targets_that_the_model_lacks_are_bad_input(model: Path, tmp_path: Path) -> None:
+    spec = {"training": {"maxSteps": 1, "lora": {"targetModules": ["query"]}}}
+    stage = _stage(tmp_path, model=model, spec=spec)
+
+    result = stage.run()
+
+    assert result.bad_input
+    assert "no linear module query" in result.message
+
+
+def _stage(folder: Path, *, model: Path, spec: dict[str, Any] = SPEC) -> TrainStage:
+    return a_train_stage(
+        folder,
+        model=model,
+        train=random_rows(24),
+        validation=random_rows(6, seed=1),
+        **spec,
+    )
+
+
+def _newest_step(stage: TrainStage) -> int:
+    return max((int(path.name.removeprefix("step-")) for path in stage.checkpoints), default=0)
+
+
+def _workers(folder: Path) -> list[int]:
+    """The training workers; Ray names a worker after the actor that it runs."""
+    return [
+        pid
+        for pid in processes_of(folder)
+        if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def _digests(stage: TrainStage) -> dict[str, str]:
+    return {each.name: each.digest for each in stage.result.artifacts}

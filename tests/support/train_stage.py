@@ -1,0 +1,113 @@
+"""The stage `train` as the engine runs it: a process of its own, with a request file."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifests import a_job
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_trainer.data.tokens import TokenRows
+
+_RUN = (
+    "import sys\n"
+    "from tunesmith_engine.stages.entry import main\n"
+    "from tunesmith_trainer.train.stage import train\n"
+    "sys.exit(main({'train': train}, sys.argv[1:]))\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStage:
+    """One train stage in its own folder."""
+
+    folder: Path
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "artifacts"
+
+    @property
+    def result(self) -> StageResult:
+        """What the stage wrote as its last act."""
+        return StageResult.model_validate_json((self.folder / "result.json").read_text())
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        return list(self.output.glob("checkpoints/step-*"))
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The curve without what depends on the clock."""
+        timed = {"seconds", "tokensPerSecond"}
+        lines = (self.output / "curve.jsonl").read_text().splitlines()
+        return [
+            {key: value for key, value in json.loads(line).items() if key not in timed}
+            for line in lines
+        ]
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start the process as the executor does: in a session of its own, with a log."""
+        with (self.folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", _RUN, "train", str(self.folder / "request.json")],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "TUNESMITH_TEST": str(self.folder)},
+            )
+
+    def run(self, *, timeout_s: float = 240.0) -> StageResult:
+        """Run it to its end."""
+        process = self.start()
+        try:
+            process.wait(timeout=timeout_s)
+        finally:
+            process.kill()
+        return self.result
+
+    def log(self) -> str:
+        """What the process printed."""
+        return (self.folder / "log.txt").read_text()
+
+
+def a_train_stage(
+    folder: Path, *, model: Path, train: TokenRows, validation: TokenRows, **spec: Any
+) -> TrainStage:
+    """Write everything that the stage reads below `folder`."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    train.save(data / "train.safetensors")
+    validation.save(data / "validation.safetensors")
+    request = StageRequest(
+        job="job",
+        stage=StageName.TRAIN,
+        key="0" * 64,
+        attempt=1,
+        spec=FineTuneJob.model_validate(a_job(**spec)).spec,
+        inputs={StageName.PREPARE: _prepared(model, data=data)},
+        output=str(folder / "artifacts"),
+        report=str(folder / "progress.json"),
+        result=str(folder / "result.json"),
+        base=str(folder),
+        cache=str(folder / "cache"),
+        secrets=str(folder / "secrets"),
+        models=str(folder / "models"),
+    )
+    (folder / "request.json").write_text(request.model_dump_json(by_alias=True))
+    return TrainStage(folder)
+
+
+def _prepared(model: Path, *, data: Path) -> StageResult:
+    return StageResult(
+        stage=StageName.PREPARE,
+        key="1" * 64,
+        attempt=1,
+        outcome="Succeeded",
+        reason="Succeeded",
+        artifacts=[artifact_of("model", model), artifact_of("data", data)],
+    )

@@ -1,0 +1,66 @@
+"""What a run starts on this machine is gone when it ends, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tunesmith_trainer.train.cluster import threads_per_worker
+
+# A child in a session of its own starts a grandchild and ends: as Ray's daemons leave workers.
+ORPHANS = """
+import subprocess, sys
+from tunesmith_trainer.train import cluster
+
+spawn = '''
+from subprocess import DEVNULL, Popen
+quiet = {"stdout": DEVNULL, "stderr": DEVNULL}
+print(Popen(["sleep", "60"], start_new_session=True, **quiet).pid)
+'''
+cluster._adopt_orphans()
+child = subprocess.run([sys.executable, "-c", spawn], capture_output=True, text=True)
+cluster._end_descendants()
+print(child.stdout.strip())
+"""
+
+STOPPED = """
+import sys, time
+from tunesmith_trainer.train import cluster
+
+with cluster._exit_on_sigterm():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+"""
+
+
+def test_orphans_in_other_sessions_are_ended_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHANS], capture_output=True, text=True, check=True
+    )
+
+    assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+def test_sigterm_cleans_up_before_the_process_ends() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=30)
+
+    assert rest == "cleaned up\n"
+    assert process.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 20
+
+
+def test_workers_share_the_processors_and_have_one_thread_at_least() -> None:
+    processors = len(os.sched_getaffinity(0))
+
+    assert threads_per_worker(1) == processors
+    assert threads_per_worker(10 * processors) == 1
