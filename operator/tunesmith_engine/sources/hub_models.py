@@ -24,6 +24,8 @@ from tunesmith_engine.sources.model_folders import (
 )
 
 LOGGER = logging.getLogger(__name__)
+# DANGER: it logs every address, and those of the hub's files carry signatures.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 # Written into a snapshot when all of it was fetched.
