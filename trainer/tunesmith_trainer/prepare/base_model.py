@@ -28,11 +28,12 @@ _TOKENIZER_SETTINGS: Final = "tokenizer_config.json"
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """Where the base model lies, its shape, and its tokenizer."""
+    """Where the base model lies, its shape, its tokenizer, and the ids that end its answers."""
 
     folder: Path
     facts: ModelFacts
     tokenizer: "PreTrainedTokenizerBase"
+    stops: frozenset[int]
 
 
 def prepare_base(request: StageRequest) -> BaseModel:
@@ -55,7 +56,20 @@ def prepare_base(request: StageRequest) -> BaseModel:
     if model.chat_template is not None:
         target = Path(request.output) / "model"
         folder = _with_template(folder, model.chat_template, target=target)
-    return BaseModel(folder=folder, facts=facts, tokenizer=load_tokenizer(folder))
+    tokenizer = load_tokenizer(folder)
+    return BaseModel(
+        folder=folder, facts=facts, tokenizer=tokenizer, stops=_stops(folder, tokenizer)
+    )
+
+
+def _stops(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """The ids at which transformers and vLLM stop: those of the settings and the tokenizer's."""
+    found = {tokenizer.eos_token_id}
+    path = folder / "generation_config.json"
+    if path.exists():
+        named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        found |= set(named) if isinstance(named, list) else {named}
+    return frozenset(each for each in found if each is not None)
 
 
 def _with_template(folder: Path, template: str, *, target: Path) -> Path:

@@ -104,8 +104,9 @@ def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:
         )
     except SourceError as error:
         raise as_stage_error(error) from error
+    is_near = source.uri.startswith("file://")
     labels = [
-        path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+        path.relative_to(base).as_posix() if is_near and path.is_relative_to(base) else path.name
         for path in paths
     ]
     unique = labels if len(set(labels)) == len(labels) else [path.as_posix() for path in paths]

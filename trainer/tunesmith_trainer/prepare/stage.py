@@ -58,8 +58,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     gathered = gather_rows(request)
     reporter.progress("fetching the base model")
     base = prepare_base(request)
-    reporter.progress("tokenizing the rows")
-    rows = _make_rows(request, base, gathered)
+    rows = _make_rows(request, base, gathered, reporter)
     sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
@@ -74,12 +73,15 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     )
 
 
-def _make_rows(request: StageRequest, base: BaseModel, gathered: Gathered) -> _Rows:
+def _make_rows(
+    request: StageRequest, base: BaseModel, gathered: Gathered, reporter: Reporter
+) -> _Rows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
     row_tokenizer = RowTokenizer(base.tokenizer, longest=longest, overlong=spec.dataset.overlong)
     found: dict[Split, list[Tokenized]] = {
-        split: row_tokenizer.tokenize(side.rows) for split, side in gathered.sides.items()
+        split: row_tokenizer.tokenize(side.rows, reporter=reporter)
+        for split, side in gathered.sides.items()
     }
     overlong = sum(len(side.rows) - len(found[split]) for split, side in gathered.sides.items())
     sides = part_rows(found["train"], found.get("validation"), dataset=spec.dataset)
@@ -89,7 +91,11 @@ def _make_rows(request: StageRequest, base: BaseModel, gathered: Gathered) -> _R
         sides=sides,
         tokens={"train": _packed(sides.train), "validation": _packed(sides.validation)},
         removed=removed,
-        warnings=[*_warnings(request, base, gathered, removed), *sides.warnings],
+        warnings=[
+            *_warnings(request, base, gathered, removed),
+            *sides.warnings,
+            *_endings(base, sides.train[0]),
+        ],
     )
 
 
@@ -112,6 +118,20 @@ def _warnings(
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
     return warnings
+
+
+def _endings(base: BaseModel, row: Tokenized) -> list[str]:
+    """A warning if the token that the rows teach to end with is none that a server stops at."""
+    last = len(row.tokens.ids) - 1 - row.tokens.trained[::-1].index(True)
+    end = row.tokens.ids[last]
+    if row.row.text is not None or end in base.stops:
+        return []
+    warning = (
+        f"answers end with {base.tokenizer.decode([end])}, which the model's settings do not name "
+        "as an end token: servers will not stop there; add it to eos_token_id in its "
+        "generation_config.json"
+    )
+    return [warning]
 
 
 def _write(

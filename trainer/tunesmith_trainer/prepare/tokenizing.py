@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.fitting import cut_prompt
 from tunesmith_trainer.data.formats import Row
 from tunesmith_trainer.data.masking import Masker, TokenRow
@@ -51,11 +52,12 @@ class RowTokenizer:
         self._overlong = overlong
         self._renderer = Renderer(tokenizer)
         self._masker = Masker(tokenizer)
-        self._openings = frozenset(tokenizer.added_tokens_decoder)
+        self._added = frozenset(tokenizer.added_tokens_decoder)
+        self._special = tuple(tokenizer.all_special_tokens)
         self._problems = Problems()
         self._unclear = Problems()
 
-    def tokenize(self, rows: Sequence[Row]) -> list[Tokenized]:
+    def tokenize(self, rows: Sequence[Row], *, reporter: Reporter) -> list[Tokenized]:
         """The rows that fit, in order.
 
         Raises:
@@ -68,7 +70,12 @@ class RowTokenizer:
                 "the rows are conversations, and the model has no chat template; set "
                 "spec.model.chatTemplate, or take an instruct model",
             )
-        tokenized = [found for row in rows if (found := self._tokenize(row))]
+        tokenized = []
+        for number, row in enumerate(rows, start=1):
+            found = self._tokenize(row)
+            if found is not None:
+                tokenized.append(found)
+            reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
         self._problems.refuse()
         self._unclear.refuse(Reason.LOSS_MASK_INVALID)
         return tokenized
@@ -102,7 +109,7 @@ class RowTokenizer:
             source=row.source,
             messages=list(row.messages),
             text=None,
-            prompt=rendered.prompt,
+            prompt=rendered.prompt or None,
             reference=row.messages[-1].content,
         )
         return Tokenized(row=row, tokens=self._masker.mask_answers(rendered), record=record)
@@ -110,9 +117,7 @@ class RowTokenizer:
     def _breaks_turns(self, row: Row) -> bool:
         """Whether an answer holds the text of a special token, which would end or open a turn."""
         for message in row.messages:
-            special = [
-                each for each in self._tokenizer.all_special_tokens if each in message.content
-            ]
+            special = [each for each in self._special if each in message.content]
             if message.role == "assistant" and special:
                 self._problems.add(
                     row.source,
@@ -146,7 +151,7 @@ class RowTokenizer:
             )
         cut = None
         if self._overlong == "truncatePrompt" and whole.row.text is None:
-            cut = cut_prompt(whole.tokens, longest=self._longest, openings=self._openings)
+            cut = cut_prompt(whole.tokens, longest=self._longest, special=self._added)
         if cut is None:
             return None
         return Tokenized(row=whole.row, tokens=cut, record=self._shortened(whole, cut))

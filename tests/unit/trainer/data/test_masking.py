@@ -155,7 +155,7 @@ def test_all_of_a_text_but_its_first_token_is_trained() -> None:
 def test_a_cut_takes_the_oldest_tokens_and_leaves_answer_and_opening() -> None:
     row = _masked("Where are my glasses? " * 9, "On your nose.")
 
-    cut = cut_prompt(row, longest=40, openings=[TOKENIZER.bos_token_id])
+    cut = cut_prompt(row, longest=40, special=[TOKENIZER.bos_token_id])
 
     assert cut is not None
     assert len(cut.ids) == 40
@@ -166,4 +166,4 @@ def test_a_cut_takes_the_oldest_tokens_and_leaves_answer_and_opening() -> None:
 def test_an_answer_that_is_too_long_alone_cannot_be_cut() -> None:
     row = _masked("Where are my glasses?", "On your nose. " * 20)
 
-    assert cut_prompt(row, longest=40, openings=[TOKENIZER.bos_token_id]) is None
+    assert cut_prompt(row, longest=40, special=[TOKENIZER.bos_token_id]) is None

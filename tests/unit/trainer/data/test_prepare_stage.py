@@ -145,6 +145,15 @@ def test_a_template_of_the_job_replaces_that_of_the_model(tmp_path: Path, model:
     assert (prepared.model / "model.safetensors").is_file()
 
 
+def test_an_end_token_that_no_server_stops_at_is_warned_of(tmp_path: Path, model: str) -> None:
+    template = CHATML.replace("<|im_end|>", "<|endoftext|>")
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+
+    outcome = run_prepare(prepare_request(tmp_path, model=model, chat_template=template))
+
+    assert "answers end with <|endoftext|>" in outcome.warnings[0]
+
+
 def test_a_template_that_hides_the_answer_is_refused_with_the_row_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
