@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,14 @@ def test_two_workers_have_the_curve_of_one(
         curves.append(stage.curve())
 
     for one, two in zip(*curves, strict=True):
+        assert two.pop("kind") == one.pop("kind")
         assert two == pytest.approx(one, rel=1e-3)
 
 
 def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bit(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
+    before_all = {path.name for path in Path(tempfile.gettempdir()).glob("tunesmith-ray-*")}
     stage = _stage(tmp_path, model=model)
     codes = []
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -100,6 +103,7 @@ def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bi
     assert result.resumed_from_step > 0
     assert stage.curve() == undisturbed.curve()
     assert _digests(stage)["tuned"] == _digests(undisturbed)["tuned"]
+    assert {path.name for path in Path(tempfile.gettempdir()).glob("tunesmith-ray-*")} <= before_all
 
 
 def test_a_lost_worker_is_replaced_and_the_curve_is_the_same(

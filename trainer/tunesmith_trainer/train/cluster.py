@@ -14,8 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,13 +25,17 @@ LOOPBACK = "127.0.0.2"
 
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 bytes
+_FOLDER_PREFIX = "tunesmith-ray-"
 _PR_SET_CHILD_SUBREAPER = 36
 _STOP_WAIT_S = 10.0
 
 
 @contextmanager
-def local_ray(*, workers: int, gpus: int) -> Iterator[Path]:
+def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
     """Start Ray with room for the workers; yield a folder that is deleted with it.
+
+    `record` is a file that names this folder while Ray runs: the next attempt of a stage that was
+    killed deletes what it left.
 
     Raises:
         SystemExit: SIGTERM arrived; Ray is down by then.
@@ -38,9 +43,8 @@ def local_ray(*, workers: int, gpus: int) -> Iterator[Path]:
     import ray
 
     _set_environment(workers)
-    folder = _temporary_folder()
     _adopt_orphans()
-    with _exit_on_sigterm():
+    with _exit_on_sigterm() as arm, _recorded_folder(record) as folder:
         try:
             ray.init(
                 address="local",
@@ -51,11 +55,11 @@ def local_ray(*, workers: int, gpus: int) -> Iterator[Path]:
                 _temp_dir=str(folder),
                 _node_ip_address=LOOPBACK,
             )
+            arm()  # Ray has put its own handler in place of ours
             yield folder
         finally:
             ray.shutdown()
             _end_descendants()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def threads_per_worker(num_workers: int) -> int:
@@ -79,22 +83,44 @@ def _set_environment(workers: int) -> None:
     )
 
 
+@contextmanager
+def _recorded_folder(record: Path) -> Iterator[Path]:
+    _delete_recorded(record)
+    folder = _temporary_folder()
+    record.write_text(str(folder), encoding="utf-8")
+    try:
+        yield folder
+    finally:
+        _delete_recorded(record)
+
+
 def _temporary_folder() -> Path:
     parent = tempfile.gettempdir()
     if len(parent) > _LONGEST_FOLDER:
         parent = "/tmp"  # noqa: S108 - mkdtemp makes a private folder in it
-    return Path(tempfile.mkdtemp(prefix="tunesmith-", dir=parent))
+    return Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent))
+
+
+def _delete_recorded(record: Path) -> None:
+    if not record.exists():
+        return
+    folder = Path(record.read_text(encoding="utf-8"))
+    if folder.name.startswith(_FOLDER_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
+    record.unlink()
 
 
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
+def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
+    """Turn SIGTERM into SystemExit; yield what puts the handler back in place."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, _exit)
+    arm = partial(signal.signal, signal.SIGTERM, _exit)
+    arm()
     try:
-        yield
+        yield arm
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -38,7 +38,8 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
     _refuse_empty(prepared)
     gpus = num_gpus(request.spec.resources)
     reporter.progress("starting Ray")
-    with local_ray(workers=request.spec.resources.workers, gpus=gpus) as folder:
+    workers, record = request.spec.resources.workers, Path(request.output) / ".ray"
+    with local_ray(workers=workers, gpus=gpus, record=record) as folder:
         reporter.progress("loading the model")
         outcome = fit(request, folder=folder)
     if "kind" in outcome:
