@@ -65,7 +65,7 @@ bench: setup ## Measure the promises and print JSON
 	$(CONTROL) benchmarks/run.py $(ARGS)
 
 crds: setup-control ## Write the CRDs from the typed models
-	.venv/bin/tunesmith crds $(ARGS)
+	.venv/bin/tunesmith crds --directory charts/tunesmith/files/crds $(ARGS)
 
 docs: setup ## Write the reference pages and run the code blocks of README and docs
 	$(CONTROL) scripts/write_reference.py

@@ -1,6 +1,6 @@
 """The CustomResourceDefinitions, written from the same models that read manifests off-line.
 
-`tunesmith crds` prints them, and `charts/tunesmith/crds/` holds them checked in; a test refuses a
+`tunesmith crds` prints them, and `charts/tunesmith/files/crds/` holds them checked in; a test refuses a
 stale file. `openapi.py` turns the models into schemas, `rules.py` gives the rules across fields,
 and this module adds what only a server enforces: what may change, and when.
 """
@@ -60,7 +60,7 @@ def crds() -> dict[str, JsonMapping]:
 
 
 def crd_files() -> dict[str, str]:
-    """The text of every file in `charts/tunesmith/crds/`, by its name."""
+    """The text of every file in `charts/tunesmith/files/crds/`, by its name."""
     return {name: _HEADER + write_yaml(crd) for name, crd in crds().items()}
 
 

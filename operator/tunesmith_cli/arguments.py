@@ -189,7 +189,7 @@ def _crds(commands: Any) -> None:
         help="print the CustomResourceDefinitions",
         description="Print the CustomResourceDefinitions, or write one file for each.",
         examples="  tunesmith crds | kubectl apply --server-side -f -\n"
-        "  tunesmith crds --directory charts/tunesmith/crds",
+        "  tunesmith crds --directory charts/tunesmith/files/crds",
     )
     parser.add_argument(
         "--directory", metavar="DIR", type=Path, help="write files there instead of printing"

@@ -17,7 +17,7 @@ from tunesmith_api.rules import MUTABLE_FIELDS
 from tunesmith_api.yaml_output import write_yaml
 from tunesmith_api.yaml_source import read_yaml
 
-CHECKED_IN = Path(__file__).parents[3] / "charts" / "tunesmith" / "crds"
+CHECKED_IN = Path(__file__).parents[3] / "charts" / "tunesmith" / "files" / "crds"
 
 # What the API server's structural schemas know; anything else it refuses or drops in silence.
 STRUCTURAL = {
@@ -46,7 +46,7 @@ def test_checked_in_file_is_what_the_models_give(name: str) -> None:
 
 
 def test_nothing_else_lies_in_the_folder() -> None:
-    """Helm installs every file it finds there."""
+    """The chart installs every file it finds there."""
     assert {path.name for path in CHECKED_IN.iterdir()} == set(crds())
 
 
