@@ -1,6 +1,5 @@
 """The prepare stage on the real 135M model: de-quantized once, kept, and able to speak."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ def test_a_gguf_model_becomes_safetensors_that_answer_and_is_converted_once(
     request = prepare_request(tmp_path, model=GGUF, dataset=DATASET)
 
     first = run_prepare(request)
-    started = time.monotonic()
-    again = run_prepare(request)
-    seconds = time.monotonic() - started
-
     folder = local_path(first.artifacts[0])
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    again = run_prepare(request)
+
     assert folder.parent == tmp_path / "cache" / "models"
     assert again.artifacts == first.artifacts
-    assert seconds < 30
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
     assert first.facts["numTrainRows"] == 7
     assert _answer(folder, "What is the capital of France?") == "The capital of France is Paris."
 
