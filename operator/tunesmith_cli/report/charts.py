@@ -70,7 +70,7 @@ def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int |
 def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
     """Values above each other on one axis, with their intervals as bars."""
     ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
-    x = scale_over(ends, start=_LABELS + 14.0, end=_NARROW - 84.0, margin=0.12)
+    x = scale_over(ends, start=_LABELS + 14.0, end=_NARROW - 96.0, margin=0.12)
     height = 34.0 * len(rows) + 40.0
     said = "; ".join(f"{row.label} {number(row.value)}{_between(row)}" for row in rows)
     return _drawing(
@@ -206,7 +206,7 @@ def _interval(row: Interval, *, x: Scale, y: float) -> Markup:
         )
     parts += [
         element("circle", cx=x(row.value), cy=y, r=6.0, class_=f"dot {row.role}"),
-        element("text", number(row.value), x=_NARROW - 72.0, y=y + 5, class_="label strong"),
+        element("text", number(row.value), x=_NARROW - 84.0, y=y + 5, class_="label strong"),
     ]
     return joined(*parts)
 
