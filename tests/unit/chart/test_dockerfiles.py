@@ -1,0 +1,71 @@
+"""Images: unprivileged, from a base of one's choice, made from the locks."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FILES = {
+    "operator": ROOT / "operator" / "Dockerfile",
+    "trainer": ROOT / "trainer" / "Dockerfile",
+    "compressor": ROOT / "trainer" / "Dockerfile.compressor",
+    "server": ROOT / "serving" / "Dockerfile",
+}
+
+
+def steps(name: str) -> list[tuple[str, str]]:
+    """Every instruction and its arguments, comments left out and long lines joined."""
+    text = FILES[name].read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def arguments(name: str, instruction: str) -> list[str]:
+    return [rest for word, rest in steps(name) if word == instruction]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_image_runs_as_a_numbered_user_who_is_not_root(name: str) -> None:
+    """`runAsNonRoot` is judged by the number alone."""
+    assert arguments(name, "USER")[-1] == "65532:65532"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_stage_starts_from_the_base_that_the_builder_names(name: str) -> None:
+    first, *_ = steps(name)
+    assert first[0] == "ARG"
+    assert first[1].startswith("BASE=")
+    assert {each.split()[0] for each in arguments(name, "FROM")} == {"${BASE}"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_packages_are_pinned_by_the_lock_of_the_environment(name: str) -> None:
+    lock = "control" if name == "operator" else name
+    text = FILES[name].read_text(encoding="utf-8")
+
+    assert f"requirements/{lock}.txt" in text
+    assert arguments(name, "ADD") == []
+
+
+def test_the_trainer_names_the_build_of_torch_that_its_lock_pins() -> None:
+    """It is an argument for the sake of GPUs; its default is the lock's."""
+    for name in ("trainer", "compressor"):
+        lock = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+        (default,) = (a for a in arguments(name, "ARG") if a.startswith("TORCH="))
+        assert re.search(rf"^{re.escape(default.removeprefix('TORCH='))}$", lock, re.MULTILINE)
+
+
+def test_the_context_holds_what_the_wheel_is_made_of() -> None:
+    """Whatever is not named in .dockerignore stays outside of every image."""
+    allowed = {
+        line.removeprefix("!").rstrip("/")
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+    assert {path.partition("/")[0] for path in packages} <= allowed
+    assert {"pyproject.toml", project["project"]["readme"], "LICENSE"} <= allowed
