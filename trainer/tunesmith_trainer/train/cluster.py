@@ -27,6 +27,7 @@ _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 bytes
 _FOLDER_PREFIX = "tunesmith-ray-"
 _PR_SET_CHILD_SUBREAPER = 36
+_STOPPED = 128 + signal.SIGTERM
 _STOP_WAIT_S = 10.0
 
 
@@ -121,6 +122,8 @@ def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
     arm()
     try:
         yield arm
+    except SystemExit as stop:  # Ray, waiting in C++, hands it on with a code of its own
+        raise SystemExit(_STOPPED) from stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -128,7 +131,7 @@ def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+    sys.exit(_STOPPED)
 
 
 def _adopt_orphans() -> None:
