@@ -47,3 +47,11 @@ def test_the_release_has_one_name_wherever_it_comes_from() -> None:
 
     assert operator["spec"]["source"]["helm"]["releaseName"] == release["spec"]["releaseName"]
     assert operator["spec"]["destination"]["namespace"] == release["spec"]["targetNamespace"]
+
+
+def test_the_guide_shows_the_health_checks_of_the_sample() -> None:
+    _, sample = documents("flux/jobs.yaml")
+    guide = (ROOT / "docs" / "task" / "gitops.md").read_text(encoding="utf-8")
+    (block,) = (each for each in guide.split("```") if each.startswith("yaml\n"))
+
+    assert yaml.safe_load(block.removeprefix("yaml\n")) == sample
