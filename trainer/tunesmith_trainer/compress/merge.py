@@ -1,6 +1,11 @@
 """Merge the adapters into the weights in fp32, prove it, and cast to bf16 once.
 
 The folder written here is what every scheme quantizes, and what ships under scheme `none`.
+
+Fine-tuning moves most weights by less than half the distance to the next bf16 number. Where the
+base model's weights are bf16 numbers, rounding to nearest puts them all back and takes part of what
+was learnt away. The cast therefore rounds up or down at random, in proportion to the distances
+(stochastic rounding, Gupta et al. 2015, arXiv 1502.02551): right on average, and seeded.
 """
 
 import math
@@ -18,6 +23,9 @@ from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
 
 MERGE_TOLERANCE = 2e-3
+ROUNDING_SEED = 0
+
+_UPPER_HALF = -(1 << 16)
 
 _TEXT_FILES = (
     "tokenizer*",
@@ -52,13 +60,29 @@ def refuse_changed(request: StageRequest, tuned: Mapping[str, RowLosses]) -> Non
 
 
 def save_merged(model: PreTrainedModel, folder: Path, *, tokenizer_folder: Path) -> None:
-    """Write `model` in bf16 as safetensors, with the tokenizer's files; `model` is cast in place.
+    """Write fp32 `model` in bf16 as safetensors, with the tokenizer's files; it is cast in place.
 
     Tied embeddings stay tied: one table is written, and the settings say so.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    generator = torch.Generator(device=model.device).manual_seed(ROUNDING_SEED)
+    for parameter in model.parameters():
+        parameter.data = rounded_to_bf16(parameter.data, generator=generator)
     model.to(torch.bfloat16).save_pretrained(folder)
     copy_tokenizer(tokenizer_folder, folder)
+
+
+def rounded_to_bf16(values: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    """fp32 `values` as numbers that bf16 holds, still in fp32; those it held before stay the same.
+
+    bf16 is the upper half of fp32: a random number below the lower half's range carries into the
+    upper half as often as the lower half is large.
+    """
+    bits = values.contiguous().view(torch.int32)
+    noise = torch.randint(
+        1 << 16, bits.shape, generator=generator, dtype=torch.int32, device=bits.device
+    )
+    return ((bits + noise) & _UPPER_HALF).view(torch.float32)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

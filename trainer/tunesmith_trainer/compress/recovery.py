@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from tunesmith_api.job import CompressionGate
+from tunesmith_api.job import Compression
 from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName
 from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
@@ -53,9 +53,16 @@ def recovery_of(
     }
 
 
-def required_recovery(scheme: SchemeName, gate: CompressionGate) -> float:
-    """What the manifest asks for, else what suits the scheme's width."""
-    return SCHEMES[scheme].min_recovery if gate.min_recovery is None else gate.min_recovery
+def required_recovery(scheme: SchemeName, compression: Compression) -> float:
+    """What the manifest asks for, else what suits the scheme's width.
+
+    A job that was planned always has a bound: one that is the default of the scheme it asks for
+    says nothing about the wider scheme that takes its place.
+    """
+    given = compression.gate.min_recovery
+    if given is None or given == SCHEMES[compression.quantize.scheme].min_recovery:
+        return SCHEMES[scheme].min_recovery
+    return given
 
 
 def shortfall(refused: Try) -> str:

@@ -139,7 +139,7 @@ def _try(
         Try(
             scheme=name,
             recovery=recovery_of(tuned, losses),
-            min_recovery=required_recovery(name, work.request.spec.compression.gate),
+            min_recovery=required_recovery(name, work.request.spec.compression),
             seconds=time.monotonic() - started,
             num_bytes=_bytes_below(work.compressed),
         )

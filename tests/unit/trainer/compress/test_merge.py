@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tuned_job import make_tuned_job, request_for
 from tunesmith_api.status import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.compress.merge import refuse_changed, save_merged
+from tunesmith_trainer.compress.merge import refuse_changed, rounded_to_bf16, save_merged
 from tunesmith_trainer.evaluate.pair import load_for_scoring
 from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.models import load_tokenizer, load_tuned
@@ -93,3 +95,30 @@ def test_merged_losses_unlike_those_of_evaluate_are_refused(job: Path, tmp_path:
 
     with pytest.raises(VerdictError, match=r"was 2\.9000 and is 3\.0000"):
         refuse_changed(with_evaluation(job, tmp_path, loss=2.9), losses)
+
+
+def test_updates_smaller_than_the_steps_of_bf16_survive_the_cast_on_average() -> None:
+    """Rounding to nearest would take all of them away."""
+    before = torch.full((100_000,), 1.0)
+    update = 0.1 * 2.0**-7
+
+    after = rounded_to_bf16(before + update, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal((before + update).bfloat16().float(), before)
+    assert (after - before).mean().item() == pytest.approx(update, rel=0.05)
+
+
+@given(st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False), st.integers(0, 1000))
+def test_the_cast_gives_one_of_the_two_neighbours(value: float, seed: int) -> None:
+    given_value = torch.tensor([value])
+
+    found = rounded_to_bf16(given_value, generator=torch.Generator().manual_seed(seed))
+
+    assert torch.equal(found.bfloat16().float(), found)
+    assert (found - given_value).abs() <= given_value.abs() * 2.0**-7 + 1e-38
+
+
+def test_numbers_that_bf16_holds_are_left_alone() -> None:
+    held = torch.randn(10_000, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+
+    assert torch.equal(rounded_to_bf16(held, generator=torch.Generator().manual_seed(1)), held)

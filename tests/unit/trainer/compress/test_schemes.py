@@ -2,8 +2,9 @@
 
 import pytest
 
-from tunesmith_api.job import CompressionGate, Quantize
+from tunesmith_api.job import Compression, CompressionGate, Quantize
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.planning.defaults import MIN_RECOVERY
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.compress.recovery import required_recovery
 from tunesmith_trainer.compress.schemes import SCHEMES, group_size_for, refuse_unrunnable
@@ -58,7 +59,23 @@ def test_going_wider_ends_at_none() -> None:
         assert seen[-1] == "none"
 
 
-def test_the_bound_of_the_manifest_replaces_the_schemes_own() -> None:
-    assert required_recovery("W4A16", CompressionGate()) == 0.97
-    assert required_recovery("W8A8", CompressionGate()) == 0.99
-    assert required_recovery("W8A8", CompressionGate(min_recovery=0.5)) == 0.5
+def test_the_bound_of_the_manifest_replaces_that_of_every_scheme() -> None:
+    asked = Compression(quantize=Quantize(scheme="W4A16"), gate=CompressionGate(min_recovery=0.5))
+
+    assert required_recovery("W4A16", asked) == required_recovery("W8A8", asked) == 0.5
+
+
+@pytest.mark.parametrize("planned", [None, 0.97])
+def test_the_default_of_the_scheme_asked_for_does_not_bind_a_wider_one(
+    planned: float | None,
+) -> None:
+    asked = Compression(
+        quantize=Quantize(scheme="W4A16"), gate=CompressionGate(min_recovery=planned)
+    )
+
+    assert required_recovery("W4A16", asked) == 0.97
+    assert required_recovery("W8A8", asked) == 0.99
+
+
+def test_the_planner_fills_in_the_same_defaults() -> None:
+    assert {each.name: each.min_recovery for each in SCHEMES.values()} == MIN_RECOVERY
