@@ -1,0 +1,137 @@
+"""Alerts and dashboard: sound, about metrics that the operator has, and quiet when all is well."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chart import CHART, EVERYTHING, one, rendered
+
+ALERTS = CHART / "files" / "alerts.yaml"
+OPERATOR = Path(__file__).parents[3] / "operator" / "tunesmith_operator"
+METRIC = re.compile(r"\btunesmith_[a-z_]+")
+
+# Series over 30 minutes in Prometheus' own notation, and the alert that they raise.
+LEADING = {"tunesmith_leader_election_master_status{pod='a'}": "1x30"}
+STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
+    "all is well": (
+        LEADING
+        | {
+            "tunesmith_leader_election_master_status{pod='b'}": "0x30",
+            "tunesmith_reconcile_total{result='success'}": "0+60x30",
+            "tunesmith_reconcile_errors_total": "0x30",
+        },
+        set(),
+    ),
+    "nothing is scraped": ({}, {"TunesmithWithoutLeader"}),
+    "nobody leads": (
+        {"tunesmith_leader_election_master_status{pod='a'}": "0x30"},
+        {"TunesmithWithoutLeader"},
+    ),
+    "every third look fails": (
+        LEADING
+        | {
+            "tunesmith_reconcile_total{result='success'}": "0+40x30",
+            "tunesmith_reconcile_total{result='error'}": "0+20x30",
+            "tunesmith_reconcile_errors_total": "0+20x30",
+        },
+        {"TunesmithReconcileErrors"},
+    ),
+    "jobs wait for minutes": (
+        LEADING
+        | {
+            "tunesmith_workqueue_queue_duration_seconds_bucket{le='1'}": "0x30",
+            "tunesmith_workqueue_queue_duration_seconds_bucket{le='120'}": "0+10x30",
+            "tunesmith_workqueue_queue_duration_seconds_bucket{le='+Inf'}": "0+10x30",
+        },
+        {"TunesmithQueueSlow"},
+    ),
+}
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
+    return found
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+
+
+def promtool(*arguments: str) -> str:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not on the PATH; Debian has it in the package prometheus")
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_alerts_and_dashboard_are_about_metrics_that_the_operator_has() -> None:
+    """A renamed metric leaves an alert silent for ever."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in OPERATOR.rglob("*.py"))
+    if "prometheus_client" not in code:
+        pytest.skip("the operator exposes no metrics yet")
+    asked = {name for text in [*queries(), *(r["expr"] for r in rules())]
+             for name in METRIC.findall(text)}  # fmt: skip
+
+    known = {name.removesuffix("_bucket").removesuffix("_total") for name in asked}
+    assert {name for name in known if name not in code} == set()
+
+
+def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
+    for rule in rules():
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_the_chart_installs_the_rules_as_they_are() -> None:
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+
+    assert one(rendered(EVERYTHING), "PrometheusRule")["spec"] == {"groups": groups}
+
+
+def test_the_chart_installs_the_dashboard_as_it_is() -> None:
+    data = one(rendered(EVERYTHING), "ConfigMap")["data"]
+
+    assert json.loads(data["tunesmith.json"]) == dashboard()
+
+
+def test_prometheus_takes_the_rules() -> None:
+    assert f"{len(rules())} rules found" in promtool("check", "rules", str(ALERTS))
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_alerts_ring_when_they_should_and_only_then(story: str, tmp_path: Path) -> None:
+    series, ringing = STORIES[story]
+    expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(ringing)]
+    question = {
+        "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+        "eval_time": "29m",
+        "exp_samples": expected,
+    }
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [question]}
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [test]}))
+
+    promtool("test", "rules", str(path))
+
+
+@pytest.mark.parametrize("query", queries())
+def test_prometheus_can_read_every_query_of_the_dashboard(query: str, tmp_path: Path) -> None:
+    text = query.replace("$__rate_interval", "5m")
+    path = tmp_path / "rules.yaml"
+    group = {"name": "dashboard", "rules": [{"record": "panel", "expr": text}]}
+    path.write_text(yaml.safe_dump({"groups": [group]}))
+
+    promtool("check", "rules", str(path))
