@@ -1,0 +1,152 @@
+"""What serve refuses before it becomes vLLM, and what it hands over."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith_engine.stages.digests import digest_file, files_below
+from tunesmith_serving.serve import command
+from tunesmith_serving.settings import ServingSettings
+
+SETTINGS = ServingSettings(
+    model="helpdesk", dtype="float32", enforce_eager=True, max_model_length=2048
+)
+
+
+class BecameServerError(Exception):
+    """Instead of execve, which never returns."""
+
+
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        calls.append((arguments, environment))
+        raise BecameServerError
+
+    monkeypatch.setattr("os.execve", execve)
+    return calls
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    folder = tmp_path / "version"
+    (folder / "extra").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "extra" / "notes.txt").write_text("notes")
+    (folder / "serving.json").write_text(SETTINGS.model_dump_json(by_alias=True))
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "digest": digest_file(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in files_below(folder)
+    }
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    return folder
+
+
+def test_an_unchanged_version_becomes_a_server_on_loopback(
+    published: Path, port: int, became: list[Any]
+) -> None:
+    with pytest.raises(BecameServerError):
+        command.serve([str(published), "--port", str(port)])
+
+    ((arguments, environment),) = became
+    assert arguments[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert arguments[3:] == SETTINGS.command_line(
+        published, name="helpdesk", host="127.0.0.1", port=port
+    )
+    assert environment.items() >= SETTINGS.environment().items()
+
+
+def test_clients_may_know_the_model_by_another_name(
+    published: Path, port: int, became: list[Any]
+) -> None:
+    with pytest.raises(BecameServerError):
+        command.serve([str(published), "--port", str(port), "--name", "assistant"])
+
+    assert "assistant" in became[0][0]
+
+
+def _same_size(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"WEIGHTS")
+
+
+def _shorter(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"weight")
+
+
+def _missing(folder: Path) -> None:
+    (folder / "extra" / "notes.txt").unlink()
+
+
+def _added(folder: Path) -> None:
+    (folder / "model-2.safetensors").write_bytes(b"")
+
+
+def _no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def _broken_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"files": ')
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_same_size, "model.safetensors has another digest"),
+        (_shorter, "model.safetensors has 6 bytes instead of 7"),
+        (_missing, "extra/notes.txt is missing"),
+        (_added, "model-2.safetensors was added"),
+        (_no_manifest, "is not a published version: it has no manifest.json"),
+        (_broken_manifest, "manifest.json cannot be read"),
+    ],
+)
+def test_a_version_that_is_not_what_was_published_is_refused(
+    published: Path,
+    became: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None],
+    message: str,
+) -> None:
+    change(published)
+
+    assert command.serve([str(published), "--port", "8123"]) == 2
+    assert message in capsys.readouterr().err
+    assert became == []
+
+
+def test_a_port_in_use_is_refused_before_anything_is_loaded(
+    published: Path, became: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert command.serve([str(published), "--port", str(port)]) == 2
+
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+    assert became == []
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_what_is_no_port_is_refused(published: Path, port: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.serve([str(published), "--port", port])
+
+    assert ended.value.code == 2
