@@ -188,6 +188,7 @@ def test_upgrade_rollback_and_uninstall_leave_definitions_and_jobs_alone(
 
     helm.rollback(release, 1, *where)
     assert _replicas(release, namespace) == 1
+    assert "Attempt" not in _columns()
 
     helm.upgrade(release, *where)
     said = helm.uninstall(release, *where)

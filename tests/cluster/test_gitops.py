@@ -3,14 +3,16 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster import Cluster
+from cluster import Cluster, kubectl
 from job_states import job_in, new_job
 from tunesmith_api.status import Phase
 
+JOBS = Path(__file__).parents[2] / "examples" / "gitops" / "jobs"
 KSTATUS = {Phase.SUCCEEDED: "Current", Phase.FAILED: "Failed"}
 
 
@@ -54,3 +56,11 @@ def test_a_status_is_no_drift_and_neither_are_defaults(cluster: Cluster) -> None
     after = cluster.get("FineTuneJob", "helpdesk")
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     assert json.dumps(after["status"]) == json.dumps(before["status"])
+
+
+def test_kustomize_builds_the_sample_and_the_server_takes_it(cluster: Cluster) -> None:
+    text = kubectl("kustomize", str(JOBS)).replace("team-a", cluster.namespace)
+
+    said = kubectl("apply", "--server-side", "--dry-run=server", "--filename=-", stdin=text)
+
+    assert "finetunejob.tunesmith.dev/helpdesk-2026-11 serverside-applied" in said
