@@ -18,7 +18,7 @@ lock() {
 }
 
 upgrade=("$@")
-lock control --extra dev "${upgrade[@]}"
+lock control --extra operator --extra dev "${upgrade[@]}"
 lock trainer --extra trainer --extra test "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
 lock server --extra serving --extra test "${upgrade[@]}"

@@ -1,0 +1,117 @@
+"""What the operator is told at its start: the flags of `tunesmith operator`, read once.
+
+Nothing else of the operator looks at the command line or at environment variables; where the API
+server is, the client library finds out itself (KUBECONFIG, or the pod's service account).
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tunesmith_engine.stages.contracts import Environment
+
+METRICS_PORT: Final = 8080
+HEALTH_PORT: Final = 8081
+WORKERS: Final = 8
+WORKSPACE_SIZE: Final = "50Gi"
+LEASE_NAME: Final = "tunesmith-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this operator works.
+
+    `namespaces` are those whose jobs it runs; none means all. `images` holds one image for each
+    environment. `lease_namespace` is where replicas agree on a leader; None is the pod's own, or
+    `default` outside a cluster. `workspace_size` and `workspace_class` are for the claims that the
+    operator makes itself; a class of None is the cluster's default.
+    """
+
+    images: Mapping[Environment, str]
+    namespaces: tuple[str, ...] = ()
+    workers: int = WORKERS
+    metrics_port: int = METRICS_PORT
+    health_port: int = HEALTH_PORT
+    lease_namespace: str | None = None
+    workspace_size: str = WORKSPACE_SIZE
+    workspace_class: str | None = None
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Every flag of `tunesmith operator`."""
+    for environment in Environment:
+        parser.add_argument(
+            f"--{environment}-image",
+            metavar="IMAGE",
+            required=True,
+            help=f"image in which the stages of the {environment} environment run",
+        )
+    parser.add_argument(
+        "--namespace",
+        metavar="NAMESPACE",
+        action="append",
+        default=[],
+        help="run the jobs of this namespace; may be given several times (default: all)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=WORKERS,
+        help=f"jobs looked at at the same time (default: {WORKERS})",
+    )
+    parser.add_argument(
+        "--workspace-size",
+        metavar="QUANTITY",
+        default=WORKSPACE_SIZE,
+        help=f"size of the volume that each job gets (default: {WORKSPACE_SIZE})",
+    )
+    parser.add_argument(
+        "--workspace-class",
+        metavar="CLASS",
+        help="StorageClass of that volume (default: the cluster's)",
+    )
+    _add_service_flags(parser)
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """The settings that the parsed flags stand for."""
+    return Settings(
+        images={each: getattr(options, f"{each}_image") for each in Environment},
+        namespaces=tuple(dict.fromkeys(options.namespace)),
+        workers=options.workers,
+        metrics_port=options.metrics_port,
+        health_port=options.health_port,
+        lease_namespace=options.leader_election_namespace,
+        workspace_size=options.workspace_size,
+        workspace_class=options.workspace_class,
+    )
+
+
+def _add_service_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics-port",
+        metavar="PORT",
+        type=int,
+        default=METRICS_PORT,
+        help=f"TCP port of /metrics for Prometheus (default: {METRICS_PORT})",
+    )
+    parser.add_argument(
+        "--health-port",
+        metavar="PORT",
+        type=int,
+        default=HEALTH_PORT,
+        help=f"TCP port of /healthz and /readyz (default: {HEALTH_PORT})",
+    )
+    parser.add_argument(
+        "--leader-election-namespace",
+        metavar="NAMESPACE",
+        help="namespace of the Lease by which replicas agree on one leader (default: the pod's own)",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of workers; give 1 or more")
+    return int(text)
