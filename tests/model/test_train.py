@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ from command import processes_of, wait_until
 from small_runs import random_rows, small_model
 from train_stage import TrainStage, a_train_stage
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 SPEC: dict[str, Any] = {
     "training": {
-        "maxSteps": 300,
-        "evaluateEverySteps": 50,
+        "maxSteps": 120,
+        "evaluateEverySteps": 20,
         "batch": {"size": 8, "microBatchSize": 2},
         "lora": {"dropout": 0.1},
         "optimizer": {"learningRate": 1e-2},
@@ -45,11 +44,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path) -> TrainS
 def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainStage) -> None:
     result = undisturbed.result
 
-    assert result.facts["numSteps"] == 300
+    assert result.facts["numSteps"] == 120
     assert result.resumed_from_step is None
     assert {each.name for each in result.artifacts} == {"tuned", "curve"}
     assert [each["step"] for each in undisturbed.curve() if each["kind"] == "heldOut"] == [
-        *range(0, 301, 50)
+        *range(0, 121, 20)
     ]
     assert processes_of(undisturbed.folder) == []
 
@@ -57,8 +56,8 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
 def test_progress_is_told_while_it_runs(undisturbed: TrainStage) -> None:
     text = (undisturbed.folder / "progress.json").read_text()
 
-    assert '"step":300' in text
-    assert '"totalSteps":300' in text
+    assert '"step":120' in text
+    assert '"totalSteps":120' in text
     assert '"heldOutLoss"' in text
 
 
@@ -83,16 +82,15 @@ def test_two_workers_have_the_curve_of_one(
 def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bit(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
-    before_all = {path.name for path in Path(tempfile.gettempdir()).glob("tunesmith-ray-*")}
     stage = _stage(tmp_path, model=model)
     codes = []
     for number in (signal.SIGTERM, signal.SIGKILL):
-        before = _newest_step(stage)
-        process = stage.start()
-        wait_until(lambda: _newest_step(stage) > before, what="a checkpoint", timeout_s=200)  # noqa: B023
-        process.send_signal(number)
-        codes.append(process.wait(timeout=60))
-        wait_until(lambda: processes_of(tmp_path) == [], what="Ray to go", timeout_s=GONE_WITHIN_S)
+        with stage.started() as process:
+            _wait_for_checkpoint(stage, after=_newest_step(stage))
+            process.send_signal(number)
+            codes.append(process.wait(timeout=60))
+        _wait_until_gone(tmp_path)
+    ray_folder = Path((stage.output / ".ray").read_text())
     assert codes == [128 + signal.SIGTERM, -signal.SIGKILL]
     assert not (tmp_path / "result.json").exists()
 
@@ -103,18 +101,18 @@ def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bi
     assert result.resumed_from_step > 0
     assert stage.curve() == undisturbed.curve()
     assert _digests(stage)["tuned"] == _digests(undisturbed)["tuned"]
-    assert {path.name for path in Path(tempfile.gettempdir()).glob("tunesmith-ray-*")} <= before_all
+    assert not ray_folder.exists()
 
 
 def test_a_lost_worker_is_replaced_and_the_curve_is_the_same(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
     stage = _stage(tmp_path, model=model)
-    process = stage.start()
-    wait_until(lambda: _newest_step(stage) > 0, what="a checkpoint", timeout_s=200)
-    for pid in _workers(tmp_path):
-        os.kill(pid, signal.SIGKILL)
-    process.wait(timeout=300)
+    with stage.started() as process:
+        _wait_for_checkpoint(stage, after=0)
+        for pid in _workers(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+        process.wait(timeout=300)
 
     assert stage.result.outcome == "Succeeded", stage.log()[-4000:]
     assert stage.curve() == undisturbed.curve()
@@ -139,6 +137,15 @@ def _stage(folder: Path, *, model: Path, spec: dict[str, Any] = SPEC) -> TrainSt
         validation=random_rows(6, seed=1),
         **spec,
     )
+
+
+def _wait_for_checkpoint(stage: TrainStage, *, after: int) -> None:
+    wait_until(lambda: _newest_step(stage) > after, what="a checkpoint", timeout_s=200)
+
+
+def _wait_until_gone(folder: Path) -> None:
+    """Ray's workers notice within seconds that its daemons are gone."""
+    wait_until(lambda: processes_of(folder) == [], what="Ray to go", timeout_s=GONE_WITHIN_S)
 
 
 def _newest_step(stage: TrainStage) -> int:

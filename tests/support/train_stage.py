@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ _RUN = (
     "from tunesmith_trainer.train.stage import train\n"
     "sys.exit(main({'train': train}, sys.argv[1:]))\n"
 )
+
+# Small models on busy processors: threads that wait for each other sleep.
+_SHARED_PROCESSORS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +55,30 @@ class TrainStage:
             for line in lines
         ]
 
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Start the process as the executor does: in a session of its own, with a log."""
+    @contextmanager
+    def started(self) -> "Iterator[subprocess.Popen[bytes]]":
+        """Start the process as the executor does, in a session of its own, and kill it at the end.
+
+        All that it starts has this folder in its environment, for `command.processes_of`.
+        """
         with (self.folder / "log.txt").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, "train", str(self.folder / "request.json")],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "TUNESMITH_TEST": str(self.folder)},
+                env={**os.environ, **_SHARED_PROCESSORS, "TEST_FOLDER": str(self.folder)},
             )
-
-    def run(self, *, timeout_s: float = 240.0) -> StageResult:
-        """Run it to its end."""
-        process = self.start()
         try:
-            process.wait(timeout=timeout_s)
+            yield process
         finally:
             process.kill()
+            process.wait()
+
+    def run(self, *, timeout_s: float = 300.0) -> StageResult:
+        """Run it to its end."""
+        with self.started() as process:
+            process.wait(timeout=timeout_s)
         return self.result
 
     def log(self) -> str:

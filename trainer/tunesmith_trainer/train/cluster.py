@@ -73,6 +73,7 @@ def _set_environment(workers: int) -> None:
     os.environ.update(
         {
             "RAY_TRAIN_V2_ENABLED": "1",
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not preempted alone
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_CHDIR_TO_TRIAL_DIR": "0",
             "GLOO_SOCKET_IFNAME": "lo",

@@ -43,6 +43,8 @@ def _write_adapter(model: Any, folder: Path, *, base_uri: str) -> None:
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = _hub_name(base_uri)
+    if isinstance(config["target_modules"], list):  # a set in PEFT: its order changes by process
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
@@ -25,17 +26,18 @@ MAX_LOST_WORKERS = 2
 
 
 class _PrivateTrainer(TorchTrainer):
-    """A trainer for a Ray of its own.
+    """A trainer for a Ray of its own that reads its data itself.
 
     Ray's cleaner of placement groups serves clusters that outlive the run; here it would ask the
-    dashboard, which does not run, and complain every second.
+    dashboard, which does not run, and complain every second. Its manager of Ray data sets would
+    have nothing to manage. Each is a process that takes seconds to start.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
         return [
             each
             for each in super()._create_default_callbacks()
-            if not isinstance(each, PlacementGroupCleanerCallback)
+            if not isinstance(each, PlacementGroupCleanerCallback | DatasetsCallback)
         ]
 
 

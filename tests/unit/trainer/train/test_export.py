@@ -53,6 +53,17 @@ def test_an_adapter_names_no_folder_of_the_machine_that_made_it(base: Path, tmp_
     assert str(base) not in config
 
 
+def test_the_same_adapter_is_the_same_bytes_in_every_process(base: Path, tmp_path: Path) -> None:
+    """PEFT keeps the targets in a set, whose order changes from process to process."""
+    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+
+    folder = export_tuned(model, base=base, base_uri="file://base", output=tmp_path)
+
+    targets = json.loads((folder / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)
+    assert len(targets) == 14
+
+
 def test_a_full_model_folder_has_weights_and_tokenizer(base: Path, tmp_path: Path) -> None:
     recipe = a_recipe(training={"method": "full"})
     model = build_trainable(base, recipe=recipe, device=CPU)
