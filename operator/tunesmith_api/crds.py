@@ -1,8 +1,8 @@
 """The CustomResourceDefinitions, written from the same models that read manifests off-line.
 
 `tunesmith crds` prints them, and `charts/tunesmith/files/crds/` holds them checked in; a test
-refuses a stale file. `openapi.py` turns the models into schemas, `rules.py` gives the rules across fields,
-and this module adds what only a server enforces: what may change, and when.
+refuses a stale file. `openapi.py` turns the models into schemas, `rules.py` gives the rules across
+fields, and this module adds what only a server enforces: what may change, and when.
 """
 
 from collections.abc import Iterator
