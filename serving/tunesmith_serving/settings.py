@@ -91,7 +91,7 @@ def settings_for(
 
     float32 where the processor has no bfloat16 of its own: there it is quicker as well as exact.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     dtype: Literal["bfloat16", "float32"] = "bfloat16" if has_bfloat16(flags) else "float32"
     length = serving.max_model_length or min(
         DEFAULT_MODEL_LENGTH, config.get("max_position_embeddings", DEFAULT_MODEL_LENGTH)
@@ -103,6 +103,12 @@ def settings_for(
         max_model_length=length,
         kv_cache_gib=_cache_gib(config, num_tokens=2 * length, num_bytes=_BYTES[dtype]),
     )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model's folder."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def _cache_gib(config: dict[str, Any], *, num_tokens: int, num_bytes: int) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith_serving.plugin.integer_products import computes_two_products
+from tunesmith_serving.plugin.integer_products import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.verify.kernels import Kernels
 from tunesmith_serving.verify.parity import Answer, TokenView
 from tunesmith_serving.verify.records import ReferencePrompt
 
@@ -67,19 +68,21 @@ class Engine:
         """Tokens as people read them."""
         return str(self._tokenizer.decode(list(token_ids)))
 
-    @property
-    def kernel(self) -> str:
-        """The attention kernel, and whether int8 products are computed in two halves."""
+    def kernels(self) -> Kernels:
+        """What the model runs on."""
         import torch
         from vllm.v1.attention.backends import cpu_attn
 
         config = self._llm.llm_engine.vllm_config
-        attention = cpu_attn._get_attn_isa(  # noqa: SLF001 - nothing public tells the choice
-            getattr(torch, self._dtype),
-            config.cache_config.block_size,
-            config.model_config.get_head_size(),
+        return Kernels(
+            attention=cpu_attn._get_attn_isa(  # noqa: SLF001 - nothing public tells the choice
+                getattr(torch, self._dtype),
+                config.cache_config.block_size,
+                config.model_config.get_head_size(),
+            ),
+            two_products=computes_two_products(),
+            exact_products=is_exact(),
         )
-        return f"{attention}, int8 in two products" if computes_two_products() else attention
 
     def _force(self, rows: Sequence[Sequence[int]]) -> list[Any]:
         parameters = _parameters(max_tokens=1, prompt_logprobs=1)

