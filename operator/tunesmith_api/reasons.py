@@ -52,4 +52,5 @@ class Reason(StrEnum):
     DISK_FULL = "DiskFull"
     OUT_OF_MEMORY = "OutOfMemory"
     KILLED = "Killed"
+    PREEMPTED = "Preempted"
     STAGE_CRASHED = "StageCrashed"

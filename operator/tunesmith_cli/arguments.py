@@ -15,6 +15,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
 
+from tunesmith_operator.settings import add_flags
+
 EXIT_CODES = """\
 exit codes:
   0    done
@@ -56,7 +58,7 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=f"tunesmith {version('tunesmith')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_run, _validate, _plan, _status, _logs, _report, _serve, _crds):
+    for add in (_run, _validate, _plan, _status, _logs, _report, _serve, _crds, _operator):
         add(commands)
     return parser
 
@@ -194,6 +196,20 @@ def _crds(commands: Any) -> None:
     parser.add_argument(
         "--directory", metavar="DIR", type=Path, help="write files there instead of printing"
     )
+
+
+def _operator(commands: Any) -> None:
+    parser = commands.add_parser(
+        "operator",
+        help="run the jobs of a Kubernetes cluster",
+        description="Run the FineTuneJobs of a Kubernetes cluster, inside it or beside it "
+        "(KUBECONFIG). Several may run; one of them works. Needs the extra tunesmith[operator].",
+        examples="  tunesmith operator --trainer-image registry/trainer:1 \\\n"
+        "    --compressor-image registry/compressor:1 --server-image registry/server:1",
+    )
+    # The module cannot have the name of Python's own `operator`.
+    parser.set_defaults(command="operate")
+    add_flags(parser)
 
 
 def _add_home(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ _REMEDIES = {
     Reason.DISK_FULL: "free space where the home folder lies",
     Reason.OUT_OF_MEMORY: "the log of the last attempt",
     Reason.KILLED: "the log of the last attempt",
+    Reason.PREEMPTED: "nothing: it goes on by itself",
     Reason.STAGE_CRASHED: "the log of the last attempt",
     Reason.BACKOFF_LIMIT_EXCEEDED: "the message names the last failure: mend that",
     Reason.DEADLINE_EXCEEDED: "a longer deadline; finished stages are kept",

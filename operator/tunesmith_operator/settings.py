@@ -107,7 +107,7 @@ def _add_service_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leader-election-namespace",
         metavar="NAMESPACE",
-        help="namespace of the Lease by which replicas agree on one leader (default: the pod's own)",
+        help="namespace of the Lease that makes one replica the leader (default: the pod's own)",
     )
 
 

@@ -1,7 +1,7 @@
 """How an attempt that did not succeed is judged, and how long to wait before the next one.
 
 Bad input and verdicts are final. Faults of the machine count against `backoffLimit`. An attempt
-that was stopped, or lost together with the program that ran it, counts as nothing.
+that was stopped, preempted, or lost together with what it ran on, counts as nothing.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def _crashed(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
     code = attempt.exit_code if attempt else None
     how = "ended" if code is None else f"ended with {_exit_text(code)}"
     message = f"the {stage.name} process {how} and left no result; see its log"
-    return Ending(cause, message, counts=cause not in STOP_MARKS)
+    return Ending(cause, message, counts=cause not in STOP_MARKS and cause != Reason.PREEMPTED)
 
 
 def _exit_text(code: int) -> str:

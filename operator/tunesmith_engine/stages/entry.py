@@ -20,10 +20,11 @@ from urllib.parse import unquote, urlsplit
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Artifact
+from tunesmith_engine.stages.cluster_report import MapReporter, is_in_cluster, write_report
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import StageError
 from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import FileReporter, Reporter, write_atomically
+from tunesmith_engine.stages.reporter import FileReporter, Reporter
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -59,7 +60,7 @@ def main(stages: Mapping[StageName, StageFunction], argv: list[str]) -> int:
 def run_stage(stage: StageFunction, request: StageRequest) -> int:
     """Run `stage`, write its result, and return the exit code."""
     started = time.monotonic()
-    reporter = FileReporter(Path(request.report), stage=request.stage)
+    reporter = _reporter_of(request)
     Path(request.output).mkdir(parents=True, exist_ok=True)
     try:
         result = _succeeded(request, stage(request, reporter))
@@ -70,13 +71,19 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
         traceback.print_exc()
         result = _crashed(request, error)
     result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
-    write_atomically(Path(request.result), result.model_dump_json(by_alias=True, indent=1))
+    write_report(request.result, result.model_dump_json(by_alias=True, indent=1))
     return _exit_code(result)
 
 
 def local_path(artifact: Artifact) -> Path:
     """Where an artifact with a file:// URI lies on this machine."""
     return Path(unquote(urlsplit(artifact.uri).path))
+
+
+def _reporter_of(request: StageRequest) -> Reporter:
+    if is_in_cluster(request.report):
+        return MapReporter(request.report, stage=request.stage)
+    return FileReporter(Path(request.report), stage=request.stage)
 
 
 def _succeeded(request: StageRequest, outcome: StageOutcome) -> StageResult:

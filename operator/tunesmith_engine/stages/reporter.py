@@ -77,8 +77,11 @@ class FileReporter:
             ],
             last_update_time=datetime.now(UTC),
         )
-        write_atomically(self._path, record.model_dump_json(by_alias=True))
+        self._write(record.model_dump_json(by_alias=True))
         self._last_write, self._last_message = self._clock(), message
+
+    def _write(self, text: str) -> None:
+        write_atomically(self._path, text)
 
     def _is_too_soon(self, message: str, *, is_last: bool) -> bool:
         recent = self._clock() - self._last_write < self._interval_s

@@ -14,6 +14,18 @@ COMMANDS = {
     "report": {"JOB", "--home"},
     "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
     "crds": {"--directory"},
+    "operator": {
+        "--trainer-image",
+        "--compressor-image",
+        "--server-image",
+        "--namespace",
+        "--workers",
+        "--workspace-size",
+        "--workspace-class",
+        "--metrics-port",
+        "--health-port",
+        "--leader-election-namespace",
+    },
 }
 
 

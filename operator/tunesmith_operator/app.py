@@ -1,0 +1,210 @@
+"""The operator as a program: watch, queue, work; one replica at a time.
+
+kopf is informer and life cycle: its handlers only add keys to the queue, so it leaves no finalizer
+and no annotation on anybody's objects. Whoever holds the Lease runs kopf and the workers; the
+others wait. A leader that loses the Lease ends, and is started again by its Deployment.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import kopf
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.leaderelection import electionconfig, leaderelection
+from pydantic import ValidationError
+
+from tunesmith_api.base import GROUP, VERSION
+from tunesmith_operator.cluster_client import ApiCluster, Cluster
+from tunesmith_operator.endpoints import serving
+from tunesmith_operator.lease import Lease
+from tunesmith_operator.measures import Measures
+from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
+from tunesmith_operator.reconciling import reconcile
+from tunesmith_operator.settings import LEASE_NAME, Settings
+from tunesmith_operator.work_queue import WorkQueue
+
+_LOG = logging.getLogger(__name__)
+
+RESYNC_S: Final = 600.0
+_CONFLICT: Final = 409
+_POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_CHILDREN: Final = ("jobs", "pods", "configmaps")
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or Ctrl-C.
+
+    Raises:
+        SystemExit: the Lease was lost, or a watch has failed for good.
+    """
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    # It tells of every event that was handed on.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    await _load_config()
+    measures = Measures()
+    async with client.ApiClient() as api, serving(settings, measures):
+        led = asyncio.create_task(_lead(api, settings, stop=stop, measures=measures))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({led, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            await led
+            raise SystemExit("the Lease was lost; ending, to be started again")
+        led.cancel()
+        await asyncio.gather(led, return_exceptions=True)
+
+
+async def _load_config() -> None:
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except ConfigException:
+        await config.load_kube_config()  # type: ignore[no-untyped-call]
+
+
+async def _lead(
+    api: client.ApiClient, settings: Settings, *, stop: asyncio.Event, measures: Measures
+) -> None:
+    """Wait for the Lease, and work for as long as it is held."""
+    working: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        measures.leading.labels(name=LEASE_NAME).set(1)
+        working.append(
+            asyncio.create_task(_work(ApiCluster(api), settings, stop=stop, measures=measures))
+        )
+        await working[0]
+
+    async def end() -> None:
+        measures.leading.labels(name=LEASE_NAME).set(0)
+
+    lock = Lease(LEASE_NAME, _lease_namespace(settings), str(uuid.uuid4()), api)
+    election = leaderelection.LeaderElection(
+        electionconfig.Config(
+            lock,
+            lease_duration=15,
+            renew_deadline=10,
+            retry_period=2,
+            onstarted_leading=begin,
+            onstopped_leading=end,
+        )
+    )
+    elected = asyncio.create_task(election.run())
+    try:
+        while not any(each.done() for each in (elected, *working)):
+            await asyncio.wait({elected, *working}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        for each in (*working, elected):
+            if each.done():
+                await each
+    finally:
+        for each in (elected, *working):
+            each.cancel()
+        await asyncio.gather(elected, *working, return_exceptions=True)
+
+
+def _lease_namespace(settings: Settings) -> str:
+    if settings.lease_namespace:
+        return settings.lease_namespace
+    return _POD_NAMESPACE.read_text(encoding="utf-8") if _POD_NAMESPACE.exists() else "default"
+
+
+async def _work(
+    cluster: Cluster, settings: Settings, *, stop: asyncio.Event, measures: Measures
+) -> None:
+    """Watch and work until cancelled."""
+    queue = WorkQueue()
+    measures.depth.labels(name=measures.controller).set_function(lambda: len(queue))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch(queue, settings, stop=stop, measures=measures))
+        for _ in range(settings.workers):
+            group.create_task(_worker(queue, cluster, settings, measures=measures))
+
+
+async def _watch(
+    queue: WorkQueue, settings: Settings, *, stop: asyncio.Event, measures: Measures
+) -> None:
+    await kopf.operator(
+        registry=_registry(queue, measures=measures),
+        settings=_kopf_settings(),
+        namespaces=settings.namespaces,
+        clusterwide=not settings.namespaces,
+        standalone=True,
+    )
+    # kopf has taken the signals over: it ends because of one, or because a watch has failed.
+    stop.set()
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    settings.watching.server_timeout = 300
+    for each in _CHILDREN:
+        settings.watching.label_selectors[each] = SELECTOR
+    return settings
+
+
+def _registry(queue: WorkQueue, *, measures: Measures) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+
+    async def job_changed(*, namespace: str | None, name: str, **_: Any) -> None:
+        measures.adds.labels(name=measures.controller).inc()
+        queue.add((namespace or "", name))
+
+    async def child_changed(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
+        measures.adds.labels(name=measures.controller).inc()
+        queue.add((namespace or "", labels[LABEL_JOB]))
+
+    kopf.on.event(GROUP, VERSION, "finetunejobs", registry=registry)(job_changed)
+    ours: dict[str, Any] = {MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
+    for plural in _CHILDREN:
+        group = "batch/v1" if plural == "jobs" else "v1"
+        kopf.on.event(group, plural, labels=ours, registry=registry)(child_changed)
+    return registry
+
+
+def _login(**settings: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**settings) or kopf.login_with_kubeconfig(**settings)
+
+
+async def _worker(
+    queue: WorkQueue, cluster: Cluster, settings: Settings, *, measures: Measures
+) -> None:
+    while True:
+        key = await queue.take()
+        started = time.monotonic()
+        try:
+            namespace, name = key
+            after_s = await reconcile(cluster, namespace=namespace, name=name, settings=settings)
+        except ValidationError as error:
+            _LOG.warning("%s/%s is none that this operator knows: %s", namespace, name, error)
+            queue.done(key)
+            result = "error"
+        except Exception as error:  # noqa: BLE001 - one job's fault is not another's
+            delay_s = queue.failed(key)
+            if not (isinstance(error, ApiException) and error.status == _CONFLICT):
+                _LOG.exception("%s/%s is looked at again in %.1f s", namespace, name, delay_s)
+            measures.retries.labels(name=measures.controller).inc()
+            result = "error"
+        else:
+            queue.done(key)
+            if after_s is not None:
+                queue.add(key, after_s=after_s)
+            result = "success" if after_s is None else "requeue_after"
+        measures.reconciled(result, seconds=time.monotonic() - started)

@@ -1,0 +1,110 @@
+"""The few requests that the operator makes of the API server.
+
+`Cluster` is what the rest of the operator sees; tests put a double in its place. `ApiCluster` is
+the real one. Objects go in and come out as plain manifests.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urlencode
+
+from kubernetes.aio import client
+from kubernetes.aio.client.exceptions import ApiException
+
+FIELD_MANAGER: Final = "tunesmith-operator"
+NOT_FOUND: Final = 404
+_FIRST_ERROR: Final = 300
+
+_PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "FineTuneJob": ("/apis/tunesmith.dev/v1alpha1", "finetunejobs"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
+    "Pod": ("/api/v1", "pods"),
+    "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles"),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
+}
+
+Manifest = dict[str, Any]
+
+
+class Cluster(Protocol):
+    """An API server."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """The object as it is stored, None if there is none."""
+
+    async def list(self, kind: str, namespace: str, *, labels: str) -> list[Manifest]:
+        """The objects with these labels."""
+
+    async def apply(self, manifest: Manifest, *, subresource: str = "") -> None:
+        """Server-side apply, in the operator's name."""
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete in the foreground: the object stays until all it owns is gone."""
+
+
+class ApiCluster:
+    """The API server of a `kubernetes.aio` client."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """The object as it is stored, None if there is none."""
+        try:
+            return await self._request("GET", _path(kind, namespace, name))
+        except ApiException as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    async def list(self, kind: str, namespace: str, *, labels: str) -> list[Manifest]:
+        """The objects with these labels."""
+        path = f"{_path(kind, namespace)}?{urlencode({'labelSelector': labels})}"
+        found: list[Manifest] = (await self._request("GET", path))["items"]
+        return found
+
+    async def apply(self, manifest: Manifest, *, subresource: str = "") -> None:
+        """Server-side apply, in the operator's name."""
+        meta = manifest["metadata"]
+        path = _path(manifest["kind"], meta["namespace"], meta["name"], subresource)
+        query = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
+        await self._request(
+            "PATCH", f"{path}?{query}", manifest, content_type="application/apply-patch+yaml"
+        )
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete in the foreground: the object stays until all it owns is gone."""
+        options = {"propagationPolicy": "Foreground"}
+        try:
+            await self._request("DELETE", _path(kind, namespace, name), options)
+        except ApiException as error:
+            if error.status != NOT_FOUND:
+                raise
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        *,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{self._api.configuration.host}{path}"
+        response = await self._api.call_api(method, url, headers, body, _request_timeout=30)
+        text = (await response.read()).decode()  # type: ignore[no-untyped-call]
+        if response.status >= _FIRST_ERROR:
+            raise ApiException(status=response.status, reason=f"{method} {path}: {text}")
+        answer: Manifest = json.loads(text)
+        return answer
+
+
+def _path(kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
+    prefix, plural = _PLACES[kind]
+    parts = [prefix, "namespaces", quote(namespace), plural, quote(name), subresource]
+    return "/".join(part for part in parts if part)

@@ -1,0 +1,42 @@
+"""The two ports of the operator: its metrics, and whether it is alive and ready."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from tunesmith_operator.measures import Measures
+from tunesmith_operator.settings import Settings
+
+
+@asynccontextmanager
+async def serving(settings: Settings, measures: Measures) -> AsyncIterator[None]:
+    """Answer on both ports for as long as the context lasts.
+
+    A replica that waits for the Lease is ready: it does what it should.
+    """
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(measures.registry), content_type="text/plain")
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    ports = {
+        settings.metrics_port: [web.get("/metrics", metrics)],
+        settings.health_port: [web.get("/healthz", healthy), web.get("/readyz", healthy)],
+    }
+    runners = []
+    for port, routes in ports.items():
+        app = web.Application()
+        app.add_routes(routes)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, port=port).start()
+        runners.append(runner)
+    try:
+        yield
+    finally:
+        for runner in runners:
+            await runner.cleanup()

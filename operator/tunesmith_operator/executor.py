@@ -1,0 +1,197 @@
+"""The executor of a cluster: a batch Job per attempt, told by objects what to do and how far it is.
+
+It sees and does, and decides nothing, as the local one. What it knows lies in the API server: the
+results that count stand in the requests of later stages, which only the operator writes; those in
+the report count only for an attempt whose Job has ended as the result says.
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar, assert_never
+
+from pydantic import BaseModel, ValidationError
+
+from tunesmith_api.status import FineTuneJobStatus, Progress, StageStatus
+from tunesmith_engine.lifecycle.records import Action, AttemptSeen, Observations, Start, Stop
+from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.stages.cluster_report import report_address
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_operator.cluster_client import Cluster, Manifest
+from tunesmith_operator.manifests import (
+    SECRETS,
+    WORKSPACE,
+    Owner,
+    attempt_of,
+    family_of,
+    request_of,
+)
+from tunesmith_operator.names import attempt_name, family_name, report_key
+from tunesmith_operator.pods import ending_of_pods, has_condition, waiting_progress
+from tunesmith_operator.settings import Settings
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class KubeExecutor:
+    """Sees and does for one job."""
+
+    def __init__(self, plan: Plan, cluster: Cluster, *, owner: Owner, settings: Settings) -> None:
+        self._plan = plan
+        self._cluster = cluster
+        self._owner = owner
+        self._settings = settings
+        self._finished: dict[str, StageResult] = {}
+        self._has_family = False
+
+    async def observe(self, status: FineTuneJobStatus | None) -> Observations:
+        """Everything that is to be seen now; `status` says which attempts to look for."""
+        known = {each.name: each for each in status.stages} if status else {}
+        report = await self._report()
+        seen: list[AttemptSeen] = []
+        for planned in reversed(self._plan.stages):
+            number = _attempts_started(known.get(planned.name), planned)
+            if number == 0 or planned.key in self._finished:
+                continue
+            await self._take_inputs(planned, number)
+            attempt = await self._attempt(planned, number, report)
+            if attempt is not None:
+                seen.append(attempt)
+        return Observations(finished=dict(self._finished), attempts=tuple(seen))
+
+    async def apply(self, actions: Iterable[Action]) -> None:
+        """Do what was decided."""
+        for action in actions:
+            match action:
+                case Start():
+                    await self._start(action)
+                case Stop():
+                    await self._cluster.delete("Job", self._owner.namespace, self._name(action))
+                case _:
+                    assert_never(action)
+
+    async def _start(self, action: Start) -> None:
+        if not self._has_family:
+            for each in family_of(self._owner, settings=self._settings):
+                await self._cluster.apply(each)
+        stage = self._plan.stage(action.stage)
+        request = self._request(stage, attempt=action.attempt)
+        await self._cluster.apply(request_of(self._owner, request))
+        await self._cluster.apply(attempt_of(self._owner, stage, request, settings=self._settings))
+
+    def _request(self, stage: PlannedStage, *, attempt: int) -> StageRequest:
+        earlier = self._plan.stages[: self._plan.stages.index(stage)]
+        folder = f"{WORKSPACE}/jobs/{self._plan.job}/stages/{stage.name}/{stage.short_key}"
+        addresses = {
+            kind: report_address(
+                self._owner.namespace,
+                family_name(self._owner.name),
+                report_key(stage.name, attempt, kind),
+            )
+            for kind in ("progress", "result")
+        }
+        return StageRequest(
+            job=self._plan.job,
+            stage=stage.name,
+            key=stage.key,
+            attempt=attempt,
+            spec=self._plan.spec,
+            inputs={each.name: self._finished[each.key] for each in earlier},
+            stage_keys={each.name: each.key for each in self._plan.stages},
+            output=f"{folder}/artifacts",
+            report=addresses["progress"],
+            result=addresses["result"],
+            base=WORKSPACE,
+            cache=f"{WORKSPACE}/cache",
+            secrets=SECRETS,
+            models=f"{WORKSPACE}/models",
+        )
+
+    async def _report(self) -> dict[str, str]:
+        namespace, name = self._owner.namespace, family_name(self._owner.name)
+        found = await self._cluster.get("ConfigMap", namespace, name)
+        self._has_family = found is not None
+        return dict(found.get("data") or {}) if found else {}
+
+    async def _take_inputs(self, planned: PlannedStage, attempt: int) -> None:
+        """What stages before it found counts as it stands in the request made from it."""
+        name = attempt_name(self._plan.job, stage=planned.name, attempt=attempt, key=planned.key)
+        found = await self._cluster.get("ConfigMap", self._owner.namespace, name)
+        text = (found or {}).get("data", {}).get("request.json", "")
+        request = _read(StageRequest, text)
+        for result in request.inputs.values() if request else ():
+            self._finished.setdefault(result.key, result)
+
+    async def _attempt(
+        self, planned: PlannedStage, number: int, report: dict[str, str]
+    ) -> AttemptSeen | None:
+        name = attempt_name(self._plan.job, stage=planned.name, attempt=number, key=planned.key)
+        job = await self._cluster.get("Job", self._owner.namespace, name)
+        if job is None:
+            return None
+        if has_condition(job, "Complete"):
+            return self._completed(planned, number, report)
+        pods = await self._cluster.list(
+            "Pod", self._owner.namespace, labels=f"batch.kubernetes.io/job-name={name}"
+        )
+        if has_condition(job, "Failed"):
+            return _failed(planned, number, report, job=job, pods=pods)
+        told = _read(Progress, report.get(report_key(planned.name, number, "progress"), ""))
+        progress = told or waiting_progress(planned.name, pods)
+        return AttemptSeen(planned.name, planned.key, number, is_running=True, progress=progress)
+
+    def _completed(self, planned: PlannedStage, number: int, report: dict[str, str]) -> AttemptSeen:
+        result = _result(planned, number, report, outcome="Succeeded")
+        if result is not None:
+            self._finished[planned.key] = result
+        return AttemptSeen(
+            planned.name, planned.key, number, is_running=False, result=result, exit_code=0
+        )
+
+    def _name(self, action: Action) -> str:
+        return attempt_name(
+            self._plan.job, stage=action.stage, attempt=action.attempt, key=action.key
+        )
+
+
+def _attempts_started(stage: StageStatus | None, planned: PlannedStage) -> int:
+    return stage.attempt if stage is not None and stage.key == planned.key else 0
+
+
+def _failed(
+    planned: PlannedStage,
+    number: int,
+    report: dict[str, str],
+    *,
+    job: Manifest,
+    pods: list[Manifest],
+) -> AttemptSeen:
+    ending = ending_of_pods(job, pods)
+    return AttemptSeen(
+        planned.name,
+        planned.key,
+        number,
+        is_running=False,
+        result=_result(planned, number, report, outcome="Failed"),
+        exit_code=ending.exit_code,
+        cause=ending.cause,
+    )
+
+
+def _result(
+    planned: PlannedStage, number: int, report: dict[str, str], *, outcome: str
+) -> StageResult | None:
+    """What the attempt reported, if it is of this attempt and says how the Job has ended."""
+    result = _read(StageResult, report.get(report_key(planned.name, number, "result"), ""))
+    if result is None or result.outcome != outcome:
+        return None
+    told = (result.stage, result.key, result.attempt)
+    return result if told == (StageName(planned.name), planned.key, number) else None
+
+
+def _read(model: type[M], text: str) -> M | None:
+    """A record of a stage; one that breaks its schema does not count."""
+    if not text:
+        return None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError:
+        return None

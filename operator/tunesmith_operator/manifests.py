@@ -1,0 +1,213 @@
+"""What the operator makes for a job: pure functions from a plan to manifests.
+
+Once per job: an identity for its stages, the report that they alone may patch, and a workspace.
+Once per attempt: its request, and a batch Job of one pod. Everything is owned by the FineTuneJob,
+so that its deletion takes all of it away.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tunesmith_api.base import API_VERSION
+from tunesmith_engine.planning.records import PlannedStage
+from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest
+from tunesmith_operator.cluster_client import Manifest
+from tunesmith_operator.names import (
+    LABEL_JOB,
+    LABEL_STAGE,
+    MANAGED_BY,
+    MANAGER,
+    attempt_name,
+    family_name,
+)
+from tunesmith_operator.settings import Settings
+
+WORKSPACE: Final = "/workspace"
+REQUESTS: Final = "/run/tunesmith/request"
+SECRETS: Final = "/run/tunesmith/secrets"
+_UNPRIVILEGED: Final = 65532
+_SHM_SIZE: Final = "2Gi"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The FineTuneJob that everything belongs to."""
+
+    name: str
+    namespace: str
+    uid: str
+
+
+def family_of(owner: Owner, *, settings: Settings) -> list[Manifest]:
+    """What a job has once; the report comes last, so that its being there proves the others."""
+    name = family_name(owner.name)
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}
+    rule = {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": [name],
+        "verbs": ["patch"],
+    }
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    rbac = "rbac.authorization.k8s.io/v1"
+    return [
+        _object("v1", "ServiceAccount", name, owner, automountServiceAccountToken=False),
+        _object(rbac, "Role", name, owner, rules=[rule]),
+        _object(rbac, "RoleBinding", name, owner, subjects=[subject], roleRef=reference),
+        _object("v1", "PersistentVolumeClaim", name, owner, spec=_claim(settings)),
+        _object("v1", "ConfigMap", name, owner),
+    ]
+
+
+def request_of(owner: Owner, request: StageRequest) -> Manifest:
+    """The request of an attempt; its pod reads it as a file."""
+    name = attempt_name(owner.name, stage=request.stage, attempt=request.attempt, key=request.key)
+    text = request.model_dump_json(by_alias=True)
+    return _object("v1", "ConfigMap", name, owner, data={"request.json": text})
+
+
+def attempt_of(
+    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings
+) -> Manifest:
+    """The batch Job of an attempt: one pod, never restarted, for whoever decides is `advance`."""
+    name = attempt_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
+    spec = {
+        "backoffLimit": 0,
+        "completions": 1,
+        "parallelism": 1,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                }
+            ]
+        },
+        "template": {
+            "metadata": {"labels": _labels(owner) | {LABEL_STAGE: str(stage.name)}},
+            "spec": _pod(name, owner, stage, request, settings=settings),
+        },
+    }
+    return _object("batch/v1", "Job", name, owner, spec=spec)
+
+
+def _pod(
+    name: str, owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings
+) -> Manifest:
+    volumes, mounts = _volumes(name, owner, request)
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": family_name(owner.name),
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _UNPRIVILEGED,
+            "runAsGroup": _UNPRIVILEGED,
+            "fsGroup": _UNPRIVILEGED,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "stage",
+                "image": settings.images[Environment(stage.environment)],
+                "command": ["python", "-m", stage.module, stage.name, f"{REQUESTS}/request.json"],
+                "env": [
+                    {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
+                    {"name": "PYTHONUNBUFFERED", "value": "1"},
+                ],
+                "resources": _resources(stage, request),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+
+
+def _volumes(
+    name: str, owner: Owner, request: StageRequest
+) -> tuple[list[Manifest], list[Manifest]]:
+    """Volumes and their mounts.
+
+    A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
+    which says more than a pod that never starts.
+    """
+    claim = {"claimName": family_name(owner.name)}
+    placed: list[tuple[str, str, Manifest]] = [
+        ("workspace", WORKSPACE, {"persistentVolumeClaim": claim}),
+        ("request", REQUESTS, {"configMap": {"name": name}}),
+        ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
+        ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
+    ]
+    placed += [
+        (
+            f"secret-{index}",
+            f"{SECRETS}/{secret}",
+            {"secret": {"secretName": secret, "optional": True}},
+        )
+        for index, secret in enumerate(_secrets(request))
+    ]
+    volumes = [{"name": volume, **source} for volume, _, source in placed]
+    return volumes, [{"name": volume, "mountPath": path} for volume, path, _ in placed]
+
+
+def _secrets(request: StageRequest) -> list[str]:
+    """The secrets that this job names, each once."""
+    spec = request.spec
+    sources = (
+        spec.model,
+        spec.dataset.train,
+        spec.dataset.validation,
+        spec.evaluation.general_text,
+        spec.output,
+    )
+    return sorted({each.secret_ref.name for each in sources if each and each.secret_ref})
+
+
+def _resources(stage: PlannedStage, request: StageRequest) -> Manifest:
+    """Graphics processors: all of them for training, one where a trained model is only run."""
+    asked = request.spec.resources
+    wanted = {StageName.PREPARE: 0, StageName.PUBLISH: 0}.get(
+        stage.name, min(1, asked.gpus_per_worker)
+    )
+    if stage.name is StageName.TRAIN:
+        wanted = asked.workers * asked.gpus_per_worker
+    return {"limits": {"nvidia.com/gpu": str(wanted)}} if wanted else {}
+
+
+def _claim(settings: Settings) -> Manifest:
+    named = {"storageClassName": settings.workspace_class} if settings.workspace_class else {}
+    return {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": settings.workspace_size}},
+        **named,
+    }
+
+
+def _object(api_version: str, kind: str, name: str, owner: Owner, **rest: Any) -> Manifest:
+    reference = {
+        "apiVersion": API_VERSION,
+        "kind": "FineTuneJob",
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    metadata = {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": _labels(owner),
+        "ownerReferences": [reference],
+    }
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}
+
+
+def _labels(owner: Owner) -> dict[str, str]:
+    return {LABEL_JOB: owner.name, MANAGED_BY: MANAGER}

@@ -1,0 +1,94 @@
+"""One look at one job: see, decide, store, act. What the workers do with each key of the queue.
+
+The status is stored before anything is started or stopped, at the version of the job that was
+looked at: of two operators that look at once, one is refused and looks again.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from tunesmith_api.base import API_VERSION
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_engine.lifecycle.advance import advance
+from tunesmith_engine.planning.plan import plan
+from tunesmith_operator.cluster_client import Cluster, Manifest
+from tunesmith_operator.executor import KubeExecutor
+from tunesmith_operator.manifests import Owner
+from tunesmith_operator.settings import Settings
+
+PROGRESS_S: Final = 15.0
+
+
+async def reconcile(
+    cluster: Cluster, *, namespace: str, name: str, settings: Settings
+) -> float | None:
+    """Bring the job one step on; return the seconds after which to look again, if at all.
+
+    Raises:
+        pydantic.ValidationError: the job has fields that this operator does not know.
+    """
+    found = await cluster.get("FineTuneJob", namespace, name)
+    if found is None or found["metadata"].get("deletionTimestamp"):
+        return None
+    job = FineTuneJob.model_validate(found)
+    uid = found["metadata"]["uid"]
+    planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=uid))
+    owner = Owner(name=name, namespace=namespace, uid=uid)
+    executor = KubeExecutor(planned, cluster, owner=owner, settings=settings)
+    now = datetime.now(UTC)
+    decision = advance(planned, job.status, await executor.observe(job.status), now=now)
+    wait = _wait_before_writing(job.status, decision.status, now=now)
+    if decision.status != job.status and not wait:
+        await cluster.apply(_status_of(found, decision.status), subresource="status")
+    await executor.apply(decision.actions)
+    waits = [wait] if wait else []
+    if decision.wake_at is not None:
+        waits.append(max(0.1, (decision.wake_at - now).total_seconds()))
+    return min(waits, default=None)
+
+
+def fingerprints_of(spec: FineTuneJobSpec, *, uid: str) -> dict[str, str]:
+    """What stands for the content of the sources in a cluster: address and revision, in this job.
+
+    The control plane reads no data, so content that changes under an address while a job runs is
+    not noticed; another job, even of the same name, has other keys.
+    """
+    sources = {
+        "model": spec.model,
+        "dataset.train": spec.dataset.train,
+        "dataset.validation": spec.dataset.validation,
+        "evaluation.generalText": spec.evaluation.general_text,
+    }
+    revision = spec.model.revision or ""
+    return {
+        path: f"{source.uri}@{revision if path == 'model' else ''}#{uid}"
+        for path, source in sources.items()
+        if source is not None
+    }
+
+
+def _wait_before_writing(
+    before: FineTuneJobStatus | None, after: FineTuneJobStatus, *, now: datetime
+) -> float:
+    """Seconds until progress that is the only news may be written again."""
+    if before is None or before.progress is None or after.progress is None:
+        return 0.0
+    if before.model_copy(update={"progress": None}) != after.model_copy(update={"progress": None}):
+        return 0.0
+    if before.progress == after.progress:
+        return 0.0
+    age = (now - before.progress.last_update_time).total_seconds()
+    return max(0.0, PROGRESS_S - age)
+
+
+def _status_of(found: Manifest, status: FineTuneJobStatus) -> Manifest:
+    known = found["metadata"]
+    metadata = {key: known[key] for key in ("name", "namespace", "uid", "resourceVersion")}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "FineTuneJob",
+        "metadata": metadata,
+        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }

@@ -1,0 +1,160 @@
+"""The operator as a process against a real control plane; the tests play kubelet and stages."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from cluster import Cluster
+from stage_pods import end_pod, pending_pods, report_as, request_of, run_pods, succeeded
+from tunesmith_engine.stages.cluster_report import report_address
+
+STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
+
+
+def a_job(name: str = "helpdesk", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": "hf://org/model"},
+            "dataset": {"train": {"uri": "file://rows.jsonl"}},
+            "output": {"model": "helpdesk"},
+            **spec,
+        },
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def an_operator(namespace: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The operator of one namespace, and the port of its metrics."""
+    port = free_port()
+    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
+    places = [f"--namespace={namespace}", f"--leader-election-namespace={namespace}"]
+    ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]
+    command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, *places, *ports]
+    with subprocess.Popen(command, env=os.environ.copy()) as process:
+        try:
+            yield process, port
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def wait_for_pod(cluster: Cluster, *, timeout_s: float = 40) -> dict[str, Any]:
+    give_up = time.monotonic() + timeout_s
+    while time.monotonic() < give_up:
+        found = pending_pods(cluster)
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError("no pod came")
+
+
+def test_a_job_goes_through_all_stages_and_its_deletion_leaves_nothing(cluster: Cluster) -> None:
+    cluster.create(a_job()).raise_for_status()
+
+    with an_operator(cluster.namespace) as (_, port):
+        ran = run_pods(cluster, "helpdesk")
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    cluster.kubectl("wait", "--for=condition=Complete", "ftj/helpdesk", "--timeout=5s")
+    job = cluster.get("FineTuneJob", "helpdesk")
+    cluster.kubectl("delete", "ftj/helpdesk", "--cascade=foreground", "--timeout=60s")
+    left = cluster.kubectl(
+        "get", "job,pod,pvc,sa,role,rolebinding,cm", "-l", "tunesmith.dev/job", "-o", "name"
+    )
+
+    assert ran == [f"{stage}-1" for stage in STAGES]
+    assert [each["state"] for each in job["status"]["stages"]] == ["Succeeded"] * 6
+    assert "annotations" not in job["metadata"]
+    assert "finalizers" not in job["metadata"]
+    assert (
+        'controller_runtime_reconcile_total{controller="finetunejob",result="success"}' in metrics
+    )
+    assert left.replace("persistentvolumeclaim/helpdesk-tunesmith\n", "") == ""
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ({"exitCode": 137, "reason": "OOMKilled"}, "OutOfMemory"),
+        ({"exitCode": 3, "reason": "Error"}, "StageCrashed"),
+    ],
+)
+def test_a_crashed_stage_fails_the_job_and_says_why(
+    cluster: Cluster, ended: dict[str, Any], reason: str
+) -> None:
+    cluster.create(a_job(backoffLimit=0)).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        end_pod(cluster, wait_for_pod(cluster), None, ended=ended)
+        cluster.kubectl("wait", "--for=condition=Failed", "ftj/helpdesk", "--timeout=40s")
+    status = cluster.get("FineTuneJob", "helpdesk")["status"]
+
+    assert status["stages"][0]["reason"] == reason
+    assert str(ended["exitCode"]) in status["stages"][0]["message"]
+
+
+def test_a_verdict_of_a_stage_is_the_reason_of_the_job(cluster: Cluster) -> None:
+    cluster.create(a_job()).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        pod = wait_for_pod(cluster)
+        verdict = {"outcome": "Failed", "reason": "DatasetNotFound", "bad_input": True}
+        result = succeeded(request_of(cluster, pod)).model_copy(update=verdict)
+        end_pod(cluster, pod, result, ended={"exitCode": 2})
+        cluster.kubectl("wait", "--for=condition=Failed", "ftj/helpdesk", "--timeout=40s")
+    status = cluster.get("FineTuneJob", "helpdesk")["status"]
+    failed = next(each for each in status["conditions"] if each["type"] == "Failed")
+
+    assert failed["reason"] == "DatasetNotFound"
+
+
+def test_a_stage_cannot_touch_the_report_of_another_job(cluster: Cluster) -> None:
+    cluster.create(a_job("one")).raise_for_status()
+    cluster.create(a_job("two")).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        give_up = time.monotonic() + 40
+        while len(pending_pods(cluster)) < 2 and time.monotonic() < give_up:
+            time.sleep(0.1)
+    mine = report_address(cluster.namespace, "one-tunesmith", "train-1.result")
+    other = report_address(cluster.namespace, "two-tunesmith", "train-1.result")
+
+    report_as(cluster, "one-tunesmith", address=mine, text="{}")
+    with pytest.raises(OSError, match=r"refused the report .* with status 403"):
+        report_as(cluster, "one-tunesmith", address=other, text="{}")
+
+
+def test_another_replica_takes_over_when_the_leader_is_killed(cluster: Cluster) -> None:
+    cluster.create(a_job()).raise_for_status()
+
+    with an_operator(cluster.namespace) as (first, _):
+        pod = wait_for_pod(cluster)
+        with an_operator(cluster.namespace):
+            first.kill()
+            end_pod(cluster, pod, succeeded(request_of(cluster, pod)), ended={"exitCode": 0})
+            ran = run_pods(cluster, "helpdesk")
+    jobs = json.loads(cluster.kubectl("get", "jobs", "--output=json"))["items"]
+
+    assert ran == [f"{stage}-1" for stage in STAGES[1:]]
+    assert len(jobs) == len(STAGES)

@@ -1,0 +1,115 @@
+"""The operator may die after any write: the end is the same, and nothing is made twice."""
+
+# ruff: noqa: ARG002 - a double takes what the real one takes
+import asyncio
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
+from tunesmith_operator.reconciling import reconcile
+from tunesmith_operator.settings import Settings
+
+SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
+NUM_CHILDREN = 5 + 6 * 2
+NUM_WRITES = NUM_CHILDREN + 7
+
+
+class Crash(Exception):  # noqa: N818
+    """The operator is killed."""
+
+
+class Double:
+    """An API server of one job, whose stages succeed as soon as they are started."""
+
+    def __init__(self, *, crash_after: int | None = None) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.made: list[tuple[str, str]] = []
+        self.writes = 0
+        self.crash_after = crash_after
+        spec = {
+            "model": {"uri": "hf://org/model"},
+            "dataset": {"train": {"uri": "file://rows.jsonl"}},
+            "output": {"model": "m"},
+        }
+        self.objects["FineTuneJob", "job"] = {
+            "apiVersion": "tunesmith.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "job", "namespace": "ns", "uid": "u", "resourceVersion": "1"},
+            "spec": spec,
+        }
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return deepcopy(self.objects.get((kind, name)))
+
+    async def list(self, kind: str, namespace: str, *, labels: str) -> list[dict[str, Any]]:
+        return []
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        raise AssertionError("nothing is stopped here")
+
+    async def apply(self, manifest: dict[str, Any], *, subresource: str = "") -> None:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if subresource:
+            self.objects[kind, name]["status"] = deepcopy(manifest["status"])
+        elif (kind, name) not in self.objects:
+            self.objects[kind, name] = deepcopy(manifest)
+            self.made.append((kind, name))
+            if kind == "Job":
+                self._succeed(name)
+        self.writes += 1
+        if self.writes == self.crash_after:
+            raise Crash
+
+    def _succeed(self, name: str) -> None:
+        text = self.objects["ConfigMap", name]["data"]["request.json"]
+        request = StageRequest.model_validate_json(text)
+        result = StageResult(
+            stage=request.stage,
+            key=request.key,
+            attempt=request.attempt,
+            outcome="Succeeded",
+            reason="Succeeded",
+        )
+        report = self.objects["ConfigMap", "job-tunesmith"].setdefault("data", {})
+        report[request.result.rsplit("/", 1)[1]] = result.model_dump_json(by_alias=True)
+        self.objects["Job", name]["status"] = {
+            "conditions": [{"type": "Complete", "status": "True"}]
+        }
+
+
+def run(double: Double) -> dict[str, Any]:
+    """Look at the job again and again, as after every event and every crash."""
+    for _ in range(40):
+        try:
+            asyncio.run(reconcile(double, namespace="ns", name="job", settings=SETTINGS))
+        except Crash:
+            double.crash_after = None
+        if double.objects["FineTuneJob", "job"].get("status", {}).get("phase") == "Succeeded":
+            break
+    status: dict[str, Any] = double.objects["FineTuneJob", "job"]["status"]
+    return status
+
+
+def test_a_job_costs_five_objects_two_for_each_stage_and_seven_writes_of_status() -> None:
+    double = Double()
+    status = run(double)
+
+    assert status["phase"] == "Succeeded"
+    assert double.writes == NUM_WRITES
+    assert len(double.made) == NUM_CHILDREN
+
+
+@pytest.mark.parametrize("crash_after", range(1, NUM_WRITES + 1))
+def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
+    crash_after: int,
+) -> None:
+    shaken = Double(crash_after=crash_after)
+    status = run(shaken)
+
+    assert status["phase"] == "Succeeded"
+    assert [each["attempt"] for each in status["stages"]] == [1] * 6
+    assert [each.get("cached", False) for each in status["stages"]] == [False] * 6
+    assert len(shaken.made) == NUM_CHILDREN
+    assert len(set(shaken.made)) == NUM_CHILDREN
