@@ -204,8 +204,8 @@ def _operator(commands: Any) -> None:
         help="run the jobs of a Kubernetes cluster",
         description="Run the FineTuneJobs of a Kubernetes cluster, inside it or beside it "
         "(KUBECONFIG). Several may run; one of them works. Needs the extra tunesmith[operator].",
-        examples="  tunesmith operator --trainer-image registry/trainer:1 \\\n"
-        "    --compressor-image registry/compressor:1 --server-image registry/server:1",
+        examples="  tunesmith operator --trainer-image trainer:1 --compressor-image compressor:1 "
+        "--server-image server:1",
     )
     # The module cannot have the name of Python's own `operator`.
     parser.set_defaults(command="operate")

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.stages.reporter import FileReporter, write_atomically
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.reporter import FileReporter, Reporter, write_atomically
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,3 +113,10 @@ class MapReporter(FileReporter):
             report_map().write(self._address, text)
         except (OSError, http.client.HTTPException) as error:
             _LOG.warning("progress could not be reported: %s", error)
+
+
+def reporter_of(request: StageRequest) -> Reporter:
+    """The reporter that the request asks for; every process of a stage may have its own."""
+    if is_in_cluster(request.report):
+        return MapReporter(request.report, stage=request.stage)
+    return FileReporter(Path(request.report), stage=request.stage)

@@ -20,11 +20,11 @@ from urllib.parse import unquote, urlsplit
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Artifact
-from tunesmith_engine.stages.cluster_report import MapReporter, is_in_cluster, write_report
+from tunesmith_engine.stages.cluster_report import reporter_of, write_report
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import StageError
 from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import FileReporter, Reporter
+from tunesmith_engine.stages.reporter import Reporter
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -60,7 +60,7 @@ def main(stages: Mapping[StageName, StageFunction], argv: list[str]) -> int:
 def run_stage(stage: StageFunction, request: StageRequest) -> int:
     """Run `stage`, write its result, and return the exit code."""
     started = time.monotonic()
-    reporter = _reporter_of(request)
+    reporter = reporter_of(request)
     Path(request.output).mkdir(parents=True, exist_ok=True)
     try:
         result = _succeeded(request, stage(request, reporter))
@@ -78,12 +78,6 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
 def local_path(artifact: Artifact) -> Path:
     """Where an artifact with a file:// URI lies on this machine."""
     return Path(unquote(urlsplit(artifact.uri).path))
-
-
-def _reporter_of(request: StageRequest) -> Reporter:
-    if is_in_cluster(request.report):
-        return MapReporter(request.report, stage=request.stage)
-    return FileReporter(Path(request.report), stage=request.stage)
 
 
 def _succeeded(request: StageRequest, outcome: StageOutcome) -> StageResult:

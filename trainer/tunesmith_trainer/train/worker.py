@@ -14,9 +14,9 @@ from typing import Any, Literal, TextIO, TypedDict, final
 
 import torch
 
+from tunesmith_engine.stages.cluster_report import reporter_of
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
-from tunesmith_engine.stages.reporter import FileReporter
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import processor_has_bf16
 from tunesmith_trainer.train.checkpoints import Checkpoints
@@ -116,7 +116,7 @@ def _loop(
     output = Path(request.output)
     watch: Watcher = silent
     if ranks.is_first:
-        reporter = FileReporter(Path(request.report), stage=request.stage)
+        reporter = reporter_of(request)
         watch = ProgressWatcher(reporter, num_steps=recipe.num_steps, curve=output / CURVE)
     return Loop(
         model,
