@@ -158,3 +158,19 @@ def test_another_replica_takes_over_when_the_leader_is_killed(cluster: Cluster) 
 
     assert ran == [f"{stage}-1" for stage in STAGES[1:]]
     assert len(jobs) == len(STAGES)
+
+
+def test_a_suspended_job_gives_its_pod_up_and_goes_on_with_the_next_attempt(
+    cluster: Cluster,
+) -> None:
+    cluster.create(a_job()).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        wait_for_pod(cluster)
+        cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": True}}).raise_for_status()
+        cluster.kubectl("wait", "--for=condition=Suspended", "ftj/helpdesk", "--timeout=30s")
+        cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=30s")
+        cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": False}}).raise_for_status()
+        ran = run_pods(cluster, "helpdesk")
+
+    assert ran == ["prepare-2", *(f"{stage}-1" for stage in STAGES[1:])]
