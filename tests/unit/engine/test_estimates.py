@@ -6,7 +6,7 @@ import pytest
 
 from manifests import a_job
 from tunesmith_api.resources import FineTuneJob
-from tunesmith_engine.estimates import Estimate, estimate, trainable_parameters
+from tunesmith_engine.estimates import RAY_BYTES, Estimate, estimate, trainable_parameters
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageName
 
@@ -92,6 +92,13 @@ def test_no_row_is_longer_than_the_context() -> None:
     assert memory_of(training={"sequenceLength": 100_000}) == memory_of(
         training={"sequenceLength": 8192}
     )
+
+
+def test_training_is_estimated_near_what_was_measured() -> None:
+    """4.7 GB at 4 × 256 tokens in fp32 with adapters of rank 16, besides Ray's own processes."""
+    without_ray = memory_of(training={**SHORT, "precision": "fp32"}) - RAY_BYTES
+
+    assert 4.7e9 <= without_ray <= 1.15 * 4.7e9
 
 
 def test_the_quickstart_fits_a_small_laptop() -> None:
