@@ -33,7 +33,6 @@ from tunesmith_operator.work_queue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 
-RESYNC_S: Final = 600.0
 _CONFLICT: Final = 409
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CHILDREN: Final = ("jobs", "pods", "configmaps")

@@ -67,7 +67,6 @@ PERMISSIONS: Final = (
         ("get", "create", "patch"),
         "let the stages of a job patch the report of that job, and nothing else",
     ),
-    Permission("", ("events",), ("create",), "tell people of each change of phase"),
     Permission(
         "coordination.k8s.io",
         ("leases",),

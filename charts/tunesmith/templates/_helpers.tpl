@@ -77,7 +77,4 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, create, patch]
-- apiGroups: [""]
-  resources: [events]
-  verbs: [create]
 {{- end -}}
