@@ -265,7 +265,9 @@ class Serving(ApiModel):
     """How vLLM runs the model, in the verify stage and when it is served."""
 
     enforce_eager: bool = Field(
-        True, description="false lets vLLM compile the model; verify then judges that build."
+        True,
+        description="false lets vLLM compile the model; on a CPU verify refuses that build, "
+        "which answers wrongly.",
     )
     max_model_length: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
         None,

@@ -6,14 +6,24 @@ told for certain is not left to statistics.
 
 from dataclasses import dataclass
 
+_REPLACED = (
+    "Tunesmith's vLLM plugin replaces that kernel: unset VLLM_PLUGINS, or let it name tunesmith, "
+    "and run `make setup`."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The attention kernel, whether int8 products are made of two, and whether they are exact."""
+    """What the model runs on.
+
+    The attention kernel, whether int8 products are made of two and whether they are exact, and
+    whether vLLM compiled the model for a CPU.
+    """
 
     attention: str
     two_products: bool
     exact_products: bool
+    is_compiled: bool = False
 
     @property
     def name(self) -> str:
@@ -21,10 +31,20 @@ class Kernels:
         return f"{self.attention}, int8 in two products" if self.two_products else self.attention
 
     def faults(self, *, rounds_activations: bool) -> list[str]:
-        """What must not serve: int8 products count only for models with int8 activations."""
+        """What must not serve, with its remedy.
+
+        int8 products count only for models with int8 activations.
+        """
         found = []
         if self.attention == "amx":
-            found.append("vLLM's attention kernel for AMX is in use, which answers wrongly")
+            found.append(
+                f"vLLM's attention kernel for AMX is in use, which answers wrongly. {_REPLACED}"
+            )
         if rounds_activations and not self.exact_products:
-            found.append("vLLM's int8 products overflow on this processor")
+            found.append(f"vLLM's int8 products overflow on this processor. {_REPLACED}")
+        if self.is_compiled:
+            found.append(
+                "vLLM's compiled build for CPUs answers some prompts wrongly. Set "
+                "serving.enforceEager: true."
+            )
         return found

@@ -77,10 +77,7 @@ def prompts_that_fit(
 def refusal(verdict: Verdict, *, faults: list[str], enforce_eager: bool) -> str:
     """What was found, which bounds it breaks, and what to do."""
     if faults:
-        return (
-            f"{' and '.join(faults)}. Tunesmith's vLLM plugin replaces that kernel: unset "
-            "VLLM_PLUGINS, or let it name tunesmith, and run `make setup`."
-        )
+        return " ".join(faults)
     if enforce_eager:
         advice = (
             "Read the answers in parity.json; with compression.quantize.scheme: none no quantized "
