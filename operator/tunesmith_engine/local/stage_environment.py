@@ -24,6 +24,9 @@ def stage_environment(given: Mapping[str, str], *, attempt: Path) -> dict[str, s
         if name not in _PYTHONS_OWN and not _SECRET.search(name.upper())
     }
     kept.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    # GNU's OpenMP spins 300,000 times before it sleeps: on cores shared with another job that more
+    # than halves both, and on cores of its own a stage gains nothing by it (docs/log.md).
+    kept.setdefault("GOMP_SPINCOUNT", "1000")
     return {
         **kept,
         "PYTHONUNBUFFERED": "1",

@@ -112,6 +112,7 @@ def test_a_stage_inherits_no_credentials_and_no_other_pythons_paths(tmp_path: Pa
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "3",
+        "GOMP_SPINCOUNT": "1000",
         "PYTHONUNBUFFERED": "1",
         "SPT_NOENV": "1",
         "TUNESMITH_ATTEMPT": str(tmp_path),

@@ -287,8 +287,14 @@ def failure(name: str, *, status: int) -> Exception:
     ],
 )
 def test_the_hubs_answers_are_told_apart(
-    name: str, status: int, reason: Reason, hub: Hub, places: dict[str, Path]
+    name: str,
+    status: int,
+    reason: Reason,
+    hub: Hub,
+    places: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     hub.failure = failure(name, status=status)
 
     with pytest.raises(SourceError) as caught:
