@@ -229,6 +229,7 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     hub = Hub(tmp_path, names=["config.json", "tokenizer.json", "model.safetensors"])
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: hub)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
@@ -287,14 +288,8 @@ def failure(name: str, *, status: int) -> Exception:
     ],
 )
 def test_the_hubs_answers_are_told_apart(
-    name: str,
-    status: int,
-    reason: Reason,
-    hub: Hub,
-    places: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, status: int, reason: Reason, hub: Hub, places: dict[str, Path]
 ) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     hub.failure = failure(name, status=status)
 
     with pytest.raises(SourceError) as caught:
