@@ -2,7 +2,7 @@
 
 Everything in this package is a pydantic model derived from `ApiModel`. Python names are
 snake_case, manifests are camelCase, unknown fields are refused, and instances never change after
-they were read. A field that is null was not given, which is how the API server reads it.
+they were read. A field that is null was not given, which is how the API server creates objects.
 """
 
 from typing import Any, Final
