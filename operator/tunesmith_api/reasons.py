@@ -39,6 +39,13 @@ class Reason(StrEnum):
     RESOURCES_UNAVAILABLE = "ResourcesUnavailable"
     ENVIRONMENT_MISSING = "EnvironmentMissing"
 
+    # Waits for the cluster, before a stage's process runs
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"
+    POD_NOT_CREATED = "PodNotCreated"
+    POD_NOT_STARTED = "PodNotStarted"
+
     # Verdicts of a stage about the model
     LOSS_DIVERGED = "LossDiverged"
     EVALUATION_GATE_FAILED = "EvaluationGateFailed"
@@ -51,6 +58,9 @@ class Reason(StrEnum):
     SOURCE_UNREACHABLE = "SourceUnreachable"
     DISK_FULL = "DiskFull"
     OUT_OF_MEMORY = "OutOfMemory"
+    HOST_OOM_KILLED = "HostOOMKilled"
     KILLED = "Killed"
     PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
     STAGE_CRASHED = "StageCrashed"

@@ -25,8 +25,9 @@ from tunesmith_operator.manifests import (
     request_of,
 )
 from tunesmith_operator.names import attempt_name, family_name, report_key
-from tunesmith_operator.pods import ending_of_pods, has_condition, waiting_progress
+from tunesmith_operator.pods import ending_of_pods, has_condition
 from tunesmith_operator.settings import Settings
+from tunesmith_operator.waits import waiting_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -135,8 +136,14 @@ class KubeExecutor:
         if has_condition(job, "Failed"):
             return _failed(planned, number, report, job=job, pods=pods)
         told = _read(Progress, report.get(report_key(planned.name, number, "progress"), ""))
-        progress = told or waiting_progress(planned.name, pods)
-        return AttemptSeen(planned.name, planned.key, number, is_running=True, progress=progress)
+        return AttemptSeen(
+            planned.name,
+            planned.key,
+            number,
+            is_running=True,
+            progress=told,
+            waiting=waiting_of(planned.name, job, pods),
+        )
 
     def _completed(self, planned: PlannedStage, number: int, report: dict[str, str]) -> AttemptSeen:
         result = _result(planned, number, report, outcome="Succeeded")

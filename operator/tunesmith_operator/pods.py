@@ -1,16 +1,26 @@
-"""What pods and Jobs tell: why an attempt waits, and why it has ended without a result."""
+"""What pods and Jobs tell of how an attempt ended without a result."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Progress
 from tunesmith_operator.cluster_client import Manifest
 
-_CANNOT_START: Final = frozenset(
-    {"CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"}
-)
+DISRUPTION: Final = "DisruptionTarget"
+
+# Who took a pod away, by the reason of its condition; whoever else did so wanted its place.
+_TAKEN_BY: Final[Mapping[str, Reason]] = {
+    "DeletionByTaintManager": Reason.NODE_LOST,
+    "DeletionByPodGC": Reason.NODE_LOST,
+    "TerminationByKubelet": Reason.NODE_LOST,
+}
+
+# What a node was short of when its kubelet evicted the pod, by a word of the kubelet's message.
+_SHORT_OF: Final[Mapping[str, Reason]] = {
+    "memory": Reason.HOST_OOM_KILLED,
+    "storage": Reason.DISK_FULL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,45 +33,55 @@ class PodEnding:
 
 def has_condition(found: Manifest, type_: str) -> bool:
     """Whether the object has this condition with status True."""
-    return any(each["status"] == "True" for each in _conditions(found) if each["type"] == type_)
+    condition = condition_of(found, type_)
+    return condition is not None and condition["status"] == "True"
+
+
+def condition_of(found: Manifest, type_: str) -> Manifest | None:
+    """The object's condition of this type."""
+    conditions: list[Manifest] = found.get("status", {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] == type_), None)
+
+
+def containers_of(pod: Manifest) -> Iterator[Manifest]:
+    """The status of each container, those that run before the stage's first."""
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses") or []
+    yield from status.get("containerStatuses") or []
 
 
 def ending_of_pods(job: Manifest, pods: list[Manifest]) -> PodEnding:
     """Why a Job failed; the Job's own word counts where its pod is gone."""
-    if any("DisruptionTarget" in each.get("message", "") for each in _conditions(job)):
-        return PodEnding(cause=Reason.PREEMPTED)
     for pod in pods:
-        if has_condition(pod, "DisruptionTarget"):
-            return PodEnding(cause=Reason.PREEMPTED)
-        for container in pod.get("status", {}).get("containerStatuses", []):
+        evicted = _evicted(pod)
+        if evicted is not None:
+            return PodEnding(cause=evicted)
+        taken_by = taken_away(pod)
+        if taken_by is not None:
+            return PodEnding(cause=taken_by)
+        for container in containers_of(pod):
             ended = container.get("state", {}).get("terminated")
             if ended:
-                cause = Reason.OUT_OF_MEMORY if ended.get("reason") == "OOMKilled" else None
+                cause = Reason.HOST_OOM_KILLED if ended.get("reason") == "OOMKilled" else None
                 return PodEnding(exit_code=ended.get("exitCode"), cause=cause)
-    return PodEnding()
+    failed = condition_of(job, "Failed") or {}
+    if DISRUPTION in failed.get("message", ""):
+        return PodEnding(cause=Reason.PREEMPTED)
+    return PodEnding(cause=None if pods else Reason.POD_DELETED)
 
 
-def waiting_progress(stage: str, pods: list[Manifest]) -> Progress | None:
-    """Why no container runs yet, in the words of the scheduler or the kubelet."""
-    for pod in pods:
-        since = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
-        message = _why_waiting(pod)
-        if message:
-            return Progress(stage=stage, message=message[:256], last_update_time=since)
-    return None
+def taken_away(pod: Manifest) -> Reason | None:
+    """Why the cluster ends this pod, or has ended it; None if it does not."""
+    if not has_condition(pod, DISRUPTION):
+        return None
+    condition = condition_of(pod, DISRUPTION) or {}
+    return _TAKEN_BY.get(condition.get("reason", ""), Reason.PREEMPTED)
 
 
-def _why_waiting(pod: Manifest) -> str:
-    for each in _conditions(pod):
-        if each["type"] == "PodScheduled" and each.get("reason") == "Unschedulable":
-            return f"Unschedulable: {each.get('message', '')}"
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in _CANNOT_START:
-            return f"{waiting['reason']}: {waiting.get('message', '')}"
-    return ""
-
-
-def _conditions(found: Manifest) -> list[Manifest]:
-    conditions: list[Manifest] = found.get("status", {}).get("conditions") or []
-    return conditions
+def _evicted(pod: Manifest) -> Reason | None:
+    """What the pod used too much of, by its kubelet's account."""
+    status = pod.get("status", {})
+    if status.get("reason") != "Evicted":
+        return None
+    message = status.get("message", "")
+    return next((reason for word, reason in _SHORT_OF.items() if word in message), None)

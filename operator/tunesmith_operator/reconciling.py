@@ -72,15 +72,20 @@ def fingerprints_of(spec: FineTuneJobSpec, *, uid: str) -> dict[str, str]:
 def _wait_before_writing(
     before: FineTuneJobStatus | None, after: FineTuneJobStatus, *, now: datetime
 ) -> float:
-    """Seconds until progress that is the only news may be written again."""
-    if before is None or before.progress is None or after.progress is None:
+    """Seconds until news of progress, or other words for the same reasons, may be written."""
+    if before is None or before.progress is None or before == after:
         return 0.0
-    if before.model_copy(update={"progress": None}) != after.model_copy(update={"progress": None}):
-        return 0.0
-    if before.progress == after.progress:
+    if _without_words(before) != _without_words(after):
         return 0.0
     age = (now - before.progress.last_update_time).total_seconds()
     return max(0.0, PROGRESS_S - age)
+
+
+def _without_words(status: FineTuneJobStatus) -> FineTuneJobStatus:
+    conditions = [each.model_copy(update={"message": ""}) for each in status.conditions]
+    stages = [each.model_copy(update={"message": ""}) for each in status.stages]
+    update = {"progress": None, "conditions": conditions, "stages": stages}
+    return status.model_copy(update=update)
 
 
 def _status_of(found: Manifest, status: FineTuneJobStatus) -> Manifest:

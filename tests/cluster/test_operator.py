@@ -16,6 +16,7 @@ import pytest
 from cluster import Cluster
 from stage_pods import end_pod, pending_pods, report_as, request_of, run_pods, succeeded
 from tunesmith_engine.stages.cluster_report import report_address
+from tunesmith_operator.pods import condition_of
 
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
 
@@ -104,7 +105,7 @@ def test_a_job_goes_through_all_stages_and_its_deletion_leaves_nothing(cluster: 
 @pytest.mark.parametrize(
     ("ended", "reason"),
     [
-        ({"exitCode": 137, "reason": "OOMKilled"}, "OutOfMemory"),
+        ({"exitCode": 137, "reason": "OOMKilled"}, "HostOOMKilled"),
         ({"exitCode": 3, "reason": "Error"}, "StageCrashed"),
     ],
 )
@@ -120,6 +121,21 @@ def test_a_crashed_stage_fails_the_job_and_says_why(
 
     assert status["stages"][0]["reason"] == reason
     assert str(ended["exitCode"]) in status["stages"][0]["message"]
+
+
+def test_a_job_that_fits_on_no_node_says_so_within_seconds(cluster: Cluster) -> None:
+    cluster.create(a_job()).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        cluster.kubectl(
+            "wait",
+            "ftj/helpdesk",
+            "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=Unschedulable",
+            "--timeout=60s",
+        )
+    ready = condition_of(cluster.get("FineTuneJob", "helpdesk"), "Ready") or {}
+
+    assert "prepare fits on no node" in ready["message"]
 
 
 def test_a_verdict_of_a_stage_is_the_reason_of_the_job(cluster: Cluster) -> None:

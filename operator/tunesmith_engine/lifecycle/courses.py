@@ -9,11 +9,12 @@ from datetime import datetime
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Phase, StageStatus
-from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
+from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop, is_waiting
 from tunesmith_engine.lifecycle.observing import attempt_seen
 from tunesmith_engine.lifecycle.phases import PHASES
 from tunesmith_engine.lifecycle.records import Action, AttemptSeen, Observations, Start, Stop
 from tunesmith_engine.lifecycle.retries import retry_at
+from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageName
 
@@ -116,6 +117,8 @@ def _hold(moment: Moment) -> Reason | None:
 
 
 def _held(moment: Moment, stage: StageStatus, hold: Reason) -> Course:
+    if hold is Reason.DEADLINE_EXCEEDED and is_waiting(stage):
+        return _given_up(moment, stage)
     ledger = _told_to_stop(moment, hold)
     is_over = not running(moment.seen)
     if hold is Reason.DEADLINE_EXCEEDED and is_over:
@@ -158,6 +161,16 @@ def _overdue(moment: Moment, ledger: Ledger, stage: StageStatus) -> Course:
     )
 
 
+def _given_up(moment: Moment, stage: StageStatus) -> Course:
+    """The deadline ends a wait with the reason for waiting: that is what a person has to mend."""
+    seconds = moment.plan.spec.active_deadline_seconds
+    message = clipped(f"activeDeadlineSeconds: {seconds} is over; {stage.message}")
+    ledger = moment.ledger.given_up(
+        stage, now=moment.now, reason=Reason(stage.reason), message=message
+    )
+    return _failed(replace(moment, ledger=ledger), stage.reason, message)
+
+
 def _busy(moment: Moment, stage: StageStatus) -> Course:
     actions = stops(moment.ledger, moment.seen)
     if stage.state == "Running" and not running(moment.seen):
@@ -168,7 +181,20 @@ def _busy(moment: Moment, stage: StageStatus) -> Course:
         if is_current
         else f"{stage.name} waits for an earlier attempt to end"
     )
-    return _going_on(moment, stage, message=message, actions=actions)
+    if is_waiting(stage):
+        message = stage.message
+    course = _going_on(
+        moment, stage, message=message, actions=actions, wake_at=_next_turn(moment, stage)
+    )
+    return replace(course, reason=stage.reason) if is_waiting(stage) else course
+
+
+def _next_turn(moment: Moment, stage: StageStatus) -> datetime | None:
+    """When a wait is first told, and when it has lasted too long."""
+    attempt = attempt_seen(stage, moment.seen)
+    waiting = attempt.waiting if attempt else None
+    times = [waiting.told_at, waiting.hopeless_at] if waiting else []
+    return min((each for each in times if each is not None and each > moment.now), default=None)
 
 
 def _waiting(moment: Moment, stage: StageStatus, wait_until: datetime) -> Course:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Attempt, FineTuneJobStatus, StageStatus
 from tunesmith_engine.lifecycle.records import StopCause
+from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageResult
 
@@ -80,6 +81,15 @@ class Ledger:
         )
         return replace(self, attempts=attempts)
 
+    def given_up(
+        self, stage: StageStatus, *, now: datetime, reason: Reason, message: str
+    ) -> "Ledger":
+        """The ledger after it was decided that the stage's attempt is not waited for any more."""
+        ledger = self.ended(stage, now=now, reason=reason)
+        message = clipped(message)
+        ledger = ledger.changed(stage, state="Failed", reason=reason, message=message)
+        return replace(ledger, failure=Failure(reason=reason, message=message))
+
     def last_attempt(self, stage: StageStatus) -> Attempt | None:
         """The stage's latest attempt in this life."""
         found = (each for each in reversed(self.attempts) if each.stage == stage.name)
@@ -89,6 +99,12 @@ class Ledger:
 def is_told_to_stop(stage: StageStatus) -> bool:
     """Whether the stage's attempt was stopped and is not seen to have ended."""
     return stage.state == "Running" and stage.reason in STOP_MARKS
+
+
+def is_waiting(stage: StageStatus) -> bool:
+    """Whether the stage's attempt was started and waits for something that the status names."""
+    working = {Reason.RUNNING, *STOP_MARKS}
+    return stage.state == "Running" and stage.reason not in working
 
 
 def open_ledger(plan: Plan, status: FineTuneJobStatus) -> Ledger:

@@ -75,7 +75,7 @@ def _not_done(
         return ledger
     is_known = attempt is not None and attempt.attempt == stage.attempt
     if is_known and attempt is not None and attempt.is_running:
-        return _called_off_early(ledger, stage)
+        return _still_running(ledger, stage, attempt, now=now)
     if is_known or is_told_to_stop(stage):
         return _ended(plan, ledger, stage, attempt if is_known else None, now=now)
     return ledger if _is_current(ledger, stage) else _never_begun(ledger, stage, now=now)
@@ -98,6 +98,19 @@ def _found_later(
     if not _is_current(ledger, stage) or not (attempt.is_running or stage.state == "Running"):
         return ledger
     return ledger.started(stage, attempt=attempt.attempt, now=now)
+
+
+def _still_running(
+    ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
+) -> Ledger:
+    if is_told_to_stop(stage) or not _is_current(ledger, stage):
+        return _called_off_early(ledger, stage)
+    waiting = attempt.waiting
+    if waiting is None or now < waiting.told_at:
+        return ledger.changed(stage, reason=Reason.RUNNING, message="")
+    if waiting.hopeless_at is not None and now >= waiting.hopeless_at:
+        return ledger.given_up(stage, now=now, reason=waiting.reason, message=waiting.message)
+    return ledger.changed(stage, reason=waiting.reason, message=clipped(waiting.message))
 
 
 def _called_off_early(ledger: Ledger, stage: StageStatus) -> Ledger:

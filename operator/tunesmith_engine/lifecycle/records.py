@@ -6,7 +6,7 @@ stores its status. It decides nothing itself, so both places run jobs alike.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from tunesmith_api.reasons import Reason
@@ -17,11 +17,40 @@ StopCause = Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why an attempt that was started does no work now, and since when.
+
+    It is told `grace_s` seconds after `since`: most waits end by themselves before. After
+    `patience_s` seconds the job fails with `reason`; None waits for as long as the job's own
+    deadlines let it. `message` ends with what a person can do about it.
+    """
+
+    reason: Reason
+    message: str
+    since: datetime
+    grace_s: float = 3.0
+    patience_s: float | None = None
+
+    @property
+    def told_at(self) -> datetime:
+        """When the status begins to speak of it."""
+        return self.since + timedelta(seconds=self.grace_s)
+
+    @property
+    def hopeless_at(self) -> datetime | None:
+        """When the job is given up, if at all."""
+        if self.patience_s is None:
+            return None
+        return self.since + timedelta(seconds=self.patience_s)
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptSeen:
     """One attempt of a stage as its executor sees it now.
 
     An attempt that ended without a `result` has crashed; `cause` then says what the executor
-    knows about why, and `exit_code` is negative for a signal, as `subprocess` has it.
+    knows about why, and `exit_code` is negative for a signal, as `subprocess` has it. `waiting` is
+    set for an attempt that counts as running although its process does not.
     """
 
     stage: StageName
@@ -29,6 +58,7 @@ class AttemptSeen:
     attempt: int
     is_running: bool
     progress: Progress | None = None
+    waiting: Waiting | None = None
     result: StageResult | None = None
     exit_code: int | None = None
     cause: Reason | None = None

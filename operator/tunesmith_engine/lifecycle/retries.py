@@ -4,6 +4,7 @@ Bad input and verdicts are final. Faults of the machine count against `backoffLi
 that was stopped, preempted, or lost together with what it ran on, counts as nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,6 +18,13 @@ from tunesmith_engine.stages.contracts import StageResult
 
 FIRST_DELAY_S: Final = 1.0
 MAX_DELAY_S: Final = 60.0
+
+# The cluster took the attempt away: no fault of the stage.
+_TAKEN_AWAY: Final[Mapping[Reason, str]] = {
+    Reason.NODE_LOST: "the node of {stage} was lost or shut down",
+    Reason.POD_DELETED: "somebody deleted the pod of {stage}",
+    Reason.PREEMPTED: "the cluster took the pod of {stage} off its node",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,21 @@ def _told(stage: StageStatus, result: StageResult) -> Ending:
 
 
 def _crashed(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
-    cause = (attempt.cause if attempt else None) or Reason.STAGE_CRASHED
+    cause = _cause(stage, attempt)
+    if cause in _TAKEN_AWAY:
+        message = f"{_TAKEN_AWAY[cause].format(stage=stage.name)}; it is started again"
+        return Ending(cause, message, counts=False)
     code = attempt.exit_code if attempt else None
     how = "ended" if code is None else f"ended with {_exit_text(code)}"
     message = f"the {stage.name} process {how} and left no result; see its log"
-    return Ending(cause, message, counts=cause not in STOP_MARKS and cause != Reason.PREEMPTED)
+    return Ending(cause, message, counts=cause not in STOP_MARKS)
+
+
+def _cause(stage: StageStatus, attempt: AttemptSeen | None) -> Reason:
+    """Why the attempt ended; what its pod said while it was being taken away says the most."""
+    cause = (attempt.cause if attempt else None) or Reason.STAGE_CRASHED
+    noted = next((each for each in _TAKEN_AWAY if each == stage.reason), None)
+    return noted if noted is not None and cause in _TAKEN_AWAY else cause
 
 
 def _exit_text(code: int) -> str:

@@ -111,7 +111,7 @@ class StageProcess:
         if self._stop_cause is not None:
             return self._stop_cause
         if code == -signal.SIGKILL:
-            return Reason.OUT_OF_MEMORY if count_oom_kills() > self._oom_kills else Reason.KILLED
+            return Reason.HOST_OOM_KILLED if count_oom_kills() > self._oom_kills else Reason.KILLED
         return Reason.KILLED if code == -signal.SIGTERM else None
 
 

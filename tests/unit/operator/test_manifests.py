@@ -9,7 +9,6 @@ from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest
 from tunesmith_operator.manifests import Owner, attempt_of, family_of
 from tunesmith_operator.names import attempt_name
-from tunesmith_operator.pods import ending_of_pods, waiting_progress
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images={each: f"{each}:1" for each in Environment})
@@ -94,27 +93,3 @@ def test_stages_may_patch_the_report_of_their_job_and_nothing_else() -> None:
     (rule,) = made["Role"]["rules"]
 
     assert (rule["verbs"], rule["resourceNames"]) == (["patch"], ["job-tunesmith"])
-
-
-def test_a_pod_that_no_node_can_take_says_so() -> None:
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-    }
-    pod = {
-        "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
-        "status": {"conditions": [condition]},
-    }
-    progress = waiting_progress("train", [pod])
-
-    assert progress is not None
-    assert "Insufficient nvidia.com/gpu" in progress.message
-
-
-def test_a_lost_node_is_no_fault_of_the_stage() -> None:
-    message = "Pod ns/x has condition DisruptionTarget matching FailJob rule at index 0"
-    job = {"status": {"conditions": [{"type": "Failed", "status": "True", "message": message}]}}
-
-    assert ending_of_pods(job, []).cause == "Preempted"

@@ -1,0 +1,123 @@
+"""Why an attempt does no work although it was started: facts of its Job and pod, for `advance`.
+
+Every wait names its cause in the words of whoever knows it (the scheduler, the kubelet) and ends
+with what a person can do. The operator needs no right but to read the pod itself.
+"""
+
+import re
+from datetime import datetime
+from typing import Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.lifecycle.records import Waiting
+from tunesmith_operator.cluster_client import Manifest
+from tunesmith_operator.pods import condition_of, containers_of, taken_away
+
+# Seconds: an image or a secret may come late, and the kubelet goes on trying.
+IMAGE_PATIENCE_S: Final = 600.0
+CONFIG_PATIENCE_S: Final = 120.0
+POD_GRACE_S: Final = 20.0
+START_GRACE_S: Final = 120.0
+
+_MAX_QUOTE: Final = 130
+_PULLING: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}
+)
+_NO_SUCH_SECRET: Final = re.compile(r'secret "(?P<name>[^"]+)" not found')
+_VOLUME_WORDS: Final = ("persistentvolumeclaim", "PersistentVolumeClaim")
+
+
+def waiting_of(stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
+    """What the attempt of `stage` waits for; None if its container runs."""
+    if not pods:
+        return _without_pod(stage, job)
+    return _wait_of_pod(stage, pods[-1])
+
+
+def _without_pod(stage: str, job: Manifest) -> Waiting | None:
+    if job.get("spec", {}).get("suspend"):
+        return None
+    name = job["metadata"]["name"]
+    message = (
+        f"{stage} has no pod: the cluster made none for Job {name}; "
+        f"`kubectl describe job {name}` shows why (quota, pod security)"
+    )
+    since = _time(job["metadata"]["creationTimestamp"])
+    return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=POD_GRACE_S)
+
+
+def _wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
+    taken_by = taken_away(pod)
+    if taken_by is not None:
+        message = f"{stage} is taken off its node, and goes on in another pod by itself"
+        return Waiting(taken_by, message, _created(pod), grace_s=0.0)
+    if pod.get("status", {}).get("phase") != "Pending":
+        return None
+    scheduled = condition_of(pod, "PodScheduled")
+    if scheduled is None:
+        return None
+    since = _time(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+    if scheduled["status"] != "True":
+        return _unscheduled(stage, scheduled, since)
+    for container in containers_of(pod):
+        waiting = container.get("state", {}).get("waiting") or {}
+        found = _held_up(stage, waiting, container.get("image", ""), since)
+        if found is not None:
+            return found
+    return _not_started(stage, pod, since)
+
+
+def _unscheduled(stage: str, scheduled: Manifest, since: datetime) -> Waiting | None:
+    if scheduled.get("reason") != "Unschedulable":
+        return None
+    said = _quoted(scheduled.get("message", ""))
+    if any(word in said for word in _VOLUME_WORDS):
+        message = f"{stage} waits for its volume: {said}. Bind that claim, or name another"
+        return Waiting(Reason.VOLUME_UNAVAILABLE, message, since)
+    message = f"{stage} fits on no node: {said}. Ask for less, or add such a node"
+    return Waiting(Reason.UNSCHEDULABLE, message, since)
+
+
+def _held_up(stage: str, waiting: Manifest, image: str, since: datetime) -> Waiting | None:
+    reason, said = waiting.get("reason", ""), _quoted(waiting.get("message", ""))
+    if reason == "InvalidImageName":
+        message = f"{stage}: {image} is no name of an image; give the operator another"
+        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, patience_s=0.0)
+    if reason in _PULLING:
+        # The kubelet's words change from try to try, and would be written each time.
+        message = (
+            f"{stage}: image {image} cannot be pulled ({reason}); "
+            "check its name and that the nodes may pull it"
+        )
+        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, patience_s=IMAGE_PATIENCE_S)
+    if not reason.endswith("Error"):
+        return None
+    secret = _NO_SUCH_SECRET.search(said)
+    if secret:
+        message = f"{stage} needs Secret {secret['name']}, which is not there; create it"
+        return Waiting(Reason.SECRET_NOT_FOUND, message, since, patience_s=CONFIG_PATIENCE_S)
+    message = f"{stage}: its container cannot be started ({reason}): {said}"
+    return Waiting(Reason.POD_NOT_STARTED, message, since, patience_s=IMAGE_PATIENCE_S)
+
+
+def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:
+    """The kubelet says in events alone what it waits for: volumes, or a large image."""
+    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
+    message = (
+        f"{stage}: its container on node {node} is not started yet; "
+        f"`kubectl describe pod {name}` shows why (image, volumes)"
+    )
+    return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=START_GRACE_S)
+
+
+def _quoted(message: str) -> str:
+    text = " ".join(message.split()).rstrip(".")
+    return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…"
+
+
+def _created(pod: Manifest) -> datetime:
+    return _time(pod["metadata"]["creationTimestamp"])
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

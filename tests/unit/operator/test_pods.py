@@ -1,0 +1,168 @@
+"""What is made of Jobs and pods as the scheduler, the kubelet and the controllers leave them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tunesmith_api.reasons import Reason
+from tunesmith_operator.pods import ending_of_pods
+from tunesmith_operator.waits import waiting_of
+
+CREATED = "2026-11-01T00:00:00Z"
+SCHEDULED_AT = "2026-11-01T00:01:00Z"
+JOB: dict[str, Any] = {"metadata": {"name": "j-train-1-abcde", "creationTimestamp": CREATED}}
+MESSAGE = "Pod ns/x has condition DisruptionTarget matching FailJob rule at index 0"
+
+
+def condition(type_: str, status: str = "True", **fields: str) -> dict[str, Any]:
+    return {"type": type_, "status": status, "lastTransitionTime": SCHEDULED_AT, **fields}
+
+
+def a_pod(*conditions: dict[str, Any], **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p", "creationTimestamp": CREATED},
+        "spec": {"nodeName": "n1"},
+        "status": {"phase": "Pending", "conditions": list(conditions), **status},
+    }
+
+
+def held_up(reason: str, message: str = "") -> dict[str, Any]:
+    """A pod on a node whose container waits for this reason."""
+    waiting = {"waiting": {"reason": reason, "message": message}}
+    container = {"name": "stage", "image": "stages:1", "state": waiting}
+    return a_pod(condition("PodScheduled"), containerStatuses=[container])
+
+
+def failed_job(message: str) -> dict[str, Any]:
+    return JOB | {"status": {"conditions": [condition("Failed", message=message)]}}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", Reason.UNSCHEDULABLE),
+        ('persistentvolumeclaim "w" not found', Reason.VOLUME_UNAVAILABLE),
+        ("pod has unbound immediate PersistentVolumeClaims", Reason.VOLUME_UNAVAILABLE),
+    ],
+)
+def test_what_the_scheduler_misses_is_quoted_with_the_time_since_when(
+    said: str, reason: Reason
+) -> None:
+    pod = a_pod(condition("PodScheduled", "False", reason="Unschedulable", message=said))
+    waiting = waiting_of("train", JOB, [pod])
+
+    assert waiting is not None
+    assert waiting.reason is reason
+    assert said.rstrip(".") in waiting.message
+    assert waiting.since == datetime.fromisoformat(SCHEDULED_AT)
+    assert waiting.patience_s is None
+
+
+@pytest.mark.parametrize(
+    ("held", "message", "reason", "patience_s"),
+    [
+        ("ErrImagePull", "not found", Reason.IMAGE_PULL_FAILED, 600),
+        ("ImagePullBackOff", "", Reason.IMAGE_PULL_FAILED, 600),
+        ("InvalidImageName", "", Reason.IMAGE_PULL_FAILED, 0),
+        ("CreateContainerConfigError", 'secret "hub" not found', Reason.SECRET_NOT_FOUND, 120),
+        ("CreateContainerError", "no such device", Reason.POD_NOT_STARTED, 600),
+    ],
+)
+def test_what_the_kubelet_cannot_start_is_given_up_after_a_while(
+    held: str, message: str, reason: Reason, patience_s: float
+) -> None:
+    waiting = waiting_of("train", JOB, [held_up(held, message)])
+
+    assert waiting is not None
+    assert (waiting.reason, waiting.patience_s) == (reason, patience_s)
+
+
+def test_a_missing_secret_is_named() -> None:
+    pod = held_up("CreateContainerConfigError", 'secret "hub" not found')
+    waiting = waiting_of("train", JOB, [pod])
+
+    assert waiting is not None
+    assert "Secret hub" in waiting.message
+
+
+def test_a_container_that_is_being_made_is_told_of_after_two_minutes() -> None:
+    waiting = waiting_of("train", JOB, [held_up("ContainerCreating")])
+
+    assert waiting is not None
+    assert (waiting.reason, waiting.grace_s) == (Reason.POD_NOT_STARTED, 120)
+
+
+def test_a_job_that_gets_no_pod_is_told_of() -> None:
+    waiting = waiting_of("train", JOB, [])
+
+    assert waiting is not None
+    assert waiting.reason is Reason.POD_NOT_CREATED
+    assert "kubectl describe job j-train-1-abcde" in waiting.message
+
+
+def test_a_pod_that_runs_waits_for_nothing() -> None:
+    assert waiting_of("train", JOB, [a_pod(condition("PodScheduled"), phase="Running")]) is None
+
+
+@pytest.mark.parametrize("said", ["x" * 1000, "persistentvolumeclaim " * 90])
+def test_no_wait_says_more_than_a_condition_takes(said: str) -> None:
+    pod = a_pod(condition("PodScheduled", "False", reason="Unschedulable", message=said))
+    waiting = waiting_of("evaluate", JOB, [pod])
+
+    assert waiting is not None
+    assert len(waiting.message) <= 256
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [
+        ("PreemptionByScheduler", Reason.PREEMPTED),
+        ("EvictionByEvictionAPI", Reason.PREEMPTED),
+        ("DeletionByTaintManager", Reason.NODE_LOST),
+        ("DeletionByPodGC", Reason.NODE_LOST),
+        ("TerminationByKubelet", Reason.NODE_LOST),
+    ],
+)
+def test_who_takes_a_pod_away_is_told_while_it_goes_and_after(by: str, reason: Reason) -> None:
+    pod = a_pod(condition("DisruptionTarget", reason=by), phase="Running")
+    waiting = waiting_of("train", JOB, [pod])
+
+    assert waiting is not None
+    assert waiting.reason is reason
+    assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is reason
+
+
+def test_a_disruption_is_known_even_when_the_pod_is_gone() -> None:
+    assert ending_of_pods(failed_job(MESSAGE), []).cause is Reason.PREEMPTED
+
+
+def test_a_pod_that_is_gone_without_a_disruption_was_deleted() -> None:
+    assert ending_of_pods(failed_job("too many failures"), []).cause is Reason.POD_DELETED
+
+
+@pytest.mark.parametrize(
+    ("short_of", "reason"),
+    [("memory", Reason.HOST_OOM_KILLED), ("ephemeral-storage", Reason.DISK_FULL)],
+)
+def test_an_eviction_says_what_the_node_was_short_of(short_of: str, reason: Reason) -> None:
+    disruption = condition("DisruptionTarget", reason="TerminationByKubelet")
+    message = f"The node was low on resource: {short_of}."
+    pod = a_pod(disruption, phase="Failed", reason="Evicted", message=message)
+
+    assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is reason
+
+
+def test_a_container_over_its_memory_limit_was_killed_by_the_host() -> None:
+    ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    pod = a_pod(phase="Failed", containerStatuses=[{"name": "stage", "state": ended}])
+    ending = ending_of_pods(failed_job("too many failures"), [pod])
+
+    assert (ending.cause, ending.exit_code) == (Reason.HOST_OOM_KILLED, 137)
+
+
+def test_times_of_the_server_have_a_zone() -> None:
+    waiting = waiting_of("train", JOB, [])
+
+    assert waiting is not None
+    assert waiting.since.tzinfo == UTC
