@@ -19,7 +19,6 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.leaderelection import electionconfig, leaderelection
-from pydantic import ValidationError
 
 from tunesmith_api.base import GROUP, VERSION
 from tunesmith_operator.cluster_client import ApiCluster, Cluster
@@ -191,10 +190,6 @@ async def _worker(
         try:
             namespace, name = key
             after_s = await reconcile(cluster, namespace=namespace, name=name, settings=settings)
-        except ValidationError as error:
-            _LOG.warning("%s/%s is none that this operator knows: %s", namespace, name, error)
-            queue.done(key)
-            result = "error"
         except Exception as error:  # noqa: BLE001 - one job's fault is not another's
             delay_s = queue.failed(key)
             if not (isinstance(error, ApiException) and error.status == _CONFLICT):

@@ -18,6 +18,7 @@ _FIRST_ERROR: Final = 300
 
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "ConfigMap": ("/api/v1", "configmaps"),
+    "Event": ("/api/v1", "events"),
     "FineTuneJob": ("/apis/tunesmith.dev/v1alpha1", "finetunejobs"),
     "Job": ("/apis/batch/v1", "jobs"),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),

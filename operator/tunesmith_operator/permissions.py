@@ -32,6 +32,9 @@ PERMISSIONS: Final = (
     ),
     Permission("tunesmith.dev", ("finetunejobs/status",), ("patch",), "say how far a job is"),
     Permission(
+        "", ("events",), ("create", "patch"), "tell of each change of phase in `kubectl describe`"
+    ),
+    Permission(
         "batch",
         ("jobs",),
         ("get", "list", "watch", "create", "patch", "delete"),

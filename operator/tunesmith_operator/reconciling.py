@@ -4,19 +4,27 @@ The status is stored before anything is started or stopped, at the version of th
 looked at: of two operators that look at once, one is refused and looks again.
 """
 
+import logging
 from datetime import UTC, datetime
 from typing import Final
+
+from kubernetes.aio.client.exceptions import ApiException
 
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
+from tunesmith_engine.lifecycle.refusals import refused
 from tunesmith_engine.planning.plan import plan
 from tunesmith_operator.cluster_client import Cluster, Manifest
+from tunesmith_operator.events import event_of
 from tunesmith_operator.executor import KubeExecutor
 from tunesmith_operator.manifests import Owner
+from tunesmith_operator.reading import Unreadable, read_job, read_status
 from tunesmith_operator.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 PROGRESS_S: Final = 15.0
 
@@ -27,26 +35,71 @@ async def reconcile(
     """Bring the job one step on; return the seconds after which to look again, if at all.
 
     Raises:
-        pydantic.ValidationError: the job has fields that this operator does not know.
+        kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
+        pydantic.ValidationError: the status is of a release that this one does not know.
     """
     found = await cluster.get("FineTuneJob", namespace, name)
     if found is None or found["metadata"].get("deletionTimestamp"):
         return None
-    job = FineTuneJob.model_validate(found)
-    uid = found["metadata"]["uid"]
-    planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=uid))
-    owner = Owner(name=name, namespace=namespace, uid=uid)
+    status, job = read_status(found), read_job(found)
+    if isinstance(job, Unreadable):
+        await _refuse(cluster, found, status, message=job.message)
+        return None
+    return await _go_on(cluster, found, job, status, settings=settings)
+
+
+async def _refuse(
+    cluster: Cluster, found: Manifest, status: FineTuneJobStatus | None, *, message: str
+) -> None:
+    now = datetime.now(UTC)
+    generation = found["metadata"].get("generation", 0)
+    after = refused(status, generation=generation, message=message, now=now)
+    if after != status:
+        await _store(cluster, found, status, after, now=now)
+
+
+async def _go_on(
+    cluster: Cluster,
+    found: Manifest,
+    job: FineTuneJob,
+    status: FineTuneJobStatus | None,
+    *,
+    settings: Settings,
+) -> float | None:
+    known = found["metadata"]
+    planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
+    owner = Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"])
     executor = KubeExecutor(planned, cluster, owner=owner, settings=settings)
     now = datetime.now(UTC)
-    decision = advance(planned, job.status, await executor.observe(job.status), now=now)
-    wait = _wait_before_writing(job.status, decision.status, now=now)
-    if decision.status != job.status and not wait:
-        await cluster.apply(_status_of(found, decision.status), subresource="status")
+    decision = advance(planned, status, await executor.observe(status), now=now)
+    wait = _wait_before_writing(status, decision.status, now=now)
+    if decision.status != status and not wait:
+        await _store(cluster, found, status, decision.status, now=now)
     await executor.apply(decision.actions)
     waits = [wait] if wait else []
     if decision.wake_at is not None:
         waits.append(max(0.1, (decision.wake_at - now).total_seconds()))
     return min(waits, default=None)
+
+
+async def _store(
+    cluster: Cluster,
+    found: Manifest,
+    before: FineTuneJobStatus | None,
+    after: FineTuneJobStatus,
+    *,
+    now: datetime,
+) -> None:
+    await cluster.apply(_status_of(found, after), subresource="status")
+    event = event_of(found, before, after, now=now)
+    if event is None:
+        return
+    try:
+        await cluster.apply(event)
+    except ApiException as error:
+        _LOG.warning(
+            "the Event of %s/%s is lost: %s", after.phase, found["metadata"]["name"], error
+        )
 
 
 def fingerprints_of(spec: FineTuneJobSpec, *, uid: str) -> dict[str, str]:

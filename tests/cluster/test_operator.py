@@ -1,74 +1,20 @@
 """The operator as a process against a real control plane; the tests play kubelet and stages."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from cluster import Cluster
+from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, pending_pods, report_as, request_of, run_pods, succeeded
 from tunesmith_engine.stages.cluster_report import report_address
 from tunesmith_operator.pods import condition_of
 
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
-
-
-def a_job(name: str = "helpdesk", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "tunesmith.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"uri": "hf://org/model"},
-            "dataset": {"train": {"uri": "file://rows.jsonl"}},
-            "output": {"model": "helpdesk"},
-            **spec,
-        },
-    }
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-@contextmanager
-def an_operator(namespace: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The operator of one namespace, and the port of its metrics."""
-    port = free_port()
-    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
-    places = [f"--namespace={namespace}", f"--leader-election-namespace={namespace}"]
-    ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]
-    command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, *places, *ports]
-    with subprocess.Popen(command, env=os.environ.copy()) as process:
-        try:
-            yield process, port
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def wait_for_pod(cluster: Cluster, *, timeout_s: float = 40) -> dict[str, Any]:
-    give_up = time.monotonic() + timeout_s
-    while time.monotonic() < give_up:
-        found = pending_pods(cluster)
-        if found:
-            return found[0]
-        time.sleep(0.1)
-    raise AssertionError("no pod came")
+PHASES = ["Preparing", "Training", "Evaluating", "Compressing", "Verifying", "Publishing"]
 
 
 def wait_for_nothing(cluster: Cluster, *, timeout_s: float = 60) -> str:
@@ -83,6 +29,15 @@ def wait_for_nothing(cluster: Cluster, *, timeout_s: float = 60) -> str:
         time.sleep(0.2)
 
 
+def events_of(cluster: Cluster, job: str) -> list[str]:
+    """The reasons of the job's Events, of which no two are alike, in the order of a job's life."""
+    of_job = f"--field-selector=involvedObject.kind=FineTuneJob,involvedObject.name={job}"
+    events = json.loads(cluster.kubectl("get", "events", of_job, "--output=json"))["items"]
+    reasons = {each["reason"] for each in events}
+    assert len(reasons) == len(events)
+    return sorted(reasons, key=[*PHASES, "Succeeded"].index)
+
+
 def test_a_job_goes_through_all_stages_and_its_deletion_leaves_nothing(cluster: Cluster) -> None:
     cluster.create(a_job()).raise_for_status()
 
@@ -91,6 +46,7 @@ def test_a_job_goes_through_all_stages_and_its_deletion_leaves_nothing(cluster: 
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     cluster.kubectl("wait", "--for=condition=Complete", "ftj/helpdesk", "--timeout=5s")
     job = cluster.get("FineTuneJob", "helpdesk")
+    told = events_of(cluster, "helpdesk")
     cluster.kubectl("delete", "ftj/helpdesk", "--cascade=foreground", "--timeout=60s")
     assert ran == [f"{stage}-1" for stage in STAGES]
     assert [each["state"] for each in job["status"]["stages"]] == ["Succeeded"] * 6
@@ -100,6 +56,7 @@ def test_a_job_goes_through_all_stages_and_its_deletion_leaves_nothing(cluster: 
         'controller_runtime_reconcile_total{controller="finetunejob",result="success"}' in metrics
     )
     assert wait_for_nothing(cluster) == ""
+    assert told == [*PHASES, "Succeeded"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tunesmith_engine.lifecycle.ledger import open_ledger
 from tunesmith_engine.lifecycle.lives import continues, new_life
 from tunesmith_engine.lifecycle.observing import observe
 from tunesmith_engine.lifecycle.records import Decision, Observations
+from tunesmith_engine.lifecycle.refusals import is_refused, taken_back
 from tunesmith_engine.planning.records import Plan
 
 
@@ -29,6 +30,8 @@ def advance(
     if not continues(plan, status):
         status = new_life(plan, status)
     ledger = open_ledger(plan, status)
+    if is_refused(status):
+        status = taken_back(status)
     if status.phase.is_terminal:
         return Decision(status=status, actions=stops(ledger, seen))
     going_since = _going_since(status, now=now)

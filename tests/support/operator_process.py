@@ -1,0 +1,63 @@
+"""`tunesmith operator` as a process of its own, beside the control plane of the tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cluster import Cluster
+from stage_pods import pending_pods
+
+
+def a_job(name: str = "helpdesk", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": "hf://org/model"},
+            "dataset": {"train": {"uri": "file://rows.jsonl"}},
+            "output": {"model": "helpdesk"},
+            **spec,
+        },
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def an_operator(namespace: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The operator of one namespace, and the port of its metrics."""
+    port = free_port()
+    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
+    places = [f"--namespace={namespace}", f"--leader-election-namespace={namespace}"]
+    ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]
+    command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, *places, *ports]
+    with subprocess.Popen(command, env=os.environ.copy()) as process:
+        try:
+            yield process, port
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def wait_for_pod(cluster: Cluster, *, timeout_s: float = 40) -> dict[str, Any]:
+    give_up = time.monotonic() + timeout_s
+    while time.monotonic() < give_up:
+        found = pending_pods(cluster)
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError("no pod came")
