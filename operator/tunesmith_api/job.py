@@ -266,8 +266,8 @@ class Serving(ApiModel):
 
     enforce_eager: bool = Field(
         True,
-        description="false lets vLLM compile the model; on a CPU verify refuses that build, "
-        "which answers wrongly.",
+        description="false lets vLLM compile the model: it starts later, and verify judges that "
+        "build.",
     )
     max_model_length: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
         None,

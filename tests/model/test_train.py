@@ -23,7 +23,7 @@ SPEC: dict[str, Any] = {
     },
     "checkpoint": {"everySteps": 10},
 }
-GONE_WITHIN_S = 30.0
+GONE_WITHIN_S = 90.0
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_kernels_that_are_wrong_on_this_processor_are_refused_without_the_plugin
     assert "VLLM_PLUGINS" in result.message
 
 
-def test_a_compiled_build_is_refused_with_what_it_answered(
+def test_a_compiled_build_is_judged_by_what_it_answers(
     compressed: Compressed, tmp_path: Path
 ) -> None:
     result = verified(
@@ -163,8 +163,12 @@ def test_a_compiled_build_is_refused_with_what_it_answered(
         serving={"enforceEager": False},
     )
 
-    assert result.reason == "ServingParityFailed"
-    assert "serving.enforceEager: true" in result.message
-    assert result.facts["enforceEager"] is False
     parity = json.loads((tmp_path / "artifacts" / "parity.json").read_text())
-    assert all(each["served"] for each in parity["prompts"])
+    is_within = (
+        parity["agreement"] >= parity["minAgreement"]
+        and parity["meanLogprobDifference"] <= parity["maxLogprobDifference"]
+        and parity["brokenPrompts"] == []
+    )
+    assert result.facts["enforceEager"] is False
+    assert (result.outcome == "Succeeded") is is_within
+    assert is_within or "serving.enforceEager: true" in result.message

@@ -82,7 +82,6 @@ class Engine:
             ),
             two_products=computes_two_products(),
             exact_products=is_exact(),
-            is_compiled=not config.model_config.enforce_eager,
         )
 
     def _force(self, rows: Sequence[Sequence[int]]) -> list[Any]:

@@ -79,6 +79,7 @@ def parity_record(verdict: Verdict, *, session: Session) -> Json:
         "meanLogprobDifference": round(verdict.total.mean_difference, 6),
         "maxLogprobDifference": verdict.max_difference,
         "tie": session.tie,
+        "brokenPrompts": verdict.broken,
         "forced": _comparison(verdict.total.forced),
         "decoded": _comparison(verdict.total.decoded),
         "kernel": session.kernels.name,
@@ -127,6 +128,7 @@ def _prompt(parity: PromptParity, texts: Texts) -> Json:
         **asdict(texts),
         "agreement": round(parity.agreement, 6),
         "meanLogprobDifference": round(parity.mean_difference, 6),
+        "margin": round(parity.margin, 6),
         "decodedTokens": parity.decoded.num_tokens,
         "numTokens": parity.forced.num_tokens,
     }

@@ -16,14 +16,12 @@ _REPLACED = (
 class Kernels:
     """What the model runs on.
 
-    The attention kernel, whether int8 products are made of two and whether they are exact, and
-    whether vLLM compiled the model for a CPU.
+    The attention kernel, whether int8 products are made of two, and whether they are exact.
     """
 
     attention: str
     two_products: bool
     exact_products: bool
-    is_compiled: bool = False
 
     @property
     def name(self) -> str:
@@ -42,9 +40,4 @@ class Kernels:
             )
         if rounds_activations and not self.exact_products:
             found.append(f"vLLM's int8 products overflow on this processor. {_REPLACED}")
-        if self.is_compiled:
-            found.append(
-                "vLLM's compiled build for CPUs answers some prompts wrongly. Set "
-                "serving.enforceEager: true."
-            )
         return found

@@ -8,7 +8,8 @@ Two ways of computing are judged, because they run through different kernels:
   different token; what follows has no reference. Tokens judged before a difference are then a fair
   sample, and differences per judged token estimate the same rate as the forced way does.
 
-The worse of the two decides.
+The worse of the two decides. Means over all prompts hide one that is answered wrongly, so each
+prompt is held against wider bounds of its own.
 """
 
 import math
@@ -17,6 +18,11 @@ from dataclasses import dataclass
 
 # A log-probability of minus infinity, or none at all, counts as this many nats of difference.
 LARGEST_DIFFERENCE = 100.0
+# How many times the bound on the mean difference of all prompts one prompt may differ, and how far
+# vLLM may prefer a token of its own. Sound models with rounded activations were seen at 2.2 and 2.7
+# times, other weights at 8.8: docs/log.md.
+PROMPT_ALLOWANCE = 4.0
+MARGIN_ALLOWANCE = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +78,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class PromptParity:
-    """The two comparisons of one prompt."""
+    """The two comparisons of one prompt.
+
+    `margin` is how far, in nats, vLLM put its own first different token above the reference's; 0 if
+    there is none.
+    """
 
     forced: Comparison
     decoded: Comparison
+    margin: float = 0.0
 
     @property
     def agreement(self) -> float:
@@ -99,11 +110,22 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether both numbers keep their bounds."""
+        """Whether both numbers keep their bounds, and every prompt its own."""
         return (
             self.total.agreement >= self.min_agreement
             and self.total.mean_difference <= self.max_difference
+            and not self.broken
         )
+
+    @property
+    def broken(self) -> list[int]:
+        """The places of the prompts that are off by more than a sound engine's can be."""
+        return [
+            place
+            for place, each in enumerate(self.prompts)
+            if each.forced.mean_difference > PROMPT_ALLOWANCE * self.max_difference
+            or each.margin > MARGIN_ALLOWANCE * self.max_difference
+        ]
 
 
 def judge(
@@ -121,6 +143,7 @@ def judge(
         PromptParity(
             forced=_compare(each.reference_logprobs, each.forced, tie=tie),
             decoded=_compare(each.reference_logprobs, each.decoded, tie=tie),
+            margin=_clipped(each.decoded[-1].margin),
         )
         for each in answers
     ]
@@ -131,6 +154,7 @@ def judge(
         total=PromptParity(
             forced=_sum([each.forced for each in prompts]),
             decoded=_sum([each.decoded for each in prompts]),
+            margin=max(each.margin for each in prompts),
         ),
         min_agreement=min_agreement,
         max_difference=max_difference,
@@ -147,8 +171,11 @@ def _compare(reference: Sequence[float], views: Sequence[TokenView], *, tie: flo
 
 
 def _difference(found: float, expected: float) -> float:
-    difference = abs(found - expected)
-    return min(difference, LARGEST_DIFFERENCE) if math.isfinite(difference) else LARGEST_DIFFERENCE
+    return _clipped(abs(found - expected))
+
+
+def _clipped(nats: float) -> float:
+    return min(nats, LARGEST_DIFFERENCE) if math.isfinite(nats) else LARGEST_DIFFERENCE
 
 
 def _sum(comparisons: Sequence[Comparison]) -> Comparison:

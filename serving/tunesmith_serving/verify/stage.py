@@ -89,7 +89,20 @@ def refusal(verdict: Verdict, *, faults: list[str], enforce_eager: bool) -> str:
     return (
         f"vLLM does not answer as transformers does: agreement {total.agreement:.3f} "
         f"(at least {verdict.min_agreement:g}), log-probabilities {total.mean_difference:.3f} nats "
-        f"apart (at most {verdict.max_difference:g}). {advice}"
+        f"apart (at most {verdict.max_difference:g}){_broken(verdict)}. {advice}"
+    )
+
+
+def _broken(verdict: Verdict) -> str:
+    """The first prompt that breaks bounds of its own, if any does."""
+    if not verdict.broken:
+        return ""
+    place = verdict.broken[0]
+    worst = verdict.prompts[place]
+    return (
+        f", and {len(verdict.broken)} of {len(verdict.prompts)} prompts are answered otherwise, "
+        f"such as number {place + 1}: {worst.forced.mean_difference:.2f} nats apart, its own token "
+        f"{worst.margin:.2f} above"
     )
 
 

@@ -36,14 +36,6 @@ def test_the_amx_attention_kernel_is_a_fault() -> None:
     assert "AMX" in fault
 
 
-def test_a_compiled_build_is_a_fault_whatever_it_answers() -> None:
-    compiled = Kernels("vec", two_products=False, exact_products=True, is_compiled=True)
-
-    (fault,) = compiled.faults(rounds_activations=False)
-
-    assert "serving.enforceEager: true" in fault
-
-
 def test_the_name_tells_of_two_products() -> None:
     assert SOUND.name == "vec"
     assert Kernels("vec", two_products=True, exact_products=True).name == (

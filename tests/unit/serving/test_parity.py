@@ -105,6 +105,33 @@ def test_answers_of_different_length_weigh_by_their_tokens() -> None:
     assert [each.agreement for each in verdict.prompts] == [1.0, 0.0]
 
 
+def test_one_prompt_that_is_answered_by_another_model_is_refused_whatever_the_means_say() -> None:
+    wrong = TokenView(logprob=-1.2, margin=1.1)
+
+    verdict = judged(*[answer([SURE] * 16)] * 33, answer([wrong] * 16))
+
+    assert verdict.total.mean_difference < 0.25
+    assert verdict.total.agreement > 0.9
+    assert verdict.broken == [33]
+    assert not verdict.holds
+
+
+@pytest.mark.parametrize(("margin", "broken"), [(0.67, []), (2.0, []), (2.1, [1]), (math.inf, [1])])
+def test_a_token_of_its_own_far_above_the_references_breaks_a_prompt(
+    margin: float, broken: list[int]
+) -> None:
+    own = TokenView(logprob=-0.1, margin=margin)
+
+    assert judged(answer([SURE] * 90), answer([SURE] * 16, [SURE, own])).broken == broken
+
+
+def test_a_short_answer_that_scatters_as_rounded_activations_do_is_sound() -> None:
+    """Five tokens of a sound W8A8 model, 0.388 nats apart; docs/log.md."""
+    scattered = TokenView(logprob=-0.488, margin=0.2)
+
+    assert judged(answer([SURE] * 90), answer([scattered] * 5), tie=0.25).broken == []
+
+
 def test_nothing_to_judge_is_no_agreement() -> None:
     with pytest.raises(ValueError, match="no answers"):
         judged()
