@@ -23,6 +23,7 @@ from kubernetes.aio.leaderelection import electionconfig, leaderelection
 from tunesmith_api.base import GROUP, VERSION
 from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
+from tunesmith_operator.health import Health
 from tunesmith_operator.lease import Lease
 from tunesmith_operator.measures import Measures
 from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
@@ -33,6 +34,7 @@ from tunesmith_operator.work_queue import WorkQueue
 _LOG = logging.getLogger(__name__)
 
 _CONFLICT: Final = 409
+_ABSENT_S: Final = 10
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CHILDREN: Final = ("jobs", "pods", "configmaps")
 
@@ -48,15 +50,14 @@ def main(settings: Settings) -> None:
 
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop.set)
+    _stop_on_signals(stop)
     # It tells of every event that was handed on.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     await _load_config()
     measures = Measures()
-    async with client.ApiClient() as api, serving(settings, measures):
-        led = asyncio.create_task(_lead(api, settings, stop=stop, measures=measures))
+    health = Health()
+    async with client.ApiClient() as api, serving(settings, measures, health):
+        led = asyncio.create_task(_lead(api, settings, stop=stop, measures=measures, health=health))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({led, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
@@ -74,16 +75,20 @@ async def _load_config() -> None:
 
 
 async def _lead(
-    api: client.ApiClient, settings: Settings, *, stop: asyncio.Event, measures: Measures
+    api: client.ApiClient,
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    measures: Measures,
+    health: Health,
 ) -> None:
     """Wait for the Lease, and work for as long as it is held."""
     working: list[asyncio.Task[None]] = []
 
     async def begin() -> None:
         measures.leading.labels(name=LEASE_NAME).set(1)
-        working.append(
-            asyncio.create_task(_work(ApiCluster(api), settings, stop=stop, measures=measures))
-        )
+        work = _work(ApiCluster(api), settings, stop=stop, measures=measures, health=health)
+        working.append(asyncio.create_task(work))
         await working[0]
 
     async def end() -> None:
@@ -120,29 +125,74 @@ def _lease_namespace(settings: Settings) -> str:
 
 
 async def _work(
-    cluster: Cluster, settings: Settings, *, stop: asyncio.Event, measures: Measures
+    cluster: ApiCluster,
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    measures: Measures,
+    health: Health,
 ) -> None:
     """Watch and work until cancelled."""
-    queue = WorkQueue()
-    measures.depth.labels(name=measures.controller).set_function(lambda: len(queue))
+    queue = WorkQueue(waited=measures.waited.labels(name=measures.controller).observe)
+    measures.follow(queue)
+    health.queue = queue
     async with asyncio.TaskGroup() as group:
-        group.create_task(_watch(queue, settings, stop=stop, measures=measures))
+        group.create_task(_watch(queue, cluster, settings, stop=stop, measures=measures))
         for _ in range(settings.workers):
             group.create_task(_worker(queue, cluster, settings, measures=measures))
 
 
 async def _watch(
+    queue: WorkQueue,
+    cluster: ApiCluster,
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    measures: Measures,
+) -> None:
+    """Watch until told to stop; while the definition of jobs is not there, wait for it."""
+    while not stop.is_set():
+        if not await cluster.knows_jobs():
+            _LOG.warning("FineTuneJobs are not defined here; looked for again in %d s", _ABSENT_S)
+            await asyncio.sleep(_ABSENT_S)
+            continue
+        try:
+            await _watch_once(queue, settings, stop=stop, measures=measures)
+        except Exception:
+            if await cluster.knows_jobs():
+                raise
+
+
+async def _watch_once(
     queue: WorkQueue, settings: Settings, *, stop: asyncio.Event, measures: Measures
 ) -> None:
-    await kopf.operator(
-        registry=_registry(queue, measures=measures),
-        settings=_kopf_settings(),
-        namespaces=settings.namespaces,
-        clusterwide=not settings.namespaces,
-        standalone=True,
-    )
-    # kopf has taken the signals over: it ends because of one, or because a watch has failed.
-    stop.set()
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        taking_back = group.create_task(_take_signals_back(ready, stop))
+        await kopf.operator(
+            registry=_registry(queue, measures=measures),
+            settings=_kopf_settings(),
+            namespaces=settings.namespaces,
+            clusterwide=not settings.namespaces,
+            standalone=True,
+            ready_flag=ready,
+            stop_flag=stop,
+        )
+        taking_back.cancel()
+    if not stop.is_set():
+        raise RuntimeError("the watches have ended without being asked to")
+
+
+async def _take_signals_back(ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """kopf takes the signals over as it starts, and then ends alike for a signal and a fault."""
+    await ready.wait()
+    _stop_on_signals(stop)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
 
 
 def _kopf_settings() -> kopf.OperatorSettings:

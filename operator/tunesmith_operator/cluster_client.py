@@ -86,6 +86,16 @@ class ApiCluster:
             if error.status != NOT_FOUND:
                 raise
 
+    async def knows_jobs(self) -> bool:
+        """Whether the definition of FineTuneJobs is installed; anybody may ask."""
+        try:
+            found = await self._request("GET", _PLACES["FineTuneJob"][0])
+        except ApiException as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        return any(each["name"] == "finetunejobs" for each in found["resources"])
+
     async def _request(
         self,
         method: str,

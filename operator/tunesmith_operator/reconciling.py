@@ -7,6 +7,7 @@ looked at: of two operators that look at once, one is refused and looks again.
 import logging
 from datetime import UTC, datetime
 from typing import Final
+from zlib import crc32
 
 from kubernetes.aio.client.exceptions import ApiException
 
@@ -27,6 +28,7 @@ from tunesmith_operator.settings import Settings
 _LOG = logging.getLogger(__name__)
 
 PROGRESS_S: Final = 15.0
+RESYNC_S: Final = 300.0
 
 
 async def reconcile(
@@ -77,6 +79,8 @@ async def _go_on(
         await _store(cluster, found, status, decision.status, now=now)
     await executor.apply(decision.actions)
     waits = [wait] if wait else []
+    if decision.actions or not decision.status.phase.is_terminal:
+        waits.append(resync_s(known["uid"]))
     if decision.wake_at is not None:
         waits.append(max(0.1, (decision.wake_at - now).total_seconds()))
     return min(waits, default=None)
@@ -100,6 +104,15 @@ async def _store(
         _LOG.warning(
             "the Event of %s/%s is lost: %s", after.phase, found["metadata"]["name"], error
         )
+
+
+def resync_s(uid: str) -> float:
+    """Seconds after which a job that is not over is looked at although nothing was heard of it.
+
+    What watches have missed is so noticed, of all jobs spread over a time.
+    """
+    spread = crc32(uid.encode()) % 1000 / 1000
+    return RESYNC_S * (0.8 + 0.4 * spread)
 
 
 def fingerprints_of(spec: FineTuneJobSpec, *, uid: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ when a worker looks at the object, so an event that is missed or repeated does n
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 FIRST_DELAY_S: Final = 0.005
@@ -20,7 +21,7 @@ class Backlog:
     def __init__(self) -> None:
         self._ready: dict[Key, float] = {}
         self._later: dict[Key, float] = {}
-        self._busy: set[Key] = set()
+        self._busy: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
 
@@ -49,8 +50,16 @@ class Backlog:
             return None
         key = next(iter(self._ready))
         del self._ready[key]
-        self._busy.add(key)
+        self._busy[key] = now
         return key
+
+    def longest_wait(self, *, now: float) -> float:
+        """Seconds for which the first key in the line has waited."""
+        return now - min(self._ready.values(), default=now)
+
+    def work_times(self, *, now: float) -> list[float]:
+        """Seconds for which each key that is being looked at has been with its worker."""
+        return [now - since for since in self._busy.values()]
 
     def done(self, key: Key, *, now: float) -> None:
         """The worker of `key` has finished, and its failures are forgotten."""
@@ -62,7 +71,7 @@ class Backlog:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay: float = min(FIRST_DELAY_S * 2 ** min(failures - 1, _MAX_DOUBLINGS), MAX_DELAY_S)
         self._again.discard(key)
-        self._busy.discard(key)
+        self._busy.pop(key, None)
         self._later[key] = now + delay
         return delay
 
@@ -71,17 +80,18 @@ class Backlog:
         return min(self._later.values(), default=None)
 
     def _release(self, key: Key, *, now: float) -> None:
-        self._busy.discard(key)
+        self._busy.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key, now=now)
 
 
 class WorkQueue:
-    """A `Backlog` that workers wait on."""
+    """A `Backlog` that workers wait on; `waited` is told how long each key was in the line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, waited: Callable[[float], None] = lambda _: None) -> None:
         self._backlog = Backlog()
+        self._waited = waited
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -100,8 +110,10 @@ class WorkQueue:
         """Wait for a key."""
         loop = asyncio.get_running_loop()
         while True:
+            longest = self._backlog.longest_wait(now=loop.time())
             key = self._backlog.take(now=loop.time())
             if key is not None:
+                self._waited(longest)
                 return key
             self._changed.clear()
             due = self._backlog.next_time()
@@ -111,6 +123,14 @@ class WorkQueue:
                 )
             except TimeoutError:
                 continue
+
+    def longest_wait(self) -> float:
+        """Seconds for which the first key in the line has waited."""
+        return self._backlog.longest_wait(now=asyncio.get_running_loop().time())
+
+    def work_times(self) -> list[float]:
+        """Seconds for which each key that is being looked at has been with its worker."""
+        return self._backlog.work_times(now=asyncio.get_running_loop().time())
 
     def done(self, key: Key) -> None:
         """The look at `key` has succeeded."""

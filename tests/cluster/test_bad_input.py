@@ -1,12 +1,13 @@
 """Bad input that the API server lets through: each ends in a condition that says what to do."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from cluster import Cluster, kubectl
-from operator_process import a_job, an_operator
+from operator_process import a_job, an_operator, wait_for_pod
 from tunesmith_api.crds import crds_yaml
 from tunesmith_operator.pods import condition_of
 
@@ -27,7 +28,7 @@ def test_a_field_of_a_later_release_fails_the_job_and_is_named(newer_definitions
 
     with an_operator(cluster.namespace):
         while cluster.create(a_job(magic=True)).is_error:  # until the server knows the field
-            pass
+            time.sleep(0.1)
         cluster.kubectl("wait", "--for=condition=Failed", "ftj/helpdesk", "--timeout=60s")
     job = cluster.get("FineTuneJob", "helpdesk")
     stalled = condition_of(job, "Stalled") or {}
@@ -36,3 +37,24 @@ def test_a_field_of_a_later_release_fails_the_job_and_is_named(newer_definitions
     assert stalled["message"].startswith("spec.magic: unknown field")
     assert job["status"]["observedGeneration"] == 1
     assert cluster.kubectl("get", "jobs", "--output=name") == ""
+
+
+def test_an_operator_outlives_the_definitions_and_goes_on_when_they_are_back(
+    cluster: Cluster,
+) -> None:
+    name = "finetunejobs.tunesmith.dev"
+
+    with an_operator(cluster.namespace) as (process, _):
+        cluster.create(a_job("first")).raise_for_status()
+        wait_for_pod(cluster)
+        kubectl("delete", "crd", name, "--timeout=60s")
+        kubectl("apply", "--server-side", "--filename=-", stdin=crds_yaml())
+        kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", name)
+        while cluster.create(a_job("second")).is_error:  # until the server has storage for it
+            time.sleep(0.1)
+        cluster.kubectl(
+            "wait", "ftj/second", "--for=jsonpath={.status.phase}=Preparing", "--timeout=90s"
+        )
+        is_alive = process.poll() is None
+
+    assert is_alive

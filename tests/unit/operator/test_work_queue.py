@@ -62,3 +62,13 @@ def test_a_delayed_key_comes_when_it_is_due_and_not_before() -> None:
     assert backlog.take(now=9) is None
     assert backlog.next_time() == 10
     assert backlog.take(now=10) == ONE
+
+
+def test_the_line_and_the_work_are_timed() -> None:
+    backlog = Backlog()
+    backlog.add(ONE, now=0)
+    backlog.add(TWO, now=5)
+    backlog.take(now=10)
+
+    assert backlog.longest_wait(now=12) == 7
+    assert backlog.work_times(now=12) == [2]
