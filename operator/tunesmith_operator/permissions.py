@@ -43,7 +43,7 @@ PERMISSIONS: Final = (
     Permission(
         "",
         ("pods",),
-        ("get", "list", "watch"),
+        ("list", "watch"),
         "learn why an attempt waits or has ended",
     ),
     Permission(
@@ -55,19 +55,19 @@ PERMISSIONS: Final = (
     Permission(
         "",
         ("persistentvolumeclaims",),
-        ("get", "create", "patch"),
+        ("create", "patch"),
         "give each job a volume of its own",
     ),
     Permission(
         "",
         ("serviceaccounts",),
-        ("get", "create", "patch"),
+        ("create", "patch"),
         "give the stages of each job an identity of their own",
     ),
     Permission(
         "rbac.authorization.k8s.io",
         ("roles", "rolebindings"),
-        ("get", "create", "patch"),
+        ("create", "patch"),
         "let the stages of a job patch the report of that job, and nothing else",
     ),
     Permission(

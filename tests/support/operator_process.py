@@ -35,14 +35,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def an_operator(namespace: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def an_operator(
+    namespace: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The operator of one namespace, and the port of its metrics."""
     port = free_port()
     images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
     places = [f"--namespace={namespace}", f"--leader-election-namespace={namespace}"]
     ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]
     command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, *places, *ports]
-    with subprocess.Popen(command, env=os.environ.copy()) as process:
+    with subprocess.Popen(command, env=os.environ | environment) as process:
         try:
             yield process, port
         finally:
