@@ -15,6 +15,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from tunesmith_api.status import Artifact
+from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import artifact_of
@@ -54,6 +56,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: model or data break a rule, or the machine cannot hold the job.
         TransientError: a source cannot be reached now.
     """
+    _check_secrets(request)
     reporter.progress("reading the data")
     gathered = gather_rows(request)
     reporter.progress("fetching the base model")
@@ -71,6 +74,17 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
         versions=library_versions("transformers", "tokenizers", "torch"),
         warnings=rows.warnings,
     )
+
+
+def _check_secrets(request: StageRequest) -> None:
+    """A secret that only later stages need is missed now, and not after hours of training."""
+    spec = request.spec
+    general = spec.evaluation.general_text
+    for reference in (spec.output.secret_ref, general.secret_ref if general else None):
+        try:
+            read_secret(reference, secrets=Path(request.secrets))
+        except SourceError as error:
+            raise as_stage_error(error) from error
 
 
 def _make_rows(

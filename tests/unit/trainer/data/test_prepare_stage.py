@@ -270,3 +270,13 @@ def test_a_job_larger_than_the_free_disk_is_refused(
     error = _refused(tmp_path, asked(*QUESTIONS), model=model)
 
     assert error.reason is Reason.DISK_ESTIMATE_EXCEEDED
+
+
+def test_a_secret_that_only_publishing_needs_is_missed_before_training(
+    tmp_path: Path, model: str
+) -> None:
+    output = {"model": "tiny", "uri": "s3://bucket/models", "secretRef": {"name": "store"}}
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, output=output)
+
+    assert error.reason == Reason.SECRET_NOT_FOUND
+    assert "'store'" in str(error)
