@@ -71,9 +71,12 @@ class ServingSettings(ApiModel):
         """Environment variables that vLLM reads when it is imported.
 
         The engine and its worker share one process: a worker of its own would bind its threads to
-        all cores but one, and import everything once more.
+        all cores but one, and import everything once more. Eager also means no compiler: vLLM
+        compiles single functions all the same, and fails where there is no g++.
         """
+        eager = {"TORCHDYNAMO_DISABLE": "1"} if self.enforce_eager else {}
         return {
+            **eager,
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             "TOKENIZERS_PARALLELISM": "false",

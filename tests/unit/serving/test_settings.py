@@ -95,6 +95,15 @@ def test_a_compiled_build_is_served_only_if_it_was_asked_for(tmp_path: Path) -> 
     assert found.engine_arguments()["enforce_eager"] is False
 
 
+@pytest.mark.parametrize(("eager", "disabled"), [(True, "1"), (False, None)])
+def test_an_eager_build_needs_no_compiler(
+    tmp_path: Path, disabled: str | None, *, eager: bool
+) -> None:
+    environment = settings(tmp_path, Serving(enforce_eager=eager)).environment()
+
+    assert environment.get("TORCHDYNAMO_DISABLE") == disabled
+
+
 def test_vllm_neither_reports_usage_nor_asks_a_hub(tmp_path: Path) -> None:
     environment = settings(tmp_path).environment()
 
