@@ -46,14 +46,13 @@ class KubeExecutor:
     async def observe(self, status: FineTuneJobStatus | None) -> Observations:
         """Everything that is to be seen now; `status` says which attempts to look for."""
         known = {each.name: each for each in status.stages} if status else {}
-        report = await self._report()
         seen: list[AttemptSeen] = []
         for planned in reversed(self._plan.stages):
             number = _attempts_started(known.get(planned.name), planned)
             if number == 0 or planned.key in self._finished:
                 continue
             await self._take_inputs(planned, number)
-            attempt = await self._attempt(planned, number, report)
+            attempt = await self._attempt(planned, number)
             if attempt is not None:
                 seen.append(attempt)
         return Observations(finished=dict(self._finished), attempts=tuple(seen))
@@ -121,11 +120,11 @@ class KubeExecutor:
         for result in request.inputs.values() if request else ():
             self._finished.setdefault(result.key, result)
 
-    async def _attempt(
-        self, planned: PlannedStage, number: int, report: dict[str, str]
-    ) -> AttemptSeen | None:
+    async def _attempt(self, planned: PlannedStage, number: int) -> AttemptSeen | None:
         name = attempt_name(self._plan.job, stage=planned.name, attempt=number, key=planned.key)
         job = await self._cluster.get("Job", self._owner.namespace, name)
+        # A stage reports before its Job ends: read first, the report could lack what the Job knows.
+        report = await self._report()
         if job is None:
             return None
         if has_condition(job, "Complete"):

@@ -114,3 +114,24 @@ def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
     assert [each.get("cached", False) for each in status["stages"]] == [False] * 6
     assert len(shaken.made) == NUM_CHILDREN
     assert len(set(shaken.made)) == NUM_CHILDREN
+
+
+def test_a_result_that_is_reported_during_a_look_counts() -> None:
+    class Late(Double):
+        """Every stage reports and ends just before its Job is read."""
+
+        held: dict[str, str] | None = None
+
+        def _succeed(self, name: str) -> None:
+            super()._succeed(name)
+            self.held = self.objects["ConfigMap", "job-tunesmith"].pop("data")
+
+        async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+            found = await super().get(kind, namespace, name)
+            if kind == "Job" and self.held is not None:
+                self.objects["ConfigMap", "job-tunesmith"]["data"] = self.held
+            return found
+
+    status = run(Late())
+
+    assert [each["failures"] for each in status["stages"]] == [0] * 6
