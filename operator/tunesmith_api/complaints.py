@@ -14,8 +14,15 @@ from pydantic_core import ErrorDetails
 
 from tunesmith_api.fields import FieldPath, paths_of, record_at
 from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.resources import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN, FineTuneJob
+from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.uris import SOURCE_PATTERN, TARGET_PATTERN
+from tunesmith_api.values import (
+    BYTES_PATTERN,
+    EXTENDED_RESOURCE_PATTERN,
+    LABEL_KEY_PATTERN,
+    LABEL_VALUE_PATTERN,
+    PROCESSORS_PATTERN,
+)
 
 REFERENCE = "docs/reference/finetunejob.md"
 
@@ -50,6 +57,10 @@ _FORMS = {
     LABEL_KEY_PATTERN: "is no label's name; use letters, digits, - _ and . (at most 63), "
     "after an optional domain and /",
     LABEL_VALUE_PATTERN: "is no label's value; use letters, digits, - _ and . (at most 63)",
+    EXTENDED_RESOURCE_PATTERN: "is no resource of nodes; write its domain and name, such as "
+    "nvidia.com/gpu",
+    PROCESSORS_PATTERN: 'is no number of processors; write "4" or "500m"',
+    BYTES_PATTERN: "is no size; write a whole number with Mi, Gi or Ti, such as 16Gi",
 }
 _NAME_FORM = (
     "breaks the form of a name: use a-z, 0-9 and - only, starting and ending with a letter or digit"

@@ -122,9 +122,10 @@ def _job_schema() -> Schema:
     for rule in RULES:
         for scope in rule.scopes:
             _add_rule(_node_at(schema["properties"]["spec"], scope), _validation(rule))
-    for field in schema["properties"]["spec"]["properties"]:
+    spec = schema["properties"]["spec"]
+    for field in spec["properties"]:
         if field not in MUTABLE_FIELDS:
-            _add_rule(schema, _fixed_after_start(field))
+            _add_rule(schema, _fixed_after_start(field, is_optional=_is_optional(spec, field)))
     return schema
 
 
@@ -151,10 +152,18 @@ def _resource(schema: Schema) -> Schema:
     return schema | {"required": ["metadata", "spec"]}
 
 
-def _fixed_after_start(field: str) -> dict[str, str]:
+def _is_optional(spec: Schema, field: str) -> bool:
+    """Whether a stored job may lack the field: it is not required and has no default."""
+    return field not in spec["required"] and "default" not in spec["properties"][field]
+
+
+def _fixed_after_start(field: str, *, is_optional: bool) -> dict[str, str]:
+    is_same = f"self.spec.{field} == oldSelf.spec.{field}"
+    if is_optional:
+        has_now, had = f"has(self.spec.{field})", f"has(oldSelf.spec.{field})"
+        is_same = f"{has_now} == {had} && (!{has_now} || {is_same})"
     return {
-        "rule": "!has(oldSelf.status) || !has(oldSelf.status.startTime) || "
-        f"self.spec.{field} == oldSelf.spec.{field}",
+        "rule": f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || ({is_same})",
         "fieldPath": f".spec.{field}",
         "message": f"{field} is fixed once the job has started; make a new job",
     }

@@ -11,29 +11,18 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.execution import Resources, Workspace
 from tunesmith_api.uris import SourceUri, TargetUri
-
-DnsLabel = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)
-]
-VersionLabel = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=40)
-]
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-class SecretReference(ApiModel):
-    """The name of a secret that holds credentials.
-
-    Its keys become files that only the stage can read.
-    """
-
-    name: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)
-    ]
+from tunesmith_api.values import (
+    DnsLabel,
+    Fraction,
+    Positive,
+    QueueName,
+    SecretReference,
+    Seed,
+    ShortText,
+    VersionLabel,
+)
 
 
 class ModelSource(ApiModel):
@@ -305,13 +294,6 @@ class Output(ApiModel):
     secret_ref: SecretReference | None = Field(None, description="Credentials to write the output.")
 
 
-class Resources(ApiModel):
-    """What training runs on."""
-
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = 0
-
-
 class FineTuneJobSpec(ApiModel):
     """One model, one data set, and everything that shall happen between them."""
 
@@ -325,6 +307,12 @@ class FineTuneJobSpec(ApiModel):
     serving: Serving = Serving()
     output: Output
     resources: Resources = Resources()
+    workspace: Workspace = Workspace()
+    queue_name: QueueName | None = Field(
+        None,
+        description="LocalQueue of Kueue that every stage waits in until quota is free. "
+        "Default: no queue.",
+    )
     suspend: bool = Field(
         False, description="true stops the running stage; false goes on from its last checkpoint."
     )

@@ -6,6 +6,7 @@ outcome. Records are spelt out in their defaults: the API server tries a default
 before it fills in what is below it.
 """
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -15,6 +16,7 @@ from pydantic_core import core_schema
 Schema = dict[str, Any]
 
 _BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
+_HOLDERS = {"properties", "items", "additionalProperties", "patternProperties"}
 _LEFT_OUT = {"title", "$defs", "propertyNames"}
 
 
@@ -43,14 +45,8 @@ def _structural(node: Schema, *, records: dict[str, Schema]) -> Schema:
     for key, value in node.items():
         if key in _BOUNDS:
             found |= {_BOUNDS[key]: value, key: True}
-        elif key == "properties":
-            found[key] = {
-                name: _structural(child, records=records) for name, child in value.items()
-            }
-        elif key == "items":
-            found[key] = _structural(value, records=records)
-        elif key == "additionalProperties":
-            found |= {key: _structural(value, records=records)} if value else {}
+        elif key in _HOLDERS:
+            found |= _below(key, value, records=records)
         elif key == "const":
             found["enum"] = [value]
         elif key == "description":
@@ -58,8 +54,21 @@ def _structural(node: Schema, *, records: dict[str, Schema]) -> Schema:
         elif key not in _LEFT_OUT and (key, value) != ("default", None):
             found[key] = value
     if "propertyNames" in node:
-        found["x-kubernetes-validations"] = [_rule_of_names(node["propertyNames"])]
+        found["x-kubernetes-validations"] = [_rule_of_lengths(node["propertyNames"])]
+    if "patternProperties" in node:
+        found["x-kubernetes-validations"] = [_rule_of_form(*node["patternProperties"])]
     return found
+
+
+def _below(key: str, value: Any, *, records: dict[str, Schema]) -> Schema:
+    """What a record, list or mapping holds."""
+    if key == "properties":
+        children = {name: _structural(child, records=records) for name, child in value.items()}
+        return {key: children}
+    if key == "patternProperties":
+        (kind,) = value.values()
+        return {"additionalProperties": _structural(kind, records=records)}
+    return {key: _structural(value, records=records)} if value else {}
 
 
 def _written_out(node: Schema, *, records: dict[str, Schema]) -> Schema:
@@ -77,10 +86,19 @@ def _written_out(node: Schema, *, records: dict[str, Schema]) -> Schema:
     return node
 
 
-def _rule_of_names(names: Schema) -> Schema:
+def _rule_of_lengths(names: Schema) -> Schema:
     """The bounds of a mapping's keys, which a structural schema can only say as a rule."""
     least, most = names.get("minLength", 0), names["maxLength"]
     return {
         "rule": f"self.all(name, name.size() >= {least} && name.size() <= {most})",
         "message": f"every name has {least} to {most} characters",
+    }
+
+
+def _rule_of_form(pattern: str) -> Schema:
+    """The form of a mapping's keys, likewise; in pieces, so that its line can be folded."""
+    quoted = " + ".join(f"'{each}'" for each in re.split(r"(?<=\?)", pattern) if each)
+    return {
+        "rule": f"self.all(name, name.matches({quoted}))",
+        "message": "every name is a label's: a domain and /, if any, then letters, digits, - _ .",
     }

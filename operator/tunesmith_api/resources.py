@@ -10,21 +10,14 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tunesmith_api.base import API_VERSION, ApiModel
-from tunesmith_api.job import DnsLabel, FineTuneJobSpec, VersionLabel
+from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.rules import BrokenRule, broken_rules
 from tunesmith_api.status import Address, Artifact, EvaluationResult, FineTuneJobStatus, Name
-
-LABEL_KEY_PATTERN = (
-    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-)
-LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+from tunesmith_api.values import DnsLabel, LabelKey, LabelValue, VersionLabel
 
 Namespace = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
 ]
-LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN, max_length=317)]
-LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN)]
-
 # What an API server writes into metadata; a manifest read back from one may carry it.
 SERVER_FIELDS = (
     "creationTimestamp",

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
+from tunesmith_api.execution import Toleration, Workspace
 from tunesmith_api.job import (
     Batch,
     Dataset,
@@ -95,6 +96,23 @@ def _target_needs_secret(output: Output) -> bool:
 
 def _group_of_four_bit(quantize: Quantize) -> bool:
     return quantize.group_size is None or quantize.scheme == "W4A16"
+
+
+def _exists_has_no_value(toleration: Toleration) -> bool:
+    return toleration.operator == "Equal" or toleration.value is None
+
+
+def _every_key_exists(toleration: Toleration) -> bool:
+    return toleration.key is not None or toleration.operator == "Exists"
+
+
+def _only_eviction_waits(toleration: Toleration) -> bool:
+    return toleration.toleration_seconds is None or toleration.effect == "NoExecute"
+
+
+def _given_or_made(workspace: Workspace) -> bool:
+    made = (workspace.size, workspace.storage_class_name, workspace.access_mode)
+    return workspace.claim_name is None or all(each is None for each in made)
 
 
 def _gates_are_measured(evaluation: Evaluation) -> bool:
@@ -195,6 +213,39 @@ RULES: tuple[Rule, ...] = (
         holds=_group_of_four_bit,
         cel="!has(self.groupSize) || self.scheme == 'W4A16'",
         message="only W4A16 has groups; leave groupSize out, or set scheme: W4A16",
+    ),
+    Rule(
+        name="toleration-of-any-value",
+        scopes=("resources.tolerations.*",),
+        field="value",
+        holds=_exists_has_no_value,
+        cel="self.operator == 'Equal' || !has(self.value)",
+        message="operator Exists tolerates every value; leave value out, or set operator: Equal",
+    ),
+    Rule(
+        name="toleration-of-any-key",
+        scopes=("resources.tolerations.*",),
+        field="operator",
+        holds=_every_key_exists,
+        cel="has(self.key) || self.operator == 'Exists'",
+        message="without a key every taint is tolerated; name the key, or set operator: Exists",
+    ),
+    Rule(
+        name="toleration-for-a-time",
+        scopes=("resources.tolerations.*",),
+        field="tolerationSeconds",
+        holds=_only_eviction_waits,
+        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        message="only NoExecute evicts after a time; leave tolerationSeconds out, or set effect",
+    ),
+    Rule(
+        name="workspace-given-or-made",
+        scopes=("workspace",),
+        field="claimName",
+        holds=_given_or_made,
+        cel="!has(self.claimName) || "
+        "!(has(self.size) || has(self.storageClassName) || has(self.accessMode))",
+        message="claimName gives a volume, the other fields describe one to make; give either",
     ),
 )
 

@@ -67,15 +67,22 @@ def plan_as_text(view: PlanView) -> str:
         (stage.name, stage.environment, stage.short_key, _state(view, stage.name))
         for stage in view.plan.stages
     ]
-    settings = [(each.path, _ORIGINS[each.origin], plain(each.value)) for each in view.settings]
+    settings = [
+        (each.path, _ORIGINS[each.origin], plain(each.value), _where(each))
+        for each in view.settings
+    ]
     return "\n\n".join(
         (
             head,
             table([("stage", "environment", "key", "state"), *stages]),
-            table([("setting", "from", "value"), *settings]),
+            table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
         )
     )
+
+
+def _where(setting: Setting) -> str:
+    return "in a cluster only" if setting.is_for_clusters else ""
 
 
 def _state(view: PlanView, stage: StageName) -> str:

@@ -14,6 +14,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 FIELD_MANAGER: Final = "tunesmith-operator"
 NOT_FOUND: Final = 404
+CONFLICT: Final = 409
 _FIRST_ERROR: Final = 300
 
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
@@ -42,6 +43,9 @@ class Cluster(Protocol):
 
     async def apply(self, manifest: Manifest, *, subresource: str = "") -> None:
         """Server-side apply, in the operator's name."""
+
+    async def create(self, manifest: Manifest) -> None:
+        """Create the object; one that is there stays as it is."""
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete in the foreground: the object stays until all it owns is gone."""
@@ -76,6 +80,19 @@ class ApiCluster:
         await self._request(
             "PATCH", f"{path}?{query}", manifest, content_type="application/apply-patch+yaml"
         )
+
+    async def create(self, manifest: Manifest) -> None:
+        """Create the object; one that is there stays as it is.
+
+        Others write into it as soon as it exists, Kueue for one, and what they wrote is theirs.
+        """
+        path = _path(manifest["kind"], manifest["metadata"]["namespace"])
+        query = urlencode({"fieldManager": FIELD_MANAGER})
+        try:
+            await self._request("POST", f"{path}?{query}", manifest)
+        except ApiException as error:
+            if error.status != CONFLICT:
+                raise
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete in the foreground: the object stays until all it owns is gone."""

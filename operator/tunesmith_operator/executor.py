@@ -70,12 +70,13 @@ class KubeExecutor:
 
     async def _start(self, action: Start) -> None:
         if not self._has_family:
-            for each in family_of(self._owner, settings=self._settings):
+            workspace = self._plan.spec.workspace
+            for each in family_of(self._owner, workspace=workspace, settings=self._settings):
                 await self._cluster.apply(each)
         stage = self._plan.stage(action.stage)
         request = self._request(stage, attempt=action.attempt)
         await self._cluster.apply(request_of(self._owner, request))
-        await self._cluster.apply(attempt_of(self._owner, stage, request, settings=self._settings))
+        await self._cluster.create(attempt_of(self._owner, stage, request, settings=self._settings))
 
     def _request(self, stage: PlannedStage, *, attempt: int) -> StageRequest:
         earlier = self._plan.stages[: self._plan.stages.index(stage)]

@@ -5,12 +5,15 @@ Once per attempt: its request, and a batch Job of one pod. Everything is owned b
 so that its deletion takes all of it away.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from tunesmith_api.base import API_VERSION
+from tunesmith_api.execution import Workspace
 from tunesmith_engine.planning.records import PlannedStage
-from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest
+from tunesmith_engine.stages.contracts import Environment, StageRequest
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.names import (
     LABEL_JOB,
@@ -20,6 +23,7 @@ from tunesmith_operator.names import (
     attempt_name,
     family_name,
 )
+from tunesmith_operator.placement import demands_of, placement_of, queue_labels
 from tunesmith_operator.settings import Settings
 
 WORKSPACE: Final = "/workspace"
@@ -38,7 +42,7 @@ class Owner:
     uid: str
 
 
-def family_of(owner: Owner, *, settings: Settings) -> list[Manifest]:
+def family_of(owner: Owner, *, workspace: Workspace, settings: Settings) -> list[Manifest]:
     """What a job has once; the report comes last, so that its being there proves the others."""
     name = family_name(owner.name)
     subject = {"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}
@@ -49,12 +53,14 @@ def family_of(owner: Owner, *, settings: Settings) -> list[Manifest]:
         "verbs": ["patch"],
     }
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    volume = _claim(workspace, settings)
+    claim = _object("v1", "PersistentVolumeClaim", name, owner, spec=volume)
     rbac = "rbac.authorization.k8s.io/v1"
     return [
         _object("v1", "ServiceAccount", name, owner, automountServiceAccountToken=False),
         _object(rbac, "Role", name, owner, rules=[rule]),
         _object(rbac, "RoleBinding", name, owner, subjects=[subject], roleRef=reference),
-        _object("v1", "PersistentVolumeClaim", name, owner, spec=_claim(settings)),
+        *([] if workspace.claim_name else [claim]),
         _object("v1", "ConfigMap", name, owner),
     ]
 
@@ -89,7 +95,7 @@ def attempt_of(
             "spec": _pod(name, owner, stage, request, settings=settings),
         },
     }
-    return _object("batch/v1", "Job", name, owner, spec=spec)
+    return _object("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
 
 
 def _pod(
@@ -118,7 +124,7 @@ def _pod(
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
                     {"name": "PYTHONUNBUFFERED", "value": "1"},
                 ],
-                "resources": _resources(stage, request),
+                "resources": demands_of(request, workers=request.spec.resources.workers),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -128,6 +134,7 @@ def _pod(
             }
         ],
         "volumes": volumes,
+        **placement_of(request.spec.resources),
     }
 
 
@@ -139,7 +146,7 @@ def _volumes(
     A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
     which says more than a pod that never starts.
     """
-    claim = {"claimName": family_name(owner.name)}
+    claim = {"claimName": request.spec.workspace.claim_name or family_name(owner.name)}
     placed: list[tuple[str, str, Manifest]] = [
         ("workspace", WORKSPACE, {"persistentVolumeClaim": claim}),
         ("request", REQUESTS, {"configMap": {"name": name}}),
@@ -171,27 +178,25 @@ def _secrets(request: StageRequest) -> list[str]:
     return sorted({each.secret_ref.name for each in sources if each and each.secret_ref})
 
 
-def _resources(stage: PlannedStage, request: StageRequest) -> Manifest:
-    """Graphics processors: all of them for training, one where a trained model is only run."""
-    asked = request.spec.resources
-    wanted = {StageName.PREPARE: 0, StageName.PUBLISH: 0}.get(
-        stage.name, min(1, asked.gpus_per_worker)
-    )
-    if stage.name is StageName.TRAIN:
-        wanted = asked.workers * asked.gpus_per_worker
-    return {"limits": {"nvidia.com/gpu": str(wanted)}} if wanted else {}
-
-
-def _claim(settings: Settings) -> Manifest:
-    named = {"storageClassName": settings.workspace_class} if settings.workspace_class else {}
+def _claim(workspace: Workspace, settings: Settings) -> Manifest:
+    storage_class = workspace.storage_class_name or settings.workspace_class
+    named = {"storageClassName": storage_class} if storage_class else {}
     return {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": settings.workspace_size}},
+        "accessModes": [workspace.access_mode or "ReadWriteOnce"],
+        "resources": {"requests": {"storage": workspace.size or settings.workspace_size}},
         **named,
     }
 
 
-def _object(api_version: str, kind: str, name: str, owner: Owner, **rest: Any) -> Manifest:
+def _object(
+    api_version: str,
+    kind: str,
+    name: str,
+    owner: Owner,
+    *,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    **rest: Any,
+) -> Manifest:
     reference = {
         "apiVersion": API_VERSION,
         "kind": "FineTuneJob",
@@ -203,7 +208,7 @@ def _object(api_version: str, kind: str, name: str, owner: Owner, **rest: Any) -
     metadata = {
         "name": name,
         "namespace": owner.namespace,
-        "labels": _labels(owner),
+        "labels": {**_labels(owner), **labels},
         "ownerReferences": [reference],
     }
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}

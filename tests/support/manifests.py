@@ -6,6 +6,7 @@ and lean towards the edges of every bound.
 
 import copy
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -112,13 +113,25 @@ def values_of(node: Schema) -> st.SearchStrategy[Any]:
 
 def _objects(node: Schema) -> st.SearchStrategy[Any]:
     if "properties" not in node:
-        names = st.text(_TEXT, min_size=1, max_size=6)
+        names = _names(node)
         return st.dictionaries(names, values_of(node["additionalProperties"]), max_size=2)
     fields = {name: values_of(child) for name, child in node["properties"].items()}
     required = {name: fields[name] for name in node.get("required", [])}
     return st.fixed_dictionaries(
         required, optional={name: fields[name] for name in fields if name not in required}
     )
+
+
+def _names(node: Schema) -> st.SearchStrategy[str]:
+    """Keys of a mapping; the schema can ask for a pattern by a rule alone."""
+    rules = "".join(
+        each["rule"].replace("' + '", "") for each in node.get("x-kubernetes-validations", [])
+    )
+    pattern = re.search(r"matches\('(.*)'\)", rules)
+    if pattern is None:
+        return st.text(_TEXT, min_size=1, max_size=6)
+    found = st.from_regex(pattern[1], fullmatch=True, alphabet=_TEXT)
+    return found.filter(lambda name: len(name) <= 63)
 
 
 def _texts(node: Schema) -> st.SearchStrategy[str]:
@@ -160,6 +173,11 @@ def _mend(spec: Manifest) -> None:
     _drop(spec, "model.revision")
     _drop(spec, "compression.quantize.groupSize")
     _drop(spec, "resources.workers")
+    _drop(spec, "workspace.claimName")
+    for toleration in spec.get("resources", {}).get("tolerations", []):
+        toleration.pop("value", None)
+        toleration.pop("tolerationSeconds", None)
+        toleration["operator"] = "Exists"
     for holder in (
         "model",
         "dataset.train",

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, JsonValue
 
+from tunesmith_api.execution import CLUSTER_FIELDS
 from tunesmith_api.job import (
     Compression,
     Dataset,
@@ -49,6 +50,10 @@ class OpenSetting:
     applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
 
 
+def _makes_workspace(spec: FineTuneJobSpec) -> bool:
+    return spec.workspace.claim_name is None
+
+
 OPEN_SETTINGS: Final = (
     OpenSetting(
         "model.revision",
@@ -67,6 +72,14 @@ OPEN_SETTINGS: Final = (
     OpenSetting("serving.maxModelLength", "2048 or the model's context, the smaller"),
     OpenSetting("output.uri", "the home folder's models/"),
     OpenSetting("output.version", "the first 12 characters of its digest"),
+    OpenSetting("resources.cpu", "1 for each pod, and for each worker of training"),
+    OpenSetting("resources.memory", "the estimate, once prepare has seen the model; 2Gi before"),
+    OpenSetting("resources.priorityClassName", "the cluster's"),
+    OpenSetting("workspace.claimName", "one is made for the job"),
+    OpenSetting("workspace.size", "the operator's", _makes_workspace),
+    OpenSetting("workspace.storageClassName", "the operator's", _makes_workspace),
+    OpenSetting("workspace.accessMode", "ReadWriteOnce", _makes_workspace),
+    OpenSetting("queueName", "no queue"),
     OpenSetting("activeDeadlineSeconds", "no deadline"),
 )
 
@@ -76,12 +89,14 @@ class Setting:
     """One field of a job as it will be used.
 
     `path` is below `spec`, such as training.lora.alpha. `value` is its text or, where `origin` is
-    `open`, the rule by which a stage will decide.
+    `open`, the rule by which a stage will decide. `is_for_clusters` says that a run on one machine
+    takes no notice of it.
     """
 
     path: str
     value: str
     origin: Literal["given", "default", "open"]
+    is_for_clusters: bool = False
 
 
 def with_defaults(spec: FineTuneJobSpec) -> FineTuneJobSpec:
@@ -154,10 +169,11 @@ def _compression(compression: Compression) -> Compression:
 def _setting(
     path: str, value: JsonValue, *, given: set[str], open_rules: Mapping[str, str]
 ) -> Setting:
+    is_for_clusters = path in CLUSTER_FIELDS
     if value is None:
-        return Setting(path=path, value=open_rules[path], origin="open")
+        return Setting(path, open_rules[path], "open", is_for_clusters)
     origin: Literal["given", "default"] = "given" if path in given else "default"
-    return Setting(path=path, value=_text(value), origin=origin)
+    return Setting(path, _text(value), origin, is_for_clusters)
 
 
 def _leaves(

@@ -61,7 +61,9 @@ STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
             "training.evaluateEverySteps",
             "training.seed",
             # More workers or another device add up the same gradients in another order.
-            "resources",
+            "resources.workers",
+            "resources.gpusPerWorker",
+            "resources.accelerator",
         ),
     ),
     StageName.EVALUATE: StageInputs(
@@ -80,7 +82,8 @@ STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
     ),
 }
 
-# Who may read and write, when to stop and how often to try again: the outcome is the same.
+# Who may read and write, where and when it runs, when to stop and how often to try again: the
+# outcome is the same.
 WITHOUT_INFLUENCE: Final = (
     "model.secretRef",
     "dataset.train.secretRef",
@@ -91,6 +94,15 @@ WITHOUT_INFLUENCE: Final = (
     "suspend",
     "backoffLimit",
     "activeDeadlineSeconds",
+    "queueName",
+    "workspace",
+    "resources.cpu",
+    "resources.memory",
+    "resources.nodeSelector",
+    "resources.tolerations",
+    "resources.spot",
+    "resources.priorityClassName",
+    "resources.imagePullSecrets",
 )
 
 _VERSION: Final = version("tunesmith")

@@ -118,6 +118,38 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"output": {"model": "a", "uri": "gs://b", **SECRET}},
         ),
     ],
+    "toleration-of-any-value": [
+        (
+            {"resources": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}},
+            "spec.resources.tolerations[0].value",
+            {"resources": {"tolerations": [{"key": "a", "value": "b"}]}},
+        )
+    ],
+    "toleration-of-any-key": [
+        (
+            {"resources": {"tolerations": [{"effect": "NoSchedule"}]}},
+            "spec.resources.tolerations[0].operator",
+            {"resources": {"tolerations": [{"effect": "NoSchedule", "operator": "Exists"}]}},
+        )
+    ],
+    "toleration-for-a-time": [
+        (
+            {"resources": {"tolerations": [{"key": "a", "tolerationSeconds": 60}]}},
+            "spec.resources.tolerations[0].tolerationSeconds",
+            {
+                "resources": {
+                    "tolerations": [{"key": "a", "tolerationSeconds": 60, "effect": "NoExecute"}]
+                }
+            },
+        )
+    ],
+    "workspace-given-or-made": [
+        (
+            {"workspace": {"claimName": "shared", "size": "10Gi"}},
+            "spec.workspace.claimName",
+            {"workspace": {"size": "10Gi", "accessMode": "ReadWriteMany"}},
+        )
+    ],
     "group-size-of-four-bit": [
         (
             {"compression": {"quantize": {"groupSize": 64}}},

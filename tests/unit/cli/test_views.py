@@ -38,6 +38,15 @@ def view() -> PlanView:
     )
 
 
+def test_a_plan_says_which_settings_matter_in_a_cluster_only() -> None:
+    job = load_job(yaml.safe_dump(a_job(queueName="team", resources={"spot": True})))
+    settings = {each.path: each for each in describe(job.spec)}
+
+    assert settings["queueName"].is_for_clusters
+    assert settings["resources.spot"].is_for_clusters
+    assert not settings["resources.workers"].is_for_clusters
+
+
 def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
     keys = {stage.name: stage.short_key for stage in view.plan.stages}
     text = plan_as_text(view)
@@ -68,6 +77,7 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
 def test_a_plan_says_of_every_setting_who_decides_it(view: PlanView) -> None:
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in _lines(plan_as_text(view))}
 
+    assert rows["resources.spot"] == "default false in a cluster only"
     assert rows["training.epochs"] == "manifest 2.0"
     assert rows["training.lora.alpha"] == "default 32.0"
     assert rows["checkpoint.everySteps"] == "decided by the job a tenth of all steps"

@@ -54,11 +54,23 @@ class Double:
         if subresource:
             self.objects[kind, name]["status"] = deepcopy(manifest["status"])
         elif (kind, name) not in self.objects:
-            self.objects[kind, name] = deepcopy(manifest)
-            if kind != "Event":
-                self.made.append((kind, name))
-            if kind == "Job":
-                self._succeed(name)
+            self._make(manifest)
+        self._written()
+
+    async def create(self, manifest: dict[str, Any]) -> None:
+        if (manifest["kind"], manifest["metadata"]["name"]) not in self.objects:
+            self._make(manifest)
+        self._written()
+
+    def _make(self, manifest: dict[str, Any]) -> None:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self.objects[kind, name] = deepcopy(manifest)
+        if kind != "Event":
+            self.made.append((kind, name))
+        if kind == "Job":
+            self._succeed(name)
+
+    def _written(self) -> None:
         self.writes += 1
         if self.writes == self.crash_after:
             raise Crash

@@ -4,39 +4,17 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest
-from tunesmith_operator.manifests import Owner, attempt_of, family_of
+from attempts import OWNER, SETTINGS, attempt_for
+from tunesmith_api.execution import Workspace
+from tunesmith_engine.stages.contracts import StageName
+from tunesmith_operator.manifests import family_of
 from tunesmith_operator.names import attempt_name
-from tunesmith_operator.settings import Settings
-
-SETTINGS = Settings(images={each: f"{each}:1" for each in Environment})
-OWNER = Owner(name="job", namespace="ns", uid="u")
 
 
 def pod_of(stage: StageName, **spec: Any) -> dict[str, Any]:
     """The pod that an attempt of the stage runs in."""
-    job = FineTuneJob.model_validate(
-        {
-            "metadata": {"name": "job"},
-            "spec": {
-                "model": {"uri": "hf://org/model", "secretRef": {"name": "hub"}},
-                "dataset": {"train": {"uri": "file://rows.jsonl"}},
-                "output": {"model": "m"},
-                **spec,
-            },
-        }
-    )
-    planned = plan(job, fingerprints={}).stage(stage)
-    paths: dict[str, Any] = dict.fromkeys(
-        ("output", "report", "result", "base", "cache", "secrets", "models"), "/x"
-    )
-    request = StageRequest(
-        job="job", stage=stage, key=planned.key, attempt=1, spec=job.spec, **paths
-    )
-    made = attempt_of(OWNER, planned, request, settings=SETTINGS)
-    pod: dict[str, Any] = made["spec"]["template"]["spec"]
+    model = {"uri": "hf://org/model", "secretRef": {"name": "hub"}}
+    pod: dict[str, Any] = attempt_for(stage, model=model, **spec)["spec"]["template"]["spec"]
     return pod
 
 
@@ -89,7 +67,9 @@ def test_a_secret_is_a_folder_of_files() -> None:
 
 
 def test_stages_may_patch_the_report_of_their_job_and_nothing_else() -> None:
-    made = {each["kind"]: each for each in family_of(OWNER, settings=SETTINGS)}
+    made = {
+        each["kind"]: each for each in family_of(OWNER, workspace=Workspace(), settings=SETTINGS)
+    }
     (rule,) = made["Role"]["rules"]
 
-    assert (rule["verbs"], rule["resourceNames"]) == (["patch"], ["job-tunesmith"])
+    assert (rule["verbs"], rule["resourceNames"]) == (["patch"], ["helpdesk-tunesmith"])

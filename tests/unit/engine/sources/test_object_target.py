@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from small_sources import BUCKET
-from tunesmith_api.job import SecretReference
 from tunesmith_api.reasons import Reason
+from tunesmith_api.values import SecretReference
 from tunesmith_engine.sources import object_target
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError

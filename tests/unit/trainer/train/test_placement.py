@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from tunesmith_api.job import Resources
+from tunesmith_api.execution import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.train.placement import as_transient, num_gpus, scaling_config

@@ -1,0 +1,132 @@
+"""The part of `FineTuneJob.spec` that says where and when a job runs, not what it makes.
+
+`job.py` puts it into the spec. `Resources.workers`, `gpus_per_worker` and `accelerator` matter
+everywhere, since they change the order in which gradients are added up; the rest is for clusters
+alone, and `CLUSTER_FIELDS` names it, so that `tunesmith plan` can say so on a laptop.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from tunesmith_api.base import ApiModel
+from tunesmith_api.values import (
+    Bytes,
+    ExtendedResource,
+    LabelKey,
+    LabelValue,
+    ObjectName,
+    Processors,
+)
+
+# Fields below `spec` that change nothing where a job runs on one machine.
+CLUSTER_FIELDS: Final = (
+    "resources.accelerator",
+    "resources.cpu",
+    "resources.memory",
+    "resources.nodeSelector",
+    "resources.tolerations",
+    "resources.spot",
+    "resources.priorityClassName",
+    "resources.imagePullSecrets",
+    "workspace.claimName",
+    "workspace.size",
+    "workspace.storageClassName",
+    "workspace.accessMode",
+    "queueName",
+)
+
+
+class Toleration(ApiModel):
+    """A taint of nodes that the pods of the job put up with, as in a pod's own tolerations."""
+
+    key: LabelKey | None = Field(None, description="Key of the taint. Default: every key.")
+    operator: Literal["Exists", "Equal"] = Field(
+        "Equal", description="Equal: the taint has this value. Exists: whatever its value."
+    )
+    value: LabelValue | None = Field(None, description="Value of the taint. Default: empty.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="Effect of the taint. Default: every effect."
+    )
+    toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
+        None,
+        description="Seconds that a running pod stays after a NoExecute taint. Default: for ever.",
+    )
+
+
+class PullSecret(ApiModel):
+    """The name of a secret, in the job's namespace, with which images are pulled."""
+
+    name: ObjectName
+
+
+class Resources(ApiModel):
+    """What training runs on, and where the pods of all stages may run."""
+
+    workers: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1,
+        description="Processes that train together. In a cluster with KubeRay each has a pod of "
+        "its own; elsewhere all are in one.",
+    )
+    gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(
+        0, description="Accelerators of each worker; stages that only run a model get one."
+    )
+    accelerator: ExtendedResource = Field(
+        "nvidia.com/gpu",
+        description="Name under which nodes offer accelerators: nvidia.com/gpu, amd.com/gpu, "
+        "google.com/tpu, a MIG profile. The images must have a torch for it.",
+    )
+    cpu: Processors | None = Field(
+        None,
+        description="Processors asked for each worker of training and each other stage: 4 or "
+        '500m, in quotes. Default: "1".',
+    )
+    memory: Bytes | None = Field(
+        None,
+        description="Memory asked for each worker of training and each other stage: 16Gi. "
+        "Default: the estimate of `tunesmith plan` once prepare has seen the model, 2Gi before.",
+    )
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Labels that a node must have to run a stage of this job.",
+    )
+    tolerations: Annotated[list[Toleration], Field(max_length=20)] = Field(
+        default_factory=list, description="Taints that do not keep the stages from a node."
+    )
+    spot: bool = Field(
+        False,
+        description="true tolerates the taints by which GKE, AKS, EKS and Karpenter mark spot "
+        "nodes, and prefers such nodes. What is preempted goes on from its last checkpoint and "
+        "does not count against backoffLimit.",
+    )
+    priority_class_name: ObjectName | None = Field(
+        None, description="PriorityClass of the pods. Default: the cluster's."
+    )
+    image_pull_secrets: Annotated[list[PullSecret], Field(max_length=10)] = Field(
+        default_factory=list, description="Secrets with which the images of the stages are pulled."
+    )
+
+
+class Workspace(ApiModel):
+    """The volume on which a job's stages hand artifacts to each other in a cluster.
+
+    A volume that is made goes when the job is deleted; one that is given stays.
+    """
+
+    claim_name: ObjectName | None = Field(
+        None,
+        description="A PersistentVolumeClaim that exists, writable by group 65532; jobs may share "
+        "it. Default: one is made for the job.",
+    )
+    size: Bytes | None = Field(
+        None, description="Size of the volume that is made. Default: the operator's, 50Gi."
+    )
+    storage_class_name: ObjectName | None = Field(
+        None, description="StorageClass of the volume that is made. Default: the operator's."
+    )
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = Field(
+        None,
+        description="ReadWriteMany lets workers on several nodes share the volume that is made. "
+        "Default: ReadWriteOnce.",
+    )

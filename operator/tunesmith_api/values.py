@@ -1,0 +1,50 @@
+"""The kinds of values that fields hold, and the reference to a secret: shared by all records.
+
+`job.py` and `execution.py` build the spec from them, `resources.py` the objects around it.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from tunesmith_api.base import ApiModel
+
+LABEL_KEY_PATTERN = (
+    r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+PROCESSORS_PATTERN = r"^[1-9][0-9]{0,5}m?$"
+BYTES_PATTERN = r"^[1-9][0-9]{0,5}[MGT]i?$"
+_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+EXTENDED_RESOURCE_PATTERN = rf"^{_NAME}/[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$"
+
+DnsLabel = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)
+]
+ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=253)]
+VersionLabel = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=40)
+]
+LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN, max_length=317)]
+LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)]
+ExtendedResource = Annotated[
+    str, StringConstraints(pattern=EXTENDED_RESOURCE_PATTERN, max_length=128)
+]
+QueueName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)
+]
+Processors = Annotated[str, StringConstraints(pattern=PROCESSORS_PATTERN, max_length=7)]
+Bytes = Annotated[str, StringConstraints(pattern=BYTES_PATTERN, max_length=8)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class SecretReference(ApiModel):
+    """The name of a secret that holds credentials.
+
+    Its keys become files that only the stage can read.
+    """
+
+    name: ObjectName

@@ -1,0 +1,125 @@
+"""Where the pods of a job may run, in which queue they wait, and what they ask of a node.
+
+Pure functions from the job's `resources` to parts of a pod; `manifests.py` puts them together. What
+a queue of Kueue adds to a pod, node labels and tolerations of its own, is never written here.
+"""
+
+import re
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.alias_generators import to_snake
+
+from tunesmith_api.execution import Resources, Toleration
+from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_engine.estimates import estimate
+from tunesmith_engine.planning.accelerators import accelerators_of
+from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_operator.cluster_client import Manifest
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+DEFAULT_CPU: Final = "1"
+DEFAULT_MEMORY: Final = "2Gi"
+LEAST_MEMORY: Final = 512 << 20
+
+_FACTS: Final = TypeAdapter(ModelFacts)
+
+# How nodes say that they can be taken away: GKE, AKS, EKS' node groups, Karpenter. Each is the
+# label of such nodes and, where they are tainted, the taint.
+SPOT_MARKS: Final = (
+    ("cloud.google.com/gke-spot", "true"),
+    ("kubernetes.azure.com/scalesetpriority", "spot"),
+    ("eks.amazonaws.com/capacityType", "SPOT"),
+    ("karpenter.sh/capacity-type", "spot"),
+)
+
+
+def placement_of(resources: Resources) -> Manifest:
+    """The fields of a pod that say where it may run; those that nobody asked for are left out."""
+    placed: Manifest = {
+        "nodeSelector": dict(resources.node_selector),
+        "tolerations": _tolerations(resources),
+        "affinity": _spot_affinity() if resources.spot else {},
+        "priorityClassName": resources.priority_class_name,
+        "imagePullSecrets": [{"name": each.name} for each in resources.image_pull_secrets],
+    }
+    return {field: value for field, value in placed.items() if value}
+
+
+def queue_labels(spec: FineTuneJobSpec) -> dict[str, str]:
+    """The label by which Kueue takes charge of a child, if the job asks for a queue."""
+    return {QUEUE_LABEL: spec.queue_name} if spec.queue_name else {}
+
+
+def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
+    """What the container of a stage asks for; `workers` of training share one pod.
+
+    Processors and memory are asked for without a limit: an estimate that is a little low then costs
+    no attempt. Accelerators cannot be asked for in any other way.
+    """
+    asked = request.spec.resources
+    held = workers if request.stage is StageName.TRAIN else 1
+    memory = _times(asked.memory, held) if asked.memory else _memory(request, workers=held)
+    demands: Manifest = {
+        "requests": {"cpu": _times(asked.cpu or DEFAULT_CPU, held), "memory": memory}
+    }
+    accelerators = accelerators_of(request.stage, asked)
+    if request.stage is StageName.TRAIN:
+        accelerators = held * asked.gpus_per_worker
+    if accelerators:
+        demands["limits"] = {asked.accelerator: str(accelerators)}
+    return demands
+
+
+def _memory(request: StageRequest, *, workers: int) -> str:
+    """The estimate, in bytes, from what prepare found out about the model."""
+    facts = _model_facts(request)
+    if facts is None:
+        return DEFAULT_MEMORY
+    resources = request.spec.resources.model_copy(update={"workers": workers})
+    spec = request.spec.model_copy(update={"resources": resources})
+    return str(max(LEAST_MEMORY, estimate(spec, facts).memory_bytes[request.stage]))
+
+
+def _model_facts(request: StageRequest) -> ModelFacts | None:
+    """What prepare reported, if it is what it should be: a report is a pod's word."""
+    prepared = request.inputs.get(StageName.PREPARE)
+    reported = prepared.facts.get("modelFacts") if prepared else None
+    if not isinstance(reported, dict):
+        return None
+    try:
+        return _FACTS.validate_python({to_snake(name): each for name, each in reported.items()})
+    except ValidationError:
+        return None
+
+
+def _times(quantity: str, count: int) -> str:
+    number = re.match(r"\d+", quantity)
+    digits = number[0] if number else ""
+    return f"{int(digits) * count}{quantity.removeprefix(digits)}"
+
+
+def _tolerations(resources: Resources) -> list[Manifest]:
+    given = [_toleration(each) for each in resources.tolerations]
+    spot = [
+        {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
+        for key, value in SPOT_MARKS
+    ]
+    return [*given, *(spot if resources.spot else [])]
+
+
+def _toleration(toleration: Toleration) -> Manifest:
+    return toleration.model_dump(by_alias=True, exclude_none=True)
+
+
+def _spot_affinity() -> Manifest:
+    """Nodes with any of the marks come first; others do where there are none."""
+    preferred = [
+        {
+            "weight": 100,
+            "preference": {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]},
+        }
+        for key, value in SPOT_MARKS
+    ]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}

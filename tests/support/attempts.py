@@ -1,0 +1,52 @@
+"""Attempts of stages as the operator makes them, for a job given by its fields."""
+
+from typing import Any
+
+from manifests import Manifest, a_job
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
+from tunesmith_operator.manifests import Owner, attempt_of
+from tunesmith_operator.settings import Settings
+
+SETTINGS = Settings(images={each: f"{each}:1" for each in Environment}, workspace_class="slow")
+OWNER = Owner(name="helpdesk", namespace="ns", uid="u")
+
+
+def request_for(
+    stage: str, *, facts: dict[str, Any] | None = None, attempt: int = 1, **spec: Any
+) -> StageRequest:
+    """The request of an attempt; `facts` are what prepare found out about the model."""
+    job = FineTuneJob.model_validate(a_job(**spec))
+    planned = plan(job, fingerprints={}).stage(StageName(stage))
+    prepared = StageResult(
+        stage=StageName.PREPARE,
+        key="k",
+        attempt=1,
+        outcome="Succeeded",
+        reason="Succeeded",
+        facts={"modelFacts": facts},
+    )
+    paths: Any = dict.fromkeys(
+        ("output", "report", "result", "base", "cache", "secrets", "models"), "/x"
+    )
+    return StageRequest(
+        job="helpdesk",
+        stage=planned.name,
+        key=planned.key,
+        attempt=attempt,
+        spec=job.spec,
+        inputs={StageName.PREPARE: prepared} if facts else {},
+        **paths,
+    )
+
+
+def attempt_for(
+    stage: str, *, facts: dict[str, Any] | None = None, owner: Owner = OWNER, **spec: Any
+) -> Manifest:
+    """The batch Job of an attempt."""
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
+        StageName(stage)
+    )
+    request = request_for(stage, facts=facts, **spec)
+    return attempt_of(owner, planned, request, settings=SETTINGS)

@@ -1,0 +1,138 @@
+"""Where pods may run and what they ask for, as the job's fields say."""
+
+from typing import Any
+
+import pytest
+
+from attempts import OWNER, SETTINGS, attempt_for
+from manifests import a_job
+from tunesmith_api.resources import FineTuneJob
+from tunesmith_engine.stages.contracts import StageName
+from tunesmith_operator.manifests import family_of
+from tunesmith_operator.placement import SPOT_MARKS
+
+SMALL = {
+    "numParameters": 134_515_008,
+    "numLayers": 30,
+    "hiddenSize": 576,
+    "intermediateSize": 1536,
+    "numHeads": 9,
+    "numKvHeads": 3,
+    "vocabSize": 49152,
+    "contextLength": 8192,
+    "isTied": True,
+    "hasChatTemplate": True,
+}
+
+
+def pod_for(stage: str = "train", **spec: Any) -> dict[str, Any]:
+    pod: dict[str, Any] = attempt_for(stage, **spec)["spec"]["template"]["spec"]
+    return pod
+
+
+def asked(stage: str = "train", **spec: Any) -> dict[str, Any]:
+    demands: dict[str, Any] = pod_for(stage, **spec)["containers"][0]["resources"]
+    return demands
+
+
+def workspace_of(**workspace: Any) -> dict[str, Any] | None:
+    """The claim that is made for a job."""
+    job = FineTuneJob.model_validate(a_job(workspace=workspace))
+    made = family_of(OWNER, workspace=job.spec.workspace, settings=SETTINGS)
+    claims = [each["spec"] for each in made if each["kind"] == "PersistentVolumeClaim"]
+    return claims[0] if claims else None
+
+
+def test_a_pod_of_a_job_that_asks_for_nothing_may_run_anywhere() -> None:
+    assert not {"nodeSelector", "tolerations", "affinity", "priorityClassName"} & set(pod_for())
+
+
+def test_selector_priority_and_pull_secrets_stand_in_the_pod_of_every_stage() -> None:
+    resources = {
+        "nodeSelector": {"pool": "gpu"},
+        "priorityClassName": "batch",
+        "imagePullSecrets": [{"name": "registry"}],
+    }
+    for stage in StageName:
+        pod = pod_for(stage, resources=resources)
+
+        assert {name: pod[name] for name in resources} == resources
+
+
+def test_tolerations_are_those_of_the_job_without_what_it_left_out() -> None:
+    given = [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]
+
+    assert pod_for(resources={"tolerations": given})["tolerations"] == given
+
+
+def test_spot_tolerates_and_prefers_nodes_that_may_be_taken_away() -> None:
+    pod = pod_for(resources={"spot": True})
+    preferred = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+
+    assert [each["key"] for each in pod["tolerations"]] == [key for key, _ in SPOT_MARKS]
+    assert len(preferred) == len(SPOT_MARKS)
+
+
+def test_accelerators_are_asked_for_under_the_name_that_the_job_gives() -> None:
+    resources = {"gpusPerWorker": 4, "accelerator": "amd.com/gpu"}
+
+    assert asked("train", resources=resources)["limits"] == {"amd.com/gpu": "4"}
+
+
+def test_workers_that_share_a_pod_ask_for_all_they_need_together() -> None:
+    resources = {"workers": 2, "cpu": "500m", "memory": "3Gi"}
+
+    assert asked("train", resources=resources)["requests"] == {"cpu": "1000m", "memory": "6Gi"}
+    assert asked("evaluate", resources=resources)["requests"] == {"cpu": "500m", "memory": "3Gi"}
+
+
+def test_before_prepare_has_seen_the_model_a_stage_asks_for_two_gibibytes() -> None:
+    assert asked("prepare")["requests"] == {"cpu": "1", "memory": "2Gi"}
+
+
+def test_afterwards_a_stage_asks_for_what_it_is_estimated_to_take() -> None:
+    train = int(asked("train", facts=SMALL)["requests"]["memory"])
+    publish = int(asked("publish", facts=SMALL)["requests"]["memory"])
+
+    assert train > 4 * publish > 4 * 500_000_000
+
+
+@pytest.mark.parametrize("facts", [{"numParameters": "many"}, {"numParameters": 1, "bogus": 2}])
+def test_facts_that_are_none_change_nothing(facts: dict[str, Any]) -> None:
+    assert asked("train", facts=facts)["requests"]["memory"] == "2Gi"
+
+
+def test_a_queue_is_named_on_the_job_of_every_stage() -> None:
+    for stage in StageName:
+        labels = attempt_for(stage, queueName="team")["metadata"]["labels"]
+
+        assert labels["kueue.x-k8s.io/queue-name"] == "team"
+
+
+def test_whether_a_job_is_suspended_is_never_said_so_that_a_queue_may_say_it() -> None:
+    assert "suspend" not in attempt_for("train", queueName="team")["spec"]
+
+
+def test_a_workspace_is_made_as_the_job_says_and_else_as_the_operator_does() -> None:
+    assert workspace_of() == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "50Gi"}},
+        "storageClassName": "slow",
+    }
+    assert workspace_of(size="9Gi", storageClassName="fast", accessMode="ReadWriteMany") == {
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": "9Gi"}},
+        "storageClassName": "fast",
+    }
+
+
+def test_a_workspace_that_is_given_is_used_and_none_is_made() -> None:
+    pod = pod_for(workspace={"claimName": "shared"})
+    claims = {
+        each["persistentVolumeClaim"]["claimName"]
+        for each in pod["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+
+    assert claims == {"shared"}
+    assert workspace_of(claimName="shared") is None
