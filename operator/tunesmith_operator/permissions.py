@@ -37,7 +37,7 @@ PERMISSIONS: Final = (
     Permission(
         "batch",
         ("jobs",),
-        ("get", "list", "watch", "create", "patch", "delete"),
+        ("get", "list", "watch", "create", "delete"),
         "start, follow and stop the attempts of stages",
     ),
     Permission(
