@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Builds the four images with buildah, and packs each into an archive that a node can import.
+#
+#   scripts/build_images.sh FOLDER [operator|trainer|compressor|server ...]     (default: all four)
+#
+# BASE is the image they start from (default: the one that the Dockerfiles name), TAG their tag (default: the chart's
+# version). Layers are kept and shared, so a second build costs only what has changed.
+set -euo pipefail
+folder=$(realpath -m "${1:?usage: scripts/build_images.sh FOLDER [IMAGE ...]}")
+shift
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/package_sources.sh
+source scripts/package_sources.sh
+
+TAG=${TAG:-$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' charts/tunesmith/Chart.yaml)}
+export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot} STORAGE_DRIVER=${STORAGE_DRIVER:-overlay}
+
+dockerfile_of() {
+  case $1 in
+    operator | trainer) echo "$1/Dockerfile" ;;
+    compressor) echo trainer/Dockerfile.compressor ;;
+    server) echo serving/Dockerfile ;;
+    *) echo "build: no image is called $1: operator, trainer, compressor, server" >&2 && return 1 ;;
+  esac
+}
+
+# What pip is told here about its sources holds in the build too: certificates, an index, folders of wheels.
+flags=(--network host --layers)
+[[ -z ${BASE:-} ]] || flags+=(--build-arg "BASE=$BASE" --pull-never)
+[[ -z ${UV_DEFAULT_INDEX:-} ]] || flags+=(--env "PIP_INDEX_URL=$UV_DEFAULT_INDEX")
+for each in ${find_links:-}; do
+  flags+=(--env "PIP_FIND_LINKS=$find_links")
+  [[ ! -d $each ]] || flags+=(--volume "$each:$each:ro")
+done
+for each in /etc/ssl/certs /usr/share/ca-certificates; do
+  [[ ! -d $each ]] || flags+=(--volume "$each:$each:ro")
+done
+
+build() {
+  local name="localhost/tunesmith/$1:$TAG" started=$SECONDS packages=()
+  [[ $1 != trainer ]] || packages=(--build-arg "PACKAGES=$(grep == requirements/quickstart.txt | xargs)")
+  buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" . >"$folder/$1.log" 2>&1 ||
+    { tail -n 40 "$folder/$1.log" >&2 && return 1; }
+  rm -f "$folder/$1.tar"
+  buildah push --quiet "$name" "oci-archive:$folder/$1.tar:$name"
+  echo "build: $name is built and packed after $((SECONDS - started)) s ($(du -h "$folder/$1.tar" | cut -f1))" >&2
+}
+
+images=("$@")
+[[ $# -gt 0 ]] || images=(operator trainer compressor server)
+mkdir -p "$folder"
+for each in "${images[@]}"; do build "$each"; done
