@@ -14,6 +14,7 @@ from tunesmith_api.base import API_VERSION
 from tunesmith_api.execution import Workspace
 from tunesmith_engine.planning.records import PlannedStage
 from tunesmith_engine.stages.contracts import Environment, StageRequest
+from tunesmith_engine.stages.environment import STAGE_VARIABLES
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.names import (
     LABEL_JOB,
@@ -122,7 +123,7 @@ def _pod(
                 "command": ["python", "-m", stage.module, stage.name, f"{REQUESTS}/request.json"],
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
-                    {"name": "PYTHONUNBUFFERED", "value": "1"},
+                    *({"name": each, "value": STAGE_VARIABLES[each]} for each in STAGE_VARIABLES),
                 ],
                 "resources": demands_of(request, workers=request.spec.resources.workers),
                 "securityContext": {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tunesmith_engine.local.process_table import MARKER
+from tunesmith_engine.stages.environment import STAGE_VARIABLES
 
 # Words of names whose values are credentials: stages read those from files only.
 _SECRET: Final = re.compile(
@@ -24,12 +25,9 @@ def stage_environment(given: Mapping[str, str], *, attempt: Path) -> dict[str, s
         if name not in _PYTHONS_OWN and not _SECRET.search(name.upper())
     }
     kept.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    # GNU's OpenMP spins 300,000 times before it sleeps: on cores shared with another job that more
-    # than halves both, and on cores of its own a stage gains nothing by it (docs/log.md).
-    kept.setdefault("GOMP_SPINCOUNT", "1000")
     return {
+        **STAGE_VARIABLES,
         **kept,
-        "PYTHONUNBUFFERED": "1",
         # Libraries that rename their process would write over the marker.
         "SPT_NOENV": "1",
         MARKER: str(attempt),
