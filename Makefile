@@ -16,7 +16,7 @@ TORCH_TESTS := $(wildcard tests/unit/trainer tests/unit/serving)
 # A suite that is not there yet is no failure, nor is an empty one (pytest exits with 5).
 pytest = $(if $(wildcard $(firstword $(2))),{ $(1) -m pytest $(2) $(ARGS) || [[ $$? == 5 ]]; },@echo 'no tests in $(firstword $(2))')
 
-.PHONY: help setup demo lint format type test test-unit test-cluster test-model test-e2e bench crds docs lock clean
+.PHONY: help setup demo lint format type test test-unit test-cluster test-model test-e2e test-node bench crds docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-model: setup ## Tests that train and load a real model (minutes)
 
 test-e2e: setup ## The whole way from a manifest to a served model (minutes)
 	$(call pytest,$(CONTROL),tests/e2e)
+
+test-node: setup-control ## The helpdesk job in real pods, from images built here (needs a node; see docs/task/install.md)
+	$(call pytest,$(CONTROL),tests/node)
 
 bench: setup ## Measure the promises and print JSON
 	$(CONTROL) benchmarks/run.py $(ARGS)

@@ -23,6 +23,7 @@ TARGETS = {
     "test-cluster",
     "test-e2e",
     "test-model",
+    "test-node",
     "test-unit",
     "type",
 }

@@ -1,0 +1,78 @@
+"""A node that runs real pods, with the four images on it and the chart installed.
+
+The node belongs to whoever starts it; `TEST_NODE_LOAD` is the command that imports an archive.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import helm
+from cluster import Cluster, connected, is_local, kubectl
+
+ROOT = Path(__file__).parents[2]
+RELEASE = "tunesmith"
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+
+
+@pytest.fixture(scope="session")
+def node() -> None:
+    """A local cluster with a node, and what builds images for it."""
+    lacks = [each for each in ("buildah", "kubectl", "helm") if shutil.which(each) is None]
+    lacks += [each for each in ("KUBECONFIG", "TEST_NODE_LOAD") if each not in os.environ]
+    if os.geteuid() != 0:
+        lacks.append("root, which buildah's chroot isolation needs")
+    if not lacks and not (is_local() and "True" in _readiness()):
+        lacks.append("a local cluster with a ready node")
+    if lacks:
+        pytest.skip(f"no job runs in real pods: missing {', '.join(lacks)} (docs/task/install.md)")
+
+
+@pytest.fixture(scope="session")
+def images(node: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The four images, built from this tree and imported into the node."""
+    folder = tmp_path_factory.mktemp("images")
+    subprocess.run([ROOT / "scripts/build_images.sh", folder], check=True)
+    for archive in sorted(folder.glob("*.tar")):
+        subprocess.run([*shlex.split(os.environ["TEST_NODE_LOAD"]), archive], check=True)
+        archive.unlink()
+
+
+@pytest.fixture(scope="session")
+def release(images: None) -> Iterator[str]:
+    """The chart with its defaults, in a namespace that admits only restricted pods."""
+    _namespace(RELEASE)
+    helm.install(RELEASE, "--namespace", RELEASE, "--wait", "--timeout=180s")
+    yield RELEASE
+    helm.uninstall(RELEASE, "--namespace", RELEASE, "--ignore-not-found")
+    kubectl("delete", "namespace", RELEASE, "--timeout=120s")
+
+
+@pytest.fixture(scope="session")
+def team(release: str) -> Iterator[Cluster]:
+    """A namespace of people who run jobs; it admits only restricted pods too."""
+    _namespace("team")
+    with connected() as http:
+        yield Cluster(_patient(http), "team")
+    kubectl("delete", "namespace", "team", "--timeout=120s")
+
+
+def _patient(http: httpx.Client) -> httpx.Client:
+    http.timeout = httpx.Timeout(120)
+    return http
+
+
+def _namespace(name: str) -> None:
+    kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, RESTRICTED)
+
+
+def _readiness() -> str:
+    path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
+    return kubectl("get", "nodes", f"--output={path}")
