@@ -36,6 +36,9 @@ RAY_BYTES: Final = 500 << 20
 VLLM_BYTES: Final = 2 << 30
 KV_CACHE_BYTES: Final = 1 << 30
 
+# The shortest row that can be trained: a token, and the one that is predicted from it.
+SHORTEST_ROW: Final = 2
+
 # Rows scored at a time outside training, in tokens.
 SCORING_TOKENS: Final = 4096
 
@@ -56,17 +59,20 @@ class Estimate:
         return max(self.memory_bytes.values())
 
 
-def estimate(spec: FineTuneJobSpec, facts: ModelFacts) -> Estimate:
+def estimate(
+    spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: int | None = None
+) -> Estimate:
     """What the job takes.
 
-    `spec` may have its defaults filled in or not.
+    `spec` may have its defaults filled in or not. `longest_row` is the longest that there is, in
+    tokens; None, before `prepare` has seen the rows, takes the longest that there may be.
     """
     parameters = facts.num_parameters
     scoring = PROCESS_BYTES + FP32 * parameters + _logits(SCORING_TOKENS, facts)
     memory = {
         # GGUF weights are de-quantized to fp32, then written as bf16.
         StageName.PREPARE: PROCESS_BYTES + (FP32 + BF16) * parameters,
-        StageName.TRAIN: _training_memory(spec, facts),
+        StageName.TRAIN: _training_memory(spec, facts, longest_row=longest_row),
         StageName.EVALUATE: scoring,
         # The merged model in fp32 and, cast, in bf16; then GPTQ's Hessian of the widest layer.
         StageName.COMPRESS: scoring + BF16 * parameters + _hessian(spec, facts),
@@ -90,9 +96,10 @@ def trainable_parameters(training: Training, facts: ModelFacts) -> int:
     return facts.num_layers * training.lora.rank * per_block
 
 
-def _training_memory(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+def _training_memory(spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: int | None) -> int:
     training = spec.training
-    tokens = training.batch.micro_batch_size * _longest_row(training, facts)
+    longest = min(longest_row or training.sequence_length, facts.context_length)
+    tokens = training.batch.micro_batch_size * longest
     trained = trainable_parameters(training, facts)
     # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
     weights = (FP32 if training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
@@ -101,10 +108,6 @@ def _training_memory(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     passing = RESIDENT_PER_ACTIVATION * kept + _logits(tokens, facts)
     worker = PROCESS_BYTES + weights + states + passing
     return RAY_BYTES + spec.resources.workers * worker
-
-
-def _longest_row(training: Training, facts: ModelFacts) -> int:
-    return min(training.sequence_length, facts.context_length)
 
 
 def _activations(facts: ModelFacts) -> int:

@@ -7,14 +7,11 @@ a queue of Kueue adds to a pod, node labels and tolerations of its own, is never
 import re
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.alias_generators import to_snake
-
 from tunesmith_api.execution import Resources, Toleration
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.prepared import longest_row_of, model_facts_of
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_operator.cluster_client import Manifest
 
@@ -22,8 +19,6 @@ QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 DEFAULT_CPU: Final = "1"
 DEFAULT_MEMORY: Final = "2Gi"
 LEAST_MEMORY: Final = 512 << 20
-
-_FACTS: Final = TypeAdapter(ModelFacts)
 
 # How nodes say that they can be taken away: GKE, AKS, EKS' node groups, Karpenter. Each is the
 # label of such nodes and, where they are tainted, the taint.
@@ -73,25 +68,15 @@ def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
 
 
 def _memory(request: StageRequest, *, workers: int) -> str:
-    """The estimate, in bytes, from what prepare found out about the model."""
-    facts = _model_facts(request)
-    if facts is None:
+    """The estimate, in bytes, from what prepare found out about the model and the rows."""
+    prepared = request.inputs.get(StageName.PREPARE)
+    facts = model_facts_of(prepared) if prepared else None
+    if prepared is None or facts is None:
         return DEFAULT_MEMORY
     resources = request.spec.resources.model_copy(update={"workers": workers})
     spec = request.spec.model_copy(update={"resources": resources})
-    return str(max(LEAST_MEMORY, estimate(spec, facts).memory_bytes[request.stage]))
-
-
-def _model_facts(request: StageRequest) -> ModelFacts | None:
-    """What prepare reported, if it is what it should be: a report is a pod's word."""
-    prepared = request.inputs.get(StageName.PREPARE)
-    reported = prepared.facts.get("modelFacts") if prepared else None
-    if not isinstance(reported, dict):
-        return None
-    try:
-        return _FACTS.validate_python({to_snake(name): each for name, each in reported.items()})
-    except ValidationError:
-        return None
+    estimated = estimate(spec, facts, longest_row=longest_row_of(prepared))
+    return str(max(LEAST_MEMORY, estimated.memory_bytes[request.stage]))
 
 
 def _times(quantity: str, count: int) -> str:

@@ -14,9 +14,17 @@ OWNER = Owner(name="helpdesk", namespace="ns", uid="u")
 
 
 def request_for(
-    stage: str, *, facts: dict[str, Any] | None = None, attempt: int = 1, **spec: Any
+    stage: str,
+    *,
+    facts: dict[str, Any] | None = None,
+    longest_row: int | None = None,
+    attempt: int = 1,
+    **spec: Any,
 ) -> StageRequest:
-    """The request of an attempt; `facts` are what prepare found out about the model."""
+    """The request of an attempt.
+
+    `facts` and `longest_row` are what prepare found out about the model and the rows.
+    """
     job = FineTuneJob.model_validate(a_job(**spec))
     planned = plan(job, fingerprints={}).stage(StageName(stage))
     prepared = StageResult(
@@ -25,7 +33,7 @@ def request_for(
         attempt=1,
         outcome="Succeeded",
         reason="Succeeded",
-        facts={"modelFacts": facts},
+        facts={"modelFacts": facts, "longestRow": longest_row},
     )
     paths: Any = dict.fromkeys(
         ("output", "report", "result", "base", "cache", "secrets", "models"), "/x"
@@ -42,11 +50,16 @@ def request_for(
 
 
 def attempt_for(
-    stage: str, *, facts: dict[str, Any] | None = None, owner: Owner = OWNER, **spec: Any
+    stage: str,
+    *,
+    facts: dict[str, Any] | None = None,
+    longest_row: int | None = None,
+    owner: Owner = OWNER,
+    **spec: Any,
 ) -> Manifest:
     """The batch Job of an attempt."""
     planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
         StageName(stage)
     )
-    request = request_for(stage, facts=facts, **spec)
+    request = request_for(stage, facts=facts, longest_row=longest_row, **spec)
     return attempt_of(owner, planned, request, settings=SETTINGS)

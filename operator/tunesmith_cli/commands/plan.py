@@ -11,9 +11,12 @@ from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.machine import free_disk_bytes, memory_bytes
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.prepared import longest_row_of
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.models import local_model_path
+from tunesmith_engine.stages.contracts import StageName
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,12 +40,16 @@ def _view(manifest: Manifest, *, home: Home) -> PlanView:
             for stage in planned.stages
         },
         settings=describe(spec),
-        estimate=_estimate(manifest, home=home),
+        estimate=_estimate(manifest, planned, home=home),
         machine=Machine(memory_bytes=memory_bytes(), free_disk_bytes=free_disk_bytes(home.root)),
     )
 
 
-def _estimate(manifest: Manifest, *, home: Home) -> Estimate | None:
-    spec = manifest.job.spec
+def _estimate(manifest: Manifest, planned: Plan, *, home: Home) -> Estimate | None:
+    spec, prepare = manifest.job.spec, planned.stage(StageName.PREPARE)
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)
-    return estimate(spec, read_model_facts(path)) if path else None
+    if path is None:
+        return None
+    prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
+    longest = longest_row_of(prepared) if prepared else None
+    return estimate(spec, read_model_facts(path), longest_row=longest)

@@ -41,6 +41,25 @@ def require_room(
     Raises:
         MachineTooSmall: it does not.
     """
+    if not stages:
+        return
+    require_memory(needed, stages=stages)
+    wanted, free = needed.disk_bytes - has_bytes, free_disk_bytes(folder)
+    if wanted > free:
+        raise MachineTooSmall(
+            Reason.DISK_ESTIMATE_EXCEEDED,
+            f"the job is estimated to write {_gib(wanted)} more, and {folder} has {_gib(free)} "
+            "free; free space, lower checkpoint.keep, or take a larger disk (--home, or "
+            "workspace.size)",
+        )
+
+
+def require_memory(needed: Estimate, *, stages: frozenset[StageName]) -> None:
+    """Do nothing if the memory of this machine is enough for each of `stages`.
+
+    Raises:
+        MachineTooSmall: it is not.
+    """
     memory = {name: size for name, size in needed.memory_bytes.items() if name in stages}
     if not memory:
         return
@@ -50,16 +69,16 @@ def require_room(
         raise MachineTooSmall(
             Reason.MEMORY_ESTIMATE_EXCEEDED,
             f"{hungriest} is estimated to take {_gib(memory[hungriest])} of memory, and this "
-            f"machine has {_gib(has_memory)}; lower training.batch.microBatchSize or "
-            "training.sequenceLength, or take a larger machine",
+            f"machine has {_gib(has_memory)}; {_remedy(hungriest)}",
         )
-    wanted, free = needed.disk_bytes - has_bytes, free_disk_bytes(folder)
-    if wanted > free:
-        raise MachineTooSmall(
-            Reason.DISK_ESTIMATE_EXCEEDED,
-            f"the job is estimated to write {_gib(wanted)} more, and {folder} has {_gib(free)} "
-            "free; free space, or give another folder with --home",
-        )
+
+
+def _remedy(stage: StageName) -> str:
+    if stage is not StageName.TRAIN:
+        return "take a smaller model, or a larger machine"
+    return (
+        "lower training.batch.microBatchSize or training.sequenceLength, or take a larger machine"
+    )
 
 
 def _limit(path: Path) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
-from tunesmith_engine.estimates import estimate
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.local.driving import StopAsked, drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.executor import LocalExecutor
@@ -19,6 +19,7 @@ from tunesmith_engine.local.locks import only_run
 from tunesmith_engine.local.machine import require_room
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.prepared import longest_row_of
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.models import local_model_path
@@ -70,7 +71,8 @@ def run_job(
 def require_runnable(planned: Plan, *, home: Home, environments: Environments, base: Path) -> None:
     """Do nothing if every stage that is not done can run on this machine.
 
-    Where the model is not on this machine yet, `prepare` checks memory and disk itself.
+    Before `prepare` has seen the rows, only what is too large however short they are is refused:
+    it judges by the longest itself. So it does where the model is not on this machine yet.
 
     Raises:
         EnvironmentMissing: a stage that has to run has no environment.
@@ -84,8 +86,11 @@ def require_runnable(planned: Plan, *, home: Home, environments: Environments, b
     if model is None:
         _LOG.info("the model is not on this machine yet: prepare checks memory and disk")
         return
+    prepare = planned.stage(StageName.PREPARE)
+    prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
+    longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
     require_room(
-        estimate(planned.spec, read_model_facts(model)),
+        estimate(planned.spec, read_model_facts(model), longest_row=longest),
         stages=frozenset(stage.name for stage in to_run),
         folder=home.root,
         has_bytes=_written(planned, home=home),

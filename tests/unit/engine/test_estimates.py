@@ -94,6 +94,14 @@ def test_no_row_is_longer_than_the_context() -> None:
     )
 
 
+def test_once_rows_are_known_the_longest_of_them_counts_and_not_what_may_be() -> None:
+    spec = FineTuneJob.model_validate(a_job(training={"sequenceLength": 1024})).spec
+    seen = estimate(spec, SMOL, longest_row=256)
+
+    assert seen.memory_bytes[StageName.TRAIN] == memory_of(training=SHORT)
+    assert seen.disk_bytes == estimate(spec, SMOL).disk_bytes
+
+
 def test_training_is_estimated_near_what_was_measured() -> None:
     """4.7 GB at 4 × 256 tokens in fp32 with adapters of rank 16, besides Ray's own processes."""
     without_ray = memory_of(training={**SHORT, "precision": "fp32"}) - RAY_BYTES

@@ -97,6 +97,14 @@ def test_afterwards_a_stage_asks_for_what_it_is_estimated_to_take() -> None:
     assert train > 4 * publish > 4 * 500_000_000
 
 
+def test_training_asks_for_the_memory_that_its_longest_row_takes() -> None:
+    def memory(**rows: Any) -> int:
+        return int(asked("train", facts=SMALL, **rows)["requests"]["memory"])
+
+    assert memory(longest_row=50) < memory(longest_row=500) < memory()
+    assert memory(longest_row=0) == memory(longest_row=True) == memory()
+
+
 @pytest.mark.parametrize("facts", [{"numParameters": "many"}, {"numParameters": 1, "bogus": 2}])
 def test_facts_that_are_none_change_nothing(facts: dict[str, Any]) -> None:
     assert asked("train", facts=facts)["requests"]["memory"] == "2Gi"

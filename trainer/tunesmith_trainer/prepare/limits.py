@@ -1,66 +1,48 @@
 """Whether this machine can hold the job, by the engine's estimate: asked before anything is made.
 
-Memory is compared with what the machine has, or the control group allows, in all, since the stages
-run one after another; disk with what is free where the stage writes.
+Asked twice: before the model is converted, for what is too large however short the rows are, and
+once the longest row is known.
 """
 
-import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.reasons import Reason
-from tunesmith_engine.estimates import estimate
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate
+from tunesmith_engine.local.errors import MachineTooSmall
+from tunesmith_engine.local.machine import require_memory, require_room
 from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.errors import BadInputError
 
-_GIB: Final = 1 << 30
-_GROUP_LIMITS: Final = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+_ALL = frozenset(StageName)
 
 
 def refuse_too_large(spec: FineTuneJobSpec, facts: ModelFacts, *, folder: Path) -> None:
-    """Return if the machine holds the job.
+    """Return if the machine holds the job, should its rows be short.
 
     Raises:
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
-    estimated = estimate(spec, facts)
-    stage, memory = max(estimated.memory_bytes.items(), key=lambda item: item[1])
-    available = memory_bytes()
-    if memory > available:
-        raise BadInputError(
-            Reason.MEMORY_ESTIMATE_EXCEEDED,
-            f"the {stage} stage is estimated to take {memory / _GIB:.1f} GiB of memory, and this "
-            f"machine has {available / _GIB:.1f} GiB; lower training.batch.microBatchSize or "
-            "training.sequenceLength, or set training.method: lora",
-        )
-    free = free_disk_bytes(folder)
-    if estimated.disk_bytes > free:
-        raise BadInputError(
-            Reason.DISK_ESTIMATE_EXCEEDED,
-            f"the job is estimated to write {estimated.disk_bytes / _GIB:.1f} GiB, and "
-            f"{free / _GIB:.1f} GiB are free in {folder}; free some, lower checkpoint.keep, or set "
-            "training.method: lora",
-        )
+    needed = estimate(spec, facts, longest_row=SHORTEST_ROW)
+    with _as_bad_input():
+        require_room(needed, stages=_ALL, folder=folder, has_bytes=0)
 
 
-def memory_bytes() -> int:
-    """The memory that processes of this machine, or of its control group, may use together."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([total, *(limit for path in _GROUP_LIMITS if (limit := _limit(path)))])
+def refuse_too_long(spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: int) -> None:
+    """Return if there is memory to train on a row of `longest_row` tokens.
+
+    Raises:
+        BadInputError: there is not.
+    """
+    with _as_bad_input():
+        require_memory(estimate(spec, facts, longest_row=longest_row), stages=_ALL)
 
 
-def free_disk_bytes(folder: Path) -> int:
-    """What can still be written in `folder`."""
-    return shutil.disk_usage(folder).free
-
-
-def _limit(path: Path) -> int | None:
+@contextmanager
+def _as_bad_input() -> Iterator[None]:
     try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        yield
+    except MachineTooSmall as error:
+        raise BadInputError(error.reason, error.message) from error

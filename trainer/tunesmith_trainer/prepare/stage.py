@@ -28,6 +28,7 @@ from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
 from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
+from tunesmith_trainer.prepare.limits import refuse_too_long
 from tunesmith_trainer.prepare.sample import Sample, sample_of
 from tunesmith_trainer.prepare.sides import Sides, part_rows
 from tunesmith_trainer.prepare.tokenizing import RowTokenizer, Tokenized
@@ -48,6 +49,11 @@ class _Rows:
     removed: Removed
     warnings: list[str]
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row of either side."""
+        return max(int(rows.lengths.max()) for rows in self.tokens.values())
+
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """Check and convert model and data.
@@ -62,6 +68,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     rows = _make_rows(request, base, gathered, reporter)
+    refuse_too_long(request.spec, base.facts, longest_row=rows.longest)
     sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
@@ -184,6 +191,7 @@ def _facts(
         "numValidationRows": len(validation),
         "numTrainTokens": len(train.input_ids),
         "numTrainTargets": train.num_targets,
+        "longestRow": rows.longest,
         "format": rows.gathered.format,
         "modelFacts": _shape(facts),
         "dataDigest": digests[DATA],

@@ -10,10 +10,12 @@ from fake_runs import Place, a_small_job
 from tunesmith_api.reasons import Reason
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.local import machine
 from tunesmith_engine.local.errors import EnvironmentMissing, MachineTooSmall
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.sources.errors import SourceError
+from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.contracts import StageName
 
 _CONFIG = {
@@ -46,14 +48,14 @@ def job(place: Place) -> FineTuneJob:
     )
 
 
-def run(place: Place, job: FineTuneJob) -> FineTuneJobStatus:
+def run(place: Place, job: FineTuneJob, *, until: StageName = StageName.TRAIN) -> FineTuneJobStatus:
     return run_job(
         job,
         manifest_text="the manifest\n",
         base=place.base,
         home=place.home,
         environments=place.environments,
-        until=StageName.TRAIN,
+        until=until,
         watch=place.seen.append,
         stop=threading.Event(),
     )
@@ -84,6 +86,30 @@ def test_what_cannot_run_here_is_refused_before_anything_starts(
     assert refused.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert place.started() == []
     assert place.home.list_jobs() == []
+
+
+def test_memory_is_judged_by_the_rows_that_there_are(
+    place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = read_model_facts(place.base / "model")
+    enough = estimate(job.spec, facts, longest_row=SHORTEST_ROW).memory_bytes[StageName.TRAIN]
+    monkeypatch.setattr(machine, "memory_bytes", lambda: enough)
+
+    run(place, job, until=StageName.PREPARE)
+    _prepare_says(place, longest_row=facts.context_length)
+    with pytest.raises(MachineTooSmall, match="train is estimated"):
+        run(place, job)
+    _prepare_says(place, longest_row=SHORTEST_ROW)
+    run(place, job)
+
+    assert place.started() == ["prepare", "train"]
+
+
+def _prepare_says(place: Place, *, longest_row: int) -> None:
+    """Put into the result of prepare what the real stage would have found."""
+    (path,) = place.home.job("helpdesk").glob("stages/prepare/*/result.json")
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "facts": {"longestRow": longest_row}}))
 
 
 def test_a_machine_that_became_too_small_does_not_refuse_what_is_done(

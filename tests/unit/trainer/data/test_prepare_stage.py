@@ -3,19 +3,22 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
 from tiny_model import CHATML, make_tiny_model
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.estimates import estimate
+from tunesmith_engine.local import machine
+from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.entry import local_path
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import load_tokenizer
-from tunesmith_trainer.prepare import limits
 
 QUESTIONS = tuple(f"What is wrong with device {number}?" for number in range(10))
 HELPDESK = {"train": {"uri": "python://chatterbot_corpus/data/english/tech_support.yml"}}
@@ -255,17 +258,36 @@ def test_data_that_is_not_there_is_refused(tmp_path: Path, model: str) -> None:
 def test_a_job_larger_than_the_memory_is_refused(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model)
 
     assert error.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
 
 
+def test_memory_is_judged_by_the_longest_row_that_there_is(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"sequenceLength": 512, "batch": {"size": 4096, "microBatchSize": 4096}}
+    spec = prepare_request(tmp_path, model=model, training=training).spec
+    facts = read_model_facts(Path(urlsplit(model).path))
+    enough = estimate(spec, facts, longest_row=100).peak_memory_bytes
+    monkeypatch.setattr(machine, "memory_bytes", lambda: enough)
+
+    short = _prepared(tmp_path, asked(*QUESTIONS), model=model, training=training)
+    rows = asked(*QUESTIONS, "Why? " * 40)
+    error = _refused(tmp_path, rows, model=model, training=training)
+
+    longest = max(_loaded(tmp_path, short, model=model).train.lengths.tolist())
+    assert short.facts["longestRow"] in range(longest, 101)
+    assert error.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
+    assert "training.sequenceLength" in error.message
+
+
 def test_a_job_larger_than_the_free_disk_is_refused(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "free_disk_bytes", lambda _: 1)
+    monkeypatch.setattr(machine, "free_disk_bytes", lambda _: 1)
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model)
 
