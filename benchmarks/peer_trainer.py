@@ -73,7 +73,9 @@ def main(model_folder: Path, data: Path, seed: int, steps: int) -> dict[str, Any
         args=_arguments(seed=seed, steps=steps),
         train_dataset=_rows(data / "train.safetensors"),
         eval_dataset=_rows(data / "validation.safetensors"),
-        data_collator=DataCollatorForSeq2Seq(load_tokenizer(model_folder), label_pad_token_id=IGNORED),
+        data_collator=DataCollatorForSeq2Seq(
+            load_tokenizer(model_folder), label_pad_token_id=IGNORED
+        ),
         callbacks=[clock],
     )
     trainer.train()
