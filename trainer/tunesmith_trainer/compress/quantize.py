@@ -15,7 +15,13 @@ from transformers import PreTrainedModel
 
 from tunesmith_api.job import Quantize
 from tunesmith_trainer.compress.merge import copy_tokenizer
-from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName, group_size_for, recipe
+from tunesmith_trainer.compress.schemes import (
+    SCHEMES,
+    SchemeName,
+    group_size_for,
+    quantized_widths,
+    recipe,
+)
 from tunesmith_trainer.evaluate.pair import load_for_scoring
 
 
@@ -37,22 +43,13 @@ def quantize_folder(
     model = load_for_scoring(merged)
     group_size = None
     if name == "W4A16":
-        group_size = group_size_for(settings, in_features=_quantized_widths(model))
+        group_size = group_size_for(settings, in_features=quantized_widths(model))
     modifiers = recipe(name, architecture=type(model).__name__, group_size=group_size)
     _run(model, modifiers, pipeline=SCHEMES[name].pipeline, calibration=calibration)
     _round_scales(model)
     shutil.rmtree(target, ignore_errors=True)
     _save(model, target)
     copy_tokenizer(merged, target)
-
-
-def _quantized_widths(model: PreTrainedModel) -> list[int]:
-    head = model.get_output_embeddings()
-    return [
-        module.in_features
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    ]
 
 
 def _run(

@@ -5,11 +5,14 @@ All matrices are quantized but the head, whose errors go straight into the proba
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith_api.job import Quantize
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
 
@@ -63,8 +66,21 @@ def refuse_unrunnable(quantize: Quantize, *, has_gpu: bool) -> None:
         raise BadInputError(
             Reason.RESOURCES_UNAVAILABLE,
             f"spec.compression.quantize.scheme: {quantize.scheme} runs on GPUs only, and there "
-            "is none here; choose W8A8, which is 8 bit as well.",
+            "is none here; choose W8A8, which is 8 bit as well, or ask for GPUs with "
+            "spec.resources.gpusPerWorker",
         )
+
+
+def quantized_widths(model: "PreTrainedModel") -> list[int]:
+    """The columns of every matrix that is quantized."""
+    import torch
+
+    head = model.get_output_embeddings()
+    return [
+        module.in_features
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    ]
 
 
 def group_size_for(quantize: Quantize, *, in_features: Iterable[int]) -> int:
@@ -81,9 +97,9 @@ def group_size_for(quantize: Quantize, *, in_features: Iterable[int]) -> int:
     tried = " or ".join(str(size) for size in wanted)
     raise BadInputError(
         Reason.INVALID_SPEC,
-        f"spec.compression.quantize: W4A16 needs layers whose columns groups of {tried} divide, "
-        f"but this model has layers of {', '.join(map(str, widths))} columns; choose another "
-        "groupSize, or W8A8.",
+        f"spec.compression.quantize.groupSize: W4A16 needs layers whose columns groups of {tried} "
+        f"divide, but this model has layers of {', '.join(map(str, widths))} columns; choose "
+        "another groupSize, or the scheme W8A8",
     )
 
 

@@ -27,6 +27,7 @@ from tunesmith_trainer.data.records import write_records
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
+from tunesmith_trainer.prepare.feasibility import refuse_unfit_model, refuse_without_gpu
 from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
 from tunesmith_trainer.prepare.limits import refuse_too_long
 from tunesmith_trainer.prepare.sample import Sample, sample_of
@@ -59,14 +60,17 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """Check and convert model and data.
 
     Raises:
-        BadInputError: model or data break a rule, or the machine cannot hold the job.
+        BadInputError: model or data break a rule, later stages cannot do to the model what the
+            job asks, or the machine cannot hold the job.
         TransientError: a source cannot be reached now.
     """
     _check_secrets(request)
+    refuse_without_gpu(request.spec)
     reporter.progress("reading the data")
     gathered = gather_rows(request)
     reporter.progress("fetching the base model")
     base = prepare_base(request)
+    refuse_unfit_model(request.spec, base.folder)
     rows = _make_rows(request, base, gathered, reporter)
     refuse_too_long(request.spec, base.facts, longest_row=rows.longest)
     sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)

@@ -8,19 +8,16 @@ from typing import Any
 
 import torch
 
-from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.models import load_model
 from tunesmith_trainer.train.recipe import LoraRecipe, Recipe
-
-ALL_LINEAR = "all-linear"
+from tunesmith_trainer.train.targets import ALL_LINEAR, refuse_unfit_targets
 
 
 def build_trainable(folder: Path, *, recipe: Recipe, device: torch.device) -> Any:
     """The model of `folder`, ready to be trained on `device`; adapters start from the seed.
 
     Raises:
-        BadInputError: `lora.targetModules` names no linear module of this model.
+        BadInputError: `lora.targetModules` does not fit this model.
     """
     model = load_model(folder, dtype=torch.float32)
     model.config.use_cache = False
@@ -36,8 +33,7 @@ def _with_adapters(model: Any, *, lora: LoraRecipe) -> Any:
     from peft import LoraConfig, get_peft_model
 
     names = list(lora.target_modules)
-    if names != [ALL_LINEAR]:
-        _refuse_unknown(names, model=model)
+    refuse_unfit_targets(names, model=model)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -46,22 +42,6 @@ def _with_adapters(model: Any, *, lora: LoraRecipe) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
-
-
-def _refuse_unknown(names: list[str], *, model: Any) -> None:
-    linear = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    unknown = [
-        name
-        for name in names
-        if not any(path == name or path.endswith(f".{name}") for path in linear)
-    ]
-    if unknown:
-        known = ", ".join(sorted({path.rsplit(".", 1)[-1] for path in linear}))
-        raise BadInputError(
-            Reason.INVALID_SPEC,
-            f"training.lora.targetModules: the model has no linear module {', '.join(unknown)}; "
-            f"choose among {known}, or give {ALL_LINEAR} alone",
-        )
 
 
 def _round_frozen_layers(model: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 
 from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
 from tiny_model import CHATML, make_tiny_model
@@ -302,3 +303,56 @@ def test_a_secret_that_only_publishing_needs_is_missed_before_training(
 
     assert error.reason == Reason.SECRET_NOT_FOUND
     assert "'store'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (
+            {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 128}}},
+            "spec.compression.quantize.groupSize: W4A16 needs layers whose columns groups of 128",
+        ),
+        (
+            {"training": {"lora": {"targetModules": ["query"]}}},
+            "training.lora.targetModules: the model has no linear module query",
+        ),
+        (
+            {"training": {"lora": {"targetModules": ["q_proj", "lm_head"]}}},
+            "training.lora.targetModules: lm_head is the model's head and its embedding in one",
+        ),
+    ],
+)
+def test_what_later_stages_cannot_do_to_the_model_is_refused_before_training(
+    tmp_path: Path, model: str, spec: dict[str, Any], field: str
+) -> None:
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, **spec)
+
+    assert error.reason is Reason.INVALID_SPEC
+    assert error.message.startswith(field)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 64}}},
+        {"training": {"lora": {"targetModules": ["q_proj"]}}},
+        {"training": {"method": "full", "lora": {"targetModules": ["query"]}}},
+    ],
+)
+def test_what_later_stages_can_do_to_the_model_is_let_through(
+    tmp_path: Path, model: str, spec: dict[str, Any]
+) -> None:
+    _prepared(tmp_path, asked(*QUESTIONS), model=model, **spec)
+
+
+def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    eight = {"compression": {"quantize": {"scheme": "FP8"}}}
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, **eight)
+    _prepared(tmp_path, asked(*QUESTIONS), model=model, resources={"gpusPerWorker": 1}, **eight)
+
+    assert error.reason is Reason.RESOURCES_UNAVAILABLE
+    assert error.message.startswith("spec.compression.quantize.scheme: FP8 runs on GPUs only")
