@@ -8,7 +8,7 @@ from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_tex
 from tunesmith_cli.refusal import EXIT_DONE
 from tunesmith_engine.estimates import Estimate, estimate
 from tunesmith_engine.local.home import Home
-from tunesmith_engine.local.machine import free_disk_bytes, memory_bytes
+from tunesmith_engine.machine import free_disk_bytes, memory_bytes
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan

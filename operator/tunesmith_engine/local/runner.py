@@ -13,10 +13,11 @@ from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.local.driving import StopAsked, drive
 from tunesmith_engine.local.environments import Environments
+from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.local.machine import require_room
+from tunesmith_engine.machine import shortage_of_room
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.prepared import longest_row_of
@@ -89,12 +90,14 @@ def require_runnable(planned: Plan, *, home: Home, environments: Environments, b
     prepare = planned.stage(StageName.PREPARE)
     prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
     longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
-    require_room(
+    shortage = shortage_of_room(
         estimate(planned.spec, read_model_facts(model), longest_row=longest),
         stages=frozenset(stage.name for stage in to_run),
         folder=home.root,
         has_bytes=_written(planned, home=home),
     )
+    if shortage is not None:
+        raise MachineTooSmall(shortage.reason, shortage.message)
 
 
 def _is_done(planned: Plan, stage: PlannedStage, *, home: Home) -> bool:

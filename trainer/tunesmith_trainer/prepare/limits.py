@@ -4,14 +4,11 @@ Asked twice: before the model is converted, for what is too large however short 
 once the longest row is known.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate
-from tunesmith_engine.local.errors import MachineTooSmall
-from tunesmith_engine.local.machine import require_memory, require_room
+from tunesmith_engine.machine import Shortage, shortage_of_memory, shortage_of_room
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.errors import BadInputError
@@ -26,8 +23,7 @@ def refuse_too_large(spec: FineTuneJobSpec, facts: ModelFacts, *, folder: Path) 
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
     needed = estimate(spec, facts, longest_row=SHORTEST_ROW)
-    with _as_bad_input():
-        require_room(needed, stages=_ALL, folder=folder, has_bytes=0)
+    _refuse(shortage_of_room(needed, stages=_ALL, folder=folder, has_bytes=0))
 
 
 def refuse_too_long(spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: int) -> None:
@@ -36,13 +32,9 @@ def refuse_too_long(spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: in
     Raises:
         BadInputError: there is not.
     """
-    with _as_bad_input():
-        require_memory(estimate(spec, facts, longest_row=longest_row), stages=_ALL)
+    _refuse(shortage_of_memory(estimate(spec, facts, longest_row=longest_row), stages=_ALL))
 
 
-@contextmanager
-def _as_bad_input() -> Iterator[None]:
-    try:
-        yield
-    except MachineTooSmall as error:
-        raise BadInputError(error.reason, error.message) from error
+def _refuse(shortage: Shortage | None) -> None:
+    if shortage is not None:
+        raise BadInputError(shortage.reason, shortage.message)

@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus, Phase, StageStatus
-from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import is_locked, only_run
-from tunesmith_engine.local.machine import require_room
 from tunesmith_engine.local.stage_environment import stage_environment
-from tunesmith_engine.stages.contracts import Environment, StageName
+from tunesmith_engine.stages.contracts import Environment
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-a", "a\n"])
@@ -117,29 +113,3 @@ def test_a_stage_inherits_no_credentials_and_no_other_pythons_paths(tmp_path: Pa
         "SPT_NOENV": "1",
         "TUNESMITH_ATTEMPT": str(tmp_path),
     }
-
-
-@pytest.mark.parametrize(
-    ("memory", "disk", "reason"),
-    [
-        (1 << 60, 0, Reason.MEMORY_ESTIMATE_EXCEEDED),
-        (0, 1 << 60, Reason.DISK_ESTIMATE_EXCEEDED),
-    ],
-)
-def test_a_job_that_this_machine_cannot_hold_is_refused_with_numbers(
-    tmp_path: Path, *, memory: int, disk: int, reason: Reason
-) -> None:
-    needed = Estimate(memory_bytes={StageName.TRAIN: memory}, disk_bytes=disk)
-    stages = frozenset({StageName.TRAIN})
-
-    with pytest.raises(MachineTooSmall, match=r"1073741824\.0 GiB") as refused:
-        require_room(needed, stages=stages, folder=tmp_path / "not/there", has_bytes=0)
-
-    assert refused.value.reason is reason
-
-
-def test_what_is_done_or_written_already_needs_no_room(tmp_path: Path) -> None:
-    needed = Estimate(memory_bytes={StageName.TRAIN: 1 << 60}, disk_bytes=1 << 60)
-
-    require_room(needed, stages=frozenset(), folder=tmp_path, has_bytes=0)
-    require_room(needed, stages=frozenset({StageName.PUBLISH}), folder=tmp_path, has_bytes=1 << 60)

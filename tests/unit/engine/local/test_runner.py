@@ -10,8 +10,8 @@ from fake_runs import Place, a_small_job
 from tunesmith_api.reasons import Reason
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_engine import machine
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate
-from tunesmith_engine.local import machine
 from tunesmith_engine.local.errors import EnvironmentMissing, MachineTooSmall
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.sources.errors import SourceError

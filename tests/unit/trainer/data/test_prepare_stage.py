@@ -11,8 +11,8 @@ import torch
 from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
 from tiny_model import CHATML, make_tiny_model
 from tunesmith_api.reasons import Reason
+from tunesmith_engine import machine
 from tunesmith_engine.estimates import estimate
-from tunesmith_engine.local import machine
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.entry import local_path

@@ -1,13 +1,16 @@
-"""What this machine has, and whether a job fits: asked before the first stage starts."""
+"""What this machine has, and whether a job fits.
+
+Asked before the first stage starts, and by `prepare` for the machine that it runs on.
+"""
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.estimates import Estimate
-from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.stages.contracts import StageName
 
 _LIMITS: Final = (
@@ -31,46 +34,46 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def require_room(
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What there is too little of, with numbers, and what to do."""
+
+    reason: Reason
+    message: str
+
+
+def shortage_of_room(
     needed: Estimate, *, stages: frozenset[StageName], folder: Path, has_bytes: int
-) -> None:
-    """Do nothing if the job fits: its `stages` still to run, and what they write to `folder`.
+) -> Shortage | None:
+    """What the job lacks: for its `stages` still to run, and for what they write to `folder`.
 
     `has_bytes` of the estimated disk are written already.
-
-    Raises:
-        MachineTooSmall: it does not.
     """
     if not stages:
-        return
-    require_memory(needed, stages=stages)
+        return None
     wanted, free = needed.disk_bytes - has_bytes, free_disk_bytes(folder)
-    if wanted > free:
-        raise MachineTooSmall(
-            Reason.DISK_ESTIMATE_EXCEEDED,
-            f"the job is estimated to write {_gib(wanted)} more, and {folder} has {_gib(free)} "
-            "free; free space, lower checkpoint.keep, or take a larger disk (--home, or "
-            "workspace.size)",
-        )
+    if (shortage := shortage_of_memory(needed, stages=stages)) is not None or wanted <= free:
+        return shortage
+    return Shortage(
+        Reason.DISK_ESTIMATE_EXCEEDED,
+        f"the job is estimated to write {_gib(wanted)} more, and {folder} has {_gib(free)} "
+        "free; free space, lower checkpoint.keep, or take a larger disk (--home, or "
+        "workspace.size)",
+    )
 
 
-def require_memory(needed: Estimate, *, stages: frozenset[StageName]) -> None:
-    """Do nothing if the memory of this machine is enough for each of `stages`.
-
-    Raises:
-        MachineTooSmall: it is not.
-    """
+def shortage_of_memory(needed: Estimate, *, stages: frozenset[StageName]) -> Shortage | None:
+    """The hungriest of `stages`, if there is too little memory for it."""
     memory = {name: size for name, size in needed.memory_bytes.items() if name in stages}
-    if not memory:
-        return
-    hungriest = max(memory, key=lambda name: memory[name])
+    hungriest = max(memory, key=lambda name: memory[name], default=None)
     has_memory = memory_bytes()
-    if memory[hungriest] > has_memory:
-        raise MachineTooSmall(
-            Reason.MEMORY_ESTIMATE_EXCEEDED,
-            f"{hungriest} is estimated to take {_gib(memory[hungriest])} of memory, and this "
-            f"machine has {_gib(has_memory)}; {_remedy(hungriest)}",
-        )
+    if hungriest is None or memory[hungriest] <= has_memory:
+        return None
+    return Shortage(
+        Reason.MEMORY_ESTIMATE_EXCEEDED,
+        f"{hungriest} is estimated to take {_gib(memory[hungriest])} of memory, and this "
+        f"machine has {_gib(has_memory)}; {_remedy(hungriest)}",
+    )
 
 
 def _remedy(stage: StageName) -> str:
