@@ -46,6 +46,15 @@ class Reason(StrEnum):
     POD_NOT_CREATED = "PodNotCreated"
     POD_NOT_STARTED = "PodNotStarted"
 
+    # Waits in a queue of Kueue
+    WAITING_FOR_QUOTA = "WaitingForQuota"
+    EXCEEDS_MAX_QUOTA = "ExceedsMaxQuota"
+    QUEUE_NOT_FOUND = "QueueNotFound"
+    QUEUE_STOPPED = "QueueStopped"
+    WORKLOAD_DEACTIVATED = "WorkloadDeactivated"
+    ADMISSION_PENDING = "AdmissionPending"
+    KUEUE_NOT_INSTALLED = "KueueNotInstalled"
+
     # Verdicts of a stage about the model
     LOSS_DIVERGED = "LossDiverged"
     EVALUATION_GATE_FAILED = "EvaluationGateFailed"

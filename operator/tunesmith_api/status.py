@@ -23,6 +23,7 @@ class Phase(StrEnum):
     """
 
     PENDING = "Pending"
+    QUEUED = "Queued"
     PREPARING = "Preparing"
     TRAINING = "Training"
     EVALUATING = "Evaluating"
@@ -126,18 +127,24 @@ class Artifact(ApiModel):
 class StageStatus(ApiModel):
     """One stage of the job.
 
-    `cached` means an earlier run had already done it with the same key.
+    `cached` means an earlier run had already done it with the same key. Waiting is an attempt that
+    was started and whose process does not run, for the stage's reason.
     """
 
     name: str
     key: str
-    state: Literal["Pending", "Running", "Succeeded", "Failed"] = "Pending"
+    state: Literal["Pending", "Waiting", "Running", "Succeeded", "Failed"] = "Pending"
     cached: bool = False
     seconds: float = 0.0
     attempt: int = 0
     failures: int = Field(0, description="Attempts that count against backoffLimit.")
     reason: str = ""
     message: Message = ""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether an attempt was started and has not been seen to end."""
+        return self.state in {"Waiting", "Running"}
 
 
 class Attempt(ApiModel):

@@ -9,13 +9,25 @@ _METRICS = {
     "heldOutLoss": "held-out {}",
     "tokensPerSecond": "{} tokens/s",
 }
-_SIGNS = {"Pending": "·", "Running": "●", "Succeeded": "✓", "Failed": "✗"}
-_COLOURS = {"Pending": "dim", "Running": "cyan", "Succeeded": "green", "Failed": "red"}
-_STATES = {"Pending": "to do", "Running": "running", "Succeeded": "done", "Failed": "failed"}
+_SIGNS = {"Pending": "·", "Waiting": "○", "Running": "●", "Succeeded": "✓", "Failed": "✗"}
+_COLOURS = {
+    "Pending": "dim",
+    "Waiting": "yellow",
+    "Running": "cyan",
+    "Succeeded": "green",
+    "Failed": "red",
+}
+_STATES = {
+    "Pending": "to do",
+    "Waiting": "waiting",
+    "Running": "running",
+    "Succeeded": "done",
+    "Failed": "failed",
+}
 
 
 def state_of(stage: StageStatus) -> str:
-    """`done`, `done before`, `running`, `failed` or `to do`."""
+    """`done`, `done before`, `running`, `waiting`, `failed` or `to do`."""
     return "done before" if stage.cached else _STATES[stage.state]
 
 
@@ -23,7 +35,7 @@ def stage_line(stage: StageStatus, *, progress: Progress | None, style: Style) -
     """One stage: its sign, its name, and how far it is or how it ended."""
     sign = style.paint(_SIGNS[stage.state], _COLOURS[stage.state])
     name = stage.name.ljust(8)
-    if stage.state == "Running":
+    if stage.is_under_way:
         return f"{sign} {style.paint(name, 'bold')}  {progress_text(progress)}".rstrip()
     if stage.state == "Pending":
         return style.paint(f"{_SIGNS['Pending']} {name}", "dim").rstrip()

@@ -16,6 +16,7 @@ FIELD_MANAGER: Final = "tunesmith-operator"
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
 _FIRST_ERROR: Final = 300
+_KUEUE: Final = "/apis/kueue.x-k8s.io"
 
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "ConfigMap": ("/api/v1", "configmaps"),
@@ -30,6 +31,7 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 Manifest = dict[str, Any]
+Manifests = list[Manifest]
 
 
 class Cluster(Protocol):
@@ -50,12 +52,16 @@ class Cluster(Protocol):
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete in the foreground: the object stays until all it owns is gone."""
 
+    async def workloads(self, namespace: str, *, of_uid: str) -> Manifests | None:
+        """What Kueue keeps for the object with this uid; None where Kueue is not installed."""
+
 
 class ApiCluster:
     """The API server of a `kubernetes.aio` client."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        self._kueue_version: str | None = None
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """The object as it is stored, None if there is none."""
@@ -102,6 +108,22 @@ class ApiCluster:
         except ApiException as error:
             if error.status != NOT_FOUND:
                 raise
+
+    async def workloads(self, namespace: str, *, of_uid: str) -> Manifests | None:
+        """What Kueue keeps for the object with this uid; None where Kueue is not installed."""
+        try:
+            if self._kueue_version is None:
+                group = await self._request("GET", _KUEUE)
+                self._kueue_version = group["preferredVersion"]["version"]
+            query = urlencode({"labelSelector": f"kueue.x-k8s.io/job-uid={of_uid}"})
+            path = f"{_KUEUE}/{self._kueue_version}/namespaces/{quote(namespace)}/workloads?{query}"
+            found: Manifests = (await self._request("GET", path))["items"]
+        except ApiException as error:
+            self._kueue_version = None
+            if error.status == NOT_FOUND:
+                return None
+            raise
+        return found
 
     async def knows_jobs(self) -> bool:
         """Whether the definition of FineTuneJobs is installed; anybody may ask."""

@@ -11,7 +11,14 @@ from typing import TypeVar, assert_never
 from pydantic import BaseModel, ValidationError
 
 from tunesmith_api.status import FineTuneJobStatus, Progress, StageStatus
-from tunesmith_engine.lifecycle.records import Action, AttemptSeen, Observations, Start, Stop
+from tunesmith_engine.lifecycle.records import (
+    Action,
+    AttemptSeen,
+    Observations,
+    Start,
+    Stop,
+    Waiting,
+)
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.cluster_report import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
@@ -26,6 +33,7 @@ from tunesmith_operator.manifests import (
 )
 from tunesmith_operator.names import attempt_name, family_name, report_key
 from tunesmith_operator.pods import ending_of_pods, has_condition
+from tunesmith_operator.queues import is_queued, queue_wait
 from tunesmith_operator.settings import Settings
 from tunesmith_operator.waits import waiting_of
 
@@ -142,8 +150,15 @@ class KubeExecutor:
             number,
             is_running=True,
             progress=told,
-            waiting=waiting_of(planned.name, job, pods),
+            waiting=await self._waiting(planned.name, job, pods),
         )
+
+    async def _waiting(self, stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
+        if not is_queued(job):
+            return waiting_of(stage, job, pods)
+        uid = job["metadata"]["uid"]
+        workloads = await self._cluster.workloads(self._owner.namespace, of_uid=uid)
+        return queue_wait(stage, job, workloads)
 
     def _completed(self, planned: PlannedStage, number: int, report: dict[str, str]) -> AttemptSeen:
         result = _result(planned, number, report, outcome="Succeeded")

@@ -24,7 +24,7 @@ from tunesmith_operator.names import (
     attempt_name,
     family_name,
 )
-from tunesmith_operator.placement import demands_of, placement_of, queue_labels
+from tunesmith_operator.placement import demands_of, placement_of, queue_hold, queue_labels
 from tunesmith_operator.settings import Settings
 
 WORKSPACE: Final = "/workspace"
@@ -79,6 +79,7 @@ def attempt_of(
     """The batch Job of an attempt: one pod, never restarted, for whoever decides is `advance`."""
     name = attempt_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
     spec = {
+        **queue_hold(request.spec),
         "backoffLimit": 0,
         "completions": 1,
         "parallelism": 1,

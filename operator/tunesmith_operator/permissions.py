@@ -71,6 +71,12 @@ PERMISSIONS: Final = (
         "let the stages of a job patch the report of that job, and nothing else",
     ),
     Permission(
+        "kueue.x-k8s.io",
+        ("workloads",),
+        ("list",),
+        "say why a stage waits in a queue",
+    ),
+    Permission(
         "coordination.k8s.io",
         ("leases",),
         ("get", "create", "update"),

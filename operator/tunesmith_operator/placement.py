@@ -47,6 +47,11 @@ def queue_labels(spec: FineTuneJobSpec) -> dict[str, str]:
     return {QUEUE_LABEL: spec.queue_name} if spec.queue_name else {}
 
 
+def queue_hold(spec: FineTuneJobSpec) -> Manifest:
+    """A child that names a queue waits from its creation, even where Kueue is not at work."""
+    return {"suspend": True} if spec.queue_name else {}
+
+
 def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
     """What the container of a stage asks for; `workers` of training share one pod.
 

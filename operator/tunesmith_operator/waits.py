@@ -29,14 +29,24 @@ _VOLUME_WORDS: Final = ("persistentvolumeclaim", "PersistentVolumeClaim")
 
 def waiting_of(stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
     """What the attempt of `stage` waits for; None if its container runs."""
+    if job.get("spec", {}).get("suspend"):
+        return _suspended(stage, job)
     if not pods:
         return _without_pod(stage, job)
     return _wait_of_pod(stage, pods[-1])
 
 
-def _without_pod(stage: str, job: Manifest) -> Waiting | None:
-    if job.get("spec", {}).get("suspend"):
-        return None
+def _suspended(stage: str, job: Manifest) -> Waiting:
+    """Somebody else did so: a Job in no queue is never made suspended."""
+    name = job["metadata"]["name"]
+    message = (
+        f"{stage} has no pod: somebody suspended Job {name}; "
+        "set its spec.suspend to false, and it goes on"
+    )
+    return Waiting(Reason.POD_NOT_CREATED, message, _time(job["metadata"]["creationTimestamp"]))
+
+
+def _without_pod(stage: str, job: Manifest) -> Waiting:
     name = job["metadata"]["name"]
     message = (
         f"{stage} has no pod: the cluster made none for Job {name}; "

@@ -89,6 +89,8 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": False}}).raise_for_status()
         run_pods(cluster, "helpdesk", timeout_s=120)
+        cluster.create(a_job("queued", queueName="team")).raise_for_status()
+        cluster.kubectl("wait", "ftj/queued", "--for=jsonpath={.status.phase}=Queued")
     calls = calls_of(cluster, audit_log)
     denied = [each["requestURI"] for each in calls if each["responseStatus"]["code"] == 403]
     asked = [rights_used(each) for each in calls if "objectRef" in each]

@@ -6,8 +6,10 @@ from tunesmith_api.status import FineTuneJobStatus, Phase, Progress
 from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_conditions
 from tunesmith_engine.lifecycle.courses import Course, Moment
 from tunesmith_engine.lifecycle.findings import findings_of
+from tunesmith_engine.lifecycle.ledger import is_waiting
 from tunesmith_engine.lifecycle.observing import attempt_seen, finished_result
 from tunesmith_engine.lifecycle.percentages import progress_of
+from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.stages.contracts import StageResult
 
 
@@ -17,7 +19,7 @@ def compose(
     """The status after `course`; `before` is the one it follows."""
     findings = findings_of(moment.plan, _results(moment, course))
     is_going = course.phase is not Phase.SUSPENDED and not course.phase.is_terminal
-    is_running = any(stage.state == "Running" for stage in course.ledger.stages)
+    is_running = any(stage.is_under_way for stage in course.ledger.stages)
     return FineTuneJobStatus(
         observed_generation=moment.plan.generation,
         phase=course.phase,
@@ -65,12 +67,16 @@ def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Prog
     stage = course.ledger.current
     if stage is not None and (course.phase is Phase.SUSPENDED or course.phase is Phase.FAILED):
         return before.progress
-    seen = attempt_seen(stage, moment.seen) if stage and stage.state == "Running" else None
+    seen = attempt_seen(stage, moment.seen) if stage and stage.is_under_way else None
     is_told = stage is not None and seen is not None and seen.attempt == stage.attempt
+    told = seen.progress if seen and is_told else None
+    if told is not None and stage is not None and is_waiting(stage):
+        # What the attempt said before it was put back is no news of how long it will take.
+        told = told.model_copy(update={"eta_seconds": None, "message": clipped(course.message)})
     return progress_of(
         course.ledger,
         stage,
-        told=seen.progress if seen and is_told else None,
+        told=told,
         message=course.message,
         before=before.progress,
         now=moment.now,

@@ -52,7 +52,7 @@ def choose(moment: Moment) -> Course:
     hold = _hold(moment)
     if hold is not None:
         return _held(moment, stage, hold)
-    if stage.state == "Running" or running(moment.seen):
+    if stage.is_under_way or running(moment.seen):
         return _busy(moment, stage)
     wait_until = retry_at(ledger, stage, now=moment.now)
     if wait_until is not None:
@@ -70,7 +70,7 @@ def stops(ledger: Ledger, seen: Observations) -> tuple[Action, ...]:
     known = {
         (stage.name, stage.key, stage.attempt): stage
         for stage in ledger.stages
-        if stage.state == "Running"
+        if stage.is_under_way
     }
     actions: list[Action] = []
     for each in running(seen):
@@ -137,7 +137,7 @@ def _told_to_stop(moment: Moment, hold: Reason) -> Ledger:
     """The ledger after every attempt was called off; one that nobody sees has ended."""
     ledger = moment.ledger
     for stage in moment.ledger.stages:
-        if stage.state != "Running":
+        if not stage.is_under_way:
             continue
         attempt = attempt_seen(stage, moment.seen)
         if attempt is None or attempt.attempt != stage.attempt:
@@ -173,9 +173,9 @@ def _given_up(moment: Moment, stage: StageStatus) -> Course:
 
 def _busy(moment: Moment, stage: StageStatus) -> Course:
     actions = stops(moment.ledger, moment.seen)
-    if stage.state == "Running" and not running(moment.seen):
+    if stage.is_under_way and not running(moment.seen):
         actions = (Start(StageName(stage.name), stage.key, stage.attempt),)
-    is_current = stage.state == "Running" and not is_told_to_stop(stage)
+    is_current = stage.is_under_way and not is_told_to_stop(stage)
     message = (
         f"{stage.name}: attempt {stage.attempt} is running"
         if is_current
@@ -186,14 +186,24 @@ def _busy(moment: Moment, stage: StageStatus) -> Course:
     course = _going_on(
         moment, stage, message=message, actions=actions, wake_at=_next_turn(moment, stage)
     )
-    return replace(course, reason=stage.reason) if is_waiting(stage) else course
+    if not is_waiting(stage):
+        return course
+    phase = Phase.QUEUED if _is_in_queue(moment, stage) else course.phase
+    return replace(course, reason=stage.reason, phase=phase)
+
+
+def _is_in_queue(moment: Moment, stage: StageStatus) -> bool:
+    attempt = attempt_seen(stage, moment.seen)
+    return attempt is not None and attempt.waiting is not None and attempt.waiting.in_queue
 
 
 def _next_turn(moment: Moment, stage: StageStatus) -> datetime | None:
-    """When a wait is first told, and when it has lasted too long."""
+    """When a wait is first told, when it has lasted too long, and when to ask about it again."""
     attempt = attempt_seen(stage, moment.seen)
     waiting = attempt.waiting if attempt else None
-    times = [waiting.told_at, waiting.hopeless_at] if waiting else []
+    if waiting is None:
+        return None
+    times = (waiting.told_at, waiting.hopeless_at, waiting.again_at(moment.now))
     return min((each for each in times if each is not None and each > moment.now), default=None)
 
 

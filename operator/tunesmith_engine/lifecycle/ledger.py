@@ -65,6 +65,17 @@ class Ledger:
             ledger.changed(stage, **changes), attempts=(*ledger.attempts, record)[-MAX_ATTEMPTS:]
         )
 
+    def going(self, stage: StageStatus, *, waits_for: Reason | None, message: str = "") -> "Ledger":
+        """The ledger after the stage's attempt was seen: at work, or waiting for this reason."""
+        reason = waits_for or Reason.RUNNING
+        attempts = tuple(
+            each.model_copy(update={"reason": reason}) if _is_open(each, of=stage) else each
+            for each in self.attempts
+        )
+        state = "Waiting" if waits_for else "Running"
+        ledger = self.changed(stage, state=state, reason=reason, message=clipped(message))
+        return replace(ledger, attempts=attempts)
+
     def ended(
         self,
         stage: StageStatus,
@@ -98,13 +109,12 @@ class Ledger:
 
 def is_told_to_stop(stage: StageStatus) -> bool:
     """Whether the stage's attempt was stopped and is not seen to have ended."""
-    return stage.state == "Running" and stage.reason in STOP_MARKS
+    return stage.is_under_way and stage.reason in STOP_MARKS
 
 
 def is_waiting(stage: StageStatus) -> bool:
     """Whether the stage's attempt was started and waits for something that the status names."""
-    working = {Reason.RUNNING, *STOP_MARKS}
-    return stage.state == "Running" and stage.reason not in working
+    return stage.state == "Waiting" and not is_told_to_stop(stage)
 
 
 def open_ledger(plan: Plan, status: FineTuneJobStatus) -> Ledger:

@@ -71,7 +71,7 @@ def _not_done(
     if attempt and attempt.attempt > stage.attempt:
         ledger = _found_later(ledger, stage, attempt, now=now)
         stage = _stage(ledger, planned)
-    if stage.state != "Running":
+    if not stage.is_under_way:
         return ledger
     is_known = attempt is not None and attempt.attempt == stage.attempt
     if is_known and attempt is not None and attempt.is_running:
@@ -95,7 +95,7 @@ def _found_later(
 
     One that has ended while the stage was not thought to run belongs to an earlier life.
     """
-    if not _is_current(ledger, stage) or not (attempt.is_running or stage.state == "Running"):
+    if not _is_current(ledger, stage) or not (attempt.is_running or stage.is_under_way):
         return ledger
     return ledger.started(stage, attempt=attempt.attempt, now=now)
 
@@ -107,10 +107,10 @@ def _still_running(
         return _called_off_early(ledger, stage)
     waiting = attempt.waiting
     if waiting is None or now < waiting.told_at:
-        return ledger.changed(stage, reason=Reason.RUNNING, message="")
+        return ledger.going(stage, waits_for=None)
     if waiting.hopeless_at is not None and now >= waiting.hopeless_at:
         return ledger.given_up(stage, now=now, reason=waiting.reason, message=waiting.message)
-    return ledger.changed(stage, reason=waiting.reason, message=clipped(waiting.message))
+    return ledger.going(stage, waits_for=waiting.reason, message=waiting.message)
 
 
 def _called_off_early(ledger: Ledger, stage: StageStatus) -> Ledger:

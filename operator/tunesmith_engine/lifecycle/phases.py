@@ -39,5 +39,5 @@ def is_at_rest(status: FineTuneJobStatus) -> bool:
     """Whether the job is over, or stopped with nothing left running: an executor may go home."""
     if status.phase.is_terminal:
         return True
-    is_running = any(stage.state == "Running" for stage in status.stages)
+    is_running = any(stage.is_under_way for stage in status.stages)
     return status.phase is Phase.SUSPENDED and not is_running

@@ -22,7 +22,9 @@ class Waiting:
 
     It is told `grace_s` seconds after `since`: most waits end by themselves before. After
     `patience_s` seconds the job fails with `reason`; None waits for as long as the job's own
-    deadlines let it. `message` ends with what a person can do about it.
+    deadlines let it. `message` ends with what a person can do about it. `in_queue` is a wait for
+    the job's turn, before anything of the attempt runs. `again_s` is for a wait of whose changes
+    nobody tells: it is looked at again after as long as it has lasted, at most so many seconds.
     """
 
     reason: Reason
@@ -30,6 +32,8 @@ class Waiting:
     since: datetime
     grace_s: float = 3.0
     patience_s: float | None = None
+    in_queue: bool = False
+    again_s: float | None = None
 
     @property
     def told_at(self) -> datetime:
@@ -42,6 +46,13 @@ class Waiting:
         if self.patience_s is None:
             return None
         return self.since + timedelta(seconds=self.patience_s)
+
+    def again_at(self, now: datetime) -> datetime | None:
+        """When to look again without having heard of it, if at all."""
+        if self.again_s is None:
+            return None
+        lasted = (now - self.since).total_seconds()
+        return now + timedelta(seconds=min(max(lasted, 1.0), self.again_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ class Double:
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[dict[str, Any]]:
         return []
 
+    async def workloads(self, namespace: str, *, of_uid: str) -> None:
+        return None
+
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         raise AssertionError("nothing is stopped here")
 

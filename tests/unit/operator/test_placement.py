@@ -117,8 +117,9 @@ def test_a_queue_is_named_on_the_job_of_every_stage() -> None:
         assert labels["kueue.x-k8s.io/queue-name"] == "team"
 
 
-def test_whether_a_job_is_suspended_is_never_said_so_that_a_queue_may_say_it() -> None:
-    assert "suspend" not in attempt_for("train", queueName="team")["spec"]
+def test_a_job_of_a_queue_waits_from_its_creation_and_no_other_says_a_word() -> None:
+    assert attempt_for("train", queueName="team")["spec"]["suspend"] is True
+    assert "suspend" not in attempt_for("train")["spec"]
 
 
 def test_a_workspace_is_made_as_the_job_says_and_else_as_the_operator_does() -> None:

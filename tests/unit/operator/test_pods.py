@@ -101,6 +101,14 @@ def test_a_job_that_gets_no_pod_is_told_of() -> None:
     assert "kubectl describe job j-train-1-abcde" in waiting.message
 
 
+def test_a_job_in_no_queue_that_somebody_suspends_is_told_of() -> None:
+    waiting = waiting_of("train", JOB | {"spec": {"suspend": True}}, [])
+
+    assert waiting is not None
+    assert waiting.reason is Reason.POD_NOT_CREATED
+    assert "somebody suspended Job j-train-1-abcde" in waiting.message
+
+
 def test_a_pod_that_runs_waits_for_nothing() -> None:
     assert waiting_of("train", JOB, [a_pod(condition("PodScheduled"), phase="Running")]) is None
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from theatre import Theatre, a_plan
+from theatre import START, Theatre, a_plan
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Phase
+from tunesmith_api.status import Phase, Progress
 from tunesmith_engine.lifecycle.records import Stop, Waiting
 from tunesmith_engine.stages.contracts import StageName
 
@@ -153,3 +153,69 @@ def test_a_suspended_job_stops_an_attempt_that_waits() -> None:
 
     assert [type(action) for action in decision.actions] == [Stop]
     assert decision.status.phase is Phase.SUSPENDED
+
+
+def in_queue(reason: Reason = Reason.WAITING_FOR_QUOTA, **spec: Any) -> Theatre:
+    """A job whose training waits in a queue from now on."""
+    theatre = waiting(reason, **spec)
+    (attempt,) = theatre.running
+    assert attempt.waiting is not None
+    theatre.see(replace(attempt, waiting=replace(attempt.waiting, in_queue=True, again_s=60)))
+    return theatre
+
+
+def test_nothing_of_a_job_in_a_queue_is_said_to_run() -> None:
+    theatre = in_queue()
+
+    decision = theatre.step()
+
+    assert decision.status.phase is Phase.QUEUED
+    assert theatre.stage(StageName.TRAIN).state == "Waiting"
+    assert decision.status.attempts[-1].reason == Reason.WAITING_FOR_QUOTA
+    assert Reason.RUNNING not in {each.reason for each in decision.status.conditions}
+    assert theatre.condition("Reconciling").status == "True"
+
+
+def test_a_job_that_leaves_its_queue_is_in_the_phase_of_its_stage() -> None:
+    theatre = in_queue()
+    theatre.step()
+
+    run_on(theatre)
+    decision = theatre.step()
+
+    assert decision.status.phase is Phase.TRAINING
+    assert theatre.stage(StageName.TRAIN).state == "Running"
+    assert decision.status.attempts[-1].reason == Reason.RUNNING
+
+
+def test_what_a_queue_preempts_starts_again_as_the_same_attempt() -> None:
+    theatre = in_queue(Reason.PREEMPTED, backoffLimit=0)
+    (attempt,) = theatre.running
+    old = Progress(stage="train", step=9, total_steps=10, eta_seconds=5, last_update_time=START)
+    theatre.see(replace(attempt, progress=old))
+
+    queued = theatre.step()
+    theatre.pass_time(1000)
+    run_on(theatre)
+    going = theatre.step()
+
+    assert queued.status.phase is Phase.QUEUED
+    assert queued.status.progress is not None
+    assert queued.status.progress.eta_seconds is None
+    assert queued.status.progress.message == FULL
+    assert going.actions == ()
+    assert going.status.phase is Phase.TRAINING
+    assert theatre.stage(StageName.TRAIN).attempt == 1
+    assert theatre.stage(StageName.TRAIN).failures == 0
+
+
+@pytest.mark.parametrize(("lasted", "after"), [(0, 1), (7, 7), (1000, 60)])
+def test_a_wait_of_which_nobody_tells_is_looked_at_less_and_less_often(
+    lasted: float, after: float
+) -> None:
+    theatre = in_queue()
+
+    theatre.pass_time(lasted)
+    decision = theatre.step()
+
+    assert decision.wake_at == theatre.now + timedelta(seconds=after)

@@ -1,0 +1,165 @@
+"""What an attempt waits for in a queue of Kueue: facts of its Workload, for `advance`.
+
+Kueue holds a child that names a queue suspended until it is its turn, and says why in a Workload
+that the child owns; the child itself says only that it is suspended. Every wait quotes Kueue where
+its words tell more, and ends with what a person can do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.lifecycle.records import Waiting
+from tunesmith_operator.cluster_client import Manifest
+from tunesmith_operator.placement import QUEUE_LABEL
+from tunesmith_operator.pods import condition_of, has_condition
+
+# Seconds. A turn changes the child, of which the operator hears; another reason does not.
+AGAIN_S: Final = 60.0
+UNKNOWN_GRACE_S: Final = 20.0
+
+_MAX_QUOTE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """A reason, and its message with the places `stage`, `queue`, `said` and `name`."""
+
+    reason: Reason
+    message: str
+    grace_s: float = 3.0
+
+
+_TURN: Final = _Words(
+    Reason.WAITING_FOR_QUOTA,
+    "{stage} waits in queue {queue}: {said}. It starts by itself when quota is free",
+)
+_TOO_LARGE: Final = _Words(
+    Reason.EXCEEDS_MAX_QUOTA,
+    "{stage} asks for more than queue {queue} ever gives: {said}. "
+    "Ask for less in a new job, or raise the quota",
+)
+_NO_QUEUE: Final = _Words(
+    Reason.QUEUE_NOT_FOUND,
+    "{stage} cannot wait in queue {queue}: {said}. Create it, or name another in a new job",
+)
+_STOPPED: Final = _Words(
+    Reason.QUEUE_STOPPED,
+    "{stage} waits in queue {queue}, which lets nothing in: {said}. It goes on when that is undone",
+)
+_SWITCHED_OFF: Final = _Words(
+    Reason.WORKLOAD_DEACTIVATED,
+    "{stage} was taken out of queue {queue}: {said}. "
+    "Set spec.active: true in Workload {name} to let it in again",
+)
+_NO_FLAVOR: Final = _Words(
+    Reason.UNSCHEDULABLE,
+    "{stage} fits no flavor of queue {queue}: {said}. Ask for other nodes, or add such a flavor",
+)
+_NOT_ADMITTED: Final = _Words(
+    Reason.ADMISSION_PENDING, "{stage} waits in queue {queue} for its admission: {said}"
+)
+_PREEMPTED: Final = _Words(
+    Reason.PREEMPTED,
+    "{stage} gave its place in queue {queue} to another job; "
+    "it starts again by itself when quota is free, training from its last checkpoint",
+    grace_s=0.0,
+)
+_NOT_TAKEN_UP: Final = _Words(
+    Reason.ADMISSION_PENDING,
+    "{stage} waits in queue {queue}, but Kueue has made no Workload for it; "
+    "see that Kueue runs, and that it manages this kind in this namespace",
+    grace_s=UNKNOWN_GRACE_S,
+)
+_NO_KUEUE: Final = _Words(
+    Reason.KUEUE_NOT_INSTALLED,
+    "{stage} waits in queue {queue}, but Kueue is not installed in this cluster; "
+    "install it, or make a job without queueName",
+)
+
+# Reasons of QuotaReserved=False; releases before 0.20 say Pending and Inadmissible for most of it.
+_NOT_RESERVED: Final[Mapping[str, _Words]] = {
+    "Deactivated": _SWITCHED_OFF,
+    "ExceedsMaxQuota": _TOO_LARGE,
+    "Inadmissible": _NOT_ADMITTED,
+    "Misconfigured": _NOT_ADMITTED,
+    "NoMatchingFlavor": _NO_FLAVOR,
+    "Pending": _TURN,
+    "PendingEvaluation": _TURN,
+    "Suspended": _STOPPED,
+    "TopologyPlacementFailed": _NO_FLAVOR,
+    "Waiting": _TURN,
+    "WaitingForPodsReady": _TURN,
+    "WaitingForPreemptedWorkloads": _TURN,
+    "WaitingForQuota": _TURN,
+}
+_BY_MESSAGE: Final[Mapping[str, _Words]] = {
+    "doesn't exist": _NO_QUEUE,
+    "is inactive": _STOPPED,
+    "maximum capacity": _TOO_LARGE,
+}
+
+
+def is_queued(child: Manifest) -> bool:
+    """Whether this Job names a queue and is suspended: Kueue then decides when it runs."""
+    labels = child["metadata"].get("labels") or {}
+    return bool(child["spec"].get("suspend")) and QUEUE_LABEL in labels
+
+
+def queue_wait(stage: str, child: Manifest, workloads: list[Manifest] | None) -> Waiting:
+    """Why `child`, which is queued, does not run; None are the Workloads of no Kueue at all."""
+    entry = next((each for each in workloads or () if _is_owned(each, by=child)), None)
+    if entry is None:
+        words, said = (_NO_KUEUE if workloads is None else _NOT_TAKEN_UP), ""
+    else:
+        words, said = _words(entry)
+    message = words.message.format(
+        stage=stage,
+        queue=child["metadata"]["labels"][QUEUE_LABEL],
+        said=_quoted(said),
+        name=entry["metadata"]["name"] if entry else "",
+    )
+    return Waiting(
+        words.reason,
+        message,
+        _suspended_at(child),
+        grace_s=words.grace_s,
+        in_queue=True,
+        again_s=AGAIN_S,
+    )
+
+
+def _words(entry: Manifest) -> tuple[_Words, str]:
+    evicted = condition_of(entry, "Evicted") or {}
+    if evicted.get("status") == "True" and evicted.get("reason") == "Preempted":
+        return _PREEMPTED, ""
+    if has_condition(entry, "QuotaReserved"):
+        return _NOT_ADMITTED, _said(entry, "Admitted") or "its quota is reserved"
+    reserved = condition_of(entry, "QuotaReserved") or {}
+    said = reserved.get("message", "")
+    by_message = next((words for part, words in _BY_MESSAGE.items() if part in said), None)
+    words = by_message or _NOT_RESERVED.get(reserved.get("reason", ""), _NOT_ADMITTED)
+    return words, said or "Kueue has not said why"
+
+
+def _said(entry: Manifest, type_: str) -> str:
+    message: str = (condition_of(entry, type_) or {}).get("message", "")
+    return message
+
+
+def _is_owned(entry: Manifest, *, by: Manifest) -> bool:
+    owners = entry["metadata"].get("ownerReferences") or []
+    return any(each["uid"] == by["metadata"]["uid"] for each in owners)
+
+
+def _suspended_at(child: Manifest) -> datetime:
+    told = condition_of(child, "Suspended") if has_condition(child, "Suspended") else None
+    text = told["lastTransitionTime"] if told else child["metadata"]["creationTimestamp"]
+    return datetime.fromisoformat(text)
+
+
+def _quoted(message: str) -> str:
+    text = " ".join(message.split()).rstrip(".")
+    return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…"
