@@ -215,6 +215,7 @@ def _prepared(artifacts: Path) -> dict[str, Any]:
         "numTrainRows": 7, "numValidationRows": 3, "dataDigest": f"sha256:{'a' * 64}",
         "modelDigest": f"sha256:{'b' * 64}",
         "sample": {"text": _ROW, "trained": [[start, len(_ROW) - 1]]},
+        "markers": ["<|im_end|>", "<|im_start|>"],
     }  # fmt: skip
     return {"facts": facts, "artifacts": [artifact_of("card", artifacts / "data-card.json")]}
 
@@ -224,7 +225,8 @@ A_DATA_CARD: dict[str, Any] = {
     "sources": [{"uri": "python://chatterbot_corpus/data/english/tech_support.yml",
                  "digest": f"sha256:{'c' * 64}"}],
     "counts": {"read": 1050, "kept": 10, "removed": {"duplicates": 1040, "empty": 0}},
-    "tokens": {"min": 31, "p50": 48, "p90": 97, "p99": 121, "max": 124},
+    "tokensPerRow": {"min": 31, "p50": 48, "p90": 97, "p99": 121, "max": 124},
+    "lengthHistogram": {"start": 30, "width": 10, "counts": [3, 2, 2, 1, 0, 0, 1, 0, 0, 1]},
     "warnings": ["1,040 of 1,050 rows were exact duplicates"],
 }  # fmt: skip
 
@@ -253,7 +255,7 @@ def _write_curve(path: Path, *, num_steps: int) -> None:
 
 def _evaluated(artifacts: Path, *, is_worse: bool) -> dict[str, Any]:
     sample = {
-        "prompt": "My printer is not printing.",
+        "prompt": _ROW.partition("Is it")[0],
         "reference": "Is it switched on?",
         "base": "I'm sorry to hear that. There are many possible causes …",
         "tuned": "Is the printer switched on?",

@@ -7,7 +7,7 @@ shown as far as it is understood, and a broken one is left out.
 import json
 import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
@@ -59,6 +59,14 @@ class MaskedSample(Found):
     trained: list[tuple[int, int]] = Field(default_factory=list)
 
 
+class LengthHistogram(Found):
+    """How many rows have `start + n × width` tokens or more, and fewer than the next bin's."""
+
+    start: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=1)]
+    counts: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=100)]
+
+
 class PrepareFacts(Found):
     """What prepare found."""
 
@@ -67,6 +75,7 @@ class PrepareFacts(Found):
     data_digest: str | None = None
     model_digest: str | None = None
     sample: MaskedSample | None = None
+    markers: list[str] = Field(default_factory=list)
 
 
 class TrainFacts(Found):

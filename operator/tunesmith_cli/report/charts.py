@@ -15,11 +15,13 @@ from tunesmith_cli.report.scales import Scale, scale_over
 
 WIDTH = 640.0
 _NARROW = 460.0
-_LEFT = 62.0
-_RIGHT = WIDTH - 16.0
+LEFT = 62.0
+RIGHT = WIDTH - 16.0
 _MOST_POINTS = 300
 _BAR = 20.0
 _LABELS = 108.0
+# Wider: a phone shows this chart's text larger in its own units.
+_SPAN_LABELS = 132.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ class Span:
 def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int | None) -> Markup:
     """Training and held-out loss by step; at least one of the two has a point."""
     everything = [*train, *held_out]
-    x = scale_over((each.step for each in everything), start=_LEFT, end=_RIGHT, margin=0.02)
-    x = Scale(low=max(x.low, 0.0), high=x.high, start=_LEFT, end=_RIGHT)
+    x = scale_over((each.step for each in everything), start=LEFT, end=RIGHT, margin=0.02)
+    x = Scale(low=max(x.low, 0.0), high=x.high, start=LEFT, end=RIGHT)
     y = scale_over((each.loss for each in everything), start=260.0, end=18.0)
-    return _drawing(
+    return drawing(
         292.0,
         _loss_text(train, held_out, best=best),
         _grid(x=x, y=y, bottom=264.0),
@@ -73,52 +75,31 @@ def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
     x = scale_over(ends, start=_LABELS + 14.0, end=_NARROW - 96.0, margin=0.12)
     height = 34.0 * len(rows) + 40.0
     said = "; ".join(f"{row.label} {number(row.value)}{_between(row)}" for row in rows)
-    return _drawing(
+    return drawing(
         height,
         (title, said),
-        _ticks_below(x, top=8.0, bottom=height - 32.0),
+        ticks_below(x, top=8.0, bottom=height - 32.0),
         *(_interval(row, x=x, y=34.0 * index + 24.0) for index, row in enumerate(rows)),
         width=_NARROW,
     )
-
-
-def percentile_chart(marks: Sequence[tuple[str, float]], *, title: str) -> Markup:
-    """Where the named percentiles of a distribution lie, from the least to the greatest."""
-    x = Scale(low=0.0, high=max(value for _, value in marks) * 1.05 or 1.0, start=24.0, end=_RIGHT)
-    first, last = marks[0][1], marks[-1][1]
-    inner = [value for _, value in marks[1:-1]] or [first, last]
-    said = ", ".join(f"{name} {number(value)}" for name, value in marks)
-    return _drawing(
-        112.0,
-        (title, said),
-        _ticks_below(x, top=16.0, bottom=84.0),
-        element("line", x1=x(first), x2=x(last), y1=50.0, y2=50.0, class_="whisker"),
-        element(
-            "rect", x=x(inner[0]), y=36.0, width=x(inner[-1]) - x(inner[0]), height=28.0,
-            class_="bar",
-        ),
-        *(
-            element("line", x1=x(value), x2=x(value), y1=32.0, y2=68.0, class_="mark")
-            for _, value in marks
-        ),
-    )  # fmt: skip
 
 
 def time_line(spans: Sequence[Span]) -> Markup:
     """When each attempt ran, from the first start to the last end."""
     begin = min(span.start for span in spans)
     total = max((span.end - begin).total_seconds() for span in spans)
-    x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=_LABELS + 14.0, end=WIDTH - 90.0)
+    x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=_SPAN_LABELS + 14.0, end=WIDTH - 124.0)
     height = 30.0 * len(spans) + 16.0
     said = "; ".join(f"{span.label} {duration(_seconds(span))}" for span in spans)
-    return _drawing(
+    return drawing(
         height,
         ("When each attempt ran", said),
         *(_span(span, x=x, y=30.0 * index + 8.0, begin=begin) for index, span in enumerate(spans)),
     )
 
 
-def _drawing(height: float, text: tuple[str, str], *parts: Markup, width: float = WIDTH) -> Markup:
+def drawing(height: float, text: tuple[str, str], *parts: Markup, width: float = WIDTH) -> Markup:
+    """A picture with its title and description."""
     title, description = text
     return element(
         "svg",
@@ -148,9 +129,9 @@ def _loss_text(
 def _grid(*, x: Scale, y: Scale, bottom: float) -> Markup:
     rows = [
         joined(
-            element("line", x1=_LEFT, x2=_RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
+            element("line", x1=LEFT, x2=RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
             element(
-                "text", number(tick), x=_LEFT - 8, y=y(tick) + 4, class_="axis", text_anchor="end"
+                "text", number(tick), x=LEFT - 8, y=y(tick) + 4, class_="axis", text_anchor="end"
             ),
         )
         for tick in y.ticks(num=4)
@@ -163,7 +144,8 @@ def _grid(*, x: Scale, y: Scale, bottom: float) -> Markup:
     return joined(*rows, *columns)
 
 
-def _ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
+def ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
+    """Lines at round numbers from `top` to `bottom`, and the numbers below."""
     return joined(
         *(
             joined(
@@ -221,7 +203,7 @@ def _span(span: Span, *, x: Scale, y: float, begin: datetime) -> Markup:
     left = x((span.start - begin).total_seconds())
     width = max(x((span.end - begin).total_seconds()) - left, 2.0)
     return joined(
-        element("text", span.label, x=_LABELS, y=y + 15, class_="label", text_anchor="end"),
+        element("text", span.label, x=_SPAN_LABELS, y=y + 15, class_="label", text_anchor="end"),
         element("rect", x=left, y=y, width=width, height=_BAR, rx=3.0, class_=f"span {span.role}"),
         element("text", duration(_seconds(span)), x=left + width + 8, y=y + 15, class_="axis"),
     )

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from tunesmith_cli.formats import number
-from tunesmith_cli.report.charts import percentile_chart
+from tunesmith_cli.report.artifacts import LengthHistogram, as_record
 from tunesmith_cli.report.evidence import Evidence
+from tunesmith_cli.report.histogram import histogram
 from tunesmith_cli.report.pieces import Chart, Piece, Table, flattened, marked
 
-_PERCENTILES = ("min", "p50", "p90", "p99", "max")
-_SHOWN_ELSEWHERE = {"sample", "samples", "sampleRows", "warnings"}
+_PERCENTILES = {"min": "the shortest {}", "p50": "half up to {}", "p90": "nine in ten up to {}",
+                "p99": "99 in 100 up to {}", "max": "the longest {}"}  # fmt: skip
+_SHOWN_ELSEWHERE = {"lengthHistogram", "sample", "samples", "sampleRows", "warnings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,10 @@ def tell_dataset(evidence: Evidence) -> Dataset:
     sample = evidence.prepare.sample
     return Dataset(
         card=_card(evidence.card),
-        lengths=_lengths(_percentiles(evidence.card)),
-        sample=marked(sample.text, sample.trained) if sample else [],
+        lengths=_lengths(evidence.card),
+        sample=marked(sample.text, sample.trained, markers=evidence.prepare.markers)
+        if sample
+        else [],
     )
 
 
@@ -50,10 +54,15 @@ def _percentiles(card: JsonValue) -> Mapping[str, float]:
     return next(filter(None, map(_percentiles, card.values())), {})
 
 
-def _lengths(found: Mapping[str, float]) -> Chart | None:
-    marks = [(name, found[name]) for name in _PERCENTILES if name in found]
-    if not marks:
+def _lengths(card: JsonValue) -> Chart | None:
+    found = (
+        as_record(card.get("lengthHistogram"), LengthHistogram) if isinstance(card, dict) else None
+    )
+    if found is None:
         return None
-    drawing = percentile_chart(marks, title="Length of the rows in tokens")
-    said = ", ".join(f"{name} {number(value)}" for name, value in marks)
-    return Chart(drawing=drawing, caption=f"Length of a row in tokens: {said}.")
+    lengths = _percentiles(card)
+    said = [
+        text.format(number(lengths[name])) for name, text in _PERCENTILES.items() if name in lengths
+    ]
+    caption = ": ".join(filter(None, ("Rows by their length in tokens", ", ".join(said))))
+    return Chart(drawing=histogram(found), caption=f"{caption}.")

@@ -11,6 +11,15 @@ from tunesmith_cli.report.artifacts import ParityFile, Sample, Try, Verdict, Ver
 from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart
 from tunesmith_cli.report.evidence import Evidence
 from tunesmith_cli.report.pieces import Chart, Table, shown
+from tunesmith_cli.report.turns import Turn, turns_of
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A held-out prompt as a conversation, with what was wanted and what the models said."""
+
+    turns: list[Turn]
+    answers: Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +30,7 @@ class Measured:
     intervals: list[Chart] = field(default_factory=list)
     evaluation: Table | None = None
     verdicts: list[Verdict] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Answered] = field(default_factory=list)
     tries: Table | None = None
     agreement: Table | None = None
     prompts: Table | None = None
@@ -35,7 +44,7 @@ def tell_measured(evidence: Evidence) -> Measured:
         intervals=_intervals(results),
         evaluation=_evaluation(results),
         verdicts=evidence.evaluation.verdicts if evidence.evaluation else [],
-        samples=evidence.evaluation.samples if evidence.evaluation else [],
+        samples=_samples(evidence),
         tries=_tries(evidence.compress.tries),
         agreement=_agreement(evidence.verify, evidence.parity),
         prompts=_prompts(evidence.parity),
@@ -45,6 +54,12 @@ def tell_measured(evidence: Evidence) -> Measured:
 def evaluation_of(evidence: Evidence) -> list[EvaluationResult]:
     """Every result, of a refused model too, by suite and metric."""
     return in_order(each for result in evidence.results.values() for each in result.evaluation)
+
+
+def _samples(evidence: Evidence) -> list[Answered]:
+    markers = evidence.prepare.markers
+    found = evidence.evaluation.samples if evidence.evaluation else []
+    return [Answered(turns=turns_of(each.prompt, markers), answers=each) for each in found]
 
 
 def _curve(evidence: Evidence) -> Chart | None:

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from tunesmith_cli.formats import number
 from tunesmith_cli.report.markup import Markup
+from tunesmith_cli.report.turns import Part, parts_of
 
 _LONGEST_CELL = 300
 
@@ -40,21 +41,25 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a row of data, and whether the model is trained to write it."""
+    """A stretch of a row of data, and whether the model is trained to write it."""
 
-    text: str
+    parts: tuple[Part, ...]
     is_trained: bool
 
 
-def marked(text: str, spans: list[tuple[int, int]]) -> list[Piece]:
+def marked(text: str, spans: list[tuple[int, int]], *, markers: Sequence[str]) -> list[Piece]:
     """The text cut at the borders of the trained spans, in order."""
     pieces, position = [], 0
     for start, end in sorted(spans):
-        pieces.append(Piece(text=text[position:start], is_trained=False))
-        pieces.append(Piece(text=text[max(start, position) : end], is_trained=True))
+        pieces.append((text[position:start], False))
+        pieces.append((text[max(start, position) : end], True))
         position = max(position, end)
-    pieces.append(Piece(text=text[position:], is_trained=False))
-    return [piece for piece in pieces if piece.text]
+    pieces.append((text[position:], False))
+    return [
+        Piece(parts=tuple(parts_of(each, markers)), is_trained=is_trained)
+        for each, is_trained in pieces
+        if each
+    ]
 
 
 def flattened(value: JsonValue, *, path: str = "") -> Iterator[tuple[str, str]]:

@@ -120,8 +120,43 @@ def test_identifiers_are_unique_and_everything_labelled_exists(finished: str) ->
 def test_the_trained_part_of_a_row_is_marked(finished: str) -> None:
     row = finished.partition('<pre class="row">')[2].partition("</pre>")[0]
 
-    assert "<mark>Is it switched on?&lt;|im_end|&gt;</mark>" in row
+    end = '<span class="marker">&lt;|im_end|&gt;</span>'
+    assert f"<mark>Is it switched on?{end}</mark>" in row
     assert "My printer is not printing." in row
+
+
+def test_a_prompt_reads_as_a_conversation_without_the_markers_of_its_template(
+    finished: str,
+) -> None:
+    prompt = finished.partition('<div class="prompt">')[2].partition("</div>")[0]
+
+    assert prompt.strip() == '<p><span class="role">user</span> My printer is not printing.</p>'
+
+
+def test_the_lengths_of_the_rows_are_drawn_and_said(finished: str) -> None:
+    page = Page(finished)
+
+    said = [str(each["aria-label"]) for each in page.named("svg")]
+    assert any("30 to 39 tokens: 3 rows; 40 to 49 tokens: 2 rows" in each for each in said)
+    assert len([each for each in page.named("rect") if each["class"] == "bar"]) == 10
+    assert "the shortest 31, half up to 48, nine in ten up to 97" in page.text
+
+
+@pytest.mark.parametrize(
+    "histogram",
+    [None, {}, {"start": 0, "width": 0, "counts": [1]}, {"start": 0, "width": 1, "counts": []}],
+)
+def test_a_card_without_sound_lengths_is_shown_without_the_drawing(
+    tmp_path: Path, histogram: object
+) -> None:
+    job = a_finished_job(tmp_path)
+    (path,) = job.folder.rglob("data-card.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lengthHistogram": histogram}))
+
+    page = Page(page_of(job))
+
+    assert not [each for each in page.named("rect") if each["class"] == "bar"]
+    assert "exact duplicates" in page.text
 
 
 def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path) -> None:

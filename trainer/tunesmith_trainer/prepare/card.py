@@ -1,10 +1,12 @@
 """The data card: where the rows came from, what was left out and why, and what they are like."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from tunesmith_api.job import Dataset
@@ -14,6 +16,7 @@ from tunesmith_trainer.prepare.gathering import Gathered
 from tunesmith_trainer.prepare.sides import DEFAULT_FRACTION, Sides
 
 _SAMPLE_ROWS: Final = 3
+_MOST_BINS: Final = 24
 _PERCENTILES: Final[Mapping[str, int]] = {"min": 0, "p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 
@@ -56,6 +59,7 @@ def data_card(
     warnings: Sequence[str],
 ) -> dict[str, JsonValue]:
     """The card as JSON; lengths are in tokens."""
+    lengths = np.concatenate([rows.lengths for rows in tokens.values()])
     return {
         "sources": _sources(gathered),
         "format": gathered.format,
@@ -72,7 +76,8 @@ def data_card(
             else dataset.validation_fraction or DEFAULT_FRACTION,
             **{split: _size(rows) for split, rows in tokens.items()},
         },
-        "tokensPerRow": _lengths(tokens),
+        "tokensPerRow": _percentiles(lengths),
+        "lengthHistogram": _histogram(lengths),
         "sampleRows": [asdict(each.record) for each in sides.train[:_SAMPLE_ROWS]],
         "warnings": list(warnings),
     }
@@ -101,10 +106,25 @@ def _size(rows: TokenRows) -> dict[str, JsonValue]:
     }
 
 
-def _lengths(tokens: Mapping[Split, TokenRows]) -> dict[str, JsonValue]:
-    lengths = np.concatenate([rows.lengths for rows in tokens.values()])
+def _percentiles(lengths: NDArray[np.int64]) -> dict[str, JsonValue]:
     # A length that a row has, never one between two rows.
     return {
         name: int(np.percentile(lengths, part, method="higher"))
         for name, part in _PERCENTILES.items()
     }
+
+
+def _histogram(lengths: NDArray[np.int64]) -> dict[str, JsonValue]:
+    """Rows by length: bin n holds those of `start + n × width` tokens and up to the next bin."""
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    width = next(
+        each for each in _round_widths() if longest // each - shortest // each < _MOST_BINS
+    )
+    first = shortest // width
+    counts = np.bincount(lengths // width - first)
+    return {"start": first * width, "width": width, "counts": counts.tolist()}
+
+
+def _round_widths() -> Iterator[int]:
+    """1, 2, 5, 10, 20 and so on."""
+    return (digit * 10**zeros for zeros in count() for digit in (1, 2, 5))

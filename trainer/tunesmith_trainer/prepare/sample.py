@@ -1,12 +1,15 @@
 """One row as the model sees it, with the part that is trained marked: for people to check."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from pydantic import JsonValue
 
 from tunesmith_trainer.data.masking import TokenRow
+from tunesmith_trainer.data.tokens import TokenRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +50,13 @@ def sample_of(tokens: TokenRow, tokenizer: "PreTrainedTokenizerBase") -> Sample:
     text = tokenizer.decode(list(tokens.ids), clean_up_tokenization_spaces=False)[:LONGEST]
     shown = [(start, min(end, len(text))) for start, end in places if start < len(text)]
     return Sample(text=text, trained=tuple(shown))
+
+
+def markers_in(rows: Iterable[TokenRows], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """The special tokens that the rows hold, such as the marks around turns."""
+    used = {int(each) for side in rows for each in np.unique(side.input_ids)}
+    added = tokenizer.added_tokens_decoder.items()
+    return sorted(token.content for number, token in added if token.special and number in used)
 
 
 def _length(tokens: TokenRow, end: int, tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -30,7 +30,7 @@ from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
 from tunesmith_trainer.prepare.feasibility import refuse_unfit_model, refuse_without_gpu
 from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
 from tunesmith_trainer.prepare.limits import refuse_too_long
-from tunesmith_trainer.prepare.sample import Sample, sample_of
+from tunesmith_trainer.prepare.sample import Sample, markers_in, sample_of
 from tunesmith_trainer.prepare.sides import Sides, part_rows
 from tunesmith_trainer.prepare.tokenizing import RowTokenizer, Tokenized
 from tunesmith_trainer.versions import library_versions
@@ -74,6 +74,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     rows = _make_rows(request, base, gathered, reporter)
     refuse_too_long(request.spec, base.facts, longest_row=rows.longest)
     sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)
+    markers = markers_in(rows.tokens.values(), base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
@@ -81,7 +82,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     return StageOutcome(
         message=_said(rows),
         artifacts=artifacts,
-        facts=_facts(base.facts, rows, sample, artifacts),
+        facts={**_facts(base.facts, rows, sample, artifacts), "markers": [*markers]},
         versions=library_versions("transformers", "tokenizers", "torch"),
         warnings=rows.warnings,
     )

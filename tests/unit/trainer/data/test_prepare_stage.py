@@ -173,6 +173,26 @@ def test_a_template_that_hides_the_answer_is_refused_with_the_row_in_the_log(
     assert "Turn it OFF" in caplog.text
 
 
+def test_the_card_counts_rows_by_their_length(tmp_path: Path, model: str) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS, "Why? " * 30), model=model)
+
+    prepared = _loaded(tmp_path, outcome, model=model)
+    lengths = [*prepared.train.lengths.tolist(), *prepared.validation.lengths.tolist()]
+    found = _card(outcome)["lengthHistogram"]
+    start, width, counts = found["start"], found["width"], found["counts"]
+    edges = range(start, start + width * len(counts), width)
+    assert counts == [sum(edge <= each < edge + width for each in lengths) for edge in edges]
+    assert sum(counts) == 11
+    assert 5 <= len(counts) <= 24
+    assert min(counts[0], counts[-1]) > 0
+
+
+def test_the_special_tokens_of_the_rows_are_told(tmp_path: Path, model: str) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model)
+
+    assert outcome.facts["markers"] == ["<|im_end|>", "<|im_start|>"]
+
+
 def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, model: str) -> None:
     rows = [*asked(*QUESTIONS), *asked("Why? " * 300)]
 
