@@ -140,6 +140,10 @@ class StageStatus(ApiModel):
     failures: int = Field(0, description="Attempts that count against backoffLimit.")
     reason: str = ""
     message: Message = ""
+    result_digest: Annotated[str, StringConstraints(max_length=71)] | None = Field(
+        None,
+        description="Of what the stage reported when it succeeded; other words do not count later.",
+    )
 
     @property
     def is_under_way(self) -> bool:

@@ -60,10 +60,15 @@ class Ledger:
         """The ledger after this attempt was started or found running."""
         ledger = self.ended(stage, now=now, reason=Reason.INTERRUPTED)
         record = Attempt(stage=stage.name, number=attempt, start_time=now, reason=Reason.RUNNING)
-        changes = {"state": "Running", "attempt": attempt, "reason": Reason.RUNNING, "message": ""}
-        return replace(
-            ledger.changed(stage, **changes), attempts=(*ledger.attempts, record)[-MAX_ATTEMPTS:]
+        ledger = ledger.changed(
+            stage,
+            state="Running",
+            attempt=attempt,
+            reason=Reason.RUNNING,
+            message="",
+            result_digest=None,
         )
+        return replace(ledger, attempts=(*ledger.attempts, record)[-MAX_ATTEMPTS:])
 
     def going(self, stage: StageStatus, *, waits_for: Reason | None, message: str = "") -> "Ledger":
         """The ledger after the stage's attempt was seen: at work, or waiting for this reason."""

@@ -7,7 +7,7 @@ to it until someone changes the job. `begin` is for a person who runs the same j
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus, StageStatus
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.records import Plan, PlannedStage
 
 
 def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
@@ -40,21 +40,24 @@ def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
 def new_life(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """A status in which nothing has happened, save that numbers of attempts are never used twice.
 
-    Conditions are kept so that their transition times stay true.
+    Conditions are kept so that their transition times stay true, and digests so that a result which
+    counted goes on to count.
     """
-    used = {(stage.name, stage.key): stage.attempt for stage in status.stages}
+    known = {(stage.name, stage.key): stage for stage in status.stages}
     return FineTuneJobStatus(
         observed_generation=plan.generation,
         conditions=status.conditions,
-        stages=[
-            StageStatus(
-                name=stage.name,
-                key=stage.key,
-                attempt=used.get((stage.name, stage.key), 0),
-                reason=Reason.PENDING,
-            )
-            for stage in plan.stages
-        ],
+        stages=[_begun_again(known.get((stage.name, stage.key)), stage) for stage in plan.stages],
+    )
+
+
+def _begun_again(before: StageStatus | None, planned: PlannedStage) -> StageStatus:
+    return StageStatus(
+        name=planned.name,
+        key=planned.key,
+        attempt=before.attempt if before else 0,
+        result_digest=before.result_digest if before else None,
+        reason=Reason.PENDING,
     )
 
 

@@ -59,6 +59,7 @@ def _done(ledger: Ledger, stage: StageStatus, result: StageResult, *, now: datet
         attempt=max(stage.attempt, result.attempt),
         reason=reason,
         message=clipped(result.message),
+        result_digest=result.digest,
     )
 
 
@@ -85,7 +86,14 @@ def _forget_lost_success(ledger: Ledger, stage: StageStatus) -> Ledger:
     """A stage whose artifacts are gone has to be run again."""
     if stage.state != "Succeeded":
         return ledger
-    return ledger.changed(stage, state="Pending", cached=False, reason=Reason.PENDING, message="")
+    return ledger.changed(
+        stage,
+        state="Pending",
+        cached=False,
+        reason=Reason.PENDING,
+        message="",
+        result_digest=None,
+    )
 
 
 def _found_later(

@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue
 from tunesmith_api.base import ApiModel
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.status import Artifact, EvaluationResult
+from tunesmith_engine.stages.digests import digest_json
 
 CONTRACT: Final = 1
 
@@ -59,6 +60,11 @@ class StageResult(ApiModel):
     warnings: list[str] = Field(default_factory=list)
     resumed_from_step: int | None = None
     seconds: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything told; a field that a later release adds does not change it."""
+        return digest_json(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
     def artifact(self, name: str) -> Artifact:
         """The artifact called `name`.

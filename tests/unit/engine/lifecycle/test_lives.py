@@ -57,6 +57,20 @@ def test_a_finished_job_run_again_only_looks() -> None:
     assert all(stage.cached for stage in status_of(theatre).stages)
 
 
+def test_what_a_stage_reported_is_noted_for_as_long_as_it_counts() -> None:
+    theatre = Theatre(a_plan())
+    theatre.play(lambda each: status_of(each).phase.is_terminal)
+    noted = [stage.result_digest for stage in status_of(theatre).stages]
+    theatre.status = begin(theatre.plan, theatre.status)
+
+    assert noted == [theatre.finished[each.key].digest for each in theatre.plan.stages]
+    assert [stage.result_digest for stage in status_of(theatre).stages] == noted
+
+    del theatre.finished[theatre.plan.stages[-1].key]
+    theatre.step()
+    assert [stage.result_digest for stage in status_of(theatre).stages] == [*noted[:-1], None]
+
+
 def test_an_interrupted_job_run_again_finds_cached_what_the_first_run_did() -> None:
     theatre = Theatre(a_plan())
     theatre.play_up_to(StageName.TRAIN)
