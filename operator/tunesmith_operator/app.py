@@ -24,6 +24,7 @@ from tunesmith_api.base import GROUP, VERSION
 from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
 from tunesmith_operator.health import Health
+from tunesmith_operator.identities import Identities
 from tunesmith_operator.lease import Lease
 from tunesmith_operator.measures import Measures
 from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
@@ -138,8 +139,10 @@ async def _work(
     health.queue = queue
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(queue, cluster, settings, stop=stop, measures=measures))
+        identities = Identities(cluster)
         for _ in range(settings.workers):
-            group.create_task(_worker(queue, cluster, settings, measures=measures))
+            worker = _worker(queue, cluster, settings, identities=identities, measures=measures)
+            group.create_task(worker)
 
 
 async def _watch(
@@ -232,14 +235,21 @@ def _login(**settings: Any) -> kopf.ConnectionInfo | None:
 
 
 async def _worker(
-    queue: WorkQueue, cluster: Cluster, settings: Settings, *, measures: Measures
+    queue: WorkQueue,
+    cluster: Cluster,
+    settings: Settings,
+    *,
+    identities: Identities,
+    measures: Measures,
 ) -> None:
     while True:
         key = await queue.take()
         started = time.monotonic()
         try:
             namespace, name = key
-            after_s = await reconcile(cluster, namespace=namespace, name=name, settings=settings)
+            after_s = await reconcile(
+                cluster, namespace=namespace, name=name, settings=settings, identities=identities
+            )
         except Exception as error:  # noqa: BLE001 - one job's fault is not another's
             delay_s = queue.failed(key)
             if not (isinstance(error, ApiException) and error.status == _CONFLICT):

@@ -18,6 +18,8 @@ CONFLICT: Final = 409
 _FIRST_ERROR: Final = 300
 _KUEUE: Final = "/apis/kueue.x-k8s.io"
 
+_ADMISSION: Final = "/apis/admissionregistration.k8s.io/v1"
+
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "ConfigMap": ("/api/v1", "configmaps"),
     "Event": ("/api/v1", "events"),
@@ -28,6 +30,8 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "ValidatingAdmissionPolicy": (_ADMISSION, "validatingadmissionpolicies"),
+    "ValidatingAdmissionPolicyBinding": (_ADMISSION, "validatingadmissionpolicybindings"),
 }
 
 Manifest = dict[str, Any]
@@ -156,5 +160,6 @@ class ApiCluster:
 
 def _path(kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
     prefix, plural = _PLACES[kind]
-    parts = [prefix, "namespaces", quote(namespace), plural, quote(name), subresource]
+    within = ["namespaces", quote(namespace)] if namespace else []
+    parts = [prefix, *within, plural, quote(name), subresource]
     return "/".join(part for part in parts if part)

@@ -1,8 +1,8 @@
 """The executor of a cluster: a batch Job per attempt, told by objects what to do and how far it is.
 
-It sees and does, and decides nothing, as the local one. What it knows lies in the API server: the
-results that count stand in the requests of later stages, which only the operator writes; those in
-the report count only for an attempt whose Job has ended as the result says.
+It sees and does, and decides nothing, as the local one. What it knows lies in the API server.
+Results stand in the report, which the job's pods write: one counts if the attempt's Job has ended
+as it says, and from then on for as long as it has the digest that the operator noted in the status.
 """
 
 from collections.abc import Iterable
@@ -23,13 +23,14 @@ from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.cluster_report import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_operator.cluster_client import Cluster, Manifest
+from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import (
     SECRETS,
     WORKSPACE,
     Owner,
     attempt_of,
     family_of,
-    request_of,
+    request_map,
 )
 from tunesmith_operator.names import attempt_name, family_name, report_key
 from tunesmith_operator.pods import ending_of_pods, has_condition
@@ -43,26 +44,46 @@ M = TypeVar("M", bound=BaseModel)
 class KubeExecutor:
     """Sees and does for one job."""
 
-    def __init__(self, plan: Plan, cluster: Cluster, *, owner: Owner, settings: Settings) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        cluster: Cluster,
+        *,
+        owner: Owner,
+        settings: Settings,
+        identities: Identities,
+    ) -> None:
         self._plan = plan
         self._cluster = cluster
         self._owner = owner
         self._settings = settings
+        self._identities = identities
         self._finished: dict[str, StageResult] = {}
         self._has_family = False
 
     async def observe(self, status: FineTuneJobStatus | None) -> Observations:
         """Everything that is to be seen now; `status` says which attempts to look for."""
-        known = {each.name: each for each in status.stages} if status else {}
-        seen: list[AttemptSeen] = []
-        for planned in reversed(self._plan.stages):
-            number = _attempts_started(known.get(planned.name), planned)
-            if number == 0 or planned.key in self._finished:
-                continue
-            await self._take_inputs(planned, number)
-            attempt = await self._attempt(planned, number)
-            if attempt is not None:
-                seen.append(attempt)
+        known = {(each.name, each.key): each for each in status.stages} if status else {}
+        begun = {
+            planned: stage
+            for planned in self._plan.stages
+            if (stage := known.get((planned.name, planned.key))) and stage.attempt
+        }
+        jobs = {
+            planned: await self._job(planned, stage.attempt)
+            for planned, stage in begun.items()
+            if stage.result_digest is None
+        }
+        # A stage reports before its Job ends: read first, the report could lack what the Job knows.
+        report = await self._report() if begun else {}
+        for planned, stage in begun.items():
+            if stage.result_digest is not None:
+                self._take_noted(planned, stage, report)
+        seen = [
+            await self._attempt(planned, begun[planned].attempt, report, job=job)
+            for planned, job in jobs.items()
+            if job is not None
+        ]
         return Observations(finished=dict(self._finished), attempts=tuple(seen))
 
     async def apply(self, actions: Iterable[Action]) -> None:
@@ -77,14 +98,19 @@ class KubeExecutor:
                     assert_never(action)
 
     async def _start(self, action: Start) -> None:
+        account = await self._identities.account_of(self._owner)
         if not self._has_family:
             workspace = self._plan.spec.workspace
             for each in family_of(self._owner, workspace=workspace, settings=self._settings):
                 await self._cluster.apply(each)
         stage = self._plan.stage(action.stage)
         request = self._request(stage, attempt=action.attempt)
-        await self._cluster.apply(request_of(self._owner, request))
-        await self._cluster.create(attempt_of(self._owner, stage, request, settings=self._settings))
+        large = request_map(self._owner, request)
+        if large is not None:
+            await self._cluster.apply(large)
+        await self._cluster.create(
+            attempt_of(self._owner, stage, request, settings=self._settings, account=account)
+        )
 
     def _request(self, stage: PlannedStage, *, attempt: int) -> StageRequest:
         earlier = self._plan.stages[: self._plan.stages.index(stage)]
@@ -120,24 +146,23 @@ class KubeExecutor:
         self._has_family = found is not None
         return dict(found.get("data") or {}) if found else {}
 
-    async def _take_inputs(self, planned: PlannedStage, attempt: int) -> None:
-        """What stages before it found counts as it stands in the request made from it."""
-        name = attempt_name(self._plan.job, stage=planned.name, attempt=attempt, key=planned.key)
-        found = await self._cluster.get("ConfigMap", self._owner.namespace, name)
-        text = (found or {}).get("data", {}).get("request.json", "")
-        request = _read(StageRequest, text)
-        for result in request.inputs.values() if request else ():
-            self._finished.setdefault(result.key, result)
+    def _take_noted(
+        self, planned: PlannedStage, stage: StageStatus, report: dict[str, str]
+    ) -> None:
+        result = _result(planned, stage.attempt, report, outcome="Succeeded")
+        if result is not None and result.digest == stage.result_digest:
+            self._finished[planned.key] = result
 
-    async def _attempt(self, planned: PlannedStage, number: int) -> AttemptSeen | None:
+    async def _job(self, planned: PlannedStage, number: int) -> Manifest | None:
         name = attempt_name(self._plan.job, stage=planned.name, attempt=number, key=planned.key)
-        job = await self._cluster.get("Job", self._owner.namespace, name)
-        # A stage reports before its Job ends: read first, the report could lack what the Job knows.
-        report = await self._report()
-        if job is None:
-            return None
+        return await self._cluster.get("Job", self._owner.namespace, name)
+
+    async def _attempt(
+        self, planned: PlannedStage, number: int, report: dict[str, str], *, job: Manifest
+    ) -> AttemptSeen:
         if has_condition(job, "Complete"):
             return self._completed(planned, number, report)
+        name = job["metadata"]["name"]
         pods = await self._cluster.list(
             "Pod", self._owner.namespace, labels=f"batch.kubernetes.io/job-name={name}"
         )
@@ -172,10 +197,6 @@ class KubeExecutor:
         return attempt_name(
             self._plan.job, stage=action.stage, attempt=action.attempt, key=action.key
         )
-
-
-def _attempts_started(stage: StageStatus | None, planned: PlannedStage) -> int:
-    return stage.attempt if stage is not None and stage.key == planned.key else 0
 
 
 def _failed(

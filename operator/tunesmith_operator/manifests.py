@@ -1,7 +1,7 @@
 """What the operator makes for a job: pure functions from a plan to manifests.
 
-Once per job: an identity for its stages, the report that they alone may patch, and a workspace.
-Once per attempt: its request, and a batch Job of one pod. Everything is owned by the FineTuneJob,
+Once per job: the report that its stages alone may patch (identities.py), and a workspace. Once per
+attempt: a batch Job of one pod, which carries its request. Everything is owned by the FineTuneJob,
 so that its deletion takes all of it away.
 """
 
@@ -21,6 +21,7 @@ from tunesmith_operator.names import (
     LABEL_STAGE,
     MANAGED_BY,
     MANAGER,
+    REQUEST_ANNOTATION,
     attempt_name,
     family_name,
 )
@@ -30,6 +31,9 @@ from tunesmith_operator.settings import Settings
 WORKSPACE: Final = "/workspace"
 REQUESTS: Final = "/run/tunesmith/request"
 SECRETS: Final = "/run/tunesmith/secrets"
+REQUEST_FILE: Final = "request.json"
+# Bytes. All annotations of an object together may have 256 KiB; a request has some 20.
+_MAX_ANNOTATION: Final = 192 << 10
 _UNPRIVILEGED: Final = 65532
 _SHM_SIZE: Final = "2Gi"
 
@@ -44,37 +48,33 @@ class Owner:
 
 
 def family_of(owner: Owner, *, workspace: Workspace, settings: Settings) -> list[Manifest]:
-    """What a job has once; the report comes last, so that its being there proves the others."""
+    """What a job has once; the report comes last, so that its being there proves the other."""
     name = family_name(owner.name)
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}
-    rule = {
-        "apiGroups": [""],
-        "resources": ["configmaps"],
-        "resourceNames": [name],
-        "verbs": ["patch"],
-    }
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-    volume = _claim(workspace, settings)
-    claim = _object("v1", "PersistentVolumeClaim", name, owner, spec=volume)
-    rbac = "rbac.authorization.k8s.io/v1"
-    return [
-        _object("v1", "ServiceAccount", name, owner, automountServiceAccountToken=False),
-        _object(rbac, "Role", name, owner, rules=[rule]),
-        _object(rbac, "RoleBinding", name, owner, subjects=[subject], roleRef=reference),
-        *([] if workspace.claim_name else [claim]),
-        _object("v1", "ConfigMap", name, owner),
-    ]
+    claim = owned("v1", "PersistentVolumeClaim", name, owner, spec=_claim(workspace, settings))
+    return [*([] if workspace.claim_name else [claim]), owned("v1", "ConfigMap", name, owner)]
 
 
-def request_of(owner: Owner, request: StageRequest) -> Manifest:
-    """The request of an attempt; its pod reads it as a file."""
+def request_map(owner: Owner, request: StageRequest) -> Manifest | None:
+    """A request that is too large for an annotation; its pod reads it from here."""
+    text = text_of(request)
+    if fits_annotation(text):
+        return None
     name = attempt_name(owner.name, stage=request.stage, attempt=request.attempt, key=request.key)
-    text = request.model_dump_json(by_alias=True)
-    return _object("v1", "ConfigMap", name, owner, data={"request.json": text})
+    return owned("v1", "ConfigMap", name, owner, data={REQUEST_FILE: text})
+
+
+def text_of(request: StageRequest) -> str:
+    """The request as its stage reads it."""
+    return request.model_dump_json(by_alias=True)
+
+
+def fits_annotation(text: str) -> bool:
+    """Whether a pod can carry the request itself, with room for annotations of others."""
+    return len(text.encode()) <= _MAX_ANNOTATION
 
 
 def attempt_of(
-    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings
+    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
 ) -> Manifest:
     """The batch Job of an attempt: one pod, never restarted, for whoever decides is `advance`."""
     name = attempt_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
@@ -93,20 +93,29 @@ def attempt_of(
             ]
         },
         "template": {
-            "metadata": {"labels": _labels(owner) | {LABEL_STAGE: str(stage.name)}},
-            "spec": _pod(name, owner, stage, request, settings=settings),
+            "metadata": {
+                "labels": _labels(owner) | {LABEL_STAGE: str(stage.name)},
+                "annotations": _annotations(request),
+            },
+            "spec": _pod(name, owner, stage, request, settings=settings, account=account),
         },
     }
-    return _object("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
+    return owned("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
 
 
 def _pod(
-    name: str, owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings
+    name: str,
+    owner: Owner,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
 ) -> Manifest:
     volumes, mounts = _volumes(name, owner, request)
     return {
         "restartPolicy": "Never",
-        "serviceAccountName": family_name(owner.name),
+        "serviceAccountName": account,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "securityContext": {
@@ -121,7 +130,7 @@ def _pod(
             {
                 "name": "stage",
                 "image": settings.images[Environment(stage.environment)],
-                "command": ["python", "-m", stage.module, stage.name, f"{REQUESTS}/request.json"],
+                "command": ["python", "-m", stage.module, stage.name, f"{REQUESTS}/{REQUEST_FILE}"],
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
                     *({"name": each, "value": STAGE_VARIABLES[each]} for each in STAGE_VARIABLES),
@@ -140,6 +149,18 @@ def _pod(
     }
 
 
+def _annotations(request: StageRequest) -> dict[str, str]:
+    text = text_of(request)
+    return {REQUEST_ANNOTATION: text} if fits_annotation(text) else {}
+
+
+def _request_source(name: str, request: StageRequest) -> Manifest:
+    if not fits_annotation(text_of(request)):
+        return {"configMap": {"name": name}}
+    field = {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"}
+    return {"downwardAPI": {"items": [{"path": REQUEST_FILE, "fieldRef": field}]}}
+
+
 def _volumes(
     name: str, owner: Owner, request: StageRequest
 ) -> tuple[list[Manifest], list[Manifest]]:
@@ -151,7 +172,7 @@ def _volumes(
     claim = {"claimName": request.spec.workspace.claim_name or family_name(owner.name)}
     placed: list[tuple[str, str, Manifest]] = [
         ("workspace", WORKSPACE, {"persistentVolumeClaim": claim}),
-        ("request", REQUESTS, {"configMap": {"name": name}}),
+        ("request", REQUESTS, _request_source(name, request)),
         ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
         ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
     ]
@@ -190,7 +211,7 @@ def _claim(workspace: Workspace, settings: Settings) -> Manifest:
     }
 
 
-def _object(
+def owned(
     api_version: str,
     kind: str,
     name: str,
@@ -199,6 +220,7 @@ def _object(
     labels: Mapping[str, str] = MappingProxyType({}),
     **rest: Any,
 ) -> Manifest:
+    """An object that goes when its FineTuneJob does."""
     reference = {
         "apiVersion": API_VERSION,
         "kind": "FineTuneJob",

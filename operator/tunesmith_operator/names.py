@@ -10,19 +10,26 @@ LABEL_STAGE: Final = "tunesmith.dev/stage"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "tunesmith-operator"
 SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
+REQUEST_ANNOTATION: Final = "tunesmith.dev/request"
+
+# What the chart's policy knows by these names, too.
+STAGES_ACCOUNT: Final = "tunesmith-stages"
+REPORT_POLICY: Final = "stage-reports.tunesmith.dev"
+JOB_MARK: Final = "--"
 
 
 def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
-    """The name of the batch Job, and of the request, of one attempt.
+    """The name of the batch Job of one attempt, with which the names of its pods begin.
 
-    A job's name has at most 40 characters, so this stays below the 63 of a label. The part of the
-    key keeps apart what two releases of Tunesmith would do.
+    A job's name has at most 40 characters, so this stays below the 63 of a label, and what the
+    server cuts off a pod's name comes after the mark that ends the job's. The part of the key keeps
+    apart what two releases of Tunesmith would do.
     """
-    return f"{job}-{stage}-{attempt}-{key[:5]}"
+    return f"{job}{JOB_MARK}{stage}-{attempt}-{key[:5]}"
 
 
 def family_name(job: str) -> str:
-    """The name of what a job has once: identity, role, report and workspace."""
+    """The name of what a job has once: report, workspace, and its own identity if it has one."""
     return f"{job}-tunesmith"
 
 

@@ -1,11 +1,13 @@
 """Every right that the operator needs, and why: the chart's RBAC is drawn from this table.
 
-The operator reads no secrets. It may hand a job's stages the right to patch that job's own report,
-since it holds that right itself.
+The operator reads no secrets. It may hand stages the right to patch reports, since it holds that
+right itself.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from tunesmith_operator.names import REPORT_POLICY
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,14 +15,16 @@ class Permission:
     """One rule of a Role.
 
     `scope` says where: `jobs` in every namespace whose jobs are run, `own` in the namespace of the
-    Lease alone. `group` is empty for the core API.
+    Lease alone, `cluster` for what lies in no namespace. `group` is empty for the core API; no
+    `names` means every object.
     """
 
     group: str
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
-    scope: Literal["jobs", "own"] = "jobs"
+    scope: Literal["jobs", "own", "cluster"] = "jobs"
+    names: tuple[str, ...] = ()
 
 
 PERMISSIONS: Final = (
@@ -50,7 +54,7 @@ PERMISSIONS: Final = (
         "",
         ("configmaps",),
         ("get", "list", "watch", "create", "patch"),
-        "hand requests to stages, and read their reports",
+        "make and read the reports of stages; hand over a request that fits into no annotation",
     ),
     Permission(
         "",
@@ -61,14 +65,22 @@ PERMISSIONS: Final = (
     Permission(
         "",
         ("serviceaccounts",),
-        ("create", "patch"),
-        "give the stages of each job an identity of their own",
+        ("get", "create", "patch"),
+        "give the stages of a namespace, or of one job, an identity",
     ),
     Permission(
         "rbac.authorization.k8s.io",
         ("roles", "rolebindings"),
-        ("create", "patch"),
-        "let the stages of a job patch the report of that job, and nothing else",
+        ("get", "create", "patch"),
+        "let stages patch the report of their job, and nothing else",
+    ),
+    Permission(
+        "admissionregistration.k8s.io",
+        ("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
+        ("get",),
+        "see whether the policy is there that lets the jobs of a namespace share an identity",
+        scope="cluster",
+        names=(REPORT_POLICY,),
     ),
     Permission(
         "kueue.x-k8s.io",

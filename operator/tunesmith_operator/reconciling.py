@@ -21,6 +21,7 @@ from tunesmith_engine.planning.plan import plan
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.events import event_of
 from tunesmith_operator.executor import KubeExecutor
+from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import Owner
 from tunesmith_operator.reading import Unreadable, read_job, read_status
 from tunesmith_operator.settings import Settings
@@ -32,7 +33,7 @@ RESYNC_S: Final = 300.0
 
 
 async def reconcile(
-    cluster: Cluster, *, namespace: str, name: str, settings: Settings
+    cluster: Cluster, *, namespace: str, name: str, settings: Settings, identities: Identities
 ) -> float | None:
     """Bring the job one step on; return the seconds after which to look again, if at all.
 
@@ -47,7 +48,7 @@ async def reconcile(
     if isinstance(job, Unreadable):
         await _refuse(cluster, found, status, message=job.message)
         return None
-    return await _go_on(cluster, found, job, status, settings=settings)
+    return await _go_on(cluster, found, job, status, settings=settings, identities=identities)
 
 
 async def _refuse(
@@ -67,11 +68,12 @@ async def _go_on(
     status: FineTuneJobStatus | None,
     *,
     settings: Settings,
+    identities: Identities,
 ) -> float | None:
     known = found["metadata"]
     planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
     owner = Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"])
-    executor = KubeExecutor(planned, cluster, owner=owner, settings=settings)
+    executor = KubeExecutor(planned, cluster, owner=owner, settings=settings, identities=identities)
     now = datetime.now(UTC)
     decision = advance(planned, status, await executor.observe(status), now=now)
     wait = _wait_before_writing(status, decision.status, now=now)

@@ -1,15 +1,19 @@
 """The API server that these tests speak to; without one they skip, and say how to get one."""
 
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
 from tunesmith_api.crds import crds_yaml
+from tunesmith_operator.names import REPORT_POLICY
 
 WANTED = "set KUBECONFIG to a local API server, and put kubectl on the PATH"
 
@@ -23,11 +27,38 @@ def server() -> Iterator[httpx.Client]:
         pytest.skip(f"KUBECONFIG names a server elsewhere, and tests install CRDs: {WANTED}")
     kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=crds_yaml())
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *OUR_CRDS)
+    put_policy()
     with connected() as http:
         yield http
 
 
 OUR_CRDS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")
+POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+
+
+def put_policy() -> None:
+    """The policy of the chart, as an installation leaves it."""
+    for each in rendered():
+        if each["kind"] in POLICY:
+            text = json.dumps(each)
+            kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=text)
+
+
+@pytest.fixture
+def no_policy(server: httpx.Client) -> Iterator[None]:
+    """A cluster that has never heard of the policy."""
+    kubectl("delete", *(f"{kind}/{REPORT_POLICY}" for kind in POLICY))
+    yield
+    put_policy()
+
+
+@pytest.fixture
+def audit_log() -> Path:
+    """Where the API server of the tests writes down who asked for what."""
+    path = Path(os.environ["KUBECONFIG"]).parent / "logs" / "audit.jsonl"
+    if not path.exists():
+        pytest.skip(f"no audit log at {path}: start the control plane with --audit")
+    return path
 
 
 @pytest.fixture

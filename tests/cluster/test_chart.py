@@ -15,8 +15,10 @@ from chart import CHART, one, rendered
 from cluster import is_local, kubectl
 from command import wait_until
 from job_states import new_job
+from tunesmith_operator.names import REPORT_POLICY
 from tunesmith_operator.permissions import PERMISSIONS
 
+POLICY = ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
 DEFINITIONS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")
 
 
@@ -194,7 +196,8 @@ def test_upgrade_rollback_and_uninstall_leave_definitions_and_jobs_alone(
     said = helm.uninstall(release, *where)
     assert "finetunejobs.tunesmith.dev" in said
     assert _leftovers(release) == [
-        f"customresourcedefinition.apiextensions.k8s.io/{each}" for each in DEFINITIONS
+        *(f"customresourcedefinition.apiextensions.k8s.io/{each}" for each in DEFINITIONS),
+        *(f"{kind}.admissionregistration.k8s.io/{REPORT_POLICY}" for kind in POLICY),
     ]
     assert "helpdesk" in kubectl("get", "finetunejobs", *where)
     assert release not in {each["name"] for each in helm.releases(*where)}
@@ -224,7 +227,7 @@ def _replicas(release: str, namespace: str) -> int:
 
 def _leftovers(release: str) -> list[str]:
     """Everything in the cluster that bears the release's name, once what is going has gone."""
-    kinds = "crd,clusterroles,clusterrolebindings"
+    kinds = ",".join(("crd", "clusterroles", "clusterrolebindings", *POLICY))
     inside = (
         "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,pdb,configmaps"
     )

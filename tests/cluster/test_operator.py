@@ -9,8 +9,7 @@ import pytest
 
 from cluster import Cluster
 from operator_process import a_job, an_operator, wait_for_pod
-from stage_pods import end_pod, pending_pods, report_as, request_of, run_pods, succeeded
-from tunesmith_engine.stages.cluster_report import report_address
+from stage_pods import end_pod, request_of, run_pods, succeeded
 from tunesmith_operator.pods import condition_of
 
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
@@ -108,22 +107,6 @@ def test_a_verdict_of_a_stage_is_the_reason_of_the_job(cluster: Cluster) -> None
     failed = next(each for each in status["conditions"] if each["type"] == "Failed")
 
     assert failed["reason"] == "DatasetNotFound"
-
-
-def test_a_stage_cannot_touch_the_report_of_another_job(cluster: Cluster) -> None:
-    cluster.create(a_job("one")).raise_for_status()
-    cluster.create(a_job("two")).raise_for_status()
-
-    with an_operator(cluster.namespace):
-        give_up = time.monotonic() + 40
-        while len(pending_pods(cluster)) < 2 and time.monotonic() < give_up:
-            time.sleep(0.1)
-    mine = report_address(cluster.namespace, "one-tunesmith", "train-1.result")
-    other = report_address(cluster.namespace, "two-tunesmith", "train-1.result")
-
-    report_as(cluster, "one-tunesmith", address=mine, text="{}")
-    with pytest.raises(OSError, match=r"refused the report .* with status 403"):
-        report_as(cluster, "one-tunesmith", address=other, text="{}")
 
 
 def test_another_replica_takes_over_when_the_leader_is_killed(cluster: Cluster) -> None:

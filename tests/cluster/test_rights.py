@@ -1,7 +1,7 @@
 """The operator with the rights of its table and no others: all are used, and no call is denied."""
 
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +15,43 @@ from tunesmith_operator.permissions import PERMISSIONS
 ACCOUNT = "restricted-operator"
 
 
-@pytest.fixture
-def audit_log() -> Path:
-    """Where the API server of the tests writes down who asked for what."""
-    path = Path(os.environ["KUBECONFIG"]).parent / "logs" / "audit.jsonl"
-    if not path.exists():
-        pytest.skip(f"no audit log at {path}: start the control plane with --audit")
-    return path
-
-
-def give_rights(cluster: Cluster) -> None:
-    """An account in the namespace that may do what the table says."""
-    rules = [
+def rules_of(*scopes: str) -> list[dict[str, Any]]:
+    """What the table says for these scopes, as the rules of a role."""
+    return [
         {
             "apiGroups": [each.group],
             "resources": list(each.resources),
             "verbs": list(each.verbs),
+            **({"resourceNames": list(each.names)} if each.names else {}),
         }
         for each in PERMISSIONS
+        if each.scope in scopes
     ]
+
+
+@pytest.fixture
+def restricted(cluster: Cluster) -> Iterator[Cluster]:
+    """A namespace with an account that may do what the table says, there and in the cluster."""
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": cluster.namespace}
-    rbac = "rbac.authorization.k8s.io"
+    name = f"{ACCOUNT}-{cluster.namespace}"
     made: list[dict[str, Any]] = [
-        {"apiVersion": "v1", "kind": "ServiceAccount"},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "rules": rules},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "subjects": [subject],
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": ACCOUNT},
-        },
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}},
+        *_granted("", ACCOUNT, subject, rules_of("jobs", "own")),
+        *_granted("Cluster", name, subject, rules_of("cluster")),
     ]
     for each in made:
-        each["metadata"] = {"name": ACCOUNT, "namespace": cluster.namespace}
-        kubectl("create", "--filename=-", stdin=json.dumps(each))
+        cluster.kubectl("create", "--filename=-", stdin=json.dumps(each))
+    yield cluster
+    kubectl("delete", f"clusterrole/{name}", f"clusterrolebinding/{name}")
+
+
+def _granted(
+    where: str, name: str, subject: dict[str, Any], rules: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    head = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{where}Role", "name": name}
+    yield head | {"kind": f"{where}Role", "rules": rules}
+    yield head | {"kind": f"{where}RoleBinding", "subjects": [subject], "roleRef": role}
 
 
 def kubeconfig_of(cluster: Cluster, folder: Path) -> str:
@@ -78,9 +81,9 @@ def rights_used(call: dict[str, Any]) -> set[tuple[str, str, str]]:
 
 
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
-    cluster: Cluster, audit_log: Path, tmp_path: Path
+    restricted: Cluster, audit_log: Path, tmp_path: Path
 ) -> None:
-    give_rights(cluster)
+    cluster = restricted
     cluster.create(a_job()).raise_for_status()
 
     with an_operator(cluster.namespace, KUBECONFIG=kubeconfig_of(cluster, tmp_path)):

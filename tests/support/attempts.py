@@ -62,4 +62,4 @@ def attempt_for(
         StageName(stage)
     )
     request = request_for(stage, facts=facts, longest_row=longest_row, **spec)
-    return attempt_of(owner, planned, request, settings=SETTINGS)
+    return attempt_of(owner, planned, request, settings=SETTINGS, account="stages")

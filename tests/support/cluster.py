@@ -62,9 +62,9 @@ class Cluster:
         group = "/apis/tunesmith.dev/v1alpha1"
         return f"{group}/namespaces/{self.namespace}/{_PLURALS[kind]}"
 
-    def kubectl(self, *arguments: str) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints about this namespace."""
-        return kubectl("--namespace", self.namespace, *arguments)
+        return kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cluster import Cluster, kubectl
 from tunesmith_engine.stages.cluster_report import ReportMap
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_operator.names import REQUEST_ANNOTATION
 
 
 def pending_pods(cluster: Cluster) -> list[dict[str, Any]]:
@@ -25,10 +26,13 @@ def pending_pods(cluster: Cluster) -> list[dict[str, Any]]:
 
 def request_of(cluster: Cluster, pod: dict[str, Any]) -> StageRequest:
     """The request that the pod would read."""
-    name = next(each for each in pod["spec"]["volumes"] if each["name"] == "request")
-    path = f"/api/v1/namespaces/{cluster.namespace}/configmaps/{name['configMap']['name']}"
-    data = cluster.http.get(path).raise_for_status().json()["data"]
-    return StageRequest.model_validate_json(data["request.json"])
+    volume = next(each for each in pod["spec"]["volumes"] if each["name"] == "request")
+    if "downwardAPI" in volume:
+        text = pod["metadata"]["annotations"][REQUEST_ANNOTATION]
+    else:
+        path = f"/api/v1/namespaces/{cluster.namespace}/configmaps/{volume['configMap']['name']}"
+        text = cluster.http.get(path).raise_for_status().json()["data"]["request.json"]
+    return StageRequest.model_validate_json(text)
 
 
 def succeeded(request: StageRequest) -> StageResult:
@@ -44,8 +48,20 @@ def succeeded(request: StageRequest) -> StageResult:
     )
 
 
-def report_as(cluster: Cluster, account: str, *, address: str, text: str) -> None:
-    """Report as the stages of a job do, with the token of their service account."""
+def token_of(cluster: Cluster, pod: dict[str, Any]) -> str:
+    """A token as the kubelet gives it to the pod: bound to that pod."""
+    known = pod["metadata"]
+    bound = {"kind": "Pod", "name": known["name"], "uid": known["uid"]}
+    flags = [f"--bound-object-{key}={value}" for key, value in bound.items()]
+    return cluster.kubectl("create", "token", pod["spec"]["serviceAccountName"], *flags)
+
+
+def report_with(token: str, *, address: str, text: str) -> None:
+    """Report as a stage does that has this token.
+
+    Raises:
+        OSError: the API server refuses.
+    """
     found = json.loads(kubectl("config", "view", "--raw", "--minify", "--output=json"))
     server = found["clusters"][0]["cluster"]
     at = urlsplit(server["server"])
@@ -55,7 +71,7 @@ def report_as(cluster: Cluster, account: str, *, address: str, text: str) -> Non
         else:
             authority = b64decode(server["certificate-authority-data"])
         (Path(folder) / "ca.crt").write_bytes(authority)
-        (Path(folder) / "token").write_text(cluster.kubectl("create", "token", account))
+        (Path(folder) / "token").write_text(token)
         ReportMap(at.hostname or "", at.port or 443, account=Path(folder)).write(address, text)
 
 
@@ -66,7 +82,7 @@ def end_pod(
     if result is not None:
         address = request_of(cluster, pod).result
         text = result.model_dump_json(by_alias=True)
-        report_as(cluster, pod["spec"]["serviceAccountName"], address=address, text=text)
+        report_with(token_of(cluster, pod), address=address, text=text)
     state = {"name": "stage", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
     status = {
         "phase": "Succeeded" if ended["exitCode"] == 0 else "Failed",

@@ -8,8 +8,10 @@ import pytest
 from chart import EVERYTHING, chart, container, one, rendered
 from tunesmith_api.crds import crds
 from tunesmith_engine.stages.contracts import Environment
+from tunesmith_operator.names import JOB_MARK, REPORT_POLICY, STAGES_ACCOUNT, family_name
 from tunesmith_operator.settings import Settings, add_flags, settings_from
 
+POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 NAMESPACED = {"namespaces": ["team-a", "team-b"]}
 
 
@@ -37,13 +39,26 @@ def test_definitions_are_those_of_the_models() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_definitions_outlive_the_release_unless_told_otherwise(keep: bool) -> None:  # noqa: FBT001
+def test_definitions_and_policy_outlive_the_release_unless_told_otherwise(keep: bool) -> None:  # noqa: FBT001
     policies = [
         each["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
-        for each in definitions({"crds": {"keep": keep}})
+        for each in rendered({"crds": {"keep": keep}})
+        if each["kind"] in {"CustomResourceDefinition", *POLICY}
     ]
 
-    assert policies == ["keep" if keep else None] * len(crds())
+    assert policies == ["keep" if keep else None] * (len(crds()) + 2)
+
+
+def test_the_operator_knows_the_policy_and_what_it_holds_in_check_by_name() -> None:
+    policy, binding = (one(rendered(), kind) for kind in POLICY)
+    said = str(policy["spec"])
+
+    assert policy["metadata"]["name"] == binding["metadata"]["name"] == REPORT_POLICY
+    assert binding["spec"] == {"policyName": REPORT_POLICY, "validationActions": ["Deny"]}
+    assert f"':{STAGES_ACCOUNT}'" in said
+    assert f"+ '{JOB_MARK}'" in said
+    assert f"'{family_name('')}'" in said
+    assert f"size() - {len(family_name(''))})" in said
 
 
 def test_helm_finds_no_folder_of_definitions_that_it_would_never_upgrade() -> None:
@@ -57,7 +72,7 @@ def test_two_renderings_are_the_same() -> None:
 
 @pytest.mark.parametrize("values", [{}, NAMESPACED, EVERYTHING])
 def test_every_object_says_where_it_lives(values: dict[str, Any]) -> None:
-    cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+    cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", *POLICY}
 
     for each in rendered(values):
         is_cluster_wide = each["kind"] in cluster_wide

@@ -36,7 +36,7 @@ def granted(role: Manifest) -> set[Right]:
 def bound_roles(values: dict[str, Any]) -> list[Manifest]:
     """The roles that a binding gives to the operator."""
     objects = rendered(values, namespace="ml")
-    bindings = [each for each in objects if each["kind"].endswith("Binding")]
+    bindings = [each for each in objects if each["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
     subject = {"kind": "ServiceAccount", "name": "tunesmith", "namespace": "ml"}
     assert all(each["subjects"] == [subject] for each in bindings)
     wanted = {
@@ -55,18 +55,36 @@ def test_for_every_namespace_one_cluster_role_and_one_role_for_the_lease() -> No
 
     assert roles == {
         ("ClusterRole", None, "tunesmith-jobs"): asked("jobs"),
+        ("ClusterRole", None, "tunesmith-policy"): asked("cluster"),
         ("Role", "ml", "tunesmith"): asked("own"),
     }
 
 
-def test_for_named_namespaces_a_role_in_each_and_nothing_in_the_cluster() -> None:
+def test_rights_in_the_cluster_are_to_objects_by_name() -> None:
+    (role,) = (each for each in bound_roles({}) if each["metadata"]["name"] == "tunesmith-policy")
+    names = {name for each in PERMISSIONS if each.scope == "cluster" for name in each.names}
+
+    assert {name for rule in role["rules"] for name in rule["resourceNames"]} == names
+    assert all(each.names for each in PERMISSIONS if each.scope == "cluster")
+
+
+def test_for_named_namespaces_a_role_in_each_and_in_the_cluster_a_look_at_the_policy() -> None:
     roles = {_key(each): granted(each) for each in bound_roles({"namespaces": ["a", "b"]})}
 
+    assert roles.pop(("ClusterRole", None, "tunesmith-policy")) == asked("cluster")
     assert roles == {
         ("Role", "a", "tunesmith-jobs"): asked("jobs"),
         ("Role", "b", "tunesmith-jobs"): asked("jobs"),
         ("Role", "ml", "tunesmith"): asked("own"),
     }
+
+
+def test_who_has_no_rights_in_the_cluster_can_install_the_rest() -> None:
+    values = {"namespaces": ["a"], "crds": {"enabled": False}, "rbac": {"aggregate": False}}
+    kinds = {each["kind"] for each in rendered(values)}
+
+    assert kinds & {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"} == set()
+    assert not any(kind.startswith("Validating") for kind in kinds)
 
 
 @pytest.mark.parametrize("values", [{}, {"namespaces": ["a"]}])

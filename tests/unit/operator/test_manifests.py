@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from attempts import OWNER, SETTINGS, attempt_for
-from tunesmith_api.execution import Workspace
-from tunesmith_engine.stages.contracts import StageName
-from tunesmith_operator.manifests import family_of
+from attempts import OWNER, attempt_for, request_for
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_operator.manifests import request_map
+from tunesmith_operator.names import REQUEST_ANNOTATION as REQUEST
 from tunesmith_operator.names import attempt_name
 
 
@@ -66,10 +66,23 @@ def test_a_secret_is_a_folder_of_files() -> None:
     assert mounts["secret-0"] == "/run/tunesmith/secrets/hub"
 
 
-def test_stages_may_patch_the_report_of_their_job_and_nothing_else() -> None:
-    made = {
-        each["kind"]: each for each in family_of(OWNER, workspace=Workspace(), settings=SETTINGS)
-    }
-    (rule,) = made["Role"]["rules"]
+def test_a_pod_carries_its_request_and_reads_it_as_a_file() -> None:
+    template = attempt_for(StageName.TRAIN)["spec"]["template"]
+    (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "request")
+    (item,) = volume["downwardAPI"]["items"]
+    request = StageRequest.model_validate_json(template["metadata"]["annotations"][REQUEST])
 
-    assert (rule["verbs"], rule["resourceNames"]) == (["patch"], ["helpdesk-tunesmith"])
+    assert (request.stage, item["path"]) == (StageName.TRAIN, "request.json")
+    assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{REQUEST}']"
+
+
+def test_a_request_too_large_for_annotations_is_read_from_a_map_of_its_own() -> None:
+    facts = {"sample": "x" * 250_000}
+    template = attempt_for(StageName.TRAIN, facts=facts)["spec"]["template"]
+    made = request_map(OWNER, request_for(StageName.TRAIN, facts=facts)) or {}
+
+    assert template["metadata"]["annotations"] == {}
+    assert {"name": "request", "configMap": {"name": made["metadata"]["name"]}} in template["spec"][
+        "volumes"
+    ]
+    assert StageRequest.model_validate_json(made["data"]["request.json"]).inputs
