@@ -159,6 +159,7 @@ class Attempt(ApiModel):
     start_time: datetime
     end_time: datetime | None = None
     reason: str = ""
+    message: str = ""
     resumed_from_step: int | None = None
 
 

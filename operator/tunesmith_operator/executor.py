@@ -167,14 +167,13 @@ class KubeExecutor:
             "Pod", self._owner.namespace, labels=f"batch.kubernetes.io/job-name={name}"
         )
         if has_condition(job, "Failed"):
-            return _failed(planned, number, report, job=job, pods=pods)
-        told = _read(Progress, report.get(report_key(planned.name, number, "progress"), ""))
+            return self._failed(planned, number, report, job=job, pods=pods)
         return AttemptSeen(
             planned.name,
             planned.key,
             number,
             is_running=True,
-            progress=told,
+            progress=_progress(planned, number, report),
             waiting=await self._waiting(planned.name, job, pods),
         )
 
@@ -193,30 +192,37 @@ class KubeExecutor:
             planned.name, planned.key, number, is_running=False, result=result, exit_code=0
         )
 
+    def _failed(
+        self,
+        planned: PlannedStage,
+        number: int,
+        report: dict[str, str],
+        *,
+        job: Manifest,
+        pods: list[Manifest],
+    ) -> AttemptSeen:
+        ending = ending_of_pods(job, pods)
+        return AttemptSeen(
+            planned.name,
+            planned.key,
+            number,
+            is_running=False,
+            progress=_progress(planned, number, report),
+            result=_result(planned, number, report, outcome="Failed"),
+            exit_code=ending.exit_code,
+            cause=ending.cause,
+            last_words=ending.last_words,
+            log=f"kubectl logs -n {self._owner.namespace} job/{job['metadata']['name']}",
+        )
+
     def _name(self, action: Action) -> str:
         return attempt_name(
             self._plan.job, stage=action.stage, attempt=action.attempt, key=action.key
         )
 
 
-def _failed(
-    planned: PlannedStage,
-    number: int,
-    report: dict[str, str],
-    *,
-    job: Manifest,
-    pods: list[Manifest],
-) -> AttemptSeen:
-    ending = ending_of_pods(job, pods)
-    return AttemptSeen(
-        planned.name,
-        planned.key,
-        number,
-        is_running=False,
-        result=_result(planned, number, report, outcome="Failed"),
-        exit_code=ending.exit_code,
-        cause=ending.cause,
-    )
+def _progress(planned: PlannedStage, number: int, report: dict[str, str]) -> Progress | None:
+    return _read(Progress, report.get(report_key(planned.name, number, "progress"), ""))
 
 
 def _result(

@@ -142,6 +142,8 @@ def _pod(
                     "capabilities": {"drop": ["ALL"]},
                 },
                 "volumeMounts": mounts,
+                # What the log ends with stays readable in the pod's status.
+                "terminationMessagePolicy": "FallbackToLogsOnError",
             }
         ],
         "volumes": volumes,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.last_words import last_words
 from tunesmith_operator.cluster_client import Manifest
 
 DISRUPTION: Final = "DisruptionTarget"
@@ -25,10 +26,11 @@ _SHORT_OF: Final[Mapping[str, Reason]] = {
 
 @dataclass(frozen=True, slots=True)
 class PodEnding:
-    """How the container of an attempt ended; None is not known."""
+    """How the container of an attempt ended, and what its log ends with; None is not known."""
 
     exit_code: int | None = None
     cause: Reason | None = None
+    last_words: str = ""
 
 
 def has_condition(found: Manifest, type_: str) -> bool:
@@ -63,7 +65,8 @@ def ending_of_pods(job: Manifest, pods: list[Manifest]) -> PodEnding:
             ended = container.get("state", {}).get("terminated")
             if ended:
                 cause = Reason.HOST_OOM_KILLED if ended.get("reason") == "OOMKilled" else None
-                return PodEnding(exit_code=ended.get("exitCode"), cause=cause)
+                said = last_words(ended.get("message") or "")
+                return PodEnding(exit_code=ended.get("exitCode"), cause=cause, last_words=said)
     failed = condition_of(job, "Failed") or {}
     if DISRUPTION in failed.get("message", ""):
         return PodEnding(cause=Reason.PREEMPTED)

@@ -147,7 +147,7 @@ def _attempts(attempts: list[Attempt], *, until: datetime) -> Table | None:
             f"{each.stage} {each.number}",
             moment(each.start_time),
             duration(max(((each.end_time or until) - each.start_time).total_seconds(), 0.0)),
-            each.reason or "running",
+            ": ".join(filter(None, (each.reason or "running", each.message))),
             "" if each.resumed_from_step is None else f"step {each.resumed_from_step:,}",
         )
         for each in attempts

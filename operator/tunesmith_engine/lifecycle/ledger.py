@@ -87,10 +87,16 @@ class Ledger:
         *,
         now: datetime,
         reason: str,
+        message: str = "",
         resumed_from_step: int | None = None,
     ) -> "Ledger":
         """The ledger with the stage's open attempt, if it has one, closed."""
-        closing = {"end_time": now, "reason": reason, "resumed_from_step": resumed_from_step}
+        closing = {
+            "end_time": now,
+            "reason": reason,
+            "message": clipped(message),
+            "resumed_from_step": resumed_from_step,
+        }
         attempts = tuple(
             each.model_copy(update=closing) if _is_open(each, of=stage) else each
             for each in self.attempts
@@ -110,6 +116,11 @@ class Ledger:
         """The stage's latest attempt in this life."""
         found = (each for each in reversed(self.attempts) if each.stage == stage.name)
         return next(found, None)
+
+    def last_ended(self, stage: StageStatus) -> Attempt | None:
+        """The stage's latest attempt in this life that is over."""
+        ended = (each for each in reversed(self.attempts) if each.end_time is not None)
+        return next((each for each in ended if each.stage == stage.name), None)
 
 
 def is_told_to_stop(stage: StageStatus) -> bool:

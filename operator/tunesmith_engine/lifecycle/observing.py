@@ -7,7 +7,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.status import StageStatus
 from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.records import AttemptSeen, Observations
-from tunesmith_engine.lifecycle.retries import Ending, ending_of, own_result
+from tunesmith_engine.lifecycle.retries import Ending, ending_of, own_result, repeats
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageResult
@@ -142,11 +142,15 @@ def _ended(
     plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen | None, *, now: datetime
 ) -> Ledger:
     ending = ending_of(stage, attempt)
+    if repeats(ending, ledger.last_ended(stage)):
+        message = f"{stage.name} crashed twice alike: {ending.message}"
+        ending = replace(ending, message=message, is_final=True)
     result = own_result(attempt)
     ledger = ledger.ended(
         stage,
         now=now,
         reason=ending.reason,
+        message=ending.message,
         resumed_from_step=result.resumed_from_step if result else None,
     )
     failures = stage.failures + (1 if ending.counts and not ending.is_final else 0)
@@ -166,10 +170,12 @@ def _failure(
     stage: StageStatus, ending: Ending, result: StageResult | None, *, failures: int, limit: int
 ) -> Failure | None:
     if ending.is_final:
-        return Failure(reason=ending.reason, message=ending.message, result=result)
+        message = clipped(ending.message, ending=ending.where)
+        return Failure(reason=ending.reason, message=message, result=result)
     if not ending.counts or failures <= limit:
         return None
     message = (
         f"{stage.name} failed {failures} times, at last with {ending.reason}: {ending.message}"
     )
+    message = clipped(message, ending=ending.where)
     return Failure(reason=Reason.BACKOFF_LIMIT_EXCEEDED, message=message, result=result)

@@ -60,8 +60,10 @@ class AttemptSeen:
     """One attempt of a stage as its executor sees it now.
 
     An attempt that ended without a `result` has crashed; `cause` then says what the executor
-    knows about why, and `exit_code` is negative for a signal, as `subprocess` has it. `waiting` is
-    set for an attempt that counts as running although its process does not.
+    knows about why, `last_words` what its log ends with, and `exit_code` is negative for a signal,
+    as `subprocess` has it. `progress` is the last that it told, and `log` is where or how a person
+    reads its log. `waiting` is set for an attempt that counts as running although its process does
+    not.
     """
 
     stage: StageName
@@ -73,6 +75,8 @@ class AttemptSeen:
     result: StageResult | None = None
     exit_code: int | None = None
     cause: Reason | None = None
+    last_words: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

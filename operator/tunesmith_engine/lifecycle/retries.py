@@ -1,7 +1,8 @@
 """How an attempt that did not succeed is judged, and how long to wait before the next one.
 
-Bad input and verdicts are final. Faults of the machine count against `backoffLimit`. An attempt
-that was stopped, preempted, or lost together with what it ran on, counts as nothing.
+Bad input and verdicts are final, and so is a crash that repeats the one before it, at the same
+step. Faults of the machine count against `backoffLimit`. An attempt that was stopped, preempted, or
+lost together with what it ran on, counts as nothing.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import StageStatus
+from tunesmith_api.status import Attempt, StageStatus
 from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.records import AttemptSeen
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
@@ -29,25 +30,40 @@ _TAKEN_AWAY: Final[Mapping[Reason, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why an attempt ended without success; `is_final` rules out another, `counts` as a failure."""
+    """Why an attempt ended without success; `is_final` rules out another, `counts` as a failure.
+
+    `where` ends a message about it: where a person reads more.
+    """
 
     reason: str
     message: str
     is_final: bool = False
     counts: bool = True
+    where: str = ""
 
 
 def ending_of(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
     """The ending of the stage's attempt, which no longer runs; None was never seen at all."""
     result = own_result(attempt)
     if result is not None and result.outcome == "Failed":
-        return _told(stage, result)
+        return _told(stage, result, attempt)
     if is_told_to_stop(stage):
         return Ending(stage.reason, f"{stage.name} was stopped; it can go on", counts=False)
     if result is not None:
         message = f"{stage.name} said that it is done, but its artifacts are not there"
-        return Ending(Reason.STAGE_CRASHED, message)
+        return Ending(Reason.STAGE_CRASHED, message, where=_where(attempt))
     return _crashed(stage, attempt)
+
+
+def repeats(ending: Ending, before: Attempt | None) -> bool:
+    """Whether this is the crash of the attempt before it once more: same error, same step.
+
+    What is killed or runs out of memory or disk may fare better another time.
+    """
+    if before is None or ending.reason != Reason.STAGE_CRASHED:
+        return False
+    told = (ending.reason, clipped(ending.message))
+    return told == (before.reason, before.message)
 
 
 def own_result(attempt: AttemptSeen | None) -> StageResult | None:
@@ -73,13 +89,15 @@ def retry_at(ledger: Ledger, stage: StageStatus, *, now: datetime) -> datetime |
     return last.end_time + delay if now < last.end_time + delay else None
 
 
-def _told(stage: StageStatus, result: StageResult) -> Ending:
+def _told(stage: StageStatus, result: StageResult, attempt: AttemptSeen | None) -> Ending:
     reason, message = sound_reason(result.reason), clipped(result.message)
     if result.bad_input or not result.retryable:
         return Ending(reason, message, is_final=True)
     if is_told_to_stop(stage):
         return Ending(stage.reason, message, counts=False)
-    return Ending(reason, message)
+    if reason == Reason.STAGE_CRASHED:
+        message = clipped(message, ending=_in_brackets(_step_of(attempt)))
+    return Ending(reason, message, where=_where(attempt))
 
 
 def _crashed(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
@@ -87,10 +105,38 @@ def _crashed(stage: StageStatus, attempt: AttemptSeen | None) -> Ending:
     if cause in _TAKEN_AWAY:
         message = f"{_TAKEN_AWAY[cause].format(stage=stage.name)}; it is started again"
         return Ending(cause, message, counts=False)
+    return Ending(
+        cause,
+        _last_sign(stage, attempt, cause=cause),
+        counts=cause not in STOP_MARKS,
+        where=_where(attempt),
+    )
+
+
+def _last_sign(stage: StageStatus, attempt: AttemptSeen | None, *, cause: Reason) -> str:
+    """What a crash left behind: the error that its log ends with, or else how the process ended."""
     code = attempt.exit_code if attempt else None
-    how = "ended" if code is None else f"ended with {_exit_text(code)}"
-    message = f"the {stage.name} process {how} and left no result; see its log"
-    return Ending(cause, message, counts=cause not in STOP_MARKS)
+    how = "" if code is None else _exit_text(code)
+    words = attempt.last_words if attempt and cause is Reason.STAGE_CRASHED else ""
+    if words:
+        return clipped(words, ending=_in_brackets(how, _step_of(attempt)))
+    ended = f"ended with {how}" if how else "ended"
+    message = f"the {stage.name} process {ended} and left no result"
+    return clipped(message, ending=_in_brackets(_step_of(attempt)))
+
+
+def _step_of(attempt: AttemptSeen | None) -> str:
+    step = attempt.progress.step if attempt and attempt.progress else None
+    return "" if step is None else f"step {step}"
+
+
+def _in_brackets(*parts: str) -> str:
+    said = ", ".join(filter(None, parts))
+    return f" ({said})" if said else ""
+
+
+def _where(attempt: AttemptSeen | None) -> str:
+    return f"; see {attempt.log}" if attempt and attempt.log else "; see its log"
 
 
 def _cause(stage: StageStatus, attempt: AttemptSeen | None) -> Reason:

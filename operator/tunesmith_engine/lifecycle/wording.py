@@ -7,10 +7,17 @@ from tunesmith_api.reasons import Reason
 MAX_MESSAGE: Final = 256
 MAX_REASON: Final = 64
 
+_LEAST: Final = 64
 
-def clipped(message: str) -> str:
-    """At most 256 characters; an ellipsis stands for what was cut off."""
-    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"
+
+def clipped(message: str, *, ending: str = "") -> str:
+    """At most 256 characters with the whole of `ending`; an ellipsis stands for what was cut off.
+
+    An ending that would leave no room for the message is left out.
+    """
+    ending = ending if len(ending) <= MAX_MESSAGE - _LEAST else ""
+    room = MAX_MESSAGE - len(ending)
+    return f"{message if len(message) <= room else f'{message[: room - 1]}…'}{ending}"
 
 
 def sound_reason(given: str) -> str:

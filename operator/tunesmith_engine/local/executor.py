@@ -36,6 +36,7 @@ from tunesmith_engine.local.results import read_result, sound_result
 from tunesmith_engine.local.stage_environment import stage_environment
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.last_words import last_words
 from tunesmith_engine.stages.reporter import write_atomically
 
 _LOG = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ _CAUSES: Final[Mapping[StopCause, Reason]] = {
     "DeadlineExceeded": Reason.DEADLINE_EXCEEDED,
     "Superseded": Reason.INTERRUPTED,
 }
+
+_TAIL_BYTES: Final = 4096
 
 _Stamp = tuple[int, int, int]
 
@@ -171,15 +174,18 @@ class LocalExecutor:
             return None
         is_running = folder.path in running
         record = None if is_running else read_record(folder)
+        result = None if is_running else read_result(folder.result)
         return AttemptSeen(
             stage=stage.name,
             key=stage.key,
             attempt=folder.number,
             is_running=is_running,
-            progress=_progress(folder) if is_running else None,
-            result=None if is_running else read_result(folder.result),
+            progress=_progress(folder),
+            result=result,
             exit_code=record.exit_code if record else None,
             cause=record.cause if record else None,
+            last_words="" if is_running or result else last_words(_end_of(folder.log)),
+            log=str(folder.log),
         )
 
     def _finished(self, stage: PlannedStage, running: Mapping[Path, Running]) -> StageResult | None:
@@ -220,6 +226,15 @@ def _progress(folder: AttemptFolder) -> Progress | None:
         return Progress.model_validate_json(folder.progress.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def _end_of(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _stamp(path: Path) -> _Stamp | None:

@@ -23,6 +23,7 @@ from tunesmith_api.status import Artifact
 from tunesmith_engine.stages.cluster_report import reporter_of, write_report
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import StageError
+from tunesmith_engine.stages.last_words import last_words
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter
 
@@ -120,7 +121,7 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
         attempt=request.attempt,
         outcome="Failed",
         reason=reason,
-        message=f"{type(error).__name__}: {error}",
+        message=last_words(f"{type(error).__name__}: {error}"),
         retryable=True,
     )
 

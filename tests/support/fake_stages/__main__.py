@@ -5,6 +5,7 @@ in `diary.txt`. What needs the entry of a real stage is in `through_entry.py`; t
 moment, since it imports nothing.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -26,6 +27,8 @@ def main(stage: str, path: str) -> int:
             _succeed(request)
         case "vanish":
             return 7
+        case "unloadable":
+            importlib.import_module("not.there")
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case "leave":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -97,8 +98,10 @@ def as_transient(error: Exception) -> TransientError:
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank = min(failures)
     cause = getattr(failures[rank], "_base_exc", failures[rank])
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return TransientError(_reason_of(cause), f"worker {rank} failed: {lines[0]}")
+    first = (str(cause).strip().splitlines() or [""])[0]
+    return TransientError(
+        _reason_of(cause), f"worker {rank} failed with {type(cause).__name__}: {first}"
+    )
 
 
 def _reason_of(cause: BaseException) -> Reason:
@@ -107,7 +110,8 @@ def _reason_of(cause: BaseException) -> Reason:
     text = f"{type(cause).__name__}: {cause}".lower()
     if any(sign in text for sign in ("outofmemory", "out of memory", "can't allocate memory")):
         return Reason.OUT_OF_MEMORY
-    return Reason.STAGE_CRASHED
+    # A worker that is gone has told no error of its own.
+    return Reason.KILLED if isinstance(cause, RayActorError) else Reason.STAGE_CRASHED
 
 
 def _run_config(folder: Path) -> RunConfig:

@@ -6,7 +6,7 @@ import pytest
 
 from theatre import Theatre, a_failure, a_plan
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import EvaluationResult, Phase
+from tunesmith_api.status import EvaluationResult, Phase, Progress
 from tunesmith_engine.lifecycle.records import Start
 from tunesmith_engine.stages.contracts import StageName
 
@@ -18,8 +18,8 @@ def training(**spec: Any) -> Theatre:
 
 
 def fail_once(theatre: Theatre) -> float:
-    """The running attempt crashes; the seconds until the next one starts."""
-    theatre.end(exit_code=1)
+    """The running attempt is killed; the seconds until the next one starts."""
+    theatre.end(exit_code=-9, cause=Reason.KILLED)
     decision = theatre.step()
     if decision.wake_at is None:
         return 0.0
@@ -87,7 +87,8 @@ def test_a_fault_of_the_machine_is_retried_until_the_limit_and_names_the_last_fa
     failed = theatre.condition("Failed")
     assert phase(theatre) is Phase.FAILED
     assert failed.reason == Reason.BACKOFF_LIMIT_EXCEEDED
-    assert failed.message == "train failed 3 times, at last with OutOfMemory: no room"
+    said = "train failed 3 times, at last with OutOfMemory: no room; see its log"
+    assert failed.message == said
     assert theatre.stage(StageName.TRAIN).failures == 3
     assert theatre.started[-1].attempt == 3
 
@@ -143,6 +144,76 @@ def test_an_end_without_a_result_is_told_with_what_is_known(
     assert theatre.stage(StageName.TRAIN).reason == reason
     assert words in theatre.stage(StageName.TRAIN).message
     assert theatre.stage(StageName.TRAIN).failures == 1
+
+
+def crash(theatre: Theatre, *, step: int | None = None, **fields: Any) -> None:
+    """The running attempt crashes at this step, and the next one starts if there is one."""
+    progress = Progress(stage="train", step=step, last_update_time=theatre.now)
+    theatre.end(**{"exit_code": 1, "progress": progress, **fields})
+    decision = theatre.step()
+    theatre.now = decision.wake_at or theatre.now
+    theatre.step()
+
+
+def test_the_same_crash_at_the_same_step_is_not_tried_a_third_time() -> None:
+    theatre = training(backoffLimit=9)
+
+    for number in (1, 2):
+        log = f"/home/logs/{number}"
+        crash(theatre, step=7, last_words="KeyError: 'x'", log=log)
+
+    failed = theatre.condition("Failed")
+    assert len(theatre.started) == 3  # prepare, and train twice
+    assert phase(theatre) is Phase.FAILED
+    assert failed.reason == Reason.STAGE_CRASHED
+    assert failed.message == (
+        "train crashed twice alike: KeyError: 'x' (exit code 1, step 7); see /home/logs/2"
+    )
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"step": 8, "last_words": "KeyError: 'x'"},
+        {"step": 7, "last_words": "KeyError: 'y'"},
+        {"step": 7, "last_words": "KeyError: 'x'", "exit_code": -11},
+        {"step": 7, "last_words": "KeyError: 'x'", "cause": Reason.KILLED},
+    ],
+    ids=["further on", "other error", "other end", "killed"],
+)
+def test_another_crash_is_tried_again(second: dict[str, Any]) -> None:
+    theatre = training(backoffLimit=2)
+
+    crash(theatre, step=7, last_words="KeyError: 'x'")
+    crash(theatre, **second)
+
+    assert phase(theatre) is Phase.TRAINING
+    assert len(theatre.running) == 1
+
+
+def test_a_crash_that_told_its_error_twice_is_final_and_a_missing_source_is_not() -> None:
+    crashed, missing = training(backoffLimit=9), training(backoffLimit=9)
+
+    for theatre, reason in ((crashed, Reason.STAGE_CRASHED), (missing, Reason.SOURCE_UNREACHABLE)):
+        for _ in range(2):
+            (attempt,) = theatre.running
+            told = a_failure(attempt, reason, retryable=True, message="KeyError: 'x'")
+            crash(theatre, result=told)
+
+    said = "train crashed twice alike: KeyError: 'x'; see its log"
+    assert crashed.condition("Failed").message == said
+    assert phase(missing) is Phase.TRAINING
+
+
+def test_where_the_log_is_survives_the_cutting_of_a_long_message() -> None:
+    theatre = training(backoffLimit=0)
+    theatre.end(exit_code=1, last_words="x" * 1000, log="/home/logs/1")
+
+    theatre.step()
+
+    message = theatre.condition("Failed").message
+    assert len(message) == 256
+    assert message.endswith("…; see /home/logs/1")
 
 
 def test_an_attempt_lost_with_its_runner_is_repeated_at_once_and_never_counted() -> None:

@@ -88,9 +88,29 @@ def test_crashes_are_retried_until_the_limit_each_in_its_own_folder(place: Place
     assert status.phase is Phase.FAILED
     assert reason == "BackoffLimitExceeded"
     assert "exit code 7" in message
+    assert message.endswith("attempts/2/log.txt")
     log = place.home.log("helpdesk", stage="prepare", attempt=1)
     assert "RuntimeError: as asked" in log.read_text()
     assert place.home.log("helpdesk", stage="prepare", attempt=2) != log
+
+
+def test_a_crash_that_repeats_itself_is_told_by_its_error_and_its_log(place: Place) -> None:
+    place.wish(prepare=["crash"])
+
+    status = place.run(a_small_job(backoffLimit=9), until=PREPARE)
+
+    log = place.home.log("helpdesk", stage="prepare", attempt=2)
+    said = f"prepare crashed twice alike: RuntimeError: as asked (step 1); see {log.resolve()}"
+    assert failure(status) == ("StageCrashed", said)
+    assert status.attempts[0].message == "RuntimeError: as asked (step 1)"
+
+
+def test_a_stage_that_cannot_even_start_is_told_by_what_its_log_ends_with(place: Place) -> None:
+    place.wish(prepare=["unloadable"])
+
+    status = place.run(a_small_job(backoffLimit=0), until=PREPARE)
+
+    assert "ModuleNotFoundError: No module named 'not' (exit code 1)" in failure(status)[1]
 
 
 def test_a_killed_stage_is_called_killed_and_a_second_attempt_may_succeed(place: Place) -> None:

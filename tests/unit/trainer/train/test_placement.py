@@ -4,6 +4,7 @@ import errno
 
 import pytest
 import torch
+from ray.exceptions import RayActorError
 
 from tunesmith_api.execution import Resources
 from tunesmith_api.reasons import Reason
@@ -57,6 +58,7 @@ def test_two_gpus_for_one_worker_are_refused() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), Reason.OUT_OF_MEMORY),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Reason.OUT_OF_MEMORY),
         (RuntimeError("worker died"), Reason.STAGE_CRASHED),
+        (RayActorError(), Reason.KILLED),
     ],
 )
 def test_a_lost_worker_is_a_fault_of_the_machine_with_its_reason(
@@ -66,4 +68,4 @@ def test_a_lost_worker_is_a_fault_of_the_machine_with_its_reason(
 
     assert error.retryable
     assert error.reason is reason
-    assert error.message.startswith("worker 1 failed: ")
+    assert error.message.startswith(f"worker 1 failed with {type(cause).__name__}: ")
