@@ -301,7 +301,7 @@ def _verified(artifacts: Path) -> dict[str, Any]:
         "kernel": "vec", "enforceEager": True, "vllmVersion": "0.32.0", "loadSeconds": 58.0,
     }  # fmt: skip
     prompts = [
-        {"kind": "heldOut", "prompt": "My printer is not printing.", "agreement": 1.0,
+        {"kind": "heldOut", "prompt": _ROW.partition("Is it")[0], "agreement": 1.0,
          "reference": "Is it switched on?", "served": "Is it switched on?",
          "meanLogprobDifference": 0.02, "decodedTokens": 5, "numTokens": 5},
         {"kind": "probe", "prompt": "What is the capital of France?", "agreement": 0.97,

@@ -47,7 +47,7 @@ def tell_measured(evidence: Evidence) -> Measured:
         samples=_samples(evidence),
         tries=_tries(evidence.compress.tries),
         agreement=_agreement(evidence.verify, evidence.parity),
-        prompts=_prompts(evidence.parity),
+        prompts=_prompts(evidence.parity, markers=evidence.prepare.markers),
     )
 
 
@@ -154,11 +154,11 @@ def _agreement(facts: VerifyFacts, parity: ParityFile | None) -> Table | None:
     return _table("vLLM against transformers", ("", ""), told, numeric=())
 
 
-def _prompts(parity: ParityFile | None) -> Table | None:
+def _prompts(parity: ParityFile | None, *, markers: Sequence[str]) -> Table | None:
     """One row for each prompt that both engines answered."""
     rows = [
         (
-            shown(each.prompt),
+            shown(_asked(each.prompt, markers)),
             _part(each.agreement),
             _optional(each.mean_logprob_difference),
             shown(each.reference),
@@ -168,6 +168,14 @@ def _prompts(parity: ParityFile | None) -> Table | None:
     ]
     head = ("prompt", "agreement", "nats apart", "transformers", "vLLM")
     return _table("Every prompt in both engines", head, rows, numeric=(1, 2))
+
+
+def _asked(prompt: str, markers: Sequence[str]) -> str:
+    """What is asked: the turns but the system's, with their roles where there are several."""
+    turns = [turn for turn in turns_of(prompt, markers) if turn.role != "system"]
+    if len(turns) <= 1:
+        return "".join(turn.text for turn in turns)
+    return " · ".join(f"{turn.role}: {turn.text}" if turn.role else turn.text for turn in turns)
 
 
 def _table(

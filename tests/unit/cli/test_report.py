@@ -131,6 +131,7 @@ def test_a_prompt_reads_as_a_conversation_without_the_markers_of_its_template(
     prompt = finished.partition('<div class="prompt">')[2].partition("</div>")[0]
 
     assert prompt.strip() == '<p><span class="role">user</span> My printer is not printing.</p>'
+    assert '<th scope="row">My printer is not printing.</th>' in finished
 
 
 def test_the_lengths_of_the_rows_are_drawn_and_said(finished: str) -> None:

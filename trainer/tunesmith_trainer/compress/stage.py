@@ -1,6 +1,7 @@
 """compress: merge, quantize, prove that little was lost, and write reference answers.
 
-Reads the weights of `train`, and the rows of `prepare` to calibrate and to score. The quantized
+Reads the weights of `train`, and the rows of `prepare` to calibrate and to score. The model that
+ships also answers the held-out prompts, for people to see beside the tuned one. The quantized
 model is loaded again from disk before it is scored, and runs in transformers as it will in the
 server: with quantized activations where the scheme has them.
 """
@@ -23,6 +24,7 @@ from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_trainer.compress.answers import answers_scored
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
 from tunesmith_trainer.compress.recovery import Try, recovery_of, required_recovery, shortfall
@@ -87,6 +89,7 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
     work = _opened(request, reporter)
     tuned = _merge(work)
     model, results = _first_accepted(work, tuned)
+    results += _answered(work, model)
     work.say("reference answers")
     reference = _write_reference(work, model)
     shutil.rmtree(work.merged, ignore_errors=True)
@@ -199,6 +202,18 @@ def _results(
             suite, found, base=tuned[suite], split="compressed", settings=settings
         )
     ]
+
+
+def _answered(work: _Work, model: PreTrainedModel) -> list[EvaluationResult]:
+    work.say("answers")
+    found = answers_scored(
+        work.request,
+        work.prepared,
+        model=model,
+        tokenizer=work.tokenizer,
+        on_batch=lambda done, total: work.say("answers", done, total),
+    )
+    return [found] if found else []
 
 
 def _write_reference(work: _Work, model: PreTrainedModel) -> Path:

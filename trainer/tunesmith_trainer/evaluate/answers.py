@@ -44,17 +44,31 @@ def answer_result(
     """The mean score of the tuned model's answers beside the base's; None without a metric."""
     if questions.metric is None:
         return None
-    scores = score_answers(questions.metric, answers=tuned, references=questions.references)
     before = score_answers(questions.metric, answers=base, references=questions.references)
+    return scored(questions, tuned, split="tuned", base=float(before.mean()), settings=settings)
+
+
+def scored(
+    questions: Questions,
+    answers: Sequence[str],
+    *,
+    split: str,
+    base: float | None,
+    settings: Bootstrap,
+) -> EvaluationResult | None:
+    """The mean score of `answers`, with its interval; None without a metric."""
+    if questions.metric is None:
+        return None
+    scores = score_answers(questions.metric, answers=answers, references=questions.references)
     ones = np.ones_like(scores)
     interval = bootstrap(scores, ones, resamples=settings.resamples, confidence=settings.confidence)
     return EvaluationResult(
         suite=HELD_OUT,
-        split="tuned",
+        split=split,
         metric=questions.metric,
         value=ratio(scores, ones),
         low=interval.low if interval else None,
         high=interval.high if interval else None,
-        base=ratio(before, ones),
+        base=base,
         n=len(scores),
     )

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_api.status import EvaluationResult
+from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.entry import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
@@ -41,15 +42,41 @@ def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "quantize_folder", quantize)
 
 
-def compressed(job: Path, output: Path, *, scheme: str, **gate: Any) -> StageOutcome:
+def compressed(
+    job: Path,
+    output: Path,
+    *,
+    scheme: str,
+    metric: str = "rougeL",
+    answered: float | None = None,
+    **gate: Any,
+) -> StageOutcome:
+    """Run the stage; `answered` is the score that `evaluate` found for the tuned model."""
     request = request_for(
         job,
         StageName.COMPRESS,
         output=output,
         compression={"quantize": {"scheme": scheme}, "gate": gate},
+        evaluation={"generation": {"metric": metric, "maxNewTokens": 4}},
         verification={"prompts": 2, "maxNewTokens": 4},
     )
+    if answered is not None:
+        request = request.model_copy(
+            update={"inputs": {**request.inputs, StageName.EVALUATE: evaluated(answered)}}
+        )
     return stage.compress(request, SilentReporter())
+
+
+def evaluated(score: float) -> StageResult:
+    found = EvaluationResult(suite="heldOut", split="tuned", metric="rougeL", value=score, n=4)
+    return StageResult(
+        stage=StageName.EVALUATE,
+        key="0" * 64,
+        attempt=1,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        evaluation=[found],
+    )
 
 
 def tried(outcome: StageOutcome) -> list[tuple[str, bool]]:
@@ -74,7 +101,26 @@ def test_results_compare_the_compressed_model_with_the_tuned_one(job: Path, tmp_
     assert {each.split for each in outcome.evaluation} == {"compressed"}
     assert {each.suite for each in outcome.evaluation} == {"heldOut", "general"}
     for each in outcome.evaluation:
-        assert each.value == pytest.approx(each.base, rel=0.01)
+        if each.metric in {"loss", "perplexity"}:
+            assert each.value == pytest.approx(each.base, rel=0.01)
+
+
+def test_the_answers_of_what_ships_are_scored_beside_those_of_the_tuned_model(
+    job: Path, tmp_path: Path
+) -> None:
+    outcome = compressed(job, tmp_path, scheme="none", answered=0.25)
+
+    (score,) = [each for each in outcome.evaluation if each.metric == "rougeL"]
+    assert (score.suite, score.split, score.base, score.n) == ("heldOut", "compressed", 0.25, 4)
+    assert score.low is not None
+    assert score.high is not None
+    assert 0 <= score.low <= score.value <= score.high <= 1
+
+
+def test_a_job_that_wants_no_answers_scored_gets_none(job: Path, tmp_path: Path) -> None:
+    outcome = compressed(job, tmp_path, scheme="none", metric="none")
+
+    assert {each.metric for each in outcome.evaluation} == {"loss", "perplexity"}
 
 
 def test_a_scheme_that_loses_too_much_gives_way_to_wider_ones_with_warnings(
