@@ -58,7 +58,18 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=f"tunesmith {version('tunesmith')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_run, _validate, _plan, _status, _logs, _report, _serve, _crds, _operator):
+    for add in (
+        _run,
+        _validate,
+        _plan,
+        _status,
+        _logs,
+        _report,
+        _serve,
+        _prune,
+        _crds,
+        _operator,
+    ):
         add(commands)
     return parser
 
@@ -183,6 +194,21 @@ def _serve(commands: Any) -> None:
         "--port", metavar="PORT", type=_port, default=8000, help="TCP port (default: 8000)"
     )
     _add_home(parser)
+
+
+def _prune(commands: Any) -> None:
+    parser = commands.add_parser(
+        "prune",
+        help="remove what earlier versions of a job have left on disk",
+        description="Remove the stage folders of keys that a job no longer has, since its manifest "
+        "or its data changed. What the job has now, its published models and the cache stay; a job "
+        "that runs is left alone.",
+        examples="  tunesmith prune --dry-run\n  tunesmith prune helpdesk",
+    )
+    parser.add_argument("job", metavar="JOB", nargs="?", help="name of a job (default: all jobs)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    _add_home(parser)
+    _add_output(parser)
 
 
 def _crds(commands: Any) -> None:

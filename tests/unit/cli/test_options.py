@@ -13,6 +13,7 @@ COMMANDS = {
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},
     "report": {"JOB", "--home"},
     "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
+    "prune": {"JOB", "--dry-run", "--home", "--output"},
     "crds": {"--directory"},
     "operator": {
         "--trainer-image",

@@ -1,0 +1,70 @@
+"""`tunesmith prune`: remove what earlier versions of a job have left on disk."""
+
+import argparse
+import json
+import sys
+
+from tunesmith_cli.formats import counted, size
+from tunesmith_cli.jobs import find_job
+from tunesmith_cli.refusal import EXIT_DONE
+from tunesmith_cli.terminal import table
+from tunesmith_engine.local.errors import JobBusy
+from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.pruning import OldStage, prune_job
+
+Found = list[tuple[str, OldStage]]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prune one job, or all that do not run now."""
+    home = Home(options.home)
+    if options.job is None:
+        found = _all(home, is_rehearsal=options.dry_run)
+    else:
+        job = find_job(options.job, home=options.home)
+        pruned = prune_job(home, job.name, is_rehearsal=options.dry_run)
+        found = [(job.name, each) for each in pruned]
+    if options.output == "json":
+        print(json.dumps(_as_json(found, is_rehearsal=options.dry_run), indent=1))
+    else:
+        print(_as_text(found, is_rehearsal=options.dry_run))
+    return EXIT_DONE
+
+
+def _all(home: Home, *, is_rehearsal: bool) -> Found:
+    found: Found = []
+    for name in home.list_jobs():
+        try:
+            pruned = prune_job(home, name, is_rehearsal=is_rehearsal)
+        except JobBusy as busy:
+            print(f"left alone: {busy.message}", file=sys.stderr)
+            continue
+        found += [(name, each) for each in pruned]
+    return found
+
+
+def _as_text(found: Found, *, is_rehearsal: bool) -> str:
+    if not found:
+        return "nothing to remove: every stage folder belongs to the job as it is now"
+    rows = [(name, each.stage, each.key, size(each.num_bytes)) for name, each in found]
+    total = size(sum(each.num_bytes for _, each in found))
+    verb = "would remove" if is_rehearsal else "removed"
+    folders = counted(len(found), "stage folder")
+    return f"{table([('job', 'stage', 'key', 'size'), *rows])}\n\n{verb} {folders}, {total}"
+
+
+def _as_json(found: Found, *, is_rehearsal: bool) -> dict[str, object]:
+    return {
+        "dryRun": is_rehearsal,
+        "bytes": sum(each.num_bytes for _, each in found),
+        "stages": [
+            {
+                "job": name,
+                "stage": each.stage,
+                "key": each.key,
+                "path": str(each.path),
+                "bytes": each.num_bytes,
+            }
+            for name, each in found
+        ],
+    }
