@@ -25,7 +25,7 @@ from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
 from tunesmith_operator.health import Health
 from tunesmith_operator.identities import Identities
-from tunesmith_operator.lease import Lease
+from tunesmith_operator.lease import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Lease
 from tunesmith_operator.measures import Measures
 from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
 from tunesmith_operator.reconciling import reconcile
@@ -99,16 +99,16 @@ async def _lead(
     election = leaderelection.LeaderElection(
         electionconfig.Config(
             lock,
-            lease_duration=15,
-            renew_deadline=10,
-            retry_period=2,
+            lease_duration=DURATION_S,
+            renew_deadline=RENEW_DEADLINE_S,
+            retry_period=RETRY_S,
             onstarted_leading=begin,
             onstopped_leading=end,
         )
     )
     elected = asyncio.create_task(election.run())
     try:
-        while not any(each.done() for each in (elected, *working)):
+        while not lock.is_overdue() and not any(each.done() for each in (elected, *working)):
             await asyncio.wait({elected, *working}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
         for each in (*working, elected):
             if each.done():

@@ -36,14 +36,16 @@ def free_port() -> int:
 
 @contextmanager
 def an_operator(
-    namespace: str, **environment: str
+    namespace: str, *flags: str, everywhere: bool = False, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The operator of one namespace, and the port of its metrics."""
+    """The operator of one namespace, or of all, and the port of its metrics."""
     port = free_port()
     images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
-    places = [f"--namespace={namespace}", f"--leader-election-namespace={namespace}"]
+    place = f"--leader-election-namespace={namespace}"
+    flags = flags if everywhere else (f"--namespace={namespace}", *flags)
     ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]
-    command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, *places, *ports]
+    command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, place, *ports]
+    command += flags
     with subprocess.Popen(command, env=os.environ | environment) as process:
         try:
             yield process, port

@@ -1,0 +1,181 @@
+"""Many jobs at once, each in a namespace of its own, so that a request tells whose it is.
+
+Plays the pods of all of them, and says how each has ended in words that two jobs share.
+"""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import httpx
+
+from births import Birth, Births
+from cluster import Cluster
+from operator_process import a_job
+from stage_pods import request_of, succeeded
+from tunesmith_operator.names import SELECTOR
+from tunesmith_operator.settings import LEASE_NAME
+
+JOB: Final = "helpdesk"
+_MERGE: Final = {"Content-Type": "application/merge-patch+json"}
+_OVER: Final = {"Succeeded", "Failed"}
+_OWN: Final = re.compile(r"(Time|[sS]econds|Digest|observedGeneration)$")
+
+
+class Crowd:
+    """The jobs of a test, by namespace; `home` holds none, but the operator's Lease."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self.home = f"t-{uuid.uuid4().hex[:8]}"
+        self.namespaces: list[str] = []
+        self._make_namespace(self.home)
+
+    def add(self, **spec: Any) -> str:
+        """A namespace with a job in it."""
+        name = self.room()
+        self.create(name, **spec)
+        return name
+
+    def room(self) -> str:
+        """A namespace for a job."""
+        name = f"{self.home}-{len(self.namespaces)}"
+        self._make_namespace(name)
+        self.namespaces.append(name)
+        return name
+
+    def create(self, namespace: str, **spec: Any) -> None:
+        """Create the namespace's job."""
+        self.of(namespace).create(a_job(JOB, **spec)).raise_for_status()
+
+    def delete(self, namespace: str, how: str) -> None:
+        """Delete the namespace's job, as `kubectl delete --cascade` does, until it is gone."""
+        url = f"{self.of(namespace).path('FineTuneJob')}/{JOB}"
+        self._http.delete(url, params={"propagationPolicy": how}).raise_for_status()
+        wait_until(lambda: self._http.get(url).status_code == httpx.codes.NOT_FOUND)
+
+    def of(self, namespace: str) -> Cluster:
+        """A client of one namespace."""
+        return Cluster(self._http, namespace)
+
+    def forget_leader(self) -> None:
+        """Take the Lease from an operator that is dead, so that the next need not wait for it."""
+        lease = f"namespaces/{self.home}/leases/{LEASE_NAME}"
+        self._http.delete(f"/apis/coordination.k8s.io/v1/{lease}")
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Every job that is there."""
+        path = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
+        found = self._http.get(path).raise_for_status().json()["items"]
+        wanted = set(self.namespaces)
+        places = ((each["metadata"]["namespace"], each) for each in found)
+        return {namespace: each for namespace, each in places if namespace in wanted}
+
+    def play(self, until: Callable[[], bool], *, timeout_s: float = 120) -> None:
+        """Let every pod succeed until `until` holds."""
+        give_up = time.monotonic() + timeout_s
+        while not until():
+            assert time.monotonic() < give_up, self.unfinished()
+            self._play_once()
+            time.sleep(0.1)
+
+    def are_over(self) -> bool:
+        """Whether each job that is there has ended."""
+        return set(self.phases().values()) <= _OVER
+
+    def unfinished(self) -> dict[str, Any]:
+        """The conditions of the jobs that have not ended."""
+        jobs = self.jobs().items()
+        found = {name: each.get("status", {}) for name, each in jobs}
+        return {name: each for name, each in found.items() if each.get("phase") not in _OVER}
+
+    def phases(self) -> dict[str, str]:
+        """How far each job is."""
+        jobs = self.jobs().items()
+        return {name: each.get("status", {}).get("phase", "") for name, each in jobs}
+
+    def wait_for_nothing(self, namespaces: Iterable[str], births: Births) -> list[Birth]:
+        """What is left of the jobs of these namespaces, after waiting for it to go."""
+        wanted = set(namespaces)
+
+        def left() -> list[Birth]:
+            return [each for each in births.alive(wanted) if each.job]
+
+        with suppress(AssertionError):
+            wait_until(lambda: not left())
+        return left()
+
+    def _make_namespace(self, name: str) -> None:
+        body = {"metadata": {"name": name}}
+        self._http.post("/api/v1/namespaces", json=body).raise_for_status()
+
+    def _play_once(self) -> None:
+        query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
+        found = self._http.get("/api/v1/pods", params=query).raise_for_status().json()["items"]
+        for pod in found:
+            known = pod["metadata"]
+            if known["namespace"] in self.namespaces and "deletionTimestamp" not in known:
+                self._succeed(pod)
+
+    def _succeed(self, pod: dict[str, Any]) -> None:
+        """Report and end, as the stage and its kubelet would; a job that is deleted lets be."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        try:
+            request = request_of(self.of(namespace), pod)
+            report, key = request.result.rsplit("/", 2)[1:]
+            text = succeeded(request).model_dump_json(by_alias=True)
+            self._merge(f"{namespace}/configmaps/{report}", {"data": {key: text}})
+            self._merge(f"{namespace}/pods/{name}/status", {"status": _ended()})
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+
+    def _merge(self, path: str, change: dict[str, Any]) -> None:
+        url = f"/api/v1/namespaces/{path}"
+        self._http.patch(url, content=json.dumps(change), headers=_MERGE).raise_for_status()
+
+
+@contextmanager
+def a_crowd(http: httpx.Client) -> Iterator[Crowd]:
+    """No jobs yet; what is added is deleted at the end."""
+    crowd = Crowd(http)
+    try:
+        yield crowd
+    finally:
+        for each in (crowd.home, *crowd.namespaces):
+            http.delete(f"/api/v1/namespaces/{each}")
+
+
+def picture(job: dict[str, Any], born: Iterable[Birth]) -> dict[str, Any]:
+    """How a job has ended, without what no two jobs share: times, and digests of its uid."""
+    namespace = job["metadata"]["namespace"]
+    names = sorted(f"{each.kind}/{each.name}" for each in born if each.namespace == namespace)
+    text = json.dumps({"status": _shared(job["status"]), "children": names})
+    keys = (each["key"][:5] for each in job["status"]["stages"])
+    own = "|".join([*keys, namespace, job["metadata"]["uid"][:5]])
+    found: dict[str, Any] = json.loads(re.sub(rf"({own})[0-9a-f-]*", "…", text))
+    return found
+
+
+def wait_until(holds: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    """Wait until it holds."""
+    give_up = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def _shared(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _shared(each) for key, each in found.items() if not _OWN.search(key)}
+    return [_shared(each) for each in found] if isinstance(found, list) else found
+
+
+def _ended() -> dict[str, Any]:
+    state = {"name": "stage", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
+    ended = {**state, "state": {"terminated": {"exitCode": 0}}}
+    return {"phase": "Succeeded", "containerStatuses": [ended]}

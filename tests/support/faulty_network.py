@@ -1,0 +1,255 @@
+"""The network between the operator and the API server, in which a test breaks what it wants broken.
+
+A proxy on loopback, in a thread of its own. It hands requests on to `kubectl proxy`, so it needs no
+keys; what goes wrong on the way says a `Fault`.
+"""
+
+# ruff: noqa: ARG002 - a fault is told what another may need
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
+from yarl import URL
+
+_LONGEST_LINE: Final = 4 << 20
+_GONE: Final = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
+
+
+class Lost(Exception):  # noqa: N818
+    """The connection breaks before the answer is there."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of the operator."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    content: bytes = b""
+
+    @property
+    def is_write(self) -> bool:
+        return self.method not in {"GET", "HEAD"}
+
+    @property
+    def is_watch(self) -> bool:
+        return self.query.get("watch") in {"true", "1"}
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """What is written."""
+        found: dict[str, Any] = json.loads(self.content or b"{}")
+        return found
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        """`[namespaces, NAMESPACE,] resource[, name[, subresource]]`."""
+        parts = self.path.strip("/").split("/")
+        return parts[2:] if parts[0] == "api" else parts[3:]
+
+    @property
+    def namespace(self) -> str:
+        """Whose objects the request is about; empty for those of the whole cluster."""
+        return self._parts[1] if len(self._parts) > 2 and self._parts[0] == "namespaces" else ""
+
+    @property
+    def target(self) -> list[str]:
+        """Resource, name and subresource, as far as given."""
+        return self._parts[2:] if self.namespace else self._parts
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the operator is answered."""
+
+    status: int
+    content: bytes
+
+
+Send = Callable[[], Awaitable[Answer]]
+
+
+class Fault:
+    """What goes wrong: here, nothing. Everything in it runs in the network's own thread."""
+
+    async def answer(self, call: Call, send: Send) -> Answer:
+        """Answer the call; `send` hands it on to the API server.
+
+        Raises:
+            Lost: there is to be no answer.
+        """
+        return await send()
+
+    def passes(self, call: Call, event: dict[str, Any]) -> bool:
+        """Whether the operator hears of this event of a watch."""
+        return True
+
+
+class Network:
+    """The way from one operator to the API server."""
+
+    def __init__(self, upstream: str, fault: Fault) -> None:
+        self._upstream = upstream
+        self._fault = fault
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._port = 0
+        self._is_cut = False
+        self._is_silent = False
+        self._watches: dict[ClientResponse, web.Request] = {}
+        self._forgotten: set[ClientResponse] = set()
+
+    @property
+    def kubeconfig(self) -> str:
+        """The kubeconfig of an operator that goes this way."""
+        name = "through-the-network"
+        cluster = {"name": name, "cluster": {"server": f"http://127.0.0.1:{self._port}"}}
+        user = {"name": name, "user": {}}
+        context = {"name": name, "context": {"cluster": name, "user": name}}
+        told = {"clusters": [cluster], "users": [user], "contexts": [context]}
+        return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": name, **told})
+
+    def cut(self) -> None:
+        """Break every connection, and each later one until it is mended."""
+        self._is_cut = True
+        self.break_watches()
+
+    def silence(self) -> None:
+        """From now on nothing gets through, either way, and no connection breaks."""
+        self._is_silent = True
+
+    def mend(self) -> None:
+        """From now on connections hold again."""
+        self._is_cut = False
+
+    def break_watches(self) -> None:
+        """Break the connections of all watches; they may be made again at once."""
+        self._loop.call_soon_threadsafe(self._break_watches)
+
+    def forget_watches(self) -> None:
+        """Tell all watches that their version is too old, so that the operator lists anew."""
+        self._loop.call_soon_threadsafe(self._forget_watches)
+
+    def run(self) -> None:
+        """Serve until told to stop: what the thread does."""
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    def wait(self) -> None:
+        """Wait until it serves."""
+        assert self._ready.wait(timeout=20)
+
+    def stop(self) -> None:
+        """End."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _serve(self) -> None:
+        app = web.Application(client_max_size=0)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self._port = runner.addresses[0][1]
+        async with ClientSession(
+            connector=TCPConnector(limit=0),
+            timeout=ClientTimeout(total=None),
+            read_bufsize=_LONGEST_LINE,
+        ) as self._session:
+            self._ready.set()
+            await self._stop.wait()
+            await runner.cleanup()
+
+    def _break_watches(self) -> None:
+        for request in self._watches.values():
+            _break(request)
+
+    def _forget_watches(self) -> None:
+        for upstream in self._watches:
+            self._forgotten.add(upstream)
+            upstream.close()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        call = Call(request.method, request.path, dict(request.query), await request.read())
+        try:
+            await self._get_through()
+            if call.is_watch:
+                return await self._watch(call, request)
+            answer = await self._fault.answer(call, lambda: self._send(request, call))
+            await self._get_through()
+        except Lost:
+            _break(request)
+            return web.Response(status=502)
+        return web.Response(
+            status=answer.status, body=answer.content, content_type="application/json"
+        )
+
+    async def _send(self, request: web.Request, call: Call) -> Answer:
+        told = request.headers
+        headers = {key: told[key] for key in ("Accept", "Content-Type") if key in told}
+        async with self._session.request(
+            call.method, self._url(request), data=call.content or None, headers=headers
+        ) as upstream:
+            return Answer(upstream.status, await upstream.read())
+
+    async def _watch(self, call: Call, request: web.Request) -> web.StreamResponse:
+        async with self._session.get(self._url(request)) as upstream:
+            answer = web.StreamResponse(status=upstream.status)
+            answer.content_type = "application/json"
+            await answer.prepare(request)
+            self._watches[upstream] = request
+            try:
+                async for line in upstream.content:
+                    await self._get_through()
+                    if self._fault.passes(call, json.loads(line)):
+                        await answer.write(line)
+            except ClientError:
+                pass
+            finally:
+                del self._watches[upstream]
+        if upstream in self._forgotten:
+            self._forgotten.remove(upstream)
+            await answer.write(json.dumps(_GONE).encode() + b"\n")
+        return answer
+
+    async def _get_through(self) -> None:
+        if self._is_cut:
+            raise Lost
+        if self._is_silent:
+            await asyncio.Event().wait()
+
+    def _url(self, request: web.Request) -> URL:
+        return URL(f"{self._upstream}{request.raw_path}", encoded=True)
+
+
+@contextmanager
+def a_network(upstream: str, fault: Fault) -> Iterator[tuple[Network, Path]]:
+    """A network, and the path of the kubeconfig of an operator that goes through it."""
+    network = Network(upstream.rstrip("/"), fault)
+    thread = threading.Thread(target=network.run)
+    thread.start()
+    try:
+        network.wait()
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "kubeconfig"
+            path.write_text(network.kubeconfig)
+            yield network, path
+    finally:
+        network.stop()
+        thread.join()
+
+
+def _break(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

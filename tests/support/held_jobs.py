@@ -1,0 +1,97 @@
+"""A fault that stops the operator's work on a job at a chosen request.
+
+Each job has a namespace of its own, so one operator serves many jobs that are stopped at as many
+places. A job that is held for good looks as if its operator had died; a killed operator is then
+dead for all of them at once.
+"""
+
+# ruff: noqa: ARG002 - a fault is told what another may need
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from crowd import Crowd
+from faulty_network import Answer, Call, Fault, Network, Send, a_network
+from operator_process import an_operator
+
+
+def point_of(call: Call) -> str:
+    """Which request of a job's life this is, in words that two jobs share."""
+    resource, *names = call.target
+    if names[1:] == ["status"]:
+        status = call.body["status"]
+        states = ", ".join(f"{each['name']} {each['state']}" for each in status["stages"])
+        return f"status {status['phase']}: {states}"
+    if resource == "events":
+        return f"event {call.body['reason']}"
+    name = names[0] if names else call.body.get("metadata", {}).get("name", "")
+    return f"{call.method} {resource} {re.sub(r'-[0-9a-f]{5,}$', '', name)}"
+
+
+class Ours(Fault):
+    """Hides what other tests have left in other namespaces."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+
+    async def answer(self, call: Call, send: Send) -> Answer:
+        if not call.namespace or call.namespace == self.home:
+            return await send()
+        if not call.namespace.startswith(self.home):
+            return Answer(404, b"{}")
+        return await self.answer_of_job(call, send)
+
+    async def answer_of_job(self, call: Call, send: Send) -> Answer:
+        """Answer a request about a job of this test."""
+        return await send()
+
+
+class Holds(Ours):
+    """Holds the answer to one write of each job, and whatever is asked about that job then."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self.points: dict[str, str] = {}
+        self.written: dict[str, list[str]] = {}
+        self.held: set[str] = set()
+
+    async def answer_of_job(self, call: Call, send: Send) -> Answer:
+        await self._wait(call.namespace)
+        answer = await send()
+        if call.is_write:
+            self._written(call.namespace, point_of(call))
+        await self._wait(call.namespace)
+        return answer
+
+    def let_go(self, namespace: str) -> None:
+        """Give the answer."""
+        self.held.remove(namespace)
+
+    def _written(self, namespace: str, point: str) -> None:
+        self.written.setdefault(namespace, []).append(point)
+        if self.points.get(namespace) == point:
+            del self.points[namespace]
+            self.held.add(namespace)
+
+    async def _wait(self, namespace: str) -> None:
+        while namespace in self.held:  # noqa: ASYNC110 - it is let go from another thread
+            await asyncio.sleep(0.02)
+
+
+@contextmanager
+def operator_behind(
+    fault: Fault, crowd: Crowd, http: httpx.Client
+) -> Iterator[tuple[subprocess.Popen[bytes], Network]]:
+    """An operator with a worker for each job."""
+    with (
+        a_network(str(http.base_url), fault) as (network, kubeconfig),
+        an_operator(crowd.home, "--workers=100", everywhere=True, KUBECONFIG=str(kubeconfig)) as (
+            process,
+            _,
+        ),
+    ):
+        yield process, network
