@@ -8,6 +8,7 @@ job has an identity of its own, with a Role that names its report.
 
 import asyncio
 import time
+from collections import defaultdict
 from typing import Final
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -34,6 +35,7 @@ class Identities:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._lock = asyncio.Lock()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._policy: Manifest | None = None
         self._looked_at = -float("inf")
         self._provided: dict[str, float] = {}
@@ -44,7 +46,7 @@ class Identities:
         if policy is None:
             await self._provide(identity_of(owner))
             return family_name(owner.name)
-        async with self._lock:
+        async with self._locks[owner.namespace]:
             provided = self._provided.get(owner.namespace, -float("inf"))
             if time.monotonic() - provided > FRESH_S:
                 await self._provide(shared_identity(owner.namespace, policy))
