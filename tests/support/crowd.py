@@ -75,7 +75,7 @@ class Crowd:
         places = ((each["metadata"]["namespace"], each) for each in found)
         return {namespace: each for namespace, each in places if namespace in wanted}
 
-    def play(self, until: Callable[[], bool], *, timeout_s: float = 120) -> None:
+    def play(self, until: Callable[[], bool], *, timeout_s: float = 300) -> None:
         """Let every pod succeed until `until` holds."""
         give_up = time.monotonic() + timeout_s
         while not until():
