@@ -19,7 +19,7 @@ _JOB_COLUMNS = (
     ("Phase", "string", ".status.phase", "What the job does now.", 0),
     ("Progress", "integer", ".status.progress.percent", "Percent of the whole job.", 0),
     ("ETA", "integer", ".status.progress.etaSeconds", "Seconds left in the running stage.", 0),
-    ("Score", "number", '.status.evaluation[?(@.suite=="heldOut")].value', "Held-out loss.", 0),
+    ("Score", "number", ".status.score", "Held-out loss of the model that ships.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "Time since the job was made.", 0),
     ("Base", "string", ".spec.model.uri", "The base model.", 1),
     ("Method", "string", ".spec.training.method", "How it is trained.", 1),

@@ -34,6 +34,8 @@ CLUSTER_FIELDS: Final = (
     "workspace.storageClassName",
     "workspace.accessMode",
     "queueName",
+    "preRunningDeadlineSeconds",
+    "ttlSecondsAfterFinished",
 )
 
 

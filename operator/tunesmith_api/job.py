@@ -16,6 +16,7 @@ from tunesmith_api.uris import SourceUri, TargetUri
 from tunesmith_api.values import (
     DnsLabel,
     Fraction,
+    NonNegative,
     Positive,
     QueueName,
     SecretReference,
@@ -320,5 +321,17 @@ class FineTuneJobSpec(ApiModel):
         2, description="Retries of a stage after faults of the machine. Bad input is never retried."
     )
     active_deadline_seconds: Positive | None = Field(
-        None, description="Seconds from the start after which the job fails with DeadlineExceeded."
+        None,
+        description="Seconds from the start, or from the end of the last suspension, after which "
+        "the job fails with DeadlineExceeded. Time in a queue of Kueue does not count.",
+    )
+    pre_running_deadline_seconds: Positive | None = Field(
+        None,
+        description="Seconds that the pod of a stage may take to run, in the queue, for a node and "
+        "for its image together; the job then fails with what it waited for. Default: no limit.",
+    )
+    ttl_seconds_after_finished: NonNegative | None = Field(
+        None,
+        description="Seconds after its end in which the job is deleted, with its volume and its "
+        "record; a model that was published elsewhere stays. Default: never.",
     )

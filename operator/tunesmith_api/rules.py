@@ -28,7 +28,13 @@ from tunesmith_api.job import (
 LOSS_METRICS = ("loss", "perplexity")
 
 # What may change while a job runs; all else in `spec` is an input, fixed once it has started.
-MUTABLE_FIELDS = ("suspend", "backoffLimit", "activeDeadlineSeconds")
+MUTABLE_FIELDS = (
+    "suspend",
+    "backoffLimit",
+    "activeDeadlineSeconds",
+    "preRunningDeadlineSeconds",
+    "ttlSecondsAfterFinished",
+)
 
 
 @dataclass(frozen=True, slots=True)

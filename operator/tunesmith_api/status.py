@@ -14,6 +14,7 @@ from tunesmith_api.base import ApiModel
 Message = Annotated[str, StringConstraints(max_length=256)]
 Name = Annotated[str, StringConstraints(max_length=256)]
 Address = Annotated[str, StringConstraints(max_length=2048)]
+Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class Phase(StrEnum):
@@ -152,7 +153,11 @@ class StageStatus(ApiModel):
 
 
 class Attempt(ApiModel):
-    """One start of one stage, and how it ended."""
+    """One start of one stage, and how it ended.
+
+    Until its end it either waits, from `waiting_since` on, or its process runs, from
+    `running_since` on.
+    """
 
     stage: str
     number: int
@@ -161,6 +166,19 @@ class Attempt(ApiModel):
     reason: str = ""
     message: str = ""
     resumed_from_step: int | None = None
+    accelerators: int = Field(0, description="Accelerators of all its pods together.")
+    waiting_since: datetime | None = None
+    running_since: datetime | None = None
+    queued_seconds: Seconds = Field(
+        0.0, description="Seconds in which its process did not run: queue, node, image."
+    )
+    queue_held_seconds: Seconds = Field(
+        0.0, description="Those of them that it was held in a queue of Kueue."
+    )
+    running_seconds: Seconds = Field(0.0, description="Seconds in which its process ran.")
+    counted_time: datetime | None = Field(
+        None, description="Until when the seconds are counted; they move with the next news."
+    )
 
 
 class FineTuneJobStatus(ApiModel):
@@ -183,6 +201,15 @@ class FineTuneJobStatus(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     attempts: Annotated[list[Attempt], Field(max_length=64)] = Field(default_factory=list)
+    gpu_seconds: Seconds = Field(
+        0.0, description="Seconds in which stages ran, times their accelerators; of all attempts."
+    )
+    queued_seconds: Seconds = Field(
+        0.0, description="Seconds in which started stages did not run: queue, node, image."
+    )
+    score: float | None = Field(
+        None, description="Held-out loss of the model that ships, rounded for a column."
+    )
     artifacts: list[Artifact] = Field(default_factory=list)
     evaluation: list[EvaluationResult] = Field(default_factory=list)
     warnings: Annotated[list[Message], Field(max_length=32)] = Field(default_factory=list)

@@ -36,6 +36,7 @@ QueueName = Annotated[
 Processors = Annotated[str, StringConstraints(pattern=PROCESSORS_PATTERN, max_length=7)]
 Bytes = Annotated[str, StringConstraints(pattern=BYTES_PATTERN, max_length=8)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+NonNegative = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]

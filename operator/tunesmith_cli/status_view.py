@@ -31,7 +31,7 @@ def status_as_json(job: NamedStatus) -> dict[str, JsonValue]:
 
 
 def status_as_text(job: NamedStatus, *, style: Style) -> str:
-    """Phase, reason, stages, numbers and warnings."""
+    """Phase, reason, cost, stages, numbers and warnings."""
     outlook = outlook_of(job.status)
     head = [f"{job.name}: {style.paint(job.status.phase, 'bold')}{_stopped(job)}"]
     if outlook.reason:
@@ -39,6 +39,9 @@ def status_as_text(job: NamedStatus, *, style: Style) -> str:
         head.append(f"  {outlook.reason}{message}")
     if outlook.remedy:
         head.append(f"  What to do: {outlook.remedy}")
+    used = _used(job.status)
+    if used:
+        head.append(f"  {used}")
     warnings = [
         f"{style.paint('warning', 'yellow')}  {plain(each)}" for each in job.status.warnings
     ]
@@ -70,6 +73,14 @@ def _stopped(job: NamedStatus) -> str:
     is_at_rest = job.status.phase.is_terminal or job.status.phase is Phase.SUSPENDED
     has_stopped = not job.is_running and not is_at_rest
     return " (no run is going on)" if has_stopped else ""
+
+
+def _used(status: FineTuneJobStatus) -> str:
+    """What the job has cost so far; empty for one that needed neither patience nor accelerators."""
+    worked = f"{duration(status.gpu_seconds)} of accelerators" if status.gpu_seconds else ""
+    waited = f"{duration(status.queued_seconds)} of waiting" if status.queued_seconds else ""
+    spent = " and ".join(each for each in (worked, waited) if each)
+    return f"Used: {spent}" if spent else ""
 
 
 def _stages(status: FineTuneJobStatus) -> str:

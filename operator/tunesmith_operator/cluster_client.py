@@ -53,8 +53,13 @@ class Cluster(Protocol):
     async def create(self, manifest: Manifest) -> None:
         """Create the object; one that is there stays as it is."""
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete in the foreground: the object stays until all it owns is gone."""
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None
+    ) -> None:
+        """Delete in the foreground: the object stays until all it owns is gone.
+
+        With `as_seen`, only if it is still that object and nobody has changed it.
+        """
 
     async def workloads(self, namespace: str, *, of_uid: str) -> Manifests | None:
         """What Kueue keeps for the object with this uid; None where Kueue is not installed."""
@@ -104,9 +109,17 @@ class ApiCluster:
             if error.status != CONFLICT:
                 raise
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete in the foreground: the object stays until all it owns is gone."""
-        options = {"propagationPolicy": "Foreground"}
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None
+    ) -> None:
+        """Delete in the foreground: the object stays until all it owns is gone.
+
+        With `as_seen`, only if it is still that object and nobody has changed it.
+        """
+        options: Manifest = {"propagationPolicy": "Foreground"}
+        if as_seen is not None:
+            known = as_seen["metadata"]
+            options["preconditions"] = {key: known[key] for key in ("uid", "resourceVersion")}
         try:
             await self._request("DELETE", _path(kind, namespace, name), options)
         except ApiException as error:

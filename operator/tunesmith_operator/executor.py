@@ -6,6 +6,7 @@ as it says, and from then on for as long as it has the digest that the operator 
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TypeVar, assert_never
 
 from pydantic import BaseModel, ValidationError
@@ -22,6 +23,7 @@ from tunesmith_engine.lifecycle.records import (
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.cluster_report import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_operator.attempt_times import AttemptTimes, times_of
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import (
@@ -160,12 +162,9 @@ class KubeExecutor:
     async def _attempt(
         self, planned: PlannedStage, number: int, report: dict[str, str], *, job: Manifest
     ) -> AttemptSeen:
+        pods = await self._pods(job["metadata"]["name"])
         if has_condition(job, "Complete"):
-            return self._completed(planned, number, report)
-        name = job["metadata"]["name"]
-        pods = await self._cluster.list(
-            "Pod", self._owner.namespace, labels=f"batch.kubernetes.io/job-name={name}"
-        )
+            return self._completed(planned, number, report, times=times_of(job, pods))
         if has_condition(job, "Failed"):
             return self._failed(planned, number, report, job=job, pods=pods)
         return AttemptSeen(
@@ -175,7 +174,14 @@ class KubeExecutor:
             is_running=True,
             progress=_progress(planned, number, report),
             waiting=await self._waiting(planned.name, job, pods),
+            **asdict(times_of(job, pods)),
         )
+
+    async def _pods(self, job: str) -> list[Manifest]:
+        """The pods of a Job, the newest last."""
+        labels = f"batch.kubernetes.io/job-name={job}"
+        found = await self._cluster.list("Pod", self._owner.namespace, labels=labels)
+        return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
 
     async def _waiting(self, stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
         if not is_queued(job):
@@ -184,12 +190,20 @@ class KubeExecutor:
         workloads = await self._cluster.workloads(self._owner.namespace, of_uid=uid)
         return queue_wait(stage, job, workloads)
 
-    def _completed(self, planned: PlannedStage, number: int, report: dict[str, str]) -> AttemptSeen:
+    def _completed(
+        self, planned: PlannedStage, number: int, report: dict[str, str], *, times: AttemptTimes
+    ) -> AttemptSeen:
         result = _result(planned, number, report, outcome="Succeeded")
         if result is not None:
             self._finished[planned.key] = result
         return AttemptSeen(
-            planned.name, planned.key, number, is_running=False, result=result, exit_code=0
+            planned.name,
+            planned.key,
+            number,
+            is_running=False,
+            result=result,
+            exit_code=0,
+            **asdict(times),
         )
 
     def _failed(
@@ -213,6 +227,7 @@ class KubeExecutor:
             cause=ending.cause,
             last_words=ending.last_words,
             log=f"kubectl logs -n {self._owner.namespace} job/{job['metadata']['name']}",
+            **asdict(times_of(job, pods)),
         )
 
     def _name(self, action: Action) -> str:

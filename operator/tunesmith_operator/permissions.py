@@ -34,6 +34,12 @@ PERMISSIONS: Final = (
         ("get", "list", "watch"),
         "learn of jobs; their spec and metadata are never written",
     ),
+    Permission(
+        "tunesmith.dev",
+        ("finetunejobs",),
+        ("delete",),
+        "forget jobs whose ttlSecondsAfterFinished is over, and no others",
+    ),
     Permission("tunesmith.dev", ("finetunejobs/status",), ("patch",), "say how far a job is"),
     Permission(
         "", ("events",), ("create", "patch"), "tell of each change of phase in `kubectl describe`"

@@ -32,8 +32,8 @@ def read_job(found: Manifest) -> FineTuneJob | Unreadable:
         first, *more = error.errors(include_url=False)
         path = tuple(part for part in first["loc"] if part != "[key]")
         rest = f" (and {len(more)} more)" if more else ""
-        text = f"{dotted(path)}: {complaint(first, path=path)}{rest}"
-        return Unreadable(clipped(text))
+        text = f"{dotted(path)}: {complaint(first, path=path)}"
+        return Unreadable(clipped(text, ending=rest))
 
 
 def read_status(found: Manifest) -> FineTuneJobStatus | None:

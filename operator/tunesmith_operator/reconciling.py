@@ -17,6 +17,7 @@ from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.refusals import refused
+from tunesmith_engine.lifecycle.usage import without_counts
 from tunesmith_engine.planning.plan import plan
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.events import event_of
@@ -80,6 +81,9 @@ async def _go_on(
     if decision.status != status and not wait:
         await _store(cluster, found, status, decision.status, now=now)
     await executor.apply(decision.actions)
+    if decision.is_expired:
+        await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
+        return None
     waits = [wait] if wait else []
     if decision.actions or not decision.status.phase.is_terminal:
         waits.append(resync_s(known["uid"]))
@@ -153,7 +157,7 @@ def _without_words(status: FineTuneJobStatus) -> FineTuneJobStatus:
     conditions = [each.model_copy(update={"message": ""}) for each in status.conditions]
     stages = [each.model_copy(update={"message": ""}) for each in status.stages]
     update = {"progress": None, "conditions": conditions, "stages": stages}
-    return status.model_copy(update=update)
+    return without_counts(status).model_copy(update=update)
 
 
 def _status_of(found: Manifest, status: FineTuneJobStatus) -> Manifest:

@@ -11,7 +11,7 @@ from typing import Final
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_operator.cluster_client import Manifest
-from tunesmith_operator.pods import condition_of, containers_of, taken_away
+from tunesmith_operator.pods import DISRUPTION, condition_of, containers_of, taken_away
 
 # Seconds: an image or a secret may come late, and the kubelet goes on trying.
 IMAGE_PATIENCE_S: Final = 600.0
@@ -60,12 +60,12 @@ def _wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
     taken_by = taken_away(pod)
     if taken_by is not None:
         message = f"{stage} is taken off its node, and goes on in another pod by itself"
-        return Waiting(taken_by, message, _created(pod), grace_s=0.0)
+        return Waiting(taken_by, message, _taken_at(pod), grace_s=0.0)
     if pod.get("status", {}).get("phase") != "Pending":
         return None
     scheduled = condition_of(pod, "PodScheduled")
     if scheduled is None:
-        return None
+        return _unseen(stage, pod)
     since = _time(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
     if scheduled["status"] != "True":
         return _unscheduled(stage, scheduled, since)
@@ -77,10 +77,17 @@ def _wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
     return _not_started(stage, pod, since)
 
 
-def _unscheduled(stage: str, scheduled: Manifest, since: datetime) -> Waiting | None:
-    if scheduled.get("reason") != "Unschedulable":
-        return None
+def _unseen(stage: str, pod: Manifest) -> Waiting:
+    name = pod["metadata"]["name"]
+    message = f"{stage}: no scheduler has looked at pod {name} yet; see that one runs"
+    return Waiting(Reason.POD_NOT_STARTED, message, _created(pod), grace_s=START_GRACE_S)
+
+
+def _unscheduled(stage: str, scheduled: Manifest, since: datetime) -> Waiting:
     said = _quoted(scheduled.get("message", ""))
+    if scheduled.get("reason") != "Unschedulable":
+        message = f"{stage}: its pod is held from the scheduler ({scheduled.get('reason')}): {said}"
+        return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=POD_GRACE_S)
     if any(word in said for word in _VOLUME_WORDS):
         message = f"{stage} waits for its volume: {said}. Bind that claim, or name another"
         return Waiting(Reason.VOLUME_UNAVAILABLE, message, since)
@@ -123,6 +130,11 @@ def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:
 def _quoted(message: str) -> str:
     text = " ".join(message.split()).rstrip(".")
     return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…"
+
+
+def _taken_at(pod: Manifest) -> datetime:
+    told = condition_of(pod, DISRUPTION) or {}
+    return _time(told.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
 
 
 def _created(pod: Manifest) -> datetime:

@@ -92,6 +92,9 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": False}}).raise_for_status()
         run_pods(cluster, "helpdesk", timeout_s=120)
+        ttl = {"spec": {"ttlSecondsAfterFinished": 0}}
+        cluster.merge("FineTuneJob", "helpdesk", ttl).raise_for_status()
+        cluster.kubectl("wait", "--for=delete", "ftj/helpdesk", "--timeout=60s")
         cluster.create(a_job("queued", queueName="team")).raise_for_status()
         cluster.kubectl("wait", "ftj/queued", "--for=jsonpath={.status.phase}=Queued")
     calls = calls_of(cluster, audit_log)

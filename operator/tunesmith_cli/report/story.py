@@ -147,13 +147,15 @@ def _attempts(attempts: list[Attempt], *, until: datetime) -> Table | None:
             f"{each.stage} {each.number}",
             moment(each.start_time),
             duration(max(((each.end_time or until) - each.start_time).total_seconds(), 0.0)),
+            duration(each.queued_seconds) if each.queued_seconds else "",
+            duration(each.accelerators * each.running_seconds) if each.accelerators else "",
             ": ".join(filter(None, (each.reason or "running", each.message))),
             "" if each.resumed_from_step is None else f"step {each.resumed_from_step:,}",
         )
         for each in attempts
     ]
-    head = ("attempt", "started", "time", "ended", "went on from")
-    return Table("Attempts", head, rows, frozenset({2})) if rows else None
+    head = ("attempt", "started", "time", "waited", "accelerators", "ended", "went on from")
+    return Table("Attempts", head, rows, frozenset({2, 3, 4})) if rows else None
 
 
 def _time_line(attempts: list[Attempt], *, until: datetime) -> Chart | None:

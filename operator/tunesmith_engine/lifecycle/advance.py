@@ -5,11 +5,12 @@ status first and carries out the actions then: whatever is lost in between is de
 same, from the next observations.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tunesmith_api.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.composing import compose
 from tunesmith_engine.lifecycle.courses import Moment, choose, stops
+from tunesmith_engine.lifecycle.deadlines import active_deadline, finished
 from tunesmith_engine.lifecycle.ledger import open_ledger
 from tunesmith_engine.lifecycle.lives import continues, new_life
 from tunesmith_engine.lifecycle.observing import observe
@@ -33,15 +34,11 @@ def advance(
     if is_refused(status):
         status = taken_back(status)
     if status.phase.is_terminal:
-        return Decision(status=status, actions=stops(ledger, seen))
+        return finished(plan, status, stops(ledger, seen), now=now)
     going_since = _going_since(status, now=now)
-    moment = Moment(
-        plan=plan,
-        ledger=observe(plan, ledger, seen, now=now),
-        seen=seen,
-        now=now,
-        deadline=_deadline(plan, going_since),
-    )
+    ledger = observe(plan, ledger, seen, now=now)
+    deadline = active_deadline(plan, ledger, seen, going_since=going_since)
+    moment = Moment(plan=plan, ledger=ledger, seen=seen, now=now, deadline=deadline)
     course = choose(moment)
     return Decision(
         status=compose(moment, course, before=status, going_since=going_since),
@@ -55,8 +52,3 @@ def _going_since(status: FineTuneJobStatus, *, now: datetime) -> datetime:
     if status.start_time is None or status.phase is Phase.SUSPENDED:
         return now
     return status.start_time
-
-
-def _deadline(plan: Plan, going_since: datetime) -> datetime | None:
-    seconds = plan.spec.active_deadline_seconds
-    return None if seconds is None else going_since + timedelta(seconds=seconds)

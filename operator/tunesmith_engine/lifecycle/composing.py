@@ -7,8 +7,9 @@ from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_
 from tunesmith_engine.lifecycle.courses import Course, Moment
 from tunesmith_engine.lifecycle.findings import findings_of
 from tunesmith_engine.lifecycle.ledger import is_waiting
-from tunesmith_engine.lifecycle.observing import attempt_seen, finished_result
+from tunesmith_engine.lifecycle.observing import finished_result
 from tunesmith_engine.lifecycle.percentages import progress_of
+from tunesmith_engine.lifecycle.usage import added, without_counts
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.stages.contracts import StageResult
 
@@ -16,7 +17,14 @@ from tunesmith_engine.stages.contracts import StageResult
 def compose(
     moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
 ) -> FineTuneJobStatus:
-    """The status after `course`; `before` is the one it follows."""
+    """The status after `course`; `before` is the one it follows, and stays if only time passed."""
+    after = _composed(moment, course, before=before, going_since=going_since)
+    return before if without_counts(after) == without_counts(before) else after
+
+
+def _composed(
+    moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
+) -> FineTuneJobStatus:
     findings = findings_of(moment.plan, _results(moment, course))
     is_going = course.phase is not Phase.SUSPENDED and not course.phase.is_terminal
     is_running = any(stage.is_under_way for stage in course.ledger.stages)
@@ -42,6 +50,8 @@ def compose(
         progress=_progress(moment, course, before),
         stages=list(course.ledger.stages),
         attempts=list(course.ledger.attempts),
+        **added(before, course.ledger.attempts),
+        score=findings.score,
         artifacts=findings.artifacts,
         evaluation=findings.evaluation,
         warnings=findings.warnings,
@@ -67,7 +77,7 @@ def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Prog
     stage = course.ledger.current
     if stage is not None and (course.phase is Phase.SUSPENDED or course.phase is Phase.FAILED):
         return before.progress
-    seen = attempt_seen(stage, moment.seen) if stage and stage.is_under_way else None
+    seen = moment.seen.attempt_of(stage) if stage and stage.is_under_way else None
     is_told = stage is not None and seen is not None and seen.attempt == stage.attempt
     told = seen.progress if seen and is_told else None
     if told is not None and stage is not None and is_waiting(stage):

@@ -9,12 +9,13 @@ from datetime import datetime
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Phase, StageStatus
+from tunesmith_engine.lifecycle.deadlines import pre_running_deadline
 from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop, is_waiting
-from tunesmith_engine.lifecycle.observing import attempt_seen
 from tunesmith_engine.lifecycle.phases import PHASES
 from tunesmith_engine.lifecycle.records import Action, AttemptSeen, Observations, Start, Stop
 from tunesmith_engine.lifecycle.retries import retry_at
 from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_engine.planning.accelerators import accelerators_of
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageName
 
@@ -139,7 +140,7 @@ def _told_to_stop(moment: Moment, hold: Reason) -> Ledger:
     for stage in moment.ledger.stages:
         if not stage.is_under_way:
             continue
-        attempt = attempt_seen(stage, moment.seen)
+        attempt = moment.seen.attempt_of(stage)
         if attempt is None or attempt.attempt != stage.attempt:
             ledger = ledger.ended(stage, now=moment.now, reason=hold)
             ledger = ledger.changed(stage, state="Pending", reason=hold)
@@ -193,17 +194,18 @@ def _busy(moment: Moment, stage: StageStatus) -> Course:
 
 
 def _is_in_queue(moment: Moment, stage: StageStatus) -> bool:
-    attempt = attempt_seen(stage, moment.seen)
+    attempt = moment.seen.attempt_of(stage)
     return attempt is not None and attempt.waiting is not None and attempt.waiting.in_queue
 
 
 def _next_turn(moment: Moment, stage: StageStatus) -> datetime | None:
     """When a wait is first told, when it has lasted too long, and when to ask about it again."""
-    attempt = attempt_seen(stage, moment.seen)
+    attempt = moment.seen.attempt_of(stage)
     waiting = attempt.waiting if attempt else None
     if waiting is None:
         return None
-    times = (waiting.told_at, waiting.hopeless_at, waiting.again_at(moment.now))
+    overdue_at = pre_running_deadline(moment.plan, moment.ledger.open_attempt(stage))
+    times = (waiting.told_at, waiting.hopeless_at, waiting.again_at(moment.now), overdue_at)
     return min((each for each in times if each is not None and each > moment.now), default=None)
 
 
@@ -213,13 +215,19 @@ def _waiting(moment: Moment, stage: StageStatus, wait_until: datetime) -> Course
 
 
 def _started(moment: Moment, stage: StageStatus) -> Course:
-    seen = attempt_seen(stage, moment.seen)
-    attempt = max(stage.attempt, seen.attempt if seen else 0) + 1
+    seen = moment.seen.attempt_of(stage)
+    attempt, name = max(stage.attempt, seen.attempt if seen else 0) + 1, StageName(stage.name)
+    ledger = moment.ledger.started(
+        stage,
+        attempt=attempt,
+        accelerators=accelerators_of(name, moment.plan.spec.resources),
+        now=moment.now,
+    )
     return _going_on(
-        replace(moment, ledger=moment.ledger.started(stage, attempt=attempt, now=moment.now)),
+        replace(moment, ledger=ledger),
         stage,
         message=f"{stage.name}: attempt {attempt} is running",
-        actions=(Start(StageName(stage.name), stage.key, attempt),),
+        actions=(Start(name, stage.key, attempt),),
     )
 
 

@@ -17,6 +17,7 @@ from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
 MAX_WARNINGS: Final = 32
+SCORE_DIGITS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,17 @@ class Findings:
     warnings: list[str]
     resolved: dict[str, str]
     model_version: str | None
+
+    @property
+    def score(self) -> float | None:
+        """The held-out loss of the model that ships; of the tuned one before there is such."""
+        losses = {
+            each.split: each.value
+            for each in self.evaluation
+            if (each.suite, each.metric) == ("heldOut", "loss")
+        }
+        loss = losses.get("compressed", losses.get("tuned"))
+        return None if loss is None else round(loss, SCORE_DIGITS)
 
 
 def findings_of(plan: Plan, results: Sequence[StageResult]) -> Findings:

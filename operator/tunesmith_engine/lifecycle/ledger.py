@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Attempt, FineTuneJobStatus, StageStatus
-from tunesmith_engine.lifecycle.records import StopCause
+from tunesmith_engine.lifecycle.records import AttemptSeen, StopCause
+from tunesmith_engine.lifecycle.usage import counted
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageResult
@@ -56,10 +57,19 @@ class Ledger:
         )
         return replace(self, stages=stages)
 
-    def started(self, stage: StageStatus, *, attempt: int, now: datetime) -> "Ledger":
+    def started(
+        self, stage: StageStatus, *, attempt: int, accelerators: int, now: datetime
+    ) -> "Ledger":
         """The ledger after this attempt was started or found running."""
         ledger = self.ended(stage, now=now, reason=Reason.INTERRUPTED)
-        record = Attempt(stage=stage.name, number=attempt, start_time=now, reason=Reason.RUNNING)
+        record = Attempt(
+            stage=stage.name,
+            number=attempt,
+            start_time=now,
+            reason=Reason.RUNNING,
+            accelerators=accelerators,
+            waiting_since=now,
+        )
         ledger = ledger.changed(
             stage,
             state="Running",
@@ -96,12 +106,28 @@ class Ledger:
             "reason": reason,
             "message": clipped(message),
             "resumed_from_step": resumed_from_step,
+            "waiting_since": None,
+            "running_since": None,
         }
         attempts = tuple(
             each.model_copy(update=closing) if _is_open(each, of=stage) else each
             for each in self.attempts
         )
         return replace(self, attempts=attempts)
+
+    def counted(self, stage: StageStatus, seen: AttemptSeen, *, now: datetime) -> "Ledger":
+        """The ledger with the time of the stage's open attempt counted."""
+        attempts = tuple(
+            counted(each, seen, now=now)
+            if _is_open(each, of=stage) and each.number == seen.attempt
+            else each
+            for each in self.attempts
+        )
+        return replace(self, attempts=attempts)
+
+    def open_attempt(self, stage: StageStatus) -> Attempt | None:
+        """The stage's attempt that has not ended."""
+        return next((each for each in self.attempts if _is_open(each, of=stage)), None)
 
     def given_up(
         self, stage: StageStatus, *, now: datetime, reason: Reason, message: str

@@ -40,13 +40,15 @@ def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
 def new_life(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """A status in which nothing has happened, save that numbers of attempts are never used twice.
 
-    Conditions are kept so that their transition times stay true, and digests so that a result which
-    counted goes on to count.
+    Conditions are kept so that their transition times stay true, digests so that a result which
+    counted goes on to count, and what was used up because it was.
     """
     known = {(stage.name, stage.key): stage for stage in status.stages}
     return FineTuneJobStatus(
         observed_generation=plan.generation,
         conditions=status.conditions,
+        gpu_seconds=status.gpu_seconds,
+        queued_seconds=status.queued_seconds,
         stages=[_begun_again(known.get((stage.name, stage.key)), stage) for stage in plan.stages],
     )
 

@@ -5,17 +5,20 @@ from datetime import datetime
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import StageStatus
+from tunesmith_engine.lifecycle.deadlines import is_overdue, overdue_message
 from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.records import AttemptSeen, Observations
 from tunesmith_engine.lifecycle.retries import Ending, ending_of, own_result, repeats
 from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_engine.planning.accelerators import accelerators_of
 from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.contracts import StageName, StageResult
 
 
 def observe(plan: Plan, ledger: Ledger, seen: Observations, *, now: datetime) -> Ledger:
     """The ledger after results, crashes and running attempts have been taken note of."""
     for planned in plan.stages:
+        ledger = _counted(ledger, _stage(ledger, planned), seen, now=now)
         result = finished_result(planned, seen)
         ledger = (
             _done(ledger, _stage(ledger, planned), result, now=now)
@@ -33,10 +36,9 @@ def finished_result(planned: PlannedStage, seen: Observations) -> StageResult | 
     return result if result.outcome == "Succeeded" else None
 
 
-def attempt_seen(stage: StageStatus, seen: Observations) -> AttemptSeen | None:
-    """The attempt of the stage's key that the executor saw last."""
-    found = (each for each in seen.attempts if (each.stage, each.key) == (stage.name, stage.key))
-    return max(found, key=lambda each: each.attempt, default=None)
+def _counted(ledger: Ledger, stage: StageStatus, seen: Observations, *, now: datetime) -> Ledger:
+    attempt = seen.attempt_of(stage)
+    return ledger if attempt is None else ledger.counted(stage, attempt, now=now)
 
 
 def _stage(ledger: Ledger, planned: PlannedStage) -> StageStatus:
@@ -68,15 +70,15 @@ def _not_done(
 ) -> Ledger:
     ledger = _forget_lost_success(ledger, _stage(ledger, planned))
     stage = _stage(ledger, planned)
-    attempt = attempt_seen(stage, seen)
+    attempt = seen.attempt_of(stage)
     if attempt and attempt.attempt > stage.attempt:
-        ledger = _found_later(ledger, stage, attempt, now=now)
+        ledger = _found_later(plan, ledger, stage, attempt, now=now)
         stage = _stage(ledger, planned)
     if not stage.is_under_way:
         return ledger
     is_known = attempt is not None and attempt.attempt == stage.attempt
     if is_known and attempt is not None and attempt.is_running:
-        return _still_running(ledger, stage, attempt, now=now)
+        return _still_running(plan, ledger, stage, attempt, now=now)
     if is_known or is_told_to_stop(stage):
         return _ended(plan, ledger, stage, attempt if is_known else None, now=now)
     return ledger if _is_current(ledger, stage) else _never_begun(ledger, stage, now=now)
@@ -97,7 +99,7 @@ def _forget_lost_success(ledger: Ledger, stage: StageStatus) -> Ledger:
 
 
 def _found_later(
-    ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
+    plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
 ) -> Ledger:
     """Take over an attempt whose start never came to be written down.
 
@@ -105,15 +107,20 @@ def _found_later(
     """
     if not _is_current(ledger, stage) or not (attempt.is_running or stage.is_under_way):
         return ledger
-    return ledger.started(stage, attempt=attempt.attempt, now=now)
+    accelerators = accelerators_of(StageName(stage.name), plan.spec.resources)
+    ledger = ledger.started(stage, attempt=attempt.attempt, accelerators=accelerators, now=now)
+    return ledger.counted(stage, attempt, now=now)
 
 
 def _still_running(
-    ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
+    plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
 ) -> Ledger:
     if is_told_to_stop(stage) or not _is_current(ledger, stage):
         return _called_off_early(ledger, stage)
     waiting = attempt.waiting
+    if waiting is not None and is_overdue(plan, ledger.open_attempt(stage), now=now):
+        message = overdue_message(plan, waiting)
+        return ledger.given_up(stage, now=now, reason=waiting.reason, message=message)
     if waiting is None or now < waiting.told_at:
         return ledger.going(stage, waits_for=None)
     if waiting.hopeless_at is not None and now >= waiting.hopeless_at:

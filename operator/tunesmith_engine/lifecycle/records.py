@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, Progress
+from tunesmith_api.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
 StopCause = Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"]
@@ -63,7 +63,9 @@ class AttemptSeen:
     knows about why, `last_words` what its log ends with, and `exit_code` is negative for a signal,
     as `subprocess` has it. `progress` is the last that it told, and `log` is where or how a person
     reads its log. `waiting` is set for an attempt that counts as running although its process does
-    not.
+    not. `admitted` is when it left its queue last, `began` and `ended` when its process did so;
+    without both, the process ran from the start to the end of the attempt, and with `ended` alone
+    it never ran.
     """
 
     stage: StageName
@@ -77,6 +79,9 @@ class AttemptSeen:
     cause: Reason | None = None
     last_words: str = ""
     log: str = ""
+    admitted: datetime | None = None
+    began: datetime | None = None
+    ended: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,12 @@ class Observations:
     finished: Mapping[str, StageResult] = field(default_factory=dict)
     attempts: tuple[AttemptSeen, ...] = ()
     stop_asked: bool = False
+
+    def attempt_of(self, stage: StageStatus) -> AttemptSeen | None:
+        """The attempt of the stage's key that was seen last."""
+        mine = (stage.name, stage.key)
+        found = (each for each in self.attempts if (each.stage, each.key) == mine)
+        return max(found, key=lambda each: each.attempt, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +129,12 @@ Action = Start | Stop
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next status, what to do now, and when to look again at the latest."""
+    """The next status, what to do now, and when to look again at the latest.
+
+    `is_expired` says that the job is over for longer than it was to be kept.
+    """
 
     status: FineTuneJobStatus
     actions: tuple[Action, ...] = ()
     wake_at: datetime | None = None
+    is_expired: bool = False

@@ -81,6 +81,8 @@ OPEN_SETTINGS: Final = (
     OpenSetting("workspace.accessMode", "ReadWriteOnce", _makes_workspace),
     OpenSetting("queueName", "no queue"),
     OpenSetting("activeDeadlineSeconds", "no deadline"),
+    OpenSetting("preRunningDeadlineSeconds", "no deadline"),
+    OpenSetting("ttlSecondsAfterFinished", "never deleted"),
 )
 
 

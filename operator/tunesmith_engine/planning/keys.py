@@ -94,6 +94,8 @@ WITHOUT_INFLUENCE: Final = (
     "suspend",
     "backoffLimit",
     "activeDeadlineSeconds",
+    "preRunningDeadlineSeconds",
+    "ttlSecondsAfterFinished",
     "queueName",
     "workspace",
     "resources.cpu",

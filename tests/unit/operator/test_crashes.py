@@ -51,7 +51,9 @@ class Double:
     async def workloads(self, namespace: str, *, of_uid: str) -> None:
         return None
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, as_seen: dict[str, Any] | None = None
+    ) -> None:
         raise AssertionError("nothing is stopped here")
 
     async def apply(self, manifest: dict[str, Any], *, subresource: str = "") -> None:

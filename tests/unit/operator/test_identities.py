@@ -44,7 +44,9 @@ class Double:
     async def create(self, manifest: dict[str, Any]) -> None:
         raise AssertionError("identities are applied")
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, as_seen: dict[str, Any] | None = None
+    ) -> None:
         raise AssertionError("nothing is deleted here")
 
     async def workloads(self, namespace: str, *, of_uid: str) -> None:
