@@ -18,7 +18,8 @@ class Secret:
     """The keys of one secret.
 
     S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION.
-    Google: GOOGLE_APPLICATION_CREDENTIALS_JSON. Hugging Face: HF_TOKEN. https: HTTP_BEARER_TOKEN.
+    Google: GOOGLE_APPLICATION_CREDENTIALS_JSON. Azure: AZURE_STORAGE_CONNECTION_STRING. Hugging
+    Face: HF_TOKEN. https: HTTP_BEARER_TOKEN.
     """
 
     name: str = ""
@@ -39,7 +40,9 @@ class Secret:
             raise SourceError(
                 Reason.SECRET_NOT_FOUND,
                 f"secret '{self.name}' has no key {key}; write its value to the file "
-                f"secrets/{self.name}/{key} of the home folder.",
+                f"secrets/{self.name}/{key} of the home folder."
+                if self.name
+                else f"a secret with the key {key} is needed; name it in secretRef.",
             )
         return value
 

@@ -1,9 +1,10 @@
-"""Remote sources: one file system for each of hf, s3, gs and https, opened with its credentials.
+"""Remote places: one file system for each of hf, s3, gs, abfs and https, with its credentials.
 
 Everything remote is fetched through this module except hub models, which have their own cache.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -93,13 +94,33 @@ def open_store(uri: str, *, secret: Secret, role: Role) -> RemoteStore:
     """The file system that `uri` lies on.
 
     Raises:
-        SourceError: the secret lacks a key that the file system needs, or holds an unusable one.
+        SourceError: the secret lacks a key that the file system needs, or holds an unusable one, or
+            the file system's driver is not installed.
     """
     scheme = uri.partition("://")[0]
+    require_driver(uri, role=role)
     options = _OPTIONS[scheme](secret)
     # A listing may be a minute old, a connection may be used again.
     filesystem = fsspec.filesystem(scheme, use_listings_cache=False, **options)
     return RemoteStore(uri=uri, filesystem=filesystem, role=role)
+
+
+def require_driver(uri: str, *, role: Role) -> None:
+    """Do nothing if the package that speaks the protocol of `uri` is installed.
+
+    Raises:
+        SourceError: EnvironmentMissing, it is not.
+    """
+    scheme = uri.partition("://")[0]
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ImportError:
+        package = _OPTIONAL_DRIVERS[scheme]
+        raise SourceError(
+            Reason.ENVIRONMENT_MISSING,
+            f"{role.name}: {scheme}:// needs the package {package}, which is not installed beside "
+            f"{sys.executable}; install it there, in a cluster in an image of your own.",
+        ) from None
 
 
 def _s3(secret: Secret) -> dict[str, Any]:
@@ -137,6 +158,11 @@ def _gs(secret: Secret) -> dict[str, Any]:
         ) from None
 
 
+def _azure(secret: Secret) -> dict[str, Any]:
+    # The one text that names account, endpoint and key or signature.
+    return {"connection_string": secret.require("AZURE_STORAGE_CONNECTION_STRING")}
+
+
 def _hf(secret: Secret) -> dict[str, Any]:
     # False, not None: None would send whatever token lies on this machine.
     return {"token": secret.get("HF_TOKEN") or False}
@@ -148,7 +174,17 @@ def _https(secret: Secret) -> dict[str, Any]:
     return {"client_kwargs": {"headers": headers}}
 
 
-_OPTIONS: Final = {"s3": _s3, "gs": _gs, "hf": _hf, "https": _https}
+_OPTIONS: Final = {
+    "s3": _s3,
+    "gs": _gs,
+    "abfs": _azure,
+    "az": _azure,
+    "hf": _hf,
+    "https": _https,
+}
+
+# The rest belongs to every environment.
+_OPTIONAL_DRIVERS: Final = {"abfs": "adlfs", "az": "adlfs"}
 
 
 def _remote_file(info: Mapping[str, Any]) -> RemoteFile:

@@ -1,7 +1,7 @@
 """Targets: where finished versions go, whole or not at all.
 
-`file://` targets are folders, completed beside their place and renamed into it; `s3://` and `gs://`
-targets are object stores, where the manifest is written last and two writers cannot mix.
+`file://` targets are folders, completed beside their place and renamed into it; all others are
+object stores, where the manifest is written last and two writers cannot mix.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ def open_target(uri: str, *, base: Path, secret: Secret) -> Target:
     """The target at `uri`; relative file:// URIs start at `base`, the manifest's folder.
 
     Raises:
-        SourceError: the secret lacks a key that the target needs.
+        SourceError: the secret lacks a key that the target needs, or its driver is not installed.
     """
     if uri.startswith("file://"):
         return LocalTarget((base / Path(parse_uri(uri).path).expanduser()).resolve())

@@ -124,7 +124,7 @@ def test_smallest_job_is_read() -> None:
             "output: {model: helpdesk, uri: 'https://models'}",
             (
                 "spec.output.uri: 'https://models' is no place to write to; start it with s3://, "
-                "gs:// or file://, and write spaces as %20"
+                "gs://, abfs://, az:// or file://, and write spaces as %20"
             ),
         ),
         (

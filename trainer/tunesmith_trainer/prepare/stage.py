@@ -16,8 +16,10 @@ from pydantic import JsonValue
 
 from tunesmith_api.status import Artifact
 from tunesmith_engine.sources.credentials import read_secret
-from tunesmith_engine.sources.errors import SourceError, as_stage_error
+from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
+from tunesmith_engine.sources.local_paths import is_local
 from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.sources.remote_store import require_driver
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.outcome import StageOutcome
@@ -65,6 +67,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
         TransientError: a source cannot be reached now.
     """
     _check_secrets(request)
+    _check_output(request)
     refuse_without_gpu(request.spec)
     reporter.progress("reading the data")
     gathered = gather_rows(request)
@@ -97,6 +100,17 @@ def _check_secrets(request: StageRequest) -> None:
             read_secret(reference, secrets=Path(request.secrets))
         except SourceError as error:
             raise as_stage_error(error) from error
+
+
+def _check_output(request: StageRequest) -> None:
+    """So is the package that only publishing needs."""
+    uri = request.spec.output.uri
+    if uri is None or is_local(uri):
+        return
+    try:
+        require_driver(uri, role=TARGET)
+    except SourceError as error:
+        raise as_stage_error(error) from error
 
 
 def _make_rows(

@@ -1,16 +1,21 @@
 """Versions in an object store: the manifest comes last, and two writers never mix."""
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from small_sources import BUCKET
 from tunesmith_api.reasons import Reason
 from tunesmith_api.values import SecretReference
 from tunesmith_engine.sources import object_target
-from tunesmith_engine.sources.credentials import read_secret
-from tunesmith_engine.sources.errors import SourceError
+from tunesmith_engine.sources.credentials import NO_SECRET, read_secret
+from tunesmith_engine.sources.errors import TARGET, SourceError
+from tunesmith_engine.sources.object_target import ObjectTarget
+from tunesmith_engine.sources.remote_store import RemoteStore
 from tunesmith_engine.sources.targets import open_target
 from tunesmith_engine.sources.version_manifest import MANIFEST, manifest_of
 
@@ -131,3 +136,38 @@ def test_a_bucket_that_is_not_there_is_said_to_be_missing(
         target.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
 
     assert caught.value.reason is Reason.PUBLISH_FAILED
+
+
+@pytest.fixture
+def memory() -> Iterator[ObjectTarget]:
+    """Another file system of fsspec: what the target asks of it is no speciality of S3."""
+    files = fsspec.filesystem("memory")
+    yield ObjectTarget(RemoteStore(uri="memory://models", filesystem=files, role=TARGET))
+    files.rm("/models", recursive=True)
+
+
+def test_any_file_system_that_can_create_exclusively_is_a_target(
+    memory: ObjectTarget, tmp_path: Path
+) -> None:
+    folder, other = a_version(tmp_path / "v"), a_version(tmp_path / "w", weights=b"other")
+
+    first = memory.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
+    again = memory.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
+    with pytest.raises(SourceError) as conflict:
+        memory.deliver(other, "v1", manifest=manifest_of(other), say=silent)
+
+    assert (first, again) == (True, False)
+    assert conflict.value.reason is Reason.OUTPUT_CONFLICT
+    assert fsspec.filesystem("memory").find("/models") == [
+        f"/models/v1/{name}" for name in ("deep/notes.txt", MANIFEST, "model.safetensors")
+    ]
+
+
+@pytest.mark.skipif(find_spec("adlfs") is not None, reason="the driver is installed here")
+@pytest.mark.parametrize("scheme", ["abfs", "az"])
+def test_a_target_whose_driver_is_missing_names_the_package(scheme: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"needs the package adlfs.*install it there") as caught:
+        open_target(f"{scheme}://models/tiny", base=tmp_path, secret=NO_SECRET)
+
+    assert caught.value.reason is Reason.ENVIRONMENT_MISSING
+    assert not caught.value.retryable

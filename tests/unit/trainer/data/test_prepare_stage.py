@@ -1,6 +1,7 @@
 """The prepare stage from files to artifacts, on a tiny model."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -376,3 +377,15 @@ def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
 
     assert error.reason is Reason.RESOURCES_UNAVAILABLE
     assert error.message.startswith("spec.compression.quantize.scheme: FP8 runs on GPUs only")
+
+
+@pytest.mark.skipif(find_spec("adlfs") is not None, reason="the driver is installed here")
+def test_a_driver_that_only_publishing_needs_is_missed_before_training(
+    tmp_path: Path, model: str
+) -> None:
+    output = {"model": "tiny", "uri": "abfs://models/tiny"}
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, output=output)
+
+    assert error.reason is Reason.ENVIRONMENT_MISSING
+    assert error.message.startswith("output: abfs:// needs the package adlfs")
