@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from command import processes_of, wait_until
-from small_runs import random_rows, small_model
+from small_models import small_model
+from small_runs import random_rows
 from train_stage import TrainStage, a_train_stage
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]

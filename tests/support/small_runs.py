@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from manifests import a_job
+from small_models import SMALL_VOCABULARY
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
@@ -17,24 +17,7 @@ from tunesmith_trainer.train.ranks import Ranks
 from tunesmith_trainer.train.recipe import Recipe, resolve_recipe
 from tunesmith_trainer.train.watch import silent
 
-VOCABULARY = 97
 ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
-
-
-def small_model(*, seed: int = 0) -> Any:
-    """Two random Llama layers, hidden size 16, with tied embeddings."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config)
 
 
 def random_rows(num_rows: int, *, seed: int = 0) -> TokenRows:
@@ -43,7 +26,7 @@ def random_rows(num_rows: int, *, seed: int = 0) -> TokenRows:
     lengths = generator.integers(5, 31, size=num_rows)
     trained = [_mask(int(length), generator=generator) for length in lengths]
     return TokenRows(
-        input_ids=generator.integers(1, VOCABULARY, size=int(lengths.sum())).astype(np.int32),
+        input_ids=generator.integers(1, SMALL_VOCABULARY, size=int(lengths.sum())).astype(np.int32),
         trained=np.concatenate(trained),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )

@@ -11,7 +11,7 @@ import yaml
 from command import TUNESMITH, processes_of
 from fake_runs import Place, make_place
 from manifests import a_job
-from small_sources import write_model
+from small_models import write_model
 from terminal import in_terminal
 from tunesmith_engine.local.environments import VARIABLE
 from tunesmith_engine.local.processes import end_leftovers

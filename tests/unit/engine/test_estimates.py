@@ -5,24 +5,12 @@ from typing import Any
 import pytest
 
 from manifests import a_job
+from small_models import SMOL
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_engine.estimates import RAY_BYTES, Estimate, estimate, trainable_parameters
-from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageName
 
 GIB = 1 << 30
-SMOL = ModelFacts(
-    num_parameters=134_515_008,
-    num_layers=30,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_heads=9,
-    num_kv_heads=3,
-    vocab_size=49_152,
-    context_length=8192,
-    is_tied=True,
-    has_chat_template=True,
-)
 SHORT = {"sequenceLength": 256}
 
 

@@ -6,23 +6,13 @@ import pytest
 
 from attempts import OWNER, SETTINGS, attempt_for
 from manifests import a_job
+from small_models import SMOL, as_told
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.manifests import family_of
 from tunesmith_operator.placement import SPOT_MARKS
 
-SMALL = {
-    "numParameters": 134_515_008,
-    "numLayers": 30,
-    "hiddenSize": 576,
-    "intermediateSize": 1536,
-    "numHeads": 9,
-    "numKvHeads": 3,
-    "vocabSize": 49152,
-    "contextLength": 8192,
-    "isTied": True,
-    "hasChatTemplate": True,
-}
+SMALL = as_told(SMOL)
 
 
 def pod_for(stage: str = "train", **spec: Any) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """`run_job` from the manifest on: sources on disk, their keys, and refusals before a start."""
 
 import json
-import struct
 import threading
 
 import pytest
 
 from fake_runs import Place, a_small_job
+from small_models import write_model
 from tunesmith_api.reasons import Reason
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
@@ -18,30 +18,11 @@ from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.contracts import StageName
 
-_CONFIG = {
-    "num_hidden_layers": 2,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "vocab_size": 32,
-    "max_position_embeddings": 64,
-    "tie_word_embeddings": True,
-}
-
 
 @pytest.fixture
 def job(place: Place) -> FineTuneJob:
-    """A job with a model of 256 zeros and one row, both beside the manifest."""
-    model = place.base / "model"
-    model.mkdir()
-    header = json.dumps(
-        {"embed": {"dtype": "F32", "shape": [32, 8], "data_offsets": [0, 1024]}}
-    ).encode()
-    weights = struct.pack("<Q", len(header)) + header + bytes(1024)
-    (model / "model.safetensors").write_bytes(weights)
-    (model / "config.json").write_text(json.dumps(_CONFIG))
-    (model / "tokenizer.json").write_text("{}")
+    """A job with a model of a few zeros and one row, both beside the manifest."""
+    write_model(place.base / "model")
     (place.base / "rows.jsonl").write_text('{"text": "a row"}\n')
     return a_small_job(
         model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}}

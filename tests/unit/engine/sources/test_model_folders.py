@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from small_sources import safetensors, write_model
+from small_models import safetensors, write_model
 from tunesmith_api.job import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError

@@ -8,7 +8,8 @@ import fsspec
 import huggingface_hub
 import pytest
 
-from small_sources import BUCKET, write_model, write_secret
+from small_models import write_model
+from small_sources import BUCKET, write_secret
 from tunesmith_api.job import DataSource, ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store

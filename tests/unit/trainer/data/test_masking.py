@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tiny_model import CHATML, SPECIAL_TOKENS, make_tiny_tokenizer
+from small_models import CHATML, SPECIAL_TOKENS, make_tiny_tokenizer
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.fitting import cut_prompt
 from tunesmith_trainer.data.masking import Masker, TokenRow

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
-from tiny_model import CHATML, make_tiny_model
+from small_models import CHATML, make_tiny_model
 from tunesmith_api.reasons import Reason
 from tunesmith_engine import machine
 from tunesmith_engine.estimates import estimate

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tiny_model import VOCABULARY
+from small_models import TINY_VOCABULARY
 from tuned_job import QUESTIONS, SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import EvaluationResult
@@ -51,7 +51,7 @@ def test_the_base_is_another_model_than_the_tuned_one(outcome: StageOutcome) -> 
 
     assert loss.base is not None
     assert abs(loss.base - loss.value) > 1e-4
-    assert loss.base == pytest.approx(math.log(VOCABULARY), abs=1.0)
+    assert loss.base == pytest.approx(math.log(TINY_VOCABULARY), abs=1.0)
 
 
 def test_perplexity_and_its_bounds_are_those_of_the_loss_raised(outcome: StageOutcome) -> None:

@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from small_runs import a_recipe, small_model
+from small_models import small_model
+from small_runs import a_recipe
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.optimizer import trainable_parameters

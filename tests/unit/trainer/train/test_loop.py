@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from small_runs import a_loop, a_recipe, losses, small_model
+from small_models import small_model
+from small_runs import a_loop, a_recipe, losses
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.train.history import History

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from small_runs import random_rows, small_model
+from small_models import small_model
+from small_runs import random_rows
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.train.batches import micro_batch
 from tunesmith_trainer.train.loss import summed_loss
