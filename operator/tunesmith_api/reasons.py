@@ -55,6 +55,9 @@ class Reason(StrEnum):
     ADMISSION_PENDING = "AdmissionPending"
     KUEUE_NOT_INSTALLED = "KueueNotInstalled"
 
+    # The API server refuses what the operator asks for
+    FORBIDDEN = "Forbidden"
+
     # Verdicts of a stage about the model
     LOSS_DIVERGED = "LossDiverged"
     EVALUATION_GATE_FAILED = "EvaluationGateFailed"

@@ -188,6 +188,9 @@ class FineTuneJobStatus(ApiModel):
     """
 
     observed_generation: int = 0
+    contract: int | None = Field(
+        None, description="Version of what stages hand to each other; keys hold within one."
+    )
     phase: Phase = Phase.PENDING
     conditions: list[Condition] = Field(
         default_factory=list,

@@ -41,6 +41,7 @@ _REMEDIES = {
     Reason.WORKLOAD_DEACTIVATED: "spec.active: true in the Workload",
     Reason.ADMISSION_PENDING: "kubectl describe workload shows what Kueue waits for",
     Reason.KUEUE_NOT_INSTALLED: "install Kueue, or leave queueName out",
+    Reason.FORBIDDEN: "the message says what the API server refuses: a right, a quota, a policy",
     Reason.OUT_OF_MEMORY: "smaller microBatchSize or sequenceLength; the log says which memory",
     Reason.HOST_OOM_KILLED: "smaller microBatchSize or sequenceLength, or more memory",
     Reason.KILLED: "the log of the last attempt",

@@ -34,8 +34,15 @@ from tunesmith_operator.manifests import (
     family_of,
     request_map,
 )
-from tunesmith_operator.names import attempt_name, family_name, report_key
-from tunesmith_operator.pods import ending_of_pods, has_condition
+from tunesmith_operator.names import (
+    LABEL_JOB,
+    SELECTOR,
+    attempt_name,
+    attempt_parts,
+    family_name,
+    report_key,
+)
+from tunesmith_operator.pods import ending_of_pods, has_condition, is_owned
 from tunesmith_operator.queues import is_queued, queue_wait
 from tunesmith_operator.settings import Settings
 from tunesmith_operator.waits import waiting_of
@@ -62,6 +69,7 @@ class KubeExecutor:
         self._identities = identities
         self._finished: dict[str, StageResult] = {}
         self._has_family = False
+        self._lacks_family = False
 
     async def observe(self, status: FineTuneJobStatus | None) -> Observations:
         """Everything that is to be seen now; `status` says which attempts to look for."""
@@ -86,10 +94,15 @@ class KubeExecutor:
             for planned, job in jobs.items()
             if job is not None
         ]
+        if not begun:
+            seen = await self._strays()
+        self._lacks_family = not self._has_family and any(each.is_running for each in seen)
         return Observations(finished=dict(self._finished), attempts=tuple(seen))
 
     async def apply(self, actions: Iterable[Action]) -> None:
-        """Do what was decided."""
+        """Do what was decided, and give what runs its report back if somebody took it away."""
+        if self._lacks_family:
+            await self._make_family()
         for action in actions:
             match action:
                 case Start():
@@ -102,9 +115,7 @@ class KubeExecutor:
     async def _start(self, action: Start) -> None:
         account = await self._identities.account_of(self._owner)
         if not self._has_family:
-            workspace = self._plan.spec.workspace
-            for each in family_of(self._owner, workspace=workspace, settings=self._settings):
-                await self._cluster.apply(each)
+            await self._make_family()
         stage = self._plan.stage(action.stage)
         request = self._request(stage, attempt=action.attempt)
         large = request_map(self._owner, request)
@@ -113,6 +124,32 @@ class KubeExecutor:
         await self._cluster.create(
             attempt_of(self._owner, stage, request, settings=self._settings, account=account)
         )
+
+    async def _make_family(self) -> None:
+        workspace = self._plan.spec.workspace
+        for each in family_of(self._owner, workspace=workspace, settings=self._settings):
+            await self._cluster.apply(each)
+
+    async def _strays(self) -> list[AttemptSeen]:
+        """What runs of this job although its status knows of no attempt.
+
+        Another release has started it, or somebody has emptied the status.
+        """
+        labels = f"{SELECTOR},{LABEL_JOB}={self._owner.name}"
+        jobs = await self._cluster.list("Job", self._owner.namespace, labels=labels)
+        return [
+            self._stray(each)
+            for each in jobs
+            if is_owned(each, by_uid=self._owner.uid)
+            and not has_condition(each, "Complete")
+            and not has_condition(each, "Failed")
+        ]
+
+    def _stray(self, job: Manifest) -> AttemptSeen:
+        stage, attempt, key = attempt_parts(job["metadata"]["name"])
+        planned = self._plan.stage(StageName(stage))
+        known = planned.key if planned.key.startswith(key) else key
+        return AttemptSeen(planned.name, known, attempt, is_running=True)
 
     def _request(self, stage: PlannedStage, *, attempt: int) -> StageRequest:
         earlier = self._plan.stages[: self._plan.stages.index(stage)]

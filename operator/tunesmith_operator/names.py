@@ -28,6 +28,12 @@ def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
     return f"{job}{JOB_MARK}{stage}-{attempt}-{key[:5]}"
 
 
+def attempt_parts(name: str) -> tuple[str, int, str]:
+    """Stage, number and the part of the key that the name of an attempt ends with."""
+    stage, attempt, key = name.rpartition(JOB_MARK)[2].split("-")
+    return stage, int(attempt), key
+
+
 def family_name(job: str) -> str:
     """The name of what a job has once: report, workspace, and its own identity if it has one."""
     return f"{job}-tunesmith"

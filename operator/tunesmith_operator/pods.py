@@ -45,6 +45,12 @@ def condition_of(found: Manifest, type_: str) -> Manifest | None:
     return next((each for each in conditions if each["type"] == type_), None)
 
 
+def is_owned(found: Manifest, *, by_uid: str) -> bool:
+    """Whether the object belongs to the one with this uid."""
+    owners = found["metadata"].get("ownerReferences") or []
+    return any(each["uid"] == by_uid for each in owners)
+
+
 def containers_of(pod: Manifest) -> Iterator[Manifest]:
     """The status of each container, those that run before the stage's first."""
     status = pod.get("status", {})

@@ -14,7 +14,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.placement import QUEUE_LABEL
-from tunesmith_operator.pods import condition_of, has_condition
+from tunesmith_operator.pods import condition_of, has_condition, is_owned
 
 # Seconds. A turn changes the child, of which the operator hears; another reason does not.
 AGAIN_S: Final = 60.0
@@ -110,7 +110,9 @@ def is_queued(child: Manifest) -> bool:
 
 def queue_wait(stage: str, child: Manifest, workloads: list[Manifest] | None) -> Waiting:
     """Why `child`, which is queued, does not run; None are the Workloads of no Kueue at all."""
-    entry = next((each for each in workloads or () if _is_owned(each, by=child)), None)
+    entry = next(
+        (each for each in workloads or () if is_owned(each, by_uid=child["metadata"]["uid"])), None
+    )
     if entry is None:
         words, said = (_NO_KUEUE if workloads is None else _NOT_TAKEN_UP), ""
     else:
@@ -147,11 +149,6 @@ def _words(entry: Manifest) -> tuple[_Words, str]:
 def _said(entry: Manifest, type_: str) -> str:
     message: str = (condition_of(entry, type_) or {}).get("message", "")
     return message
-
-
-def _is_owned(entry: Manifest, *, by: Manifest) -> bool:
-    owners = entry["metadata"].get("ownerReferences") or []
-    return any(each["uid"] == by["metadata"]["uid"] for each in owners)
 
 
 def _suspended_at(child: Manifest) -> datetime:

@@ -16,10 +16,12 @@ from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.refusals import refused
+from tunesmith_engine.lifecycle.lives import as_started
+from tunesmith_engine.lifecycle.refusals import blocked, is_blocked, refused
 from tunesmith_engine.lifecycle.usage import without_counts
 from tunesmith_engine.planning.plan import plan
 from tunesmith_operator.cluster_client import Cluster, Manifest
+from tunesmith_operator.denials import FORBIDDEN, denial, is_going_away
 from tunesmith_operator.events import event_of
 from tunesmith_operator.executor import KubeExecutor
 from tunesmith_operator.identities import Identities
@@ -49,7 +51,15 @@ async def reconcile(
     if isinstance(job, Unreadable):
         await _refuse(cluster, found, status, message=job.message)
         return None
-    return await _go_on(cluster, found, job, status, settings=settings, identities=identities)
+    try:
+        return await _go_on(cluster, found, job, status, settings=settings, identities=identities)
+    except ApiException as error:
+        if error.status != FORBIDDEN:
+            raise
+        if is_going_away(error):
+            return None
+        await _block(cluster, found, message=denial(error))
+        raise
 
 
 async def _refuse(
@@ -73,14 +83,19 @@ async def _go_on(
 ) -> float | None:
     known = found["metadata"]
     planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
+    planned = as_started(planned, status)
     owner = Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"])
     executor = KubeExecutor(planned, cluster, owner=owner, settings=settings, identities=identities)
     now = datetime.now(UTC)
     decision = advance(planned, status, await executor.observe(status), now=now)
     wait = _wait_before_writing(status, decision.status, now=now)
+    is_tried_again = _is_tried_again(status, decision.status)
+    if is_tried_again:
+        await executor.apply(decision.actions)
     if decision.status != status and not wait:
         await _store(cluster, found, status, decision.status, now=now)
-    await executor.apply(decision.actions)
+    if not is_tried_again:
+        await executor.apply(decision.actions)
     if decision.is_expired:
         await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
         return None
@@ -90,6 +105,24 @@ async def _go_on(
     if decision.wake_at is not None:
         waits.append(max(0.1, (decision.wake_at - now).total_seconds()))
     return min(waits, default=None)
+
+
+def _is_tried_again(before: FineTuneJobStatus | None, after: FineTuneJobStatus) -> bool:
+    """Whether all there is to do is what was refused before: nothing is said until it works."""
+    return before is not None and is_blocked(before) and before.stages == after.stages
+
+
+async def _block(cluster: Cluster, found: Manifest, *, message: str) -> None:
+    """Say that the API server refuses a step, in the job as it is stored by now."""
+    known = found["metadata"]
+    newest = await cluster.get("FineTuneJob", known["namespace"], known["name"])
+    if newest is None:
+        return
+    status, now = read_status(newest), datetime.now(UTC)
+    generation = newest["metadata"].get("generation", 0)
+    after = blocked(status, generation=generation, message=message, now=now)
+    if after != status:
+        await cluster.apply(_status_of(newest, after), subresource="status")
 
 
 async def _store(

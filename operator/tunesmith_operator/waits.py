@@ -77,6 +77,14 @@ def _wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
     return _not_started(stage, pod, since)
 
 
+def _volume_remedy(said: str) -> str:
+    if "not found" in said:
+        return (
+            "Create that claim; one that the operator made took its artifacts along: make a new job"
+        )
+    return "Bind that claim, or name another"
+
+
 def _unseen(stage: str, pod: Manifest) -> Waiting:
     name = pod["metadata"]["name"]
     message = f"{stage}: no scheduler has looked at pod {name} yet; see that one runs"
@@ -89,7 +97,7 @@ def _unscheduled(stage: str, scheduled: Manifest, since: datetime) -> Waiting:
         message = f"{stage}: its pod is held from the scheduler ({scheduled.get('reason')}): {said}"
         return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=POD_GRACE_S)
     if any(word in said for word in _VOLUME_WORDS):
-        message = f"{stage} waits for its volume: {said}. Bind that claim, or name another"
+        message = f"{stage} waits for its volume: {said}. {_volume_remedy(said)}"
         return Waiting(Reason.VOLUME_UNAVAILABLE, message, since)
     message = f"{stage} fits on no node: {said}. Ask for less, or add such a node"
     return Waiting(Reason.UNSCHEDULABLE, message, since)

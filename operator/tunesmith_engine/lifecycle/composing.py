@@ -11,7 +11,7 @@ from tunesmith_engine.lifecycle.observing import finished_result
 from tunesmith_engine.lifecycle.percentages import progress_of
 from tunesmith_engine.lifecycle.usage import added, without_counts
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.contracts import CONTRACT, StageResult
 
 
 def compose(
@@ -30,6 +30,7 @@ def _composed(
     is_running = any(stage.is_under_way for stage in course.ledger.stages)
     return FineTuneJobStatus(
         observed_generation=moment.plan.generation,
+        contract=CONTRACT,
         phase=course.phase,
         conditions=merged(
             [

@@ -5,9 +5,12 @@ stages; a finished one is bound to the generation of the spec as well, so that n
 to it until someone changes the job. `begin` is for a person who runs the same job again.
 """
 
+from dataclasses import replace
+
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus, StageStatus
 from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.stages.contracts import CONTRACT
 
 
 def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
@@ -35,6 +38,22 @@ def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
         return False
     known = {stage.name: stage.key for stage in status.stages}
     return all(known.get(stage.name, stage.key) == stage.key for stage in plan.stages)
+
+
+def as_started(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
+    """`plan` with the keys that a job in a cluster was started with: its inputs are fixed since.
+
+    Another release gives other keys, and must neither repeat what is over nor start beside what
+    runs. What is half done goes on only if stages still hand to each other what they did.
+    """
+    if status is None or status.start_time is None:
+        return plan
+    is_over = status.phase.is_terminal and status.observed_generation == plan.generation
+    if status.contract != CONTRACT and not is_over:
+        return plan
+    keys = {stage.name: stage.key for stage in status.stages}
+    stages = tuple(replace(each, key=keys.get(each.name, each.key)) for each in plan.stages)
+    return replace(plan, stages=stages)
 
 
 def new_life(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:

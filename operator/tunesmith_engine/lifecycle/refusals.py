@@ -1,7 +1,8 @@
-"""A job whose spec this release cannot read: failed with `InvalidSpec`, until it can be read.
+"""Jobs that cannot go on, for which `advance` cannot speak.
 
-Definitions that are newer than the operator let fields through that it does not know. Such a job
-has no plan, so that this stands beside `advance` and not in it.
+One whose spec this release cannot read has failed with `InvalidSpec`, until it can be read:
+definitions that are newer than the operator let fields through that it does not know, and such a
+job has no plan. One whose next step the API server refuses stands still with `Forbidden`.
 """
 
 from datetime import datetime
@@ -35,6 +36,27 @@ def refused(
         "completion_time": status.completion_time or now,
     }
     return status.model_copy(update=update)
+
+
+def blocked(
+    status: FineTuneJobStatus | None, *, generation: int, message: str, now: datetime
+) -> FineTuneJobStatus:
+    """The status of a job whose next step the API server refuses: it stands still, and says why."""
+    status = status or FineTuneJobStatus()
+    kept = {each.type: each for each in status.conditions}
+    told = job_conditions(
+        status.phase, is_at_rest=False, reason=Reason.FORBIDDEN, message=message, now=now
+    )
+    kept |= {
+        each.type: each for each in merged(told, before=status.conditions, generation=generation)
+    }
+    return status.model_copy(update={"conditions": list(kept.values())})
+
+
+def is_blocked(status: FineTuneJobStatus | None) -> bool:
+    """Whether the status says that the API server refused the next step."""
+    conditions = status.conditions if status else ()
+    return any(each.reason == Reason.FORBIDDEN for each in conditions)
 
 
 def is_refused(status: FineTuneJobStatus) -> bool:

@@ -7,7 +7,6 @@ end here. Whatever happens, `result.json` is written last and once; a process th
 has crashed, and the engine treats it so.
 """
 
-import errno
 import logging
 import sys
 import time
@@ -22,7 +21,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Artifact
 from tunesmith_engine.stages.cluster_report import reporter_of, write_report
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
-from tunesmith_engine.stages.errors import StageError
+from tunesmith_engine.stages.errors import StageError, is_disk_full
 from tunesmith_engine.stages.last_words import last_words
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter
@@ -126,8 +125,8 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
     )
 
 
-def _reason_of(error: Exception) -> Reason:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+def _reason_of(error: BaseException) -> Reason:
+    if is_disk_full(error):
         return Reason.DISK_FULL
     if isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY

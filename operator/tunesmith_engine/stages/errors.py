@@ -6,8 +6,14 @@ a gate or a proof said no: exit code 1, never retried └── TransientError  
 network failed: exit code 1, retried within backoffLimit
 """
 
+import errno
+from typing import Final
+
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.outcome import StageOutcome
+
+# What libraries in Rust and C++ quote of the operating system, in errors of their own.
+_FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
 class StageError(Exception):
@@ -44,3 +50,14 @@ class TransientError(StageError):
     """The same stage may succeed another time."""
 
     retryable = True
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or a quota of it, is what an error comes from."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return True
+    if any(text in str(error) for text in _FULL):
+        return True
+    return is_disk_full(error.__cause__ or error.__context__)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002 - a double takes what the real one takes
 import asyncio
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -202,3 +203,22 @@ def test_a_report_that_a_later_stage_has_changed_does_not_count_any_more() -> No
     assert status["phase"] == "Succeeded"
     assert (stages["evaluate"]["attempt"], stages["evaluate"]["message"]) == (2, "")
     assert stages["prepare"]["attempt"] == 1
+
+
+def test_another_release_neither_repeats_what_is_done_nor_what_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    double = Double(crash_after=12)
+    assert double.crash_after is not None
+    while double.writes < double.crash_after:
+        with suppress(Crash):
+            asyncio.run(look(double))
+    monkeypatch.setattr("tunesmith_engine.planning.keys._VERSION", "another")
+    double.crash_after = None
+    status = run(double)
+    monkeypatch.setattr("tunesmith_engine.planning.keys._VERSION", "a third")
+    asyncio.run(look(double))
+
+    assert [each["attempt"] for each in status["stages"]] == [1] * 6
+    assert len(double.made) == NUM_CHILDREN
+    assert double.objects["FineTuneJob", "job"]["status"] == status

@@ -4,7 +4,6 @@
 settings; no run on a GPU stands behind them yet.
 """
 
-import errno
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
 from tunesmith_api.execution import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.errors import BadInputError, TransientError
+from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
 from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 
 MAX_LOST_WORKERS = 2
@@ -105,7 +104,7 @@ def as_transient(error: Exception) -> TransientError:
 
 
 def _reason_of(cause: BaseException) -> Reason:
-    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+    if is_disk_full(cause):
         return Reason.DISK_FULL
     text = f"{type(cause).__name__}: {cause}".lower()
     if any(sign in text for sign in ("outofmemory", "out of memory", "can't allocate memory")):

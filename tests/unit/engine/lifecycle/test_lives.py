@@ -1,5 +1,6 @@
 """When an old status is gone on with, and when a job starts anew."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from theatre import Theatre, a_plan
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus, Phase
-from tunesmith_engine.lifecycle.lives import begin
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.lifecycle.lives import as_started, begin
+from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.stages.contracts import CONTRACT, StageName
 
 
 def failed() -> Theatre:
@@ -129,3 +131,40 @@ def test_other_data_in_the_middle_of_a_life_begins_a_new_one() -> None:
     assert theatre.started[-1].stage is StageName.PREPARE
     assert status_of(theatre).start_time == theatre.now
     assert len(status_of(theatre).attempts) == 1
+
+
+def newer(plan: Plan) -> Plan:
+    """The plan that another release makes of the same job: other keys."""
+    stages = tuple(replace(each, key=each.key[::-1]) for each in plan.stages)
+    return replace(plan, stages=stages)
+
+
+def test_another_release_goes_on_with_the_keys_that_a_job_was_started_with() -> None:
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.TRAIN)
+
+    theatre.plan = as_started(newer(a_plan()), theatre.status)
+
+    assert theatre.plan == a_plan()
+    assert theatre.step().actions == ()
+
+
+@pytest.mark.parametrize("contract", [None, CONTRACT + 1])
+def test_what_stages_no_longer_understand_is_begun_anew_unless_it_is_over(
+    contract: int | None,
+) -> None:
+    theatre = Theatre(a_plan())
+    theatre.play_up_to(StageName.TRAIN)
+    going = status_of(theatre).model_copy(update={"contract": contract})
+    over = going.model_copy(update={"phase": Phase.SUCCEEDED})
+
+    assert as_started(newer(a_plan()), going) == newer(a_plan())
+    assert as_started(newer(a_plan()), over) == a_plan()
+
+
+def test_a_job_that_has_not_begun_has_the_keys_of_what_it_says_now() -> None:
+    theatre = Theatre(a_plan(suspend=True))
+    theatre.step()
+
+    assert as_started(newer(a_plan()), theatre.status) == newer(a_plan())
+    assert as_started(newer(a_plan()), None) == newer(a_plan())
