@@ -18,6 +18,7 @@ IMAGE_PATIENCE_S: Final = 600.0
 CONFIG_PATIENCE_S: Final = 120.0
 POD_GRACE_S: Final = 20.0
 START_GRACE_S: Final = 120.0
+SANDBOX_GRACE_S: Final = 30.0
 
 _MAX_QUOTE: Final = 130
 _PULLING: Final = frozenset(
@@ -126,8 +127,15 @@ def _held_up(stage: str, waiting: Manifest, image: str, since: datetime) -> Wait
 
 
 def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:
-    """The kubelet says in events alone what it waits for: volumes, or a large image."""
+    """What exactly its node waits for, the kubelet says in events alone."""
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
+    sandbox = condition_of(pod, "PodReadyToStartContainers") or {}
+    if sandbox.get("status") == "False":
+        message = (
+            f"{stage}: node {node} has not mounted its volumes or set up its network yet; "
+            f"`kubectl describe pod {name}` shows which"
+        )
+        return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=SANDBOX_GRACE_S)
     message = (
         f"{stage}: its container on node {node} is not started yet; "
         f"`kubectl describe pod {name}` shows why (image, volumes)"

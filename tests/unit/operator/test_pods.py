@@ -93,6 +93,18 @@ def test_a_container_that_is_being_made_is_told_of_after_two_minutes() -> None:
     assert (waiting.reason, waiting.grace_s) == (Reason.POD_NOT_STARTED, 120)
 
 
+def test_volumes_that_are_not_mounted_are_told_of_sooner_than_an_image_that_is_pulled() -> None:
+    scheduled = condition("PodScheduled")
+    mounting = a_pod(scheduled, condition("PodReadyToStartContainers", "False"))
+    pulling = a_pod(scheduled, condition("PodReadyToStartContainers"))
+    waits = [waiting_of("train", JOB, [pod]) for pod in (mounting, pulling)]
+
+    assert [each.grace_s for each in waits if each] == [30, 120]
+    assert [each.reason for each in waits if each] == [Reason.POD_NOT_STARTED] * 2
+    assert waits[0] is not None
+    assert "has not mounted its volumes" in waits[0].message
+
+
 def test_a_job_that_gets_no_pod_is_told_of() -> None:
     waiting = waiting_of("train", JOB, [])
 
