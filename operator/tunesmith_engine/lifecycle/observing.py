@@ -8,7 +8,13 @@ from tunesmith_api.status import StageStatus
 from tunesmith_engine.lifecycle.deadlines import is_overdue, overdue_message
 from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.records import AttemptSeen, Observations
-from tunesmith_engine.lifecycle.retries import Ending, ending_of, own_result, repeats
+from tunesmith_engine.lifecycle.retries import (
+    Ending,
+    ending_of,
+    is_taken_away,
+    own_result,
+    repeats,
+)
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.accelerators import accelerators_of
 from tunesmith_engine.planning.records import Plan, PlannedStage
@@ -118,7 +124,8 @@ def _still_running(
     if is_told_to_stop(stage) or not _is_current(ledger, stage):
         return _called_off_early(ledger, stage)
     waiting = attempt.waiting
-    if waiting is not None and is_overdue(plan, ledger.open_attempt(stage), now=now):
+    is_leaving = waiting is not None and is_taken_away(waiting)
+    if waiting and not is_leaving and is_overdue(plan, ledger.open_attempt(stage), now=now):
         message = overdue_message(plan, waiting)
         return ledger.given_up(stage, now=now, reason=waiting.reason, message=message)
     if waiting is None or now < waiting.told_at:

@@ -13,7 +13,7 @@ from typing import Final
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import Attempt, StageStatus
 from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
-from tunesmith_engine.lifecycle.records import AttemptSeen
+from tunesmith_engine.lifecycle.records import AttemptSeen, Waiting
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
 from tunesmith_engine.stages.contracts import StageResult
 
@@ -64,6 +64,11 @@ def repeats(ending: Ending, before: Attempt | None) -> bool:
         return False
     told = (ending.reason, clipped(ending.message))
     return told == (before.reason, before.message)
+
+
+def is_taken_away(waiting: Waiting) -> bool:
+    """Whether the attempt is on its way off its node: it ends, and waits for nothing."""
+    return waiting.reason in _TAKEN_AWAY and not waiting.in_queue
 
 
 def own_result(attempt: AttemptSeen | None) -> StageResult | None:

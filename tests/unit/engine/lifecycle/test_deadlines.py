@@ -91,6 +91,20 @@ def test_a_stage_that_is_put_back_into_its_queue_waits_anew() -> None:
     assert late.status.phase is Phase.FAILED
 
 
+def test_a_pod_that_is_taken_off_its_node_waits_for_nothing() -> None:
+    theatre = playing(preRunningDeadlineSeconds=5)
+    wait_for(theatre, None)
+    theatre.pass_time(100)
+    theatre.step()
+
+    wait_for(theatre, Reason.PREEMPTED)
+    theatre.pass_time(30)
+    decision = theatre.step()
+
+    assert decision.status.phase is Phase.TRAINING
+    assert theatre.condition("Ready").reason == Reason.PREEMPTED
+
+
 def test_each_stage_may_wait_as_long_as_the_others() -> None:
     theatre = playing(preRunningDeadlineSeconds=60)
     for _ in range(3):
