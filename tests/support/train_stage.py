@@ -38,6 +38,11 @@ class TrainStage:
         return self.folder / "artifacts"
 
     @property
+    def command(self) -> list[str]:
+        """What runs the stage."""
+        return [sys.executable, "-c", _RUN, "train", str(self.folder / "request.json")]
+
+    @property
     def result(self) -> StageResult:
         """What the stage wrote as its last act."""
         return StageResult.model_validate_json((self.folder / "result.json").read_text())
@@ -63,7 +68,7 @@ class TrainStage:
         """
         with (self.folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, "train", str(self.folder / "request.json")],
+                self.command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

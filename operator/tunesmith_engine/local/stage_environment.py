@@ -15,6 +15,8 @@ _SECRET: Final = re.compile(
 )
 # They belong to the interpreter of the command, and would mislead that of a stage.
 _PYTHONS_OWN: Final = frozenset({"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
+# A cluster of Ray that the user has for other work is none to train in.
+_OF_OTHERS: Final = frozenset({"RAY_ADDRESS"})
 
 
 def stage_environment(given: Mapping[str, str], *, attempt: Path) -> dict[str, str]:
@@ -22,7 +24,7 @@ def stage_environment(given: Mapping[str, str], *, attempt: Path) -> dict[str, s
     kept = {
         name: value
         for name, value in given.items()
-        if name not in _PYTHONS_OWN and not _SECRET.search(name.upper())
+        if name not in _PYTHONS_OWN | _OF_OTHERS and not _SECRET.search(name.upper())
     }
     kept.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     return {

@@ -1,9 +1,10 @@
-"""Ray on this machine for the time of one run: started, used, and gone without a trace.
+"""The Ray of one run: one of its own on this machine, or the cluster that the stage was started in.
 
-`stage` opens it around the training. Ray puts its workers into process groups of their own, so
-that a signal to the stage's group does not reach them; whatever Ray leaves behind is ended here,
-also when the stage is told to stop by SIGTERM. A stage killed outright takes Ray's daemons with it
-(they follow their parent), and the workers leave once these are gone.
+`stage` opens it around the training. Ray of its own is started, used, and gone without a trace: it
+puts its workers into process groups of their own, so that a signal to the stage's group does not
+reach them; whatever Ray leaves behind is ended here, also when the stage is told to stop by
+SIGTERM. A stage killed outright takes Ray's daemons with it (they follow their parent), and the
+workers leave once these are gone. A cluster that was there before is joined, and left as it was.
 """
 
 import ctypes
@@ -23,12 +24,56 @@ from types import FrameType
 # Ray replaces 127.0.0.1 by an address that others can reach; this one is loopback just as well.
 LOOPBACK = "127.0.0.2"
 
+# Ray sets it for what it starts as a job of a cluster, KubeRay in every pod of one.
+_ADDRESS = "RAY_ADDRESS"
+
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
+
+# For the stage and all its workers.
+_SETTINGS = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # what is taken away is started again by others
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+
 _LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 bytes
 _FOLDER_PREFIX = "tunesmith-ray-"
 _PR_SET_CHILD_SUBREAPER = 36
 _STOPPED = 128 + signal.SIGTERM
 _STOP_WAIT_S = 10.0
+
+
+def is_in_cluster() -> bool:
+    """Whether this process was started in a cluster of Ray."""
+    return _ADDRESS in os.environ
+
+
+@contextmanager
+def joined_ray(*, folder: Path) -> Iterator[Path]:
+    """Join the cluster that this process was started in; yield `folder`, emptied.
+
+    `folder` is on a volume that all workers share, and is deleted in the end.
+
+    Raises:
+        SystemExit: SIGTERM arrived; the cluster is left by then.
+    """
+    import ray
+
+    os.environ.update(_SETTINGS)
+    with _exit_on_sigterm() as arm, _emptied(folder):
+        try:
+            ray.init(
+                address=os.environ[_ADDRESS],
+                runtime_env={"env_vars": _SETTINGS},
+            )
+            arm()  # Ray has put its own handler in place of ours
+            yield folder
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -44,6 +89,7 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
     import ray
 
     _set_environment(workers)
+    _leave_dashboard_out()
     _adopt_orphans()
     with _exit_on_sigterm() as arm, _recorded_folder(record) as folder:
         try:
@@ -63,6 +109,16 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
             _end_descendants()
 
 
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def threads_per_worker(num_workers: int) -> int:
     """Threads for the arithmetic of each of the workers that share this machine."""
     return max(1, len(os.sched_getaffinity(0)) // num_workers)
@@ -72,17 +128,19 @@ def _set_environment(workers: int) -> None:
     """What Ray's daemons and workers inherit."""
     os.environ.update(
         {
-            "RAY_TRAIN_V2_ENABLED": "1",
-            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not preempted alone
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+            **_SETTINGS,
             "GLOO_SOCKET_IFNAME": "lo",
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "TQDM_DISABLE": "1",
             "OMP_NUM_THREADS": str(threads_per_worker(workers)),
         }
     )
+
+
+def _leave_dashboard_out() -> None:
+    """Start Ray's agents as where the dashboard is not installed: nobody asks them for it here.
+
+    With all of it they take several times as long, and on a busy machine too long for Ray.
+    """
+    sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
 
 
 @contextmanager

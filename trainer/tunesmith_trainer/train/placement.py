@@ -1,7 +1,7 @@
 """Where the workers run and what happens when one is lost: the settings given to Ray Train.
 
-`stage` calls `fit` inside `cluster.local_ray`. The GPU settings are generated and tested as
-settings; no run on a GPU stands behind them yet.
+`stage` calls `fit` inside `cluster.local_ray` or `joined_ray`. The GPU settings are generated and
+tested as settings; no run on a GPU stands behind them yet.
 """
 
 from pathlib import Path
@@ -20,17 +20,19 @@ from tunesmith_api.execution import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
+from tunesmith_trainer.train.cluster import is_in_cluster
+from tunesmith_trainer.train.starts import newest_step
 from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 
 MAX_LOST_WORKERS = 2
 
 
 class _PrivateTrainer(TorchTrainer):
-    """A trainer for a Ray of its own that reads its data itself.
+    """A trainer for a Ray that no other run uses, which reads its data itself.
 
-    Ray's cleaner of placement groups serves clusters that outlive the run; here it would ask the
-    dashboard, which does not run, and complain every second. Its manager of Ray data sets would
-    have nothing to manage. Each is a process that takes seconds to start.
+    Ray's cleaner of placement groups serves clusters that outlive the run; without a dashboard it
+    would complain every second. Its manager of Ray data sets would have nothing to manage. Each is
+    a process that takes seconds to start.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -44,22 +46,31 @@ class _PrivateTrainer(TorchTrainer):
 def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
     """Run `train_on_worker` on every worker; what the first one returned.
 
-    `folder` takes Ray Train's own records.
+    `folder` takes Ray Train's own records. In a cluster, where nodes come and go, losses count from
+    the newest checkpoint on.
 
     Raises:
         TransientError: a worker failed, and so did those that replaced it.
     """
+    rounds = 0
+    while True:
+        before = newest_step(Path(request.output))
+        try:
+            return _fit_once(request, folder=folder / str(rounds))
+        except TrainingFailedError as error:
+            if not is_in_cluster() or newest_step(Path(request.output)) <= before:
+                raise as_transient(error) from error
+        rounds += 1
+
+
+def _fit_once(request: StageRequest, *, folder: Path) -> Trained | Refusal:
     trainer = _PrivateTrainer(
         train_on_worker,
         train_loop_config={"request": request.model_dump_json(by_alias=True)},
         scaling_config=scaling_config(request.spec.resources),
         run_config=_run_config(folder),
     )
-    try:
-        result = trainer.fit()
-    except TrainingFailedError as error:
-        raise as_transient(error) from error
-    outcome: Trained | Refusal = result.return_value
+    outcome: Trained | Refusal = trainer.fit().return_value
     return outcome
 
 
@@ -68,11 +79,11 @@ def scaling_config(resources: Resources) -> ScalingConfig:
     return ScalingConfig(num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0)
 
 
-def num_gpus(resources: Resources) -> int:
+def num_gpus(resources: Resources, *, on_this_machine: bool = True) -> int:
     """How many GPUs the run needs.
 
     Raises:
-        BadInputError: more than one GPU per worker, or more than this machine has.
+        BadInputError: more than one GPU per worker, or more than there are, if on this machine.
     """
     if resources.gpus_per_worker == 0:
         return 0
@@ -83,7 +94,7 @@ def num_gpus(resources: Resources) -> int:
             "GPU; set it to 1 and raise resources.workers",
         )
     found = torch.cuda.device_count()
-    if found < resources.workers:
+    if on_this_machine and found < resources.workers:
         raise BadInputError(
             Reason.RESOURCES_UNAVAILABLE,
             f"resources ask for {resources.workers} GPUs, this machine has {found}; lower "

@@ -7,6 +7,7 @@ target token, `resolved` every hyperparameter as text. `checkpoints/` in the out
 killed run goes on from.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -18,10 +19,11 @@ from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictErr
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.train.cluster import local_ray
+from tunesmith_trainer.train.cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.export import TUNED
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.placement import fit, num_gpus
+from tunesmith_trainer.train.starts import STARTS, count_start, newest_step
 from tunesmith_trainer.train.worker import CURVE, Refusal, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -32,19 +34,29 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
     Raises:
         BadInputError: there is nothing to train on, or what the spec asks for does not exist here.
         VerdictError: the loss diverged.
-        TransientError: workers were lost more often than Ray Train may replace them.
+        TransientError: workers were lost more often than Ray Train may replace them, or the stage
+            itself more often than there were checkpoints.
     """
     prepared = load_prepared(request)
     _refuse_empty(prepared)
-    gpus = num_gpus(request.spec.resources)
-    reporter.progress("starting Ray")
-    workers, record = request.spec.resources.workers, Path(request.output) / ".ray"
-    with local_ray(workers=workers, gpus=gpus, record=record) as folder:
+    with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
         outcome = fit(request, folder=folder)
     if "kind" in outcome:
         raise _error(outcome)
     return _outcome(request, outcome, num_targets=prepared.train.num_targets)
+
+
+def _ray(request: StageRequest, reporter: Reporter) -> AbstractContextManager[Path]:
+    """The Ray of this run, and a folder for its records."""
+    resources, output = request.spec.resources, Path(request.output)
+    gpus = num_gpus(resources, on_this_machine=not is_in_cluster())
+    if is_in_cluster():
+        count_start(output / STARTS, attempt=request.attempt, newest=newest_step(output))
+        reporter.progress("joining Ray")
+        return joined_ray(folder=output / ".ray-train")
+    reporter.progress("starting Ray")
+    return local_ray(workers=resources.workers, gpus=gpus, record=output / ".ray")
 
 
 def _refuse_empty(prepared: Prepared) -> None:

@@ -62,6 +62,7 @@ def train_on_worker(config: dict[str, str]) -> Trained | Refusal:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     request = StageRequest.model_validate_json(config["request"])
     try:
+        torch.set_num_threads(threads_per_worker(_workers_on_this_node()))
         return _train(request, ranks=_ranks())
     except (BadInputError, VerdictError) as error:
         return _refusal(error)
@@ -80,7 +81,6 @@ def recipe_of(request: StageRequest, *, prepared: Prepared) -> Recipe:
 def _train(request: StageRequest, *, ranks: Ranks) -> Trained:
     prepared = load_prepared(request)
     recipe = recipe_of(request, prepared=prepared)
-    torch.set_num_threads(threads_per_worker(ranks.size))
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     model = build_trainable(prepared.model, recipe=recipe, device=ranks.device)
     with _sole_writer(Path(request.output), ranks=ranks):
@@ -138,6 +138,13 @@ def _ranks() -> Ranks:
 
     context = train.get_context()
     return Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
+
+
+def _workers_on_this_node() -> int:
+    from ray import train
+
+    count: int = train.get_context().get_local_world_size()
+    return count
 
 
 @contextmanager

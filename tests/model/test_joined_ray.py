@@ -1,0 +1,50 @@
+"""Training in a cluster of Ray that was there before, as within a RayJob: a node per worker."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_cluster import a_ray_cluster
+from small_models import small_model
+from small_runs import random_rows
+from train_stage import TrainStage, a_train_stage
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+SPEC: dict[str, Any] = {
+    "training": {
+        "maxSteps": 20,
+        "evaluateEverySteps": 10,
+        "batch": {"size": 8, "microBatchSize": 2},
+        "optimizer": {"learningRate": 1e-2},
+    },
+    "checkpoint": {"everySteps": 10},
+    "resources": {"workers": 2},
+}
+
+
+def test_two_workers_on_nodes_of_their_own_have_the_curve_of_two_on_one_machine(
+    tmp_path: Path,
+) -> None:
+    here, there = _stage(tmp_path / "here"), _stage(tmp_path / "there")
+    with a_ray_cluster(there.folder) as cluster:
+        job = cluster.submit(*there.command)
+        ended = cluster.wait(job, timeout_s=300)
+        logs = cluster.logs(job)
+    assert ended == "SUCCEEDED", logs[-4000:]
+    assert here.run().outcome == "Succeeded", here.log()[-4000:]
+
+    assert there.result.facts["bestHeldOutLoss"] == pytest.approx(
+        here.result.facts["bestHeldOutLoss"], rel=1e-6
+    )
+    assert [each["step"] for each in there.curve()] == [each["step"] for each in here.curve()]
+    assert not (there.output / ".ray-train").exists()
+
+
+def _stage(folder: Path) -> TrainStage:
+    folder.mkdir()
+    model = folder / "model"
+    small_model().save_pretrained(model)
+    rows = {"train": random_rows(24), "validation": random_rows(6, seed=1)}
+    return a_train_stage(folder, model=model, **rows, **SPEC)
