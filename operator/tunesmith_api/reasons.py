@@ -45,6 +45,7 @@ class Reason(StrEnum):
     VOLUME_UNAVAILABLE = "VolumeUnavailable"
     POD_NOT_CREATED = "PodNotCreated"
     POD_NOT_STARTED = "PodNotStarted"
+    POD_NOT_GONE = "PodNotGone"
 
     # Waits in a queue of Kueue
     WAITING_FOR_QUOTA = "WaitingForQuota"

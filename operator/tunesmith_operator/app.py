@@ -38,6 +38,9 @@ _CONFLICT: Final = 409
 _ABSENT_S: Final = 10
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CHILDREN: Final = ("jobs", "pods", "configmaps")
+_RAYJOBS: Final = "rayjobs"
+_GROUPS: Final = {"jobs": "batch/v1", _RAYJOBS: "ray.io/v1"}
+_DEFINED_S: Final = 30.0
 
 
 def main(settings: Settings) -> None:
@@ -153,37 +156,73 @@ async def _watch(
     stop: asyncio.Event,
     measures: Measures,
 ) -> None:
-    """Watch until told to stop; while the definition of jobs is not there, wait for it."""
+    """Watch until told to stop; while the definition of jobs is not there, wait for it.
+
+    RayJobs are watched for as long as they are defined: KubeRay may come and go.
+    """
     while not stop.is_set():
-        if not await cluster.knows_jobs():
+        if not await cluster.serves("FineTuneJob"):
             _LOG.warning("FineTuneJobs are not defined here; looked for again in %d s", _ABSENT_S)
             await asyncio.sleep(_ABSENT_S)
             continue
+        has_rayjobs = await cluster.serves("RayJob")
+        children = (*_CHILDREN, _RAYJOBS) if has_rayjobs else _CHILDREN
+        changed = asyncio.create_task(_rayjobs_change(cluster, before=has_rayjobs))
         try:
-            await _watch_once(queue, settings, stop=stop, measures=measures)
+            registry = _registry(queue, children, measures=measures)
+            await _watch_once(registry, settings, stop=stop, changed=changed)
         except Exception:
-            if await cluster.knows_jobs():
+            is_same = await cluster.serves("RayJob") == has_rayjobs
+            if is_same and await cluster.serves("FineTuneJob"):
                 raise
+        finally:
+            changed.cancel()
+
+
+async def _rayjobs_change(cluster: Cluster, *, before: bool) -> None:
+    """Return once RayJobs are defined that were not, or the other way round."""
+    while True:
+        await asyncio.sleep(_DEFINED_S)
+        try:
+            if await cluster.serves("RayJob") != before:
+                return
+        except (ApiException, OSError, TimeoutError) as error:
+            _LOG.warning("whether RayJobs are defined was not to be learnt: %s", error)
 
 
 async def _watch_once(
-    queue: WorkQueue, settings: Settings, *, stop: asyncio.Event, measures: Measures
+    registry: kopf.OperatorRegistry,
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    changed: asyncio.Task[None],
 ) -> None:
-    ready = asyncio.Event()
+    """Watch until told to stop, or until there is something else to watch."""
+    ready, ended = asyncio.Event(), asyncio.Event()
+    changed.add_done_callback(lambda _: ended.set())
     async with asyncio.TaskGroup() as group:
-        taking_back = group.create_task(_take_signals_back(ready, stop))
+        helpers = [
+            group.create_task(_take_signals_back(ready, stop)),
+            group.create_task(_set_after(stop, ended)),
+        ]
         await kopf.operator(
-            registry=_registry(queue, measures=measures),
+            registry=registry,
             settings=_kopf_settings(),
             namespaces=settings.namespaces,
             clusterwide=not settings.namespaces,
             standalone=True,
             ready_flag=ready,
-            stop_flag=stop,
+            stop_flag=ended,
         )
-        taking_back.cancel()
-    if not stop.is_set():
+        for each in helpers:
+            each.cancel()
+    if not ended.is_set():
         raise RuntimeError("the watches have ended without being asked to")
+
+
+async def _set_after(first: asyncio.Event, second: asyncio.Event) -> None:
+    await first.wait()
+    second.set()
 
 
 async def _take_signals_back(ready: asyncio.Event, stop: asyncio.Event) -> None:
@@ -205,12 +244,14 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
     settings.watching.server_timeout = 300
-    for each in _CHILDREN:
+    for each in (*_CHILDREN, _RAYJOBS):
         settings.watching.label_selectors[each] = SELECTOR
     return settings
 
 
-def _registry(queue: WorkQueue, *, measures: Measures) -> kopf.OperatorRegistry:
+def _registry(
+    queue: WorkQueue, children: tuple[str, ...], *, measures: Measures
+) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
 
@@ -224,8 +265,8 @@ def _registry(queue: WorkQueue, *, measures: Measures) -> kopf.OperatorRegistry:
 
     kopf.on.event(GROUP, VERSION, "finetunejobs", registry=registry)(job_changed)
     ours: dict[str, Any] = {MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
-    for plural in _CHILDREN:
-        group = "batch/v1" if plural == "jobs" else "v1"
+    for plural in children:
+        group = _GROUPS.get(plural, "v1")
         kopf.on.event(group, plural, labels=ours, registry=registry)(child_changed)
     return registry
 

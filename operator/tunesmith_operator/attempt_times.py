@@ -33,6 +33,16 @@ def times_of(job: Manifest, pods: list[Manifest]) -> AttemptTimes:
     return AttemptTimes(_time(admitted), _time(began), _time(ended))
 
 
+def times_of_rayjob(rayjob: Manifest, pods: list[Manifest]) -> AttemptTimes:
+    """The times of a RayJob: it begins with the first of its pods."""
+    status = rayjob.get("status") or {}
+    starts = sorted(began for pod in pods if (began := _run(pod)[0]))
+    began = starts[0] if starts else (status.get("rayJobInfo") or {}).get("startTime")
+    queued = QUEUE_LABEL in (rayjob["metadata"].get("labels") or {})
+    admitted = status.get("startTime") if queued else None
+    return AttemptTimes(_time(admitted), _time(began), _time(status.get("endTime")))
+
+
 def _run(pod: Manifest) -> tuple[str | None, str | None]:
     """When the container began, and when it ended, as its kubelet has it."""
     for container in containers_of(pod):

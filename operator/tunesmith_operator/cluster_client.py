@@ -27,6 +27,7 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "Job": ("/apis/batch/v1", "jobs"),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
     "Pod": ("/api/v1", "pods"),
+    "RayJob": ("/apis/ray.io/v1", "rayjobs"),
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
@@ -63,6 +64,9 @@ class Cluster(Protocol):
 
     async def workloads(self, namespace: str, *, of_uid: str) -> Manifests | None:
         """What Kueue keeps for the object with this uid; None where Kueue is not installed."""
+
+    async def serves(self, kind: str) -> bool:
+        """Whether the definition of this kind is installed."""
 
 
 class ApiCluster:
@@ -142,15 +146,16 @@ class ApiCluster:
             raise
         return found
 
-    async def knows_jobs(self) -> bool:
-        """Whether the definition of FineTuneJobs is installed; anybody may ask."""
+    async def serves(self, kind: str) -> bool:
+        """Whether the definition of this kind is installed; anybody may ask."""
+        prefix, plural = _PLACES[kind]
         try:
-            found = await self._request("GET", _PLACES["FineTuneJob"][0])
+            found = await self._request("GET", prefix)
         except ApiException as error:
             if error.status == NOT_FOUND:
                 return False
             raise
-        return any(each["name"] == "finetunejobs" for each in found["resources"])
+        return any(each["name"] == plural for each in found["resources"])
 
     async def _request(
         self,

@@ -1,4 +1,4 @@
-"""The executor of a cluster: a batch Job per attempt, told by objects what to do and how far it is.
+"""The executor of a cluster: a batch Job, or a RayJob, per attempt.
 
 It sees and does, and decides nothing, as the local one. What it knows lies in the API server.
 Results stand in the report, which the job's pods write: one counts if the attempt's Job has ended
@@ -23,7 +23,7 @@ from tunesmith_engine.lifecycle.records import (
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.cluster_report import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
-from tunesmith_operator.attempt_times import AttemptTimes, times_of
+from tunesmith_operator.attempt_times import AttemptTimes, times_of, times_of_rayjob
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import (
@@ -35,15 +35,26 @@ from tunesmith_operator.manifests import (
     request_map,
 )
 from tunesmith_operator.names import (
+    LABEL_ATTEMPT,
     LABEL_JOB,
     SELECTOR,
     attempt_name,
     attempt_parts,
     family_name,
+    may_be_rayjob,
+    rayjob_name,
     report_key,
 )
-from tunesmith_operator.pods import ending_of_pods, has_condition, is_owned
+from tunesmith_operator.pods import PodEnding, ending_of_pods, has_condition, is_owned
 from tunesmith_operator.queues import is_queued, queue_wait
+from tunesmith_operator.ray_states import (
+    ending_of_rayjob,
+    has_failed,
+    has_succeeded,
+    remaining,
+    waiting_of_rayjob,
+)
+from tunesmith_operator.rayjob import Place, place_of, rayjob_of
 from tunesmith_operator.settings import Settings
 from tunesmith_operator.waits import waiting_of
 
@@ -108,7 +119,8 @@ class KubeExecutor:
                 case Start():
                     await self._start(action)
                 case Stop():
-                    await self._cluster.delete("Job", self._owner.namespace, self._name(action))
+                    for kind, name in self._children(action.stage, action.key, action.attempt):
+                        await self._cluster.delete(kind, self._owner.namespace, name)
                 case _:
                     assert_never(action)
 
@@ -121,8 +133,19 @@ class KubeExecutor:
         large = request_map(self._owner, request)
         if large is not None:
             await self._cluster.apply(large)
-        await self._cluster.create(
-            attempt_of(self._owner, stage, request, settings=self._settings, account=account)
+        await self._cluster.create(await self._child(stage, request, account=account))
+
+    async def _child(self, stage: PlannedStage, request: StageRequest, *, account: str) -> Manifest:
+        place = await self._place_of_workers(stage)
+        if place is Place.ONE_POD:
+            return attempt_of(self._owner, stage, request, settings=self._settings, account=account)
+        return rayjob_of(
+            self._owner,
+            stage,
+            request,
+            settings=self._settings,
+            account=account,
+            on_one_node=place is Place.ONE_NODE,
         )
 
     async def _make_family(self) -> None:
@@ -137,19 +160,42 @@ class KubeExecutor:
         """
         labels = f"{SELECTOR},{LABEL_JOB}={self._owner.name}"
         jobs = await self._cluster.list("Job", self._owner.namespace, labels=labels)
-        return [
-            self._stray(each)
+        running = [
+            each
             for each in jobs
-            if is_owned(each, by_uid=self._owner.uid)
-            and not has_condition(each, "Complete")
-            and not has_condition(each, "Failed")
+            if not has_condition(each, "Complete") and not has_condition(each, "Failed")
         ]
+        if self._may_be_rayjob(StageName.TRAIN) and await self._cluster.serves("RayJob"):
+            rayjobs = await self._cluster.list("RayJob", self._owner.namespace, labels=labels)
+            running += [
+                each for each in rayjobs if not has_succeeded(each) and not has_failed(each)
+            ]
+        return [self._stray(each) for each in running if is_owned(each, by_uid=self._owner.uid)]
 
     def _stray(self, job: Manifest) -> AttemptSeen:
         stage, attempt, key = attempt_parts(job["metadata"]["name"])
         planned = self._plan.stage(StageName(stage))
         known = planned.key if planned.key.startswith(key) else key
         return AttemptSeen(planned.name, known, attempt, is_running=True)
+
+    async def _place_of_workers(self, stage: PlannedStage) -> Place:
+        if not self._may_be_rayjob(stage.name) or not await self._cluster.serves("RayJob"):
+            return Place.ONE_POD
+        name = self._plan.spec.workspace.claim_name or family_name(self._owner.name)
+        claim = await self._cluster.get("PersistentVolumeClaim", self._owner.namespace, name)
+        return place_of(claim)
+
+    def _may_be_rayjob(self, stage: StageName) -> bool:
+        is_shared = stage is StageName.TRAIN and self._plan.spec.resources.workers > 1
+        return is_shared and may_be_rayjob(self._plan.job)
+
+    def _children(self, stage: StageName, key: str, number: int) -> list[tuple[str, str]]:
+        """Kind and name of everything that may be the child of this attempt."""
+        job = self._plan.job
+        children = [("Job", attempt_name(job, stage=stage, attempt=number, key=key))]
+        if self._may_be_rayjob(stage):
+            children.append(("RayJob", rayjob_name(job, attempt=number, key=key)))
+        return children
 
     def _request(self, stage: PlannedStage, *, attempt: int) -> StageRequest:
         earlier = self._plan.stages[: self._plan.stages.index(stage)]
@@ -193,17 +239,23 @@ class KubeExecutor:
             self._finished[planned.key] = result
 
     async def _job(self, planned: PlannedStage, number: int) -> Manifest | None:
-        name = attempt_name(self._plan.job, stage=planned.name, attempt=number, key=planned.key)
-        return await self._cluster.get("Job", self._owner.namespace, name)
+        """The child of the attempt; it stays what it was started as."""
+        for kind, name in self._children(planned.name, planned.key, number):
+            found = await self._cluster.get(kind, self._owner.namespace, name)
+            if found is not None:
+                return found
+        return None
 
     async def _attempt(
         self, planned: PlannedStage, number: int, report: dict[str, str], *, job: Manifest
     ) -> AttemptSeen:
-        pods = await self._pods(job["metadata"]["name"])
-        if has_condition(job, "Complete"):
-            return self._completed(planned, number, report, times=times_of(job, pods))
-        if has_condition(job, "Failed"):
-            return self._failed(planned, number, report, job=job, pods=pods)
+        pods = await self._pods(job)
+        is_done = has_succeeded(job) if _is_ray(job) else has_condition(job, "Complete")
+        if is_done:
+            return self._completed(planned, number, report, times=_times_of(job, pods))
+        ending = _ending_of(job, pods)
+        if ending is not None:
+            return self._failed(planned, number, report, ending=ending, job=job, pods=pods)
         return AttemptSeen(
             planned.name,
             planned.key,
@@ -211,18 +263,22 @@ class KubeExecutor:
             is_running=True,
             progress=_progress(planned, number, report),
             waiting=await self._waiting(planned.name, job, pods),
-            **asdict(times_of(job, pods)),
+            **asdict(_times_of(job, pods)),
         )
 
-    async def _pods(self, job: str) -> list[Manifest]:
-        """The pods of a Job, the newest last."""
-        labels = f"batch.kubernetes.io/job-name={job}"
+    async def _pods(self, job: Manifest) -> list[Manifest]:
+        """The pods of a Job or RayJob, the newest last."""
+        label = LABEL_ATTEMPT if _is_ray(job) else "batch.kubernetes.io/job-name"
+        labels = f"{label}={job['metadata']['name']}"
         found = await self._cluster.list("Pod", self._owner.namespace, labels=labels)
         return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
 
     async def _waiting(self, stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
         if not is_queued(job):
-            return waiting_of(stage, job, pods)
+            if not _is_ray(job):
+                return waiting_of(stage, job, pods)
+            num_pods = 1 + self._plan.spec.resources.workers
+            return waiting_of_rayjob(stage, job, pods, num_pods=num_pods)
         uid = job["metadata"]["uid"]
         workloads = await self._cluster.workloads(self._owner.namespace, of_uid=uid)
         return queue_wait(stage, job, workloads)
@@ -249,10 +305,10 @@ class KubeExecutor:
         number: int,
         report: dict[str, str],
         *,
+        ending: PodEnding,
         job: Manifest,
         pods: list[Manifest],
     ) -> AttemptSeen:
-        ending = ending_of_pods(job, pods)
         return AttemptSeen(
             planned.name,
             planned.key,
@@ -263,14 +319,32 @@ class KubeExecutor:
             exit_code=ending.exit_code,
             cause=ending.cause,
             last_words=ending.last_words,
-            log=f"kubectl logs -n {self._owner.namespace} job/{job['metadata']['name']}",
-            **asdict(times_of(job, pods)),
+            log=self._log(job),
+            **asdict(_times_of(job, pods)),
         )
 
-    def _name(self, action: Action) -> str:
-        return attempt_name(
-            self._plan.job, stage=action.stage, attempt=action.attempt, key=action.key
-        )
+    def _log(self, job: Manifest) -> str:
+        """How a person reads the log; that of a RayJob goes with its pods, but for what it says."""
+        kind, name = job["kind"].lower(), job["metadata"]["name"]
+        verb = "describe" if kind == "rayjob" else "logs"
+        return f"kubectl {verb} -n {self._owner.namespace} {kind}/{name}"
+
+
+def _is_ray(job: Manifest) -> bool:
+    kind: str = job["kind"]
+    return kind == "RayJob"
+
+
+def _times_of(job: Manifest, pods: list[Manifest]) -> AttemptTimes:
+    return times_of_rayjob(job, pods) if _is_ray(job) else times_of(job, pods)
+
+
+def _ending_of(job: Manifest, pods: list[Manifest]) -> PodEnding | None:
+    """How a child ended that did not complete; None if it has not, or pods of it are left."""
+    if _is_ray(job):
+        is_over = has_failed(job) and not remaining(pods)
+        return ending_of_rayjob(job) if is_over else None
+    return ending_of_pods(job, pods) if has_condition(job, "Failed") else None
 
 
 def _progress(planned: PlannedStage, number: int, report: dict[str, str]) -> Progress | None:

@@ -59,8 +59,7 @@ def request_map(owner: Owner, request: StageRequest) -> Manifest | None:
     text = text_of(request)
     if fits_annotation(text):
         return None
-    name = attempt_name(owner.name, stage=request.stage, attempt=request.attempt, key=request.key)
-    return owned("v1", "ConfigMap", name, owner, data={REQUEST_FILE: text})
+    return owned("v1", "ConfigMap", _request_name(owner, request), owner, data={REQUEST_FILE: text})
 
 
 def text_of(request: StageRequest) -> str:
@@ -92,27 +91,33 @@ def attempt_of(
                 }
             ]
         },
-        "template": {
-            "metadata": {
-                "labels": _labels(owner) | {LABEL_STAGE: str(stage.name)},
-                "annotations": _annotations(request),
-            },
-            "spec": _pod(name, owner, stage, request, settings=settings, account=account),
-        },
+        "template": pod_template(owner, stage, request, settings=settings, account=account),
     }
     return owned("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
 
 
-def _pod(
-    name: str,
-    owner: Owner,
-    stage: PlannedStage,
-    request: StageRequest,
-    *,
-    settings: Settings,
-    account: str,
+def pod_template(
+    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
 ) -> Manifest:
-    volumes, mounts = _volumes(name, owner, request)
+    """The pod of an attempt, in which all its workers are."""
+    return {
+        "metadata": {
+            "labels": _labels(owner) | {LABEL_STAGE: str(stage.name)},
+            "annotations": _annotations(request),
+        },
+        "spec": _pod(owner, stage, request, settings=settings, account=account),
+    }
+
+
+def stage_command(stage: PlannedStage) -> list[str]:
+    """What runs a stage in its pod."""
+    return ["python", "-m", stage.module, stage.name, f"{REQUESTS}/{REQUEST_FILE}"]
+
+
+def _pod(
+    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+) -> Manifest:
+    volumes, mounts = _volumes(owner, request)
     return {
         "restartPolicy": "Never",
         "serviceAccountName": account,
@@ -130,7 +135,7 @@ def _pod(
             {
                 "name": "stage",
                 "image": settings.images[Environment(stage.environment)],
-                "command": ["python", "-m", stage.module, stage.name, f"{REQUESTS}/{REQUEST_FILE}"],
+                "command": stage_command(stage),
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
                     *({"name": each, "value": STAGE_VARIABLES[each]} for each in STAGE_VARIABLES),
@@ -151,21 +156,24 @@ def _pod(
     }
 
 
+def _request_name(owner: Owner, request: StageRequest) -> str:
+    return attempt_name(owner.name, stage=request.stage, attempt=request.attempt, key=request.key)
+
+
 def _annotations(request: StageRequest) -> dict[str, str]:
     text = text_of(request)
     return {REQUEST_ANNOTATION: text} if fits_annotation(text) else {}
 
 
-def _request_source(name: str, request: StageRequest) -> Manifest:
+def _request_source(owner: Owner, request: StageRequest) -> Manifest:
     if not fits_annotation(text_of(request)):
+        name = _request_name(owner, request)
         return {"configMap": {"name": name}}
     field = {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"}
     return {"downwardAPI": {"items": [{"path": REQUEST_FILE, "fieldRef": field}]}}
 
 
-def _volumes(
-    name: str, owner: Owner, request: StageRequest
-) -> tuple[list[Manifest], list[Manifest]]:
+def _volumes(owner: Owner, request: StageRequest) -> tuple[list[Manifest], list[Manifest]]:
     """Volumes and their mounts.
 
     A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
@@ -174,7 +182,7 @@ def _volumes(
     claim = {"claimName": request.spec.workspace.claim_name or family_name(owner.name)}
     placed: list[tuple[str, str, Manifest]] = [
         ("workspace", WORKSPACE, {"persistentVolumeClaim": claim}),
-        ("request", REQUESTS, _request_source(name, request)),
+        ("request", REQUESTS, _request_source(owner, request)),
         ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
         ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
     ]

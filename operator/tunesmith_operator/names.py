@@ -7,6 +7,7 @@ from typing import Final
 
 LABEL_JOB: Final = "tunesmith.dev/job"
 LABEL_STAGE: Final = "tunesmith.dev/stage"
+LABEL_ATTEMPT: Final = "tunesmith.dev/attempt"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "tunesmith-operator"
 SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
@@ -16,6 +17,10 @@ REQUEST_ANNOTATION: Final = "tunesmith.dev/request"
 STAGES_ACCOUNT: Final = "tunesmith-stages"
 REPORT_POLICY: Final = "stage-reports.tunesmith.dev"
 JOB_MARK: Final = "--"
+
+# KubeRay refuses longer names of RayJobs, and those that do not begin with a letter.
+MAX_RAYJOB_NAME: Final = 47
+_SHORT_END: Final = 5
 
 
 def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
@@ -30,8 +35,25 @@ def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
 
 def attempt_parts(name: str) -> tuple[str, int, str]:
     """Stage, number and the part of the key that the name of an attempt ends with."""
-    stage, attempt, key = name.rpartition(JOB_MARK)[2].split("-")
+    end = name.rpartition(JOB_MARK)[2]
+    if "-" not in end:
+        attempt, _, key = end.partition("r")
+        return "train", int(attempt), key
+    stage, attempt, key = end.split("-")
     return stage, int(attempt), key
+
+
+def rayjob_name(job: str, *, attempt: int, key: str) -> str:
+    """The name of the RayJob of one attempt of training; `may_be_rayjob` holds for the job."""
+    name = attempt_name(job, stage="train", attempt=attempt, key=key)
+    if len(name) <= MAX_RAYJOB_NAME:
+        return name
+    return f"{job}{JOB_MARK}{f'{attempt}r{key}'[:_SHORT_END]}"
+
+
+def may_be_rayjob(job: str) -> bool:
+    """Whether KubeRay takes names that begin with that of the job."""
+    return job[0].isalpha()
 
 
 def family_name(job: str) -> str:

@@ -51,6 +51,12 @@ PERMISSIONS: Final = (
         "start, follow and stop the attempts of stages",
     ),
     Permission(
+        "ray.io",
+        ("rayjobs",),
+        ("get", "list", "watch", "create", "delete"),
+        "train in several pods, where KubeRay is installed",
+    ),
+    Permission(
         "",
         ("pods",),
         ("list", "watch"),
@@ -65,8 +71,8 @@ PERMISSIONS: Final = (
     Permission(
         "",
         ("persistentvolumeclaims",),
-        ("create", "patch"),
-        "give each job a volume of its own",
+        ("get", "create", "patch"),
+        "give each job a volume of its own; see whether several nodes can share it",
     ),
     Permission(
         "",

@@ -34,7 +34,7 @@ def waiting_of(stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | Non
         return _suspended(stage, job)
     if not pods:
         return _without_pod(stage, job)
-    return _wait_of_pod(stage, pods[-1])
+    return wait_of_pod(stage, pods[-1])
 
 
 def _suspended(stage: str, job: Manifest) -> Waiting:
@@ -44,7 +44,7 @@ def _suspended(stage: str, job: Manifest) -> Waiting:
         f"{stage} has no pod: somebody suspended Job {name}; "
         "set its spec.suspend to false, and it goes on"
     )
-    return Waiting(Reason.POD_NOT_CREATED, message, _time(job["metadata"]["creationTimestamp"]))
+    return Waiting(Reason.POD_NOT_CREATED, message, time_of(job["metadata"]["creationTimestamp"]))
 
 
 def _without_pod(stage: str, job: Manifest) -> Waiting:
@@ -53,21 +53,22 @@ def _without_pod(stage: str, job: Manifest) -> Waiting:
         f"{stage} has no pod: the cluster made none for Job {name}; "
         f"`kubectl describe job {name}` shows why (quota, pod security)"
     )
-    since = _time(job["metadata"]["creationTimestamp"])
+    since = time_of(job["metadata"]["creationTimestamp"])
     return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=POD_GRACE_S)
 
 
-def _wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
+def wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
+    """What this pod waits for, in the name of `stage`; None if its container runs."""
     taken_by = taken_away(pod)
     if taken_by is not None:
         message = f"{stage} is taken off its node, and goes on in another pod by itself"
-        return Waiting(taken_by, message, _taken_at(pod), grace_s=0.0)
+        return Waiting(taken_by, message, taken_at(pod), grace_s=0.0)
     if pod.get("status", {}).get("phase") != "Pending":
         return None
     scheduled = condition_of(pod, "PodScheduled")
     if scheduled is None:
         return _unseen(stage, pod)
-    since = _time(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+    since = time_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
     if scheduled["status"] != "True":
         return _unscheduled(stage, scheduled, since)
     for container in containers_of(pod):
@@ -89,11 +90,11 @@ def _volume_remedy(said: str) -> str:
 def _unseen(stage: str, pod: Manifest) -> Waiting:
     name = pod["metadata"]["name"]
     message = f"{stage}: no scheduler has looked at pod {name} yet; see that one runs"
-    return Waiting(Reason.POD_NOT_STARTED, message, _created(pod), grace_s=START_GRACE_S)
+    return Waiting(Reason.POD_NOT_STARTED, message, created_at(pod), grace_s=START_GRACE_S)
 
 
 def _unscheduled(stage: str, scheduled: Manifest, since: datetime) -> Waiting:
-    said = _quoted(scheduled.get("message", ""))
+    said = quoted(scheduled.get("message", ""))
     if scheduled.get("reason") != "Unschedulable":
         message = f"{stage}: its pod is held from the scheduler ({scheduled.get('reason')}): {said}"
         return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=POD_GRACE_S)
@@ -105,7 +106,7 @@ def _unscheduled(stage: str, scheduled: Manifest, since: datetime) -> Waiting:
 
 
 def _held_up(stage: str, waiting: Manifest, image: str, since: datetime) -> Waiting | None:
-    reason, said = waiting.get("reason", ""), _quoted(waiting.get("message", ""))
+    reason, said = waiting.get("reason", ""), quoted(waiting.get("message", ""))
     if reason == "InvalidImageName":
         message = f"{stage}: {image} is no name of an image; give the operator another"
         return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, patience_s=0.0)
@@ -143,19 +144,23 @@ def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:
     return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=START_GRACE_S)
 
 
-def _quoted(message: str) -> str:
+def quoted(message: str) -> str:
+    """The words of others, on one line and not too long."""
     text = " ".join(message.split()).rstrip(".")
     return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…"
 
 
-def _taken_at(pod: Manifest) -> datetime:
+def taken_at(pod: Manifest) -> datetime:
+    """Since when the cluster takes this pod away."""
     told = condition_of(pod, DISRUPTION) or {}
-    return _time(told.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+    return time_of(told.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
 
 
-def _created(pod: Manifest) -> datetime:
-    return _time(pod["metadata"]["creationTimestamp"])
+def created_at(found: Manifest) -> datetime:
+    """When the object was made."""
+    return time_of(found["metadata"]["creationTimestamp"])
 
 
-def _time(text: str) -> datetime:
+def time_of(text: str) -> datetime:
+    """A time as the API server writes it."""
     return datetime.fromisoformat(text)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cluster import Cluster, kubectl
+from kuberay import KubeRay
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
-from stage_pods import run_pods
+from stage_pods import end_pod, request_of, run_pods, succeeded
 from tunesmith_operator.permissions import PERMISSIONS
 
 
@@ -37,6 +38,20 @@ def rights_used(call: dict[str, Any]) -> set[tuple[str, str, str]]:
     return {(target.get("apiGroup", ""), resource, verb) for verb in verbs}
 
 
+def train_in_several_pods(cluster: Cluster) -> None:
+    """Hand a training to KubeRay, where its kinds are defined, and suspend it."""
+    if "ray.io/v1" not in kubectl("api-versions").splitlines():
+        return
+    cluster.create(a_job("several", resources={"workers": 2})).raise_for_status()
+    pod = wait_for_pod(cluster)
+    end_pod(cluster, pod, succeeded(request_of(cluster, pod)), ended={"exitCode": 0})
+    KubeRay(cluster).rayjob()
+    cluster.merge("FineTuneJob", "several", {"spec": {"suspend": True}}).raise_for_status()
+    for rayjob in KubeRay(cluster).rayjobs():
+        KubeRay(cluster).let_go(rayjob)
+    cluster.kubectl("wait", "--for=delete", "rayjob", "--all", "--timeout=60s")
+
+
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     restricted: Cluster, audit_log: Path, tmp_path: Path
 ) -> None:
@@ -52,6 +67,7 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         ttl = {"spec": {"ttlSecondsAfterFinished": 0}}
         cluster.merge("FineTuneJob", "helpdesk", ttl).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "ftj/helpdesk", "--timeout=60s")
+        train_in_several_pods(cluster)
         cluster.create(a_job("queued", queueName="team")).raise_for_status()
         cluster.kubectl("wait", "ftj/queued", "--for=jsonpath={.status.phase}=Queued")
     calls = calls_of(cluster, audit_log)

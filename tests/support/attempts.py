@@ -7,6 +7,7 @@ from tunesmith_api.resources import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
 from tunesmith_operator.manifests import Owner, attempt_of
+from tunesmith_operator.rayjob import rayjob_of
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images={each: f"{each}:1" for each in Environment}, workspace_class="slow")
@@ -63,3 +64,19 @@ def attempt_for(
     )
     request = request_for(stage, facts=facts, longest_row=longest_row, **spec)
     return attempt_of(owner, planned, request, settings=SETTINGS, account="stages")
+
+
+def rayjob_for(*, owner: Owner = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
+    """The RayJob of an attempt of training."""
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
+        StageName.TRAIN
+    )
+    request = request_for("train", **spec)
+    return rayjob_of(
+        owner,
+        planned,
+        request,
+        settings=SETTINGS,
+        account="stages",
+        on_one_node=on_one_node,
+    )

@@ -122,7 +122,9 @@ def _last_sign(stage: StageStatus, attempt: AttemptSeen | None, *, cause: Reason
     """What a crash left behind: the error that its log ends with, or else how the process ended."""
     code = attempt.exit_code if attempt else None
     how = "" if code is None else _exit_text(code)
-    words = attempt.last_words if attempt and cause is Reason.STAGE_CRASHED else ""
+    # The log of what was killed ends anywhere; without an exit code, the words are the cluster's.
+    says_why = cause is Reason.STAGE_CRASHED or code is None
+    words = attempt.last_words if attempt and says_why else ""
     if words:
         return clipped(words, ending=_in_brackets(how, _step_of(attempt)))
     ended = f"ended with {how}" if how else "ended"

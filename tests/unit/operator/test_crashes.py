@@ -52,6 +52,9 @@ class Double:
     async def workloads(self, namespace: str, *, of_uid: str) -> None:
         return None
 
+    async def serves(self, kind: str) -> bool:
+        return False
+
     async def delete(
         self, kind: str, namespace: str, name: str, *, as_seen: dict[str, Any] | None = None
     ) -> None:

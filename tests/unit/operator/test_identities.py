@@ -52,6 +52,9 @@ class Double:
     async def workloads(self, namespace: str, *, of_uid: str) -> None:
         return None
 
+    async def serves(self, kind: str) -> bool:
+        return False
+
 
 def accounts(double: Double, *jobs: str) -> list[str]:
     """The accounts that one operator gives to these jobs, all at once."""
