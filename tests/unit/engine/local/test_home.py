@@ -97,6 +97,7 @@ def test_a_stage_inherits_no_credentials_and_no_other_pythons_paths(tmp_path: Pa
         "AWS_ACCESS_KEY_ID": "x",
         "GOOGLE_APPLICATION_CREDENTIALS": "x",
         "PYTHONPATH": "x",
+        "RAY_ADDRESS": "10.0.0.1:6379",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "3",
