@@ -49,7 +49,12 @@ class Cluster(Protocol):
         """The objects with these labels."""
 
     async def apply(self, manifest: Manifest, *, subresource: str = "") -> None:
-        """Server-side apply, in the operator's name."""
+        """Server-side apply, in the operator's name.
+
+        Raises:
+            kubernetes.aio.client.exceptions.ApiException: the server refuses, or the object that is
+                there is on its way out: no use to anybody, and no other can be made yet.
+        """
 
     async def create(self, manifest: Manifest) -> None:
         """Create the object; one that is there stays as it is."""
@@ -96,9 +101,11 @@ class ApiCluster:
         meta = manifest["metadata"]
         path = _path(manifest["kind"], meta["namespace"], meta["name"], subresource)
         query = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
-        await self._request(
+        found = await self._request(
             "PATCH", f"{path}?{query}", manifest, content_type="application/apply-patch+yaml"
         )
+        if "deletionTimestamp" in found["metadata"]:
+            raise ApiException(status=CONFLICT, reason=f"{path} is there, but being deleted")
 
     async def create(self, manifest: Manifest) -> None:
         """Create the object; one that is there stays as it is.

@@ -32,6 +32,7 @@ from tunesmith_operator.manifests import (
     Owner,
     attempt_of,
     family_of,
+    owners_of,
     request_map,
 )
 from tunesmith_operator.names import (
@@ -228,8 +229,9 @@ class KubeExecutor:
     async def _report(self) -> dict[str, str]:
         namespace, name = self._owner.namespace, family_name(self._owner.name)
         found = await self._cluster.get("ConfigMap", namespace, name)
-        self._has_family = found is not None
-        return dict(found.get("data") or {}) if found else {}
+        # An earlier job of this name may have left one that is about to go.
+        self._has_family = found is not None and self._owner.uid in owners_of(found)
+        return dict(found.get("data") or {}) if found and self._has_family else {}
 
     def _take_noted(
         self, planned: PlannedStage, stage: StageStatus, report: dict[str, str]

@@ -14,7 +14,7 @@ from typing import Final
 from kubernetes.aio.client.exceptions import ApiException
 
 from tunesmith_operator.cluster_client import Cluster, Manifest
-from tunesmith_operator.manifests import Owner, owned
+from tunesmith_operator.manifests import Owner, owned, owners_of
 from tunesmith_operator.names import (
     JOB_MARK,
     MANAGED_BY,
@@ -130,10 +130,8 @@ def _parts(name: str, namespace: str, *, reports: list[str]) -> list[tuple[str, 
 
 def _is_as(found: Manifest, wanted: Manifest) -> bool:
     """Whether the object that is there says what is wanted, and belongs to the same owner."""
-    owners = {each["uid"] for each in found["metadata"].get("ownerReferences") or []}
-    wanted_owners = {each["uid"] for each in wanted["metadata"]["ownerReferences"]}
     said = all(found.get(key) == value for key, value in wanted.items() if key != "metadata")
-    return said and owners == wanted_owners and not _is_going(found)
+    return said and owners_of(found) == owners_of(wanted) and not _is_going(found)
 
 
 def _is_going(found: Manifest) -> bool:

@@ -248,5 +248,10 @@ def owned(
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}
 
 
+def owners_of(found: Manifest) -> set[str]:
+    """The uids of those that the object goes with."""
+    return {each["uid"] for each in found["metadata"].get("ownerReferences") or []}
+
+
 def _labels(owner: Owner) -> dict[str, str]:
     return {LABEL_JOB: owner.name, MANAGED_BY: MANAGER}

@@ -1,7 +1,7 @@
 """One look at one job: see, decide, store, act. What the workers do with each key of the queue.
 
-The status is stored before anything is started or stopped, at the version of the job that was
-looked at: of two operators that look at once, one is refused and looks again.
+The status is stored before anything is started, at the version of the job that was looked at: of
+two operators that look at once, one is refused and looks again.
 """
 
 import logging
@@ -17,6 +17,7 @@ from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.lives import as_started
+from tunesmith_engine.lifecycle.records import Decision, Start, Stop
 from tunesmith_engine.lifecycle.refusals import blocked, is_blocked, refused
 from tunesmith_engine.lifecycle.usage import without_counts
 from tunesmith_engine.planning.plan import plan
@@ -33,6 +34,8 @@ _LOG = logging.getLogger(__name__)
 
 PROGRESS_S: Final = 15.0
 RESYNC_S: Final = 300.0
+# What has gone shows in no list, so a watch that is made anew does not tell of it.
+STOPPING_S: Final = 10.0
 
 
 async def reconcile(
@@ -89,22 +92,45 @@ async def _go_on(
     now = datetime.now(UTC)
     decision = advance(planned, status, await executor.observe(status), now=now)
     wait = _wait_before_writing(status, decision.status, now=now)
+    is_told = decision.status != status and not wait
     is_tried_again = _is_tried_again(status, decision.status)
+    if _starts(decision) and status is not None and (is_tried_again or not is_told):
+        await _confirm(cluster, found, status)
     if is_tried_again:
         await executor.apply(decision.actions)
-    if decision.status != status and not wait:
+    if is_told:
         await _store(cluster, found, status, decision.status, now=now)
     if not is_tried_again:
         await executor.apply(decision.actions)
     if decision.is_expired:
         await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
         return None
-    waits = [wait] if wait else []
+    waits = _waits(decision, uid=known["uid"], now=now)
+    return min([*waits, wait] if wait else waits, default=None)
+
+
+def _waits(decision: Decision, *, uid: str, now: datetime) -> list[float]:
+    """Seconds after which to look again, whichever is first."""
+    waits = []
+    if any(isinstance(each, Stop) for each in decision.actions):
+        waits.append(STOPPING_S)
     if decision.actions or not decision.status.phase.is_terminal:
-        waits.append(resync_s(known["uid"]))
+        waits.append(resync_s(uid))
     if decision.wake_at is not None:
         waits.append(max(0.1, (decision.wake_at - now).total_seconds()))
-    return min(waits, default=None)
+    return waits
+
+
+def _starts(decision: Decision) -> bool:
+    return any(isinstance(each, Start) for each in decision.actions)
+
+
+async def _confirm(cluster: Cluster, found: Manifest, status: FineTuneJobStatus) -> None:
+    """Store what is stored: refused if the job has changed since it was read.
+
+    A start that is repeated tells nothing new, and would else be made from a version that is past.
+    """
+    await cluster.apply(_status_of(found, status), subresource="status")
 
 
 def _is_tried_again(before: FineTuneJobStatus | None, after: FineTuneJobStatus) -> bool:

@@ -7,12 +7,13 @@ had died then; once all are, it is killed in truth, and the next one finds them 
 import asyncio
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import httpx
 import pytest
 
 from births import watched_births
-from crowd import Crowd, a_crowd, picture
+from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import Answer, Call, Lost, Send
 from held_jobs import Holds, Ours, operator_behind, point_of
 
@@ -33,6 +34,12 @@ def add_one_for_each(crowd: Crowd, fault: Holds, points: Iterable[str]) -> list[
         crowd.create(namespace)
         namespaces.append(namespace)
     return namespaces
+
+
+def owner_of(child: dict[str, Any]) -> str:
+    (owner,) = child["metadata"]["ownerReferences"]
+    uid: str = owner["uid"]
+    return uid
 
 
 def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
@@ -82,6 +89,30 @@ def test_deleted_between_any_two_writes_a_job_leaves_nothing_and_can_be_made_aga
 
     assert left == []
     assert pictures == dict.fromkeys([undisturbed, *remade], pictures[undisturbed])
+
+
+def test_made_again_while_its_volume_is_still_going_a_job_waits_for_a_new_one(
+    server: httpx.Client,
+) -> None:
+    """As long as a pod uses a claim, a finalizer holds it."""
+    with a_crowd(server) as crowd:
+        with operator_behind(Ours(crowd.home), crowd, server):
+            job = crowd.add()
+            wait_until(lambda: bool(crowd.children(job, "pods")))
+            (claim,) = crowd.children(job, "persistentvolumeclaims")
+            crowd.hold(claim, is_held=True)
+            crowd.delete(job, "Background")
+            crowd.create(job)
+            wait_until(lambda: crowd.phases()[job] == "Preparing")
+            started = crowd.children(job, "jobs")
+            crowd.hold(claim, is_held=False)
+            crowd.play(until=crowd.are_over)
+        uid = crowd.jobs()[job]["metadata"]["uid"]
+        (again,) = crowd.children(job, "persistentvolumeclaims")
+
+    assert [each for each in started if owner_of(each) == uid] == []
+    assert owner_of(again) == uid
+    assert again["metadata"]["uid"] != claim["metadata"]["uid"]
 
 
 class Troubles(Ours):

@@ -17,7 +17,7 @@ from births import Birth, Births
 from cluster import Cluster
 from operator_process import a_job
 from stage_pods import request_of, succeeded
-from tunesmith_operator.names import SELECTOR
+from tunesmith_operator.names import LABEL_JOB, SELECTOR
 from tunesmith_operator.settings import LEASE_NAME
 
 JOB: Final = "helpdesk"
@@ -97,6 +97,25 @@ class Crowd:
         """How far each job is."""
         jobs = self.jobs().items()
         return {name: each.get("status", {}).get("phase", "") for name, each in jobs}
+
+    def suspend(self, namespace: str, *, is_on: bool) -> None:
+        """Suspend the namespace's job, or let it go on."""
+        change = {"spec": {"suspend": is_on}}
+        self.of(namespace).merge("FineTuneJob", JOB, change).raise_for_status()
+
+    def children(self, namespace: str, plural: str) -> list[dict[str, Any]]:
+        """The objects of one kind that were made for the namespace's job."""
+        prefix = "/apis/batch/v1" if plural == "jobs" else "/api/v1"
+        query = {"labelSelector": LABEL_JOB}
+        answer = self._http.get(f"{prefix}/namespaces/{namespace}/{plural}", params=query)
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
+        return found
+
+    def hold(self, claim: dict[str, Any], *, is_held: bool) -> None:
+        """Put a finalizer on a claim, or take it away."""
+        known = claim["metadata"]
+        change = {"metadata": {"finalizers": ["tests.tunesmith.dev/held"] if is_held else None}}
+        self._merge(f"{known['namespace']}/persistentvolumeclaims/{known['name']}", change)
 
     def wait_for_nothing(self, namespaces: Iterable[str], births: Births) -> list[Birth]:
         """What is left of the jobs of these namespaces, after waiting for it to go."""
