@@ -1,16 +1,37 @@
-"""The operator is cut off from the API server, hears nothing from it, or hears old news."""
+"""The operator is cut off from the API server, or the API server dies."""
+
+import os
+import shlex
+import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
+import pytest
 
 from births import watched_births
-from crowd import Crowd, a_crowd, picture
-from held_jobs import Ours, operator_behind
+from crowd import Crowd, a_crowd, picture, wait_until
+from faulty_network import a_network
+from held_jobs import Ours, operator_behind, operator_for, operator_kept_running
+
+KILL = "TEST_CLUSTER_KILL"
+JOBS = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
 
 
 def a_job_that_has_begun(crowd: Crowd) -> str:
     namespace = crowd.add()
     crowd.play(until=lambda: crowd.phases()[namespace] == "Training")
     return namespace
+
+
+def kill(server: httpx.Client) -> None:
+    """Kill the API server; one that finds its port still taken is started once more."""
+    for _ in range(3):
+        subprocess.run(shlex.split(os.environ[KILL]), check=True, capture_output=True)
+        with suppress(AssertionError):
+            wait_until(lambda: server.get(JOBS).is_success, timeout_s=30)
+            return
+    raise AssertionError("the API server does not come back")
 
 
 def test_a_leader_that_is_cut_off_ends_before_another_goes_on(server: httpx.Client) -> None:
@@ -34,3 +55,41 @@ def test_a_leader_that_is_cut_off_ends_before_another_goes_on(server: httpx.Clie
     assert ended == [1, 1]
     assert births.twins() == {}
     assert pictures[:2] == [pictures[2]] * 2
+
+
+def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
+    server: httpx.Client,
+) -> None:
+    with a_crowd(server) as crowd, watched_births(server) as births:
+        with a_network(str(server.base_url), Ours(crowd.home)) as (network, kubeconfig):
+            with operator_for(crowd, kubeconfig) as first:
+                job = a_job_that_has_begun(crowd)
+                network.cut()
+                first.wait(timeout=20)
+            with operator_for(crowd, kubeconfig) as second:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    second.wait(timeout=7)
+                network.mend()
+                undisturbed = crowd.add()
+                crowd.play(until=crowd.are_over)
+        births.alive(crowd.namespaces)
+        pictures = {name: picture(job, births.all) for name, job in crowd.jobs().items()}
+
+    assert births.twins() == {}
+    assert pictures[job] == pictures[undisturbed]
+
+
+def test_the_api_server_is_killed_while_jobs_run(server: httpx.Client) -> None:
+    if KILL not in os.environ:
+        pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
+    with a_crowd(server) as crowd, watched_births(server) as births:
+        with operator_kept_running(crowd, Path(os.environ["KUBECONFIG"])):
+            jobs = [a_job_that_has_begun(crowd) for _ in range(3)]
+            kill(server)
+            undisturbed = crowd.add()
+            crowd.play(until=crowd.are_over)
+        births.alive(crowd.namespaces)
+        pictures = {name: picture(job, births.all) for name, job in crowd.jobs().items()}
+
+    assert births.twins() == {}
+    assert [pictures[each] for each in jobs] == [pictures[undisturbed]] * 3

@@ -112,12 +112,24 @@ class Births:
             try:
                 async with session.get(kind, params=query, raise_for_status=True) as stream:
                     async for line in stream.content:
-                        self._hear(kind, json.loads(line))
+                        event = json.loads(line)
+                        if event["type"] == "ERROR":
+                            await self._catch_up(session, kind)
+                            break
+                        self._hear(kind, event)
             except ClientError:
                 await asyncio.sleep(0.2)
 
+    async def _catch_up(self, session: ClientSession, kind: str) -> None:
+        """A server that was started again has forgotten old versions."""
+        query = {"labelSelector": SELECTOR}
+        async with session.get(kind, params=query, raise_for_status=True) as answer:
+            found = await answer.json()
+        for each in found["items"]:
+            self._hear(kind, {"type": "ADDED", "object": each})
+        self._since[kind] = _version(found)
+
     def _hear(self, kind: str, event: dict[str, Any]) -> None:
-        assert event["type"] != "ERROR", event
         found = event["object"]
         self._since[kind] = _version(found)
         if event["type"] == "ADDED":

@@ -9,8 +9,10 @@ dead for all of them at once.
 import asyncio
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
@@ -86,12 +88,38 @@ class Holds(Ours):
 def operator_behind(
     fault: Fault, crowd: Crowd, http: httpx.Client
 ) -> Iterator[tuple[subprocess.Popen[bytes], Network]]:
-    """An operator with a worker for each job."""
+    """An operator with a worker for each job, and its way to the API server."""
     with (
         a_network(str(http.base_url), fault) as (network, kubeconfig),
-        an_operator(crowd.home, "--workers=100", everywhere=True, KUBECONFIG=str(kubeconfig)) as (
-            process,
-            _,
-        ),
+        operator_for(crowd, kubeconfig) as process,
     ):
         yield process, network
+
+
+@contextmanager
+def operator_for(crowd: Crowd, kubeconfig: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An operator with a worker for each job."""
+    flags = ("--workers=100",)
+    place = {"KUBECONFIG": str(kubeconfig)}
+    with an_operator(crowd.home, *flags, everywhere=True, **place) as (process, _):
+        yield process
+
+
+@contextmanager
+def operator_kept_running(crowd: Crowd, kubeconfig: Path) -> Iterator[None]:
+    """An operator that is started again whenever it ends, as a Deployment does."""
+    stop = threading.Event()
+
+    def keep() -> None:
+        while not stop.is_set():
+            with operator_for(crowd, kubeconfig) as process:
+                while process.poll() is None and not stop.wait(0.1):
+                    pass
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
