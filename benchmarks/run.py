@@ -16,7 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import controller_scale
 import demo_stages
+import finished_jobs
 import serving_throughput
 import training_throughput
 
@@ -25,7 +27,16 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
     "trainingThroughput": training_throughput.measure,
     "servingThroughput": serving_throughput.measure,
+    "controllerScale": controller_scale.measure,
+    "finishedJobs": finished_jobs.measure,
 }
+_CLUSTER = """controllerScale and finishedJobs load the API server that KUBECONFIG names, and are
+skipped where that is none of this machine, or where kubectl and kwok (0.8) are neither on the PATH
+nor in KUBEBUILDER_ASSETS. They bring nodes of their own. Start the API server with
+--audit-log-format=json, at the level Metadata, to have writes counted: the log is looked for at
+logs/audit.jsonl beside the kubeconfig, or where BENCH_AUDIT_LOG says. Give the controller manager
+and the scheduler --kube-api-qps=500 --kube-api-burst=1000, or it is their own limit that is
+measured."""
 
 
 def main() -> None:
@@ -41,7 +52,9 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the promises and print JSON.")
+    parser = argparse.ArgumentParser(
+        description="Measure the promises and print JSON.", epilog=_CLUSTER
+    )
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="these benchmarks alone")
     parser.add_argument(
         "--home",

@@ -1,0 +1,213 @@
+"""1,000 jobs to running children: the operator, the Job controller, and a plain kopf operator.
+
+All on the same API server in the same run, one after the other, each in a namespace of its own. The
+objects are created by the benchmark, sixteen at a time, and the time is that from the first request
+to the last pod that is seen running. The ways of the operators end in the Job controller, too. Our
+jobs share one volume, since the pods of the peers have none: by default each has its own, whose
+making takes the controller of volumes longer than everything else.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import control_plane
+import plain_operator
+import tunesmith_cluster
+from control_plane import AuditLog, Manifest
+from operator_runs import give_rights, running, usage_of, user_of
+
+NUM_JOBS = 1000
+TIMEOUT_S = 600
+TARGETS = {"timesJobController": 1.6, "peakMiB": 200, "writesPerJob": 6}
+PLAIN = "bench-plain"
+_SOME = 0.1
+
+
+@contextmanager
+def _nobody(namespace: str, home: Path) -> Iterator[None]:  # noqa: ARG001 - as the others
+    """The Job controller runs already."""
+    yield None
+
+
+@contextmanager
+def _our_operator(namespace: str, home: Path) -> Iterator[int]:
+    with tunesmith_cluster.an_operator(namespace, home) as operator:
+        yield operator.pid
+
+
+@contextmanager
+def _plain_operator(namespace: str, home: Path) -> Iterator[int]:
+    with running(PLAIN, [plain_operator.__file__, namespace], home=home) as process:
+        yield process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A way from objects to running pods.
+
+    `made` gives an object of that name, `path` is where it is created, and `started` runs who works
+    on it as `account`, and gives the process's id.
+    """
+
+    path: str
+    made: Callable[[str], Manifest]
+    started: Callable[[str, Path], AbstractContextManager[int | None]]
+    account: str = ""
+
+
+_TEMPLATE = {
+    "spec": {
+        "restartPolicy": "Never",
+        "containers": [{"name": "stage", "image": "stages:1", "command": ["python"]}],
+    }
+}
+
+
+def _batch_job(name: str) -> Manifest:
+    spec = {"backoffLimit": 0, "template": _TEMPLATE}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+
+
+def _plain_job(name: str) -> Manifest:
+    version = f"{plain_operator.GROUP}/v1"
+    head = {"apiVersion": version, "kind": "PlainJob", "metadata": {"name": name}}
+    return head | {"spec": {"template": _TEMPLATE}}
+
+
+_JOB_CONTROLLER = Contender("/apis/batch/v1/namespaces/{namespace}/jobs", _batch_job, _nobody)
+_TUNESMITH = Contender(
+    path=tunesmith_cluster.JOBS,
+    made=tunesmith_cluster.a_job,
+    started=_our_operator,
+    account=tunesmith_cluster.ACCOUNT,
+)
+CONTENDERS = {
+    "jobController": _JOB_CONTROLLER,
+    "tunesmith": _TUNESMITH,
+    "plainKopf": Contender(
+        path=f"/apis/{plain_operator.GROUP}/v1/namespaces/{{namespace}}/plainjobs",
+        made=_plain_job,
+        started=_plain_operator,
+        account=PLAIN,
+    ),
+    "jobControllerAgain": _JOB_CONTROLLER,
+}
+
+
+def measure(home: Path) -> dict[str, Any]:
+    """Seconds, writes, processor time and memory of each, and times the Job controller's time."""
+    lacking = control_plane.missing()
+    if lacking:
+        return {"skipped": lacking}
+    place = home / "controller"
+    place.mkdir(parents=True, exist_ok=True)
+    tunesmith_cluster.install()
+    _install_plain()
+    with control_plane.fake_nodes(place / "kwok.log"):
+        found = {name: _run(name, each, place) for name, each in CONTENDERS.items()}
+    base = (found["jobController"]["seconds"] + found["jobControllerAgain"]["seconds"]) / 2
+    times = {name: round(each["seconds"] / base, 2) for name, each in found.items()}
+    return {"jobs": NUM_JOBS, **found, "timesJobController": times, "targets": TARGETS}
+
+
+def _install_plain() -> None:
+    names = {"kind": "PlainJob", "plural": "plainjobs", "singular": "plainjob"}
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}}
+    version |= {"schema": {"openAPIV3Schema": schema}}
+    crd: Manifest = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"plainjobs.{plain_operator.GROUP}"},
+        "spec": {
+            "group": plain_operator.GROUP,
+            "names": names,
+            "scope": "Namespaced",
+            "versions": [version],
+        },
+    }
+    control_plane.apply(crd)
+    control_plane.kubectl(
+        "wait", "--for=condition=Established", "--timeout=60s", f"crd/{crd['metadata']['name']}"
+    )
+    everything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+    give_rights(PLAIN, [everything])
+
+
+def _run(name: str, contender: Contender, home: Path) -> dict[str, Any]:
+    print(f"bench: controllerScale: {name}", file=sys.stderr, flush=True)
+    namespace = f"bench-{uuid4().hex[:6]}"
+    with control_plane.a_namespace(namespace), contender.started(namespace, home) as pid:
+        control_plane.apply(_claim(namespace))
+        with control_plane.proxied() as address:
+            return asyncio.run(_measured(contender, namespace, pid, address=address))
+
+
+def _claim(namespace: str) -> Manifest:
+    storage = {"requests": {"storage": "1Gi"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": tunesmith_cluster.CLAIM, "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": storage},
+    }
+
+
+async def _measured(
+    contender: Contender, namespace: str, pid: int | None, *, address: str
+) -> dict[str, Any]:
+    names = [f"job-{index}" for index in range(NUM_JOBS)]
+    async with aiohttp.ClientSession(address) as session:
+        await _bring_up(session, contender, namespace, names=["warm-up"], there=0)
+        log = AuditLog()
+        before = usage_of(pid) if pid else None
+        begun = time.monotonic()
+        times = await _bring_up(session, contender, namespace, names=names, there=1)
+        after = usage_of(pid) if pid else None
+    result: dict[str, Any] = {
+        "seconds": round(times[-1] - begun, 1),
+        "medianSeconds": round(times[len(times) // 2] - begun, 1),
+    }
+    if before and after:
+        result["cpuSeconds"] = round(after.cpu_s - before.cpu_s, 1)
+        result["peakMiB"] = after.peak_mib
+    await asyncio.sleep(1)  # the audit log is written a moment later
+    return result | _per_job(log.writes(), contender.account)
+
+
+async def _bring_up(
+    session: aiohttp.ClientSession,
+    contender: Contender,
+    namespace: str,
+    *,
+    names: list[str],
+    there: int,
+) -> list[float]:
+    """Create the objects; return when the pods ran, those that were there before among them."""
+    made = [contender.made(name) for name in names]
+    path = contender.path.format(namespace=namespace)
+    count = len(names) + there
+    running_at = control_plane.wait_for_running(
+        session, namespace, count=count, timeout_s=TIMEOUT_S
+    )
+    times, _ = await asyncio.gather(running_at, control_plane.create(session, path, made))
+    return times
+
+
+def _per_job(writes: dict[str, dict[str, int]] | None, account: str) -> dict[str, Any]:
+    """Writes of each user that has some to do with jobs, and of which resources ours are."""
+    if writes is None:
+        return {"writesPerJob": None}
+    totals = {user: round(sum(each.values()) / NUM_JOBS, 2) for user, each in writes.items()}
+    found: dict[str, Any] = {"writesPerJob": {user: n for user, n in totals.items() if n >= _SOME}}
+    if account:
+        found["operatorWrites"] = writes.get(user_of(account), {})
+    return found
