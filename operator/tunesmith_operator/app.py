@@ -1,8 +1,7 @@
 """The operator as a program: watch, queue, work; one replica at a time.
 
-kopf is informer and life cycle: its handlers only add keys to the queue, so it leaves no finalizer
-and no annotation on anybody's objects. Whoever holds the Lease runs kopf and the workers; the
-others wait. A leader that loses the Lease ends, and is started again by its Deployment.
+Whoever holds the Lease runs kopf, as the informer, and the workers; the others wait. A leader that
+loses the Lease ends, and is started again by its Deployment.
 """
 
 import asyncio
@@ -10,9 +9,8 @@ import logging
 import signal
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import kopf
 from kubernetes.aio import client, config
@@ -20,14 +18,13 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.leaderelection import electionconfig, leaderelection
 
-from tunesmith_api.base import GROUP, VERSION
 from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
 from tunesmith_operator.health import Health
 from tunesmith_operator.identities import Identities
+from tunesmith_operator.informer import CHILDREN, RAYJOBS, News, kopf_settings, registry_of
 from tunesmith_operator.lease import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Lease
 from tunesmith_operator.measures import Measures
-from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
 from tunesmith_operator.reconciling import reconcile
 from tunesmith_operator.settings import LEASE_NAME, Settings
 from tunesmith_operator.work_queue import WorkQueue
@@ -37,9 +34,6 @@ _LOG = logging.getLogger(__name__)
 _CONFLICT: Final = 409
 _ABSENT_S: Final = 10
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_CHILDREN: Final = ("jobs", "pods", "configmaps")
-_RAYJOBS: Final = "rayjobs"
-_GROUPS: Final = {"jobs": "batch/v1", _RAYJOBS: "ray.io/v1"}
 _DEFINED_S: Final = 30.0
 
 
@@ -140,21 +134,19 @@ async def _work(
     queue = WorkQueue(waited=measures.waited.labels(name=measures.controller).observe)
     measures.follow(queue)
     health.queue = queue
+    news = News(queue, measures)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_watch(queue, cluster, settings, stop=stop, measures=measures))
+        group.create_task(_watch(news, cluster, settings, stop=stop))
         identities = Identities(cluster)
         for _ in range(settings.workers):
-            worker = _worker(queue, cluster, settings, identities=identities, measures=measures)
+            worker = _worker(
+                queue, news, cluster, settings, identities=identities, measures=measures
+            )
             group.create_task(worker)
 
 
 async def _watch(
-    queue: WorkQueue,
-    cluster: ApiCluster,
-    settings: Settings,
-    *,
-    stop: asyncio.Event,
-    measures: Measures,
+    news: News, cluster: ApiCluster, settings: Settings, *, stop: asyncio.Event
 ) -> None:
     """Watch until told to stop; while the definition of jobs is not there, wait for it.
 
@@ -166,10 +158,10 @@ async def _watch(
             await asyncio.sleep(_ABSENT_S)
             continue
         has_rayjobs = await cluster.serves("RayJob")
-        children = (*_CHILDREN, _RAYJOBS) if has_rayjobs else _CHILDREN
+        children = (*CHILDREN, RAYJOBS) if has_rayjobs else CHILDREN
         changed = asyncio.create_task(_rayjobs_change(cluster, before=has_rayjobs))
         try:
-            registry = _registry(queue, children, measures=measures)
+            registry = registry_of(news, children)
             await _watch_once(registry, settings, stop=stop, changed=changed)
         except Exception:
             is_same = await cluster.serves("RayJob") == has_rayjobs
@@ -207,7 +199,7 @@ async def _watch_once(
         ]
         await kopf.operator(
             registry=registry,
-            settings=_kopf_settings(),
+            settings=kopf_settings(),
             namespaces=settings.namespaces,
             clusterwide=not settings.namespaces,
             standalone=True,
@@ -237,46 +229,9 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(each, stop.set)
 
 
-def _kopf_settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.scanning.disabled = True
-    settings.posting.enabled = False
-    settings.networking.connect_timeout = 10
-    settings.networking.request_timeout = 30
-    settings.watching.server_timeout = 300
-    for each in (*_CHILDREN, _RAYJOBS):
-        settings.watching.label_selectors[each] = SELECTOR
-    return settings
-
-
-def _registry(
-    queue: WorkQueue, children: tuple[str, ...], *, measures: Measures
-) -> kopf.OperatorRegistry:
-    registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
-
-    async def job_changed(*, namespace: str | None, name: str, **_: Any) -> None:
-        measures.adds.labels(name=measures.controller).inc()
-        queue.add((namespace or "", name))
-
-    async def child_changed(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        measures.adds.labels(name=measures.controller).inc()
-        queue.add((namespace or "", labels[LABEL_JOB]))
-
-    kopf.on.event(GROUP, VERSION, "finetunejobs", registry=registry)(job_changed)
-    ours: dict[str, Any] = {MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
-    for plural in children:
-        group = _GROUPS.get(plural, "v1")
-        kopf.on.event(group, plural, labels=ours, registry=registry)(child_changed)
-    return registry
-
-
-def _login(**settings: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**settings) or kopf.login_with_kubeconfig(**settings)
-
-
 async def _worker(
     queue: WorkQueue,
+    news: News,
     cluster: Cluster,
     settings: Settings,
     *,
@@ -289,7 +244,12 @@ async def _worker(
         try:
             namespace, name = key
             after_s = await reconcile(
-                cluster, namespace=namespace, name=name, settings=settings, identities=identities
+                cluster,
+                namespace=namespace,
+                name=name,
+                found=news.take_new(key),
+                settings=settings,
+                identities=identities,
             )
         except Exception as error:  # noqa: BLE001 - one job's fault is not another's
             delay_s = queue.failed(key)

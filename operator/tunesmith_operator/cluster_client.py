@@ -48,13 +48,16 @@ class Cluster(Protocol):
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[Manifest]:
         """The objects with these labels."""
 
-    async def apply(self, manifest: Manifest, *, subresource: str = "") -> None:
+    async def apply(self, manifest: Manifest) -> None:
         """Server-side apply, in the operator's name.
 
         Raises:
             kubernetes.aio.client.exceptions.ApiException: the server refuses, or the object that is
                 there is on its way out: no use to anybody, and no other can be made yet.
         """
+
+    async def patch_status(self, found: Manifest, change: Manifest) -> None:
+        """Merge a change into the status of exactly this version of the object."""
 
     async def create(self, manifest: Manifest) -> None:
         """Create the object; one that is there stays as it is."""
@@ -96,16 +99,30 @@ class ApiCluster:
         found: list[Manifest] = (await self._request("GET", path))["items"]
         return found
 
-    async def apply(self, manifest: Manifest, *, subresource: str = "") -> None:
+    async def apply(self, manifest: Manifest) -> None:
         """Server-side apply, in the operator's name."""
         meta = manifest["metadata"]
-        path = _path(manifest["kind"], meta["namespace"], meta["name"], subresource)
+        path = _path(manifest["kind"], meta["namespace"], meta["name"])
         query = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
         found = await self._request(
             "PATCH", f"{path}?{query}", manifest, content_type="application/apply-patch+yaml"
         )
         if "deletionTimestamp" in found["metadata"]:
             raise ApiException(status=CONFLICT, reason=f"{path} is there, but being deleted")
+
+    async def patch_status(self, found: Manifest, change: Manifest) -> None:
+        """Merge a change into the status of exactly this version of the object.
+
+        An apply says the same, and costs the server nearly twice the processor time.
+        """
+        meta = found["metadata"]
+        version = {key: meta[key] for key in ("uid", "resourceVersion")}
+        path = _path(found["kind"], meta["namespace"], meta["name"], "status")
+        query = urlencode({"fieldManager": FIELD_MANAGER})
+        body = {"metadata": version, "status": change}
+        await self._request(
+            "PATCH", f"{path}?{query}", body, content_type="application/merge-patch+json"
+        )
 
     async def create(self, manifest: Manifest) -> None:
         """Create the object; one that is there stays as it is.

@@ -41,9 +41,7 @@ PERMISSIONS: Final = (
         "forget jobs whose ttlSecondsAfterFinished is over, and no others",
     ),
     Permission("tunesmith.dev", ("finetunejobs/status",), ("patch",), "say how far a job is"),
-    Permission(
-        "", ("events",), ("create", "patch"), "tell of each change of phase in `kubectl describe`"
-    ),
+    Permission("", ("events",), ("create",), "tell of each change of phase in `kubectl describe`"),
     Permission(
         "batch",
         ("jobs",),

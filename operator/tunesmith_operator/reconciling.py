@@ -11,7 +11,6 @@ from zlib import crc32
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from tunesmith_api.base import API_VERSION
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
@@ -27,6 +26,7 @@ from tunesmith_operator.events import event_of
 from tunesmith_operator.executor import KubeExecutor
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import Owner
+from tunesmith_operator.merge_patch import merge_patch
 from tunesmith_operator.reading import Unreadable, read_job, read_status
 from tunesmith_operator.settings import Settings
 
@@ -37,17 +37,31 @@ RESYNC_S: Final = 300.0
 # What has gone shows in no list, so a watch that is made anew does not tell of it.
 STOPPING_S: Final = 10.0
 
+# Seconds after which a job is looked at once more that has got another status: one step may make
+# the next one possible. News of what the step has started comes meanwhile, and needs no other look.
+AGAIN_S: Final = 1.0
+
 
 async def reconcile(
-    cluster: Cluster, *, namespace: str, name: str, settings: Settings, identities: Identities
+    cluster: Cluster,
+    *,
+    namespace: str,
+    name: str,
+    settings: Settings,
+    identities: Identities,
+    found: Manifest | None = None,
 ) -> float | None:
     """Bring the job one step on; return the seconds after which to look again, if at all.
+
+    `found` is a job as it was told of without a status: nothing is done before its first status is
+    stored, which an older version of it cannot be.
 
     Raises:
         kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
         pydantic.ValidationError: the status is of a release that this one does not know.
     """
-    found = await cluster.get("FineTuneJob", namespace, name)
+    if found is None or "status" in found:
+        found = await cluster.get("FineTuneJob", namespace, name)
     if found is None or found["metadata"].get("deletionTimestamp"):
         return None
     status, job = read_status(found), read_job(found)
@@ -106,6 +120,8 @@ async def _go_on(
         await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
         return None
     waits = _waits(decision, uid=known["uid"], now=now)
+    if is_told:
+        waits.append(AGAIN_S)
     return min([*waits, wait] if wait else waits, default=None)
 
 
@@ -130,7 +146,7 @@ async def _confirm(cluster: Cluster, found: Manifest, status: FineTuneJobStatus)
 
     A start that is repeated tells nothing new, and would else be made from a version that is past.
     """
-    await cluster.apply(_status_of(found, status), subresource="status")
+    await _write(cluster, found, status)
 
 
 def _is_tried_again(before: FineTuneJobStatus | None, after: FineTuneJobStatus) -> bool:
@@ -148,7 +164,7 @@ async def _block(cluster: Cluster, found: Manifest, *, message: str) -> None:
     generation = newest["metadata"].get("generation", 0)
     after = blocked(status, generation=generation, message=message, now=now)
     if after != status:
-        await cluster.apply(_status_of(newest, after), subresource="status")
+        await _write(cluster, newest, after)
 
 
 async def _store(
@@ -159,16 +175,21 @@ async def _store(
     *,
     now: datetime,
 ) -> None:
-    await cluster.apply(_status_of(found, after), subresource="status")
+    await _write(cluster, found, after)
     event = event_of(found, before, after, now=now)
     if event is None:
         return
     try:
-        await cluster.apply(event)
+        await cluster.create(event)
     except ApiException as error:
         _LOG.warning(
             "the Event of %s/%s is lost: %s", after.phase, found["metadata"]["name"], error
         )
+
+
+async def _write(cluster: Cluster, found: Manifest, after: FineTuneJobStatus) -> None:
+    status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+    await cluster.patch_status(found, merge_patch(found.get("status") or {}, status))
 
 
 def resync_s(uid: str) -> float:
@@ -217,14 +238,3 @@ def _without_words(status: FineTuneJobStatus) -> FineTuneJobStatus:
     stages = [each.model_copy(update={"message": ""}) for each in status.stages]
     update = {"progress": None, "conditions": conditions, "stages": stages}
     return without_counts(status).model_copy(update=update)
-
-
-def _status_of(found: Manifest, status: FineTuneJobStatus) -> Manifest:
-    known = found["metadata"]
-    metadata = {key: known[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "FineTuneJob",
-        "metadata": metadata,
-        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
-    }

@@ -13,7 +13,7 @@ from tunesmith_engine.stages.contracts import Environment
 
 METRICS_PORT: Final = 8080
 HEALTH_PORT: Final = 8081
-WORKERS: Final = 8
+WORKERS: Final = 32
 WORKSPACE_SIZE: Final = "50Gi"
 LEASE_NAME: Final = "tunesmith-operator"
 

@@ -52,7 +52,8 @@ def test_a_job_goes_through_all_stages_and_its_deletion_leaves_nothing(cluster: 
     assert "annotations" not in job["metadata"]
     assert "finalizers" not in job["metadata"]
     assert (
-        'controller_runtime_reconcile_total{controller="finetunejob",result="success"}' in metrics
+        'controller_runtime_reconcile_total{controller="finetunejob",result="requeue_after"}'
+        in metrics
     )
     assert wait_for_nothing(cluster) == ""
     assert told == [*PHASES, "Succeeded"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from json_merge import merged
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.names import REQUEST_ANNOTATION
@@ -60,11 +61,13 @@ class Double:
     ) -> None:
         raise AssertionError("nothing is stopped here")
 
-    async def apply(self, manifest: dict[str, Any], *, subresource: str = "") -> None:
-        kind, name = manifest["kind"], manifest["metadata"]["name"]
-        if subresource:
-            self.objects[kind, name]["status"] = deepcopy(manifest["status"])
-        elif (kind, name) not in self.objects:
+    async def patch_status(self, found: dict[str, Any], change: dict[str, Any]) -> None:
+        stored = self.objects[found["kind"], found["metadata"]["name"]]
+        stored["status"] = merged(stored.get("status", {}), change)
+        self._written()
+
+    async def apply(self, manifest: dict[str, Any]) -> None:
+        if (manifest["kind"], manifest["metadata"]["name"]) not in self.objects:
             self._make(manifest)
         self._written()
 

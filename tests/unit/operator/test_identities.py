@@ -36,7 +36,10 @@ class Double:
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[dict[str, Any]]:
         raise AssertionError("nothing is listed here")
 
-    async def apply(self, manifest: dict[str, Any], *, subresource: str = "") -> None:
+    async def patch_status(self, found: dict[str, Any], change: dict[str, Any]) -> None:
+        raise AssertionError("no status is written here")
+
+    async def apply(self, manifest: dict[str, Any]) -> None:
         meta = manifest["metadata"]
         self.objects[manifest["kind"], meta["namespace"], meta["name"]] = deepcopy(manifest)
         self.applied.append(f"{manifest['kind']} {meta['name']}")

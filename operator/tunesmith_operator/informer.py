@@ -1,0 +1,131 @@
+"""What is watched, and which news puts a job into the queue.
+
+kopf is informer and life cycle: its handlers only add keys to the queue, so it leaves no finalizer
+and no annotation on anybody's objects, and is told to keep no notes of its own about them either.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import kopf
+
+from tunesmith_api.base import GROUP, VERSION
+from tunesmith_operator.cluster_client import Manifest
+from tunesmith_operator.measures import Measures
+from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
+from tunesmith_operator.pods import has_condition
+from tunesmith_operator.work_queue import Key, WorkQueue
+
+CHILDREN: Final = ("jobs", "pods", "configmaps")
+RAYJOBS: Final = "rayjobs"
+_GROUPS: Final = {"jobs": "batch/v1", RAYJOBS: "ray.io/v1"}
+
+# Seconds for which news of a child that has not ended is gathered: each comes in a burst.
+GATHER_S: Final = 1.0
+
+
+class News:
+    """Decides what news is worth a look, and keeps new jobs as they were told until then."""
+
+    def __init__(self, queue: WorkQueue, measures: Measures) -> None:
+        self._queue = queue
+        self._measures = measures
+        self._seen: dict[Key, tuple[str, int, bool]] = {}
+        self._new: dict[Key, Manifest] = {}
+
+    def take_new(self, key: Key) -> Manifest | None:
+        """A job that was told of and has no status yet, once; whoever writes it has its version."""
+        return self._new.pop(key, None)
+
+    def of_job(self, key: Key, found: Manifest, *, type_: str | None) -> None:
+        """Note a job. The operator's own writes to its status are no news."""
+        self._new.pop(key, None)
+        if type_ == "DELETED":
+            self._seen.pop(key, None)
+            return
+        meta = found["metadata"]
+        state = (meta["uid"], meta.get("generation", 0), "deletionTimestamp" in meta)
+        if type_ == "MODIFIED" and self._seen.get(key) == state and "status" in found:
+            return
+        self._seen[key] = state
+        if "status" not in found:
+            self._new[key] = found
+        self._add(key)
+
+    def of_child(self, key: Key, found: Manifest, *, type_: str | None) -> None:
+        """Note a child. One that is over is looked at at once, others after the burst."""
+        over = type_ == "DELETED" or any(has_condition(found, each) for each in _ENDINGS)
+        self._add(key, after_s=0.0 if over else GATHER_S)
+
+    def _add(self, key: Key, *, after_s: float = 0.0) -> None:
+        self._measures.adds.labels(name=self._measures.controller).inc()
+        self._queue.add(key, after_s=after_s)
+
+
+_ENDINGS: Final = ("Complete", "Failed")
+
+
+def registry_of(news: News, children: Iterable[str]) -> kopf.OperatorRegistry:
+    """The handlers of everything that is watched; `children` are named by their plurals."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+
+    async def job_changed(*, namespace: str | None, name: str, event: Any, **_: Any) -> None:
+        news.of_job((namespace or "", name), event["object"], type_=event["type"])
+
+    async def child_changed(
+        *, namespace: str | None, labels: Mapping[str, str], event: Any, **_: Any
+    ) -> None:
+        key = (namespace or "", labels[LABEL_JOB])
+        news.of_child(key, event["object"], type_=event["type"])
+
+    kopf.on.event(GROUP, VERSION, "finetunejobs", registry=registry)(job_changed)
+    ours: dict[str, Any] = {MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
+    for plural in children:
+        group = _GROUPS.get(plural, "v1")
+        kopf.on.event(group, plural, labels=ours, registry=registry)(child_changed)
+    return registry
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """kopf's settings for an operator that writes nothing by it."""
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    settings.watching.server_timeout = 300
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
+    for each in (*CHILDREN, RAYJOBS):
+        settings.watching.label_selectors[each] = SELECTOR
+    return settings
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """No notes on what an object was: kopf's own copies every object several times a change."""
+
+    def build(
+        self,
+        *,
+        body: kopf.Body,  # noqa: ARG002 - as kopf calls it
+        extra_fields: Iterable[Any] | None = None,  # noqa: ARG002
+    ) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is stored."""
+
+
+class _NoProgress(kopf.StatusProgressStorage):
+    """No notes on how far handlers are."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
+def _login(**settings: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**settings) or kopf.login_with_kubeconfig(**settings)

@@ -1,0 +1,76 @@
+"""Which news puts a job into the queue, and when."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tunesmith_operator.informer import News
+from tunesmith_operator.measures import Measures
+from tunesmith_operator.work_queue import WorkQueue
+
+KEY = ("ns", "job")
+
+
+def a_job(*, generation: int = 1, uid: str = "u", **fields: Any) -> dict[str, Any]:
+    return {"metadata": {"uid": uid, "generation": generation}, **fields}
+
+
+def waiting_after(tell: Callable[[News], None]) -> int:
+    """How many keys are ready at once after this news."""
+
+    async def told() -> int:
+        queue = WorkQueue()
+        news = News(queue, Measures())
+        news.of_job(KEY, a_job(status={}), type_="ADDED")
+        assert await queue.take() == KEY
+        queue.done(KEY)
+        tell(news)
+        return len(queue)
+
+    return asyncio.run(told())
+
+
+@pytest.mark.parametrize(
+    ("found", "type_", "count"),
+    [
+        (a_job(status={"phase": "Training"}), "MODIFIED", 0),
+        (a_job(status={}, generation=2), "MODIFIED", 1),
+        (a_job(status={}, uid="another"), "MODIFIED", 1),
+        (a_job(status={}), None, 1),
+        (a_job(status={}), "DELETED", 0),
+    ],
+)
+def test_the_operators_own_writes_are_no_news(
+    found: dict[str, Any], type_: str | None, count: int
+) -> None:
+    assert waiting_after(lambda news: news.of_job(KEY, found, type_=type_)) == count
+
+
+@pytest.mark.parametrize(
+    ("found", "type_", "count"),
+    [
+        ({"status": {"active": 1}}, "MODIFIED", 0),
+        ({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}, "MODIFIED", 1),
+        ({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}, "MODIFIED", 1),
+        ({}, "DELETED", 1),
+    ],
+)
+def test_a_child_that_is_over_is_looked_at_at_once_and_others_a_little_later(
+    found: dict[str, Any], type_: str, count: int
+) -> None:
+    assert waiting_after(lambda news: news.of_child(KEY, found, type_=type_)) == count
+
+
+def test_a_new_job_is_kept_until_it_is_looked_at_or_something_newer_is_told() -> None:
+    async def told() -> None:
+        news = News(WorkQueue(), Measures())
+        news.of_job(KEY, a_job(), type_="ADDED")
+        assert news.take_new(KEY) == a_job()
+        assert news.take_new(KEY) is None
+        news.of_job(KEY, a_job(), type_="ADDED")
+        news.of_job(KEY, a_job(status={}), type_="MODIFIED")
+        assert news.take_new(KEY) is None
+
+    asyncio.run(told())
