@@ -26,8 +26,9 @@ def point_of(call: Call) -> str:
     resource, *names = call.target
     if names[1:] == ["status"]:
         status = call.body["status"]
-        states = ", ".join(f"{each['name']} {each['state']}" for each in status["stages"])
-        return f"status {status['phase']}: {states}"
+        states = ", ".join(f"{each['name']} {each['state']}" for each in status.get("stages", []))
+        phase = status.get("phase", "")
+        return f"status {phase}: {states}" if phase or states else "progress"
     if resource == "events":
         return f"event {call.body['reason']}"
     name = names[0] if names else call.body.get("metadata", {}).get("name", "")
