@@ -62,7 +62,6 @@ def verified(
     folder: Path,
     reference: Path,
     serving: Mapping[str, Any] | None = None,
-    verification: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> StageResult:
     """The result of the stage, run as a process of the server environment."""
@@ -79,7 +78,6 @@ def verified(
                 "dataset": {"train": {"uri": "file:///rows.jsonl"}},
                 "output": {"model": "helpdesk"},
                 "serving": {"maxModelLength": 512, **(serving or {})},
-                "verification": dict(verification or {}),
             }
         ),
         inputs={
@@ -114,15 +112,11 @@ def verified(
 def test_a_sound_model_is_proved_and_leaves_its_settings_and_fingerprints(
     compressed: Compressed, tmp_path: Path
 ) -> None:
-    """It needs no C++ compiler: the image of the server has none.
-
-    Six answers end at their first different token: some thirty tokens, too few for the default.
-    """
+    """It needs no C++ compiler: the image of the server has none."""
     result = verified(
         tmp_path,
         folder=compressed.folder,
         reference=compressed.reference,
-        verification={"minAgreement": 0.8},
         environment={"CXX": "/nonexistent/g++"},
     )
 
@@ -132,7 +126,7 @@ def test_a_sound_model_is_proved_and_leaves_its_settings_and_fingerprints(
     assert ServingSettings.model_validate(result.facts["settings"]).max_model_length == 512
     parity = json.loads((tmp_path / "artifacts" / "parity.json").read_text())
     assert parity["holds"] is True
-    assert "Paris" in parity["prompts"][0]["served"]
+    assert "reset your password" in parity["prompts"][2]["served"]
     fingerprints = json.loads((tmp_path / "artifacts" / "fingerprints.json").read_text())
     assert len(fingerprints["probes"]) == len(QUESTIONS)
 
