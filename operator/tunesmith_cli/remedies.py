@@ -31,10 +31,12 @@ _REMEDIES = {
     Reason.DISK_FULL: "free space where the home folder lies",
     Reason.UNSCHEDULABLE: "ask for less in spec.resources, or add such a node",
     Reason.IMAGE_PULL_FAILED: "the operator's image names, and the nodes' right to pull them",
-    Reason.VOLUME_UNAVAILABLE: "bind the claim, or set a StorageClass that can",
+    Reason.VOLUME_UNAVAILABLE: "bind the claim, or set a StorageClass that can; mend what cannot "
+    "be mounted",
     Reason.POD_NOT_CREATED: "kubectl describe job or raycluster: quota or pod security refuses "
     "the pod; or KubeRay does not run",
-    Reason.POD_NOT_GONE: "see that KubeRay's operator runs, or delete the pods",
+    Reason.POD_NOT_GONE: "see that KubeRay's operator runs, or delete the pods; delete a "
+    "node that is dead",
     Reason.POD_NOT_STARTED: "kubectl describe pod shows what the node waits for",
     Reason.WAITING_FOR_QUOTA: "nothing: it starts when quota is free",
     Reason.EXCEEDS_MAX_QUOTA: "ask for less in spec.resources, or raise the quota",

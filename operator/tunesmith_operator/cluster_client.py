@@ -73,6 +73,9 @@ class Cluster(Protocol):
     async def workloads(self, namespace: str, *, of_uid: str) -> Manifests | None:
         """What Kueue keeps for the object with this uid; None where Kueue is not installed."""
 
+    async def warnings(self, namespace: str, *, of_uid: str) -> Manifests:
+        """The Events that warn of something about the object with this uid."""
+
     async def serves(self, kind: str) -> bool:
         """Whether the definition of this kind is installed."""
 
@@ -168,6 +171,14 @@ class ApiCluster:
             if error.status == NOT_FOUND:
                 return None
             raise
+        return found
+
+    async def warnings(self, namespace: str, *, of_uid: str) -> Manifests:
+        """The Events that warn of something about the object with this uid."""
+        query = urlencode({"fieldSelector": f"involvedObject.uid={of_uid},type=Warning"})
+        found: Manifests = (await self._request("GET", f"{_path('Event', namespace)}?{query}"))[
+            "items"
+        ]
         return found
 
     async def serves(self, kind: str) -> bool:

@@ -7,6 +7,7 @@ as it says, and from then on for as long as it has the digest that the operator 
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TypeVar, assert_never
 
 from pydantic import BaseModel, ValidationError
@@ -57,7 +58,7 @@ from tunesmith_operator.ray_states import (
 )
 from tunesmith_operator.rayjob import Place, place_of, rayjob_of
 from tunesmith_operator.settings import Settings
-from tunesmith_operator.waits import waiting_of
+from tunesmith_operator.waits import unready, waiting_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -277,13 +278,28 @@ class KubeExecutor:
 
     async def _waiting(self, stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
         if not is_queued(job):
+            now = datetime.now(UTC)
+            warnings = await self._warnings(unready(pods, now=now))
             if not _is_ray(job):
-                return waiting_of(stage, job, pods)
-            num_pods = 1 + self._plan.spec.resources.workers
-            return waiting_of_rayjob(stage, job, pods, num_pods=num_pods)
+                return waiting_of(stage, job, pods, warnings)
+            return waiting_of_rayjob(
+                stage,
+                job,
+                pods,
+                num_pods=1 + self._plan.spec.resources.workers,
+                now=now,
+                warnings=warnings,
+            )
         uid = job["metadata"]["uid"]
         workloads = await self._cluster.workloads(self._owner.namespace, of_uid=uid)
         return queue_wait(stage, job, workloads)
+
+    async def _warnings(self, pod: Manifest | None) -> list[Manifest] | None:
+        """What was said of a pod that does not get ready: each read costs a list of Events."""
+        if pod is None:
+            return None
+        uid = pod["metadata"]["uid"]
+        return await self._cluster.warnings(self._owner.namespace, of_uid=uid)
 
     def _completed(
         self, planned: PlannedStage, number: int, report: dict[str, str], *, times: AttemptTimes

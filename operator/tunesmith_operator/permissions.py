@@ -41,7 +41,12 @@ PERMISSIONS: Final = (
         "forget jobs whose ttlSecondsAfterFinished is over, and no others",
     ),
     Permission("tunesmith.dev", ("finetunejobs/status",), ("patch",), "say how far a job is"),
-    Permission("", ("events",), ("create",), "tell of each change of phase in `kubectl describe`"),
+    Permission(
+        "",
+        ("events",),
+        ("list", "create"),
+        "say why a node does not get a pod ready; tell of each change of phase",
+    ),
     Permission(
         "batch",
         ("jobs",),

@@ -6,6 +6,8 @@ lost, and starts the stage again in a new head: the attempt goes on, from its la
 """
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from tunesmith_api.reasons import Reason
@@ -13,14 +15,22 @@ from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_engine.stages.last_words import last_words
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.pods import PodEnding, containers_of, taken_away
-from tunesmith_operator.waits import POD_GRACE_S, created_at, quoted, taken_at, time_of, wait_of_pod
+from tunesmith_operator.waits import (
+    GONE_GRACE_S,
+    POD_GRACE_S,
+    created_at,
+    if_dead,
+    quoted,
+    taken_at,
+    time_of,
+    wait_of_pod,
+)
 
 NODE_TYPE: Final = "ray.io/node-type"
 HEAD: Final = "head"
 
 # Seconds.
 UNREACHABLE_GRACE_S: Final = 30.0
-LEFTOVER_GRACE_S: Final = 60.0
 
 _EXIT_CODE: Final = re.compile(r"exit code (?P<code>-?\d+)")
 _OF_RAY: Final = re.compile(r"^Running entrypoint for job |\bjob_manager\.py:")
@@ -66,21 +76,35 @@ def _words_of_log(message: str) -> str:
 
 
 def waiting_of_rayjob(
-    stage: str, rayjob: Manifest, pods: list[Manifest], *, num_pods: int
+    stage: str,
+    rayjob: Manifest,
+    pods: list[Manifest],
+    *,
+    num_pods: int,
+    now: datetime,
+    warnings: Sequence[Manifest] | None = None,
 ) -> Waiting | None:
-    """What the attempt waits for, which has `num_pods` pods when it is whole; None if it runs."""
+    """What the attempt waits for, which has `num_pods` pods when it is whole; None if it runs.
+
+    `warnings` are the Events of the pod that `unready` has named; None if it named none.
+    """
     state = _state(rayjob)
     if state == "ValidationFailed":
         return _refused(stage, rayjob)
     if has_failed(rayjob):
         return _leftover(stage, pods)
-    waits = [wait for pod in _head_first(pods) if (wait := _wait_of(stage, pod)) is not None]
+    counting = _without_replaced(pods, num_pods)
+    found = (_wait_of(stage, pod, warnings) for pod in _head_first(counting))
+    waits = [each for each in found if each is not None]
     if waits:
         telling = (each for each in waits if each.reason is not Reason.POD_NOT_STARTED)
         return next(telling, waits[0])
+    unreachable = _unreachable(stage, rayjob) if state == "Running" else None
+    if unreachable is not None or len(pods) >= num_pods:
+        return unreachable
     if state == "Running":
-        return _unreachable(stage, rayjob)
-    return _too_few(stage, rayjob, pods) if len(pods) < num_pods else None
+        return _shrunk(stage, rayjob, f"{len(pods)} of its {num_pods} pods", now=now)
+    return _too_few(stage, rayjob, pods)
 
 
 def _refused(stage: str, rayjob: Manifest) -> Waiting:
@@ -99,25 +123,31 @@ def _leftover(stage: str, pods: list[Manifest]) -> Waiting | None:
         f"the last attempt of {stage} is over, but its pod {name} is still there; "
         "see that KubeRay's operator runs, or delete the pod"
     )
-    return Waiting(Reason.POD_NOT_GONE, message, created_at(left[0]), grace_s=LEFTOVER_GRACE_S)
+    return Waiting(Reason.POD_NOT_GONE, message, created_at(left[0]), grace_s=GONE_GRACE_S)
 
 
-def _wait_of(stage: str, pod: Manifest) -> Waiting | None:
+def _without_replaced(pods: list[Manifest], num_pods: int) -> list[Manifest]:
+    """The pods that count: on a node that is lost a pod stays, though another is in its place."""
+    staying = [each for each in pods if not each["metadata"].get("deletionTimestamp")]
+    return staying if len(staying) >= num_pods else pods
+
+
+def _wait_of(stage: str, pod: Manifest, warnings: Sequence[Manifest] | None) -> Waiting | None:
     who = f"the head of {stage}" if _is_head(pod) else f"a worker of {stage}"
     again = "KubeRay replaces it, and training goes on from its last checkpoint"
     taken_by = taken_away(pod)
     if taken_by is not None:
-        return Waiting(
-            taken_by, f"{who} is taken off its node; {again}", taken_at(pod), grace_s=0.0
-        )
+        hint = if_dead(pod) if taken_by is Reason.NODE_LOST else ""
+        message = f"{who} is taken off its node; {again}{hint}"
+        return Waiting(taken_by, message, taken_at(pod), grace_s=0.0)
     for container in containers_of(pod):
         ended = container.get("state", {}).get("terminated")
         if ended and (ended.get("exitCode") or pod["status"].get("phase") in _CLOSED):
             return _ended(f"{who} {{how}}; {again}", pod, ended)
     if pod["metadata"].get("deletionTimestamp"):
         since = time_of(pod["metadata"]["deletionTimestamp"])
-        return Waiting(Reason.POD_DELETED, f"{who} was deleted; {again}", since)
-    return _fitting(wait_of_pod(who, pod), pod)
+        return Waiting(Reason.POD_DELETED, f"{who} was deleted; {again}{if_dead(pod)}", since)
+    return _fitting(wait_of_pod(who, pod, warnings), pod)
 
 
 def _ended(message: str, pod: Manifest, ended: Manifest) -> Waiting:
@@ -151,6 +181,15 @@ def _unreachable(stage: str, rayjob: Manifest) -> Waiting | None:
         "and the next attempt goes on from the last checkpoint"
     )
     return Waiting(Reason.NODE_LOST, message, time_of(since), grace_s=UNREACHABLE_GRACE_S)
+
+
+def _shrunk(stage: str, rayjob: Manifest, left: str, *, now: datetime) -> Waiting:
+    """Pods of a training that ran are gone; nobody says since when, so it counts from now."""
+    message = (
+        f"{stage} has {left} left, and KubeRay has not replaced the others; see that its operator "
+        f"runs; `kubectl describe raycluster {_status(rayjob).get('rayClusterName')}` shows more"
+    )
+    return Waiting(Reason.POD_NOT_CREATED, message, now, grace_s=0.0)
 
 
 def _too_few(stage: str, rayjob: Manifest, pods: list[Manifest]) -> Waiting:

@@ -1,17 +1,26 @@
 """Why an attempt does no work although it was started: facts of its Job and pod, for `advance`.
 
 Every wait names its cause in the words of whoever knows it (the scheduler, the kubelet) and ends
-with what a person can do. The operator needs no right but to read the pod itself.
+with what a person can do. The pod itself says nearly everything; why its node does not get it ready
+is in its Events alone, which are read once that has lasted.
 """
 
 import re
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_operator.cluster_client import Manifest
-from tunesmith_operator.pods import DISRUPTION, condition_of, containers_of, taken_away
+from tunesmith_operator.pods import (
+    DISRUPTION,
+    condition_of,
+    containers_of,
+    has_condition,
+    taken_away,
+)
 
 # Seconds: an image or a secret may come late, and the kubelet goes on trying.
 IMAGE_PATIENCE_S: Final = 600.0
@@ -19,22 +28,50 @@ CONFIG_PATIENCE_S: Final = 120.0
 POD_GRACE_S: Final = 20.0
 START_GRACE_S: Final = 120.0
 SANDBOX_GRACE_S: Final = 30.0
+GONE_GRACE_S: Final = 60.0
+# Of Events nobody tells; they are read again after so many seconds at most.
+EVENTS_S: Final = 60.0
 
 _MAX_QUOTE: Final = 130
 _PULLING: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 _NO_SUCH_SECRET: Final = re.compile(r'secret "(?P<name>[^"]+)" not found')
+_MOUNT: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _VOLUME_WORDS: Final = ("persistentvolumeclaim", "PersistentVolumeClaim")
 
 
-def waiting_of(stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
-    """What the attempt of `stage` waits for; None if its container runs."""
+def waiting_of(
+    stage: str, job: Manifest, pods: list[Manifest], warnings: Sequence[Manifest] | None = None
+) -> Waiting | None:
+    """What the attempt of `stage` waits for; None if its container runs.
+
+    `warnings` are the Events of the pod that `unready` has named; None if it named none.
+    """
     if job.get("spec", {}).get("suspend"):
         return _suspended(stage, job)
     if not pods:
         return _without_pod(stage, job)
-    return wait_of_pod(stage, pods[-1])
+    return wait_of_pod(stage, pods[-1], warnings)
+
+
+def unready(pods: list[Manifest], *, now: datetime) -> Manifest | None:
+    """The first pod whose node should long have mounted its volumes and set up its network."""
+    limit = now - timedelta(seconds=SANDBOX_GRACE_S)
+    return next((each for each in pods if _is_unready(each) and _placed_at(each) <= limit), None)
+
+
+def _is_unready(pod: Manifest) -> bool:
+    sandbox = condition_of(pod, "PodReadyToStartContainers") or {}
+    is_placed = has_condition(pod, "PodScheduled")
+    return (
+        pod["status"].get("phase") == "Pending" and is_placed and sandbox.get("status") == "False"
+    )
+
+
+def _placed_at(pod: Manifest) -> datetime:
+    scheduled = condition_of(pod, "PodScheduled") or {}
+    return time_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
 
 
 def _suspended(stage: str, job: Manifest) -> Waiting:
@@ -57,26 +94,53 @@ def _without_pod(stage: str, job: Manifest) -> Waiting:
     return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=POD_GRACE_S)
 
 
-def wait_of_pod(stage: str, pod: Manifest) -> Waiting | None:
+def wait_of_pod(
+    stage: str, pod: Manifest, warnings: Sequence[Manifest] | None = None
+) -> Waiting | None:
     """What this pod waits for, in the name of `stage`; None if its container runs."""
     taken_by = taken_away(pod)
     if taken_by is not None:
         message = f"{stage} is taken off its node, and goes on in another pod by itself"
-        return Waiting(taken_by, message, taken_at(pod), grace_s=0.0)
+        hint = if_dead(pod) if taken_by is Reason.NODE_LOST else ""
+        return Waiting(taken_by, message + hint, taken_at(pod), grace_s=0.0)
     if pod.get("status", {}).get("phase") != "Pending":
-        return None
+        return _not_gone(stage, pod)
     scheduled = condition_of(pod, "PodScheduled")
     if scheduled is None:
         return _unseen(stage, pod)
-    since = time_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+    since = _placed_at(pod)
     if scheduled["status"] != "True":
         return _unscheduled(stage, scheduled, since)
+    return _on_node(stage, pod, since, warnings)
+
+
+def _on_node(
+    stage: str, pod: Manifest, since: datetime, warnings: Sequence[Manifest] | None
+) -> Waiting:
     for container in containers_of(pod):
         waiting = container.get("state", {}).get("waiting") or {}
         found = _held_up(stage, waiting, container.get("image", ""), since)
         if found is not None:
             return found
+    if _is_unready(pod):
+        return _unready(stage, pod, since, warnings)
     return _not_started(stage, pod, since)
+
+
+def _not_gone(stage: str, pod: Manifest) -> Waiting | None:
+    """A pod that was deleted ends soon after, unless its node is not there to end it."""
+    deleted_at = pod["metadata"].get("deletionTimestamp")
+    if pod["status"].get("phase") != "Running" or not deleted_at:
+        return None
+    message = f"{stage}: its pod {pod['metadata']['name']} was deleted, and does not go"
+    since = time_of(deleted_at)
+    return Waiting(Reason.POD_NOT_GONE, message + if_dead(pod), since, grace_s=GONE_GRACE_S)
+
+
+def if_dead(pod: Manifest) -> str:
+    """What a person can do where a pod cannot end, since nobody is there to end it."""
+    node = pod.get("spec", {}).get("nodeName", "")
+    return f"; if node {node} is dead, delete it from the cluster"
 
 
 def _volume_remedy(said: str) -> str:
@@ -127,16 +191,62 @@ def _held_up(stage: str, waiting: Manifest, image: str, since: datetime) -> Wait
     return Waiting(Reason.POD_NOT_STARTED, message, since, patience_s=IMAGE_PATIENCE_S)
 
 
-def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:
-    """What exactly its node waits for, the kubelet says in events alone."""
+def _said_last(pod: Manifest, warnings: Sequence[Manifest]) -> Manifest | None:
+    """What was last found wrong with this pod; of older words nobody knows whether they hold.
+
+    It has its node, so what the scheduler said is past.
+    """
+    uid = pod["metadata"]["uid"]
+    about = [
+        each
+        for each in warnings
+        if each["involvedObject"].get("uid") == uid and each.get("reason") != "FailedScheduling"
+    ]
+    return max(about, key=_heard_at, default=None)
+
+
+def _heard_at(event: Manifest) -> str:
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    # Some have fractions of a second, which sort behind the zone.
+    return next((str(each)[:19] for each in times if each), "")
+
+
+def _not_ready(stage: str, event: Manifest, since: datetime) -> Waiting:
+    """What an Event says may be over by now, so the job is not given up for it."""
+    said, why = quoted(event.get("message", "")), event.get("reason", "")
+    secret = _NO_SUCH_SECRET.search(said)
+    if why not in _MOUNT:
+        reason = Reason.POD_NOT_STARTED
+        message = f"{stage}: its node cannot get the pod ready ({why}): {said}; mend that node"
+    elif secret:
+        reason = Reason.SECRET_NOT_FOUND
+        message = f"{stage} needs Secret {secret['name']}, which is not there; create it"
+    else:
+        reason = Reason.VOLUME_UNAVAILABLE
+        message = f"{stage}: its node cannot mount a volume: {said}. Mend or create what it names"
+    return Waiting(reason, message, since, grace_s=SANDBOX_GRACE_S)
+
+
+def _unready(
+    stage: str, pod: Manifest, since: datetime, warnings: Sequence[Manifest] | None
+) -> Waiting:
+    """What exactly its node waits for, the kubelet says in Events alone, and there only later."""
+    again_s = None if warnings is None else EVENTS_S
+    said = _said_last(pod, warnings or ())
+    if said is not None:
+        return replace(_not_ready(stage, said, since), again_s=again_s)
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
-    sandbox = condition_of(pod, "PodReadyToStartContainers") or {}
-    if sandbox.get("status") == "False":
-        message = (
-            f"{stage}: node {node} has not mounted its volumes or set up its network yet; "
-            f"`kubectl describe pod {name}` shows which"
-        )
-        return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=SANDBOX_GRACE_S)
+    message = (
+        f"{stage}: node {node} has not mounted its volumes or set up its network yet; "
+        f"`kubectl describe pod {name}` shows which"
+    )
+    reason = Reason.POD_NOT_STARTED
+    return Waiting(reason, message, since, grace_s=SANDBOX_GRACE_S, again_s=again_s)
+
+
+def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:
+    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     message = (
         f"{stage}: its container on node {node} is not started yet; "
         f"`kubectl describe pod {name}` shows why (image, volumes)"

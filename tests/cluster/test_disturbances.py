@@ -9,7 +9,7 @@ from typing import Any
 from cluster import Cluster, kubectl
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
-from stage_pods import end_pod, request_of, run_pods, succeeded
+from stage_pods import end_pod, mount_nothing, request_of, run_pods, succeeded
 from tunesmith_operator.pods import condition_of
 
 GIVEN: dict[str, Any] = {"workspace": {"claimName": "mine"}}
@@ -115,6 +115,19 @@ def test_a_volume_that_is_not_there_is_missed_by_name(cluster: Cluster) -> None:
 
     assert 'persistentvolumeclaim "mine" not found' in message
     assert "Create that claim" in message
+
+
+def test_what_a_node_cannot_mount_is_told_in_the_words_of_its_kubelet(cluster: Cluster) -> None:
+    said = 'MountVolume.SetUp failed for volume "workspace" : rpc error: no such device'
+    cluster.create(a_job()).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        mount_nothing(cluster, wait_for_pod(cluster), said)
+        message = wait_for_reason(cluster, "VolumeUnavailable")
+
+    assert (
+        message == f"prepare: its node cannot mount a volume: {said}. Mend or create what it names"
+    )
 
 
 def test_a_status_that_somebody_empties_leaves_no_second_attempt_beside_the_first(

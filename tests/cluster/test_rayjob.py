@@ -151,6 +151,18 @@ def test_a_lost_worker_is_told_of_by_its_cause(
     assert attempts_of(cluster)[1] == ("train", 1, "Running")
 
 
+def test_a_worker_that_is_gone_is_missed_until_kuberay_replaces_it(cluster: Cluster) -> None:
+    with a_training(cluster) as (kuberay, rayjob):
+        kuberay.play(rayjob, "running")
+        kuberay.lose("worker")
+        told = wait_for_reason(cluster, "PodNotCreated")
+        kuberay.play(rayjob, "worker-back")
+        wait_for_reason(cluster, "Running")
+
+    assert told.startswith("train has 2 of its 3 pods left")
+    assert attempts_of(cluster)[1] == ("train", 1, "Running")
+
+
 def _since_now(status: dict[str, Any]) -> dict[str, Any]:
     """Disruptions that nobody followed up are taken back by the control plane after a while."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

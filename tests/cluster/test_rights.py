@@ -11,8 +11,12 @@ from cluster import Cluster, kubectl
 from kuberay import KubeRay
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
-from stage_pods import end_pod, request_of, run_pods, succeeded
+from stage_pods import end_pod, mount_nothing, request_of, run_pods, succeeded
 from tunesmith_operator.permissions import PERMISSIONS
+
+WAITS_FOR_VOLUME = (
+    "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=VolumeUnavailable"
+)
 
 
 @pytest.fixture
@@ -70,6 +74,9 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         train_in_several_pods(cluster)
         cluster.create(a_job("queued", queueName="team")).raise_for_status()
         cluster.kubectl("wait", "ftj/queued", "--for=jsonpath={.status.phase}=Queued")
+        cluster.create(a_job("stuck")).raise_for_status()
+        mount_nothing(cluster, wait_for_pod(cluster), "no such device")
+        cluster.kubectl("wait", "ftj/stuck", WAITS_FOR_VOLUME, "--timeout=30s")
     calls = calls_of(cluster, audit_log)
     denied = [each["requestURI"] for each in calls if each["responseStatus"]["code"] == 403]
     asked = [rights_used(each) for each in calls if "objectRef" in each]

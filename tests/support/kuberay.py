@@ -160,6 +160,10 @@ class KubeRay:
         """Write into the status of the newest pod of a kind."""
         self._write_pod(self.pods[kind][-1], status)
 
+    def lose(self, kind: str) -> None:
+        """Take the newest pod of a kind away, and put none in its place yet."""
+        self._delete_pod(self.pods[kind].pop())
+
     def _set_pods(self, rayjob: dict[str, Any], wanted: str) -> None:
         if wanted and not self.raycluster:
             self._make_cluster(rayjob)

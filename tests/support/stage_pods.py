@@ -7,6 +7,7 @@ the Job controller of the control plane does the rest.
 import json
 import time
 from base64 import b64decode
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,6 +95,34 @@ def end_pod(
     cluster.http.patch(
         path,
         content=json.dumps({"status": status}),
+        headers={"Content-Type": "application/merge-patch+json"},
+    ).raise_for_status()
+
+
+def mount_nothing(cluster: Cluster, pod: dict[str, Any], said: str) -> None:
+    """Be the node `n1` that has the pod, and for a minute has not mounted its volumes."""
+    name, path = pod["metadata"]["name"], f"/api/v1/namespaces/{cluster.namespace}"
+    # Only then has the scheduler, which finds no node, said its last word.
+    cluster.kubectl("wait", f"pod/{name}", "--for=condition=PodScheduled=False", "--timeout=20s")
+    target = {"target": {"kind": "Node", "name": "n1"}, "metadata": {"name": name}}
+    cluster.http.post(f"{path}/pods/{name}/binding", json=target).raise_for_status()
+    event = {
+        "metadata": {"generateName": name},
+        "involvedObject": {"kind": "Pod", "namespace": cluster.namespace, "name": name,
+                           "uid": pod["metadata"]["uid"]},
+        "type": "Warning", "reason": "FailedMount", "message": said,
+        "lastTimestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    cluster.http.post(f"{path}/events", json=event).raise_for_status()
+    minute_ago = (datetime.now(UTC) - timedelta(minutes=1)).isoformat(timespec="seconds")
+    told = {"PodScheduled": "True", "PodReadyToStartContainers": "False"}
+    conditions = [
+        {"type": type_, "status": status, "lastTransitionTime": minute_ago}
+        for type_, status in told.items()
+    ]
+    cluster.http.patch(
+        f"{path}/pods/{name}/status",
+        content=json.dumps({"status": {"conditions": conditions}}),
         headers={"Content-Type": "application/merge-patch+json"},
     ).raise_for_status()
 

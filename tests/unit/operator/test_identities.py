@@ -33,6 +33,9 @@ class Double:
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return deepcopy(self.objects.get((kind, namespace, name)))
 
+    async def warnings(self, namespace: str, *, of_uid: str) -> list[dict[str, Any]]:
+        return []
+
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[dict[str, Any]]:
         raise AssertionError("nothing is listed here")
 

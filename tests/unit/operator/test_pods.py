@@ -1,13 +1,13 @@
 """What is made of Jobs and pods as the scheduler, the kubelet and the controllers leave them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tunesmith_api.reasons import Reason
 from tunesmith_operator.pods import ending_of_pods
-from tunesmith_operator.waits import waiting_of
+from tunesmith_operator.waits import unready, waiting_of
 
 CREATED = "2026-11-01T00:00:00Z"
 SCHEDULED_AT = "2026-11-01T00:01:00Z"
@@ -21,7 +21,7 @@ def condition(type_: str, status: str = "True", **fields: str) -> dict[str, Any]
 
 def a_pod(*conditions: dict[str, Any], **status: Any) -> dict[str, Any]:
     return {
-        "metadata": {"name": "p", "creationTimestamp": CREATED},
+        "metadata": {"name": "p", "uid": "u", "creationTimestamp": CREATED},
         "spec": {"nodeName": "n1"},
         "status": {"phase": "Pending", "conditions": list(conditions), **status},
     }
@@ -103,6 +103,94 @@ def test_volumes_that_are_not_mounted_are_told_of_sooner_than_an_image_that_is_p
     assert [each.reason for each in waits if each] == [Reason.POD_NOT_STARTED] * 2
     assert waits[0] is not None
     assert "has not mounted its volumes" in waits[0].message
+
+
+def an_event(reason: str, message: str, *, of: str = "u", at: str = SCHEDULED_AT) -> dict[str, Any]:
+    return {"involvedObject": {"uid": of}, "reason": reason, "message": message,
+            "lastTimestamp": at}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("why", "said", "reason", "told"),
+    [
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "secret-0" : secret "hub" not found',
+            Reason.SECRET_NOT_FOUND,
+            "train needs Secret hub, which is not there; create it",
+        ),
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "request" : configmap "r" not found',
+            Reason.VOLUME_UNAVAILABLE,
+            'configmap "r" not found',
+        ),
+        (
+            "FailedAttachVolume",
+            'Multi-Attach error for volume "w" Volume is already used by pod(s) other',
+            Reason.VOLUME_UNAVAILABLE,
+            "already used by pod(s) other",
+        ),
+        (
+            "FailedCreatePodSandBox",
+            "no networks found in /etc/cni/net.d",
+            Reason.POD_NOT_STARTED,
+            "no networks found in /etc/cni/net.d",
+        ),
+    ],
+)
+def test_why_a_node_does_not_get_a_pod_ready_is_quoted_from_its_newest_event(
+    why: str, said: str, reason: Reason, told: str
+) -> None:
+    pod = a_pod(condition("PodScheduled"), condition("PodReadyToStartContainers", "False"))
+    older = an_event("FailedMount", "of old", at=CREATED)
+    others = an_event("FailedMount", "another's", of="v", at="2026-11-01T00:02:00Z")
+    scheduler = an_event("FailedScheduling", "no nodes available")
+    waiting = waiting_of("train", JOB, [pod], [others, scheduler, an_event(why, said), older])
+
+    assert waiting is not None
+    assert waiting.reason is reason
+    assert told in waiting.message
+    assert waiting.patience_s is None
+
+
+@pytest.mark.parametrize(("warnings", "again_s"), [(None, None), ([], 60)])
+def test_events_that_do_not_say_why_yet_are_read_again(
+    warnings: list[dict[str, Any]] | None, again_s: float | None
+) -> None:
+    pod = a_pod(condition("PodScheduled"), condition("PodReadyToStartContainers", "False"))
+    waiting = waiting_of("train", JOB, [pod], warnings)
+
+    assert waiting is not None
+    assert (waiting.reason, waiting.again_s) == (Reason.POD_NOT_STARTED, again_s)
+
+
+def test_events_of_a_pod_whose_node_is_done_with_it_count_no_more() -> None:
+    pod = a_pod(condition("PodScheduled"), condition("PodReadyToStartContainers"))
+    waiting = waiting_of("train", JOB, [pod], [an_event("FailedMount", "of old")])
+
+    assert waiting is not None
+    assert waiting.reason is Reason.POD_NOT_STARTED
+
+
+@pytest.mark.parametrize(("seconds", "is_asked"), [(29, False), (30, True)])
+def test_events_are_asked_for_once_a_node_has_had_its_time(seconds: int, *, is_asked: bool) -> None:
+    scheduled = condition("PodScheduled")
+    running = a_pod(scheduled, condition("PodReadyToStartContainers"), phase="Running")
+    stuck = a_pod(scheduled, condition("PodReadyToStartContainers", "False"))
+    now = datetime.fromisoformat(SCHEDULED_AT) + timedelta(seconds=seconds)
+
+    assert unready([running, stuck], now=now) is (stuck if is_asked else None)
+
+
+def test_a_pod_that_was_deleted_and_does_not_go_is_told_of_after_a_minute() -> None:
+    pod = a_pod(condition("PodScheduled"), phase="Running")
+    pod["metadata"]["deletionTimestamp"] = SCHEDULED_AT
+    waiting = waiting_of("train", JOB, [pod])
+
+    assert waiting is not None
+    assert (waiting.reason, waiting.grace_s) == (Reason.POD_NOT_GONE, 60)
+    assert "if node n1 is dead, delete it from the cluster" in waiting.message
 
 
 def test_a_job_that_gets_no_pod_is_told_of() -> None:

@@ -17,6 +17,7 @@ from tunesmith_operator.ray_states import (
 
 CREATED = "2026-11-01T00:00:00Z"
 LATER = "2026-11-01T00:10:00Z"
+NOW = datetime.fromisoformat("2026-11-01T01:00:00Z")
 
 
 def a_rayjob(deployment: str = "Running", job: str = "RUNNING", **status: Any) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def ended(**fields: Any) -> dict[str, Any]:
 
 
 def waiting(*pods: dict[str, Any], rayjob: dict[str, Any] | None = None) -> Waiting | None:
-    return waiting_of_rayjob("train", rayjob or a_rayjob(), list(pods), num_pods=3)
+    return waiting_of_rayjob("train", rayjob or a_rayjob(), list(pods), num_pods=3, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,30 @@ def test_a_head_that_kuberay_does_not_reach_is_told_of() -> None:
 
     assert found is not None
     assert (found.reason, found.since) == (Reason.NODE_LOST, datetime.fromisoformat(LATER))
+
+
+def test_a_worker_that_is_gone_and_not_replaced_is_missed_from_the_moment_it_is_noticed() -> None:
+    found = waiting(a_pod("head"), a_pod("worker"), rayjob=a_rayjob(rayClusterName="c-1"))
+
+    assert found is not None
+    assert (found.reason, found.told_at) == (Reason.POD_NOT_CREATED, NOW)
+    assert "2 of its 3 pods" in found.message
+    assert "kubectl describe raycluster c-1" in found.message
+
+
+@pytest.mark.parametrize(("num_others", "is_told"), [(1, True), (2, False)])
+def test_a_worker_on_a_lost_node_is_told_of_until_another_is_in_its_place(
+    num_others: int, *, is_told: bool
+) -> None:
+    lost = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    stuck = a_pod("worker", conditions=[lost])
+    stuck["metadata"]["deletionTimestamp"] = LATER
+    found = waiting(a_pod("head"), stuck, *[a_pod("worker")] * num_others)
+
+    assert (found is not None) == is_told
+    if found is not None:
+        assert found.reason is Reason.NODE_LOST
+        assert "if node n is dead, delete it from the cluster" in found.message
 
 
 def test_pods_that_are_left_of_a_failed_attempt_hold_the_next_one_up() -> None:
