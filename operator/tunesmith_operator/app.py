@@ -20,6 +20,7 @@ from kubernetes.aio.leaderelection import electionconfig, leaderelection
 
 from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
+from tunesmith_operator.failures import log_failure
 from tunesmith_operator.health import Health
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.informer import CHILDREN, RAYJOBS, News, kopf_settings, registry_of
@@ -31,7 +32,6 @@ from tunesmith_operator.work_queue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 
-_CONFLICT: Final = 409
 _ABSENT_S: Final = 10
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DEFINED_S: Final = 30.0
@@ -250,11 +250,11 @@ async def _worker(
                 found=news.take_new(key),
                 settings=settings,
                 identities=identities,
+                heard=news.running(key),
             )
         except Exception as error:  # noqa: BLE001 - one job's fault is not another's
             delay_s = queue.failed(key)
-            if not (isinstance(error, ApiException) and error.status == _CONFLICT):
-                _LOG.exception("%s/%s is looked at again in %.1f s", namespace, name, delay_s)
+            log_failure(error, job=f"{namespace}/{name}", delay_s=delay_s)
             measures.retries.labels(name=measures.controller).inc()
             result = "error"
         else:

@@ -6,12 +6,14 @@ as it says, and from then on for as long as it has the digest that the operator 
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar, assert_never
 
 from pydantic import BaseModel, ValidationError
 
+from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_engine.lifecycle.records import (
     Action,
@@ -40,6 +42,7 @@ from tunesmith_operator.names import (
     LABEL_ATTEMPT,
     LABEL_JOB,
     SELECTOR,
+    Child,
     attempt_name,
     attempt_parts,
     family_name,
@@ -53,6 +56,7 @@ from tunesmith_operator.ray_states import (
     ending_of_rayjob,
     has_failed,
     has_succeeded,
+    is_over,
     remaining,
     waiting_of_rayjob,
 )
@@ -83,9 +87,20 @@ class KubeExecutor:
         self._finished: dict[str, StageResult] = {}
         self._has_family = False
         self._lacks_family = False
+        self._lacks_pods = False
 
-    async def observe(self, status: FineTuneJobStatus | None) -> Observations:
-        """Everything that is to be seen now; `status` says which attempts to look for."""
+    async def observe(
+        self,
+        status: FineTuneJobStatus | None,
+        *,
+        now: datetime,
+        heard: AbstractSet[Child] = frozenset(),
+    ) -> Observations:
+        """Everything that is to be seen at `now`; `status` says which attempts to look for.
+
+        `heard` are the children that were told of and not of their end: what the status does not
+        speak of is looked for, too.
+        """
         known = {(each.name, each.key): each for each in status.stages} if status else {}
         begun = {
             planned: stage
@@ -103,19 +118,26 @@ class KubeExecutor:
             if stage.result_digest is not None:
                 self._take_noted(planned, stage, report)
         seen = [
-            await self._attempt(planned, begun[planned].attempt, report, job=job)
+            await self._attempt(planned, begun[planned].attempt, report, job=job, now=now)
             for planned, job in jobs.items()
             if job is not None
         ]
-        if not begun:
-            seen = await self._strays()
+        current = {
+            child
+            for planned in jobs
+            for child in self._children(planned.name, planned.key, begun[planned].attempt)
+        }
+        seen += await self._beside(heard - current) if begun else await self._strays()
         self._lacks_family = not self._has_family and any(each.is_running for each in seen)
+        self._lacks_pods = any(_lacks_pods(each.waiting, now=now) for each in seen)
         return Observations(finished=dict(self._finished), attempts=tuple(seen))
 
     async def apply(self, actions: Iterable[Action]) -> None:
-        """Do what was decided, and give what runs its report back if somebody took it away."""
+        """Do what was decided, and give what was started back what somebody took away from it."""
         if self._lacks_family:
             await self._make_family()
+        if self._lacks_pods:
+            await self._identities.renew(self._owner)
         for action in actions:
             match action:
                 case Start():
@@ -162,17 +184,19 @@ class KubeExecutor:
         """
         labels = f"{SELECTOR},{LABEL_JOB}={self._owner.name}"
         jobs = await self._cluster.list("Job", self._owner.namespace, labels=labels)
-        running = [
-            each
-            for each in jobs
-            if not has_condition(each, "Complete") and not has_condition(each, "Failed")
-        ]
         if self._may_be_rayjob(StageName.TRAIN) and await self._cluster.serves("RayJob"):
-            rayjobs = await self._cluster.list("RayJob", self._owner.namespace, labels=labels)
-            running += [
-                each for each in rayjobs if not has_succeeded(each) and not has_failed(each)
-            ]
-        return [self._stray(each) for each in running if is_owned(each, by_uid=self._owner.uid)]
+            jobs += await self._cluster.list("RayJob", self._owner.namespace, labels=labels)
+        return self._running(jobs)
+
+    async def _beside(self, others: AbstractSet[Child]) -> list[AttemptSeen]:
+        """What runs although its attempt is over: its start was late on its way to the server."""
+        namespace = self._owner.namespace
+        found = [await self._cluster.get(kind, namespace, name) for kind, name in sorted(others)]
+        return self._running(each for each in found if each is not None)
+
+    def _running(self, jobs: Iterable[Manifest]) -> list[AttemptSeen]:
+        owned = (each for each in jobs if is_owned(each, by_uid=self._owner.uid))
+        return [self._stray(each) for each in owned if not is_over(each)]
 
     def _stray(self, job: Manifest) -> AttemptSeen:
         stage, attempt, key = attempt_parts(job["metadata"]["name"])
@@ -191,7 +215,7 @@ class KubeExecutor:
         is_shared = stage is StageName.TRAIN and self._plan.spec.resources.workers > 1
         return is_shared and may_be_rayjob(self._plan.job)
 
-    def _children(self, stage: StageName, key: str, number: int) -> list[tuple[str, str]]:
+    def _children(self, stage: StageName, key: str, number: int) -> list[Child]:
         """Kind and name of everything that may be the child of this attempt."""
         job = self._plan.job
         children = [("Job", attempt_name(job, stage=stage, attempt=number, key=key))]
@@ -250,7 +274,13 @@ class KubeExecutor:
         return None
 
     async def _attempt(
-        self, planned: PlannedStage, number: int, report: dict[str, str], *, job: Manifest
+        self,
+        planned: PlannedStage,
+        number: int,
+        report: dict[str, str],
+        *,
+        job: Manifest,
+        now: datetime,
     ) -> AttemptSeen:
         pods = await self._pods(job)
         is_done = has_succeeded(job) if _is_ray(job) else has_condition(job, "Complete")
@@ -265,7 +295,7 @@ class KubeExecutor:
             number,
             is_running=True,
             progress=_progress(planned, number, report),
-            waiting=await self._waiting(planned.name, job, pods),
+            waiting=await self._waiting(planned.name, job, pods, now=now),
             **asdict(_times_of(job, pods)),
         )
 
@@ -276,9 +306,10 @@ class KubeExecutor:
         found = await self._cluster.list("Pod", self._owner.namespace, labels=labels)
         return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
 
-    async def _waiting(self, stage: str, job: Manifest, pods: list[Manifest]) -> Waiting | None:
+    async def _waiting(
+        self, stage: str, job: Manifest, pods: list[Manifest], *, now: datetime
+    ) -> Waiting | None:
         if not is_queued(job):
-            now = datetime.now(UTC)
             warnings = await self._warnings(unready(pods, now=now))
             if not _is_ray(job):
                 return waiting_of(stage, job, pods, warnings)
@@ -346,6 +377,12 @@ class KubeExecutor:
         kind, name = job["kind"].lower(), job["metadata"]["name"]
         verb = "describe" if kind == "rayjob" else "logs"
         return f"kubectl {verb} -n {self._owner.namespace} {kind}/{name}"
+
+
+def _lacks_pods(waiting: Waiting | None, *, now: datetime) -> bool:
+    if waiting is None or waiting.reason is not Reason.POD_NOT_CREATED:
+        return False
+    return now >= waiting.told_at
 
 
 def _is_ray(job: Manifest) -> bool:

@@ -53,6 +53,15 @@ class Identities:
                 self._provided[owner.namespace] = time.monotonic()
         return STAGES_ACCOUNT
 
+    async def renew(self, owner: Owner) -> None:
+        """Make sure of the identity of a job whose pods nobody makes, whatever was seen before.
+
+        A namespace that was deleted and made again has lost it, and so has one where somebody
+        deleted the account.
+        """
+        self._provided.pop(owner.namespace, None)
+        await self.account_of(owner)
+
     async def _current_policy(self) -> Manifest | None:
         async with self._lock:
             if time.monotonic() - self._looked_at > FRESH_S:

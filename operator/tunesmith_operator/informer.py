@@ -12,8 +12,8 @@ import kopf
 from tunesmith_api.base import GROUP, VERSION
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.measures import Measures
-from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR
-from tunesmith_operator.pods import has_condition
+from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR, Child
+from tunesmith_operator.ray_states import is_over
 from tunesmith_operator.work_queue import Key, WorkQueue
 
 CHILDREN: Final = ("jobs", "pods", "configmaps")
@@ -32,16 +32,22 @@ class News:
         self._measures = measures
         self._seen: dict[Key, tuple[str, int, bool]] = {}
         self._new: dict[Key, Manifest] = {}
+        self._running: dict[Key, set[Child]] = {}
 
     def take_new(self, key: Key) -> Manifest | None:
         """A job that was told of and has no status yet, once; whoever writes it has its version."""
         return self._new.pop(key, None)
+
+    def running(self, key: Key) -> frozenset[Child]:
+        """The Jobs and RayJobs of a job that were told of, and not of their end."""
+        return frozenset(self._running.get(key, ()))
 
     def of_job(self, key: Key, found: Manifest, *, type_: str | None) -> None:
         """Note a job. The operator's own writes to its status are no news."""
         self._new.pop(key, None)
         if type_ == "DELETED":
             self._seen.pop(key, None)
+            self._running.pop(key, None)
             return
         meta = found["metadata"]
         state = (meta["uid"], meta.get("generation", 0), "deletionTimestamp" in meta)
@@ -54,15 +60,26 @@ class News:
 
     def of_child(self, key: Key, found: Manifest, *, type_: str | None) -> None:
         """Note a child. One that is over is looked at at once, others after the burst."""
-        over = type_ == "DELETED" or any(has_condition(found, each) for each in _ENDINGS)
+        over = type_ == "DELETED" or is_over(found)
+        kind = found.get("kind")
+        if kind in _ATTEMPTS:
+            self._note((kind, found["metadata"]["name"]), key, over=over)
         self._add(key, after_s=0.0 if over else GATHER_S)
+
+    def _note(self, child: Child, key: Key, *, over: bool) -> None:
+        if not over:
+            self._running.setdefault(key, set()).add(child)
+            return
+        left = self._running.pop(key, set()) - {child}
+        if left:
+            self._running[key] = left
 
     def _add(self, key: Key, *, after_s: float = 0.0) -> None:
         self._measures.adds.labels(name=self._measures.controller).inc()
         self._queue.add(key, after_s=after_s)
 
 
-_ENDINGS: Final = ("Complete", "Failed")
+_ATTEMPTS: Final = frozenset({"Job", "RayJob"})
 
 
 def registry_of(news: News, children: Iterable[str]) -> kopf.OperatorRegistry:

@@ -13,6 +13,9 @@ MANAGER: Final = "tunesmith-operator"
 SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
 REQUEST_ANNOTATION: Final = "tunesmith.dev/request"
 
+# Kind and name of a Job or RayJob.
+Child = tuple[str, str]
+
 # What the chart's policy knows by these names, too.
 STAGES_ACCOUNT: Final = "tunesmith-stages"
 REPORT_POLICY: Final = "stage-reports.tunesmith.dev"

@@ -14,7 +14,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_engine.stages.last_words import last_words
 from tunesmith_operator.cluster_client import Manifest
-from tunesmith_operator.pods import PodEnding, containers_of, taken_away
+from tunesmith_operator.pods import PodEnding, containers_of, has_condition, taken_away
 from tunesmith_operator.waits import (
     GONE_GRACE_S,
     POD_GRACE_S,
@@ -46,6 +46,13 @@ def has_succeeded(rayjob: Manifest) -> bool:
 def has_failed(rayjob: Manifest) -> bool:
     """Whether KubeRay is done with it, without success."""
     return _state(rayjob) in {"Complete", "Failed"} and not has_succeeded(rayjob)
+
+
+def is_over(child: Manifest) -> bool:
+    """Whether a Job or RayJob has ended, well or not."""
+    if child.get("kind") == "RayJob":
+        return has_succeeded(child) or has_failed(child)
+    return any(has_condition(child, each) for each in ("Complete", "Failed"))
 
 
 def remaining(pods: list[Manifest]) -> list[Manifest]:

@@ -5,6 +5,7 @@ two operators that look at once, one is refused and looks again.
 """
 
 import logging
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Final
 from zlib import crc32
@@ -27,6 +28,7 @@ from tunesmith_operator.executor import KubeExecutor
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import Owner
 from tunesmith_operator.merge_patch import merge_patch
+from tunesmith_operator.names import Child
 from tunesmith_operator.reading import Unreadable, read_job, read_status
 from tunesmith_operator.settings import Settings
 
@@ -50,11 +52,13 @@ async def reconcile(
     settings: Settings,
     identities: Identities,
     found: Manifest | None = None,
+    heard: AbstractSet[Child] = frozenset(),
 ) -> float | None:
     """Bring the job one step on; return the seconds after which to look again, if at all.
 
     `found` is a job as it was told of without a status: nothing is done before its first status is
-    stored, which an older version of it cannot be.
+    stored, which an older version of it cannot be. `heard` are its children that were told of, and
+    not of their end.
 
     Raises:
         kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
@@ -69,7 +73,9 @@ async def reconcile(
         await _refuse(cluster, found, status, message=job.message)
         return None
     try:
-        return await _go_on(cluster, found, job, status, settings=settings, identities=identities)
+        return await _go_on(
+            cluster, found, job, status, settings=settings, identities=identities, heard=heard
+        )
     except ApiException as error:
         if error.status != FORBIDDEN:
             raise
@@ -97,6 +103,7 @@ async def _go_on(
     *,
     settings: Settings,
     identities: Identities,
+    heard: AbstractSet[Child],
 ) -> float | None:
     known = found["metadata"]
     planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
@@ -104,11 +111,12 @@ async def _go_on(
     owner = Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"])
     executor = KubeExecutor(planned, cluster, owner=owner, settings=settings, identities=identities)
     now = datetime.now(UTC)
-    decision = advance(planned, status, await executor.observe(status), now=now)
+    seen = await executor.observe(status, now=now, heard=heard)
+    decision = advance(planned, status, seen, now=now)
     wait = _wait_before_writing(status, decision.status, now=now)
     is_told = decision.status != status and not wait
     is_tried_again = _is_tried_again(status, decision.status)
-    if _starts(decision) and status is not None and (is_tried_again or not is_told):
+    if _needs_present(decision) and status is not None and (is_tried_again or not is_told):
         await _confirm(cluster, found, status)
     if is_tried_again:
         await executor.apply(decision.actions)
@@ -137,8 +145,9 @@ def _waits(decision: Decision, *, uid: str, now: datetime) -> list[float]:
     return waits
 
 
-def _starts(decision: Decision) -> bool:
-    return any(isinstance(each, Start) for each in decision.actions)
+def _needs_present(decision: Decision) -> bool:
+    """Whether it would do harm if the job has changed: what the past did not know is no stray."""
+    return any(isinstance(each, Start) or each.because == "Superseded" for each in decision.actions)
 
 
 async def _confirm(cluster: Cluster, found: Manifest, status: FineTuneJobStatus) -> None:

@@ -175,3 +175,15 @@ def test_a_namespace_that_is_deleted_takes_its_jobs_along_without_a_fight(
     ]
 
     assert len(refused) < 8 * 3
+
+
+def test_in_a_namespace_that_is_made_again_at_once_a_job_gets_its_identity_back(
+    cluster: Cluster,
+) -> None:
+    again = Cluster(cluster.http, f"{cluster.namespace}-again")
+    with an_operator(cluster.namespace, f"--namespace={again.namespace}"):
+        for _ in range(2):
+            kubectl("create", "namespace", again.namespace)
+            again.create(a_job()).raise_for_status()
+            wait_for_pod(again, timeout_s=90)
+            kubectl("delete", "namespace", again.namespace, "--timeout=90s")

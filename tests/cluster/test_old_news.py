@@ -5,6 +5,7 @@ test_crashes.py.
 """
 
 # ruff: noqa: ARG002 - a fault is told what another may need
+import asyncio
 from typing import Any
 
 import httpx
@@ -12,9 +13,11 @@ import httpx
 from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import Answer, Call, Send
-from held_jobs import Ours, operator_behind
+from held_jobs import Ours, operator_behind, point_of
+from tunesmith_operator.ray_states import is_over
 
 CHILDREN = {"/apis/batch/v1/jobs", "/api/v1/pods", "/api/v1/configmaps"}
+START = "POST jobs helpdesk--train-1"
 JOBS = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
 
 
@@ -116,3 +119,51 @@ def test_what_was_missed_while_the_watches_were_silent_is_made_up_for(
     assert births.twins() == {}
     assert pictures[unseen] == pictures[undisturbed]
     assert [each["attempt"] for each in stages] == [2, 1, 1, 1, 1, 1]
+
+
+class LateStart(Ours):
+    """The first start of training is on its way for as long as the test wants."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self.late: Call | None = None
+
+    async def answer_of_job(self, call: Call, send: Send) -> Answer:
+        if self.late is None and point_of(call) == START:
+            self.late = call
+            await asyncio.Event().wait()
+        return await send()
+
+
+def test_a_start_that_arrives_after_its_attempt_was_stopped_is_stopped_once_more(
+    server: httpx.Client,
+) -> None:
+    """Its leader is dead by then, and the attempt after it runs."""
+    with a_crowd(server) as crowd:
+        fault = LateStart(crowd.home)
+        with operator_behind(fault, crowd, server) as (first, _):
+            job = crowd.add()
+            crowd.play(until=lambda: fault.late is not None)
+            first.kill()
+        crowd.forget_leader()
+        with operator_behind(Ours(crowd.home), crowd, server):
+            wait_until(lambda: running(crowd, job) == ["train-1"])
+            crowd.suspend(job, is_on=True)
+            wait_until(lambda: told(crowd, job) == "train can go on")
+            crowd.suspend(job, is_on=False)
+            wait_until(lambda: running(crowd, job) == ["train-2"])
+            assert fault.late is not None
+            server.post(fault.late.path, json=fault.late.body).raise_for_status()
+            assert running(crowd, job) == ["train-1", "train-2"]
+            wait_until(lambda: running(crowd, job) == ["train-2"], timeout_s=20)
+            crowd.play(until=crowd.are_over)
+        stages = crowd.jobs()[job]["status"]["stages"]
+
+    assert [each["attempt"] for each in stages] == [1, 2, 1, 1, 1, 1]
+
+
+def running(crowd: Crowd, namespace: str) -> list[str]:
+    """The attempts whose Jobs are there and have not ended."""
+    jobs = (each for each in crowd.children(namespace, "jobs") if not is_over(each))
+    names = (each["metadata"]["name"].partition("--")[2] for each in jobs)
+    return sorted(each.rpartition("-")[0] for each in names)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def test_a_leader_that_is_cut_off_ends_before_another_goes_on(server: httpx.Clie
     assert ended == [1, 1]
     assert births.twins() == {}
     assert pictures[:2] == [pictures[2]] * 2
+
+
+def test_a_short_outage_is_a_line_in_the_log_and_no_traceback(
+    server: httpx.Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with a_crowd(server) as crowd:
+        fault = Ours(crowd.home)
+        with operator_behind(fault, crowd, server) as (_, network):
+            job = crowd.add()
+            wait_until(lambda: crowd.phases()[job] == "Preparing")
+            network.cut()
+            time.sleep(4)
+            network.mend()
+            crowd.play(until=crowd.are_over)
+    said = capfd.readouterr().err
+
+    assert f"{job}/helpdesk is looked at again in" in said
+    assert "Traceback" not in said
 
 
 def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(

@@ -111,3 +111,18 @@ def test_a_binding_that_only_warns_is_none() -> None:
 
 def test_a_job_whose_name_could_be_taken_for_the_pod_of_another_has_its_own() -> None:
     assert accounts(Double(), "a--prepare-1") == ["a--prepare-1-tunesmith"]
+
+
+def test_an_identity_that_is_gone_is_made_again_for_a_job_that_gets_no_pods() -> None:
+    double = Double()
+    account = "ServiceAccount", "ns", STAGES_ACCOUNT
+
+    async def renewed() -> None:
+        identities, owner = Identities(double), Owner(name="a", namespace="ns", uid="a")
+        await identities.account_of(owner)
+        del double.objects[account]
+        await identities.renew(owner)
+
+    asyncio.run(renewed())
+
+    assert account in double.objects

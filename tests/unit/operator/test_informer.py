@@ -74,3 +74,26 @@ def test_a_new_job_is_kept_until_it_is_looked_at_or_something_newer_is_told() ->
         assert news.take_new(KEY) is None
 
     asyncio.run(told())
+
+
+def test_children_that_run_are_remembered_until_they_end() -> None:
+    def child(kind: str, name: str, **status: Any) -> dict[str, Any]:
+        return {"kind": kind, "metadata": {"name": name}, "status": status}
+
+    ended = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+    async def told() -> list[frozenset[tuple[str, str]]]:
+        news, seen = News(WorkQueue(), Measures()), []
+        for found, type_ in (
+            (child("Job", "a"), "ADDED"),
+            (child("Pod", "a-1"), "ADDED"),
+            (child("RayJob", "b"), "ADDED"),
+            (child("Job", "a", **ended), "MODIFIED"),
+            (child("RayJob", "b", jobDeploymentStatus="Failed"), "MODIFIED"),
+        ):
+            news.of_child(KEY, found, type_=type_)
+            seen.append(news.running(KEY))
+        return seen
+
+    a, b = ("Job", "a"), ("RayJob", "b")
+    assert asyncio.run(told()) == [{a}, {a}, {a, b}, {b}, frozenset()]
