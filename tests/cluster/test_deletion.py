@@ -1,0 +1,61 @@
+"""A job is deleted in each phase of its life: it goes, and leaves nothing behind."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from births import Births, watched_births
+from crowd import Crowd, a_crowd, wait_until
+from held_jobs import Ours, operator_behind
+from tunesmith_api.status import Phase
+
+# What brings a job into a phase that is not on the way of every job.
+SPECS: dict[Phase, dict[str, Any]] = {
+    Phase.QUEUED: {"queueName": "team"},
+    Phase.FAILED: {"activeDeadlineSeconds": 1},
+}
+STANDING = {Phase.QUEUED, Phase.FAILED, Phase.SUSPENDED}
+
+
+@pytest.fixture(scope="module")
+def crowd(server: httpx.Client) -> Iterator[Crowd]:
+    """No jobs yet, and an operator."""
+    with a_crowd(server) as crowd, operator_behind(Ours(crowd.home), crowd, server):
+        yield crowd
+
+
+@pytest.fixture(scope="module")
+def births(server: httpx.Client) -> Iterator[Births]:
+    with watched_births(server) as births:
+        yield births
+
+
+def bring(crowd: Crowd, namespace: str, phase: Phase) -> None:
+    """Let the namespace's job be in the phase."""
+    if phase is Phase.PENDING:
+        return  # it is so from its creation, until the operator looks at it
+    if phase is Phase.SUSPENDED:
+        crowd.play(until=lambda: crowd.phases()[namespace] == Phase.TRAINING)
+        crowd.suspend(namespace, is_on=True)
+    if phase in STANDING:
+        wait_until(lambda: crowd.phases()[namespace] == phase)
+    else:
+        crowd.play(until=lambda: crowd.phases()[namespace] == phase)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_deleted_in_any_phase_a_job_goes_and_leaves_nothing(
+    crowd: Crowd, births: Births, phase: Phase
+) -> None:
+    namespace = crowd.add(**SPECS.get(phase, {}))
+    bring(crowd, namespace, phase)
+    crowd.delete(namespace, "Background")
+    left = crowd.wait_for_nothing([namespace], births)
+    time.sleep(2)
+    again = [each for each in births.alive([namespace]) if each.job]
+
+    assert left == []
+    assert again == []
