@@ -1,14 +1,12 @@
 """The operator may die after any write: the end is the same, and nothing is made twice."""
 
-# ruff: noqa: ARG002 - a double takes what the real one takes
 import asyncio
 from contextlib import suppress
-from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from json_merge import merged
+from api_double import ApiDouble, Key
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.names import REQUEST_ANNOTATION
@@ -16,6 +14,7 @@ from tunesmith_operator.reconciling import reconcile
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
+REPORT: Key = ("ConfigMap", "ns", "job-tunesmith")
 NUM_CHILDREN = 5 + 6
 NUM_WRITES = NUM_CHILDREN + 7 + 7
 
@@ -24,76 +23,54 @@ class Crash(Exception):  # noqa: N818
     """The operator is killed."""
 
 
-class Double:
+class Double(ApiDouble):
     """An API server of one job, whose stages succeed as soon as they are started."""
 
     def __init__(self, *, crash_after: int | None = None) -> None:
-        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
-        self.made: list[tuple[str, str]] = []
+        super().__init__()
+        self.births: list[tuple[str, str]] = []
         self.writes = 0
         self.crash_after = crash_after
-        spec = {
-            "model": {"uri": "hf://org/model"},
-            "dataset": {"train": {"uri": "file://rows.jsonl"}},
-            "output": {"model": "m"},
-        }
-        self.objects["FineTuneJob", "job"] = {
-            "apiVersion": "tunesmith.dev/v1alpha1",
-            "kind": "FineTuneJob",
-            "metadata": {"name": "job", "namespace": "ns", "uid": "u", "resourceVersion": "1"},
-            "spec": spec,
-        }
+        self.put(
+            {
+                "apiVersion": "tunesmith.dev/v1alpha1",
+                "kind": "FineTuneJob",
+                "metadata": {"name": "job", "namespace": "ns"},
+                "spec": {
+                    "model": {"uri": "hf://org/model"},
+                    "dataset": {"train": {"uri": "file://rows.jsonl"}},
+                    "output": {"model": "m"},
+                },
+            }
+        )
 
-    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
-        return deepcopy(self.objects.get((kind, name)))
+    @property
+    def status(self) -> dict[str, Any]:
+        """What the job says of itself."""
+        found: dict[str, Any] = self.objects["FineTuneJob", "ns", "job"].get("status", {})
+        return found
 
-    async def warnings(self, namespace: str, *, of_uid: str) -> list[dict[str, Any]]:
-        return []
+    @property
+    def report(self) -> dict[str, str]:
+        """What the stages have reported."""
+        found: dict[str, str] = self.objects[REPORT].setdefault("data", {})
+        return found
 
-    async def list(self, kind: str, namespace: str, *, labels: str) -> list[dict[str, Any]]:
-        return []
-
-    async def workloads(self, namespace: str, *, of_uid: str) -> None:
-        return None
-
-    async def serves(self, kind: str) -> bool:
-        return False
-
-    async def delete(
-        self, kind: str, namespace: str, name: str, *, as_seen: dict[str, Any] | None = None
-    ) -> None:
-        raise AssertionError("nothing is stopped here")
-
-    async def patch_status(self, found: dict[str, Any], change: dict[str, Any]) -> None:
-        stored = self.objects[found["kind"], found["metadata"]["name"]]
-        stored["status"] = merged(stored.get("status", {}), change)
-        self._written()
-
-    async def apply(self, manifest: dict[str, Any]) -> None:
-        if (manifest["kind"], manifest["metadata"]["name"]) not in self.objects:
-            self._make(manifest)
-        self._written()
-
-    async def create(self, manifest: dict[str, Any]) -> None:
-        if (manifest["kind"], manifest["metadata"]["name"]) not in self.objects:
-            self._make(manifest)
-        self._written()
-
-    def _make(self, manifest: dict[str, Any]) -> None:
-        kind, name = manifest["kind"], manifest["metadata"]["name"]
-        self.objects[kind, name] = deepcopy(manifest)
-        if kind != "Event":
-            self.made.append((kind, name))
+    def made(self, key: Key) -> None:
+        kind, _, name = key
+        if kind not in {"Event", "FineTuneJob"}:
+            self.births.append((kind, name))
         if kind == "Job":
-            self._succeed(name)
+            self.succeed(name)
 
-    def _written(self) -> None:
+    def written(self) -> None:
         self.writes += 1
         if self.writes == self.crash_after:
             raise Crash
 
-    def _succeed(self, name: str) -> None:
-        template = self.objects["Job", name]["spec"]["template"]
+    def succeed(self, name: str) -> None:
+        """The stage reports, and its Job is complete."""
+        template = self.objects["Job", "ns", name]["spec"]["template"]
         text = template["metadata"]["annotations"][REQUEST_ANNOTATION]
         request = StageRequest.model_validate_json(text)
         result = StageResult(
@@ -103,11 +80,10 @@ class Double:
             outcome="Succeeded",
             reason="Succeeded",
         )
-        report = self.objects["ConfigMap", "job-tunesmith"].setdefault("data", {})
-        report[request.result.rsplit("/", 1)[1]] = result.model_dump_json(by_alias=True)
-        self.objects["Job", name]["status"] = {
-            "conditions": [{"type": "Complete", "status": "True"}]
-        }
+        told = {request.result.rsplit("/", 1)[1]: result.model_dump_json(by_alias=True)}
+        self.change(*REPORT, {"data": told})
+        complete = [{"type": "Complete", "status": "True"}]
+        self.change("Job", "ns", name, {"status": {"conditions": complete}})
 
 
 async def look(double: Double) -> None:
@@ -123,10 +99,9 @@ def run(double: Double) -> dict[str, Any]:
             asyncio.run(look(double))
         except Crash:
             double.crash_after = None
-        if double.objects["FineTuneJob", "job"].get("status", {}).get("phase") == "Succeeded":
+        if double.status.get("phase") == "Succeeded":
             break
-    status: dict[str, Any] = double.objects["FineTuneJob", "job"]["status"]
-    return status
+    return double.status
 
 
 def test_a_job_costs_five_objects_one_for_each_stage_and_seven_of_status_and_events() -> None:
@@ -135,7 +110,7 @@ def test_a_job_costs_five_objects_one_for_each_stage_and_seven_of_status_and_eve
 
     assert status["phase"] == "Succeeded"
     assert double.writes == NUM_WRITES
-    assert len(double.made) == NUM_CHILDREN
+    assert len(double.births) == NUM_CHILDREN
 
 
 @pytest.mark.parametrize("crash_after", range(1, NUM_WRITES + 1))
@@ -148,8 +123,8 @@ def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
     assert status["phase"] == "Succeeded"
     assert [each["attempt"] for each in status["stages"]] == [1] * 6
     assert [each.get("cached", False) for each in status["stages"]] == [False] * 6
-    assert len(shaken.made) == NUM_CHILDREN
-    assert len(set(shaken.made)) == NUM_CHILDREN
+    assert len(shaken.births) == NUM_CHILDREN
+    assert len(set(shaken.births)) == NUM_CHILDREN
 
 
 def test_a_result_that_is_reported_during_a_look_counts() -> None:
@@ -158,14 +133,14 @@ def test_a_result_that_is_reported_during_a_look_counts() -> None:
 
         held: dict[str, str] | None = None
 
-        def _succeed(self, name: str) -> None:
-            super()._succeed(name)
-            self.held = self.objects["ConfigMap", "job-tunesmith"].pop("data")
+        def succeed(self, name: str) -> None:
+            super().succeed(name)
+            self.held = self.objects[REPORT].pop("data")
 
         async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
             found = await super().get(kind, namespace, name)
             if kind == "Job" and self.held is not None:
-                self.objects["ConfigMap", "job-tunesmith"]["data"] = self.held
+                self.report.update(self.held)
             return found
 
     status = run(Late())
@@ -177,11 +152,7 @@ def end_of(double: Double, stage: str) -> dict[str, Any]:
     """Look until the stage has succeeded; its status."""
     for _ in range(40):
         asyncio.run(look(double))
-        (found,) = (
-            each
-            for each in double.objects["FineTuneJob", "job"]["status"]["stages"]
-            if each["name"] == stage
-        )
+        (found,) = (each for each in double.status["stages"] if each["name"] == stage)
         if found["state"] == "Succeeded":
             return dict(found)
     raise AssertionError(f"{stage} does not succeed")
@@ -190,8 +161,8 @@ def end_of(double: Double, stage: str) -> dict[str, Any]:
 def test_a_result_that_counted_needs_its_batch_job_no_more() -> None:
     double = Double()
     end_of(double, "prepare")
-    name = next(name for kind, name in double.objects if kind == "Job" and "prepare" in name)
-    del double.objects["Job", name]
+    key = next(each for each in double.objects if each[0] == "Job" and "prepare" in each[2])
+    del double.objects[key]
 
     status = run(double)
 
@@ -201,7 +172,7 @@ def test_a_result_that_counted_needs_its_batch_job_no_more() -> None:
 def test_a_report_that_a_later_stage_has_changed_does_not_count_any_more() -> None:
     double = Double()
     end_of(double, "evaluate")
-    report = double.objects["ConfigMap", "job-tunesmith"]["data"]
+    report = double.report
     verdict = StageResult.model_validate_json(report["evaluate-1.result"])
     forged = verdict.model_copy(update={"message": "better than ever"})
     report["evaluate-1.result"] = forged.model_dump_json(by_alias=True)
@@ -229,5 +200,5 @@ def test_another_release_neither_repeats_what_is_done_nor_what_is_over(
     asyncio.run(look(double))
 
     assert [each["attempt"] for each in status["stages"]] == [1] * 6
-    assert len(double.made) == NUM_CHILDREN
-    assert double.objects["FineTuneJob", "job"]["status"] == status
+    assert len(double.births) == NUM_CHILDREN
+    assert double.status == status

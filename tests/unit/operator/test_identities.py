@@ -1,12 +1,11 @@
 """Which identity the stages of a job get, and how often it is made."""
 
-# ruff: noqa: ARG002 - a double takes what the real one takes
 import asyncio
-from copy import deepcopy
 from typing import Any
 
 import pytest
 
+from api_double import ApiDouble
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import Owner
 from tunesmith_operator.names import REPORT_POLICY, STAGES_ACCOUNT
@@ -15,51 +14,25 @@ POLICY = "ValidatingAdmissionPolicy"
 BINDING = "ValidatingAdmissionPolicyBinding"
 
 
-class Double:
-    """An API server that keeps what is applied, with the policy and its binding."""
+class Double(ApiDouble):
+    """An API server with the policy and its binding, that notes what is applied."""
 
     def __init__(self) -> None:
-        self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
+        super().__init__()
         self.applied: list[str] = []
         self.put_policy("u1")
         spec = {"policyName": REPORT_POLICY, "validationActions": ["Deny"]}
-        self.objects[BINDING, "", REPORT_POLICY] = {"metadata": {"uid": "b"}, "spec": spec}
+        metadata = {"name": REPORT_POLICY}
+        version = "admissionregistration.k8s.io/v1"
+        self.put({"apiVersion": version, "kind": BINDING, "metadata": metadata, "spec": spec})
 
     def put_policy(self, uid: str) -> None:
         metadata = {"name": REPORT_POLICY, "uid": uid}
-        found = {"apiVersion": "v1", "kind": POLICY, "metadata": metadata}
-        self.objects[POLICY, "", REPORT_POLICY] = found
-
-    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
-        return deepcopy(self.objects.get((kind, namespace, name)))
-
-    async def warnings(self, namespace: str, *, of_uid: str) -> list[dict[str, Any]]:
-        return []
-
-    async def list(self, kind: str, namespace: str, *, labels: str) -> list[dict[str, Any]]:
-        raise AssertionError("nothing is listed here")
-
-    async def patch_status(self, found: dict[str, Any], change: dict[str, Any]) -> None:
-        raise AssertionError("no status is written here")
+        self.put({"apiVersion": "v1", "kind": POLICY, "metadata": metadata})
 
     async def apply(self, manifest: dict[str, Any]) -> None:
-        meta = manifest["metadata"]
-        self.objects[manifest["kind"], meta["namespace"], meta["name"]] = deepcopy(manifest)
-        self.applied.append(f"{manifest['kind']} {meta['name']}")
-
-    async def create(self, manifest: dict[str, Any]) -> None:
-        raise AssertionError("identities are applied")
-
-    async def delete(
-        self, kind: str, namespace: str, name: str, *, as_seen: dict[str, Any] | None = None
-    ) -> None:
-        raise AssertionError("nothing is deleted here")
-
-    async def workloads(self, namespace: str, *, of_uid: str) -> None:
-        return None
-
-    async def serves(self, kind: str) -> bool:
-        return False
+        await super().apply(manifest)
+        self.applied.append(f"{manifest['kind']} {manifest['metadata']['name']}")
 
 
 def accounts(double: Double, *jobs: str) -> list[str]:
