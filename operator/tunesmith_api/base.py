@@ -31,7 +31,7 @@ class ApiModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
+        if not isinstance(given, dict) or None not in given.values():
             return given
         known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
         return {key: value for key, value in given.items() if value is not None or key not in known}

@@ -11,6 +11,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import Final
+from urllib.request import getproxies
 
 import kopf
 from kubernetes.aio import client, config
@@ -18,6 +19,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.leaderelection import electionconfig, leaderelection
 
+from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
 from tunesmith_operator.failures import log_failure
@@ -54,7 +56,7 @@ async def _run(settings: Settings) -> None:
     await _load_config()
     measures = Measures()
     health = Health()
-    async with client.ApiClient() as api, serving(settings, measures, health):
+    async with client.ApiClient(_configuration()) as api, serving(settings, measures, health):
         led = asyncio.create_task(_lead(api, settings, stop=stop, measures=measures, health=health))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({led, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -70,6 +72,16 @@ async def _load_config() -> None:
         config.load_incluster_config()  # type: ignore[no-untyped-call]
     except ConfigException:
         await config.load_kube_config()  # type: ignore[no-untyped-call]
+
+
+def _configuration() -> client.Configuration:
+    """The settings of the client; the environment is only asked for proxies if it names some.
+
+    Otherwise every request would look for a .netrc file, in a thread.
+    """
+    found = client.Configuration.get_default_copy()
+    found.client_session_kwargs = {"trust_env": bool(getproxies())}
+    return found
 
 
 async def _lead(
@@ -134,13 +146,20 @@ async def _work(
     queue = WorkQueue(waited=measures.waited.labels(name=measures.controller).observe)
     measures.follow(queue)
     health.queue = queue
-    news = News(queue, measures)
+    children = Children()
+    news = News(queue, measures, children)
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(news, cluster, settings, stop=stop))
         identities = Identities(cluster)
         for _ in range(settings.workers):
             worker = _worker(
-                queue, news, cluster, settings, identities=identities, measures=measures
+                queue,
+                news,
+                cluster,
+                settings,
+                identities=identities,
+                told=children,
+                measures=measures,
             )
             group.create_task(worker)
 
@@ -236,6 +255,7 @@ async def _worker(
     settings: Settings,
     *,
     identities: Identities,
+    told: Children,
     measures: Measures,
 ) -> None:
     while True:
@@ -247,10 +267,12 @@ async def _worker(
                 cluster,
                 namespace=namespace,
                 name=name,
-                found=news.take_new(key),
+                new=news.take_new(key),
+                version=news.version(key),
                 settings=settings,
                 identities=identities,
                 heard=news.running(key),
+                told=told,
             )
         except Exception as error:  # noqa: BLE001 - one job's fault is not another's
             delay_s = queue.failed(key)

@@ -15,6 +15,9 @@ from kubernetes.aio.client.exceptions import ApiException
 FIELD_MANAGER: Final = "tunesmith-operator"
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
+_EXISTS: Final = "AlreadyExists"
+# A server that was restored from a copy knows nothing as new as what it told of before.
+_TOO_NEW: Final = 504
 _FIRST_ERROR: Final = 300
 _KUEUE: Final = "/apis/kueue.x-k8s.io"
 
@@ -42,8 +45,13 @@ Manifests = list[Manifest]
 class Cluster(Protocol):
     """An API server."""
 
-    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """The object as it is stored, None if there is none."""
+    async def get(
+        self, kind: str, namespace: str, name: str, *, not_before: str = ""
+    ) -> Manifest | None:
+        """The object as it is stored, None if there is none.
+
+        With `not_before`, as it was at this resourceVersion or later, which costs the server less.
+        """
 
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[Manifest]:
         """The objects with these labels."""
@@ -87,13 +95,22 @@ class ApiCluster:
         self._api = api
         self._kueue_version: str | None = None
 
-    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """The object as it is stored, None if there is none."""
+    async def get(
+        self, kind: str, namespace: str, name: str, *, not_before: str = ""
+    ) -> Manifest | None:
+        """The object as it is stored, None if there is none.
+
+        With `not_before`, as it was at this resourceVersion or later, which costs the server less.
+        """
+        path = _path(kind, namespace, name)
+        query = f"?{urlencode({'resourceVersion': not_before})}" if not_before else ""
         try:
-            return await self._request("GET", _path(kind, namespace, name))
+            return await self._request("GET", f"{path}{query}")
         except ApiException as error:
             if error.status == NOT_FOUND:
                 return None
+            if error.status == _TOO_NEW and not_before:
+                return await self.get(kind, namespace, name)
             raise
 
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[Manifest]:
@@ -137,7 +154,8 @@ class ApiCluster:
         try:
             await self._request("POST", f"{path}?{query}", manifest)
         except ApiException as error:
-            if error.status != CONFLICT:
+            # A quota that somebody else changed is a conflict, too, and then nothing was created.
+            if error.status != CONFLICT or _EXISTS not in str(error.reason):
                 raise
 
     async def delete(

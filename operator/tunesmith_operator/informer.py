@@ -5,11 +5,14 @@ and no annotation on anybody's objects, and is told to keep no notes of its own 
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
 
 from tunesmith_api.base import GROUP, VERSION
+from tunesmith_api.status import Phase
+from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.measures import Measures
 from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR, Child
@@ -18,23 +21,42 @@ from tunesmith_operator.work_queue import Key, WorkQueue
 
 CHILDREN: Final = ("jobs", "pods", "configmaps")
 RAYJOBS: Final = "rayjobs"
+_KINDS: Final = {"jobs": "Job", "pods": "Pod", "configmaps": "ConfigMap", RAYJOBS: "RayJob"}
 _GROUPS: Final = {"jobs": "batch/v1", RAYJOBS: "ray.io/v1"}
 
-# Seconds for which news of a child that has not ended is gathered: each comes in a burst.
+# Seconds for which news of a child that has not ended is gathered: each comes in a burst. In a line
+# of so many jobs, for twice as long.
 GATHER_S: Final = 1.0
+MAX_GATHER_S: Final = 15.0
+_SHORT_LINE: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A job without a status, as it was told of.
+
+    One that `is_born` was created while we watched: where its status can be stored for the first
+    time, nobody has started anything for it.
+    """
+
+    job: Manifest
+    is_born: bool
 
 
 class News:
     """Decides what news is worth a look, and keeps new jobs as they were told until then."""
 
-    def __init__(self, queue: WorkQueue, measures: Measures) -> None:
+    def __init__(self, queue: WorkQueue, measures: Measures, children: Children) -> None:
         self._queue = queue
         self._measures = measures
+        self._children = children
         self._seen: dict[Key, tuple[str, int, bool]] = {}
-        self._new: dict[Key, Manifest] = {}
         self._running: dict[Key, set[Child]] = {}
+        self._over: set[Key] = set()
+        self._versions: dict[Key, str] = {}
+        self._new: dict[Key, New] = {}
 
-    def take_new(self, key: Key) -> Manifest | None:
+    def take_new(self, key: Key) -> New | None:
         """A job that was told of and has no status yet, once; whoever writes it has its version."""
         return self._new.pop(key, None)
 
@@ -42,44 +64,71 @@ class News:
         """The Jobs and RayJobs of a job that were told of, and not of their end."""
         return frozenset(self._running.get(key, ()))
 
+    def version(self, key: Key) -> str:
+        """The resourceVersion at which the job was last told of; empty if it is not there."""
+        return self._versions.get(key, "")
+
     def of_job(self, key: Key, found: Manifest, *, type_: str | None) -> None:
         """Note a job. The operator's own writes to its status are no news."""
         self._new.pop(key, None)
         if type_ == "DELETED":
             self._seen.pop(key, None)
             self._running.pop(key, None)
+            self._versions.pop(key, None)
+            self._over.discard(key)
+            self._children.forget(key)
             return
+        self._versions[key] = found["metadata"].get("resourceVersion", "")
+        self._note_end(key, ended=_has_ended(found))
         meta = found["metadata"]
         state = (meta["uid"], meta.get("generation", 0), "deletionTimestamp" in meta)
         if type_ == "MODIFIED" and self._seen.get(key) == state and "status" in found:
             return
         self._seen[key] = state
         if "status" not in found:
-            self._new[key] = found
-        self._add(key)
+            self._new[key] = New(found, is_born=type_ == "ADDED")
+        is_listed_again = type_ is None and "status" in found
+        self._add(key, is_urgent=not is_listed_again)
 
-    def of_child(self, key: Key, found: Manifest, *, type_: str | None) -> None:
+    def _note_end(self, key: Key, *, ended: bool) -> None:
+        if ended:
+            self._over.add(key)
+            self._children.forget(key)
+        else:
+            self._over.discard(key)
+
+    def of_child(self, key: Key, kind: str, found: Manifest, *, type_: str | None) -> None:
         """Note a child. One that is over is looked at at once, others after the burst."""
-        over = type_ == "DELETED" or is_over(found)
-        kind = found.get("kind")
+        ended = type_ == "DELETED" or is_over(found)
+        if key not in self._over:
+            self._children.note(key, kind, found, is_gone=type_ == "DELETED")
         if kind in _ATTEMPTS:
-            self._note((kind, found["metadata"]["name"]), key, over=over)
-        self._add(key, after_s=0.0 if over else GATHER_S)
+            self._note((kind, found["metadata"]["name"]), key, ended=ended)
+        self._add(key, after_s=0.0 if ended else self._gather_s(), is_urgent=ended)
 
-    def _note(self, child: Child, key: Key, *, over: bool) -> None:
-        if not over:
+    def _note(self, child: Child, key: Key, *, ended: bool) -> None:
+        if not ended:
             self._running.setdefault(key, set()).add(child)
             return
         left = self._running.pop(key, set()) - {child}
         if left:
             self._running[key] = left
 
-    def _add(self, key: Key, *, after_s: float = 0.0) -> None:
+    def _gather_s(self) -> float:
+        """Seconds for which news is gathered: the more jobs are in the line, the longer."""
+        return min(MAX_GATHER_S, GATHER_S * (1 + len(self._queue) / _SHORT_LINE))
+
+    def _add(self, key: Key, *, is_urgent: bool, after_s: float = 0.0) -> None:
         self._measures.adds.labels(name=self._measures.controller).inc()
-        self._queue.add(key, after_s=after_s)
+        self._queue.add(key, after_s=after_s, is_urgent=is_urgent)
 
 
 _ATTEMPTS: Final = frozenset({"Job", "RayJob"})
+
+
+def _has_ended(job: Manifest) -> bool:
+    phase = (job.get("status") or {}).get("phase")
+    return phase is not None and Phase(phase).is_terminal
 
 
 def registry_of(news: News, children: Iterable[str]) -> kopf.OperatorRegistry:
@@ -91,10 +140,15 @@ def registry_of(news: News, children: Iterable[str]) -> kopf.OperatorRegistry:
         news.of_job((namespace or "", name), event["object"], type_=event["type"])
 
     async def child_changed(
-        *, namespace: str | None, labels: Mapping[str, str], event: Any, **_: Any
+        *,
+        resource: kopf.Resource,
+        namespace: str | None,
+        labels: Mapping[str, str],
+        event: Any,
+        **_: Any,
     ) -> None:
         key = (namespace or "", labels[LABEL_JOB])
-        news.of_child(key, event["object"], type_=event["type"])
+        news.of_child(key, _KINDS[resource.plural], event["object"], type_=event["type"])
 
     kopf.on.event(GROUP, VERSION, "finetunejobs", registry=registry)(job_changed)
     ours: dict[str, Any] = {MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}

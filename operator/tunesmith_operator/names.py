@@ -8,6 +8,7 @@ from typing import Final
 LABEL_JOB: Final = "tunesmith.dev/job"
 LABEL_STAGE: Final = "tunesmith.dev/stage"
 LABEL_ATTEMPT: Final = "tunesmith.dev/attempt"
+LABEL_JOB_NAME: Final = "batch.kubernetes.io/job-name"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "tunesmith-operator"
 SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"

@@ -17,15 +17,17 @@ from tunesmith_api.resources import FineTuneJob
 from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.lives import as_started
-from tunesmith_engine.lifecycle.records import Decision, Start, Stop
+from tunesmith_engine.lifecycle.records import Decision, Observations, Start, Stop
 from tunesmith_engine.lifecycle.refusals import blocked, is_blocked, refused
 from tunesmith_engine.lifecycle.usage import without_counts
 from tunesmith_engine.planning.plan import plan
+from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.denials import FORBIDDEN, denial, is_going_away
 from tunesmith_operator.events import event_of
 from tunesmith_operator.executor import KubeExecutor
 from tunesmith_operator.identities import Identities
+from tunesmith_operator.informer import New
 from tunesmith_operator.manifests import Owner
 from tunesmith_operator.merge_patch import merge_patch
 from tunesmith_operator.names import Child
@@ -40,7 +42,7 @@ RESYNC_S: Final = 300.0
 STOPPING_S: Final = 10.0
 
 # Seconds after which a job is looked at once more that has got another status: one step may make
-# the next one possible. News of what the step has started comes meanwhile, and needs no other look.
+# the next one possible. Of what a step has started there will be news.
 AGAIN_S: Final = 1.0
 
 
@@ -51,21 +53,26 @@ async def reconcile(
     name: str,
     settings: Settings,
     identities: Identities,
-    found: Manifest | None = None,
+    told: Children,
     heard: AbstractSet[Child] = frozenset(),
+    new: New | None = None,
+    version: str = "",
 ) -> float | None:
     """Bring the job one step on; return the seconds after which to look again, if at all.
 
-    `found` is a job as it was told of without a status: nothing is done before its first status is
-    stored, which an older version of it cannot be. `heard` are its children that were told of, and
-    not of their end.
+    A job that is `new` is not read again: nothing is done before its first status is stored, and
+    that of an older version cannot be. Any other is read as it was at `version` or later: what
+    follows from a job that has changed meanwhile is refused, and looked at again. `heard` are its
+    children that were told of, and not of their end.
 
     Raises:
         kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
         pydantic.ValidationError: the status is of a release that this one does not know.
     """
-    if found is None or "status" in found:
-        found = await cluster.get("FineTuneJob", namespace, name)
+    if new is not None:
+        found: Manifest | None = new.job
+    else:
+        found = await cluster.get("FineTuneJob", namespace, name, not_before=version)
     if found is None or found["metadata"].get("deletionTimestamp"):
         return None
     status, job = read_status(found), read_job(found)
@@ -74,7 +81,15 @@ async def reconcile(
         return None
     try:
         return await _go_on(
-            cluster, found, job, status, settings=settings, identities=identities, heard=heard
+            cluster,
+            found,
+            job,
+            status,
+            settings=settings,
+            identities=identities,
+            told=told,
+            is_born=new is not None and new.is_born,
+            heard=heard,
         )
     except ApiException as error:
         if error.status != FORBIDDEN:
@@ -104,14 +119,19 @@ async def _go_on(
     settings: Settings,
     identities: Identities,
     heard: AbstractSet[Child],
+    told: Children,
+    is_born: bool,
 ) -> float | None:
     known = found["metadata"]
     planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
     planned = as_started(planned, status)
     owner = Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"])
-    executor = KubeExecutor(planned, cluster, owner=owner, settings=settings, identities=identities)
+    executor = KubeExecutor(
+        planned, cluster, owner=owner, settings=settings, identities=identities, told=told
+    )
     now = datetime.now(UTC)
-    seen = await executor.observe(status, now=now, heard=heard)
+    is_unheard = is_born and not heard
+    seen = Observations() if is_unheard else await executor.observe(status, now=now, heard=heard)
     decision = advance(planned, status, seen, now=now)
     wait = _wait_before_writing(status, decision.status, now=now)
     is_told = decision.status != status and not wait
@@ -128,7 +148,7 @@ async def _go_on(
         await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
         return None
     waits = _waits(decision, uid=known["uid"], now=now)
-    if is_told:
+    if is_told and not any(isinstance(each, Start) for each in decision.actions):
         waits.append(AGAIN_S)
     return min([*waits, wait] if wait else waits, default=None)
 

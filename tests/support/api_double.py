@@ -42,7 +42,14 @@ class ApiDouble:
         self._applied: dict[Key, Manifest] = {}
         self._versions = count(1)
 
-    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+    async def get(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        not_before: str = "",  # noqa: ARG002 - it is never behind
+    ) -> Manifest | None:
         return deepcopy(self.objects.get((kind, namespace, name)))
 
     async def list(self, kind: str, namespace: str, *, labels: str) -> Manifests:

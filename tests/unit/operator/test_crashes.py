@@ -8,6 +8,7 @@ import pytest
 
 from api_double import ApiDouble, Key
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
+from tunesmith_operator.children import Children
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.names import REQUEST_ANNOTATION
 from tunesmith_operator.reconciling import reconcile
@@ -89,7 +90,14 @@ class Double(ApiDouble):
 async def look(double: Double) -> None:
     """What a worker does with the key, in an operator that has just begun."""
     identities = Identities(double)
-    await reconcile(double, namespace="ns", name="job", settings=SETTINGS, identities=identities)
+    await reconcile(
+        double,
+        namespace="ns",
+        name="job",
+        settings=SETTINGS,
+        identities=identities,
+        told=Children(),
+    )
 
 
 def run(double: Double) -> dict[str, Any]:
@@ -137,8 +145,10 @@ def test_a_result_that_is_reported_during_a_look_counts() -> None:
             super().succeed(name)
             self.held = self.objects[REPORT].pop("data")
 
-        async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
-            found = await super().get(kind, namespace, name)
+        async def get(
+            self, kind: str, namespace: str, name: str, *, not_before: str = ""
+        ) -> dict[str, Any] | None:
+            found = await super().get(kind, namespace, name, not_before=not_before)
             if kind == "Job" and self.held is not None:
                 self.report.update(self.held)
             return found

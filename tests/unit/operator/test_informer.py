@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from tunesmith_operator.informer import News
+from tunesmith_operator.children import Children
+from tunesmith_operator.informer import New, News
 from tunesmith_operator.measures import Measures
-from tunesmith_operator.work_queue import WorkQueue
+from tunesmith_operator.work_queue import Key, WorkQueue
 
 KEY = ("ns", "job")
 
@@ -22,7 +23,7 @@ def waiting_after(tell: Callable[[News], None]) -> int:
 
     async def told() -> int:
         queue = WorkQueue()
-        news = News(queue, Measures())
+        news = News(queue, Measures(), Children())
         news.of_job(KEY, a_job(status={}), type_="ADDED")
         assert await queue.take() == KEY
         queue.done(KEY)
@@ -60,14 +61,16 @@ def test_the_operators_own_writes_are_no_news(
 def test_a_child_that_is_over_is_looked_at_at_once_and_others_a_little_later(
     found: dict[str, Any], type_: str, count: int
 ) -> None:
-    assert waiting_after(lambda news: news.of_child(KEY, found, type_=type_)) == count
+    child = {"metadata": {"name": "child"}} | found
+
+    assert waiting_after(lambda news: news.of_child(KEY, "Job", child, type_=type_)) == count
 
 
 def test_a_new_job_is_kept_until_it_is_looked_at_or_something_newer_is_told() -> None:
     async def told() -> None:
-        news = News(WorkQueue(), Measures())
+        news = News(WorkQueue(), Measures(), Children())
         news.of_job(KEY, a_job(), type_="ADDED")
-        assert news.take_new(KEY) == a_job()
+        assert news.take_new(KEY) == New(a_job(), is_born=True)
         assert news.take_new(KEY) is None
         news.of_job(KEY, a_job(), type_="ADDED")
         news.of_job(KEY, a_job(status={}), type_="MODIFIED")
@@ -83,7 +86,7 @@ def test_children_that_run_are_remembered_until_they_end() -> None:
     ended = {"conditions": [{"type": "Complete", "status": "True"}]}
 
     async def told() -> list[frozenset[tuple[str, str]]]:
-        news, seen = News(WorkQueue(), Measures()), []
+        news, seen = News(WorkQueue(), Measures(), Children()), []
         for found, type_ in (
             (child("Job", "a"), "ADDED"),
             (child("Pod", "a-1"), "ADDED"),
@@ -91,9 +94,59 @@ def test_children_that_run_are_remembered_until_they_end() -> None:
             (child("Job", "a", **ended), "MODIFIED"),
             (child("RayJob", "b", jobDeploymentStatus="Failed"), "MODIFIED"),
         ):
-            news.of_child(KEY, found, type_=type_)
+            news.of_child(KEY, found["kind"], found, type_=type_)
             seen.append(news.running(KEY))
         return seen
 
     a, b = ("Job", "a"), ("RayJob", "b")
     assert asyncio.run(told()) == [{a}, {a}, {a, b}, {b}, frozenset()]
+
+
+@pytest.mark.parametrize("type_", [None, "MODIFIED"])
+def test_only_a_job_whose_creation_was_watched_is_known_to_have_started_nothing(
+    type_: str | None,
+) -> None:
+    async def told() -> New | None:
+        news = News(WorkQueue(), Measures(), Children())
+        news.of_job(KEY, a_job(), type_=type_)
+        return news.take_new(KEY)
+
+    assert asyncio.run(told()) == New(a_job(), is_born=False)
+
+
+def test_new_jobs_come_before_those_that_are_only_listed_again() -> None:
+    async def told() -> list[Key]:
+        queue = WorkQueue()
+        news = News(queue, Measures(), Children())
+        news.of_job(("ns", "old"), a_job(status={}), type_=None)
+        news.of_job(("ns", "new"), a_job(), type_=None)
+        return [await queue.take() for _ in range(2)]
+
+    assert asyncio.run(told()) == [("ns", "new"), ("ns", "old")]
+
+
+@pytest.mark.parametrize(("num_waiting", "after_s"), [(0, 1), (32, 2), (3200, 15)])
+def test_the_more_jobs_wait_the_longer_news_is_gathered(
+    monkeypatch: pytest.MonkeyPatch, num_waiting: int, after_s: float
+) -> None:
+    delays: list[float] = []
+    monkeypatch.setattr(WorkQueue, "__len__", lambda _: num_waiting)
+    monkeypatch.setattr(WorkQueue, "add", lambda *_, after_s, **__: delays.append(after_s))
+
+    news = News(WorkQueue(), Measures(), Children())
+    news.of_child(KEY, "Job", {"metadata": {"name": "child"}}, type_="ADDED")
+
+    assert delays == [after_s]
+
+
+def test_a_job_is_read_as_new_as_it_was_told_of() -> None:
+    async def told() -> list[str]:
+        news = News(WorkQueue(), Measures(), Children())
+        job = a_job()
+        job["metadata"]["resourceVersion"] = "7"
+        news.of_job(KEY, job, type_="ADDED")
+        versions = [news.version(KEY)]
+        news.of_job(KEY, job, type_="DELETED")
+        return [*versions, news.version(KEY)]
+
+    assert asyncio.run(told()) == ["7", ""]
