@@ -86,7 +86,8 @@ class Resources(ApiModel):
     memory: Bytes | None = Field(
         None,
         description="Memory asked for each worker of training and each other stage: 16Gi. "
-        "Default: the estimate of `tunesmith plan` once prepare has seen the model, 2Gi before.",
+        "Default: the estimate of `tunesmith plan` once prepare has seen the model, 2Gi before. "
+        "Less than the estimate is refused.",
     )
     node_selector: dict[LabelKey, LabelValue] = Field(
         default_factory=dict,

@@ -18,8 +18,10 @@ _REMEDIES = {
     Reason.LOSS_MASK_INVALID: "the log shows the rendered row",
     Reason.UNSAFE_WEIGHTS: "take a safetensors or GGUF edition",
     Reason.REMOTE_CODE_REFUSED: "take a safetensors or GGUF edition",
-    Reason.MEMORY_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora",
-    Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora",
+    Reason.MEMORY_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
+    "or more memory or disk",
+    Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
+    "or more memory or disk",
     Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
     Reason.LOSS_DIVERGED: "lower optimizer.learningRate",
     Reason.EVALUATION_GATE_FAILED: "the message names metric, value and bound",

@@ -48,10 +48,15 @@ SCHEME_BYTES: Final[Mapping[str, float]] = {"none": 2.0, "W8A8": 1.0, "FP8": 1.0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The largest resident memory of each stage over all its processes, and the disk of all."""
+    """The largest resident memory of each stage over all its processes, and the disk of all.
+
+    `accelerator_bytes` is the least that training keeps on each accelerator: what a step computes
+    on top was measured on none.
+    """
 
     memory_bytes: Mapping[StageName, int]
     disk_bytes: int
+    accelerator_bytes: int = 0
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -79,7 +84,11 @@ def estimate(
         StageName.VERIFY: VLLM_BYTES + KV_CACHE_BYTES + BF16 * parameters,
         StageName.PUBLISH: PROCESS_BYTES,
     }
-    return Estimate(memory_bytes=memory, disk_bytes=_disk(spec, facts))
+    return Estimate(
+        memory_bytes=memory,
+        disk_bytes=_disk(spec, facts),
+        accelerator_bytes=FP32 * parameters + _states(spec, facts),
+    )
 
 
 def trainable_parameters(training: Training, facts: ModelFacts) -> int:
@@ -100,14 +109,18 @@ def _training_memory(spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: i
     training = spec.training
     longest = min(longest_row or training.sequence_length, facts.context_length)
     tokens = training.batch.micro_batch_size * longest
-    trained = trainable_parameters(training, facts)
     # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
     weights = (FP32 if training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
-    states = (GRADIENT + MOMENTS + (FP32 if training.method == "lora" else 0)) * trained
     kept = tokens * facts.num_layers * _activations(facts)
     passing = RESIDENT_PER_ACTIVATION * kept + _logits(tokens, facts)
-    worker = PROCESS_BYTES + weights + states + passing
+    worker = PROCESS_BYTES + weights + _states(spec, facts) + passing
     return RAY_BYTES + spec.resources.workers * worker
+
+
+def _states(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """Gradients and moments of what is trained, and the adapters themselves."""
+    adapters = FP32 if spec.training.method == "lora" else 0
+    return (GRADIENT + MOMENTS + adapters) * trainable_parameters(spec.training, facts)
 
 
 def _activations(facts: ModelFacts) -> int:

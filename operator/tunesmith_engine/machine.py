@@ -1,17 +1,19 @@
-"""What this machine has, and whether a job fits.
+"""What this machine has, and whether a job fits, here or where its pods will run.
 
-Asked before the first stage starts, and by `prepare` for the machine that it runs on.
+Asked before the first stage starts, and by `prepare`, which in a cluster shares its machine with no
+other stage: those are judged by what they are given.
 """
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.estimates import Estimate
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.contracts import GivenMemory, StageName
 
 _LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -72,16 +74,58 @@ def shortage_of_memory(needed: Estimate, *, stages: frozenset[StageName]) -> Sho
     return Shortage(
         Reason.MEMORY_ESTIMATE_EXCEEDED,
         f"{hungriest} is estimated to take {_gib(memory[hungriest])} of memory, and this "
-        f"machine has {_gib(has_memory)}; {_remedy(hungriest)}",
+        f"machine has {_gib(has_memory)}; {_remedy(hungriest, larger='take a larger machine')}",
     )
 
 
-def _remedy(stage: StageName) -> str:
-    if stage is not StageName.TRAIN:
-        return "take a smaller model, or a larger machine"
+def shortage_of_given(needed: Estimate, given: Mapping[StageName, GivenMemory]) -> Shortage | None:
+    """The hungriest of the stages that are given less memory than they need."""
+    lacking = {
+        stage: wanted
+        for stage, each in given.items()
+        if (wanted := _wanted(needed, stage, each)) > each.size_bytes
+    }
+    hungriest = max(lacking, key=lambda stage: lacking[stage], default=None)
+    if hungriest is None:
+        return None
+    message = _told(hungriest, given[hungriest], wanted=_gib(lacking[hungriest]))
+    return Shortage(Reason.MEMORY_ESTIMATE_EXCEEDED, message)
+
+
+def unjudged_memory(
+    needed: Estimate, given: Mapping[StageName, GivenMemory], *, on_accelerators: bool
+) -> str | None:
+    """What training will take, where nothing tells whether it gets that; else None."""
+    if StageName.TRAIN in given:
+        return None
+    if on_accelerators:
+        kept = _gib(needed.accelerator_bytes)
+        return f"train keeps at least {kept} on each accelerator; whether it has that is not known"
+    wanted = _gib(needed.memory_bytes[StageName.TRAIN])
+    return f"train will ask for its estimate, {wanted}; whether a node has that is not known"
+
+
+def _told(stage: StageName, memory: GivenMemory, *, wanted: str) -> str:
+    has = _gib(memory.size_bytes)
+    if memory.is_per_accelerator:
+        return (
+            f"{stage} keeps at least {wanted} on each accelerator, and {memory.given_by} has "
+            f"{has}; take a smaller model, training.method: lora, or a larger resources.accelerator"
+        )
     return (
-        "lower training.batch.microBatchSize or training.sequenceLength, or take a larger machine"
+        f"{stage} is estimated to take {wanted} of memory, and {memory.given_by} gives it {has}; "
+        f"{_remedy(stage, larger='raise resources.memory')}"
     )
+
+
+def _wanted(needed: Estimate, stage: StageName, memory: GivenMemory) -> int:
+    return needed.accelerator_bytes if memory.is_per_accelerator else needed.memory_bytes[stage]
+
+
+def _remedy(stage: StageName, *, larger: str) -> str:
+    if stage is not StageName.TRAIN:
+        return f"take a smaller model, or {larger}"
+    return f"lower training.batch.microBatchSize or training.sequenceLength, or {larger}"
 
 
 def _limit(path: Path) -> int | None:

@@ -44,6 +44,7 @@ from tunesmith_operator.names import (
     report_key,
 )
 from tunesmith_operator.observer import Begun, Observer
+from tunesmith_operator.placement import given_memory
 from tunesmith_operator.pods import is_owned
 from tunesmith_operator.ray_states import is_over
 from tunesmith_operator.rayjob import Place, place_of, rayjob_of
@@ -234,6 +235,7 @@ class KubeExecutor:
             cache=f"{WORKSPACE}/cache",
             secrets=SECRETS,
             models=f"{WORKSPACE}/models",
+            memory=given_memory(self._plan.spec.resources),
         )
 
 

@@ -4,21 +4,29 @@ Pure functions from the job's `resources` to parts of a pod; `manifests.py` puts
 a queue of Kueue adds to a pod, node labels and tolerations of its own, is never written here.
 """
 
-import re
 from typing import Final
 
 from tunesmith_api.execution import Resources, Toleration
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_engine.estimates import estimate
-from tunesmith_engine.planning.accelerators import accelerators_of
+from tunesmith_engine.planning.accelerators import accelerator_memory, accelerators_of
 from tunesmith_engine.prepared import longest_row_of, model_facts_of
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest
 from tunesmith_operator.cluster_client import Manifest
 
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 DEFAULT_CPU: Final = "1"
 DEFAULT_MEMORY: Final = "2Gi"
 LEAST_MEMORY: Final = 512 << 20
+# The quantities that `resources.memory` may be given in.
+_UNITS: Final = {
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+    "Ti": 1 << 40,
+}
 
 # How nodes say that they can be taken away: GKE, AKS, EKS' node groups, Karpenter. Each is the
 # label of such nodes and, where they are tainted, the taint.
@@ -72,6 +80,40 @@ def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
     return demands
 
 
+def given_memory(resources: Resources) -> dict[StageName, GivenMemory]:
+    """What the stages after `prepare` are sure to get, by which it judges them.
+
+    Without `resources.memory` a stage asks for its estimate. Where it computes on accelerators,
+    those hold what the estimate counts, and `resources.memory` says nothing of them.
+    """
+    later = list(StageName)[1:]
+    on_accelerators = {stage for stage in later if accelerators_of(stage, resources)}
+    given = {
+        stage: _asked_memory(resources.memory, workers=_workers(stage, resources))
+        for stage in later
+        if resources.memory and stage not in on_accelerators
+    }
+    held = accelerator_memory(resources)
+    if held and StageName.TRAIN in on_accelerators:
+        size, field = held
+        given[StageName.TRAIN] = GivenMemory(
+            size_bytes=size, given_by=field, is_per_accelerator=True
+        )
+    return given
+
+
+def _workers(stage: StageName, resources: Resources) -> int:
+    return resources.workers if stage is StageName.TRAIN else 1
+
+
+def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
+    number, unit = _parted(quantity)
+    each = f" for each of {workers} workers" if workers > 1 else ""
+    return GivenMemory(
+        size_bytes=number * _UNITS[unit] * workers, given_by=f"resources.memory: {quantity}{each}"
+    )
+
+
 def _memory(request: StageRequest, *, workers: int) -> str:
     """The estimate, in bytes, from what prepare found out about the model and the rows."""
     prepared = request.inputs.get(StageName.PREPARE)
@@ -85,9 +127,14 @@ def _memory(request: StageRequest, *, workers: int) -> str:
 
 
 def _times(quantity: str, count: int) -> str:
-    number = re.match(r"\d+", quantity)
-    digits = number[0] if number else ""
-    return f"{int(digits) * count}{quantity.removeprefix(digits)}"
+    number, unit = _parted(quantity)
+    return f"{number * count}{unit}"
+
+
+def _parted(quantity: str) -> tuple[int, str]:
+    """Number and unit of a quantity, which the models have checked."""
+    unit = quantity.lstrip("0123456789")
+    return int(quantity.removesuffix(unit)), unit
 
 
 def _tolerations(resources: Resources) -> list[Manifest]:

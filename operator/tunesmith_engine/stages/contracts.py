@@ -78,13 +78,25 @@ class StageResult(ApiModel):
         raise KeyError(f"stage {self.stage} made no artifact '{name}'")
 
 
+class GivenMemory(ApiModel):
+    """The memory that a stage gets where it will run: of all its workers, or of each accelerator.
+
+    `given_by` is the field of the spec that says so, with its value.
+    """
+
+    size_bytes: int
+    given_by: str
+    is_per_accelerator: bool = False
+
+
 class StageRequest(ApiModel):
     """Everything a stage may know; `spec` has every default filled in by the planner.
 
     Folders are absolute paths. `output` is this stage's own and survives its attempts, so that a
     stage can go on where a killed one stopped. `base` is what relative file:// URIs start from.
     `cache` is shared by all jobs. `secrets` holds one folder per secret with one file per key.
-    `models` is where a job without `output.uri` publishes.
+    `models` is where a job without `output.uri` publishes. `memory` is what later stages get, as
+    far as that is known; None means that they share this machine.
     """
 
     contract: Literal[1] = CONTRACT
@@ -102,3 +114,4 @@ class StageRequest(ApiModel):
     cache: str
     secrets: str
     models: str
+    memory: dict[StageName, GivenMemory] | None = None

@@ -90,6 +90,15 @@ def test_once_rows_are_known_the_longest_of_them_counts_and_not_what_may_be() ->
     assert seen.disk_bytes == estimate(spec, SMOL).disk_bytes
 
 
+def test_an_accelerator_holds_at_least_the_weights_and_what_is_kept_for_trained_ones() -> None:
+    lora, full = estimate_of(), estimate_of(training={"method": "full"})
+
+    assert lora.accelerator_bytes == 4 * 134_515_008 + 16 * 4_884_480
+    assert full.accelerator_bytes == 16 * 134_515_008
+    # However many workers there are, each has an accelerator of its own.
+    assert estimate_of(resources={"workers": 4}).accelerator_bytes == lora.accelerator_bytes
+
+
 def test_training_is_estimated_near_what_was_measured() -> None:
     """4.7 GB at 4 × 256 tokens in fp32 with adapters of rank 16, besides Ray's own processes."""
     without_ray = memory_of(training={**SHORT, "precision": "fp32"}) - RAY_BYTES

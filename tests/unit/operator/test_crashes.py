@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api_double import ApiDouble, Key
-from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.names import REQUEST_ANNOTATION
@@ -30,6 +30,7 @@ class Double(ApiDouble):
     def __init__(self, *, crash_after: int | None = None) -> None:
         super().__init__()
         self.births: list[tuple[str, str]] = []
+        self.requests: list[StageRequest] = []
         self.writes = 0
         self.crash_after = crash_after
         self.put(
@@ -74,6 +75,7 @@ class Double(ApiDouble):
         template = self.objects["Job", "ns", name]["spec"]["template"]
         text = template["metadata"]["annotations"][REQUEST_ANNOTATION]
         request = StageRequest.model_validate_json(text)
+        self.requests.append(request)
         result = StageResult(
             stage=request.stage,
             key=request.key,
@@ -133,6 +135,17 @@ def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
     assert [each.get("cached", False) for each in status["stages"]] == [False] * 6
     assert len(shaken.births) == NUM_CHILDREN
     assert len(set(shaken.births)) == NUM_CHILDREN
+
+
+def test_every_stage_in_a_pod_is_told_what_the_pods_are_given() -> None:
+    double = Double()
+    double.objects["FineTuneJob", "ns", "job"]["spec"]["resources"] = {"memory": "4Gi"}
+
+    run(double)
+
+    memory = {request.stage: request.memory for request in double.requests}
+    assert set(memory) == set(StageName)
+    assert all(each and each[StageName.TRAIN].size_bytes == 4 << 30 for each in memory.values())
 
 
 def test_a_result_that_is_reported_during_a_look_counts() -> None:

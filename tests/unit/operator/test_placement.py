@@ -7,10 +7,11 @@ import pytest
 from attempts import OWNER, SETTINGS, attempt_for
 from manifests import a_job
 from small_models import SMOL, as_told
+from tunesmith_api.execution import Resources
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.manifests import family_of
-from tunesmith_operator.placement import SPOT_MARKS
+from tunesmith_operator.placement import SPOT_MARKS, given_memory
 
 SMALL = as_told(SMOL)
 
@@ -98,6 +99,46 @@ def test_training_asks_for_the_memory_that_its_longest_row_takes() -> None:
 @pytest.mark.parametrize("facts", [{"numParameters": "many"}, {"numParameters": 1, "bogus": 2}])
 def test_facts_that_are_none_change_nothing(facts: dict[str, Any]) -> None:
     assert asked("train", facts=facts)["requests"]["memory"] == "2Gi"
+
+
+def given(**resources: Any) -> dict[StageName, tuple[int, str]]:
+    """Bytes, and the field that says so, of each stage whose memory is known before its pod is."""
+    found = given_memory(Resources.model_validate(resources))
+    return {stage: (each.size_bytes, each.given_by) for stage, each in found.items()}
+
+
+def test_stages_are_given_what_their_pods_ask_for() -> None:
+    found = given(memory="3Gi", workers=2)
+
+    assert found[StageName.TRAIN] == (6 << 30, "resources.memory: 3Gi for each of 2 workers")
+    assert found[StageName.PUBLISH] == (3 << 30, "resources.memory: 3Gi")
+    assert set(found) == set(StageName) - {StageName.PREPARE}
+
+
+def test_decimal_and_binary_units_of_memory_are_told_apart() -> None:
+    sizes = [given(memory=each)[StageName.TRAIN][0] for each in ("5M", "5Mi", "5G", "5T", "5Ti")]
+
+    assert sizes == [5 * 10**6, 5 << 20, 5 * 10**9, 5 * 10**12, 5 << 40]
+
+
+@pytest.mark.parametrize(
+    "resources", [{}, {"gpusPerWorker": 1}, {"nodeSelector": {"nvidia.com/gpu.memory": "81559"}}]
+)
+def test_where_no_field_tells_nothing_is_given(resources: dict[str, Any]) -> None:
+    assert given(**resources) == {}
+
+
+def test_training_on_accelerators_is_given_their_memory_where_a_field_tells() -> None:
+    slice_ = given(gpusPerWorker=1, accelerator="nvidia.com/mig-1g.10gb.me", memory="64Gi")
+    labelled = given(gpusPerWorker=1, nodeSelector={"nvidia.com/gpu.memory": "81559"})
+    nonsense = given(gpusPerWorker=1, nodeSelector={"nvidia.com/gpu.memory": "large"})
+
+    named = "resources.accelerator: nvidia.com/mig-1g.10gb.me"
+    assert slice_[StageName.TRAIN] == (10 << 30, named)
+    # The other stages compute on one, too, and what they need of it was never measured.
+    assert set(slice_) == {StageName.TRAIN, StageName.PUBLISH}
+    assert labelled[StageName.TRAIN][0] == 81559 << 20
+    assert nonsense == {}
 
 
 def test_a_queue_is_named_on_the_job_of_every_stage() -> None:

@@ -37,7 +37,7 @@ class BaseModel:
 
 
 def prepare_base(request: StageRequest) -> BaseModel:
-    """Fetch the base model, check that the machine can hold the job, and convert what needs it.
+    """Fetch the base model, check that there is room for the job, and convert what needs it.
 
     Raises:
         StageError: the model cannot be fetched or used, or the job is too large.
@@ -51,7 +51,7 @@ def prepare_base(request: StageRequest) -> BaseModel:
         facts = read_model_facts(source)
     except SourceError as error:
         raise as_stage_error(error) from error
-    refuse_too_large(request.spec, facts, folder=Path(request.output))
+    refuse_too_large(request, facts)
     folder = source if source.is_dir() else converted_model(source, cache=cache)
     if model.chat_template is not None:
         target = Path(request.output) / "model"

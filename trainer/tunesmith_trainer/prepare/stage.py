@@ -31,7 +31,7 @@ from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
 from tunesmith_trainer.prepare.feasibility import refuse_unfit_model, refuse_without_gpu
 from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
-from tunesmith_trainer.prepare.limits import refuse_too_long
+from tunesmith_trainer.prepare.limits import note_on_memory, refuse_too_long
 from tunesmith_trainer.prepare.sample import Sample, markers_in, sample_of
 from tunesmith_trainer.prepare.sides import Sides, part_rows
 from tunesmith_trainer.prepare.tokenizing import RowTokenizer, Tokenized
@@ -63,7 +63,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
     Raises:
         BadInputError: model or data break a rule, later stages cannot do to the model what the
-            job asks, or the machine cannot hold the job.
+            job asks, or there is too little memory or disk for the job.
         TransientError: a source cannot be reached now.
     """
     _check_secrets(request)
@@ -75,15 +75,16 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
     rows = _make_rows(request, base, gathered, reporter)
-    refuse_too_long(request.spec, base.facts, longest_row=rows.longest)
+    refuse_too_long(request, base.facts, longest_row=rows.longest)
     sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)
     markers = markers_in(rows.tokens.values(), base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
-    _log.info("%s", _said(rows))
+    said = _said(rows, note=note_on_memory(request, base.facts, longest_row=rows.longest))
+    _log.info("%s", said)
     return StageOutcome(
-        message=_said(rows),
+        message=said,
         artifacts=artifacts,
         facts={**_facts(base.facts, rows, sample, artifacts), "markers": [*markers]},
         versions=library_versions("transformers", "tokenizers", "torch"),
@@ -235,10 +236,11 @@ def _shape(facts: ModelFacts) -> dict[str, JsonValue]:
     }
 
 
-def _said(rows: _Rows) -> str:
+def _said(rows: _Rows, *, note: str | None) -> str:
     removed = rows.removed
-    return (
+    counts = (
         f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
         f"rows of format {rows.gathered.format}; left out: {removed.duplicates} duplicates, "
         f"{removed.empty} empty, {removed.overlong} overlong"
     )
+    return f"{counts}. {note}" if note else counts

@@ -15,7 +15,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine import machine
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest, StageResult
 from tunesmith_engine.stages.entry import local_path
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.outcome import StageOutcome
@@ -304,6 +304,45 @@ def test_memory_is_judged_by_the_longest_row_that_there_is(
     assert short.facts["longestRow"] in range(longest, 101)
     assert error.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert "training.sequenceLength" in error.message
+
+
+def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_one(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This pod has just enough for prepare itself."""
+    facts = read_model_facts(Path(urlsplit(model).path))
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+    request = prepare_request(tmp_path, model=model)
+    own = estimate(request.spec, facts).memory_bytes[StageName.PREPARE]
+    monkeypatch.setattr(machine, "memory_bytes", lambda: own)
+
+    def given(size_bytes: int) -> StageRequest:
+        memory = GivenMemory(size_bytes=size_bytes, given_by="resources.memory: 1Mi")
+        return request.model_copy(update={"memory": {StageName.TRAIN: memory}})
+
+    judged = run_prepare(given(1 << 40))
+    unknown = run_prepare(request.model_copy(update={"memory": {}}))
+    with pytest.raises(BadInputError) as small:
+        run_prepare(given(1 << 20))
+    with pytest.raises(BadInputError) as here:
+        run_prepare(request)
+
+    assert "memory" not in judged.message
+    assert "train will ask for its estimate" in unknown.message
+    assert small.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
+    assert "resources.memory: 1Mi gives it 0.0 GiB" in small.value.message
+    assert "this machine has" in here.value.message
+
+
+def test_in_a_cluster_prepare_itself_needs_the_memory_of_its_own_pod(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+    request = prepare_request(tmp_path, model=model).model_copy(update={"memory": {}})
+
+    with pytest.raises(BadInputError, match="prepare is estimated to take"):
+        run_prepare(request)
 
 
 def test_a_job_larger_than_the_free_disk_is_refused(
