@@ -1,29 +1,16 @@
 """The helpdesk example, from its manifest to a published model: real model, data, Ray and vLLM."""
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
-from command import Ran, processes_of, started, tunesmith, wait_until
+from command import Ran, processes_of, tunesmith
 
-JOB = Path(__file__).parents[2] / "examples/helpdesk/job.yaml"
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def first(home: Path) -> Ran:
-    """The first run, which does all the work."""
-    return tunesmith("run", JOB, "--home", home, "--output", "json", timeout_s=1200)
 
 
 def test_the_job_completes_and_says_so_in_one_object(first: Ran) -> None:
@@ -71,8 +58,8 @@ def test_nothing_of_a_finished_run_is_left_running(first: Ran, home: Path) -> No
     assert processes_of(home) == []
 
 
-def test_a_second_run_takes_everything_from_the_first(first: Ran, home: Path) -> None:
-    again = tunesmith("run", JOB, "--home", home, "--output", "json")
+def test_a_second_run_takes_everything_from_the_first(first: Ran, job: Path, home: Path) -> None:
+    again = tunesmith("run", job, "--home", home, "--output", "json")
 
     assert again.code == 0, again.stderr[-4000:]
     assert all(again.cached().values())
@@ -80,41 +67,14 @@ def test_a_second_run_takes_everything_from_the_first(first: Ran, home: Path) ->
 
 
 def test_another_scheme_reruns_compress_and_what_follows(
-    first: Ran, home: Path, tmp_path: Path
+    first: Ran, job: Path, home: Path, tmp_path: Path
 ) -> None:
-    job = yaml.safe_load(JOB.read_text())
-    job["spec"]["compression"]["quantize"]["scheme"] = "none"
+    manifest = yaml.safe_load(job.read_text())
+    manifest["spec"]["compression"]["quantize"]["scheme"] = "none"
     changed = tmp_path / "job.yaml"
-    changed.write_text(yaml.safe_dump(job))
+    changed.write_text(yaml.safe_dump(manifest))
 
     ran = tunesmith("run", changed, "--home", home, "--output", "json")
 
     assert ran.code == 0, ran.stderr[-4000:]
     assert ran.cached() == {name: STAGES.index(name) < 3 for name in STAGES}
-
-
-def test_kill_9_in_the_middle_of_training_changes_nothing(
-    first: Ran, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The same command goes on from the last checkpoint, and ends with the same held-out loss."""
-    home = tmp_path_factory.mktemp("killed")
-    command = ("run", JOB, "--home", home, "--until", "evaluate", "--output", "json")
-    with started(*command) as process:
-        wait_until(lambda: len(_checkpoints(home)) > 1, what="the second checkpoint")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-    resumed = tunesmith(*command)
-
-    assert resumed.code == 0, resumed.stderr[-4000:]
-    status = json.loads((home / "jobs/helpdesk/status.json").read_text())
-    trained = [each for each in status["attempts"] if each["stage"] == "train"]
-    assert trained[-1]["resumedFromStep"] > 0
-    assert resumed.value("heldOut", "loss") == pytest.approx(
-        first.value("heldOut", "loss"), abs=1e-4
-    )
-    assert processes_of(home) == []
-
-
-def _checkpoints(home: Path) -> list[Path]:
-    return list(home.glob("jobs/helpdesk/stages/train/*/artifacts/checkpoints/step-*"))
