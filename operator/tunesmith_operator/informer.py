@@ -30,8 +30,8 @@ GATHER_S: Final = 1.0
 MAX_GATHER_S: Final = 15.0
 _SHORT_LINE: Final = 32
 
-# How many objects are listed at once, and for how many seconds kopf keeps one that it has handed on. All
-# at once and for five seconds, Python never gives back most of what thousands of jobs took.
+# How many objects are listed at once, and for how many seconds kopf keeps one that was handed on:
+# of thousands at once, and for longer, Python never gives most of their memory back.
 CHUNK_SIZE: Final = 500
 IDLE_S: Final = 0.5
 
