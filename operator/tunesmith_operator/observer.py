@@ -21,7 +21,7 @@ from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.manifests import Owner, owners_of
 from tunesmith_operator.names import LABEL_ATTEMPT, LABEL_JOB_NAME, Child, family_name, report_key
 from tunesmith_operator.pods import PodEnding, ending_of_pods, has_condition
-from tunesmith_operator.queues import is_queued, queue_wait
+from tunesmith_operator.queues import is_queued, is_waking, let_in_at, queue_wait
 from tunesmith_operator.ray_states import (
     ending_of_rayjob,
     has_failed,
@@ -114,14 +114,15 @@ class Observer:
         ending = _ending_of(job, pods)
         if ending is not None:
             return self._failed(planned, number, report, ending=ending, job=job, pods=pods)
+        let_in = await self._let_in(job)
         return AttemptSeen(
             planned.name,
             planned.key,
             number,
             is_running=True,
             progress=_progress(planned, number, report),
-            waiting=await self._waiting(planned.name, job, pods, now=now),
-            **asdict(_times_of(job, pods)),
+            waiting=await self._waiting(planned.name, job, pods, let_in=let_in, now=now),
+            **asdict(_times_of(job, pods, let_in=let_in)),
         )
 
     async def _pods(self, job: Manifest) -> list[Manifest]:
@@ -131,24 +132,37 @@ class Observer:
         found = await self._reader.list("Pod", self._owner.namespace, labels=labels)
         return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
 
-    async def _waiting(
-        self, stage: str, job: Manifest, pods: list[Manifest], *, now: datetime
-    ) -> Waiting | None:
-        if not is_queued(job):
-            warnings = await self._warnings(unready(pods, now=now))
-            if not _is_ray(job):
-                return waiting_of(stage, job, pods, warnings)
-            return waiting_of_rayjob(
-                stage,
-                job,
-                pods,
-                num_pods=1 + self._plan.spec.resources.workers,
-                now=now,
-                warnings=warnings,
-            )
+    async def _let_in(self, job: Manifest) -> datetime | None:
+        """When its queue let it run, while Kueue alone knows: each read costs a list of its own."""
+        return let_in_at(job, await self._workloads(job)) if is_waking(job) else None
+
+    async def _workloads(self, job: Manifest) -> list[Manifest] | None:
         uid = job["metadata"]["uid"]
-        workloads = await self._cluster.workloads(self._owner.namespace, of_uid=uid)
-        return queue_wait(stage, job, workloads)
+        return await self._cluster.workloads(self._owner.namespace, of_uid=uid)
+
+    async def _waiting(
+        self,
+        stage: str,
+        job: Manifest,
+        pods: list[Manifest],
+        *,
+        let_in: datetime | None,
+        now: datetime,
+    ) -> Waiting | None:
+        if is_queued(job):
+            return queue_wait(stage, job, await self._workloads(job))
+        warnings = await self._warnings(unready(pods, now=now))
+        if not _is_ray(job):
+            return waiting_of(stage, job, pods, warnings, let_in=let_in)
+        return waiting_of_rayjob(
+            stage,
+            job,
+            pods,
+            num_pods=1 + self._plan.spec.resources.workers,
+            now=now,
+            warnings=warnings,
+            let_in=let_in,
+        )
 
     async def _warnings(self, pod: Manifest | None) -> list[Manifest] | None:
         """What was said of a pod that does not get ready: each read costs a list of Events."""
@@ -209,8 +223,11 @@ def _is_ray(job: Manifest) -> bool:
     return kind == "RayJob"
 
 
-def _times_of(job: Manifest, pods: list[Manifest]) -> AttemptTimes:
-    return times_of_rayjob(job, pods) if _is_ray(job) else times_of(job, pods)
+def _times_of(
+    job: Manifest, pods: list[Manifest], *, let_in: datetime | None = None
+) -> AttemptTimes:
+    times = times_of_rayjob if _is_ray(job) else times_of
+    return times(job, pods, let_in=let_in)
 
 
 def _ending_of(job: Manifest, pods: list[Manifest]) -> PodEnding | None:

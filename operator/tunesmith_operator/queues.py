@@ -15,6 +15,7 @@ from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.placement import QUEUE_LABEL
 from tunesmith_operator.pods import condition_of, has_condition, is_owned
+from tunesmith_operator.ray_states import is_asleep
 
 # Seconds. A turn changes the child, of which the operator hears; another reason does not.
 AGAIN_S: Final = 60.0
@@ -102,17 +103,34 @@ _BY_MESSAGE: Final[Mapping[str, _Words]] = {
 }
 
 
+def names_queue(child: Manifest) -> bool:
+    """Whether Kueue decides when this Job or RayJob runs."""
+    return QUEUE_LABEL in (child["metadata"].get("labels") or {})
+
+
 def is_queued(child: Manifest) -> bool:
-    """Whether this Job names a queue and is suspended: Kueue then decides when it runs."""
-    labels = child["metadata"].get("labels") or {}
-    return bool(child["spec"].get("suspend")) and QUEUE_LABEL in labels
+    """Whether it waits in a queue now: it names one, and is suspended."""
+    return bool(child["spec"].get("suspend")) and names_queue(child)
+
+
+def is_waking(child: Manifest) -> bool:
+    """Whether Kueue has let this child run, and nothing in the child itself says since when."""
+    if child["spec"].get("suspend") or not names_queue(child):
+        return False
+    if child["kind"] == "RayJob":
+        return is_asleep(child)
+    return not (child.get("status") or {}).get("startTime")
+
+
+def let_in_at(child: Manifest, workloads: list[Manifest] | None) -> datetime | None:
+    """When Kueue let `child` run last, as it has noted itself."""
+    entry = _entry_of(child, workloads)
+    return _true_since(entry, "Admitted") if entry else None
 
 
 def queue_wait(stage: str, child: Manifest, workloads: list[Manifest] | None) -> Waiting:
     """Why `child`, which is queued, does not run; None are the Workloads of no Kueue at all."""
-    entry = next(
-        (each for each in workloads or () if is_owned(each, by_uid=child["metadata"]["uid"])), None
-    )
+    entry = _entry_of(child, workloads)
     if entry is None:
         words, said = (_NO_KUEUE if workloads is None else _NOT_TAKEN_UP), ""
     else:
@@ -126,11 +144,16 @@ def queue_wait(stage: str, child: Manifest, workloads: list[Manifest] | None) ->
     return Waiting(
         words.reason,
         message,
-        _suspended_at(child),
+        _suspended_at(child, entry),
         grace_s=words.grace_s,
         in_queue=True,
         again_s=AGAIN_S,
     )
+
+
+def _entry_of(child: Manifest, workloads: list[Manifest] | None) -> Manifest | None:
+    uid = child["metadata"]["uid"]
+    return next((each for each in workloads or () if is_owned(each, by_uid=uid)), None)
 
 
 def _words(entry: Manifest) -> tuple[_Words, str]:
@@ -151,10 +174,26 @@ def _said(entry: Manifest, type_: str) -> str:
     return message
 
 
-def _suspended_at(child: Manifest) -> datetime:
-    told = condition_of(child, "Suspended") if has_condition(child, "Suspended") else None
-    text = told["lastTransitionTime"] if told else child["metadata"]["creationTimestamp"]
-    return datetime.fromisoformat(text)
+def _suspended_at(child: Manifest, entry: Manifest | None) -> datetime:
+    """A Job says so itself, a little late; of a RayJob Kueue alone says when it was put back."""
+    created = datetime.fromisoformat(child["metadata"]["creationTimestamp"])
+    put_back = _put_back_at(entry) if entry else None
+    known = (created, _true_since(child, "Suspended"), put_back)
+    return max(each for each in known if each is not None)
+
+
+def _put_back_at(entry: Manifest) -> datetime | None:
+    """When it lost its place; what has none yet can be evicted, too, and goes on to wait."""
+    evicted = _true_since(entry, "Evicted")
+    admitted = condition_of(entry, "Admitted") or {}
+    if evicted is None or admitted.get("status") != "False":
+        return evicted
+    return evicted if evicted <= datetime.fromisoformat(admitted["lastTransitionTime"]) else None
+
+
+def _true_since(found: Manifest, type_: str) -> datetime | None:
+    condition = condition_of(found, type_) if has_condition(found, type_) else None
+    return datetime.fromisoformat(condition["lastTransitionTime"]) if condition else None
 
 
 def _quoted(message: str) -> str:

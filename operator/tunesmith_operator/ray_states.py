@@ -28,13 +28,16 @@ from tunesmith_operator.waits import (
 
 NODE_TYPE: Final = "ray.io/node-type"
 HEAD: Final = "head"
+CLUSTER: Final = "ray.io/cluster"
 
-# Seconds.
+# Seconds. KubeRay was seen to look at a RayJob that is suspended every 20 s, whatever is changed.
 UNREACHABLE_GRACE_S: Final = 30.0
+WAKE_GRACE_S: Final = 30.0
 
 _EXIT_CODE: Final = re.compile(r"exit code (?P<code>-?\d+)")
 _OF_RAY: Final = re.compile(r"^Running entrypoint for job |\bjob_manager\.py:")
 _CLOSED: Final = frozenset({"Succeeded", "Failed"})
+_ASLEEP: Final = frozenset({"", "Suspended", "Suspending"})
 
 
 def has_succeeded(rayjob: Manifest) -> bool:
@@ -53,6 +56,17 @@ def is_over(child: Manifest) -> bool:
     if child.get("kind") == "RayJob":
         return has_succeeded(child) or has_failed(child)
     return any(has_condition(child, each) for each in ("Complete", "Failed"))
+
+
+def is_asleep(rayjob: Manifest) -> bool:
+    """Whether KubeRay has not begun with it, or not again: what it says is of an earlier run."""
+    return _state(rayjob) in _ASLEEP
+
+
+def pods_of_run(rayjob: Manifest, pods: list[Manifest]) -> list[Manifest]:
+    """Those of the cluster that it has now; what was preempted leaves pods that still go."""
+    name = _status(rayjob).get("rayClusterName") or ""
+    return [each for each in pods if _labels(each).get(CLUSTER, name) == name]
 
 
 def remaining(pods: list[Manifest]) -> list[Manifest]:
@@ -90,16 +104,19 @@ def waiting_of_rayjob(
     num_pods: int,
     now: datetime,
     warnings: Sequence[Manifest] | None = None,
+    let_in: datetime | None = None,
 ) -> Waiting | None:
     """What the attempt waits for, which has `num_pods` pods when it is whole; None if it runs.
 
-    `warnings` are the Events of the pod that `unready` has named; None if it named none.
+    `warnings` are the Events of the pod that `unready` has named; None if it named none. `let_in`
+    is when its queue let it run, for as long as KubeRay has not begun.
     """
     state = _state(rayjob)
     if state == "ValidationFailed":
         return _refused(stage, rayjob)
     if has_failed(rayjob):
         return _leftover(stage, pods)
+    pods = pods_of_run(rayjob, pods)
     counting = _without_replaced(pods, num_pods)
     found = (_wait_of(stage, pod, warnings) for pod in _head_first(counting))
     waits = [each for each in found if each is not None]
@@ -111,7 +128,7 @@ def waiting_of_rayjob(
         return unreachable
     if state == "Running":
         return _shrunk(stage, rayjob, f"{len(pods)} of its {num_pods} pods", now=now)
-    return _too_few(stage, rayjob, pods)
+    return _too_few(stage, rayjob, pods, let_in=let_in)
 
 
 def _refused(stage: str, rayjob: Manifest) -> Waiting:
@@ -199,7 +216,9 @@ def _shrunk(stage: str, rayjob: Manifest, left: str, *, now: datetime) -> Waitin
     return Waiting(Reason.POD_NOT_CREATED, message, now, grace_s=0.0)
 
 
-def _too_few(stage: str, rayjob: Manifest, pods: list[Manifest]) -> Waiting:
+def _too_few(
+    stage: str, rayjob: Manifest, pods: list[Manifest], *, let_in: datetime | None
+) -> Waiting:
     name, cluster = rayjob["metadata"]["name"], _status(rayjob).get("rayClusterName")
     if cluster:
         message = (
@@ -211,8 +230,16 @@ def _too_few(stage: str, rayjob: Manifest, pods: list[Manifest]) -> Waiting:
             f"{stage} has no pod: KubeRay has not taken up RayJob {name}; "
             "see that its operator runs and watches this namespace"
         )
-    since = max([created_at(rayjob), *(created_at(each) for each in pods)])
-    return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=POD_GRACE_S)
+    since = max([_begun_at(rayjob, let_in), *(created_at(each) for each in pods)])
+    grace_s = WAKE_GRACE_S if is_asleep(rayjob) else POD_GRACE_S
+    return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=grace_s)
+
+
+def _begun_at(rayjob: Manifest, let_in: datetime | None) -> datetime:
+    """From when on its pods are to be expected: it may have been in a queue long before."""
+    started = None if is_asleep(rayjob) else _status(rayjob).get("startTime")
+    known = (created_at(rayjob), time_of(started) if started else None, let_in)
+    return max(each for each in known if each is not None)
 
 
 def _head_first(pods: list[Manifest]) -> list[Manifest]:
@@ -220,7 +247,11 @@ def _head_first(pods: list[Manifest]) -> list[Manifest]:
 
 
 def _is_head(pod: Manifest) -> bool:
-    return (pod["metadata"].get("labels") or {}).get(NODE_TYPE) == HEAD
+    return _labels(pod).get(NODE_TYPE) == HEAD
+
+
+def _labels(pod: Manifest) -> dict[str, str]:
+    return pod["metadata"].get("labels") or {}
 
 
 def _state(rayjob: Manifest) -> str:

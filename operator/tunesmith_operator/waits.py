@@ -42,16 +42,22 @@ _VOLUME_WORDS: Final = ("persistentvolumeclaim", "PersistentVolumeClaim")
 
 
 def waiting_of(
-    stage: str, job: Manifest, pods: list[Manifest], warnings: Sequence[Manifest] | None = None
+    stage: str,
+    job: Manifest,
+    pods: list[Manifest],
+    warnings: Sequence[Manifest] | None = None,
+    *,
+    let_in: datetime | None = None,
 ) -> Waiting | None:
     """What the attempt of `stage` waits for; None if its container runs.
 
-    `warnings` are the Events of the pod that `unready` has named; None if it named none.
+    `warnings` are the Events of the pod that `unready` has named; None if it named none. `let_in`
+    is when its queue let it run, for as long as the Job says nothing of it.
     """
     if job.get("spec", {}).get("suspend"):
         return _suspended(stage, job)
     if not pods:
-        return _without_pod(stage, job)
+        return _without_pod(stage, job, let_in)
     return wait_of_pod(stage, pods[-1], warnings)
 
 
@@ -84,13 +90,16 @@ def _suspended(stage: str, job: Manifest) -> Waiting:
     return Waiting(Reason.POD_NOT_CREATED, message, time_of(job["metadata"]["creationTimestamp"]))
 
 
-def _without_pod(stage: str, job: Manifest) -> Waiting:
+def _without_pod(stage: str, job: Manifest, let_in: datetime | None) -> Waiting:
+    """It counts from when the Job could have a pod, which may have been long in a queue."""
     name = job["metadata"]["name"]
     message = (
         f"{stage} has no pod: the cluster made none for Job {name}; "
         f"`kubectl describe job {name}` shows why (quota, pod security)"
     )
-    since = time_of(job["metadata"]["creationTimestamp"])
+    started = (job.get("status") or {}).get("startTime")
+    known = (created_at(job), time_of(started) if started else None, let_in)
+    since = max(each for each in known if each is not None)
     return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=POD_GRACE_S)
 
 

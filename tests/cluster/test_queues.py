@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cluster import Cluster, kubectl
-from kueue import FLAVOR, MANAGER, Kueue
+from clock import now_text
+from cluster import Cluster
+from kueue import FLAVOR, MANAGER, Kueue, needs_kueue
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, pending_pods, request_of, succeeded
 from tunesmith_operator.pods import condition_of
@@ -18,21 +19,11 @@ from tunesmith_operator.pods import condition_of
 @contextmanager
 def a_queued_job(cluster: Cluster, **spec: Any) -> Iterator[tuple[Kueue, str]]:
     """A job whose first stage has been created, and the name of that stage's Job."""
-    if "kueue.x-k8s.io/v1beta2" not in kubectl("api-versions").splitlines():
-        pytest.skip("no definitions of Kueue: start the control plane with --crds kueue")
+    needs_kueue()
     cluster.create(a_job(queueName="team-a", **spec)).raise_for_status()
     with an_operator(cluster.namespace):
-        yield Kueue(cluster), wait_for_job(cluster)
-
-
-def wait_for_job(cluster: Cluster, *, timeout_s: float = 40) -> str:
-    give_up = time.monotonic() + timeout_s
-    while time.monotonic() < give_up:
-        found = cluster.kubectl("get", "jobs", "--output=name").split()
-        if found:
-            return found[-1].rpartition("/")[2]
-        time.sleep(0.1)
-    raise AssertionError("no Job came")
+        kueue = Kueue(cluster)
+        yield kueue, kueue.next_job()
 
 
 def wait_for_reason(cluster: Cluster, reason: str) -> dict[str, Any]:
@@ -57,7 +48,7 @@ def run_pod(cluster: Cluster) -> None:
     """Let the kubelet start the pod that there is."""
     name = wait_for_pod(cluster)["metadata"]["name"]
     state = {"name": "stage", "image": "x", "imageID": "x", "ready": True, "restartCount": 0}
-    running = {**state, "state": {"running": {"startedAt": "2026-11-26T00:00:00Z"}}}
+    running = {**state, "state": {"running": {"startedAt": now_text()}}}
     cluster.http.patch(
         f"/api/v1/namespaces/{cluster.namespace}/pods/{name}/status",
         content=json.dumps({"status": {"phase": "Running", "containerStatuses": [running]}}),

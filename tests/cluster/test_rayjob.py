@@ -4,16 +4,16 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from attempts import rayjob_for
+from clock import now_text
 from cluster import Cluster, kubectl
-from kuberay import KubeRay
+from kuberay import KubeRay, needs_kuberay
 from operator_process import a_job, an_operator, wait_for_pod
-from stage_pods import end_pod, report_with, request_of, run_pods, succeeded, token_of
+from stage_pods import end_pod, request_of, run_pods, succeeded
 from tunesmith_operator.manifests import Owner
 from tunesmith_operator.pods import condition_of
 
@@ -36,11 +36,6 @@ def a_training(cluster: Cluster, **spec: Any) -> Iterator[tuple[KubeRay, dict[st
             kuberay.leave()
 
 
-def needs_kuberay() -> None:
-    if "ray.io/v1" not in kubectl("api-versions").splitlines():
-        pytest.skip("no definitions of KubeRay: start the control plane with --crds ray")
-
-
 def wait_for_reason(cluster: Cluster, reason: str) -> str:
     """What the job says of its training, once it does for this reason."""
     cluster.kubectl(
@@ -53,16 +48,6 @@ def wait_for_reason(cluster: Cluster, reason: str) -> str:
     return str(trained["message"])
 
 
-def finish(cluster: Cluster, kuberay: KubeRay, rayjob: dict[str, Any]) -> None:
-    """The stage reports from its head, and the RayJob ends."""
-    head = kuberay.pod("head")
-    request = request_of(cluster, head)
-    text = succeeded(request).model_dump_json(by_alias=True)
-    report_with(token_of(cluster, head), address=request.result, text=text)
-    kuberay.play(rayjob, "done")
-    kuberay.shut_down()
-
-
 def attempts_of(cluster: Cluster) -> list[tuple[str, int, str]]:
     found = cluster.get("FineTuneJob", "helpdesk")["status"]["attempts"]
     return [(each["stage"], each["number"], each["reason"]) for each in found]
@@ -72,7 +57,7 @@ def test_two_workers_train_in_pods_of_their_own_and_the_job_completes(cluster: C
     with a_training(cluster) as (kuberay, rayjob):
         kuberay.play(rayjob, "running")
         pods = [kuberay.pod(kind)["metadata"]["labels"] for kind in ("head", "worker")]
-        finish(cluster, kuberay, rayjob)
+        kuberay.finish(rayjob)
         ran = run_pods(cluster, "helpdesk")
     cluster.kubectl("wait", "--for=condition=Complete", "ftj/helpdesk", "--timeout=5s")
 
@@ -113,7 +98,7 @@ def test_a_lost_head_is_told_of_and_the_attempt_goes_on(cluster: Cluster) -> Non
         told = wait_for_reason(cluster, "Killed")
         kuberay.play(rayjob, "head-back")
         wait_for_reason(cluster, "Running")
-        finish(cluster, kuberay, rayjob)
+        kuberay.finish(rayjob)
         cluster.kubectl("wait", "--for=condition=Trained", "ftj/helpdesk", "--timeout=30s")
 
     assert "the head of train ended with exit code 137" in told
@@ -165,7 +150,7 @@ def test_a_worker_that_is_gone_is_missed_until_kuberay_replaces_it(cluster: Clus
 
 def _since_now(status: dict[str, Any]) -> dict[str, Any]:
     """Disruptions that nobody followed up are taken back by the control plane after a while."""
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    now = now_text()
     conditions = [{**each, "lastTransitionTime": now} for each in status.get("conditions", [])]
     return {**status, **({"conditions": conditions} if conditions else {})}
 

@@ -7,13 +7,13 @@ defaults and no controller, and what a real one does after a while is done here 
 
 from collections.abc import Collection
 from copy import deepcopy
-from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final
 from uuid import uuid4
 
 from kubernetes.aio.client.exceptions import ApiException
 
+from clock import now_text
 from json_merge import merged
 
 Manifest = dict[str, Any]
@@ -140,10 +140,9 @@ class ApiDouble:
         self._refuse_unknown(kind)
         if namespace not in self._namespaces | {""}:
             raise ApiException(status=404, reason=f'namespaces "{namespace}" not found')
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         known: Manifest = {
             "uid": str(uuid4()),
-            "creationTimestamp": now,
+            "creationTimestamp": now_text(),
             "resourceVersion": self._version(),
         }
         if kind in _WITH_GENERATION:
@@ -172,8 +171,7 @@ class ApiDouble:
         if "deletionTimestamp" in known:
             return
         held = [*known.get("finalizers", []), _FOREGROUND]
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        change = {"deletionTimestamp": now, "finalizers": held}
+        change = {"deletionTimestamp": now_text(), "finalizers": held}
         self._replace(key, merged(self.objects[key], {"metadata": change}))
 
     def _collect(self) -> None:

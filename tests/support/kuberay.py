@@ -2,7 +2,7 @@
 
 No controller of KubeRay runs in tests, only its definitions. `SEEN` holds what the real one wrote
 into a RayJob's status and which pods there were, in each scenario; `KubeRay` writes the same, and
-makes and takes away the RayCluster and the pods as it did. Times are left out.
+makes and takes away the RayCluster and the pods as it did. All times are those of the test.
 """
 
 import json
@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 
-from cluster import Cluster
+from clock import now_text
+from cluster import Cluster, kubectl
+from stage_pods import report_with, request_of, succeeded, token_of
 
 FINALIZER = "ray.io/rayjob-finalizer"
-STARTED = "2026-11-26T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,12 @@ SEEN: dict[str, tuple[Step, ...]] = {
 }
 
 
+def needs_kuberay() -> None:
+    """Skip the test where KubeRay's definitions are not installed."""
+    if "ray.io/v1" not in kubectl("api-versions").splitlines():
+        pytest.skip("no definitions of KubeRay: start the control plane with --crds ray")
+
+
 @dataclass
 class KubeRay:
     """KubeRay in one namespace; `node` is where the scheduler puts pods, if it finds one."""
@@ -97,6 +105,8 @@ class KubeRay:
     pods: dict[str, list[str]] = field(default_factory=lambda: {"head": [], "worker": []})
     raycluster: str = ""
     node: str = ""
+    started: dict[str, str] = field(default_factory=dict)
+    state: str = ""
 
     def rayjob(self, *, timeout_s: float = 40) -> dict[str, Any]:
         """The RayJob that has not been taken up yet, taken up."""
@@ -105,6 +115,7 @@ class KubeRay:
             for found in self.rayjobs():
                 if not found.get("status") and "deletionTimestamp" not in found["metadata"]:
                     self._merge("rayjobs", found, {"metadata": {"finalizers": [FINALIZER]}})
+                    self.state = ""
                     return found
             time.sleep(0.1)
         raise AssertionError("no RayJob came")
@@ -117,6 +128,10 @@ class KubeRay:
     def play(self, rayjob: dict[str, Any], scenario: str) -> None:
         """Write every step of the scenario."""
         for step in SEEN[scenario]:
+            if step.pods and not self.raycluster:
+                self.raycluster = f"{rayjob['metadata']['name']}-{uuid.uuid4().hex[:5]}"
+                self._set_status(rayjob, step)
+                self._make_cluster(rayjob)
             self._set_pods(rayjob, step.pods)
             self._set_status(rayjob, step)
 
@@ -129,6 +144,15 @@ class KubeRay:
             self._delete_pod(pod)
         self.pods = {"head": [], "worker": []}
         self.raycluster = ""
+
+    def finish(self, rayjob: dict[str, Any]) -> None:
+        """The stage reports from its head, and the RayJob ends."""
+        head = self.pod("head")
+        request = request_of(self.cluster, head)
+        text = succeeded(request).model_dump_json(by_alias=True)
+        report_with(token_of(self.cluster, head), address=request.result, text=text)
+        self.play(rayjob, "done")
+        self.shut_down()
 
     def let_go(self, rayjob: dict[str, Any]) -> None:
         """Take the finalizer off a RayJob that is being deleted."""
@@ -165,8 +189,6 @@ class KubeRay:
         self._delete_pod(self.pods[kind].pop())
 
     def _set_pods(self, rayjob: dict[str, Any], wanted: str) -> None:
-        if wanted and not self.raycluster:
-            self._make_cluster(rayjob)
         (group,) = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
         for each in wanted.split():
             kind, phase = each.split(":")
@@ -174,9 +196,10 @@ class KubeRay:
             self._replace_failed(kind)
             while len(self.pods[kind]) < count:
                 self._make_pod(rayjob, kind)
-            names = self.pods[kind][-1:] if phase == "Failed" else self.pods[kind]
-            for name in names if phase != "Pending" else ():
-                self._write_pod(name, _pod_status(phase))
+            if phase == "Failed":
+                self._fail_pod(self.pods[kind][-1])
+            for name in self.pods[kind] if phase == "Running" else ():
+                self._run_pod(name)
         if not wanted:
             self.shut_down()
 
@@ -189,7 +212,6 @@ class KubeRay:
 
     def _make_cluster(self, rayjob: dict[str, Any]) -> None:
         known = rayjob["metadata"]
-        self.raycluster = f"{known['name']}-{uuid.uuid4().hex[:5]}"
         manifest = {
             "apiVersion": "ray.io/v1",
             "kind": "RayCluster",
@@ -229,8 +251,29 @@ class KubeRay:
             "reason": step.reason,
             "message": step.message,
             "rayClusterName": self.raycluster,
+            **self._times(deployment),
         }
         self._merge("rayjobs", rayjob, {"status": status}, subresource="status")
+
+    def _times(self, deployment: str) -> dict[str, str]:
+        """It starts whenever it goes on, and one that is made suspended at its creation, too."""
+        before, self.state = self.state, deployment
+        if deployment in {"Complete", "Failed"}:
+            return {"endTime": now_text()}
+        starts = {("", "Initializing"), ("", "Suspended"), ("Suspended", "Initializing")}
+        return {"startTime": now_text()} if (before, deployment) in starts else {}
+
+    def _run_pod(self, name: str) -> None:
+        """Start its container, once."""
+        if name not in self.started:
+            self.started[name] = now_text()
+            running = {"running": {"startedAt": self.started[name]}}
+            self._write_pod(name, _pod_status("Running", running))
+
+    def _fail_pod(self, name: str) -> None:
+        ended = {"exitCode": 137, "reason": "Error", "finishedAt": now_text()}
+        begun = {"startedAt": self.started[name]} if name in self.started else {}
+        self._write_pod(name, _pod_status("Failed", {"terminated": ended | begun}))
 
     def _write_pod(self, name: str, status: dict[str, Any]) -> None:
         self._merge("pods", {"metadata": {"name": name}}, {"status": status}, subresource="status")
@@ -261,13 +304,10 @@ class KubeRay:
         return f"{path}/{name}" if name else path
 
 
-def _pod_status(phase: str) -> dict[str, Any]:
-    state = {"name": "stage", "image": "x", "imageID": "x", "restartCount": 0}
-    if phase == "Running":
-        now = {"running": {"startedAt": STARTED}}
-        return {"phase": phase, "containerStatuses": [{**state, "ready": True, "state": now}]}
-    ended = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": STARTED}}
-    return {"phase": phase, "containerStatuses": [{**state, "ready": False, "state": ended}]}
+def _pod_status(phase: str, state: dict[str, Any]) -> dict[str, Any]:
+    container = {"name": "stage", "image": "x", "imageID": "x", "restartCount": 0}
+    is_ready = phase == "Running"
+    return {"phase": phase, "containerStatuses": [{**container, "ready": is_ready, "state": state}]}
 
 
 def _owner(kind: str, known: dict[str, Any]) -> dict[str, Any]:

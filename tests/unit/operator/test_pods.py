@@ -201,6 +201,15 @@ def test_a_job_that_gets_no_pod_is_told_of() -> None:
     assert "kubectl describe job j-train-1-abcde" in waiting.message
 
 
+def test_a_pod_is_missed_from_when_its_job_was_let_run() -> None:
+    started = waiting_of("train", JOB | {"status": {"startTime": SCHEDULED_AT}}, [])
+    let_in = waiting_of("train", JOB, [], let_in=datetime.fromisoformat(SCHEDULED_AT))
+
+    assert started is not None
+    assert started.since == datetime.fromisoformat(SCHEDULED_AT)
+    assert let_in == started
+
+
 def test_a_job_in_no_queue_that_somebody_suspends_is_told_of() -> None:
     waiting = waiting_of("train", JOB | {"spec": {"suspend": True}}, [])
 

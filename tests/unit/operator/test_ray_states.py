@@ -1,6 +1,6 @@
 """What is made of a RayJob and its pods as KubeRay and the cluster leave them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -46,8 +46,12 @@ def ended(**fields: Any) -> dict[str, Any]:
     return {"containerStatuses": [{"name": "stage", "state": {"terminated": terminated}}]}
 
 
-def waiting(*pods: dict[str, Any], rayjob: dict[str, Any] | None = None) -> Waiting | None:
-    return waiting_of_rayjob("train", rayjob or a_rayjob(), list(pods), num_pods=3, now=NOW)
+def waiting(
+    *pods: dict[str, Any], rayjob: dict[str, Any] | None = None, let_in: datetime | None = None
+) -> Waiting | None:
+    return waiting_of_rayjob(
+        "train", rayjob or a_rayjob(), list(pods), num_pods=3, now=NOW, let_in=let_in
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,6 +153,39 @@ def test_a_rayjob_that_nobody_takes_up_is_told_of() -> None:
     assert found is not None
     assert found.reason is Reason.POD_NOT_CREATED
     assert "KubeRay has not taken up RayJob j--train-1-abcde" in found.message
+
+
+@pytest.mark.parametrize("deployment", ["", "Suspended", "Suspending"])
+def test_a_rayjob_that_a_queue_let_in_late_has_time_to_wake_from_then_on(deployment: str) -> None:
+    """KubeRay was seen to take 21 s; what it wrote before is of another time."""
+    let_in = NOW - timedelta(seconds=25)
+    found = waiting(rayjob=a_rayjob(deployment, "", startTime=CREATED), let_in=let_in)
+
+    assert found is not None
+    assert (found.reason, found.since) == (Reason.POD_NOT_CREATED, let_in)
+    assert found.told_at > NOW
+
+
+def test_pods_are_missed_from_when_kuberay_began_and_not_from_the_creation() -> None:
+    rayjob = a_rayjob("Initializing", "", rayClusterName="c-1", startTime=LATER)
+    found = waiting(rayjob=rayjob)
+
+    assert found is not None
+    assert found.since == datetime.fromisoformat(LATER)
+
+
+def test_pods_of_the_cluster_that_was_preempted_are_no_pods_of_the_next() -> None:
+    old, new = a_pod("head"), a_pod("head", "Pending")
+    for pod, name in ((old, "c-1"), (new, "c-2")):
+        pod["metadata"]["labels"]["ray.io/cluster"] = name
+    old["metadata"]["deletionTimestamp"] = LATER
+    asleep = waiting(old, rayjob=a_rayjob("Suspended", ""))
+    begun = waiting(old, new, rayjob=a_rayjob("Initializing", "", rayClusterName="c-2"))
+
+    assert asleep is not None
+    assert asleep.reason is Reason.POD_NOT_CREATED
+    assert begun is not None
+    assert begun.reason is Reason.POD_NOT_STARTED
 
 
 def test_pods_that_the_cluster_refuses_are_told_of() -> None:
