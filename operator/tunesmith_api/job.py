@@ -272,7 +272,8 @@ class Verification(ApiModel):
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
     min_agreement: Fraction = Field(
         0.9,
-        description="Part of greedy tokens that must be equal, given the same tokens before them.",
+        description="Part of greedy tokens that must be equal, given the same tokens before them. "
+        "From 64 tokens on, what chance explains at 95 % is borne.",
     )
     max_logprob_difference: Annotated[float, Field(gt=0.0, le=20.0)] = Field(
         0.25,

@@ -35,6 +35,7 @@ _FACTS: dict[StageName, dict[str, Any]] = {
     },
     StageName.VERIFY: {
         "agreement": 0.994, "meanLogprobDifference": 0.021, "numPrompts": 40, "numTokens": 1201,
+        "numAgreed": 1194, "agreementInterval": [0.989, 0.997],
         "kernel": "vec", "enforceEager": True, "vllmVersion": "0.32.0", "loadSeconds": 58.0,
         "settings": {"model": "tickets", "dtype": "float32", "enforceEager": True,
                      "maxModelLength": 2048},

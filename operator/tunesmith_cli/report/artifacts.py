@@ -118,6 +118,8 @@ class VerifyFacts(Found):
     mean_logprob_difference: float | None = None
     num_prompts: int | None = None
     num_tokens: int | None = None
+    num_agreed: int | None = None
+    agreement_interval: tuple[float, float] | None = None
     kernel: str | None = None
     enforce_eager: bool | None = None
     vllm_version: str | None = None

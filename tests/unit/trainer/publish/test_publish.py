@@ -99,6 +99,7 @@ def test_the_card_warns_of_wide_intervals_and_of_the_unknown_licence(root: Path)
     assert "heldOut has only 6 rows: its intervals are wide" in card
     assert "licence is the base model's" in card
     assert "| heldOut | loss | tuned | 3.8 | 2.41 | 2.1 to 2.83 | 6 |" in card
+    assert "99.4% of 1,201 tokens (98.9% to 99.7%, each end at 95%)" in card
 
 
 def test_the_same_content_is_published_once(root: Path) -> None:
