@@ -67,8 +67,8 @@ class Cluster(Protocol):
     async def patch_status(self, found: Manifest, change: Manifest) -> None:
         """Merge a change into the status of exactly this version of the object."""
 
-    async def create(self, manifest: Manifest) -> None:
-        """Create the object; one that is there stays as it is."""
+    async def create(self, manifest: Manifest) -> bool:
+        """Create the object, and return whether it is new; one that is there stays as it is."""
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None
@@ -144,8 +144,8 @@ class ApiCluster:
             "PATCH", f"{path}?{query}", body, content_type="application/merge-patch+json"
         )
 
-    async def create(self, manifest: Manifest) -> None:
-        """Create the object; one that is there stays as it is.
+    async def create(self, manifest: Manifest) -> bool:
+        """Create the object, and return whether it is new; one that is there stays as it is.
 
         Others write into it as soon as it exists, Kueue for one, and what they wrote is theirs.
         """
@@ -157,6 +157,8 @@ class ApiCluster:
             # A quota that somebody else changed is a conflict, too, and then nothing was created.
             if error.status != CONFLICT or _EXISTS not in str(error.reason):
                 raise
+            return False
+        return True
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None

@@ -116,8 +116,12 @@ class KubeExecutor:
     def _reader(self, attempts: list[list[Child]]) -> Reader:
         return self._told.reader(self._cluster, self._key, uid=self._owner.uid, attempts=attempts)
 
-    async def apply(self, actions: Iterable[Action]) -> None:
-        """Do what was decided, and give what was started back what somebody took away from it."""
+    async def apply(self, actions: Iterable[Action]) -> bool:
+        """Do what was decided, and give what was started back what somebody took away from it.
+
+        Return whether there will be news, of a child that is new.
+        """
+        is_new = False
         if self._lacks_family:
             await self._make_family()
         if self._lacks_pods:
@@ -125,7 +129,7 @@ class KubeExecutor:
         for action in actions:
             match action:
                 case Start():
-                    await self._start(action)
+                    is_new |= await self._start(action)
                 case Stop():
                     # A watch may miss that it has gone.
                     self._told.forget(self._key)
@@ -133,8 +137,9 @@ class KubeExecutor:
                         await self._cluster.delete(kind, self._owner.namespace, name)
                 case _:
                     assert_never(action)
+        return is_new
 
-    async def _start(self, action: Start) -> None:
+    async def _start(self, action: Start) -> bool:
         account = await self._identities.account_of(self._owner)
         if not self._has_family:
             await self._make_family()
@@ -143,7 +148,7 @@ class KubeExecutor:
         large = request_map(self._owner, request)
         if large is not None:
             await self._cluster.apply(large)
-        await self._cluster.create(await self._child(stage, request, account=account))
+        return await self._cluster.create(await self._child(stage, request, account=account))
 
     async def _child(self, stage: PlannedStage, request: StageRequest, *, account: str) -> Manifest:
         place = await self._place_of_workers(stage)

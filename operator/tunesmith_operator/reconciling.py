@@ -42,7 +42,7 @@ RESYNC_S: Final = 300.0
 STOPPING_S: Final = 10.0
 
 # Seconds after which a job is looked at once more that has got another status: one step may make
-# the next one possible. Of what a step has started there will be news.
+# the next one possible. Of what a step has made there will be news; of what was there already, not.
 AGAIN_S: Final = 1.0
 
 
@@ -139,16 +139,16 @@ async def _go_on(
     if _needs_present(decision) and status is not None and (is_tried_again or not is_told):
         await _confirm(cluster, found, status)
     if is_tried_again:
-        await executor.apply(decision.actions)
+        will_be_news = await executor.apply(decision.actions)
     if is_told:
         await _store(cluster, found, status, decision.status, now=now)
     if not is_tried_again:
-        await executor.apply(decision.actions)
+        will_be_news = await executor.apply(decision.actions)
     if decision.is_expired:
         await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
         return None
     waits = _waits(decision, uid=known["uid"], now=now)
-    if is_told and not any(isinstance(each, Start) for each in decision.actions):
+    if is_told and not will_be_news:
         waits.append(AGAIN_S)
     return min([*waits, wait] if wait else waits, default=None)
 

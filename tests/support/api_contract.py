@@ -80,11 +80,12 @@ class ApiContract:
 
     def test_creating_what_is_there_changes_nothing(self, scene: Scene) -> None:
         owner = scene.a_job()
-        scene.create(a_batch_job(owner))
+        is_new = scene.create(a_batch_job(owner))
         scene.place.change("Job", "prepare", {"metadata": {"annotations": {"theirs": "yes"}}})
         before = scene.get("Job", "prepare")
-        scene.create(a_batch_job(owner, backoffLimit=3))
+        is_new_again = scene.create(a_batch_job(owner, backoffLimit=3))
 
+        assert (is_new, is_new_again) == (True, False)
         assert scene.get("Job", "prepare") == before
 
     def test_creating_what_is_on_its_way_out_changes_nothing(self, scene: Scene) -> None:

@@ -85,11 +85,13 @@ class ApiDouble:
         self._replace(key, {**stored, "status": status})
         self.written()
 
-    async def create(self, manifest: Manifest) -> None:
+    async def create(self, manifest: Manifest) -> bool:
         key = key_of(manifest)
-        if key not in self.objects:
+        is_new = key not in self.objects
+        if is_new:
             self._make(key, manifest)
         self.written()
+        return is_new
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None

@@ -61,8 +61,8 @@ class Scene:
     def apply(self, manifest: Manifest) -> None:
         self.place.wait(self.place.cluster.apply(manifest))
 
-    def create(self, manifest: Manifest) -> None:
-        self.place.wait(self.place.cluster.create(manifest))
+    def create(self, manifest: Manifest) -> bool:
+        return self.place.wait(self.place.cluster.create(manifest))
 
     def patch_status(self, found: Manifest, change: Manifest) -> None:
         self.place.wait(self.place.cluster.patch_status(found, change))
@@ -112,7 +112,7 @@ def eventually(holds: Callable[[], bool], *, timeout_s: float = 60) -> None:
         time.sleep(0.1)
 
 
-def refused(request: Callable[[], None]) -> int:
+def refused(request: Callable[[], object]) -> int:
     """The status with which the server refuses the request."""
     with pytest.raises(ApiException) as caught:
         request()

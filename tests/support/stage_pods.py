@@ -140,7 +140,7 @@ def run_pods(cluster: Cluster, job: str, *, timeout_s: float = 40) -> list[str]:
             if _succeeds(cluster, pod, request):
                 ran.append(f"{request.stage}-{request.attempt}")
         time.sleep(0.1)
-    raise AssertionError(f"{job} is not over: {status}")
+    raise AssertionError(f"{job} is not over: {json.dumps(status, indent=1)}")
 
 
 def _succeeds(cluster: Cluster, pod: dict[str, Any], request: StageRequest) -> bool:

@@ -11,7 +11,7 @@ from tunesmith_engine.stages.contracts import Environment, StageName, StageReque
 from tunesmith_operator.children import Children
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.names import REQUEST_ANNOTATION
-from tunesmith_operator.reconciling import reconcile
+from tunesmith_operator.reconciling import AGAIN_S, reconcile
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
@@ -89,10 +89,10 @@ class Double(ApiDouble):
         self.change("Job", "ns", name, {"status": {"conditions": complete}})
 
 
-async def look(double: Double) -> None:
+async def look(double: Double) -> float | None:
     """What a worker does with the key, in an operator that has just begun."""
     identities = Identities(double)
-    await reconcile(
+    return await reconcile(
         double,
         namespace="ns",
         name="job",
@@ -190,6 +190,18 @@ def test_a_result_that_counted_needs_its_batch_job_no_more() -> None:
     status = run(double)
 
     assert [each["attempt"] for each in status["stages"]] == [1] * 6
+
+
+def test_a_start_that_finds_its_child_there_is_looked_at_again_at_once() -> None:
+    """The child may be long over, and then no news comes."""
+    double = Double()
+    after_a_start = asyncio.run(look(double))
+    double.objects["FineTuneJob", "ns", "job"]["status"] = {}
+    after_a_start_again = asyncio.run(look(double))
+
+    assert after_a_start is not None
+    assert after_a_start > AGAIN_S
+    assert after_a_start_again == AGAIN_S
 
 
 def test_a_report_that_a_later_stage_has_changed_does_not_count_any_more() -> None:
