@@ -74,7 +74,9 @@ def _work(attempt: Attempt, seen: AttemptSeen, *, until: datetime) -> Span | Non
     """From when to when the attempt was at work last, by what is known of it."""
     began = attempt.running_since
     if seen.waiting is not None:
-        return (began, max(began, seen.waiting.since)) if began else None
+        if began is None or _was_put_back(attempt, seen):
+            return None
+        return began, max(began, seen.waiting.since)
     if seen.began is not None:
         began = seen.began
     elif began is None and seen.ended is None:
@@ -94,8 +96,16 @@ def _standing(attempt: Attempt, seen: AttemptSeen, work: Span | None) -> dict[st
         return {"running_since": work[0], "waiting_since": None}
     if seen.waiting is not None and seen.waiting.in_queue:
         return {"running_since": None, "waiting_since": max(attempt.start_time, seen.waiting.since)}
+    if seen.admitted is not None and _was_put_back(attempt, seen):
+        return {"running_since": None, "waiting_since": seen.admitted}
     since = attempt.waiting_since or (work[1] if work else attempt.start_time)
     return {"running_since": None, "waiting_since": since}
+
+
+def _was_put_back(attempt: Attempt, seen: AttemptSeen) -> bool:
+    """Whether a queue took its place and gave it another unseen; from when on, nobody knows."""
+    began, admitted = attempt.running_since, seen.admitted
+    return began is not None and admitted is not None and began < admitted
 
 
 def _overlap(span: Span, other: Span | None) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from theatre import START, Theatre, a_plan
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Attempt, FineTuneJobStatus
+from tunesmith_api.status import Attempt, FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.records import AttemptSeen, Waiting
 from tunesmith_engine.stages.contracts import StageName
 
@@ -152,6 +152,26 @@ def test_what_a_queue_takes_back_stops_to_work_when_it_was_suspended() -> None:
     assert attempt_of(theatre).running_seconds == 40
     assert attempt_of(theatre).queue_held_seconds == 5
     assert status_of(theatre).gpu_seconds == 4 * 40
+
+
+def test_a_place_that_was_taken_and_given_back_while_nobody_looked_counts_as_held() -> None:
+    """From when on it was held, nobody knows: no accelerator is counted, and it waits anew."""
+    theatre = training(preRunningDeadlineSeconds=60)
+    work(theatre)
+    theatre.pass_time(500)
+    theatre.step()
+    theatre.pass_time(1000)
+    wait(theatre, Reason.WAITING_FOR_QUOTA, in_queue=True)
+    wait(theatre)
+    theatre.pass_time(50)
+    theatre.step()
+    early = status_of(theatre)
+    theatre.pass_time(11)
+    late = theatre.step().status
+
+    assert early.gpu_seconds == 4 * 500
+    assert attempt_of(theatre).queue_held_seconds == 1000
+    assert (early.phase, late.phase) == (Phase.TRAINING, Phase.FAILED)
 
 
 def test_a_second_attempt_is_added_to_the_first() -> None:
