@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from tunesmith_api.reasons import Reason
@@ -43,6 +44,12 @@ def condition_of(found: Manifest, type_: str) -> Manifest | None:
     """The object's condition of this type."""
     conditions: list[Manifest] = found.get("status", {}).get("conditions") or []
     return next((each for each in conditions if each["type"] == type_), None)
+
+
+def true_since(found: Manifest, type_: str) -> datetime | None:
+    """Since when the object has this condition with status True."""
+    condition = condition_of(found, type_) if has_condition(found, type_) else None
+    return datetime.fromisoformat(condition["lastTransitionTime"]) if condition else None
 
 
 def is_owned(found: Manifest, *, by_uid: str) -> bool:

@@ -14,7 +14,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.records import Waiting
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.placement import QUEUE_LABEL
-from tunesmith_operator.pods import condition_of, has_condition, is_owned
+from tunesmith_operator.pods import condition_of, has_condition, is_owned, true_since
 from tunesmith_operator.ray_states import is_asleep
 
 # Seconds. A turn changes the child, of which the operator hears; another reason does not.
@@ -125,7 +125,7 @@ def is_waking(child: Manifest) -> bool:
 def let_in_at(child: Manifest, workloads: list[Manifest] | None) -> datetime | None:
     """When Kueue let `child` run last, as it has noted itself."""
     entry = _entry_of(child, workloads)
-    return _true_since(entry, "Admitted") if entry else None
+    return true_since(entry, "Admitted") if entry else None
 
 
 def queue_wait(stage: str, child: Manifest, workloads: list[Manifest] | None) -> Waiting:
@@ -178,22 +178,17 @@ def _suspended_at(child: Manifest, entry: Manifest | None) -> datetime:
     """A Job says so itself, a little late; of a RayJob Kueue alone says when it was put back."""
     created = datetime.fromisoformat(child["metadata"]["creationTimestamp"])
     put_back = _put_back_at(entry) if entry else None
-    known = (created, _true_since(child, "Suspended"), put_back)
+    known = (created, true_since(child, "Suspended"), put_back)
     return max(each for each in known if each is not None)
 
 
 def _put_back_at(entry: Manifest) -> datetime | None:
     """When it lost its place; what has none yet can be evicted, too, and goes on to wait."""
-    evicted = _true_since(entry, "Evicted")
+    evicted = true_since(entry, "Evicted")
     admitted = condition_of(entry, "Admitted") or {}
     if evicted is None or admitted.get("status") != "False":
         return evicted
     return evicted if evicted <= datetime.fromisoformat(admitted["lastTransitionTime"]) else None
-
-
-def _true_since(found: Manifest, type_: str) -> datetime | None:
-    condition = condition_of(found, type_) if has_condition(found, type_) else None
-    return datetime.fromisoformat(condition["lastTransitionTime"]) if condition else None
 
 
 def _quoted(message: str) -> str:

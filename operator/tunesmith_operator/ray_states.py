@@ -21,6 +21,7 @@ from tunesmith_operator.waits import (
     created_at,
     if_dead,
     quoted,
+    suspended,
     taken_at,
     time_of,
     wait_of_pod,
@@ -116,6 +117,9 @@ def waiting_of_rayjob(
         return _refused(stage, rayjob)
     if has_failed(rayjob):
         return _leftover(stage, pods)
+    if rayjob["spec"].get("suspend"):
+        # Nobody says since when, so it counts from now.
+        return suspended(stage, rayjob, since=now)
     pods = pods_of_run(rayjob, pods)
     counting = _without_replaced(pods, num_pods)
     found = (_wait_of(stage, pod, warnings) for pod in _head_first(counting))
@@ -126,9 +130,8 @@ def waiting_of_rayjob(
     unreachable = _unreachable(stage, rayjob) if state == "Running" else None
     if unreachable is not None or len(pods) >= num_pods:
         return unreachable
-    if state == "Running":
-        return _shrunk(stage, rayjob, f"{len(pods)} of its {num_pods} pods", now=now)
-    return _too_few(stage, rayjob, pods, let_in=let_in)
+    shrunk = _shrunk(stage, rayjob, f"{len(pods)} of its {num_pods} pods", now=now)
+    return shrunk if state == "Running" else _too_few(stage, rayjob, pods, let_in=let_in)
 
 
 def _refused(stage: str, rayjob: Manifest) -> Waiting:

@@ -20,6 +20,7 @@ from tunesmith_operator.pods import (
     containers_of,
     has_condition,
     taken_away,
+    true_since,
 )
 
 # Seconds: an image or a secret may come late, and the kubelet goes on trying.
@@ -55,7 +56,7 @@ def waiting_of(
     is when its queue let it run, for as long as the Job says nothing of it.
     """
     if job.get("spec", {}).get("suspend"):
-        return _suspended(stage, job)
+        return suspended(stage, job, since=true_since(job, "Suspended") or created_at(job))
     if not pods:
         return _without_pod(stage, job, let_in)
     return wait_of_pod(stage, pods[-1], warnings)
@@ -80,14 +81,14 @@ def _placed_at(pod: Manifest) -> datetime:
     return time_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
 
 
-def _suspended(stage: str, job: Manifest) -> Waiting:
-    """Somebody else did so: a Job in no queue is never made suspended."""
-    name = job["metadata"]["name"]
+def suspended(stage: str, child: Manifest, *, since: datetime) -> Waiting:
+    """Somebody else did so: what is in no queue is never made suspended."""
+    name = f"{child['kind']} {child['metadata']['name']}"
     message = (
-        f"{stage} has no pod: somebody suspended Job {name}; "
+        f"{stage} has no pod: somebody suspended {name}; "
         "set its spec.suspend to false, and it goes on"
     )
-    return Waiting(Reason.POD_NOT_CREATED, message, time_of(job["metadata"]["creationTimestamp"]))
+    return Waiting(Reason.POD_NOT_CREATED, message, since, grace_s=0.0)
 
 
 def _without_pod(stage: str, job: Manifest, let_in: datetime | None) -> Waiting:

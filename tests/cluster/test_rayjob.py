@@ -220,6 +220,23 @@ def test_a_suspended_job_gives_all_its_pods_up_and_goes_on_with_the_next_attempt
     assert second["metadata"]["name"] == rayjob["metadata"]["name"].replace("-1-", "-2-")
 
 
+def test_a_rayjob_that_somebody_suspends_by_hand_is_told_of_and_goes_on(cluster: Cluster) -> None:
+    with a_training(cluster, preRunningDeadlineSeconds=30) as (kuberay, rayjob):
+        kuberay.play(rayjob, "running")
+        wait_for_reason(cluster, "Running")
+        name = rayjob["metadata"]["name"]
+        by_hand = ("patch", "rayjob", name, "--type=merge", "--patch")
+        cluster.kubectl(*by_hand, json.dumps({"spec": {"suspend": True}}))
+        kuberay.play(rayjob, "suspended")
+        told = wait_for_reason(cluster, "PodNotCreated")
+        cluster.kubectl(*by_hand, json.dumps({"spec": {"suspend": False}}))
+        kuberay.play(rayjob, "running")
+        wait_for_reason(cluster, "Running")
+
+    assert told.startswith(f"train has no pod: somebody suspended RayJob {name}")
+    assert attempts_of(cluster)[1] == ("train", 1, "Running")
+
+
 def test_the_schema_and_the_restricted_standard_take_every_part_of_it(cluster: Cluster) -> None:
     needs_kuberay()
     kubectl("label", "namespace", cluster.namespace,

@@ -11,7 +11,10 @@ from tunesmith_operator.waits import unready, waiting_of
 
 CREATED = "2026-11-01T00:00:00Z"
 SCHEDULED_AT = "2026-11-01T00:01:00Z"
-JOB: dict[str, Any] = {"metadata": {"name": "j-train-1-abcde", "creationTimestamp": CREATED}}
+JOB: dict[str, Any] = {
+    "kind": "Job",
+    "metadata": {"name": "j-train-1-abcde", "creationTimestamp": CREATED},
+}
 MESSAGE = "Pod ns/x has condition DisruptionTarget matching FailJob rule at index 0"
 
 
@@ -211,9 +214,11 @@ def test_a_pod_is_missed_from_when_its_job_was_let_run() -> None:
 
 
 def test_a_job_in_no_queue_that_somebody_suspends_is_told_of() -> None:
-    waiting = waiting_of("train", JOB | {"spec": {"suspend": True}}, [])
+    status = {"conditions": [condition("Suspended")]}
+    waiting = waiting_of("train", JOB | {"spec": {"suspend": True}, "status": status}, [])
 
     assert waiting is not None
+    assert waiting.since == datetime.fromisoformat(SCHEDULED_AT)
     assert waiting.reason is Reason.POD_NOT_CREATED
     assert "somebody suspended Job j-train-1-abcde" in waiting.message
 

@@ -24,6 +24,7 @@ def a_rayjob(deployment: str = "Running", job: str = "RUNNING", **status: Any) -
     return {
         "kind": "RayJob",
         "metadata": {"name": "j--train-1-abcde", "creationTimestamp": CREATED},
+        "spec": {},
         "status": {"jobDeploymentStatus": deployment, "jobStatus": job, **status},
     }
 
@@ -145,6 +146,14 @@ def test_a_worker_that_waits_for_a_head_that_runs_is_no_news_for_two_minutes() -
 
     assert found is not None
     assert (found.reason, found.grace_s) == (Reason.POD_NOT_STARTED, 120)
+
+
+def test_a_rayjob_in_no_queue_that_somebody_suspends_is_told_of_from_then_on() -> None:
+    found = waiting(a_pod("head"), rayjob=a_rayjob() | {"spec": {"suspend": True}})
+
+    assert found is not None
+    assert (found.reason, found.told_at) == (Reason.POD_NOT_CREATED, NOW)
+    assert "somebody suspended RayJob j--train-1-abcde" in found.message
 
 
 def test_a_rayjob_that_nobody_takes_up_is_told_of() -> None:
