@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 _POLL_S = 0.05
 
@@ -53,6 +54,22 @@ class Terminal:
             self.shown += os.read(self.descriptor, 1 << 16) if ready else b""
         except OSError:  # nobody has the far side open now
             time.sleep(_POLL_S)
+
+
+def in_session(leader: int) -> dict[int, str]:
+    """Number and name of every live process in the session that `leader` opened."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            name, _, rest = (entry / "stat").read_text(errors="replace").rpartition(")")
+        except OSError:
+            continue
+        state, _, _, session, *_ = rest.split()
+        if int(session) == leader and state not in "ZX":
+            found[int(entry.name)] = name.partition("(")[2]
+    return found
 
 
 @contextmanager
