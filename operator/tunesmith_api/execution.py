@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.uris import StoreUri
 from tunesmith_api.values import (
     Bytes,
     ExtendedResource,
@@ -17,6 +18,7 @@ from tunesmith_api.values import (
     LabelValue,
     ObjectName,
     Processors,
+    SecretReference,
 )
 
 # Fields below `spec` that change nothing where a job runs on one machine.
@@ -29,6 +31,8 @@ CLUSTER_FIELDS: Final = (
     "resources.spot",
     "resources.priorityClassName",
     "resources.imagePullSecrets",
+    "workspace.uri",
+    "workspace.secretRef.name",
     "workspace.claimName",
     "workspace.size",
     "workspace.storageClassName",
@@ -112,18 +116,29 @@ class Resources(ApiModel):
 
 
 class Workspace(ApiModel):
-    """The volume on which a job's stages hand artifacts to each other in a cluster.
+    """Where a job's stages hand artifacts to each other in a cluster: a volume or an object store.
 
-    A volume that is made goes when the job is deleted; one that is given stays.
+    A volume that is made goes when the job is deleted; one that is given stays, and so does what
+    lies in an object store.
     """
 
+    uri: StoreUri | None = Field(
+        None,
+        description="Prefix in an object store; each job has a folder of its own there, and no "
+        "volume. Training is then in one pod. Default: a volume.",
+    )
+    secret_ref: SecretReference | None = Field(
+        None, description="Credentials to read, write and delete below uri."
+    )
     claim_name: ObjectName | None = Field(
         None,
         description="A PersistentVolumeClaim that exists, writable by group 65532; jobs may share "
         "it. Default: one is made for the job.",
     )
     size: Bytes | None = Field(
-        None, description="Size of the volume that is made. Default: the operator's, 50Gi."
+        None,
+        description="Size of the volume that is made or, with uri, the most that a stage may write "
+        "to its node's disk. Default: the operator's, 50Gi.",
     )
     storage_class_name: ObjectName | None = Field(
         None, description="StorageClass of the volume that is made. Default: the operator's."

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     DISK_ESTIMATE_EXCEEDED = "DiskEstimateExceeded"
     RESOURCES_UNAVAILABLE = "ResourcesUnavailable"
     ENVIRONMENT_MISSING = "EnvironmentMissing"
+    WORKSPACE_UNAVAILABLE = "WorkspaceUnavailable"
 
     # Waits for the cluster, before a stage's process runs
     UNSCHEDULABLE = "Unschedulable"

@@ -121,6 +121,21 @@ def _given_or_made(workspace: Workspace) -> bool:
     return workspace.claim_name is None or all(each is None for each in made)
 
 
+def _stored_or_mounted(workspace: Workspace) -> bool:
+    mounted = (workspace.claim_name, workspace.storage_class_name, workspace.access_mode)
+    return workspace.uri is None or all(each is None for each in mounted)
+
+
+def _store_needs_secret(workspace: Workspace) -> bool:
+    return workspace.secret_ref is None or workspace.uri is not None
+
+
+def _model_outlives_pods(spec: FineTuneJobSpec) -> bool:
+    output = spec.output.uri
+    is_remote = output is not None and not output.startswith("file://")
+    return spec.workspace.uri is None or is_remote
+
+
 def _gates_are_measured(evaluation: Evaluation) -> bool:
     measured = evaluation.generation.metric
     return measured == "auto" or all(
@@ -252,6 +267,33 @@ RULES: tuple[Rule, ...] = (
         cel="!has(self.claimName) || "
         "!(has(self.size) || has(self.storageClassName) || has(self.accessMode))",
         message="claimName gives a volume, the other fields describe one to make; give either",
+    ),
+    Rule(
+        name="workspace-stored-or-mounted",
+        scopes=("workspace",),
+        field="uri",
+        holds=_stored_or_mounted,
+        cel="!has(self.uri) || "
+        "!(has(self.claimName) || has(self.storageClassName) || has(self.accessMode))",
+        message="uri keeps artifacts in an object store; claimName, storageClassName and "
+        "accessMode are of a volume; give either",
+    ),
+    Rule(
+        name="secret-for-remote-workspaces",
+        scopes=("workspace",),
+        field="secretRef",
+        holds=_store_needs_secret,
+        cel="!has(self.secretRef) || has(self.uri)",
+        message="a volume is used without credentials; leave secretRef out, or give uri",
+    ),
+    Rule(
+        name="output-beside-remote-workspace",
+        scopes=("",),
+        field="output.uri",
+        holds=_model_outlives_pods,
+        cel="!has(self.workspace.uri) || "
+        "(has(self.output.uri) && !self.output.uri.startsWith('file://'))",
+        message="with workspace.uri no volume keeps the model; give output.uri in an object store",
     ),
 )
 

@@ -23,6 +23,7 @@ _REMEDIES = {
     Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
     "or more memory or disk",
     Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
+    Reason.WORKSPACE_UNAVAILABLE: "check workspace.uri, and the rights of workspace.secretRef",
     Reason.LOSS_DIVERGED: "lower optimizer.learningRate",
     Reason.EVALUATION_GATE_FAILED: "the message names metric, value and bound",
     Reason.COMPRESSION_LOSS_EXCEEDED: "a wider scheme, or fallback: widen",

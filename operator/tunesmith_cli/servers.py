@@ -9,7 +9,7 @@ from tunesmith_cli.report.evidence import Evidence
 from tunesmith_cli.summary import published
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.stages.contracts import Environment
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 
 
 def published_folder(evidence: Evidence) -> Path:

@@ -31,6 +31,7 @@ from tunesmith_operator.manifests import (
     attempt_of,
     family_of,
     request_map,
+    store_of,
 )
 from tunesmith_operator.names import (
     LABEL_JOB,
@@ -203,8 +204,10 @@ class KubeExecutor:
         return place_of(claim)
 
     def _may_be_rayjob(self, stage: StageName) -> bool:
-        is_shared = stage is StageName.TRAIN and self._plan.spec.resources.workers > 1
-        return is_shared and may_be_rayjob(self._plan.job)
+        spec = self._plan.spec
+        is_shared = stage is StageName.TRAIN and spec.resources.workers > 1
+        # Pods of a RayJob share a volume, and a store is none.
+        return is_shared and spec.workspace.uri is None and may_be_rayjob(self._plan.job)
 
     def _children(self, stage: StageName, key: str, number: int) -> list[Child]:
         """Kind and name of everything that may be the child of this attempt."""
@@ -241,6 +244,7 @@ class KubeExecutor:
             secrets=SECRETS,
             models=f"{WORKSPACE}/models",
             memory=given_memory(self._plan.spec.resources),
+            store=store_of(self._owner, self._plan.spec.workspace),
         )
 
 

@@ -51,7 +51,18 @@ def family_of(owner: Owner, *, workspace: Workspace, settings: Settings) -> list
     """What a job has once; the report comes last, so that its being there proves the other."""
     name = family_name(owner.name)
     claim = owned("v1", "PersistentVolumeClaim", name, owner, spec=_claim(workspace, settings))
-    return [*([] if workspace.claim_name else [claim]), owned("v1", "ConfigMap", name, owner)]
+    has_volume = workspace.claim_name or workspace.uri
+    return [*([] if has_volume else [claim]), owned("v1", "ConfigMap", name, owner)]
+
+
+def store_of(owner: Owner, workspace: Workspace) -> str | None:
+    """The job's own prefix in the object store that is its workspace, if one is.
+
+    A job that is made again under its name is another one.
+    """
+    if workspace.uri is None:
+        return None
+    return f"{workspace.uri.rstrip('/')}/{owner.namespace}-{owner.name}-{owner.uid}"
 
 
 def request_map(owner: Owner, request: StageRequest) -> Manifest | None:
@@ -117,7 +128,7 @@ def stage_command(stage: PlannedStage) -> list[str]:
 def _pod(
     owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
 ) -> Manifest:
-    volumes, mounts = _volumes(owner, request)
+    volumes, mounts = _volumes(owner, request, settings=settings)
     return {
         "restartPolicy": "Never",
         "serviceAccountName": account,
@@ -173,15 +184,16 @@ def _request_source(owner: Owner, request: StageRequest) -> Manifest:
     return {"downwardAPI": {"items": [{"path": REQUEST_FILE, "fieldRef": field}]}}
 
 
-def _volumes(owner: Owner, request: StageRequest) -> tuple[list[Manifest], list[Manifest]]:
+def _volumes(
+    owner: Owner, request: StageRequest, *, settings: Settings
+) -> tuple[list[Manifest], list[Manifest]]:
     """Volumes and their mounts.
 
     A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
     which says more than a pod that never starts.
     """
-    claim = {"claimName": request.spec.workspace.claim_name or family_name(owner.name)}
     placed: list[tuple[str, str, Manifest]] = [
-        ("workspace", WORKSPACE, {"persistentVolumeClaim": claim}),
+        ("workspace", WORKSPACE, _workspace_source(owner, request.spec.workspace, settings)),
         ("request", REQUESTS, _request_source(owner, request)),
         ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
         ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
@@ -198,6 +210,18 @@ def _volumes(owner: Owner, request: StageRequest) -> tuple[list[Manifest], list[
     return volumes, [{"name": volume, "mountPath": path} for volume, path, _ in placed]
 
 
+def _workspace_source(owner: Owner, workspace: Workspace, settings: Settings) -> Manifest:
+    """The volume on which the stage works.
+
+    Before an object store lies a disk of the pod's own, limited and not asked for: what a queue of
+    Kueue has no quota of, it would never admit.
+    """
+    if workspace.uri is not None:
+        return {"emptyDir": {"sizeLimit": workspace.size or settings.workspace_size}}
+    claim = workspace.claim_name or family_name(owner.name)
+    return {"persistentVolumeClaim": {"claimName": claim}}
+
+
 def _secrets(request: StageRequest) -> list[str]:
     """The secrets that this job names, each once."""
     spec = request.spec
@@ -207,6 +231,7 @@ def _secrets(request: StageRequest) -> list[str]:
         spec.dataset.validation,
         spec.evaluation.general_text,
         spec.output,
+        spec.workspace,
     )
     return sorted({each.secret_ref.name for each in sources if each and each.secret_ref})
 

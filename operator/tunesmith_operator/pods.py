@@ -22,6 +22,7 @@ _TAKEN_BY: Final[Mapping[str, Reason]] = {
 _SHORT_OF: Final[Mapping[str, Reason]] = {
     "memory": Reason.HOST_OOM_KILLED,
     "storage": Reason.DISK_FULL,
+    "EmptyDir": Reason.DISK_FULL,
 }
 
 

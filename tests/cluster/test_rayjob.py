@@ -268,3 +268,21 @@ def tried(cluster: Cluster, prefix: str, plural: str, manifest: dict[str, Any]) 
         json=manifest,
     )
     return "" if answer.is_success else answer.text
+
+
+def test_workers_before_an_object_store_share_one_pod(cluster: Cluster) -> None:
+    needs_kuberay()
+    job = a_job(
+        workspace={"uri": "s3://jobs/a"},
+        output={"model": "helpdesk", "uri": "s3://models"},
+        resources={"workers": 2, "cpu": "2"},
+    )
+    cluster.create(job).raise_for_status()
+
+    with an_operator(cluster.namespace):
+        pod = wait_for_pod(cluster)
+        end_pod(cluster, pod, succeeded(request_of(cluster, pod)), ended={"exitCode": 0})
+        training = wait_for_pod(cluster)
+
+    assert request_of(cluster, training).stage == "train"
+    assert training["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "4"

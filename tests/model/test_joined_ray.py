@@ -46,5 +46,10 @@ def _stage(folder: Path) -> TrainStage:
     folder.mkdir()
     model = folder / "model"
     small_model().save_pretrained(model)
-    rows = {"train": random_rows(24), "validation": random_rows(6, seed=1)}
-    return a_train_stage(folder, model=model, **rows, **SPEC)
+    return a_train_stage(
+        folder,
+        model=model,
+        train=random_rows(24),
+        validation=random_rows(6, seed=1),
+        **SPEC,
+    )

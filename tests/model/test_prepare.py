@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prepare_stage import prepare_request, run_prepare
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.models import load_model, load_tokenizer
 
 pytestmark = pytest.mark.heavy

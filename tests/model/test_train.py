@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from command import processes_of, wait_until
+from object_store import object_store
 from small_models import small_model
 from small_runs import random_rows
+from small_sources import BUCKET, KEYS, write_secret
 from train_stage import TrainStage, a_train_stage
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -106,6 +108,35 @@ def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bi
     assert not ray_folder.exists()
 
 
+def test_on_another_disk_it_goes_on_from_the_checkpoint_in_the_object_store(
+    undisturbed: TrainStage, model: Path, tmp_path: Path
+) -> None:
+    stored = {
+        "workspace": {"uri": f"s3://{BUCKET}/work", "secretRef": {"name": "bucket"}},
+        "output": {"model": "helpdesk", "uri": "s3://models"},
+    }
+    stages = []
+    with object_store(tmp_path / "store.log") as endpoint:
+        for name in ("first", "second"):
+            write_secret(tmp_path / name / "secrets/bucket", {**KEYS, "AWS_ENDPOINT_URL": endpoint})
+            store = f"s3://{BUCKET}/work/ns-job-uid"
+            stages.append(
+                _stage(tmp_path / name, model=model, spec={**SPEC, **stored}, store=store)
+            )
+        first, second = stages
+        with first.started() as process:
+            _wait_for_checkpoint(first, after=0)
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+        result = second.run()
+
+    assert result.outcome == "Succeeded", second.log()[-4000:]
+    assert result.resumed_from_step is not None
+    assert second.curve() == undisturbed.curve()
+    assert _digests(second)["tuned"] == _digests(undisturbed)["tuned"]
+    assert result.artifact("tuned").uri == f"{store}/train/{'0' * 16}/1/tuned"
+
+
 def test_a_lost_worker_is_replaced_and_the_curve_is_the_same(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
@@ -131,10 +162,13 @@ def test_targets_that_the_model_lacks_are_bad_input(model: Path, tmp_path: Path)
     assert "no linear module query" in result.message
 
 
-def _stage(folder: Path, *, model: Path, spec: dict[str, Any] = SPEC) -> TrainStage:
+def _stage(
+    folder: Path, *, model: Path, spec: dict[str, Any] = SPEC, store: str | None = None
+) -> TrainStage:
     return a_train_stage(
         folder,
         model=model,
+        store=store,
         train=random_rows(24),
         validation=random_rows(6, seed=1),
         **spec,

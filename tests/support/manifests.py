@@ -174,6 +174,7 @@ def _mend(spec: Manifest) -> None:
     _drop(spec, "compression.quantize.groupSize")
     _drop(spec, "resources.workers")
     _drop(spec, "workspace.claimName")
+    _drop(spec, "workspace.uri")
     for toleration in spec.get("resources", {}).get("tolerations", []):
         toleration.pop("value", None)
         toleration.pop("tolerationSeconds", None)
@@ -184,6 +185,7 @@ def _mend(spec: Manifest) -> None:
         "dataset.validation",
         "evaluation.generalText",
         "output",
+        "workspace",
     ):
         _drop(spec, f"{holder}.secretRef")
     if "evaluation" in spec:

@@ -1,7 +1,6 @@
 """`tunesmith operator` as a process of its own, beside the control plane of the tests."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster import Cluster
+from command import free_port
 from stage_pods import pending_pods
 
 
@@ -25,13 +25,6 @@ def a_job(name: str = "helpdesk", **spec: Any) -> dict[str, Any]:
             **spec,
         },
     }
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -92,7 +92,13 @@ class TrainStage:
 
 
 def a_train_stage(
-    folder: Path, *, model: Path, train: TokenRows, validation: TokenRows, **spec: Any
+    folder: Path,
+    *,
+    model: Path,
+    train: TokenRows,
+    validation: TokenRows,
+    store: str | None = None,
+    **spec: Any,
 ) -> TrainStage:
     """Write everything that the stage reads below `folder`."""
     data = folder / "data"
@@ -113,6 +119,7 @@ def a_train_stage(
         cache=str(folder / "cache"),
         secrets=str(folder / "secrets"),
         models=str(folder / "models"),
+        store=store,
     )
     (folder / "request.json").write_text(request.model_dump_json(by_alias=True))
     return TrainStage(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.prepared import MODEL
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from tunesmith_cli.report.artifacts import (
     read_record,
 )
 from tunesmith_engine.stages.contracts import StageName, StageResult
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 
 _KEY_DIGITS = 16
 

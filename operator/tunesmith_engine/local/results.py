@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from tunesmith_api.status import Artifact
 from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_engine.stages.digests import files_below
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import files_below, local_path
 
 _LOG = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ class OpenSetting:
 
 
 def _makes_workspace(spec: FineTuneJobSpec) -> bool:
-    return spec.workspace.claim_name is None
+    return spec.workspace.claim_name is None and spec.workspace.uri is None
 
 
 OPEN_SETTINGS: Final = (
@@ -75,8 +75,12 @@ OPEN_SETTINGS: Final = (
     OpenSetting("resources.cpu", "1 for each pod, and for each worker of training"),
     OpenSetting("resources.memory", "the estimate, once prepare has seen the model; 2Gi before"),
     OpenSetting("resources.priorityClassName", "the cluster's"),
-    OpenSetting("workspace.claimName", "one is made for the job"),
-    OpenSetting("workspace.size", "the operator's", _makes_workspace),
+    OpenSetting(
+        "workspace.claimName",
+        "one is made for the job",
+        lambda spec: spec.workspace.uri is None,
+    ),
+    OpenSetting("workspace.size", "the operator's", lambda spec: spec.workspace.claim_name is None),
     OpenSetting("workspace.storageClassName", "the operator's", _makes_workspace),
     OpenSetting("workspace.accessMode", "ReadWriteOnce", _makes_workspace),
     OpenSetting("queueName", "no queue"),

@@ -18,6 +18,9 @@ from tunesmith_engine.stages.digests import digest_json
 
 CONTRACT: Final = 1
 
+# Folder of a stage's output from which its next attempt goes on; `checkpoint_mirror` says how.
+CHECKPOINTS: Final = "checkpoints"
+
 
 class StageName(StrEnum):
     """The stages, in the order in which a job goes through them."""
@@ -96,7 +99,8 @@ class StageRequest(ApiModel):
     stage can go on where a killed one stopped. `base` is what relative file:// URIs start from.
     `cache` is shared by all jobs. `secrets` holds one folder per secret with one file per key.
     `models` is where a job without `output.uri` publishes. `memory` is what later stages get, as
-    far as that is known; None means that they share this machine.
+    far as that is known; None means that they share this machine. `store` is the URI below which
+    the job keeps what must outlive the disk of this machine; None means that the disk itself does.
     """
 
     contract: Literal[1] = CONTRACT
@@ -115,3 +119,4 @@ class StageRequest(ApiModel):
     secrets: str
     models: str
     memory: dict[StageName, GivenMemory] | None = None
+    store: str | None = None

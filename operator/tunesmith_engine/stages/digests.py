@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
 
@@ -49,3 +50,8 @@ def artifact_of(name: str, path: Path) -> Artifact:
     return Artifact(
         name=name, uri=path.resolve().as_uri(), digest=digest_file(path), bytes=path.stat().st_size
     )
+
+
+def local_path(artifact: Artifact) -> Path:
+    """Where an artifact with a file:// URI lies on this machine."""
+    return Path(unquote(urlsplit(artifact.uri).path))

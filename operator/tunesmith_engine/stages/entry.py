@@ -15,15 +15,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Artifact
 from tunesmith_engine.stages.cluster_report import reporter_of, write_report
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import StageError, is_disk_full
 from tunesmith_engine.stages.last_words import last_words
 from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.remote_workspace import run_in_store
 from tunesmith_engine.stages.reporter import Reporter
 
 EXIT_DONE = 0
@@ -63,7 +62,7 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
     reporter = reporter_of(request)
     Path(request.output).mkdir(parents=True, exist_ok=True)
     try:
-        result = _succeeded(request, stage(request, reporter))
+        result = _succeeded(request, _outcome(stage, request, reporter))
     except StageError as error:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         result = _failed(request, error)
@@ -75,9 +74,10 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
     return _exit_code(result)
 
 
-def local_path(artifact: Artifact) -> Path:
-    """Where an artifact with a file:// URI lies on this machine."""
-    return Path(unquote(urlsplit(artifact.uri).path))
+def _outcome(stage: StageFunction, request: StageRequest, reporter: Reporter) -> StageOutcome:
+    if request.store is None:
+        return stage(request, reporter)
+    return run_in_store(stage, request, reporter, uri=request.store)
 
 
 def _succeeded(request: StageRequest, outcome: StageOutcome) -> StageResult:

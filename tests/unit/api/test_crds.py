@@ -102,7 +102,11 @@ def test_no_field_lets_code_from_elsewhere_run() -> None:
         assert not re.search("remote|code|trust|pickle|image|command", named, re.IGNORECASE), path
         if path.endswith(".uri"):
             assert node["pattern"].startswith(
-                ("^(hf|s3|gs|https|file|python)://", "^(s3|gs|abfs|az|file)://")
+                (
+                    "^(hf|s3|gs|https|file|python)://",
+                    "^(s3|gs|abfs|az|file)://",
+                    "^(s3|gs|abfs|az)://",
+                )
             )
 
 

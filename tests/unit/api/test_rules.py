@@ -14,6 +14,8 @@ from tunesmith_api.rules import MUTABLE_FIELDS, RULES
 MODEL = {"uri": "hf://a/b"}
 TRAIN = {"uri": "s3://t/a.jsonl"}
 SECRET = {"secretRef": {"name": "hub"}}
+STORE = {"uri": "s3://jobs/a"}
+REMOTE = {"model": "m", "uri": "s3://models"}
 
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
@@ -149,6 +151,33 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             "spec.workspace.claimName",
             {"workspace": {"size": "10Gi", "accessMode": "ReadWriteMany"}},
         )
+    ],
+    "workspace-stored-or-mounted": [
+        (
+            {"workspace": {**STORE, field: value}, "output": REMOTE},
+            "spec.workspace.uri",
+            {"workspace": {**STORE, "size": "10Gi"}, "output": REMOTE},
+        )
+        for field, value in (
+            ("claimName", "shared"),
+            ("storageClassName", "fast"),
+            ("accessMode", "ReadWriteMany"),
+        )
+    ],
+    "secret-for-remote-workspaces": [
+        (
+            {"workspace": SECRET, "output": REMOTE},
+            "spec.workspace.secretRef",
+            {"workspace": {**STORE, **SECRET}, "output": REMOTE},
+        )
+    ],
+    "output-beside-remote-workspace": [
+        (
+            {"workspace": STORE, "output": output},
+            "spec.output.uri",
+            {"workspace": STORE, "output": REMOTE},
+        )
+        for output in ({"model": "m"}, {"model": "m", "uri": "file://models"})
     ],
     "group-size-of-four-bit": [
         (

@@ -10,7 +10,7 @@ from small_models import SMOL, as_told
 from tunesmith_api.execution import Resources
 from tunesmith_api.resources import FineTuneJob
 from tunesmith_engine.stages.contracts import StageName
-from tunesmith_operator.manifests import family_of
+from tunesmith_operator.manifests import family_of, store_of
 from tunesmith_operator.placement import SPOT_MARKS, given_memory
 
 SMALL = as_told(SMOL)
@@ -176,3 +176,35 @@ def test_a_workspace_that_is_given_is_used_and_none_is_made() -> None:
 
     assert claims == {"shared"}
     assert workspace_of(claimName="shared") is None
+
+
+STORED: dict[str, Any] = {
+    "workspace": {"uri": "s3://jobs/a/", "secretRef": {"name": "bucket"}},
+    "output": {"model": "helpdesk", "uri": "s3://models"},
+}
+
+
+def test_before_an_object_store_lies_a_disk_of_the_pods_own_and_no_volume_is_made() -> None:
+    pod = pod_for(**STORED)
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    job = FineTuneJob.model_validate(a_job(**STORED))
+
+    assert volumes["workspace"] == {"name": "workspace", "emptyDir": {"sizeLimit": "50Gi"}}
+    assert volumes["secret-0"]["secret"]["secretName"] == "bucket"
+    assert [
+        each["kind"] for each in family_of(OWNER, workspace=job.spec.workspace, settings=SETTINGS)
+    ] == ["ConfigMap"]
+
+
+def test_the_disk_before_an_object_store_is_as_large_as_the_job_says() -> None:
+    pod = pod_for(**STORED | {"workspace": {"uri": "s3://jobs", "size": "9Gi"}})
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "workspace")
+
+    assert volume["emptyDir"] == {"sizeLimit": "9Gi"}
+
+
+def test_each_job_has_a_place_of_its_own_in_the_store() -> None:
+    job = FineTuneJob.model_validate(a_job(**STORED))
+
+    assert store_of(OWNER, job.spec.workspace) == "s3://jobs/a/ns-helpdesk-u"
+    assert store_of(OWNER, FineTuneJob.model_validate(a_job()).spec.workspace) is None

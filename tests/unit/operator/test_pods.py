@@ -275,6 +275,19 @@ def test_an_eviction_says_what_the_node_was_short_of(short_of: str, reason: Reas
     assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is reason
 
 
+def test_a_pod_that_wrote_more_than_its_disk_may_hold_has_filled_it() -> None:
+    message = 'Usage of EmptyDir volume "workspace" exceeds the limit "9Gi". '
+    killed = {"terminated": {"reason": "Error", "exitCode": 137}}
+    pod = a_pod(
+        phase="Failed",
+        reason="Evicted",
+        message=message,
+        containerStatuses=[{"name": "stage", "state": killed}],
+    )
+
+    assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is Reason.DISK_FULL
+
+
 def test_a_container_over_its_memory_limit_was_killed_by_the_host() -> None:
     ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     pod = a_pod(phase="Failed", containerStatuses=[{"name": "stage", "state": ended}])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.records import RowRecord, read_records
 from tunesmith_trainer.data.tokens import TokenRows
 

@@ -16,8 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter, write_atomically

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.status import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 
 Json = dict[str, Any]
 

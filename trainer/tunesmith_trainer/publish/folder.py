@@ -10,8 +10,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.digests import files_below
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.publish.evidence import gather_evidence
 from tunesmith_trainer.publish.lineage import lineage_of

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_engine.stages.errors import TransientError
 from tunesmith_engine.stages.reporter import write_atomically
-from tunesmith_trainer.train.worker import CHECKPOINTS
 
 STARTS: Final = ".starts.json"
 MAX_STARTS: Final = 4

@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO, TypedDict, final
 import torch
 
 from tunesmith_engine.stages.cluster_report import reporter_of
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import processor_has_bf16
@@ -29,7 +29,6 @@ from tunesmith_trainer.train.trainable import build_trainable
 from tunesmith_trainer.train.watch import ProgressWatcher, silent
 
 CURVE = "curve.jsonl"
-CHECKPOINTS = "checkpoints"
 
 _LOCK_WAIT_S = 60.0
 

@@ -23,6 +23,7 @@ FINGERPRINTS = {
 ALL = tuple(StageName)
 
 TRAIN = {"uri": "s3://tickets/2026-11.jsonl"}
+REMOTE = {"model": "helpdesk", "uri": "s3://models"}
 HUB = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 
 # A change of the spec, and the first stage that has to run again; None: no stage.
@@ -37,6 +38,8 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"resources": {"accelerator": "amd.com/gpu"}}, StageName.TRAIN),
     ({"resources": {"nodeSelector": {"pool": "gpu"}, "spot": True, "memory": "8Gi"}}, None),
     ({"workspace": {"size": "10Gi"}, "queueName": "team"}, None),
+    # A workspace in a store needs such an output, which is what counts.
+    ({"workspace": {"uri": "s3://jobs"}, "output": REMOTE}, StageName.PUBLISH),
     ({"evaluation": {"gates": []}}, StageName.EVALUATE),
     ({"evaluation": {"generation": {"maxSamples": 8}}}, StageName.EVALUATE),
     ({"compression": {"quantize": {"scheme": "W4A16"}}}, StageName.COMPRESS),

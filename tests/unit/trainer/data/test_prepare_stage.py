@@ -16,7 +16,7 @@ from tunesmith_engine import machine
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest, StageResult
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.data.prepared import Prepared, load_prepared

@@ -12,7 +12,7 @@ from tuned_job import QUESTIONS, SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName
-from tunesmith_engine.stages.entry import local_path
+from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.evaluate.stage import evaluate

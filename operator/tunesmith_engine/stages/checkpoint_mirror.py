@@ -1,0 +1,114 @@
+"""The checkpoints of a stage, kept in the job's store while the stage runs.
+
+A stage that goes on where an earlier attempt stopped keeps whole folders below `checkpoints/` of
+its output, under a name without a dot from the moment they are whole. Those are in the store
+seconds later, and those that the stage removes are removed there, too.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+
+from tunesmith_engine.sources.errors import SourceError
+from tunesmith_engine.sources.job_store import JobStore
+
+LOGGER = logging.getLogger(__name__)
+_INTERVAL_S: Final = 3.0
+
+# What tells a folder from another that had its name before.
+_Mark = tuple[int, int]
+
+
+class CheckpointMirror:
+    """The whole folders below `folder`, and `place`, where the store has the same ones."""
+
+    def __init__(self, store: JobStore, place: str, folder: Path) -> None:
+        self._store = store
+        self._place = place
+        self._folder = folder
+        self._kept: dict[str, _Mark | None] = {}
+
+    def restore(self) -> None:
+        """Fetch what an earlier attempt left; what is not as it was written is passed over.
+
+        Raises:
+            SourceError: the store cannot be reached or read.
+        """
+        for name, manifest in self._store.whole_folders(self._place).items():
+            target = self._folder / name
+            is_here = target.exists() or self._store.get_whole(
+                f"{self._place}/{name}", manifest, target
+            )
+            if not is_here:
+                LOGGER.warning("%s in the workspace is spoilt, and passed over", name)
+            self._kept[name] = _mark(target) if is_here else None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look every few seconds, and once more in the end, also when the stage is told to stop."""
+        stopped = Event()
+        thread = Thread(target=self._run, args=[stopped], name="checkpoints", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+            self.look()
+
+    def look(self) -> None:
+        """Bring the store in line; what does not work now is tried again at the next look.
+
+        The oldest goes first: a newer one may name it as the best so far.
+        """
+        here = {path.name: path for path in self._whole()}
+        for name, path in here.items():
+            if not self._keep(name, path):
+                return
+        for name in self._kept.keys() - here.keys():
+            self._drop(name)
+
+    def _run(self, stopped: Event) -> None:
+        while not stopped.wait(_INTERVAL_S):
+            self.look()
+
+    def _whole(self) -> list[Path]:
+        found = [(_mark(path), path) for path in self._folder.glob("[!.]*")]
+        known = [(mark, path) for mark, path in found if mark is not None]
+        return [path for _, path in sorted(known, key=lambda each: each[0][1])]
+
+    def _keep(self, name: str, folder: Path) -> bool:
+        mark = _mark(folder)
+        if mark is None or self._kept.get(name) == mark:
+            return True
+        # From now on there is something of it in the store.
+        self._kept[name] = None
+        try:
+            self._store.put_whole(folder, f"{self._place}/{name}")
+        except (SourceError, OSError, ValueError) as error:
+            # The stage removes what it no longer needs, also while it is on its way.
+            if _mark(folder) == mark:
+                LOGGER.warning("%s is not in the workspace yet: %s", name, error)
+                return False
+            return True
+        self._kept[name] = mark
+        return True
+
+    def _drop(self, name: str) -> None:
+        try:
+            self._store.remove_whole(f"{self._place}/{name}")
+        except (SourceError, OSError) as error:
+            LOGGER.warning("%s is still in the workspace: %s", name, error)
+        else:
+            del self._kept[name]
+
+
+def _mark(folder: Path) -> _Mark | None:
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
