@@ -7,7 +7,7 @@ had died then; once all are, it is killed in truth, and the next one finds them 
 import asyncio
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import Answer, Call, Lost, Send
 from held_jobs import Holds, Ours, operator_behind, point_of
+from kuberay import needs_kuberay
 
 
 def undisturbed_job(crowd: Crowd, fault: Holds) -> tuple[str, list[str]]:
@@ -38,16 +39,26 @@ def add_one_for_each(crowd: Crowd, fault: Holds, points: Iterable[str]) -> list[
     return namespaces
 
 
+def needs_kuberay_for(spec: dict[str, Any]) -> None:
+    if spec:
+        needs_kuberay()
+
+
 def owner_of(child: dict[str, Any]) -> str:
     (owner,) = child["metadata"]["ownerReferences"]
     uid: str = owner["uid"]
     return uid
 
 
+WORKERS: Final[dict[str, Any]] = {"resources": {"workers": 2}}
+
+
+@pytest.mark.parametrize("spec", [{}, WORKERS], ids=["jobs", "rayjob"])
 def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
-    server: httpx.Client,
+    server: httpx.Client, spec: dict[str, Any]
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    needs_kuberay_for(spec)
+    with a_crowd(server, **spec) as crowd, watched_births(server) as births:
         fault = Holds(crowd.home)
         with operator_behind(fault, crowd, server) as (first, _):
             undisturbed, points = undisturbed_job(crowd, fault)
@@ -60,6 +71,7 @@ def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
         births.alive(crowd.namespaces)
         pictures = {name: picture(job, births.all) for name, job in crowd.jobs().items()}
 
+    assert any("rayjobs" in each for each in points) is bool(spec)
     assert births.twins() == {}
     assert pictures == dict.fromkeys(pictures, pictures[undisturbed])
 
@@ -182,12 +194,13 @@ class RandomHolds(Ours):
             await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "spec"), [(1, {}), (2, {}), (3, {}), (4, WORKERS)])
 def test_killed_at_random_the_end_is_the_same_and_nothing_is_made_twice(
-    server: httpx.Client, seed: int
+    server: httpx.Client, seed: int, spec: dict[str, Any]
 ) -> None:
+    needs_kuberay_for(spec)
     lot = random.Random(seed)
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server, **spec) as crowd, watched_births(server) as births:
         jobs = [crowd.add() for _ in range(6)]
         for _ in range(2):
             fault = RandomHolds(crowd.home, lot)

@@ -29,6 +29,9 @@ _KINDS: Final = (
     "/apis/rbac.authorization.k8s.io/v1/roles",
 )
 _LONGEST_LINE: Final = 4 << 20
+# Those pods are KubeRay's: it makes them, and makes them anew.
+NOT_RAYS: Final = "!ray.io/cluster"
+_WANTED: Final = f"{SELECTOR},{NOT_RAYS}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Births:
         self._loop.call_soon_threadsafe(self._stop.set)
 
     def _list(self, kind: str) -> dict[str, Any]:
-        answer = self._http.get(kind, params={"labelSelector": SELECTOR})
+        answer = self._http.get(kind, params={"labelSelector": _WANTED})
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
@@ -108,7 +111,7 @@ class Births:
     async def _watch(self, session: ClientSession, kind: str) -> None:
         """Follow one kind; a broken connection goes on from the version seen last."""
         while True:
-            query = {"watch": "1", "labelSelector": SELECTOR, "resourceVersion": self._since[kind]}
+            query = {"watch": "1", "labelSelector": _WANTED, "resourceVersion": self._since[kind]}
             try:
                 async with session.get(kind, params=query, raise_for_status=True) as stream:
                     async for line in stream.content:
@@ -122,7 +125,7 @@ class Births:
 
     async def _catch_up(self, session: ClientSession, kind: str) -> None:
         """A server that was started again has forgotten old versions."""
-        query = {"labelSelector": SELECTOR}
+        query = {"labelSelector": _WANTED}
         async with session.get(kind, params=query, raise_for_status=True) as answer:
             found = await answer.json()
         for each in found["items"]:

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import httpx
 
-from births import Birth, Births
+from births import NOT_RAYS, Birth, Births
 from cluster import Cluster
 from operator_process import a_job
+from ray_crowd import RayCrowd
 from stage_pods import request_of, succeeded
 from tunesmith_operator.names import LABEL_JOB, SELECTOR
 from tunesmith_operator.settings import LEASE_NAME
@@ -27,10 +28,15 @@ _OWN: Final = re.compile(r"(Time|[sS]econds|Digest|observedGeneration)$")
 
 
 class Crowd:
-    """The jobs of a test, by namespace; `home` holds none, but the operator's Lease."""
+    """The jobs of a test, by namespace; `home` holds none, but the operator's Lease.
 
-    def __init__(self, http: httpx.Client) -> None:
+    All have the fields of `spec`.
+    """
+
+    def __init__(self, http: httpx.Client, **spec: Any) -> None:
         self._http = http
+        self._spec = spec
+        self._rays = RayCrowd(http)
         self.home = f"t-{uuid.uuid4().hex[:8]}"
         self.namespaces: list[str] = []
         self._make_namespace(self.home)
@@ -50,7 +56,7 @@ class Crowd:
 
     def create(self, namespace: str, **spec: Any) -> None:
         """Create the namespace's job."""
-        self.of(namespace).create(a_job(JOB, **spec)).raise_for_status()
+        self.of(namespace).create(a_job(JOB, **self._spec, **spec)).raise_for_status()
 
     def delete(self, namespace: str, how: str) -> None:
         """Delete the namespace's job, as `kubectl delete --cascade` does, until it is gone."""
@@ -133,7 +139,8 @@ class Crowd:
         self._http.post("/api/v1/namespaces", json=body).raise_for_status()
 
     def _play_once(self) -> None:
-        query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
+        self._rays.play_once(self.namespaces, self._report)
+        query = {"labelSelector": f"{SELECTOR},{NOT_RAYS}", "fieldSelector": "status.phase=Pending"}
         found = self._http.get("/api/v1/pods", params=query).raise_for_status().json()["items"]
         for pod in found:
             known = pod["metadata"]
@@ -144,14 +151,18 @@ class Crowd:
         """Report and end, as the stage and its kubelet would; a job that is deleted lets be."""
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         try:
-            request = request_of(self.of(namespace), pod)
-            report, key = request.result.rsplit("/", 2)[1:]
-            text = succeeded(request).model_dump_json(by_alias=True)
-            self._merge(f"{namespace}/configmaps/{report}", {"data": {key: text}})
+            self._report(pod)
             self._merge(f"{namespace}/pods/{name}/status", {"status": _ended()})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
+
+    def _report(self, pod: dict[str, Any]) -> None:
+        namespace = pod["metadata"]["namespace"]
+        request = request_of(self.of(namespace), pod)
+        report, key = request.result.rsplit("/", 2)[1:]
+        text = succeeded(request).model_dump_json(by_alias=True)
+        self._merge(f"{namespace}/configmaps/{report}", {"data": {key: text}})
 
     def _merge(self, path: str, change: dict[str, Any]) -> None:
         url = f"/api/v1/namespaces/{path}"
@@ -159,9 +170,9 @@ class Crowd:
 
 
 @contextmanager
-def a_crowd(http: httpx.Client) -> Iterator[Crowd]:
-    """No jobs yet; what is added is deleted at the end."""
-    crowd = Crowd(http)
+def a_crowd(http: httpx.Client, **spec: Any) -> Iterator[Crowd]:
+    """No jobs yet; what is added has this spec, and is deleted at the end."""
+    crowd = Crowd(http, **spec)
     try:
         yield crowd
     finally:
