@@ -6,6 +6,8 @@ a queue of Kueue adds to a pod, node labels and tolerations of its own, is never
 
 from typing import Final
 
+from kubernetes.utils.quantity import parse_quantity
+
 from tunesmith_api.execution import Resources, Toleration
 from tunesmith_api.job import FineTuneJobSpec
 from tunesmith_engine.estimates import estimate
@@ -18,15 +20,6 @@ QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 DEFAULT_CPU: Final = "1"
 DEFAULT_MEMORY: Final = "2Gi"
 LEAST_MEMORY: Final = 512 << 20
-# The quantities that `resources.memory` may be given in.
-_UNITS: Final = {
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "Mi": 1 << 20,
-    "Gi": 1 << 30,
-    "Ti": 1 << 40,
-}
 
 # How nodes say that they can be taken away: GKE, AKS, EKS' node groups, Karpenter. Each is the
 # label of such nodes and, where they are tainted, the taint.
@@ -107,11 +100,9 @@ def _workers(stage: StageName, resources: Resources) -> int:
 
 
 def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
-    number, unit = _parted(quantity)
     each = f" for each of {workers} workers" if workers > 1 else ""
-    return GivenMemory(
-        size_bytes=number * _UNITS[unit] * workers, given_by=f"resources.memory: {quantity}{each}"
-    )
+    size = int(parse_quantity(quantity))  # type: ignore[no-untyped-call]
+    return GivenMemory(size_bytes=size * workers, given_by=f"resources.memory: {quantity}{each}")
 
 
 def _memory(request: StageRequest, *, workers: int) -> str:
@@ -127,14 +118,8 @@ def _memory(request: StageRequest, *, workers: int) -> str:
 
 
 def _times(quantity: str, count: int) -> str:
-    number, unit = _parted(quantity)
-    return f"{number * count}{unit}"
-
-
-def _parted(quantity: str) -> tuple[int, str]:
-    """Number and unit of a quantity, which the models have checked."""
     unit = quantity.lstrip("0123456789")
-    return int(quantity.removesuffix(unit)), unit
+    return f"{int(quantity.removesuffix(unit)) * count}{unit}"
 
 
 def _tolerations(resources: Resources) -> list[Manifest]:

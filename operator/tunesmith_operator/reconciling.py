@@ -138,12 +138,11 @@ async def _go_on(
     is_tried_again = _is_tried_again(status, decision.status)
     if _needs_present(decision) and status is not None and (is_tried_again or not is_told):
         await _confirm(cluster, found, status)
-    if is_tried_again:
-        will_be_news = await executor.apply(decision.actions)
-    if is_told:
+    if is_told and not is_tried_again:
         await _store(cluster, found, status, decision.status, now=now)
-    if not is_tried_again:
-        will_be_news = await executor.apply(decision.actions)
+    will_be_news = await executor.apply(decision.actions)
+    if is_told and is_tried_again:
+        await _store(cluster, found, status, decision.status, now=now)
     if decision.is_expired:
         await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
         return None
