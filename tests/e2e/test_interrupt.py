@@ -129,9 +129,12 @@ def _killed(command: list[str], home: Path) -> None:
     """Nothing of the command can tidy up: the next one does."""
     before = _newest(home)
     with started(*command) as process:
-        wait_until(lambda: _newest(home) > before, what="one more checkpoint")
+        wait_until(
+            lambda: _newest(home) > before or process.poll() is not None,
+            what="one more checkpoint",
+        )
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
 
 
 def _newest(home: Path) -> int:

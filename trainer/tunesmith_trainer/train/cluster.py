@@ -42,6 +42,7 @@ _SETTINGS = {
 
 _LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 bytes
 _FOLDER_PREFIX = "tunesmith-ray-"
+_TRAINING = b"ray::RayTrainWorker"  # as Ray names the process of an actor
 _PR_SET_CHILD_SUBREAPER = 36
 _STOPPED = 128 + signal.SIGTERM
 _STOP_WAIT_S = 10.0
@@ -104,6 +105,9 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
             )
             arm()  # Ray has put its own handler in place of ours
             yield folder
+        except SystemExit:
+            _end_training()
+            raise
         finally:
             ray.shutdown()
             _end_descendants()
@@ -129,6 +133,7 @@ def _set_environment(workers: int) -> None:
     os.environ.update(
         {
             **_SETTINGS,
+            "RAY_task_events_report_interval_ms": "0",  # telling them takes Ray 5 s at the end
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": str(threads_per_worker(workers)),
         }
@@ -197,6 +202,23 @@ def _adopt_orphans() -> None:
     """Make this process the parent of whatever its children leave behind, where Linux can."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_training() -> None:
+    """Kill the workers, which would train on for the seconds that Ray takes to end.
+
+    Only them: a driver whose Ray is gone is ended by it at once.
+    """
+    for pid in _descendants(os.getpid()):
+        if _name(pid).startswith(_TRAINING):
+            _kill(pid)
+
+
+def _name(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _end_descendants() -> None:

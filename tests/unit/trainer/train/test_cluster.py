@@ -25,6 +25,28 @@ cluster._end_descendants()
 print(child.stdout.strip())
 """
 
+# A daemon with two workers, named as Ray's raylet names its own.
+WORKERS = """
+import subprocess, sys
+from tunesmith_trainer.train import cluster
+
+spawn = '''
+from subprocess import Popen
+names = ["ray::RayTrainWorker", "ray::TrainController"]
+train, control = [Popen([name, "60"], executable="/bin/sleep") for name in names]
+print("ready", flush=True)
+print(train.wait(), control.poll(), flush=True)
+control.kill()
+input()
+'''
+pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+daemon = subprocess.Popen([sys.executable, "-c", spawn], **pipes)
+daemon.stdout.readline()
+cluster._end_training()
+print(daemon.stdout.readline().strip(), daemon.poll())
+daemon.kill()
+"""
+
 STOPPED = """
 import sys, time
 from tunesmith_trainer.train import cluster
@@ -44,6 +66,14 @@ def test_orphans_in_other_sessions_are_ended_too() -> None:
     )
 
     assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+def test_only_training_is_ended_at_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == f"{-signal.SIGKILL} None None\n"
 
 
 def test_sigterm_cleans_up_before_the_process_ends() -> None:
