@@ -224,7 +224,7 @@ class KubeExecutor:
             kind: report_address(
                 self._owner.namespace,
                 family_name(self._owner.name),
-                report_key(stage.name, attempt, kind),
+                report_key(stage.name, attempt, kind, key=stage.key),
             )
             for kind in ("progress", "result")
         }

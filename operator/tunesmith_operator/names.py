@@ -65,6 +65,9 @@ def family_name(job: str) -> str:
     return f"{job}-tunesmith"
 
 
-def report_key(stage: str, attempt: int, kind: str) -> str:
-    """The key of the report under which an attempt tells its `progress` or `result`."""
-    return f"{stage}-{attempt}.{kind}"
+def report_key(stage: str, attempt: int, kind: str, *, key: str) -> str:
+    """The key of the report under which an attempt tells its `progress` or `result`.
+
+    The part of the stage's key keeps apart what a pod of a deleted job of this name may still say.
+    """
+    return f"{stage}-{attempt}-{key[:5]}.{kind}"

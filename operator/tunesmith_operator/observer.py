@@ -239,14 +239,16 @@ def _ending_of(job: Manifest, pods: list[Manifest]) -> PodEnding | None:
 
 
 def _progress(planned: PlannedStage, number: int, report: dict[str, str]) -> Progress | None:
-    return _read(Progress, report.get(report_key(planned.name, number, "progress"), ""))
+    name = report_key(planned.name, number, "progress", key=planned.key)
+    return _read(Progress, report.get(name, ""))
 
 
 def _result(
     planned: PlannedStage, number: int, report: dict[str, str], *, outcome: str
 ) -> StageResult | None:
     """What the attempt reported, if it is of this attempt and says how the Job has ended."""
-    result = _read(StageResult, report.get(report_key(planned.name, number, "result"), ""))
+    name = report_key(planned.name, number, "result", key=planned.key)
+    result = _read(StageResult, report.get(name, ""))
     if result is None or result.outcome != outcome:
         return None
     told = (result.stage, result.key, result.attempt)

@@ -148,6 +148,20 @@ def test_every_stage_in_a_pod_is_told_what_the_pods_are_given() -> None:
     assert all(each and each[StageName.TRAIN].size_bytes == 4 << 30 for each in memory.values())
 
 
+def test_what_is_left_of_a_deleted_job_of_the_same_name_reports_elsewhere() -> None:
+    """Until the garbage collector ends it, a pod of that job may still write into the report."""
+    deleted, again = Double(), Double()
+    run(deleted)
+    run(again)
+
+    addresses = [
+        {each for request in double.requests for each in (request.report, request.result)}
+        for double in (deleted, again)
+    ]
+    assert [len(each) for each in addresses] == [12, 12]
+    assert not set.intersection(*addresses)
+
+
 def test_a_result_that_is_reported_during_a_look_counts() -> None:
     class Late(Double):
         """Every stage reports and ends just before its Job is read."""
@@ -208,9 +222,10 @@ def test_a_report_that_a_later_stage_has_changed_does_not_count_any_more() -> No
     double = Double()
     end_of(double, "evaluate")
     report = double.report
-    verdict = StageResult.model_validate_json(report["evaluate-1.result"])
+    (name,) = (each for each in report if each.startswith("evaluate"))
+    verdict = StageResult.model_validate_json(report[name])
     forged = verdict.model_copy(update={"message": "better than ever"})
-    report["evaluate-1.result"] = forged.model_dump_json(by_alias=True)
+    report[name] = forged.model_dump_json(by_alias=True)
 
     status = run(double)
     stages = {each["name"]: each for each in status["stages"]}
