@@ -24,11 +24,11 @@ from tunesmith_operator.cluster_client import ApiCluster, Cluster
 from tunesmith_operator.endpoints import serving
 from tunesmith_operator.failures import log_failure
 from tunesmith_operator.health import Health
-from tunesmith_operator.identities import Identities
 from tunesmith_operator.informer import CHILDREN, RAYJOBS, News, kopf_settings, registry_of
+from tunesmith_operator.jobs import Jobs
 from tunesmith_operator.lease import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Lease
 from tunesmith_operator.measures import Measures
-from tunesmith_operator.reconciling import reconcile
+from tunesmith_operator.reconciling import Reconciler
 from tunesmith_operator.settings import LEASE_NAME, Settings
 from tunesmith_operator.work_queue import WorkQueue
 
@@ -146,22 +146,13 @@ async def _work(
     queue = WorkQueue(waited=measures.waited.labels(name=measures.controller).observe)
     measures.follow(queue)
     health.queue = queue
-    children = Children()
-    news = News(queue, measures, children)
+    jobs, children = Jobs(), Children()
+    news = News(queue, measures, jobs=jobs, children=children)
+    reconciler = Reconciler(cluster, settings, jobs=jobs, children=children)
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(news, cluster, settings, stop=stop))
-        identities = Identities(cluster)
         for _ in range(settings.workers):
-            worker = _worker(
-                queue,
-                news,
-                cluster,
-                settings,
-                identities=identities,
-                told=children,
-                measures=measures,
-            )
-            group.create_task(worker)
+            group.create_task(_worker(queue, news, reconciler, measures))
 
 
 async def _watch(
@@ -248,35 +239,15 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(each, stop.set)
 
 
-async def _worker(
-    queue: WorkQueue,
-    news: News,
-    cluster: Cluster,
-    settings: Settings,
-    *,
-    identities: Identities,
-    told: Children,
-    measures: Measures,
-) -> None:
+async def _worker(queue: WorkQueue, news: News, reconciler: Reconciler, measures: Measures) -> None:
     while True:
         key = await queue.take()
         started = time.monotonic()
         try:
-            namespace, name = key
-            after_s = await reconcile(
-                cluster,
-                namespace=namespace,
-                name=name,
-                new=news.take_new(key),
-                version=news.version(key),
-                settings=settings,
-                identities=identities,
-                heard=news.running(key),
-                told=told,
-            )
+            after_s = await reconciler.reconcile(key, heard=news.running(key))
         except Exception as error:  # noqa: BLE001 - one job's fault is not another's
             delay_s = queue.failed(key)
-            log_failure(error, job=f"{namespace}/{name}", delay_s=delay_s)
+            log_failure(error, job="/".join(key), delay_s=delay_s)
             measures.retries.labels(name=measures.controller).inc()
             result = "error"
         else:

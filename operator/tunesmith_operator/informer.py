@@ -5,15 +5,14 @@ and no annotation on anybody's objects, and is told to keep no notes of its own 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
 
 from tunesmith_api.base import GROUP, VERSION
-from tunesmith_api.status import Phase
 from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Manifest
+from tunesmith_operator.jobs import Jobs, has_ended
 from tunesmith_operator.measures import Measures
 from tunesmith_operator.names import LABEL_JOB, MANAGED_BY, MANAGER, SELECTOR, Child
 from tunesmith_operator.ray_states import is_over
@@ -36,62 +35,40 @@ CHUNK_SIZE: Final = 500
 IDLE_S: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class New:
-    """A job without a status, as it was told of.
-
-    One that `is_born` was created while we watched: where its status can be stored for the first
-    time, nobody has started anything for it.
-    """
-
-    job: Manifest
-    is_born: bool
-
-
 class News:
-    """Decides what news is worth a look, and keeps new jobs as they were told until then."""
+    """Notes what is told of jobs and their children, and decides what of it is worth a look."""
 
-    def __init__(self, queue: WorkQueue, measures: Measures, children: Children) -> None:
+    def __init__(
+        self, queue: WorkQueue, measures: Measures, *, jobs: Jobs, children: Children
+    ) -> None:
         self._queue = queue
         self._measures = measures
+        self._jobs = jobs
         self._children = children
         self._seen: dict[Key, tuple[str, int, bool]] = {}
         self._running: dict[Key, set[Child]] = {}
         self._over: set[Key] = set()
-        self._versions: dict[Key, str] = {}
-        self._new: dict[Key, New] = {}
-
-    def take_new(self, key: Key) -> New | None:
-        """A job that was told of and has no status yet, once; whoever writes it has its version."""
-        return self._new.pop(key, None)
 
     def running(self, key: Key) -> frozenset[Child]:
         """The Jobs and RayJobs of a job that were told of, and not of their end."""
         return frozenset(self._running.get(key, ()))
 
-    def version(self, key: Key) -> str:
-        """The resourceVersion at which the job was last told of; empty if it is not there."""
-        return self._versions.get(key, "")
-
     def of_job(self, key: Key, found: Manifest, *, type_: str | None) -> None:
         """Note a job. The operator's own writes to its status are no news."""
-        self._new.pop(key, None)
         if type_ == "DELETED":
             self._seen.pop(key, None)
             self._running.pop(key, None)
-            self._versions.pop(key, None)
             self._over.discard(key)
+            self._jobs.forget(key)
             self._children.forget(key)
             return
-        self._versions[key] = found["metadata"].get("resourceVersion", "")
-        self._note_end(key, ended=_has_ended(found))
+        self._jobs.note(key, found, is_born=type_ == "ADDED")
+        self._note_end(key, ended=has_ended(found))
         meta = found["metadata"]
         state = (meta["uid"], meta.get("generation", 0), "deletionTimestamp" in meta)
         if type_ == "MODIFIED" and self._seen.get(key) == state and "status" in found:
             return
         self._seen[key] = state
-        if "status" not in found:
-            self._new[key] = New(found, is_born=type_ == "ADDED")
         is_listed_again = type_ is None and "status" in found
         self._add(key, is_urgent=not is_listed_again)
 
@@ -129,11 +106,6 @@ class News:
 
 
 _ATTEMPTS: Final = frozenset({"Job", "RayJob"})
-
-
-def _has_ended(job: Manifest) -> bool:
-    phase = (job.get("status") or {}).get("phase")
-    return phase is not None and Phase(phase).is_terminal
 
 
 def registry_of(news: News, children: Iterable[str]) -> kopf.OperatorRegistry:

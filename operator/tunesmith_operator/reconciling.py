@@ -21,18 +21,20 @@ from tunesmith_engine.lifecycle.records import Decision, Observations, Start, St
 from tunesmith_engine.lifecycle.refusals import blocked, is_blocked, refused
 from tunesmith_engine.lifecycle.usage import without_counts
 from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.planning.records import Plan
 from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.denials import FORBIDDEN, denial, is_going_away
 from tunesmith_operator.events import event_of
 from tunesmith_operator.executor import KubeExecutor
 from tunesmith_operator.identities import Identities
-from tunesmith_operator.informer import New
+from tunesmith_operator.jobs import Found, Jobs
 from tunesmith_operator.manifests import Owner
 from tunesmith_operator.merge_patch import merge_patch
 from tunesmith_operator.names import Child
 from tunesmith_operator.reading import Unreadable, read_job, read_status
 from tunesmith_operator.settings import Settings
+from tunesmith_operator.work_queue import Key
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,110 +48,152 @@ STOPPING_S: Final = 10.0
 AGAIN_S: Final = 1.0
 
 
-async def reconcile(
-    cluster: Cluster,
-    *,
-    namespace: str,
-    name: str,
-    settings: Settings,
-    identities: Identities,
-    told: Children,
-    heard: AbstractSet[Child] = frozenset(),
-    new: New | None = None,
-    version: str = "",
-) -> float | None:
-    """Bring the job one step on; return the seconds after which to look again, if at all.
+class Reconciler:
+    """Looks at jobs; what one look has learnt of the cluster, the next one knows."""
 
-    A job that is `new` is not read again: nothing is done before its first status is stored, and
-    that of an older version cannot be. Any other is read as it was at `version` or later: what
-    follows from a job that has changed meanwhile is refused, and looked at again. `heard` are its
-    children that were told of, and not of their end.
+    def __init__(
+        self, cluster: Cluster, settings: Settings, *, jobs: Jobs, children: Children
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._jobs = jobs
+        self._children = children
+        self._identities = Identities(cluster)
 
-    Raises:
-        kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
-        pydantic.ValidationError: the status is of a release that this one does not know.
-    """
-    if new is not None:
-        found: Manifest | None = new.job
-    else:
-        found = await cluster.get("FineTuneJob", namespace, name, not_before=version)
-    if found is None or found["metadata"].get("deletionTimestamp"):
-        return None
-    status, job = read_status(found), read_job(found)
-    if isinstance(job, Unreadable):
-        await _refuse(cluster, found, status, message=job.message)
-        return None
-    try:
-        return await _go_on(
-            cluster,
-            found,
-            job,
-            status,
-            settings=settings,
-            identities=identities,
-            told=told,
-            is_born=new is not None and new.is_born,
-            heard=heard,
-        )
-    except ApiException as error:
-        if error.status != FORBIDDEN:
+    async def reconcile(self, key: Key, *, heard: AbstractSet[Child] = frozenset()) -> float | None:
+        """Bring the job one step on; return the seconds after which to look again, if at all.
+
+        What follows from a job that has changed meanwhile is refused, and looked at again. `heard`
+        are its children that were told of, and not of their end.
+
+        Raises:
+            kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
+            pydantic.ValidationError: the status is of a release that this one does not know.
+        """
+        try:
+            return await self._look(key, heard=heard)
+        except Exception:
+            self._jobs.distrust(key)
             raise
-        if is_going_away(error):
+
+    async def _look(self, key: Key, *, heard: AbstractSet[Child]) -> float | None:
+        found = await self._jobs.read(self._cluster, key)
+        if found is None or found.job["metadata"].get("deletionTimestamp"):
             return None
-        await _block(cluster, found, message=denial(error))
-        raise
+        status, job = read_status(found.job), read_job(found.job)
+        if isinstance(job, Unreadable):
+            await self._refuse(found.job, status, message=job.message)
+            return None
+        try:
+            return await self._go_on(found, job, status, heard=heard)
+        except ApiException as error:
+            if error.status != FORBIDDEN:
+                raise
+            if is_going_away(error):
+                return None
+            await self._block(found.job, message=denial(error))
+            raise
 
+    async def _refuse(
+        self, job: Manifest, status: FineTuneJobStatus | None, *, message: str
+    ) -> None:
+        now = datetime.now(UTC)
+        generation = job["metadata"].get("generation", 0)
+        after = refused(status, generation=generation, message=message, now=now)
+        if after != status:
+            await self._store(job, status, after, now=now)
 
-async def _refuse(
-    cluster: Cluster, found: Manifest, status: FineTuneJobStatus | None, *, message: str
-) -> None:
-    now = datetime.now(UTC)
-    generation = found["metadata"].get("generation", 0)
-    after = refused(status, generation=generation, message=message, now=now)
-    if after != status:
-        await _store(cluster, found, status, after, now=now)
+    async def _go_on(
+        self,
+        found: Found,
+        job: FineTuneJob,
+        status: FineTuneJobStatus | None,
+        *,
+        heard: AbstractSet[Child],
+    ) -> float | None:
+        known = found.job["metadata"]
+        planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
+        planned = as_started(planned, status)
+        executor = self._executor(planned, known)
+        now = datetime.now(UTC)
+        is_unheard = found.is_born and not heard
+        seen = (
+            Observations() if is_unheard else await executor.observe(status, now=now, heard=heard)
+        )
+        decision = advance(planned, status, seen, now=now)
+        wait = _wait_before_writing(status, decision.status, now=now)
+        is_told = decision.status != status and not wait
+        is_tried_again = _is_tried_again(status, decision.status)
+        if _needs_present(decision) and status is not None and (is_tried_again or not is_told):
+            await self._confirm(found.job, status)
+        if is_told and not is_tried_again:
+            await self._store(found.job, status, decision.status, now=now)
+        will_be_news = await executor.apply(decision.actions)
+        if is_told and is_tried_again:
+            await self._store(found.job, status, decision.status, now=now)
+        if decision.is_expired:
+            namespace, name = known["namespace"], known["name"]
+            await self._cluster.delete("FineTuneJob", namespace, name, as_seen=found.job)
+            return None
+        waits = _waits(decision, uid=known["uid"], now=now)
+        if is_told and not will_be_news:
+            waits.append(AGAIN_S)
+        return min([*waits, wait] if wait else waits, default=None)
 
+    def _executor(self, planned: Plan, known: Manifest) -> KubeExecutor:
+        return KubeExecutor(
+            planned,
+            self._cluster,
+            owner=Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"]),
+            settings=self._settings,
+            identities=self._identities,
+            told=self._children,
+        )
 
-async def _go_on(
-    cluster: Cluster,
-    found: Manifest,
-    job: FineTuneJob,
-    status: FineTuneJobStatus | None,
-    *,
-    settings: Settings,
-    identities: Identities,
-    heard: AbstractSet[Child],
-    told: Children,
-    is_born: bool,
-) -> float | None:
-    known = found["metadata"]
-    planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
-    planned = as_started(planned, status)
-    owner = Owner(name=known["name"], namespace=known["namespace"], uid=known["uid"])
-    executor = KubeExecutor(
-        planned, cluster, owner=owner, settings=settings, identities=identities, told=told
-    )
-    now = datetime.now(UTC)
-    is_unheard = is_born and not heard
-    seen = Observations() if is_unheard else await executor.observe(status, now=now, heard=heard)
-    decision = advance(planned, status, seen, now=now)
-    wait = _wait_before_writing(status, decision.status, now=now)
-    is_told = decision.status != status and not wait
-    is_tried_again = _is_tried_again(status, decision.status)
-    if _needs_present(decision) and status is not None and (is_tried_again or not is_told):
-        await _confirm(cluster, found, status)
-    if is_told and not is_tried_again:
-        await _store(cluster, found, status, decision.status, now=now)
-    will_be_news = await executor.apply(decision.actions)
-    if is_told and is_tried_again:
-        await _store(cluster, found, status, decision.status, now=now)
-    if decision.is_expired:
-        await cluster.delete("FineTuneJob", known["namespace"], known["name"], as_seen=found)
-        return None
-    waits = _waits(decision, uid=known["uid"], now=now)
-    if is_told and not will_be_news:
-        waits.append(AGAIN_S)
-    return min([*waits, wait] if wait else waits, default=None)
+    async def _confirm(self, job: Manifest, status: FineTuneJobStatus) -> None:
+        """Store what is stored: refused if the job has changed since it was read.
+
+        A start that is repeated tells nothing new, and would else be made from a version that is
+        past.
+        """
+        await self._write(job, status)
+
+    async def _block(self, job: Manifest, *, message: str) -> None:
+        """Say that the API server refuses a step, in the job as it is stored by now."""
+        known = job["metadata"]
+        newest = await self._cluster.get("FineTuneJob", known["namespace"], known["name"])
+        if newest is None:
+            return
+        status, now = read_status(newest), datetime.now(UTC)
+        generation = newest["metadata"].get("generation", 0)
+        after = blocked(status, generation=generation, message=message, now=now)
+        if after != status:
+            await self._write(newest, after)
+
+    async def _store(
+        self,
+        job: Manifest,
+        before: FineTuneJobStatus | None,
+        after: FineTuneJobStatus,
+        *,
+        now: datetime,
+    ) -> None:
+        await self._write(job, after)
+        event = event_of(job, before, after, now=now)
+        if event is None:
+            return
+        try:
+            await self._cluster.create(event)
+        except ApiException as error:
+            name = job["metadata"]["name"]
+            _LOG.warning("the Event of %s/%s is lost: %s", after.phase, name, error)
+
+    async def _write(self, job: Manifest, after: FineTuneJobStatus) -> None:
+        status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+        change = merge_patch(job.get("status") or {}, status)
+        version = await self._cluster.patch_status(job, change)
+        known = job["metadata"]
+        self._jobs.wrote((known["namespace"], known["name"]), version)
 
 
 def _waits(decision: Decision, *, uid: str, now: datetime) -> list[float]:
@@ -169,55 +213,9 @@ def _needs_present(decision: Decision) -> bool:
     return any(isinstance(each, Start) or each.because == "Superseded" for each in decision.actions)
 
 
-async def _confirm(cluster: Cluster, found: Manifest, status: FineTuneJobStatus) -> None:
-    """Store what is stored: refused if the job has changed since it was read.
-
-    A start that is repeated tells nothing new, and would else be made from a version that is past.
-    """
-    await _write(cluster, found, status)
-
-
 def _is_tried_again(before: FineTuneJobStatus | None, after: FineTuneJobStatus) -> bool:
     """Whether all there is to do is what was refused before: nothing is said until it works."""
     return before is not None and is_blocked(before) and before.stages == after.stages
-
-
-async def _block(cluster: Cluster, found: Manifest, *, message: str) -> None:
-    """Say that the API server refuses a step, in the job as it is stored by now."""
-    known = found["metadata"]
-    newest = await cluster.get("FineTuneJob", known["namespace"], known["name"])
-    if newest is None:
-        return
-    status, now = read_status(newest), datetime.now(UTC)
-    generation = newest["metadata"].get("generation", 0)
-    after = blocked(status, generation=generation, message=message, now=now)
-    if after != status:
-        await _write(cluster, newest, after)
-
-
-async def _store(
-    cluster: Cluster,
-    found: Manifest,
-    before: FineTuneJobStatus | None,
-    after: FineTuneJobStatus,
-    *,
-    now: datetime,
-) -> None:
-    await _write(cluster, found, after)
-    event = event_of(found, before, after, now=now)
-    if event is None:
-        return
-    try:
-        await cluster.create(event)
-    except ApiException as error:
-        _LOG.warning(
-            "the Event of %s/%s is lost: %s", after.phase, found["metadata"]["name"], error
-        )
-
-
-async def _write(cluster: Cluster, found: Manifest, after: FineTuneJobStatus) -> None:
-    status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
-    await cluster.patch_status(found, merge_patch(found.get("status") or {}, status))
 
 
 def resync_s(uid: str) -> float:

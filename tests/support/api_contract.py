@@ -184,9 +184,10 @@ class ApiContract:
     def test_a_status_is_merged_and_nothing_else_is_touched(self, scene: Scene) -> None:
         scene.a_job()
         before = scene.get("FineTuneJob", "helpdesk")
-        scene.patch_status(before, {"phase": "Queued", "score": 0.5, "startTime": None})
+        first = scene.patch_status(before, {"phase": "Queued", "score": 0.5, "startTime": None})
         middle = scene.get("FineTuneJob", "helpdesk")
-        scene.patch_status(middle, {"score": None, "completionTime": "2026-11-26T00:00:00Z"})
+        change = {"score": None, "completionTime": "2026-11-26T00:00:00Z"}
+        second = scene.patch_status(middle, change)
         after = scene.get("FineTuneJob", "helpdesk")
 
         assert (middle["status"]["phase"], middle["status"]["score"]) == ("Queued", 0.5)
@@ -195,16 +196,18 @@ class ApiContract:
         assert "score" not in after["status"]
         assert after["spec"] == before["spec"]
         assert after["metadata"]["generation"] == 1
-        assert len({each["metadata"]["resourceVersion"] for each in (before, middle, after)}) == 3
+        versions = [each["metadata"]["resourceVersion"] for each in (before, middle, after)]
+        assert versions[1:] == [first, second]
+        assert len(set(versions)) == 3
 
     def test_a_status_that_says_nothing_new_makes_no_new_version(self, scene: Scene) -> None:
         scene.a_job()
         scene.patch_status(scene.get("FineTuneJob", "helpdesk"), {"phase": "Queued"})
         before = scene.get("FineTuneJob", "helpdesk")
-        scene.patch_status(before, {})
-        scene.patch_status(before, {"phase": "Queued"})
+        versions = {scene.patch_status(before, each) for each in ({}, {"phase": "Queued"})}
 
         assert scene.get("FineTuneJob", "helpdesk") == before
+        assert versions == {before["metadata"]["resourceVersion"]}
 
     @pytest.mark.parametrize("change", [{"phase": "Queued"}, {}])
     def test_a_status_for_an_older_version_is_refused(self, scene: Scene, change: Manifest) -> None:

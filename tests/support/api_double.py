@@ -75,7 +75,7 @@ class ApiDouble:
         if "deletionTimestamp" in self.objects[key]["metadata"]:
             raise ApiException(status=409, reason=f"{key} is there, but being deleted")
 
-    async def patch_status(self, found: Manifest, change: Manifest) -> None:
+    async def patch_status(self, found: Manifest, change: Manifest) -> str:
         key = key_of(found)
         if key not in self.objects:
             raise ApiException(status=404, reason=f"there is no {key}")
@@ -83,7 +83,9 @@ class ApiDouble:
         stored = self.objects[key]
         status = merged(stored.get("status", {}), change)
         self._replace(key, {**stored, "status": status})
+        made: str = self.objects[key]["metadata"]["resourceVersion"]
         self.written()
+        return made
 
     async def create(self, manifest: Manifest) -> bool:
         key = key_of(manifest)

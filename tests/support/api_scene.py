@@ -64,8 +64,8 @@ class Scene:
     def create(self, manifest: Manifest) -> bool:
         return self.place.wait(self.place.cluster.create(manifest))
 
-    def patch_status(self, found: Manifest, change: Manifest) -> None:
-        self.place.wait(self.place.cluster.patch_status(found, change))
+    def patch_status(self, found: Manifest, change: Manifest) -> str:
+        return self.place.wait(self.place.cluster.patch_status(found, change))
 
     def delete(self, kind: str, name: str, *, as_seen: Manifest | None = None) -> None:
         place = self.place

@@ -9,9 +9,9 @@ import pytest
 from api_double import ApiDouble, Key
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children
-from tunesmith_operator.identities import Identities
+from tunesmith_operator.jobs import Jobs
 from tunesmith_operator.names import REQUEST_ANNOTATION
-from tunesmith_operator.reconciling import AGAIN_S, reconcile
+from tunesmith_operator.reconciling import AGAIN_S, Reconciler
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
@@ -91,15 +91,8 @@ class Double(ApiDouble):
 
 async def look(double: Double) -> float | None:
     """What a worker does with the key, in an operator that has just begun."""
-    identities = Identities(double)
-    return await reconcile(
-        double,
-        namespace="ns",
-        name="job",
-        settings=SETTINGS,
-        identities=identities,
-        told=Children(),
-    )
+    reconciler = Reconciler(double, SETTINGS, jobs=Jobs(), children=Children())
+    return await reconciler.reconcile(("ns", "job"))
 
 
 def run(double: Double) -> dict[str, Any]:

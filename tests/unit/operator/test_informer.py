@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tunesmith_operator.children import Children
-from tunesmith_operator.informer import New, News
+from tunesmith_operator.informer import News
+from tunesmith_operator.jobs import Jobs
 from tunesmith_operator.measures import Measures
 from tunesmith_operator.work_queue import Key, WorkQueue
 
@@ -23,7 +24,7 @@ def waiting_after(tell: Callable[[News], None]) -> int:
 
     async def told() -> int:
         queue = WorkQueue()
-        news = News(queue, Measures(), Children())
+        news = News(queue, Measures(), jobs=Jobs(), children=Children())
         news.of_job(KEY, a_job(status={}), type_="ADDED")
         assert await queue.take() == KEY
         queue.done(KEY)
@@ -66,19 +67,6 @@ def test_a_child_that_is_over_is_looked_at_at_once_and_others_a_little_later(
     assert waiting_after(lambda news: news.of_child(KEY, "Job", child, type_=type_)) == count
 
 
-def test_a_new_job_is_kept_until_it_is_looked_at_or_something_newer_is_told() -> None:
-    async def told() -> None:
-        news = News(WorkQueue(), Measures(), Children())
-        news.of_job(KEY, a_job(), type_="ADDED")
-        assert news.take_new(KEY) == New(a_job(), is_born=True)
-        assert news.take_new(KEY) is None
-        news.of_job(KEY, a_job(), type_="ADDED")
-        news.of_job(KEY, a_job(status={}), type_="MODIFIED")
-        assert news.take_new(KEY) is None
-
-    asyncio.run(told())
-
-
 def test_children_that_run_are_remembered_until_they_end() -> None:
     def child(kind: str, name: str, **status: Any) -> dict[str, Any]:
         return {"kind": kind, "metadata": {"name": name}, "status": status}
@@ -86,7 +74,7 @@ def test_children_that_run_are_remembered_until_they_end() -> None:
     ended = {"conditions": [{"type": "Complete", "status": "True"}]}
 
     async def told() -> list[frozenset[tuple[str, str]]]:
-        news, seen = News(WorkQueue(), Measures(), Children()), []
+        news, seen = News(WorkQueue(), Measures(), jobs=Jobs(), children=Children()), []
         for found, type_ in (
             (child("Job", "a"), "ADDED"),
             (child("Pod", "a-1"), "ADDED"),
@@ -102,22 +90,10 @@ def test_children_that_run_are_remembered_until_they_end() -> None:
     assert asyncio.run(told()) == [{a}, {a}, {a, b}, {b}, frozenset()]
 
 
-@pytest.mark.parametrize("type_", [None, "MODIFIED"])
-def test_only_a_job_whose_creation_was_watched_is_known_to_have_started_nothing(
-    type_: str | None,
-) -> None:
-    async def told() -> New | None:
-        news = News(WorkQueue(), Measures(), Children())
-        news.of_job(KEY, a_job(), type_=type_)
-        return news.take_new(KEY)
-
-    assert asyncio.run(told()) == New(a_job(), is_born=False)
-
-
 def test_new_jobs_come_before_those_that_are_only_listed_again() -> None:
     async def told() -> list[Key]:
         queue = WorkQueue()
-        news = News(queue, Measures(), Children())
+        news = News(queue, Measures(), jobs=Jobs(), children=Children())
         news.of_job(("ns", "old"), a_job(status={}), type_=None)
         news.of_job(("ns", "new"), a_job(), type_=None)
         return [await queue.take() for _ in range(2)]
@@ -133,20 +109,27 @@ def test_the_more_jobs_wait_the_longer_news_is_gathered(
     monkeypatch.setattr(WorkQueue, "__len__", lambda _: num_waiting)
     monkeypatch.setattr(WorkQueue, "add", lambda *_, after_s, **__: delays.append(after_s))
 
-    news = News(WorkQueue(), Measures(), Children())
+    news = News(WorkQueue(), Measures(), jobs=Jobs(), children=Children())
     news.of_child(KEY, "Job", {"metadata": {"name": "child"}}, type_="ADDED")
 
     assert delays == [after_s]
 
 
-def test_a_job_is_read_as_new_as_it_was_told_of() -> None:
-    async def told() -> list[str]:
-        news = News(WorkQueue(), Measures(), Children())
-        job = a_job()
-        job["metadata"]["resourceVersion"] = "7"
-        news.of_job(KEY, job, type_="ADDED")
-        versions = [news.version(KEY)]
-        news.of_job(KEY, job, type_="DELETED")
-        return [*versions, news.version(KEY)]
+@pytest.mark.parametrize(
+    ("type_", "is_born"), [("ADDED", True), ("MODIFIED", False), (None, False)]
+)
+def test_only_a_job_whose_creation_was_watched_is_known_to_have_started_nothing(
+    type_: str | None, *, is_born: bool
+) -> None:
+    noted: list[bool] = []
 
-    assert asyncio.run(told()) == ["7", ""]
+    class Noted(Jobs):
+        def note(self, key: Key, found: dict[str, Any], *, is_born: bool) -> None:  # noqa: ARG002
+            noted.append(is_born)
+
+    async def told() -> None:
+        news = News(WorkQueue(), Measures(), jobs=Noted(), children=Children())
+        news.of_job(KEY, a_job(), type_=type_)
+
+    asyncio.run(told())
+    assert noted == [is_born]
