@@ -1,5 +1,7 @@
 """1,000 jobs to running children: the operator, the Job controller, and a plain kopf operator.
 
+Beside them the operator's requests without the operator: as fast as any that writes as much may be.
+
 All on the same API server in the same run, one after the other, each in a namespace of its own. The
 objects are created by the benchmark, sixteen at a time, and the time is that from the first request
 to the last pod that is seen running. The ways of the operators end in the Job controller, too. Our
@@ -10,9 +12,10 @@ making takes the controller of volumes longer than everything else.
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +23,7 @@ from uuid import uuid4
 import aiohttp
 import control_plane
 import plain_operator
+import requests_alone
 import tunesmith_cluster
 from control_plane import AuditLog, Manifest
 from operator_runs import give_rights, running, usage_of, user_of
@@ -54,13 +58,14 @@ class Contender:
     """A way from objects to running pods.
 
     `made` gives an object of that name, `path` is where it is created, and `started` runs who works
-    on it as `account`, and gives the process's id.
+    on it as `account`, and gives the process's id. `then` is what we ourselves write after.
     """
 
     path: str
     made: Callable[[str], Manifest]
     started: Callable[[str, Path], AbstractContextManager[int | None]]
     account: str = ""
+    then: Callable[[aiohttp.ClientSession, list[Manifest]], Awaitable[None]] | None = None
 
 
 _TEMPLATE = {
@@ -112,10 +117,21 @@ def measure(home: Path) -> dict[str, Any]:
     tunesmith_cluster.install()
     _install_plain()
     with control_plane.fake_nodes(place / "kwok.log"):
-        found = {name: _run(name, each, place) for name, each in CONTENDERS.items()}
+        contenders = {**CONTENDERS, "requestsAlone": _requests_alone(place)}
+        found = {name: _run(name, each, place) for name, each in contenders.items()}
     base = (found["jobController"]["seconds"] + found["jobControllerAgain"]["seconds"]) / 2
     times = {name: round(each["seconds"] / base, 2) for name, each in found.items()}
     return {"jobs": NUM_JOBS, **found, "timesJobController": times, "targets": TARGETS}
+
+
+def _requests_alone(home: Path) -> Contender:
+    recording = requests_alone.record(_claim, home)
+    return replace(
+        _TUNESMITH,
+        started=_nobody,
+        account="",
+        then=partial(requests_alone.repeat, recording=recording),
+    )
 
 
 def _install_plain() -> None:
@@ -198,8 +214,16 @@ async def _bring_up(
     running_at = control_plane.wait_for_running(
         session, namespace, count=count, timeout_s=TIMEOUT_S
     )
-    times, _ = await asyncio.gather(running_at, control_plane.create(session, path, made))
+    times, _ = await asyncio.gather(running_at, _create(session, contender, path, made))
     return times
+
+
+async def _create(
+    session: aiohttp.ClientSession, contender: Contender, path: str, made: list[Manifest]
+) -> None:
+    there = await control_plane.create(session, path, made)
+    if contender.then is not None:
+        await contender.then(session, there)
 
 
 def _per_job(writes: dict[str, dict[str, int]] | None, account: str) -> dict[str, Any]:

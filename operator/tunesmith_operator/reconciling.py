@@ -116,21 +116,14 @@ class Reconciler:
         planned = as_started(planned, status)
         executor = self._executor(planned, known)
         now = datetime.now(UTC)
-        is_unheard = found.is_born and not heard
-        seen = (
-            Observations() if is_unheard else await executor.observe(status, now=now, heard=heard)
-        )
+        has_begun = heard or not found.is_born
+        seen = await executor.observe(status, now=now, heard=heard) if has_begun else Observations()
         decision = advance(planned, status, seen, now=now)
         wait = _wait_before_writing(status, decision.status, now=now)
         is_told = decision.status != status and not wait
-        is_tried_again = _is_tried_again(status, decision.status)
-        if _needs_present(decision) and status is not None and (is_tried_again or not is_told):
-            await self._confirm(found.job, status)
-        if is_told and not is_tried_again:
-            await self._store(found.job, status, decision.status, now=now)
-        will_be_news = await executor.apply(decision.actions)
-        if is_told and is_tried_again:
-            await self._store(found.job, status, decision.status, now=now)
+        will_be_news = await self._carry_out(
+            found.job, status, decision, executor, is_told=is_told, now=now
+        )
         if decision.is_expired:
             namespace, name = known["namespace"], known["name"]
             await self._cluster.delete("FineTuneJob", namespace, name, as_seen=found.job)
@@ -139,6 +132,30 @@ class Reconciler:
         if is_told and not will_be_news:
             waits.append(AGAIN_S)
         return min([*waits, wait] if wait else waits, default=None)
+
+    async def _carry_out(
+        self,
+        job: Manifest,
+        before: FineTuneJobStatus | None,
+        decision: Decision,
+        executor: KubeExecutor,
+        *,
+        is_told: bool,
+        now: datetime,
+    ) -> bool:
+        """Store the status, if `is_told`, and do what was decided; return whether news will come.
+
+        What was refused before is told of after it has worked.
+        """
+        is_tried_again = _is_tried_again(before, decision.status)
+        if _needs_present(decision) and before is not None and (is_tried_again or not is_told):
+            await self._confirm(job, before)
+        if is_told and not is_tried_again:
+            await self._store(job, before, decision.status, now=now)
+        will_be_news = await executor.apply(decision.actions)
+        if is_told and is_tried_again:
+            await self._store(job, before, decision.status, now=now)
+        return will_be_news
 
     def _executor(self, planned: Plan, known: Manifest) -> KubeExecutor:
         return KubeExecutor(
