@@ -32,7 +32,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A job as text, which takes a tenth of the memory of its object."""
+    """A job as text, which takes a quarter of the memory of its object."""
 
     text: bytes
     is_new: bool
@@ -89,7 +89,12 @@ class Jobs:
         namespace, name = key
         version = self._versions.get(key, "")
         job = await cluster.get("FineTuneJob", namespace, name, not_before=version)
-        return None if job is None else Found(job)
+        if job is not None:
+            return Found(job)
+        # A list that is made anew does not tell of what has gone.
+        if self._versions.get(key, "") == version:
+            self.forget(key)
+        return None
 
 
 def has_ended(job: Manifest) -> bool:

@@ -128,6 +128,29 @@ def test_a_job_that_is_made_again_has_nothing_of_the_one_before() -> None:
     assert read(jobs, Server()) == Found(a_job("12"), is_born=True)
 
 
+def test_a_job_that_the_server_no_longer_has_is_forgotten() -> None:
+    jobs = told(running("7"))
+    jobs.distrust(KEY)
+
+    assert read(jobs, Server(None)) is None
+    assert asked_after(jobs) == [""]
+
+
+def test_a_job_that_was_made_again_while_it_was_read_is_not_forgotten() -> None:
+    jobs = told(running("7"))
+    jobs.distrust(KEY)
+
+    class MadeAgain(Server):
+        async def get(
+            self, kind: str, namespace: str, name: str, *, not_before: str = ""
+        ) -> Manifest | None:
+            jobs.note(KEY, a_job("12"), is_born=True)
+            return None
+
+    assert read(jobs, MadeAgain()) is None
+    assert read(jobs, Server()) == Found(a_job("12"), is_born=True)
+
+
 def test_what_watches_may_have_missed_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, new = told(running("7")), told(a_job("7"))
     now = time.monotonic()
