@@ -8,6 +8,8 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import assert_never
 
+from kubernetes.aio.client.exceptions import ApiException
+
 from tunesmith_api.reasons import Reason
 from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.records import (
@@ -22,7 +24,7 @@ from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.cluster_report import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children, Reader
-from tunesmith_operator.cluster_client import Cluster, Manifest
+from tunesmith_operator.cluster_client import CONFLICT, Cluster, Manifest
 from tunesmith_operator.identities import Identities
 from tunesmith_operator.manifests import (
     SECRETS,
@@ -30,6 +32,7 @@ from tunesmith_operator.manifests import (
     Owner,
     attempt_of,
     family_of,
+    owners_of,
     request_map,
     store_of,
 )
@@ -167,7 +170,19 @@ class KubeExecutor:
     async def _make_family(self) -> None:
         workspace = self._plan.spec.workspace
         for each in family_of(self._owner, workspace=workspace, settings=self._settings):
+            await self._refuse_anothers(each)
             await self._cluster.apply(each)
+
+    async def _refuse_anothers(self, manifest: Manifest) -> None:
+        """Wait for what a deleted job of this name has left: the garbage collector is on its way.
+
+        An apply would make it ours.
+        """
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        found = await self._cluster.get(kind, self._owner.namespace, name)
+        owners = owners_of(found) if found else set()
+        if owners and self._owner.uid not in owners:
+            raise ApiException(status=CONFLICT, reason=f"{kind} {name} is of a deleted job")
 
     async def _strays(self) -> list[AttemptSeen]:
         """What runs of this job although its status knows of no attempt.

@@ -5,10 +5,12 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from kubernetes.aio.client.exceptions import ApiException
 
 from api_double import ApiDouble, Key
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children
+from tunesmith_operator.cluster_client import CONFLICT
 from tunesmith_operator.jobs import Jobs
 from tunesmith_operator.names import REQUEST_ANNOTATION
 from tunesmith_operator.reconciling import AGAIN_S, Reconciler
@@ -153,6 +155,25 @@ def test_what_is_left_of_a_deleted_job_of_the_same_name_reports_elsewhere() -> N
     ]
     assert [len(each) for each in addresses] == [12, 12]
     assert not set.intersection(*addresses)
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "PersistentVolumeClaim"])
+def test_what_a_deleted_job_of_the_same_name_has_left_is_waited_for_to_go(kind: str) -> None:
+    """The garbage collector may come late; until then nothing tells that it is about to go."""
+    double = Double()
+    owner = {"kind": "FineTuneJob", "name": "job", "uid": "of-the-deleted-job"}
+    left = {"name": "job-tunesmith", "namespace": "ns", "ownerReferences": [owner]}
+    double.put({"apiVersion": "v1", "kind": kind, "metadata": left})
+    double.births.clear()
+    with pytest.raises(ApiException) as refused:
+        asyncio.run(look(double))
+    made = [each for each in double.births if each[0] == "Job"]
+    del double.objects[kind, "ns", "job-tunesmith"]
+    run(double)
+
+    assert refused.value.status == CONFLICT
+    assert made == []
+    assert [each["attempt"] for each in double.status["stages"]] == [1] * 6
 
 
 def test_a_result_that_is_reported_during_a_look_counts() -> None:
