@@ -20,10 +20,10 @@ import tunesmith_cluster
 from control_plane import AuditLog, Manifest
 from operator_runs import usage_of, user_of
 
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import Artifact, EvaluationResult, FineTuneJobStatus
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import Artifact, EvaluationResult, FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.records import Observations
+from tunesmith_engine.lifecycle.observations import Observations
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import PlannedStage
 from tunesmith_engine.stages.contracts import StageResult

@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
 from tunesmith_api.fields import FieldPath, paths_of, record_at
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.uris import SOURCE_PATTERN, TARGET_PATTERN
 from tunesmith_api.values import (
     BYTES_PATTERN,

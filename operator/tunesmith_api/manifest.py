@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.complaints import complaint, near_match
 from tunesmith_api.fields import FieldPath, dotted
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.yaml_source import MAX_CHARACTERS, YamlError, YamlSource, read_yaml
 
 _IDENTITY = {"apiVersion": API_VERSION, "kind": "FineTuneJob"}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from tunesmith_api.status import FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_cli.formats import duration
 from tunesmith_cli.progress import progress_of, progress_text, stage_line, state_of
 from tunesmith_cli.terminal import Style, is_terminal, plain, style_of

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
-from tunesmith_api.resources import FineTuneJob
 from tunesmith_cli.refusal import Refusal
 
 

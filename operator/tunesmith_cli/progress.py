@@ -1,6 +1,6 @@
 """A job's stages and progress as lines of text; for the live display and for `status`."""
 
-from tunesmith_api.status import FineTuneJobStatus, Progress, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_cli.formats import duration, number
 from tunesmith_cli.terminal import Style, plain
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_cli.formats import duration, moment, number
 from tunesmith_cli.measures import in_order
 from tunesmith_cli.outlook import outlook_of

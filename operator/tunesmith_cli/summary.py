@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tunesmith_api.status import Artifact, EvaluationResult, FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import Artifact, EvaluationResult, FineTuneJobStatus, Phase
 from tunesmith_cli.formats import duration, number, size
 from tunesmith_cli.measures import in_order, name_of
 from tunesmith_cli.outlook import outlook_of

@@ -8,7 +8,7 @@ import hashlib
 from datetime import datetime
 
 from tunesmith_api.base import API_VERSION
-from tunesmith_api.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.names import MANAGER
 

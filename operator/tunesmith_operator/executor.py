@@ -10,9 +10,9 @@ from typing import assert_never
 
 from kubernetes.aio.client.exceptions import ApiException
 
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus
-from tunesmith_engine.lifecycle.records import (
+from tunesmith_engine.lifecycle.observations import (
     Action,
     AttemptSeen,
     Observations,
@@ -21,7 +21,7 @@ from tunesmith_engine.lifecycle.records import (
     Waiting,
 )
 from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.stages.cluster_report import report_address
+from tunesmith_engine.stages.configmap_reporter import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children, Reader
 from tunesmith_operator.cluster_client import CONFLICT, Cluster, Manifest

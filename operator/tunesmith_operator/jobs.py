@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from tunesmith_api.status import Phase
+from tunesmith_api.finetunejob.status import Phase
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.work_queue import Key
 

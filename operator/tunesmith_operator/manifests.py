@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tunesmith_api.base import API_VERSION
-from tunesmith_api.execution import Workspace
+from tunesmith_api.finetunejob.resources import Workspace
 from tunesmith_engine.planning.records import PlannedStage
 from tunesmith_engine.stages.contracts import Environment, StageRequest
 from tunesmith_engine.stages.environment import STAGE_VARIABLES

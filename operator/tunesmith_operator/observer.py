@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tunesmith_api.status import Progress
-from tunesmith_engine.lifecycle.records import AttemptSeen, Waiting
+from tunesmith_api.finetunejob.status import Progress
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_operator.attempt_times import AttemptTimes, times_of, times_of_rayjob
@@ -206,7 +206,7 @@ class Observer:
             result=_result(planned, number, report, outcome="Failed"),
             exit_code=ending.exit_code,
             cause=ending.cause,
-            last_words=ending.last_words,
+            termination_message=ending.termination_message,
             log=self._log(job),
             **asdict(_times_of(job, pods)),
         )

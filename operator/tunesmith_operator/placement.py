@@ -8,8 +8,8 @@ from typing import Final
 
 from kubernetes.utils.quantity import parse_quantity
 
-from tunesmith_api.execution import Resources, Toleration
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.resources import Resources, Toleration
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.planning.accelerators import accelerator_memory, accelerators_of
 from tunesmith_engine.prepared import longest_row_of, model_facts_of

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.last_words import last_words
+from tunesmith_engine.stages.termination_message import termination_message
 from tunesmith_operator.cluster_client import Manifest
 
 DISRUPTION: Final = "DisruptionTarget"
@@ -32,7 +32,7 @@ class PodEnding:
 
     exit_code: int | None = None
     cause: Reason | None = None
-    last_words: str = ""
+    termination_message: str = ""
 
 
 def has_condition(found: Manifest, type_: str) -> bool:
@@ -79,8 +79,10 @@ def ending_of_pods(job: Manifest, pods: list[Manifest]) -> PodEnding:
             ended = container.get("state", {}).get("terminated")
             if ended:
                 cause = Reason.HOST_OOM_KILLED if ended.get("reason") == "OOMKilled" else None
-                said = last_words(ended.get("message") or "")
-                return PodEnding(exit_code=ended.get("exitCode"), cause=cause, last_words=said)
+                said = termination_message(ended.get("message") or "")
+                return PodEnding(
+                    exit_code=ended.get("exitCode"), cause=cause, termination_message=said
+                )
     failed = condition_of(job, "Failed") or {}
     if DISRUPTION in failed.get("message", ""):
         return PodEnding(cause=Reason.PREEMPTED)

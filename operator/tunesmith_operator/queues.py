@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.records import Waiting
+from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.placement import QUEUE_LABEL
 from tunesmith_operator.pods import condition_of, has_condition, is_owned, true_since

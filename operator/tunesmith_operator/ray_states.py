@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.records import Waiting
-from tunesmith_engine.stages.last_words import last_words
+from tunesmith_engine.lifecycle.observations import Waiting
+from tunesmith_engine.stages.termination_message import termination_message
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.pods import PodEnding, containers_of, has_condition, taken_away
 from tunesmith_operator.waits import (
@@ -82,18 +82,18 @@ def ending_of_rayjob(rayjob: Manifest) -> PodEnding:
     if reason == "AppFailed":
         code = _EXIT_CODE.search(said)
         words = _words_of_log(status.get("message", ""))
-        return PodEnding(exit_code=int(code["code"]) if code else None, last_words=words)
+        return PodEnding(exit_code=int(code["code"]) if code else None, termination_message=words)
     if reason == "JobStatusCheckTimeoutExceeded":
         return PodEnding(cause=Reason.NODE_LOST)
     if not reason:
         words = f"its job in Ray was stopped ({status.get('jobStatus', '')})"
-        return PodEnding(cause=Reason.KILLED, last_words=words)
-    return PodEnding(cause=Reason.KILLED, last_words=f"KubeRay says {reason}: {said}")
+        return PodEnding(cause=Reason.KILLED, termination_message=words)
+    return PodEnding(cause=Reason.KILLED, termination_message=f"KubeRay says {reason}: {said}")
 
 
 def _words_of_log(message: str) -> str:
     """What the log ends with that KubeRay quotes, unless it is Ray's own."""
-    words = last_words(message.partition("\n")[2])
+    words = termination_message(message.partition("\n")[2])
     return "" if _OF_RAY.search(words) else words
 
 

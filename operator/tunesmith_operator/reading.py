@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from tunesmith_api.complaints import complaint
 from tunesmith_api.fields import dotted
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_operator.cluster_client import Manifest
 

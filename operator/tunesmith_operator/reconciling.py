@@ -12,14 +12,14 @@ from zlib import crc32
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_engine.lifecycle.accounting import without_counts
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.lives import as_started
-from tunesmith_engine.lifecycle.records import Decision, Observations, Start, Stop
-from tunesmith_engine.lifecycle.refusals import blocked, is_blocked, refused
-from tunesmith_engine.lifecycle.usage import without_counts
+from tunesmith_engine.lifecycle.observations import Decision, Observations, Start, Stop
+from tunesmith_engine.lifecycle.rejections import blocked, is_blocked, refused
+from tunesmith_engine.lifecycle.runs import as_started
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan
 from tunesmith_operator.children import Children

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.records import Waiting
+from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.pods import (
     DISRUPTION,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from admission import refusals
 from cluster import Cluster
 from manifests import broken_jobs, jobs, schema_of
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.manifest import ManifestError, load_job
-from tunesmith_api.resources import FineTuneJob
 
 GENEROUS = settings(
     max_examples=150,

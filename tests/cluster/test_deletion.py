@@ -10,7 +10,7 @@ import pytest
 from births import Births, watched_births
 from crowd import Crowd, a_crowd, wait_until
 from held_jobs import Ours, operator_behind
-from tunesmith_api.status import Phase
+from tunesmith_api.finetunejob.status import Phase
 
 # What brings a job into a phase that is not on the way of every job.
 SPECS: dict[Phase, dict[str, Any]] = {

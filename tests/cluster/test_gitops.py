@@ -10,7 +10,7 @@ import pytest
 
 from cluster import Cluster, kubectl
 from job_states import job_in, new_job
-from tunesmith_api.status import Phase
+from tunesmith_api.finetunejob.status import Phase
 
 JOBS = Path(__file__).parents[2] / "examples" / "gitops" / "jobs"
 KSTATUS = {Phase.SUCCEEDED: "Current", Phase.FAILED: "Failed"}

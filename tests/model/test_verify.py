@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from served_models import QUESTIONS, write_reference, write_w8a8
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_serving.processor import has_amx, read_flags

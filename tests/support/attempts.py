@@ -3,7 +3,7 @@
 from typing import Any
 
 from manifests import Manifest, a_job
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
 from tunesmith_operator.manifests import Owner, attempt_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manifests import a_job
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.local.driving import drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.executor import LocalExecutor

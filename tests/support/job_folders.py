@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from manifests import a_job
-from tunesmith_api.reasons import Reason
-from tunesmith_api.status import (
+from tunesmith_api.finetunejob.status import (
     Attempt,
     Condition,
     ConditionType,
@@ -25,6 +24,7 @@ from tunesmith_api.status import (
     Progress,
     StageStatus,
 )
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 

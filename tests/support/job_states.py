@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from tunesmith_api.status import Phase
+from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.lifecycle.conditions import job_conditions, merged
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.prepare.stage import prepare

@@ -8,7 +8,7 @@ import torch
 
 from manifests import a_job
 from small_models import SMALL_VOCABULARY
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.history import History

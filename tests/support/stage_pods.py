@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from httpx import HTTPStatusError
 
 from cluster import Cluster, kubectl
-from tunesmith_engine.stages.cluster_report import ReportMap
+from tunesmith_engine.stages.configmap_reporter import ReportMap
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.names import REQUEST_ANNOTATION
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from manifests import a_job
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import Condition, FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import Condition, FineTuneJobStatus, StageStatus
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.records import AttemptSeen, Decision, Observations, Start, Stop
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Decision, Observations, Start, Stop
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageName, StageResult

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests import a_job
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.tokens import TokenRows

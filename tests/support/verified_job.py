@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.status import EvaluationResult
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.status import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 

@@ -6,9 +6,9 @@ import json
 from tunesmith_cli.manifests import Manifest, open_manifest
 from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_text
 from tunesmith_cli.refusal import EXIT_DONE
+from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
 from tunesmith_engine.estimates import Estimate, estimate
 from tunesmith_engine.local.home import Home
-from tunesmith_engine.machine import free_disk_bytes, memory_bytes
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan

@@ -7,8 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, Phase
 from tunesmith_cli.arguments import default_home
 from tunesmith_cli.display import display_for
 from tunesmith_cli.interrupts import stopping

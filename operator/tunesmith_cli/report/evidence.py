@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import FineTuneJobStatus, StageStatus
 from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_cli.report.evidence import Evidence, gather
 from tunesmith_cli.report.markup import escaped
 from tunesmith_cli.report.story import tell

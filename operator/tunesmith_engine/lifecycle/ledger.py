@@ -1,7 +1,7 @@
 """What is known of each stage and each attempt while one step of `advance` is worked out.
 
-`open_ledger` takes it from the status, `observing.py` brings it up to date, `courses.py` writes
-down what is started and stopped, and `composing.py` turns it into a status again.
+`open_ledger` takes it from the status, `stage_states.py` brings it up to date, `transitions.py`
+writes down what is started and stopped, and `next_status.py` turns it into a status again.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Attempt, FineTuneJobStatus, StageStatus
-from tunesmith_engine.lifecycle.records import AttemptSeen, StopCause
-from tunesmith_engine.lifecycle.usage import counted
+from tunesmith_engine.lifecycle.accounting import counted
+from tunesmith_engine.lifecycle.observations import AttemptSeen, StopCause
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageResult

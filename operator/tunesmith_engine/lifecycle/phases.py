@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tunesmith_api.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
 from tunesmith_engine.stages.contracts import StageName
 
 PHASES: Final[Mapping[str, Phase]] = {

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.lives import begin
-from tunesmith_engine.lifecycle.records import Observations
+from tunesmith_engine.lifecycle.observations import Observations
+from tunesmith_engine.lifecycle.runs import begin
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.planning.records import Plan

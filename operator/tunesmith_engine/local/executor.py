@@ -14,9 +14,9 @@ from typing import Final, assert_never
 
 from pydantic import ValidationError
 
+from tunesmith_api.finetunejob.status import Progress
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Progress
-from tunesmith_engine.lifecycle.records import (
+from tunesmith_engine.lifecycle.observations import (
     Action,
     AttemptSeen,
     Observations,
@@ -36,8 +36,8 @@ from tunesmith_engine.local.results import read_result, sound_result
 from tunesmith_engine.local.stage_environment import stage_environment
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
-from tunesmith_engine.stages.last_words import last_words
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_engine.stages.termination_message import termination_message
 
 _LOG = logging.getLogger(__name__)
 
@@ -184,7 +184,9 @@ class LocalExecutor:
             result=result,
             exit_code=record.exit_code if record else None,
             cause=record.cause if record else None,
-            last_words="" if is_running or result else last_words(_end_of(folder.log)),
+            termination_message=""
+            if is_running or result
+            else termination_message(_end_of(folder.log)),
             log=str(folder.log),
         )
 

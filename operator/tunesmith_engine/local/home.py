@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.local.locks import is_locked
 from tunesmith_engine.local.results import sound_result
 from tunesmith_engine.stages.contracts import StageResult

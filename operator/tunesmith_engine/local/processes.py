@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tunesmith_api.base import ApiModel
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.local.home import AttemptFolder
-from tunesmith_engine.local.kernel_kills import count_oom_kills
+from tunesmith_engine.local.oom_kills import count_oom_kills
 from tunesmith_engine.local.process_table import (
     ProcessIdentity,
     belonging_to,

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_engine.capacity import shortage_of_room
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.local.driving import StopAsked, drive
 from tunesmith_engine.local.environments import Environments
@@ -17,7 +18,6 @@ from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.machine import shortage_of_room
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.prepared import longest_row_of

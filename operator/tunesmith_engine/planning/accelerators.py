@@ -7,7 +7,7 @@ memory one has is known where a field of the job tells.
 import re
 from typing import Final
 
-from tunesmith_api.execution import Resources
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_engine.stages.contracts import StageName
 
 # A label of nodes, in MiB, from NVIDIA's GPU Feature Discovery.

@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, JsonValue
 
-from tunesmith_api.execution import CLUSTER_FIELDS
-from tunesmith_api.job import (
+from tunesmith_api.finetunejob.resources import CLUSTER_FIELDS
+from tunesmith_api.finetunejob.spec import (
     Compression,
     Dataset,
     FineTuneJobSpec,

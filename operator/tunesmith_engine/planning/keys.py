@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import CONTRACT, StageName
 from tunesmith_engine.stages.digests import digest_json
 

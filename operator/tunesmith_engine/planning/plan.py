@@ -7,7 +7,7 @@ by `sources.fingerprints`, and no clock or environment is looked at.
 from collections.abc import Mapping
 from typing import Final
 
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.planning.keys import stage_keys
 from tunesmith_engine.planning.records import Plan, PlannedStage

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import Environment, StageName
 
 

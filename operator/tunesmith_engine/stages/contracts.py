@@ -12,8 +12,8 @@ from typing import Final, Literal
 from pydantic import Field, JsonValue
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.status import Artifact, EvaluationResult
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.status import Artifact, EvaluationResult
 from tunesmith_engine.stages.digests import digest_json
 
 CONTRACT: Final = 1

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.cluster_report import reporter_of, write_report
+from tunesmith_engine.stages.configmap_reporter import reporter_of, write_report
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import StageError, is_disk_full
-from tunesmith_engine.stages.last_words import last_words
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.remote_workspace import run_in_store
 from tunesmith_engine.stages.reporter import Reporter
+from tunesmith_engine.stages.termination_message import termination_message
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -120,7 +120,7 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
         attempt=request.attempt,
         outcome="Failed",
         reason=reason,
-        message=last_words(f"{type(error).__name__}: {error}"),
+        message=termination_message(f"{type(error).__name__}: {error}"),
         retryable=True,
     )
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tunesmith_api.status import Metric, Progress
+from tunesmith_api.finetunejob.status import Metric, Progress
 
 
 class Reporter(Protocol):

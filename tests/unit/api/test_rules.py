@@ -7,9 +7,9 @@ import pytest
 
 from admission import refusals
 from manifests import a_job, schema_of
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.rules import MUTABLE_FIELDS, RULES
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.manifest import ManifestError, load_job
-from tunesmith_api.rules import MUTABLE_FIELDS, RULES
 
 MODEL = {"uri": "hf://a/b"}
 TRAIN = {"uri": "s3://t/a.jsonl"}

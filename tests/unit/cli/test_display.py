@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from job_folders import a_finished_job, a_running_job
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_cli.display import LinesDisplay, LiveDisplay, display_for
 from tunesmith_cli.interrupts import stopping
 from tunesmith_cli.terminal import Style

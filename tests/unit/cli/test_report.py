@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
-from tunesmith_api.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_cli.report.evidence import gather
 from tunesmith_cli.report.page import render, write_report
 

@@ -11,8 +11,8 @@ import yaml
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
 from manifests import a_job
+from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import ConditionType, FineTuneJobStatus, Phase
 from tunesmith_cli.commands import run as command
 from tunesmith_cli.main import main
 from tunesmith_engine.local.errors import JobBusy

@@ -6,7 +6,7 @@ import pytest
 
 from manifests import a_job
 from small_models import SMOL
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.estimates import RAY_BYTES, Estimate, estimate, trainable_parameters
 from tunesmith_engine.stages.contracts import StageName
 

@@ -11,7 +11,7 @@ from lupa.lua51 import LuaRuntime
 from job_states import job_in, new_job
 from manifests import a_version
 from tunesmith_api.crds import crds
-from tunesmith_api.status import Phase
+from tunesmith_api.finetunejob.status import Phase
 
 GITOPS = Path(__file__).parents[3] / "examples" / "gitops"
 SCRIPTS: dict[str, str] = yaml.safe_load((GITOPS / "argocd" / "health.yaml").read_text())["data"]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 STAGE_PACKAGES = ("tunesmith_trainer", "tunesmith_serving")
 OPEN_TO_STAGES = (
     "tunesmith_engine.estimates",
-    "tunesmith_engine.machine",
+    "tunesmith_engine.capacity",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.conditions import job_conditions
 from tunesmith_operator.events import event_of
 

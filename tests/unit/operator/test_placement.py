@@ -7,8 +7,8 @@ import pytest
 from attempts import OWNER, SETTINGS, attempt_for
 from manifests import a_job
 from small_models import SMOL, as_told
-from tunesmith_api.execution import Resources
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.manifests import family_of, store_of
 from tunesmith_operator.placement import SPOT_MARKS, given_memory

@@ -7,7 +7,7 @@ import pytest
 
 from kueue import SEEN, conditions_of, workload_of
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.records import Waiting
+from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.queues import is_queued, is_waking, let_in_at, queue_wait
 
 CREATED = "2026-11-25T00:00:00Z"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.records import Waiting
+from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.ray_states import (
     ending_of_rayjob,
     has_failed,
@@ -96,7 +96,7 @@ def test_the_exit_code_is_read_from_kuberays_words() -> None:
     log = "2026-11-01 00:00:00,0\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
     ending = ending_of_rayjob(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
 
-    assert (ending.exit_code, ending.last_words) == (-9, "")
+    assert (ending.exit_code, ending.termination_message) == (-9, "")
 
 
 def test_the_last_words_of_the_stage_are_read_from_the_log_that_kuberay_quotes() -> None:
@@ -104,7 +104,7 @@ def test_the_last_words_of_the_stage_are_read_from_the_log_that_kuberay_quotes()
     log = "Running entrypoint for job j: python -m x\nTraceback:\n  File x\nKeyError: 'rows'\n"
     ending = ending_of_rayjob(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
 
-    assert ending.last_words == "KeyError: 'rows'"
+    assert ending.termination_message == "KeyError: 'rows'"
 
 
 @pytest.mark.parametrize(

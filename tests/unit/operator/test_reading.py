@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_operator.reading import Unreadable, read_job
 
 

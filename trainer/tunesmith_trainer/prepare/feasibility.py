@@ -7,7 +7,7 @@ weights: layers have shapes, and take no memory.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_trainer.compress.schemes import (
     SCHEMES,
     group_size_for,

@@ -7,14 +7,14 @@ one is: the others are judged by what their pods are given.
 
 from pathlib import Path
 
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate
-from tunesmith_engine.machine import (
+from tunesmith_engine.capacity import (
     Shortage,
     shortage_of_given,
     shortage_of_memory,
     shortage_of_room,
     unjudged_memory,
 )
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.errors import BadInputError

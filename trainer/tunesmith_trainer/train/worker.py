@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO, TypedDict, final
 
 import torch
 
-from tunesmith_engine.stages.cluster_report import reporter_of
+from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared

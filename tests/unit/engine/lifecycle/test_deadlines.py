@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from theatre import START, Theatre, a_plan
+from tunesmith_api.finetunejob.status import Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Phase
-from tunesmith_engine.lifecycle.records import Stop, Waiting
+from tunesmith_engine.lifecycle.observations import Stop, Waiting
 from tunesmith_engine.stages.contracts import StageName
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from theatre import Theatre, a_failure, a_plan
+from tunesmith_api.finetunejob.status import EvaluationResult, Phase, Progress
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import EvaluationResult, Phase, Progress
-from tunesmith_engine.lifecycle.records import Start
+from tunesmith_engine.lifecycle.observations import Start
 from tunesmith_engine.stages.contracts import StageName
 
 
@@ -160,7 +160,7 @@ def test_the_same_crash_at_the_same_step_is_not_tried_a_third_time() -> None:
 
     for number in (1, 2):
         log = f"/home/logs/{number}"
-        crash(theatre, step=7, last_words="KeyError: 'x'", log=log)
+        crash(theatre, step=7, termination_message="KeyError: 'x'", log=log)
 
     failed = theatre.condition("Failed")
     assert len(theatre.started) == 3  # prepare, and train twice
@@ -174,17 +174,17 @@ def test_the_same_crash_at_the_same_step_is_not_tried_a_third_time() -> None:
 @pytest.mark.parametrize(
     "second",
     [
-        {"step": 8, "last_words": "KeyError: 'x'"},
-        {"step": 7, "last_words": "KeyError: 'y'"},
-        {"step": 7, "last_words": "KeyError: 'x'", "exit_code": -11},
-        {"step": 7, "last_words": "KeyError: 'x'", "cause": Reason.KILLED},
+        {"step": 8, "termination_message": "KeyError: 'x'"},
+        {"step": 7, "termination_message": "KeyError: 'y'"},
+        {"step": 7, "termination_message": "KeyError: 'x'", "exit_code": -11},
+        {"step": 7, "termination_message": "KeyError: 'x'", "cause": Reason.KILLED},
     ],
     ids=["further on", "other error", "other end", "killed"],
 )
 def test_another_crash_is_tried_again(second: dict[str, Any]) -> None:
     theatre = training(backoffLimit=2)
 
-    crash(theatre, step=7, last_words="KeyError: 'x'")
+    crash(theatre, step=7, termination_message="KeyError: 'x'")
     crash(theatre, **second)
 
     assert phase(theatre) is Phase.TRAINING
@@ -207,7 +207,7 @@ def test_a_crash_that_told_its_error_twice_is_final_and_a_missing_source_is_not(
 
 def test_where_the_log_is_survives_the_cutting_of_a_long_message() -> None:
     theatre = training(backoffLimit=0)
-    theatre.end(exit_code=1, last_words="x" * 1000, log="/home/logs/1")
+    theatre.end(exit_code=1, termination_message="x" * 1000, log="/home/logs/1")
 
     theatre.step()
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from theatre import Theatre, a_plan, a_result
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Start, Stop
 from tunesmith_engine.lifecycle.phases import is_at_rest
-from tunesmith_engine.lifecycle.records import AttemptSeen, Start, Stop
 from tunesmith_engine.stages.contracts import StageName
 
 

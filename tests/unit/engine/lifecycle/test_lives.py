@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from theatre import Theatre, a_plan
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, Phase
-from tunesmith_engine.lifecycle.lives import as_started, begin
+from tunesmith_engine.lifecycle.runs import as_started, begin
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import CONTRACT, StageName
 

@@ -21,12 +21,12 @@ from hypothesis.stateful import (
 )
 
 from theatre import Theatre, a_failure, a_plan, a_result
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.lives import begin
+from tunesmith_engine.lifecycle.observations import Decision, Observations, Start
 from tunesmith_engine.lifecycle.phases import is_at_rest
-from tunesmith_engine.lifecycle.records import Decision, Observations, Start
+from tunesmith_engine.lifecycle.runs import begin
 from tunesmith_engine.stages.contracts import StageName
 
 MAX_STEPS_TO_REST = 60

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from theatre import START, Theatre, a_plan
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, Phase
-from tunesmith_engine.lifecycle.refusals import refused
+from tunesmith_engine.lifecycle.rejections import refused
 from tunesmith_engine.stages.contracts import StageName
 
 MESSAGE = "spec.training.magic: unknown field"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theatre import START, Theatre, a_plan
+from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Attempt, FineTuneJobStatus, Phase
-from tunesmith_engine.lifecycle.records import AttemptSeen, Waiting
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
 from tunesmith_engine.stages.contracts import StageName
 
 KINDS = ("queue", "node", "work")

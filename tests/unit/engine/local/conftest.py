@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from fake_runs import Place, make_place
-from tunesmith_engine.lifecycle import retries
+from tunesmith_engine.lifecycle import retry_policy
 from tunesmith_engine.local import driving, processes
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(retry_policy, "FIRST_DELAY_S", 0.01)
     monkeypatch.setattr(processes, "LEFTOVER_GRACE_S", 0.1)
     monkeypatch.setattr(driving, "POLL_S", 0.02)
 

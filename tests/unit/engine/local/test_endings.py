@@ -14,7 +14,7 @@ import pytest
 
 from command import processes_of, wait_until
 from fake_runs import Place
-from tunesmith_api.status import Phase
+from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.local import processes
 from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import AttemptFolder

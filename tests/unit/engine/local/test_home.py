@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.status import FineTuneJobStatus, Phase, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import is_locked, only_run

@@ -7,10 +7,10 @@ import pytest
 
 from fake_runs import Place, a_small_job
 from small_models import write_model
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.status import FineTuneJobStatus
-from tunesmith_engine import machine
+from tunesmith_engine import capacity
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.local.errors import EnvironmentMissing, MachineTooSmall
 from tunesmith_engine.local.runner import run_job
@@ -59,7 +59,7 @@ def test_a_second_run_looks_and_runs_nothing_and_a_changed_byte_of_data_reruns_a
 def test_what_cannot_run_here_is_refused_before_anything_starts(
     place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: 1 << 20)
 
     with pytest.raises(MachineTooSmall, match="machine has 0") as refused:
         run(place, job)
@@ -74,7 +74,7 @@ def test_memory_is_judged_by_the_rows_that_there_are(
 ) -> None:
     facts = read_model_facts(place.base / "model")
     enough = estimate(job.spec, facts, longest_row=SHORTEST_ROW).memory_bytes[StageName.TRAIN]
-    monkeypatch.setattr(machine, "memory_bytes", lambda: enough)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: enough)
 
     run(place, job, until=StageName.PREPARE)
     _prepare_says(place, longest_row=facts.context_length)
@@ -97,7 +97,7 @@ def test_a_machine_that_became_too_small_does_not_refuse_what_is_done(
     place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(place, job)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: 1 << 20)
     (place.environments.root / "trainer/bin/python").unlink()
 
     again = run(place, job)

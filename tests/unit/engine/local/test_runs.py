@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fake_runs import STAGES, Place, a_small_job
-from tunesmith_api.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 
 PREPARE = StageName.PREPARE

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from manifests import Manifest, a_job, jobs
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.resources import FineTuneJob
-from tunesmith_api.rules import broken_rules
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.rules import broken_rules
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.defaults import (
     OPEN_SETTINGS,
     SETTLED_PATHS,

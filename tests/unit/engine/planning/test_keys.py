@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from manifests import a_job
 from tunesmith_api.fields import records_in
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.keys import STAGE_INPUTS, WITHOUT_INFLUENCE
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import StageName

@@ -3,7 +3,7 @@
 import pytest
 
 from manifests import a_job
-from tunesmith_api.resources import FineTuneJob
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import Environment, StageName
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from small_models import write_model
-from tunesmith_api.job import FineTuneJobSpec
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.sources import content_digests
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 

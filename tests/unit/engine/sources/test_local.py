@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.job import DataSource, ModelSource
+from tunesmith_api.finetunejob.spec import DataSource, ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.files import fetch_files

@@ -12,7 +12,7 @@ import torch
 from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
 from small_models import CHATML, make_tiny_model
 from tunesmith_api.reasons import Reason
-from tunesmith_engine import machine
+from tunesmith_engine import capacity
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest, StageResult
@@ -280,7 +280,7 @@ def test_data_that_is_not_there_is_refused(tmp_path: Path, model: str) -> None:
 def test_a_job_larger_than_the_memory_is_refused(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: 1 << 20)
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model)
 
@@ -294,7 +294,7 @@ def test_memory_is_judged_by_the_longest_row_that_there_is(
     spec = prepare_request(tmp_path, model=model, training=training).spec
     facts = read_model_facts(Path(urlsplit(model).path))
     enough = estimate(spec, facts, longest_row=100).peak_memory_bytes
-    monkeypatch.setattr(machine, "memory_bytes", lambda: enough)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: enough)
 
     short = _prepared(tmp_path, asked(*QUESTIONS), model=model, training=training)
     rows = asked(*QUESTIONS, "Why? " * 40)
@@ -314,7 +314,7 @@ def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_on
     write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
     request = prepare_request(tmp_path, model=model)
     own = estimate(request.spec, facts).memory_bytes[StageName.PREPARE]
-    monkeypatch.setattr(machine, "memory_bytes", lambda: own)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: own)
 
     def given(size_bytes: int) -> StageRequest:
         memory = GivenMemory(size_bytes=size_bytes, given_by="resources.memory: 1Mi")
@@ -331,13 +331,13 @@ def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_on
     assert "train will ask for its estimate" in unknown.message
     assert small.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert "resources.memory: 1Mi gives it 0.0 GiB" in small.value.message
-    assert "this machine has" in here.value.message
+    assert "this capacity has" in here.value.message
 
 
 def test_in_a_cluster_prepare_itself_needs_the_memory_of_its_own_pod(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: 1 << 20)
     write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
     request = prepare_request(tmp_path, model=model).model_copy(update={"memory": {}})
 
@@ -348,7 +348,7 @@ def test_in_a_cluster_prepare_itself_needs_the_memory_of_its_own_pod(
 def test_a_job_larger_than_the_free_disk_is_refused(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "free_disk_bytes", lambda _: 1)
+    monkeypatch.setattr(capacity, "free_disk_bytes", lambda _: 1)
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ray.exceptions import RayActorError
 
-from tunesmith_api.execution import Resources
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.train.placement import as_transient, num_gpus, scaling_config

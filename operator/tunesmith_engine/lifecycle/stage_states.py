@@ -3,12 +3,12 @@
 from dataclasses import replace
 from datetime import datetime
 
+from tunesmith_api.finetunejob.status import StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import StageStatus
 from tunesmith_engine.lifecycle.deadlines import is_overdue, overdue_message
 from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
-from tunesmith_engine.lifecycle.records import AttemptSeen, Observations
-from tunesmith_engine.lifecycle.retries import (
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Observations
+from tunesmith_engine.lifecycle.retry_policy import (
     Ending,
     ending_of,
     is_taken_away,

@@ -1,7 +1,7 @@
 """The line of an error that says most: what a status has room for."""
 
 
-def last_words(text: str) -> str:
+def termination_message(text: str) -> str:
     """The last line that is not indented: of a traceback, the error; of a log, what it ends with.
 
     What follows it is indented: source lines, and notes of the libraries that raise.

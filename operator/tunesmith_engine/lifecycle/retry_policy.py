@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from tunesmith_api.finetunejob.status import Attempt, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import Attempt, StageStatus
 from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
-from tunesmith_engine.lifecycle.records import AttemptSeen, Waiting
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
 from tunesmith_engine.stages.contracts import StageResult
 
@@ -124,7 +124,7 @@ def _last_sign(stage: StageStatus, attempt: AttemptSeen | None, *, cause: Reason
     how = "" if code is None else _exit_text(code)
     # The log of what was killed ends anywhere; without an exit code, the words are the cluster's.
     says_why = cause is Reason.STAGE_CRASHED or code is None
-    words = attempt.last_words if attempt and says_why else ""
+    words = attempt.termination_message if attempt and says_why else ""
     if words:
         return clipped(words, ending=_in_brackets(how, _step_of(attempt)))
     ended = f"ended with {how}" if how else "ended"

@@ -2,14 +2,14 @@
 
 from datetime import datetime
 
-from tunesmith_api.status import FineTuneJobStatus, Phase, Progress
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress
+from tunesmith_engine.lifecycle.accounting import added, without_counts
 from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_conditions
-from tunesmith_engine.lifecycle.courses import Course, Moment
-from tunesmith_engine.lifecycle.findings import findings_of
 from tunesmith_engine.lifecycle.ledger import is_waiting
-from tunesmith_engine.lifecycle.observing import finished_result
-from tunesmith_engine.lifecycle.percentages import progress_of
-from tunesmith_engine.lifecycle.usage import added, without_counts
+from tunesmith_engine.lifecycle.progress import progress_of
+from tunesmith_engine.lifecycle.stage_results import findings_of
+from tunesmith_engine.lifecycle.stage_states import finished_result
+from tunesmith_engine.lifecycle.transitions import Course, Moment
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.stages.contracts import CONTRACT, StageResult
 

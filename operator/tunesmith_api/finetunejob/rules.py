@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
-from tunesmith_api.execution import Toleration, Workspace
-from tunesmith_api.job import (
+from tunesmith_api.finetunejob.resources import Toleration, Workspace
+from tunesmith_api.finetunejob.spec import (
     Batch,
     Dataset,
     DataSource,

@@ -1,15 +1,15 @@
 """How long each attempt waited and worked, counted from what was seen of it.
 
-`observing.py` counts the open attempt up to the moment of the look, `composing.py` adds what is new
-to the totals of the job. A count goes on from where the last stored one ended, so that neither a
-restart nor a clock that is set back takes anything away or counts it twice.
+`stage_states.py` counts the open attempt up to the moment of the look, `next_status.py` adds what
+is new to the totals of the job. A count goes on from where the last stored one ended, so that
+neither a restart nor a clock that is set back takes anything away or counts it twice.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from tunesmith_api.status import Attempt, FineTuneJobStatus
-from tunesmith_engine.lifecycle.records import AttemptSeen
+from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus
+from tunesmith_engine.lifecycle.observations import AttemptSeen
 
 _COUNTS = ("counted_time", "queued_seconds", "queue_held_seconds", "running_seconds")
 _TURNS = ("running_since", "waiting_since")

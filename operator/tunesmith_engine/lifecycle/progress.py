@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from tunesmith_api.status import Progress, StageStatus
+from tunesmith_api.finetunejob.status import Progress, StageStatus
 from tunesmith_engine.lifecycle.ledger import Ledger
 from tunesmith_engine.lifecycle.phases import WEIGHTS
 from tunesmith_engine.lifecycle.wording import clipped

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.capacity import shortage_of_given, shortage_of_room, unjudged_memory
 from tunesmith_engine.estimates import Estimate
-from tunesmith_engine.machine import shortage_of_given, shortage_of_room, unjudged_memory
 from tunesmith_engine.stages.contracts import GivenMemory, StageName
 
 NEEDED = Estimate(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith_engine.stages.last_words import last_words
+from tunesmith_engine.stages.termination_message import termination_message
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from tunesmith_engine.stages.last_words import last_words
     ],
 )
 def test_the_last_line_that_is_not_indented_says_most(text: str, line: str) -> None:
-    assert last_words(text) == line
+    assert termination_message(text) == line

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.execution import Resources, Workspace
+from tunesmith_api.finetunejob.resources import Resources, Workspace
 from tunesmith_api.uris import SourceUri, TargetUri
 from tunesmith_api.values import (
     DnsLabel,

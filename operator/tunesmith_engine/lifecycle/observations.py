@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
 StopCause = Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"]
@@ -60,10 +60,11 @@ class AttemptSeen:
     """One attempt of a stage as its executor sees it now.
 
     An attempt that ended without a `result` has crashed; `cause` then says what the executor
-    knows about why, `last_words` what its log ends with, and `exit_code` is negative for a signal,
-    as `subprocess` has it. `progress` is the last that it told, and `log` is where or how a person
-    reads its log. `waiting` is set for an attempt that counts as running although its process does
-    not. `admitted` is when it left its queue last, `began` and `ended` when its process did so;
+    knows about why, `termination_message` what its log ends with, and `exit_code` is negative for a
+    signal, as `subprocess` has it. `progress` is the last that it told, and `log` is where or how a
+    person reads its log. `waiting` is set for an attempt that counts as running although its
+    process does not. `admitted` is when it left its queue last, `began` and `ended` when its
+    process did so;
     without both, the process ran from the start to the end of the attempt, and with `ended` alone
     it never ran.
     """
@@ -77,7 +78,7 @@ class AttemptSeen:
     result: StageResult | None = None
     exit_code: int | None = None
     cause: Reason | None = None
-    last_words: str = ""
+    termination_message: str = ""
     log: str = ""
     admitted: datetime | None = None
     began: datetime | None = None

@@ -7,8 +7,8 @@ to it until someone changes the job. `begin` is for a person who runs the same j
 
 from dataclasses import replace
 
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_api.status import FineTuneJobStatus, StageStatus
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import CONTRACT
 

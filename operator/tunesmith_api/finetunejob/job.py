@@ -10,9 +10,15 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tunesmith_api.base import API_VERSION, ApiModel
-from tunesmith_api.job import FineTuneJobSpec
-from tunesmith_api.rules import BrokenRule, broken_rules
-from tunesmith_api.status import Address, Artifact, EvaluationResult, FineTuneJobStatus, Name
+from tunesmith_api.finetunejob.rules import BrokenRule, broken_rules
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.status import (
+    Address,
+    Artifact,
+    EvaluationResult,
+    FineTuneJobStatus,
+    Name,
+)
 from tunesmith_api.values import DnsLabel, LabelKey, LabelValue, VersionLabel
 
 Namespace = Annotated[

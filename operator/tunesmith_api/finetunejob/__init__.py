@@ -1,0 +1,1 @@
+"""`FineTuneJob`: its spec by challenge, its rules, its status."""
