@@ -21,7 +21,8 @@ from control_plane import AuditLog, Manifest
 from operator_runs import usage_of, user_of
 
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.status import Artifact, EvaluationResult, FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Observations
 from tunesmith_engine.planning.plan import plan

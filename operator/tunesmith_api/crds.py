@@ -8,8 +8,9 @@ fields, and this module adds what only a server enforces: what may change, and w
 from collections.abc import Iterator
 
 from tunesmith_api.base import GROUP, VERSION, JsonMapping
-from tunesmith_api.finetunejob.job import FineTuneJob, ModelVersion
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.rules import MUTABLE_FIELDS, RULES, Rule
+from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.openapi import Schema, structural_schema
 from tunesmith_api.yaml_output import write_yaml
 

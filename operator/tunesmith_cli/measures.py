@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 
 SUITES = {"heldOut": "Held-out rows", "general": "General text"}
 METRICS = {

@@ -5,7 +5,8 @@ The same for the end of `run`, for `status` and for the report.
 
 from dataclasses import dataclass
 
-from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.conditions import ConditionType
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_cli.remedies import remedy_for
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import Artifact, EvaluationResult, FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
+from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_cli.formats import duration, number, size
 from tunesmith_cli.measures import in_order, name_of
 from tunesmith_cli.outlook import outlook_of

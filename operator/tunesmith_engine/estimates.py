@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tunesmith_api.finetunejob.spec import FineTuneJobSpec, Training
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import Training
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageName
 

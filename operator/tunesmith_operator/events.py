@@ -8,7 +8,8 @@ import hashlib
 from datetime import datetime
 
 from tunesmith_api.base import API_VERSION
-from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.conditions import ConditionType
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.names import MANAGER
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.finetunejob.spec import Serving
+from tunesmith_api.finetunejob.serving import Serving
 from tunesmith_serving.processor import has_bfloat16
 
 DEFAULT_MODEL_LENGTH = 2048

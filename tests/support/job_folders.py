@@ -13,11 +13,9 @@ from typing import Any
 import yaml
 
 from manifests import a_job
+from tunesmith_api.conditions import Condition, ConditionType
 from tunesmith_api.finetunejob.status import (
     Attempt,
-    Condition,
-    ConditionType,
-    EvaluationResult,
     FineTuneJobStatus,
     Metric,
     Phase,
@@ -25,6 +23,7 @@ from tunesmith_api.finetunejob.status import (
     StageStatus,
 )
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 

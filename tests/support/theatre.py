@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from manifests import a_job
+from tunesmith_api.conditions import Condition
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.status import Condition, FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Decision, Observations, Start, Stop

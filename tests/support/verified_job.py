@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 

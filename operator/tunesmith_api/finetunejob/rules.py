@@ -11,19 +11,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
+from tunesmith_api.finetunejob.compression import Quantize
+from tunesmith_api.finetunejob.dataset import Dataset, DataSource
+from tunesmith_api.finetunejob.evaluation import Evaluation, Gate
+from tunesmith_api.finetunejob.model import ModelSource
+from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Toleration, Workspace
-from tunesmith_api.finetunejob.spec import (
-    Batch,
-    Dataset,
-    DataSource,
-    Evaluation,
-    FineTuneJobSpec,
-    Gate,
-    ModelSource,
-    Output,
-    Quantize,
-    Training,
-)
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import Batch, Training
 
 LOSS_METRICS = ("loss", "perplexity")
 

@@ -1,7 +1,4 @@
-"""`FineTuneJob.status`.
-
-What was observed, in the shapes that kubectl, kstatus, Argo CD and people read.
-"""
+"""`FineTuneJob.status`: what was observed, in the shapes that kubectl, kstatus and people read."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,10 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.conditions import Condition, Message, Name
+from tunesmith_api.results import Artifact, EvaluationResult
 
-Message = Annotated[str, StringConstraints(max_length=256)]
-Name = Annotated[str, StringConstraints(max_length=256)]
-Address = Annotated[str, StringConstraints(max_length=2048)]
 Seconds = Annotated[float, Field(ge=0.0)]
 
 
@@ -41,38 +37,6 @@ class Phase(StrEnum):
         return self in {Phase.SUCCEEDED, Phase.FAILED}
 
 
-class ConditionType(StrEnum):
-    """The conditions of a job.
-
-    The first block follows the stages, the second is for tools.
-    """
-
-    DATA_READY = "DataReady"
-    TRAINED = "Trained"
-    EVALUATED = "Evaluated"
-    COMPRESSED = "Compressed"
-    VERIFIED = "Verified"
-    PUBLISHED = "Published"
-
-    SUSPENDED = "Suspended"
-    COMPLETE = "Complete"
-    FAILED = "Failed"
-    READY = "Ready"
-    RECONCILING = "Reconciling"
-    STALLED = "Stalled"
-
-
-class Condition(ApiModel):
-    """metav1.Condition: `last_transition_time` moves only when `status` flips."""
-
-    type: ConditionType
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    message: Message = ""
-    last_transition_time: datetime
-    observed_generation: int = 0
-
-
 class Metric(ApiModel):
     """A named number, written as text so that no client rounds it."""
 
@@ -95,34 +59,6 @@ class Progress(ApiModel):
     message: Message = ""
     metrics: Annotated[list[Metric], Field(max_length=16)] = Field(default_factory=list)
     last_update_time: datetime
-
-
-class EvaluationResult(ApiModel):
-    """One number about the model.
-
-    Its value, its bootstrap interval, the base model's value, and the rows behind it.
-
-    `split` says what was measured: `tuned` is the tuned model before compression, `compressed`
-    the model that ships.
-    """
-
-    suite: Name
-    split: Name
-    metric: Name
-    value: float
-    low: float | None = None
-    high: float | None = None
-    base: float | None = None
-    n: int
-
-
-class Artifact(ApiModel):
-    """Something a stage made: a file, or a folder whose digest covers every file in it."""
-
-    name: Name
-    uri: Address
-    digest: Name
-    bytes: int
 
 
 class StageStatus(ApiModel):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.measures import LOWER_IS_BETTER, SUITES, in_order, name_of
 from tunesmith_cli.report.artifacts import ParityFile, Sample, Try, Verdict, VerifyFacts

@@ -10,13 +10,8 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import (
-    Attempt,
-    EvaluationResult,
-    FineTuneJobStatus,
-    Phase,
-    StageStatus,
-)
+from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, Phase, StageStatus
+from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import duration, moment, number, percent, size
 from tunesmith_cli.outlook import Outlook, outlook_of
 from tunesmith_cli.progress import state_of

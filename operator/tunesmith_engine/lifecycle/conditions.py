@@ -8,7 +8,8 @@ moves only when the status flips (metav1.Condition).
 from collections.abc import Iterable
 from datetime import datetime
 
-from tunesmith_api.finetunejob.status import Condition, ConditionType, Phase, StageStatus
+from tunesmith_api.conditions import Condition, ConditionType
+from tunesmith_api.finetunejob.status import Phase, StageStatus
 from tunesmith_engine.lifecycle.phases import CONDITIONS
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.conditions import ConditionType
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.stages.contracts import StageName
 
 PHASES: Final[Mapping[str, Phase]] = {

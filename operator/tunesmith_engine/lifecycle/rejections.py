@@ -7,7 +7,8 @@ job has no plan. One whose next step the API server refuses stands still with `F
 
 from datetime import datetime
 
-from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.conditions import ConditionType
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.conditions import job_conditions, merged
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import Artifact, EvaluationResult
+from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.defaults import settled
 from tunesmith_engine.planning.records import Plan

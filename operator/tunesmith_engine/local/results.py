@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunesmith_api.finetunejob.status import Artifact
+from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import files_below, local_path
 

@@ -12,15 +12,11 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, JsonValue
 
+from tunesmith_api.finetunejob.compression import Compression
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.finetunejob.resources import CLUSTER_FIELDS
-from tunesmith_api.finetunejob.spec import (
-    Compression,
-    Dataset,
-    FineTuneJobSpec,
-    Lora,
-    Optimizer,
-    Training,
-)
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import Lora, Optimizer, Training
 
 EPOCHS: Final = 3.0
 VALIDATION_FRACTION: Final = 0.1

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tunesmith_api.finetunejob.spec import DataSource
+from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.downloads import downloaded_files
 from tunesmith_engine.sources.errors import DATA, missing

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.spec import DataSource, FineTuneJobSpec, ModelSource
+from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.model import ModelSource
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.sources.content_digests import remembered_digest
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import DATA, MODEL

@@ -12,7 +12,7 @@ from typing import Final
 
 import huggingface_hub
 
-from tunesmith_api.finetunejob.spec import ModelSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_api.uris import parse_uri
 from tunesmith_engine.sources.credentials import Secret, read_secret

@@ -11,8 +11,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Final
 
-from tunesmith_api.finetunejob.status import Artifact
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import Secret
 from tunesmith_engine.sources.downloads import downloaded_files, downloaded_folder
 from tunesmith_engine.sources.errors import Role, SourceError, explained, missing

@@ -3,7 +3,7 @@
 import fnmatch
 from pathlib import Path
 
-from tunesmith_api.finetunejob.spec import ModelSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.downloads import downloaded_files, downloaded_folder
 from tunesmith_engine.sources.errors import MODEL, SourceError, missing

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.status import Artifact, EvaluationResult
+from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.stages.digests import digest_json
 
 CONTRACT: Final = 1

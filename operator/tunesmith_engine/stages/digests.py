@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import Artifact
+from tunesmith_api.results import Artifact
 
 _CHUNK_BYTES = 1 << 20
 

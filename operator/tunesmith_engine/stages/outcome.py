@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import Artifact, EvaluationResult
+from tunesmith_api.results import Artifact, EvaluationResult
 
 
 @dataclass(frozen=True, slots=True)

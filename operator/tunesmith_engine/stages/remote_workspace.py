@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tunesmith_api.finetunejob.status import Artifact
+from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.job_store import JobStore

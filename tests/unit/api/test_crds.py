@@ -11,9 +11,9 @@ import yaml
 
 from manifests import a_job, a_version, schema_of
 from tunesmith_api.crds import crd_files, crds, crds_yaml
-from tunesmith_api.finetunejob.job import ModelVersion
 from tunesmith_api.finetunejob.rules import MUTABLE_FIELDS
 from tunesmith_api.manifest import load_job
+from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.yaml_output import write_yaml
 from tunesmith_api.yaml_source import read_yaml
 

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from admission import refusals, with_defaults
 from manifests import a_version, broken_jobs, jobs, schema_of, values_of
-from tunesmith_api.finetunejob.job import FineTuneJob, ModelVersionSpec
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import ManifestError, load_job
+from tunesmith_api.modelversion import ModelVersionSpec
 
 SCHEMA = schema_of("FineTuneJob")
 STATUS = SCHEMA["properties"]["status"]

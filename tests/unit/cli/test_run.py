@@ -11,7 +11,8 @@ import yaml
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
 from manifests import a_job
-from tunesmith_api.finetunejob.status import ConditionType, FineTuneJobStatus, Phase
+from tunesmith_api.conditions import ConditionType
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.commands import run as command
 from tunesmith_cli.main import main

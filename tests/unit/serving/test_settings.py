@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.finetunejob.spec import Serving
+from tunesmith_api.finetunejob.serving import Serving
 from tunesmith_serving.settings import ServingSettings, settings_for
 
 CONFIG: dict[str, Any] = {

@@ -6,7 +6,7 @@ where a score of a few answers jumps with a single word.
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.answers import choose_questions, scored

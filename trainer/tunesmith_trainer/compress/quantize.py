@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from tunesmith_api.finetunejob.spec import Quantize
+from tunesmith_api.finetunejob.compression import Quantize
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.compress.schemes import (
     SCHEMES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.spec import Compression
+from tunesmith_api.finetunejob.compression import Compression
 from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName
 from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss

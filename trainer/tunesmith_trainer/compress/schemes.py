@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith_api.finetunejob.spec import Quantize
+from tunesmith_api.finetunejob.compression import Quantize
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_api.finetunejob.status import EvaluationResult
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunesmith_api.finetunejob.spec import Bootstrap, Generation
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.finetunejob.evaluation import Bootstrap, Generation
+from tunesmith_api.results import EvaluationResult
 from tunesmith_trainer.data.records import RowRecord
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
 from tunesmith_trainer.evaluate.metrics import MetricName, metric_for, score_answers

@@ -7,9 +7,9 @@ because a gate that cannot fail protects nobody.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tunesmith_api.finetunejob.spec import Gate
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.finetunejob.evaluation import Gate
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import BadInputError
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith_api.finetunejob.spec import Generation
+from tunesmith_api.finetunejob.evaluation import Generation
 
 MetricName = Literal["exactMatch", "rougeL", "chrf"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_api.finetunejob.status import EvaluationResult
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError

@@ -10,9 +10,9 @@ from functools import partial
 
 from transformers import PreTrainedModel
 
-from tunesmith_api.finetunejob.spec import Bootstrap
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.finetunejob.evaluation import Bootstrap
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio

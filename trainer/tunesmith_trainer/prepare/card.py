@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.spec import Dataset
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.prepare.gathering import Gathered

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.finetunejob.spec import Dataset, DataSource
+from tunesmith_api.finetunejob.dataset import Dataset, DataSource
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest

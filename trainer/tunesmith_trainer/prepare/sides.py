@@ -8,7 +8,7 @@ training rows are split.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith_api.finetunejob.spec import Dataset
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import question_key, row_key

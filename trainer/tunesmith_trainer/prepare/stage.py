@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import Artifact
+from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
 from tunesmith_engine.sources.local_paths import is_local

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import local_path
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.job import Lineage
+from tunesmith_api.modelversion import Lineage
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 
 _SNAPSHOT: Final = re.compile(r"/snapshots/([0-9a-f]{40})")

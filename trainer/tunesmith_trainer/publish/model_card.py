@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.publish.evidence import Evidence
 from tunesmith_trainer.publish.lineage import lineage_of

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunesmith_api.finetunejob.job import ModelVersion
-from tunesmith_api.finetunejob.status import Artifact
+from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.target import Target

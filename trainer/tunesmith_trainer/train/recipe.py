@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.spec import FineTuneJobSpec, Lora
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import Lora
 from tunesmith_engine.stages.digests import digest_json
 
 DEFAULT_EPOCHS = 3.0

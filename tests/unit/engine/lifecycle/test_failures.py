@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from theatre import Theatre, a_failure, a_plan
-from tunesmith_api.finetunejob.status import EvaluationResult, Phase, Progress
+from tunesmith_api.finetunejob.status import Phase, Progress
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.lifecycle.observations import Start
 from tunesmith_engine.stages.contracts import StageName
 

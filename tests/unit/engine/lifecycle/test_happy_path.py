@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from theatre import START, Theatre, a_plan, a_result
-from tunesmith_api.finetunejob.status import Artifact, EvaluationResult, Phase, Progress
+from tunesmith_api.finetunejob.status import Phase, Progress
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.phases import is_at_rest
 from tunesmith_engine.stages.contracts import StageName
 

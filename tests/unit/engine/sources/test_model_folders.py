@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from small_models import safetensors, write_model
-from tunesmith_api.finetunejob.spec import ModelSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.models import fetch_model, read_model_facts

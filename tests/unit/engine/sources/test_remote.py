@@ -10,7 +10,8 @@ import pytest
 
 from small_models import write_model
 from small_sources import BUCKET, write_secret
-from tunesmith_api.finetunejob.spec import DataSource, ModelSource
+from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error

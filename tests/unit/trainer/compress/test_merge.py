@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tuned_job import make_tuned_job, request_for
-from tunesmith_api.finetunejob.status import EvaluationResult
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.compress.merge import refuse_changed, rounded_to_bf16, save_merged

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith_api.finetunejob.spec import Compression, CompressionGate, Quantize
+from tunesmith_api.finetunejob.compression import Compression, CompressionGate, Quantize
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.planning.defaults import MIN_RECOVERY
 from tunesmith_engine.stages.errors import BadInputError

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tuned_job import SilentReporter, make_tuned_job, request_for
-from tunesmith_api.finetunejob.status import EvaluationResult
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tunesmith_api.finetunejob.job import ModelVersion
+from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import local_target
 from tunesmith_engine.stages.digests import digest_file, files_below

@@ -1,0 +1,46 @@
+"""metav1.Condition, and the conditions that tools read of every kind."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from tunesmith_api.base import ApiModel
+
+Message = Annotated[str, StringConstraints(max_length=256)]
+
+
+Name = Annotated[str, StringConstraints(max_length=256)]
+
+
+class ConditionType(StrEnum):
+    """The conditions of a job.
+
+    The first block follows the stages, the second is for tools.
+    """
+
+    DATA_READY = "DataReady"
+    TRAINED = "Trained"
+    EVALUATED = "Evaluated"
+    COMPRESSED = "Compressed"
+    VERIFIED = "Verified"
+    PUBLISHED = "Published"
+
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Condition(ApiModel):
+    """metav1.Condition: `last_transition_time` moves only when `status` flips."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    message: Message = ""
+    last_transition_time: datetime
+    observed_generation: int = 0

@@ -1,0 +1,66 @@
+"""`spec.dataset`: the rows, how they are read, and what is done for their quality."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith_api.base import ApiModel
+from tunesmith_api.uris import SourceUri
+from tunesmith_api.values import (
+    SecretReference,
+    Seed,
+    ShortText,
+)
+
+
+class DataSource(ApiModel):
+    """A file of rows, or a pattern that several files match."""
+
+    uri: SourceUri = Field(
+        description="A jsonl, json, csv, parquet or yaml file; * matches several files."
+    )
+    secret_ref: SecretReference | None = Field(None, description="Credentials to read the data.")
+
+
+class Cleaning(ApiModel):
+    """What is removed before the split.
+
+    Everything removed is counted in the data card.
+    """
+
+    exact_duplicates: Literal["remove", "keep"] = Field(
+        "remove", description="Rows with the same conversation: keep the first, or keep all."
+    )
+    empty_rows: Literal["remove", "fail"] = Field(
+        "remove", description="Rows whose answers are empty: leave them out, or refuse the data."
+    )
+
+
+class Dataset(ApiModel):
+    """Training rows, validation rows, and how to read them."""
+
+    train: DataSource
+    validation: DataSource | None = Field(
+        None, description="Rows to validate on. Default: a seeded part of the training rows."
+    )
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="Part of the training rows held out. Default 0.1; not with `validation`."
+    )
+    format: Literal[
+        "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
+    ] = Field(
+        "auto", description="Shape of a row; `auto` decides from the fields of the first rows."
+    )
+    columns: dict[ShortText, ShortText] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Names in the data for the names of the format, such as prompt: question.",
+    )
+    overlong: Literal["drop", "fail", "truncatePrompt"] = Field(
+        "drop",
+        description="Rows longer than training.sequenceLength: leave out (and count), "
+        "refuse, or cut the oldest "
+        "prompt tokens. Answers are never cut.",
+    )
+    cleaning: Cleaning = Cleaning()
+    seed: Seed = Field(0, description="Seed of the split.")

@@ -1,0 +1,40 @@
+"""`spec.serving` and `spec.verification`: how vLLM runs the model, and the proof of its answers."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tunesmith_api.base import ApiModel
+from tunesmith_api.values import (
+    Fraction,
+)
+
+
+class Serving(ApiModel):
+    """How vLLM runs the model, in the verify stage and when it is served."""
+
+    enforce_eager: bool = Field(
+        True,
+        description="false lets vLLM compile the model: it starts later, and verify judges that "
+        "build.",
+    )
+    max_model_length: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
+        None,
+        description="Longest request in tokens. Default: 2048 or the model's context, the smaller.",
+    )
+
+
+class Verification(ApiModel):
+    """The same prompts through transformers and vLLM; both must answer alike."""
+
+    prompts: Annotated[int, Field(ge=1, le=1000)] = 20
+    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
+    min_agreement: Fraction = Field(
+        0.9,
+        description="Part of greedy tokens that must be equal, given the same tokens before them. "
+        "From 64 tokens on, what chance explains at 95 % is borne.",
+    )
+    max_logprob_difference: Annotated[float, Field(gt=0.0, le=20.0)] = Field(
+        0.25,
+        description="Bound on the mean absolute difference of token log-probabilities, in nats.",
+    )

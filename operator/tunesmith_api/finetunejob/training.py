@@ -1,0 +1,89 @@
+"""`spec.training` and `spec.checkpoint`: how the model learns.
+
+What holds overfitting and forgetting back has its fields here, too.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith_api.base import ApiModel
+from tunesmith_api.values import (
+    Fraction,
+    Positive,
+    Seed,
+    ShortText,
+)
+
+
+class Lora(ApiModel):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[float, Field(gt=0, le=4096)] | None = Field(
+        None, description="Scale of the update. Default: twice the rank."
+    )
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    target_modules: Annotated[list[ShortText], Field(min_length=1, max_length=64)] = Field(
+        default_factory=lambda: ["all-linear"],
+        description="Names of the modules that get adapters; all-linear means every linear "
+        "layer but the head.",
+    )
+
+
+class Optimizer(ApiModel):
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); norms and biases are never decayed."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        None, description="Peak learning rate. Default: 2e-4 for lora, 2e-5 for full."
+    )
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+
+
+class Schedule(ApiModel):
+    """How the learning rate moves: linear warm-up, then the named decay to a floor."""
+
+    type: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: Fraction = Field(0.05, description="Part of all steps spent warming up.")
+    min_learning_rate_ratio: Fraction = Field(0.1, description="Floor, as a part of the peak rate.")
+
+
+class Batch(ApiModel):
+    """Rows per optimizer step, over all workers, and rows per forward pass of one worker."""
+
+    size: Annotated[int, Field(ge=1, le=65536)] = 16
+    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
+
+
+class Training(ApiModel):
+    """How the model is trained."""
+
+    method: Literal["lora", "full"] = "lora"
+    lora: Lora = Lora()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    batch: Batch = Batch()
+    epochs: Annotated[float, Field(gt=0.0, le=1000.0)] | None = Field(
+        None, description="Passes over the training rows. Default 3; not with `maxSteps`."
+    )
+    max_steps: Positive | None = Field(None, description="Optimizer steps; not with `epochs`.")
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] = Field(
+        1024, description="Longest row in tokens; never more than the model's context."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Autocast type. auto: bf16 where the processor computes it natively."
+    )
+    evaluate_every_steps: Positive | None = Field(
+        None, description="Steps between held-out evaluations. Default: a tenth of all steps."
+    )
+    seed: Seed = 0
+
+
+class Checkpoint(ApiModel):
+    """How often training can be continued from, and how many such points are kept."""
+
+    every_steps: Positive | None = Field(None, description="Default: a tenth of all steps.")
+    keep: Annotated[int, Field(ge=1, le=100)] = 2

@@ -1,0 +1,74 @@
+"""`ModelVersion`: the immutable record that a finished job leaves behind.
+
+Where every file of the model lies with its digest, and everything it was made from.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from tunesmith_api.base import API_VERSION, ApiModel
+from tunesmith_api.conditions import Name
+from tunesmith_api.metadata import Metadata
+from tunesmith_api.results import Address, Artifact, EvaluationResult
+from tunesmith_api.values import (
+    DnsLabel,
+    VersionLabel,
+)
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+
+
+Facts = Annotated[dict[Name, Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
+
+
+class Lineage(ApiModel):
+    """What a version was made from; enough to make it again."""
+
+    job: Name
+    base_model: Address
+    base_revision: Name
+    data_digest: Name
+    seeds: Annotated[dict[Name, int], Field(max_length=32)] = Field(default_factory=dict)
+    hyperparameters: Facts = Field(default_factory=dict)
+    versions: Facts = Field(default_factory=dict)
+    stage_keys: Facts = Field(default_factory=dict)
+
+
+class ModelVersionSpec(ApiModel):
+    """A published model: its files, what it was made from, and what it scored."""
+
+    model: DnsLabel
+    version: VersionLabel
+    uri: Address
+    digest: Digest
+    scheme: Name
+    files: Annotated[list[Artifact], Field(max_length=1000)]
+    lineage: Lineage
+    evaluation: Annotated[list[EvaluationResult], Field(max_length=100)] = Field(
+        default_factory=list
+    )
+    fingerprints: Address | None = Field(
+        None,
+        description="Path, inside the version, of the log-probability fingerprints.",
+    )
+
+
+class VersionMeta(Metadata):
+    """Metadata of a version.
+
+    Its name joins the model's and the version's, so it may be longer than a job's.
+    """
+
+    name: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=90)
+    ]
+
+
+class ModelVersion(ApiModel):
+    """An immutable record; `metadata.name` is `<model>-<version>`."""
+
+    api_version: Literal["tunesmith.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ModelVersion"] = "ModelVersion"
+    metadata: VersionMeta
+    spec: ModelVersionSpec
