@@ -9,13 +9,13 @@ import torch
 from manifests import a_job
 from small_models import SMALL_VOCABULARY
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.collectives import Ranks
+from tunesmith_trainer.train.config import Recipe, resolve_recipe
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.loop import Loop, Watcher
-from tunesmith_trainer.train.ranks import Ranks
-from tunesmith_trainer.train.recipe import Recipe, resolve_recipe
-from tunesmith_trainer.train.watch import silent
+from tunesmith_trainer.train.progress import silent
 
 ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
 

@@ -14,7 +14,7 @@ from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 
 _RUN = (
     "import sys\n"

@@ -12,7 +12,7 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.records import RowRecord, write_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 
 QUESTIONS = (
     ("My screen stays dark.", "Check the cable between the screen and the computer first."),

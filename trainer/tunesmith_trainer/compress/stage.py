@@ -31,7 +31,7 @@ from tunesmith_trainer.compress.recovery import Try, recovery_of, required_recov
 from tunesmith_trainer.compress.reference import reference_answers, reference_prompts
 from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName, refuse_unrunnable
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general import general_text
 from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.pair import load_for_scoring, ready_for_scoring

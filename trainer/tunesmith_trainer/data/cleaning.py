@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tunesmith_trainer.data.formats import Row
-from tunesmith_trainer.data.problems import Problems
+from tunesmith_trainer.data.rows import Problems
 
 RowKey = tuple[tuple[str, str], ...]
 

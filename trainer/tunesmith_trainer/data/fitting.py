@@ -6,7 +6,7 @@ token on; the last special token before that answer, which opens its turn, stays
 
 from collections.abc import Collection
 
-from tunesmith_trainer.data.masking import TokenRow
+from tunesmith_trainer.data.loss_mask import TokenRow
 
 
 def cut_prompt(row: TokenRow, *, longest: int, special: Collection[int]) -> TokenRow | None:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.problems import Problems, quoted
 from tunesmith_trainer.data.readers import RawRow
 from tunesmith_trainer.data.records import Message
+from tunesmith_trainer.data.rows import Problems, quoted
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 

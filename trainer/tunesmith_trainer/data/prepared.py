@@ -7,7 +7,7 @@ from typing import Final, Literal
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.records import RowRecord, read_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 
 Split = Literal["train", "validation"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation")

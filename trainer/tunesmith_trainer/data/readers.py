@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tunesmith_trainer.data.problems import Problems, quoted
+from tunesmith_trainer.data.rows import Problems, quoted
 from tunesmith_trainer.data.yaml_rows import read_yaml
 
 _CSV_FIELD_LIMIT: Final = 1 << 30

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tunesmith_trainer.data.problems import Problems, quoted
+from tunesmith_trainer.data.rows import Problems, quoted
 
 # The same loader on top of libyaml, ten times as fast where it was built in.
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -17,7 +17,7 @@ from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 
 WINDOW_TOKENS = 512
 MAX_TOKENS = 65_536

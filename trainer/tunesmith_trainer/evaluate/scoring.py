@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 
 BATCH_TOKENS = 2048
 _LOGITS_BYTES = 512 << 20

@@ -21,7 +21,7 @@ from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter, write_atomically
 from tunesmith_trainer.data.prepared import load_prepared
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.answers import Questions, answer_result, choose_questions
 from tunesmith_trainer.evaluate.gates import Verdict, judge, refuse_unmeasured
 from tunesmith_trainer.evaluate.general import general_text

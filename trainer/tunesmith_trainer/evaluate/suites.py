@@ -14,7 +14,7 @@ from tunesmith_api.finetunejob.evaluation import Bootstrap
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
 from tunesmith_trainer.evaluate.scoring import RowLosses, score_rows
 

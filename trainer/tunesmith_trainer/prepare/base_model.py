@@ -17,7 +17,7 @@ from tunesmith_engine.sources.models import fetch_model
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.prepare.gguf import converted_model
-from tunesmith_trainer.prepare.limits import refuse_too_large
+from tunesmith_trainer.prepare.preflight import refuse_too_large
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

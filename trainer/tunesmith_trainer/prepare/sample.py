@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from pydantic import JsonValue
 
-from tunesmith_trainer.data.masking import TokenRow
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.loss_mask import TokenRow
+from tunesmith_trainer.data.token_rows import TokenRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -26,15 +26,15 @@ from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter, write_atomically
 from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split
 from tunesmith_trainer.data.records import write_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
-from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
+from tunesmith_trainer.prepare.data_card import Removed, count_removed, data_card
 from tunesmith_trainer.prepare.feasibility import refuse_unfit_model, refuse_without_gpu
-from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
-from tunesmith_trainer.prepare.limits import note_on_memory, refuse_too_long
+from tunesmith_trainer.prepare.loading import Gathered, gather_rows
+from tunesmith_trainer.prepare.preflight import note_on_memory, refuse_too_long
 from tunesmith_trainer.prepare.sample import Sample, markers_in, sample_of
-from tunesmith_trainer.prepare.sides import Sides, part_rows
-from tunesmith_trainer.prepare.tokenizing import RowTokenizer, Tokenized
+from tunesmith_trainer.prepare.splits import Sides, part_rows
+from tunesmith_trainer.prepare.tokenization import RowTokenizer, Tokenized
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)

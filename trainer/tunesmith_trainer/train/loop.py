@@ -16,18 +16,18 @@ import torch
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.train.batches import MicroBatch, micro_batch
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.collectives import Ranks
+from tunesmith_trainer.train.config import Recipe
 from tunesmith_trainer.train.curve import train_point
+from tunesmith_trainer.train.dataloader import MicroBatch, micro_batch
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.loss import summed_loss
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate, trainable_parameters
 from tunesmith_trainer.train.order import RowOrder, micro_batches
-from tunesmith_trainer.train.ranks import Ranks
-from tunesmith_trainer.train.recipe import Recipe
 from tunesmith_trainer.train.schedule import learning_rate
-from tunesmith_trainer.train.snapshot import Snapshot
+from tunesmith_trainer.train.train_state import Snapshot
 
 
 class Watcher(Protocol):

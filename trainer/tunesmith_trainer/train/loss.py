@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from tunesmith_trainer.train.batches import MicroBatch
+from tunesmith_trainer.train.dataloader import MicroBatch
 
 
 def summed_loss(model: Any, batch: MicroBatch) -> torch.Tensor:

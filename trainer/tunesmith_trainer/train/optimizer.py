@@ -5,7 +5,7 @@
 
 import torch
 
-from tunesmith_trainer.train.recipe import Recipe
+from tunesmith_trainer.train.config import Recipe
 
 NamedParameters = dict[str, torch.nn.Parameter]
 

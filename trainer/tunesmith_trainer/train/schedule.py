@@ -6,7 +6,7 @@ after Loshchilov & Hutter 2017 (arXiv 1608.03983), without restarts.
 
 import math
 
-from tunesmith_trainer.train.recipe import Recipe
+from tunesmith_trainer.train.config import Recipe
 
 
 def learning_rate(recipe: Recipe, *, step: int) -> float:

@@ -19,10 +19,10 @@ from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictErr
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.train.cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.export import TUNED
 from tunesmith_trainer.train.history import History
-from tunesmith_trainer.train.placement import fit, num_gpus
+from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
+from tunesmith_trainer.train.ray_train import fit, num_gpus
 from tunesmith_trainer.train.starts import STARTS, count_start, newest_step
 from tunesmith_trainer.train.worker import CURVE, Refusal, Trained
 from tunesmith_trainer.versions import library_versions

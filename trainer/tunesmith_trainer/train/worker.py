@@ -19,14 +19,14 @@ from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import processor_has_bf16
+from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
-from tunesmith_trainer.train.cluster import threads_per_worker
+from tunesmith_trainer.train.collectives import Ranks
+from tunesmith_trainer.train.config import Recipe, resolve_recipe
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.loop import Loop, Watcher
-from tunesmith_trainer.train.ranks import Ranks
-from tunesmith_trainer.train.recipe import Recipe, resolve_recipe
-from tunesmith_trainer.train.trainable import build_trainable
-from tunesmith_trainer.train.watch import ProgressWatcher, silent
+from tunesmith_trainer.train.progress import ProgressWatcher, silent
+from tunesmith_trainer.train.ray_cluster import threads_per_worker
 
 CURVE = "curve.jsonl"
 

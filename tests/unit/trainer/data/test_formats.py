@@ -6,8 +6,8 @@ import pytest
 
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.formats import Row, detect_format, read_format
-from tunesmith_trainer.data.problems import SHOWN, Problems
 from tunesmith_trainer.data.readers import RawRow
+from tunesmith_trainer.data.rows import SHOWN, Problems
 
 TURN = {"role": "user", "content": "Who?"}
 ANSWER = {"role": "assistant", "content": "Me."}

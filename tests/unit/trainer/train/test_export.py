@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 from small_models import small_model
 from small_runs import a_recipe
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.optimizer import trainable_parameters
-from tunesmith_trainer.train.trainable import build_trainable
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 9)[None]

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from small_models import small_model
 from small_runs import random_rows
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.train.batches import micro_batch
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.train.dataloader import micro_batch
 from tunesmith_trainer.train.loss import summed_loss
 
 ROWS = [0, 1, 2, 3, 4]

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from small_models import CHATML, SPECIAL_TOKENS, make_tiny_tokenizer
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.fitting import cut_prompt
-from tunesmith_trainer.data.masking import Masker, TokenRow
-from tunesmith_trainer.data.records import Message
-from tunesmith_trainer.data.rendering import (
+from tunesmith_trainer.data.chat_template import (
     RefusedConversationError,
     Renderer,
     UnclearAnswerError,
 )
+from tunesmith_trainer.data.fitting import cut_prompt
+from tunesmith_trainer.data.loss_mask import Masker, TokenRow
+from tunesmith_trainer.data.records import Message
 
 TOKENIZER = make_tiny_tokenizer()
 END = "<|im_end|>"

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from tunesmith_trainer.train.checkpoints import Checkpoint, Checkpoints, Tensors
+from tunesmith_trainer.train.collectives import Ranks
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.optimizer import (
     NamedParameters,
     optimizer_tensors,
     restore_optimizer,
 )
-from tunesmith_trainer.train.ranks import Ranks
 
 
 class Snapshot:

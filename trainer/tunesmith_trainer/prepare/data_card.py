@@ -11,9 +11,9 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_trainer.data.prepared import Split
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.prepare.gathering import Gathered
-from tunesmith_trainer.prepare.sides import DEFAULT_FRACTION, Sides
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.prepare.loading import Gathered
+from tunesmith_trainer.prepare.splits import DEFAULT_FRACTION, Sides
 
 _SAMPLE_ROWS: Final = 3
 _MOST_BINS: Final = 24

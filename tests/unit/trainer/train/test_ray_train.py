@@ -9,7 +9,7 @@ from ray.exceptions import RayActorError
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.train.placement import as_transient, num_gpus, scaling_config
+from tunesmith_trainer.train.ray_train import as_transient, num_gpus, scaling_config
 
 
 class WorkersFailed(Exception):  # noqa: N818 - named like the event

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tunesmith_trainer.models import load_model
-from tunesmith_trainer.train.recipe import LoraRecipe, Recipe
+from tunesmith_trainer.train.config import LoraRecipe, Recipe
 from tunesmith_trainer.train.targets import ALL_LINEAR, refuse_unfit_targets
 
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Literal
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.reporter import Reporter
-from tunesmith_trainer.data.fitting import cut_prompt
-from tunesmith_trainer.data.formats import Row
-from tunesmith_trainer.data.masking import Masker, TokenRow
-from tunesmith_trainer.data.problems import Problems
-from tunesmith_trainer.data.records import RowRecord
-from tunesmith_trainer.data.rendering import (
+from tunesmith_trainer.data.chat_template import (
     RefusedConversationError,
     Renderer,
     UnclearAnswerError,
 )
+from tunesmith_trainer.data.fitting import cut_prompt
+from tunesmith_trainer.data.formats import Row
+from tunesmith_trainer.data.loss_mask import Masker, TokenRow
+from tunesmith_trainer.data.records import RowRecord
+from tunesmith_trainer.data.rows import Problems
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

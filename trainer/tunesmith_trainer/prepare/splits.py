@@ -13,7 +13,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import question_key, row_key
 from tunesmith_trainer.data.splitting import split_rows
-from tunesmith_trainer.prepare.tokenizing import Tokenized
+from tunesmith_trainer.prepare.tokenization import Tokenized
 
 DEFAULT_FRACTION = 0.1
 

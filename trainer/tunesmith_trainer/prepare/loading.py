@@ -16,8 +16,8 @@ from tunesmith_engine.stages.digests import digest_file
 from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
 from tunesmith_trainer.data.formats import Row, detect_format, read_format
 from tunesmith_trainer.data.prepared import Split
-from tunesmith_trainer.data.problems import Problems
 from tunesmith_trainer.data.readers import RawRow, read_rows
+from tunesmith_trainer.data.rows import Problems
 
 
 @dataclass(frozen=True, slots=True)

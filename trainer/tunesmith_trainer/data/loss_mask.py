@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith_trainer.data.rendering import Rendered, Span, UnclearAnswerError
+from tunesmith_trainer.data.chat_template import Rendered, Span, UnclearAnswerError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,28 +7,28 @@ import sys
 import time
 from pathlib import Path
 
-from tunesmith_trainer.train.cluster import threads_per_worker
+from tunesmith_trainer.train.ray_cluster import threads_per_worker
 
 # A child in a session of its own starts a grandchild and ends: as Ray's daemons leave workers.
 ORPHANS = """
 import subprocess, sys
-from tunesmith_trainer.train import cluster
+from tunesmith_trainer.train import ray_cluster
 
 spawn = '''
 from subprocess import DEVNULL, Popen
 quiet = {"stdout": DEVNULL, "stderr": DEVNULL}
 print(Popen(["sleep", "60"], start_new_session=True, **quiet).pid)
 '''
-cluster._adopt_orphans()
+ray_cluster._adopt_orphans()
 child = subprocess.run([sys.executable, "-c", spawn], capture_output=True, text=True)
-cluster._end_descendants()
+ray_cluster._end_descendants()
 print(child.stdout.strip())
 """
 
 # A daemon with two workers, named as Ray's raylet names its own.
 WORKERS = """
 import subprocess, sys
-from tunesmith_trainer.train import cluster
+from tunesmith_trainer.train import ray_cluster
 
 spawn = '''
 from subprocess import Popen
@@ -42,16 +42,16 @@ input()
 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 daemon = subprocess.Popen([sys.executable, "-c", spawn], **pipes)
 daemon.stdout.readline()
-cluster._end_training()
+ray_cluster._end_training()
 print(daemon.stdout.readline().strip(), daemon.poll())
 daemon.kill()
 """
 
 STOPPED = """
 import sys, time
-from tunesmith_trainer.train import cluster
+from tunesmith_trainer.train import ray_cluster
 
-with cluster._exit_on_sigterm():
+with ray_cluster._exit_on_sigterm():
     try:
         print("ready", flush=True)
         time.sleep(60)

@@ -20,7 +20,7 @@ from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
-from tunesmith_trainer.train.cluster import is_in_cluster
+from tunesmith_trainer.train.ray_cluster import is_in_cluster
 from tunesmith_trainer.train.starts import newest_step
 from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 

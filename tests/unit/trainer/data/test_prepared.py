@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith_trainer.data.records import Message, RowRecord, read_records, write_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 
 
 def test_rows_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
