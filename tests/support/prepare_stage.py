@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.prepare.stage import prepare
@@ -47,7 +48,7 @@ def prepare_request(
         stage=StageName.PREPARE,
         key="0" * 64,
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=with_defaults(FineTuneJobSpec.model_validate(given)),
         output=str(output),
         report=str(root / "progress.json"),
         result=str(root / "result.json"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -110,7 +111,7 @@ def a_train_stage(
         stage=StageName.TRAIN,
         key="0" * 64,
         attempt=1,
-        spec=FineTuneJob.model_validate(a_job(**spec)).spec,
+        spec=with_defaults(FineTuneJob.model_validate(a_job(**spec)).spec),
         inputs={StageName.PREPARE: _prepared(model, data=data)},
         output=str(folder / "artifacts"),
         report=str(folder / "progress.json"),

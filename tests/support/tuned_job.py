@@ -11,7 +11,7 @@ from small_models import make_tiny_model
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_trainer.data.records import RowRecord, write_records
+from tunesmith_trainer.data.prepared import RowRecord, write_row_records
 from tunesmith_trainer.data.token_rows import TokenRows
 
 QUESTIONS = (
@@ -83,7 +83,7 @@ def _write_data(folder: Path, tokenizer: Any) -> None:
                 )
             )
             rows.append(_row(tokenizer, prompt, answer))
-        write_records(records, folder / f"{split}.jsonl")
+        write_row_records(records, folder / f"{split}.jsonl")
         TokenRows.of(rows).save(folder / f"{split}.safetensors")
 
 

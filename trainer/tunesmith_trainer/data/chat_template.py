@@ -1,10 +1,10 @@
 """Conversations to the text that the model sees, and where in it the assistant speaks.
 
-The fourth step of the data. Templates without generation marks do not say which part is the
-answer, so it is found: the conversation is rendered a second time with a mark in the place of each
-answer, and the text between the marks must stand, unchanged, around the answers. Templates that
-trim turns, insert a system turn or put blocks before an answer pass this; one that alters the
-assistant's words does not.
+Follows `cleaning`; `loss_mask` makes tokens of it. Jinja's `{% generation %}` marks, which would
+say which part is the answer, stand in few models' templates, so the answer is searched for: the
+conversation is rendered a second time with a mark in the place of each answer, and the text between
+the marks must stand, unchanged, around the answers. Templates that trim turns, insert a system turn
+or put blocks before an answer pass this; one that alters the assistant's words does not.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,13 @@ from jinja2 import TemplateError, TemplateSyntaxError
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.records import Message
+from tunesmith_trainer.data.rows import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Letters and digits alone, so that no template trims, escapes or splits it.
+# Letters and digits alone, so that no template trims, escapes or splits it; with an end of its own,
+# so that mark 1 is not found in mark 10.
 _MARK: Final = "TunesmithMark{number}EndOfMark"
 
 
@@ -59,8 +60,8 @@ class Rendered:
     prompt: str
 
 
-class Renderer:
-    """Renders conversations with the chat template of a tokenizer."""
+class ChatTemplate:
+    """The chat template of a tokenizer, which renders conversations."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
@@ -74,12 +75,15 @@ class Renderer:
             BadInputError: the template is no valid Jinja.
         """
         text = self._apply(messages)
-        found = _answers_in(text, messages, around=self._around(messages))
-        at = [index for index, each in enumerate(messages) if each.role == "assistant"]
+        spans = _answers_in(text, messages, around=self._around(messages))
+        at = [index for index, turn in enumerate(messages) if turn.role == "assistant"]
+        # NB: the prompt is rendered from the turns before the answer, never cut out of the whole
+        # text: that is what a server does, and a template may write earlier turns in another way
+        # once later ones follow.
         prompts = [self._apply(messages[:index], generate=True) for index in at]
         answers = [
             Span(start=_start_of_speech(text, prompt, words=span), end=span.end)
-            for prompt, span in zip(prompts, found, strict=True)
+            for prompt, span in zip(prompts, spans, strict=True)
         ]
         if answers[0].start == 0:
             raise UnclearAnswerError("nothing stands before the answer", rendered=text)
@@ -97,8 +101,8 @@ class Renderer:
                 marked.append(message)
         rest, pieces = self._apply(marked), []
         for mark in marks:
-            piece, found, rest = rest.partition(mark)
-            if not found:
+            piece, separator, rest = rest.partition(mark)
+            if not separator:
                 raise UnclearAnswerError(
                     "the template leaves an answer out, or changes its every word", rendered=rest
                 )
@@ -106,7 +110,9 @@ class Renderer:
         return [*pieces, rest]
 
     def _apply(self, messages: Sequence[Message], *, generate: bool = False) -> str:
-        turns = [{"role": each.role, "content": each.content} for each in messages]
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        # A conversation may begin with the assistant. Templates look at messages[0], and would fail
+        # on the empty prompt of that answer.
         if not turns:
             return ""
         try:
@@ -119,6 +125,8 @@ class Renderer:
                 f"the chat template is not valid Jinja: {error.message}, line {error.lineno}; "
                 "mend spec.model.chatTemplate",
             ) from error
+        # raise_exception() of a template arrives as this: it wants other turns, such as
+        # alternating.
         except TemplateError as error:
             raise RefusedConversationError(str(error)) from error
 
@@ -129,12 +137,13 @@ def _answers_in(text: str, messages: Sequence[Message], *, around: list[str]) ->
     Raises:
         UnclearAnswerError: something else stands there.
     """
-    spoken = [each.content for each in messages if each.role == "assistant"]
+    spoken = [turn.content for turn in messages if turn.role == "assistant"]
     spans, at = [], 0
     for words, (before, after) in zip(spoken, pairwise(around), strict=True):
         at += len(before)
+        # As written first: white space that a template keeps is part of what is trained.
         forms = (words, words.rstrip(), words.lstrip(), words.strip())
-        shown = next((each for each in forms if text.startswith(each + after, at)), None)
+        shown = next((form for form in forms if text.startswith(form + after, at)), None)
         if shown is None:
             raise UnclearAnswerError(
                 "the template changes the assistant's words, or what stands around them "

@@ -1,7 +1,7 @@
 """Tokenized rows with their loss masks, stored flat: written by prepare, read by every later stage.
 
 One file of safetensors holds a split. Rows lie one after another without padding, so that reading
-a row is a slice and the size of the file is the size of the data.
+a row is a slice and the size of the file is the size of the data. The `dataloader` of train pads.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +22,8 @@ class TokenRows:
 
     Attributes:
         input_ids: all tokens, row after row; shape (num_tokens,).
-        trained: whether a token is a target, predicted from those before it in its row; shape
-            (num_tokens,). Never true for the first token of a row.
+        trained: the loss mask: whether a token is a target, predicted from those before it in its
+            row; shape (num_tokens,). Never true for the first token of a row.
         offsets: where each row starts, and the end of the last; shape (num_rows + 1,).
     """
 
@@ -33,13 +33,13 @@ class TokenRows:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Sequence[int], Sequence[bool]]]) -> "TokenRows":
-        """Pack rows of (token ids, trained), both of one row's length."""
+        """Pack rows of (token ids, loss mask), both of one row's length."""
         listed = list(rows)
         lengths = [len(ids) for ids, _ in listed]
         return cls(
-            input_ids=np.array([each for ids, _ in listed for each in ids], dtype=np.int32),
-            trained=np.array([each for _, marks in listed for each in marks], dtype=np.bool_),
-            offsets=np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64),
+            input_ids=np.array([token for ids, _ in listed for token in ids], dtype=np.int32),
+            trained=np.array([flag for _, mask in listed for flag in mask], dtype=np.bool_),
+            offsets=np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
         )
 
     @classmethod
@@ -74,11 +74,12 @@ class TokenRows:
         return len(self.offsets) - 1
 
     def row(self, index: int) -> tuple[Ids, Mask]:
-        """Token ids and targets of one row, without copying.
+        """Token ids and loss mask of one row, without copying.
 
         Raises:
             IndexError: there is no such row.
         """
+        # Negative numbers are refused, too: offsets[-1] is the end of the data, not a row.
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         start, end = self.offsets[index], self.offsets[index + 1]

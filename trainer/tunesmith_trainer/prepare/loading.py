@@ -1,10 +1,10 @@
 """The user's files to clean rows, with everything that was left out counted.
 
-Reads, converts and cleans both sides of the data with one list of problems each, so that a refusal
-names as many of them as it can.
+`stage` calls it first: it needs no model. It reads, converts and cleans both sources with one list
+of problems, so that a refusal names as many of them as it can.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
-from tunesmith_trainer.data.formats import Row, detect_format, read_format
+from tunesmith_trainer.data.formats import detect_format, read_format
 from tunesmith_trainer.data.prepared import Split
-from tunesmith_trainer.data.readers import RawRow, read_rows
-from tunesmith_trainer.data.rows import Problems
+from tunesmith_trainer.data.readers import read_rows
+from tunesmith_trainer.data.rows import Problems, RawRow, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class LoadedSource:
     """The clean rows of one source, and how many were left out and why."""
 
     uri: str
@@ -42,57 +42,63 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class LoadedData:
     """All clean rows, by the source they come from; `validation` only if the job names one."""
 
     format: str
-    sides: Mapping[Split, Side]
+    sources: Mapping[Split, LoadedSource]
+
+    @property
+    def num_read(self) -> int:
+        """Rows of all files, before anything was left out."""
+        return sum(source.num_read for source in self.sources.values())
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _RawSource:
     """A source as it was read: its files by label, and their rows."""
 
     uri: str
     files: Mapping[str, Path]
-    raw: Sequence[RawRow]
+    rows: list[RawRow]
 
 
-def gather_rows(request: StageRequest) -> Gathered:
+def load_data(request: StageRequest) -> LoadedData:
     """Read what `spec.dataset` names.
 
     Raises:
         StageError: a source cannot be fetched, or its rows break a rule.
     """
     dataset = request.spec.dataset
-    sources: dict[Split, DataSource] = {"train": dataset.train}
+    given: dict[Split, DataSource] = {"train": dataset.train}
     if dataset.validation is not None:
-        sources["validation"] = dataset.validation
-    files = {split: _fetch(source, request) for split, source in sources.items()}
+        given["validation"] = dataset.validation
+    # All sources are fetched before any is parsed: a URI that names nothing is told at once.
+    files = {split: _fetch(source, request) for split, source in given.items()}
     problems = Problems()
     raw = {
-        split: [
-            row
-            for label, path in each.items()
-            for row in read_rows(path, label=label, problems=problems)
-        ]
-        for split, each in files.items()
+        split: _RawSource(
+            uri=source.uri,
+            files=files[split],
+            rows=[
+                row
+                for label, path in files[split].items()
+                for row in read_rows(path, label=label, problems=problems)
+            ],
+        )
+        for split, source in given.items()
     }
+    # Before the format is guessed: a broken file may have lost its first row.
     problems.refuse()
     name: str = dataset.format
     if name == "auto":
-        name = detect_format(raw["train"][0], columns=dataset.columns)
-    sides = {
-        split: _side(
-            _Read(uri=source.uri, files=files[split], raw=raw[split]),
-            name=name,
-            dataset=dataset,
-            problems=problems,
-        )
-        for split, source in sources.items()
+        name = detect_format(raw["train"].rows[0], columns=dataset.columns)
+    sources = {
+        split: _cleaned(source, name=name, dataset=dataset, problems=problems)
+        for split, source in raw.items()
     }
     problems.refuse()
-    return Gathered(format=name, sides=sides)
+    return LoadedData(format=name, sources=sources)
 
 
 def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:
@@ -109,23 +115,26 @@ def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:
         path.relative_to(base).as_posix() if is_near and path.is_relative_to(base) else path.name
         for path in paths
     ]
+    # A pattern may match files of one name in several folders; "file:line" must tell them apart.
     unique = labels if len(set(labels)) == len(labels) else [path.as_posix() for path in paths]
     return dict(zip(unique, paths, strict=True))
 
 
-def _side(read: _Read, *, name: str, dataset: Dataset, problems: Problems) -> Side:
-    rows = read_format(read.raw, name=name, columns=dataset.columns, problems=problems)
+def _cleaned(
+    source: _RawSource, *, name: str, dataset: Dataset, problems: Problems
+) -> LoadedSource:
+    rows = read_format(source.rows, name=name, columns=dataset.columns, problems=problems)
     filled = without_empty(rows, policy=dataset.cleaning.empty_rows, problems=problems)
     removes = dataset.cleaning.exact_duplicates == "remove"
     unique = without_duplicates(filled) if removes else filled
-    return Side(
-        uri=read.uri,
+    return LoadedSource(
+        uri=source.uri,
         files=tuple(
             SourceFile(label=label, digest=digest_file(path), num_bytes=path.stat().st_size)
-            for label, path in read.files.items()
+            for label, path in source.files.items()
         ),
         rows=unique,
-        num_read=len(read.raw),
+        num_read=len(source.rows),
         num_empty=len(rows) - len(filled),
         num_duplicates=len(filled) - len(unique),
     )

@@ -1,26 +1,25 @@
 """Clean rows to tokens with a proven loss mask, at most as long as the job allows.
 
-Raises where the template or the tokenizer would let something else be trained than the answers.
+`stage` calls it between `loading` and `splits`. It raises where the chat template or the tokenizer
+would let something else be trained than the answers.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.chat_template import (
+    ChatTemplate,
     RefusedConversationError,
-    Renderer,
     UnclearAnswerError,
 )
-from tunesmith_trainer.data.fitting import cut_prompt
-from tunesmith_trainer.data.formats import Row
-from tunesmith_trainer.data.loss_mask import Masker, TokenRow
-from tunesmith_trainer.data.records import RowRecord
-from tunesmith_trainer.data.rows import Problems
+from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
+from tunesmith_trainer.data.prepared import RowRecord
+from tunesmith_trainer.data.rows import Problems, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Tokenized:
+class TokenizedRow:
     """A row with its tokens, and as later stages read it."""
 
     row: Row
@@ -38,7 +37,7 @@ class Tokenized:
 
 
 class RowTokenizer:
-    """Tokenizes the rows of a job, and keeps count of what it finds."""
+    """Tokenizes the rows of a job, and keeps count of what breaks a rule."""
 
     def __init__(
         self,
@@ -50,14 +49,15 @@ class RowTokenizer:
         self._tokenizer = tokenizer
         self._longest = longest
         self._overlong = overlong
-        self._renderer = Renderer(tokenizer)
-        self._masker = Masker(tokenizer)
+        self._template = ChatTemplate(tokenizer)
+        self._masker = LossMasker(tokenizer)
         self._added = frozenset(tokenizer.added_tokens_decoder)
         self._special = tuple(tokenizer.all_special_tokens)
         self._problems = Problems()
+        # Apart from the others: they are refused with a reason of their own.
         self._unclear = Problems()
 
-    def tokenize(self, rows: Sequence[Row], *, reporter: Reporter) -> list[Tokenized]:
+    def tokenize(self, rows: Sequence[Row], *, reporter: Reporter) -> list[TokenizedRow]:
         """The rows that fit, in order.
 
         Raises:
@@ -72,17 +72,17 @@ class RowTokenizer:
             )
         tokenized = []
         for number, row in enumerate(rows, start=1):
-            found = self._tokenize(row)
-            if found is not None:
-                tokenized.append(found)
+            tokenized_row = self._tokenize(row)
+            if tokenized_row is not None:
+                tokenized.append(tokenized_row)
             reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
         self._problems.refuse()
         self._unclear.refuse(Reason.LOSS_MASK_INVALID)
         return tokenized
 
-    def _tokenize(self, row: Row) -> Tokenized | None:
+    def _tokenize(self, row: Row) -> TokenizedRow | None:
         try:
-            whole = self._of_text(row, row.text) if row.text is not None else self._of_turns(row)
+            whole = self._masked(row)
         except RefusedConversationError as refused:
             turns = ", ".join(message.role for message in row.messages)
             self._problems.add(
@@ -93,18 +93,27 @@ class RowTokenizer:
             )
             return None
         except UnclearAnswerError as unclear:
-            self._add_unclear(row, unclear)
+            # One rendering is enough to see what a template does, and may be long.
+            if not self._unclear.count:
+                _log.error("%s is rendered as:\n%s", row.source, unclear.rendered)
+            self._unclear.add(
+                row.source,
+                given="a row whose rendering is in the log",
+                rule=str(unclear),
+                remedy="set spec.model.chatTemplate to a template that shows turns as they are",
+            )
             return None
         return whole and self._fitted(whole)
 
-    def _of_text(self, row: Row, text: str) -> Tokenized:
-        record = RowRecord(source=row.source, messages=None, text=text, prompt=None, reference=None)
-        return Tokenized(row=row, tokens=self._masker.mask_text(text), record=record)
-
-    def _of_turns(self, row: Row) -> Tokenized | None:
+    def _masked(self, row: Row) -> TokenizedRow | None:
+        if row.text is not None:
+            record = RowRecord(
+                source=row.source, messages=None, text=row.text, prompt=None, reference=None
+            )
+            return TokenizedRow(row=row, tokens=self._masker.mask_text(row.text), record=record)
         if self._breaks_turns(row):
             return None
-        rendered = self._renderer.render(row.messages)
+        rendered = self._template.render(row.messages)
         record = RowRecord(
             source=row.source,
             messages=list(row.messages),
@@ -112,12 +121,16 @@ class RowTokenizer:
             prompt=rendered.prompt or None,
             reference=row.messages[-1].content,
         )
-        return Tokenized(row=row, tokens=self._masker.mask_answers(rendered), record=record)
+        return TokenizedRow(row=row, tokens=self._masker.mask_answers(rendered), record=record)
 
     def _breaks_turns(self, row: Row) -> bool:
-        """Whether an answer holds the text of a special token, which would end or open a turn."""
+        """Whether an answer holds the text of a special token, which would end or open a turn.
+
+        Tokenizers read special tokens anywhere in a text, so the model would be taught to stop
+        there, or to speak for the user. Only answers are looked at: nothing else is trained.
+        """
         for message in row.messages:
-            special = [each for each in self._special if each in message.content]
+            special = [token for token in self._special if token in message.content]
             if message.role == "assistant" and special:
                 self._problems.add(
                     row.source,
@@ -128,17 +141,7 @@ class RowTokenizer:
                 return True
         return False
 
-    def _add_unclear(self, row: Row, unclear: UnclearAnswerError) -> None:
-        if not self._unclear.count:
-            _log.error("%s is rendered as:\n%s", row.source, unclear.rendered)
-        self._unclear.add(
-            row.source,
-            given="a row whose rendering is in the log",
-            rule=str(unclear),
-            remedy="set spec.model.chatTemplate to a template that shows turns as they are",
-        )
-
-    def _fitted(self, whole: Tokenized) -> Tokenized | None:
+    def _fitted(self, whole: TokenizedRow) -> TokenizedRow | None:
         length = len(whole.tokens.ids)
         if length <= self._longest:
             return whole
@@ -151,22 +154,31 @@ class RowTokenizer:
             )
         cut = None
         if self._overlong == "truncatePrompt" and whole.row.text is None:
-            cut = cut_prompt(whole.tokens, longest=self._longest, special=self._added)
+            cut = truncate_prompt(whole.tokens, longest=self._longest, special=self._added)
         if cut is None:
             return None
-        return Tokenized(row=whole.row, tokens=cut, record=self._shortened(whole, cut))
-
-    def _shortened(self, whole: Tokenized, cut: TokenRow) -> RowRecord:
-        """The record with the prompt as it was cut, so that generation reads no more than that."""
-        record = whole.record
-        start = len(cut.ids) - cut.trained[::-1].index(True)
-        while cut.trained[start - 1]:
-            start -= 1
-        prompt = self._tokenizer.decode(cut.ids[:start], clean_up_tokenization_spaces=False)
-        return RowRecord(
-            source=record.source,
-            messages=record.messages,
-            text=None,
-            prompt=prompt,
-            reference=record.reference,
+        # The prompt as it was cut, so that generation reads no more than training did.
+        prompt = self._tokenizer.decode(
+            cut.ids[: cut.first_of_last_answer], clean_up_tokenization_spaces=False
         )
+        return TokenizedRow(row=whole.row, tokens=cut, record=replace(whole.record, prompt=prompt))
+
+
+def truncate_prompt(row: TokenRow, *, longest: int, special: Collection[int]) -> TokenRow | None:
+    """The row without its oldest tokens, at most `longest` tokens; None if that is impossible.
+
+    Only what stands before the first answer is ever cut; the last special token before that answer,
+    which opens its turn, stays with what follows. `special` are the ids of the tokens that
+    templates build turns of.
+    """
+    excess = len(row.ids) - longest
+    if excess <= 0:
+        return row
+    answer = row.trained.index(True)
+    # A special token at the very start begins the text, not a turn.
+    openings = [at for at in range(1, answer) if row.ids[at] in special]
+    # Without turns, one token stays: the first target is predicted from it.
+    kept_from = openings[-1] if openings else max(0, answer - 1)
+    if excess > kept_from:
+        return None
+    return TokenRow(ids=row.ids[excess:], trained=row.trained[excess:])

@@ -1,159 +1,130 @@
-"""Every number of a training run, decided once from the spec and the size of the data.
+"""The configuration of a run: the spec's own parts, and what only data and machine can decide.
 
-`stage` and every `worker` resolve the same recipe; its digest ties checkpoints to it.
+`worker` resolves it from its request, the same on every worker. The loop and its parts read
+`training` as the manifest has it, with the planner's defaults filled in: the optimizer is built
+from `training.optimizer`, the adapters from `training.lora`. The digest ties checkpoints to a run.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
 
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.training import Lora
+from tunesmith_api.finetunejob.training import Checkpoint, Training
+from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.digests import digest_json
 
-DEFAULT_EPOCHS = 3.0
-DEFAULT_RATES = {"lora": 2e-4, "full": 2e-5}
+# Fields of `training` that do not change what a run computes beyond what was decided of them
+# (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
+# NB: every other field is in the digest, those that are added later included, so that a checkpoint
+# is rather passed over than continued with another setting.
+_OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
+    "epochs": True,
+    "max_steps": True,
+    "sequence_length": True,
+    "precision": True,
+    "evaluate_every_steps": True,
+    "schedule": {"warmup_ratio"},
+}
 
-# They decide how often the run is kept, not what it computes.
-_OUTSIDE_THE_DIGEST = ("checkpoint_every", "keep")
+# Beside those below `training`.
+_OTHER_PATHS: Final = ("checkpoint.everySteps", "resources.workers")
 
 
-@dataclass(frozen=True, slots=True)
-class LoraRecipe:
-    """The adapters: rank, scale of the update, dropout and the modules that get one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """A run as it will be trained.
 
-    rank: int
-    alpha: float
-    dropout: float
-    target_modules: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A run as it will be trained; steps are optimizer steps, batches are rows.
-
-    `lora` is None for full fine-tuning. `batch_size` counts the rows of all workers together.
+    Attributes:
+        training: `spec.training` with every default filled in; its batch sizes count rows, and
+            `batch.size` those of all workers together.
+        checkpoint: `spec.checkpoint`.
+        workers: how many share the rows of a step.
+        precision: the type that autocast computes in.
+        num_steps: optimizer steps of the whole run.
+        warmup_steps: of these, how many the learning rate rises for.
+        evaluate_every: steps between measurements of the held-out loss.
+        checkpoint_every: steps between checkpoints.
     """
 
-    lora: LoraRecipe | None
-    num_steps: int
-    warmup_steps: int
-    schedule: Literal["cosine", "linear", "constant"]
-    learning_rate: float
-    floor_ratio: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-    max_grad_norm: float
-    batch_size: int
-    micro_batch_size: int
+    training: Training
+    checkpoint: Checkpoint
     workers: int
     precision: Literal["bf16", "fp32"]
-    seed: int
+    num_steps: int
+    warmup_steps: int
     evaluate_every: int
     checkpoint_every: int
-    keep: int
-
-    @property
-    def method(self) -> Literal["lora", "full"]:
-        """How the model is trained, as the spec names it."""
-        return "full" if self.lora is None else "lora"
 
     def digest(self) -> str:
-        """Equal for two recipes exactly if one can go on from the other's checkpoints."""
-        fields: dict[str, JsonValue] = {
-            name: value for name, value in asdict(self).items() if name not in _OUTSIDE_THE_DIGEST
-        }
-        if self.lora is not None:
-            fields["lora"] = {**asdict(self.lora), "target_modules": [*self.lora.target_modules]}
-        return digest_json(fields)
+        """Equal for two configurations exactly if one can go on from the other's checkpoints.
 
-    def as_text(self) -> dict[str, JsonValue]:
-        """Every decided value as text, under the names of the spec."""
-        decided: dict[str, object] = {
-            "method": self.method,
-            "maxSteps": self.num_steps,
-            "warmupSteps": self.warmup_steps,
-            "schedule": self.schedule,
-            "learningRate": self.learning_rate,
-            "minLearningRateRatio": self.floor_ratio,
-            "weightDecay": self.weight_decay,
-            "beta1": self.beta1,
-            "beta2": self.beta2,
-            "maxGradNorm": self.max_grad_norm,
-            "batchSize": self.batch_size,
-            "microBatchSize": self.micro_batch_size,
+        How often checkpoints are written, and how many are kept, is left out of it.
+        """
+        outside = dict(_OUTSIDE_THE_DIGEST)
+        if self.training.method == "full":
+            outside["lora"] = True
+        decided: dict[str, JsonValue] = {
             "workers": self.workers,
             "precision": self.precision,
-            "seed": self.seed,
-            "evaluateEverySteps": self.evaluate_every,
-            "checkpointEverySteps": self.checkpoint_every,
+            "numSteps": self.num_steps,
+            "warmupSteps": self.warmup_steps,
+            "evaluateEvery": self.evaluate_every,
         }
-        return {name: str(value) for name, value in (decided | self._lora_as_text()).items()}
+        given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
+        return digest_json({"training": given, **decided})
 
-    def _lora_as_text(self) -> dict[str, object]:
-        if self.lora is None:
-            return {}
-        return {
-            "loraRank": self.lora.rank,
-            "loraAlpha": self.lora.alpha,
-            "loraDropout": self.lora.dropout,
-            "loraTargetModules": ", ".join(self.lora.target_modules),
+    def resolved(self, spec: FineTuneJobSpec) -> dict[str, str]:
+        """What the run uses, as text, by the path of the field; `spec` is what it comes from."""
+        decided = spec.model_copy(
+            update={
+                "training": self.training.model_copy(
+                    update={
+                        "max_steps": self.num_steps,
+                        "precision": self.precision,
+                        "evaluate_every_steps": self.evaluate_every,
+                    }
+                ),
+                "checkpoint": self.checkpoint.model_copy(
+                    update={"every_steps": self.checkpoint_every}
+                ),
+            }
+        )
+        resolved = {
+            setting.path: setting.value
+            for setting in describe(decided)
+            if setting.path.startswith("training.") or setting.path in _OTHER_PATHS
         }
+        if self.training.method == "full":
+            return {path: text for path, text in resolved.items() if "training.lora." not in path}
+        return resolved
 
 
-def resolve_recipe(spec: FineTuneJobSpec, *, num_rows: int, has_bf16: bool) -> Recipe:
-    """Decide what the spec leaves open.
+def resolve_config(spec: FineTuneJobSpec, *, num_rows: int, has_bf16: bool) -> TrainConfig:
+    """Decide what the spec leaves open; the planner has filled in its defaults.
 
     `num_rows` are the rows to train on; `has_bf16` says whether the processor computes bf16.
     """
     training = spec.training
-    num_steps = _num_steps(spec, num_rows=num_rows)
+    num_steps = training.max_steps
+    if num_steps is None:
+        # The planner has filled it in: there are no max_steps. A last batch that the epochs do not
+        # fill is filled up from the next one, so that every step has the same number of rows.
+        rows = cast("float", training.epochs) * num_rows
+        num_steps = max(1, math.ceil(rows / training.batch.size))
     tenth = max(1, round(num_steps / 10))
-    return Recipe(
-        lora=_lora(training.lora) if training.method == "lora" else None,
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "fp32"
+    return TrainConfig(
+        training=training,
+        checkpoint=spec.checkpoint,
+        workers=spec.resources.workers,
+        precision=precision,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * num_steps),
-        schedule=training.schedule.type,
-        learning_rate=training.optimizer.learning_rate or DEFAULT_RATES[training.method],
-        floor_ratio=training.schedule.min_learning_rate_ratio,
-        weight_decay=training.optimizer.weight_decay,
-        beta1=training.optimizer.beta1,
-        beta2=training.optimizer.beta2,
-        max_grad_norm=training.optimizer.max_grad_norm,
-        batch_size=training.batch.size,
-        micro_batch_size=training.batch.micro_batch_size,
-        workers=spec.resources.workers,
-        precision=_precision(training.precision, has_bf16=has_bf16),
-        seed=training.seed,
         evaluate_every=training.evaluate_every_steps or tenth,
         checkpoint_every=spec.checkpoint.every_steps or tenth,
-        keep=spec.checkpoint.keep,
     )
-
-
-def _num_steps(spec: FineTuneJobSpec, *, num_rows: int) -> int:
-    training = spec.training
-    if training.max_steps is not None:
-        return training.max_steps
-    rows = (training.epochs or DEFAULT_EPOCHS) * num_rows
-    return max(1, math.ceil(rows / training.batch.size))
-
-
-def _lora(lora: Lora) -> LoraRecipe:
-    return LoraRecipe(
-        rank=lora.rank,
-        alpha=lora.alpha if lora.alpha is not None else 2.0 * lora.rank,
-        dropout=lora.dropout,
-        target_modules=tuple(lora.target_modules),
-    )
-
-
-def _precision(
-    asked: Literal["auto", "bf16", "fp32"], *, has_bf16: bool
-) -> Literal["bf16", "fp32"]:
-    if asked == "auto":
-        return "bf16" if has_bf16 else "fp32"
-    return asked

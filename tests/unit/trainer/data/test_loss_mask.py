@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from small_models import CHATML, SPECIAL_TOKENS, make_tiny_tokenizer
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.chat_template import (
+    ChatTemplate,
     RefusedConversationError,
-    Renderer,
     UnclearAnswerError,
 )
-from tunesmith_trainer.data.fitting import cut_prompt
-from tunesmith_trainer.data.loss_mask import Masker, TokenRow
-from tunesmith_trainer.data.records import Message
+from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
+from tunesmith_trainer.data.rows import Message
 
 TOKENIZER = make_tiny_tokenizer()
 END = "<|im_end|>"
@@ -65,7 +64,7 @@ def _masked(*turns: str, tokenizer: Any = TOKENIZER) -> TokenRow:
         Message(role="assistant" if at % 2 else "user", content=turn)
         for at, turn in enumerate(turns)
     ]
-    return Masker(tokenizer).mask_answers(Renderer(tokenizer).render(messages))
+    return LossMasker(tokenizer).mask_answers(ChatTemplate(tokenizer).render(messages))
 
 
 def _trained(row: TokenRow, tokenizer: Any = TOKENIZER) -> str:
@@ -107,7 +106,7 @@ def test_tokens_before_the_answer_are_those_of_the_prompt() -> None:
     row = _masked("Who?", "\n\nMe.")
 
     prompt = (
-        Renderer(TOKENIZER)
+        ChatTemplate(TOKENIZER)
         .render(
             [Message(role="user", content="Who?"), Message(role="assistant", content="\n\nMe.")]
         )
@@ -137,7 +136,7 @@ def test_a_conversation_that_the_template_refuses_is_refused_in_its_words() -> N
     messages = [Message(role="system", content="x"), Message(role="assistant", content="y")]
 
     with pytest.raises(RefusedConversationError, match="System role not supported"):
-        Renderer(_with(ONLY_USERS)).render(messages)
+        ChatTemplate(_with(ONLY_USERS)).render(messages)
 
 
 def test_a_template_that_is_no_jinja_is_bad_input() -> None:
@@ -146,24 +145,7 @@ def test_a_template_that_is_no_jinja_is_bad_input() -> None:
 
 
 def test_all_of_a_text_but_its_first_token_is_trained() -> None:
-    row = Masker(TOKENIZER).mask_text("My printer")
+    row = LossMasker(TOKENIZER).mask_text("My printer")
 
     assert row.trained == (False,) + (True,) * (len(row.ids) - 1)
     assert TOKENIZER.decode(list(row.ids)) == f"My printer{END}"
-
-
-def test_a_cut_takes_the_oldest_tokens_and_leaves_answer_and_opening() -> None:
-    row = _masked("Where are my glasses? " * 9, "On your nose.")
-
-    cut = cut_prompt(row, longest=40, special=[TOKENIZER.bos_token_id])
-
-    assert cut is not None
-    assert len(cut.ids) == 40
-    assert cut.ids == row.ids[-40:]
-    assert _trained(cut) == f"On your nose.{END}"
-
-
-def test_an_answer_that_is_too_long_alone_cannot_be_cut() -> None:
-    row = _masked("Where are my glasses?", "On your nose. " * 20)
-
-    assert cut_prompt(row, longest=40, special=[TOKENIZER.bos_token_id]) is None

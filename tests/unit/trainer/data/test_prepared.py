@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_trainer.data.records import Message, RowRecord, read_records, write_records
+from tunesmith_trainer.data.prepared import RowRecord, read_row_records, write_row_records
+from tunesmith_trainer.data.rows import Message
 from tunesmith_trainer.data.token_rows import TokenRows
 
 
@@ -37,6 +38,6 @@ def test_records_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
         ),
         RowRecord(source="a.jsonl:2", messages=None, text="t", prompt=None, reference=None),
     ]
-    write_records(records, tmp_path / "rows.jsonl")
+    write_row_records(records, tmp_path / "rows.jsonl")
 
-    assert read_records(tmp_path / "rows.jsonl") == records
+    assert read_row_records(tmp_path / "rows.jsonl") == records

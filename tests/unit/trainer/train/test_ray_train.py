@@ -1,6 +1,7 @@
-"""What is asked of Ray, and what its errors mean."""
+"""What is asked of Ray, what its errors mean, and how often an attempt may be started again."""
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +9,14 @@ from ray.exceptions import RayActorError
 
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.train.ray_train import as_transient, num_gpus, scaling_config
+from tunesmith_engine.stages.errors import BadInputError, TransientError
+from tunesmith_trainer.train.ray_train import (
+    MAX_STARTS,
+    as_transient,
+    count_start,
+    num_gpus,
+    scaling_config,
+)
 
 
 class WorkersFailed(Exception):  # noqa: N818 - named like the event
@@ -69,3 +76,31 @@ def test_a_lost_worker_is_a_fault_of_the_machine_with_its_reason(
     assert error.retryable
     assert error.reason is reason
     assert error.message.startswith(f"worker 1 failed with {type(cause).__name__}: ")
+
+
+def start(folder: Path, *steps: int, attempt: int = 1) -> None:
+    """Starts of an attempt, each with the step of the newest checkpoint then."""
+    for step in steps:
+        count_start(folder / "starts.json", attempt=attempt, newest=step)
+
+
+def test_a_loop_without_a_checkpoint_is_a_failure_that_is_tried_again(tmp_path: Path) -> None:
+    start(tmp_path, *[40] * MAX_STARTS)
+
+    with pytest.raises(TransientError, match="cut off before the next checkpoint"):
+        start(tmp_path, 40)
+
+
+def test_a_checkpoint_in_between_begins_the_count_anew(tmp_path: Path) -> None:
+    start(tmp_path, *[0] * MAX_STARTS, *[10] * MAX_STARTS, *[20] * MAX_STARTS)
+
+
+def test_so_does_the_next_attempt(tmp_path: Path) -> None:
+    start(tmp_path, *[40] * MAX_STARTS)
+    start(tmp_path, *[40] * MAX_STARTS, attempt=2)
+
+
+def test_a_spoilt_record_is_none(tmp_path: Path) -> None:
+    (tmp_path / "starts.json").write_text("{")
+
+    start(tmp_path, 0)
