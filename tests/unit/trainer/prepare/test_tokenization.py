@@ -24,7 +24,8 @@ def test_a_cut_takes_the_oldest_tokens_and_leaves_answer_and_opening() -> None:
     assert cut.ids == row.ids[-40:]
     trained = [token for token, mask in zip(cut.ids, cut.trained, strict=True) if mask]
     assert TOKENIZER.decode(trained) == "On your nose.<|im_end|>"
-    assert cut.ids[cut.first_of_last_answer :] == tuple(trained)
+    start = cut.first_of_last_answer
+    assert cut.ids[start : start + len(trained)] == tuple(trained)
 
 
 def test_an_answer_that_is_too_long_alone_cannot_be_cut() -> None:
