@@ -11,6 +11,7 @@ from births import Births, watched_births
 from crowd import Crowd, a_crowd, wait_until
 from held_jobs import Ours, operator_behind
 from tunesmith_api.finetunejob.status import Phase
+from tunesmith_engine.stages.catalog import TRAIN
 
 # What brings a job into a phase that is not on the way of every job.
 SPECS: dict[Phase, dict[str, Any]] = {
@@ -38,7 +39,7 @@ def bring(crowd: Crowd, namespace: str, phase: Phase) -> None:
     if phase is Phase.PENDING:
         return  # it is so from its creation, until the operator looks at it
     if phase is Phase.SUSPENDED:
-        crowd.play(until=lambda: crowd.phases()[namespace] == Phase.TRAINING)
+        crowd.play(until=lambda: crowd.phases()[namespace] == TRAIN.phase)
         crowd.suspend(namespace, is_on=True)
     if phase in STANDING:
         wait_until(lambda: crowd.phases()[namespace] == phase)

@@ -34,7 +34,7 @@ def _composed(
         phase=course.phase,
         conditions=merged(
             [
-                *stage_conditions(course.ledger.stages, now=moment.now),
+                *stage_conditions(moment.plan, course.ledger.stages, now=moment.now),
                 *job_conditions(
                     course.phase,
                     is_at_rest=not is_going and not is_running,
@@ -85,6 +85,7 @@ def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Prog
         # What the attempt said before it was put back is no news of how long it will take.
         told = told.model_copy(update={"eta_seconds": None, "message": clipped(course.message)})
     return progress_of(
+        moment.plan,
         course.ledger,
         stage,
         told=told,

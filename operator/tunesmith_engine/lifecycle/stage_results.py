@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.defaults import settled
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.contracts import StageResult
 
 MAX_WARNINGS: Final = 32
 SCORE_DIGITS: Final = 4
@@ -76,11 +76,11 @@ def _resolved(plan: Plan, results: Iterable[StageResult]) -> dict[str, str]:
 
 
 def _model_version(results: Iterable[StageResult]) -> str | None:
-    """The name of the ModelVersion that publish wrote."""
+    """The name of the ModelVersion that a stage wrote."""
     for result in results:
-        if result.stage is StageName.PUBLISH:
-            name = _at(result.facts, "modelVersion", "metadata", "name")
-            return name if isinstance(name, str) else None
+        name = _at(result.facts, "modelVersion", "metadata", "name")
+        if isinstance(name, str):
+            return name
     return None
 
 

@@ -7,9 +7,9 @@ mean the same on a laptop and in a cluster.
 """
 
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
@@ -22,15 +22,8 @@ CONTRACT: Final = 1
 CHECKPOINTS: Final = "checkpoints"
 
 
-class StageName(StrEnum):
-    """The stages, in the order in which a job goes through them."""
-
-    PREPARE = "prepare"
-    TRAIN = "train"
-    EVALUATE = "evaluate"
-    COMPRESS = "compress"
-    VERIFY = "verify"
-    PUBLISH = "publish"
+# Open: `catalog.py` has a row for each stage that there is.
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z]+$", max_length=12)]
 
 
 class Environment(StrEnum):
@@ -94,6 +87,9 @@ class GivenMemory(ApiModel):
 
 class StageRequest(ApiModel):
     """Everything a stage may know; `spec` has every default filled in by the planner.
+
+    `inputs` are the results of the stages that this one reads, and of no others: what its key does
+    not digest must not change its outcome.
 
     Folders are absolute paths. `output` is this stage's own and survives its attempts, so that a
     stage can go on where a killed one stopped. `base` is what relative file:// URIs start from.
