@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.values import CamelCase
 
 Message = Annotated[str, StringConstraints(max_length=256)]
 
@@ -15,9 +16,10 @@ Name = Annotated[str, StringConstraints(max_length=256)]
 
 
 class ConditionType(StrEnum):
-    """The conditions of a job.
+    """The types that a job of today sets.
 
-    The first block follows the stages, the second is for tools.
+    The first block follows the stages, the second is for tools. A status may hold others: `type` is
+    any CamelCase word, as in metav1.
     """
 
     DATA_READY = "DataReady"
@@ -38,7 +40,7 @@ class ConditionType(StrEnum):
 class Condition(ApiModel):
     """metav1.Condition: `last_transition_time` moves only when `status` flips."""
 
-    type: ConditionType
+    type: CamelCase
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     message: Message = ""

@@ -35,9 +35,9 @@ def births(server: httpx.Client) -> Iterator[Births]:
 
 def bring(crowd: Crowd, namespace: str, phase: Phase) -> None:
     """Let the namespace's job be in the phase."""
-    if phase is Phase.PENDING:
+    if phase == Phase.PENDING:
         return  # it is so from its creation, until the operator looks at it
-    if phase is Phase.SUSPENDED:
+    if phase == Phase.SUSPENDED:
         crowd.play(until=lambda: crowd.phases()[namespace] == Phase.TRAINING)
         crowd.suspend(namespace, is_on=True)
     if phase in STANDING:

@@ -2,22 +2,20 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.conditions import Condition, Message, Name
 from tunesmith_api.results import Artifact, EvaluationResult
+from tunesmith_api.values import CamelCase
 
 Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class Phase(StrEnum):
-    """The one word for people.
-
-    Succeeded and Failed are final.
-    """
+    """The words for people that `status.phase` holds; a stage may bring another."""
 
     PENDING = "Pending"
     QUEUED = "Queued"
@@ -31,10 +29,8 @@ class Phase(StrEnum):
     FAILED = "Failed"
     SUSPENDED = "Suspended"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing more will happen to the job."""
-        return self in {Phase.SUCCEEDED, Phase.FAILED}
+
+FINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 
 
 class Metric(ApiModel):
@@ -127,7 +123,9 @@ class FineTuneJobStatus(ApiModel):
     contract: int | None = Field(
         None, description="Version of what stages hand to each other; keys hold within one."
     )
-    phase: Phase = Phase.PENDING
+    phase: CamelCase = Field(
+        Phase.PENDING, description="The one word for people. Succeeded and Failed are final."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
@@ -154,3 +152,8 @@ class FineTuneJobStatus(ApiModel):
     warnings: Annotated[list[Message], Field(max_length=32)] = Field(default_factory=list)
     resolved: dict[str, str] = Field(default_factory=dict)
     model_version: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen to the job, unless its spec changes."""
+        return self.phase in FINAL_PHASES

@@ -97,7 +97,7 @@ def _tell(ending: Ending, *, as_json_object: bool) -> None:
 
 def _exit_code(evidence: Evidence) -> int:
     reason = outlook_of(evidence.status).reason
-    if evidence.status.phase is Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
+    if evidence.status.phase == Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
         return EXIT_DONE
     if reason == Reason.INTERRUPTED:
         return EXIT_INTERRUPTED

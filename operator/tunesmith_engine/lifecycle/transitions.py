@@ -25,7 +25,7 @@ class Course:
     """What is done now, why, and the ledger in which that is written down."""
 
     ledger: Ledger
-    phase: Phase
+    phase: str
     reason: str
     message: str
     actions: tuple[Action, ...] = ()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.conditions import job_conditions
 from tunesmith_operator.events import event_of
 
@@ -17,7 +17,7 @@ FOUND: dict[str, Any] = {
 
 def status_in(phase: Phase) -> FineTuneJobStatus:
     conditions = job_conditions(
-        phase, is_at_rest=phase.is_terminal, reason="DatasetInvalid", message="line 3", now=NOW
+        phase, is_at_rest=phase in FINAL_PHASES, reason="DatasetInvalid", message="line 3", now=NOW
     )
     return FineTuneJobStatus(phase=phase, conditions=conditions)
 

@@ -29,7 +29,7 @@ def test_jobs_are_listed_once_they_have_a_status(tmp_path: Path) -> None:
 
     assert home.list_jobs() == ["a", "b"]
     assert status is not None
-    assert status.phase is Phase.TRAINING
+    assert status.phase == Phase.TRAINING
     assert home.read_status("no-status") is None
 
 
