@@ -150,7 +150,14 @@ class FineTuneJobStatus(ApiModel):
     artifacts: list[Artifact] = Field(default_factory=list)
     evaluation: list[EvaluationResult] = Field(default_factory=list)
     warnings: Annotated[list[Message], Field(max_length=32)] = Field(default_factory=list)
-    resolved: dict[str, str] = Field(default_factory=dict)
+    resolved: dict[str, str] = Field(
+        default_factory=dict,
+        description="What planning and the stages decided, by path below spec: training.epochs.",
+    )
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="Libraries that the stages used, by ENVIRONMENT/LIBRARY: trainer/torch.",
+    )
     model_version: str | None = None
 
     @property
