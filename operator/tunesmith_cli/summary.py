@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
+from tunesmith_engine.stages.catalog import PUBLISH
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.results import Artifact, EvaluationResult
@@ -16,7 +17,6 @@ from tunesmith_cli.measures import in_order, name_of
 from tunesmith_cli.outlook import outlook_of
 from tunesmith_cli.report.evidence import Evidence
 from tunesmith_cli.terminal import Style, plain, table
-from tunesmith_engine.stages.contracts import StageName
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def evaluation_table(results: list[EvaluationResult]) -> str:
 
 def published(evidence: Evidence) -> Artifact | None:
     """The published version of the job's model."""
-    result = evidence.results.get(StageName.PUBLISH)
+    result = evidence.results.get(PUBLISH.name)
     found = result.artifacts if result and result.outcome == "Succeeded" else []
     return next((each for each in found if each.name == "version"), None)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import GivenMemory, StageName
 
 _LIMITS: Final = (
@@ -96,12 +97,12 @@ def unjudged_memory(
     needed: Estimate, given: Mapping[StageName, GivenMemory], *, on_accelerators: bool
 ) -> str | None:
     """What training will take, where nothing tells whether it gets that; else None."""
-    if StageName.TRAIN in given:
+    if TRAIN.name in given:
         return None
     if on_accelerators:
         kept = _gib(needed.accelerator_bytes)
         return f"train keeps at least {kept} on each accelerator; whether it has that is not known"
-    wanted = _gib(needed.memory_bytes[StageName.TRAIN])
+    wanted = _gib(needed.memory_bytes[TRAIN.name])
     return f"train will ask for its estimate, {wanted}; whether a node has that is not known"
 
 
@@ -123,7 +124,7 @@ def _wanted(needed: Estimate, stage: StageName, memory: GivenMemory) -> int:
 
 
 def _remedy(stage: StageName, *, larger: str) -> str:
-    if stage is not StageName.TRAIN:
+    if stage != TRAIN.name:
         return f"take a smaller model, or {larger}"
     return f"lower training.batch.microBatchSize or training.sequenceLength, or {larger}"
 

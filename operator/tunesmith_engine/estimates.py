@@ -13,6 +13,7 @@ from typing import Final
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Training
 from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageName
 
 FP32: Final = 4
@@ -77,13 +78,13 @@ def estimate(
     scoring = PROCESS_BYTES + FP32 * parameters + _logits(SCORING_TOKENS, facts)
     memory = {
         # GGUF weights are de-quantized to fp32, then written as bf16.
-        StageName.PREPARE: PROCESS_BYTES + (FP32 + BF16) * parameters,
-        StageName.TRAIN: _training_memory(spec, facts, longest_row=longest_row),
-        StageName.EVALUATE: scoring,
+        PREPARE.name: PROCESS_BYTES + (FP32 + BF16) * parameters,
+        TRAIN.name: _training_memory(spec, facts, longest_row=longest_row),
+        EVALUATE.name: scoring,
         # The merged model in fp32 and, cast, in bf16; then GPTQ's Hessian of the widest layer.
-        StageName.COMPRESS: scoring + BF16 * parameters + _hessian(spec, facts),
-        StageName.VERIFY: VLLM_BYTES + KV_CACHE_BYTES + BF16 * parameters,
-        StageName.PUBLISH: PROCESS_BYTES,
+        COMPRESS.name: scoring + BF16 * parameters + _hessian(spec, facts),
+        VERIFY.name: VLLM_BYTES + KV_CACHE_BYTES + BF16 * parameters,
+        PUBLISH.name: PROCESS_BYTES,
     }
     return Estimate(
         memory_bytes=memory,

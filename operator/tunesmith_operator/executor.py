@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import assert_never
 
 from kubernetes.aio.client.exceptions import ApiException
+from tunesmith_engine.stages.catalog import TRAIN
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
@@ -20,7 +21,7 @@ from tunesmith_engine.lifecycle.observations import (
     Stop,
     Waiting,
 )
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.configmap_reporter import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children, Reader
@@ -191,7 +192,7 @@ class KubeExecutor:
         """
         labels = f"{SELECTOR},{LABEL_JOB}={self._owner.name}"
         jobs = await self._cluster.list("Job", self._owner.namespace, labels=labels)
-        if self._may_be_rayjob(StageName.TRAIN) and await self._cluster.serves("RayJob"):
+        if self._may_be_rayjob(TRAIN.name) and await self._cluster.serves("RayJob"):
             jobs += await self._cluster.list("RayJob", self._owner.namespace, labels=labels)
         return self._running(jobs)
 
@@ -207,7 +208,7 @@ class KubeExecutor:
 
     def _stray(self, job: Manifest) -> AttemptSeen:
         stage, attempt, key = attempt_parts(job["metadata"]["name"])
-        planned = self._plan.stage(StageName(stage))
+        planned = self._plan.stage(stage)
         known = planned.key if planned.key.startswith(key) else key
         return AttemptSeen(planned.name, known, attempt, is_running=True)
 
@@ -220,7 +221,7 @@ class KubeExecutor:
 
     def _may_be_rayjob(self, stage: StageName) -> bool:
         spec = self._plan.spec
-        is_shared = stage is StageName.TRAIN and spec.resources.workers > 1
+        is_shared = stage == TRAIN.name and spec.resources.workers > 1
         # Pods of a RayJob share a volume, and a store is none.
         return is_shared and spec.workspace.uri is None and may_be_rayjob(self._plan.job)
 

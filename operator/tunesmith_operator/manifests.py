@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.finetunejob.resources import Workspace
-from tunesmith_engine.planning.records import PlannedStage
+from tunesmith_engine.planning.plan import PlannedStage
 from tunesmith_engine.stages.contracts import Environment, StageRequest
 from tunesmith_engine.stages.environment import STAGE_VARIABLES
 from tunesmith_operator.cluster_client import Manifest

@@ -7,12 +7,12 @@ a queue of Kueue adds to a pod, node labels and tolerations of its own, is never
 from typing import Final
 
 from kubernetes.utils.quantity import parse_quantity
+from tunesmith_engine.stages.catalog import CATALOG, PREPARE, TRAIN
 
 from tunesmith_api.finetunejob.resources import Resources, Toleration
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.estimates import estimate
-from tunesmith_engine.planning.accelerators import accelerator_memory, accelerators_of
-from tunesmith_engine.prepared import longest_row_of, model_facts_of
+from tunesmith_engine.capacity import accelerator_memory
+from tunesmith_engine.estimates import estimate, longest_row_of, model_facts_of
 from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest
 from tunesmith_operator.cluster_client import Manifest
 
@@ -60,13 +60,13 @@ def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
     no attempt. Accelerators cannot be asked for in any other way.
     """
     asked = request.spec.resources
-    held = workers if request.stage is StageName.TRAIN else 1
+    held = workers if request.stage == TRAIN.name else 1
     memory = _times(asked.memory, held) if asked.memory else _memory(request, workers=held)
     demands: Manifest = {
         "requests": {"cpu": _times(asked.cpu or DEFAULT_CPU, held), "memory": memory}
     }
     accelerators = accelerators_of(request.stage, asked)
-    if request.stage is StageName.TRAIN:
+    if request.stage == TRAIN.name:
         accelerators = held * asked.gpus_per_worker
     if accelerators:
         demands["limits"] = {asked.accelerator: str(accelerators)}
@@ -79,7 +79,7 @@ def given_memory(resources: Resources) -> dict[StageName, GivenMemory]:
     Without `resources.memory` a stage asks for its estimate. Where it computes on accelerators,
     those hold what the estimate counts, and `resources.memory` says nothing of them.
     """
-    later = list(StageName)[1:]
+    later = list(CATALOG.names)[1:]
     on_accelerators = {stage for stage in later if accelerators_of(stage, resources)}
     given = {
         stage: _asked_memory(resources.memory, workers=_workers(stage, resources))
@@ -87,16 +87,14 @@ def given_memory(resources: Resources) -> dict[StageName, GivenMemory]:
         if resources.memory and stage not in on_accelerators
     }
     held = accelerator_memory(resources)
-    if held and StageName.TRAIN in on_accelerators:
+    if held and TRAIN.name in on_accelerators:
         size, field = held
-        given[StageName.TRAIN] = GivenMemory(
-            size_bytes=size, given_by=field, is_per_accelerator=True
-        )
+        given[TRAIN.name] = GivenMemory(size_bytes=size, given_by=field, is_per_accelerator=True)
     return given
 
 
 def _workers(stage: StageName, resources: Resources) -> int:
-    return resources.workers if stage is StageName.TRAIN else 1
+    return resources.workers if stage == TRAIN.name else 1
 
 
 def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
@@ -107,7 +105,7 @@ def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
 
 def _memory(request: StageRequest, *, workers: int) -> str:
     """The estimate, in bytes, from what prepare found out about the model and the rows."""
-    prepared = request.inputs.get(StageName.PREPARE)
+    prepared = request.inputs.get(PREPARE.name)
     facts = model_facts_of(prepared) if prepared else None
     if prepared is None or facts is None:
         return DEFAULT_MEMORY

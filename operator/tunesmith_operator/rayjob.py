@@ -11,7 +11,7 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Final
 
-from tunesmith_engine.planning.records import PlannedStage
+from tunesmith_engine.planning.plan import PlannedStage
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.manifests import Owner, owned, pod_template, stage_command

@@ -2,7 +2,8 @@
 
 import sys
 
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import VERIFY
+
 from tunesmith_engine.stages.entry import main
 from tunesmith_serving.serve.command import serve
 from tunesmith_serving.verify.stage import verify
@@ -11,4 +12,4 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if arguments[:1] == ["serve"]:
         sys.exit(serve(arguments[1:]))
-    sys.exit(main({StageName.VERIFY: verify}, arguments))
+    sys.exit(main({VERIFY.name: verify}, arguments))

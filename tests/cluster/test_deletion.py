@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tunesmith_engine.stages.catalog import TRAIN
 
 from births import Births, watched_births
 from crowd import Crowd, a_crowd, wait_until
@@ -38,7 +39,7 @@ def bring(crowd: Crowd, namespace: str, phase: Phase) -> None:
     if phase == Phase.PENDING:
         return  # it is so from its creation, until the operator looks at it
     if phase == Phase.SUSPENDED:
-        crowd.play(until=lambda: crowd.phases()[namespace] == Phase.TRAINING)
+        crowd.play(until=lambda: crowd.phases()[namespace] == TRAIN.phase)
         crowd.suspend(namespace, is_on=True)
     if phase in STANDING:
         wait_until(lambda: crowd.phases()[namespace] == phase)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tunesmith_engine.stages.catalog import TRAIN
 
 from cluster import Cluster, kubectl
 from job_states import job_in, new_job
@@ -47,7 +48,7 @@ def test_kubectl_wait_returns_with_the_condition(cluster: Cluster, condition: st
 
 def test_a_status_is_no_drift_and_neither_are_defaults(cluster: Cluster) -> None:
     """What Git says, applied again after the operator has written, changes nothing."""
-    made(cluster, job_in(Phase.TRAINING))
+    made(cluster, job_in(TRAIN.phase))
     before = cluster.get("FineTuneJob", "helpdesk")
 
     spec = new_job() | {"metadata": {"name": "helpdesk"}}

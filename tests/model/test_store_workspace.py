@@ -13,8 +13,7 @@ from prepare_stage import asked, write_jsonl
 from small_models import make_tiny_model
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+
 from manifests import Manifest, a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.manifests import Owner, attempt_of
 from tunesmith_operator.rayjob import rayjob_of
 from tunesmith_operator.settings import Settings
@@ -27,9 +29,9 @@ def request_for(
     `facts` and `longest_row` are what prepare found out about the model and the rows.
     """
     job = FineTuneJob.model_validate(a_job(**spec))
-    planned = plan(job, fingerprints={}).stage(StageName(stage))
+    planned = plan(job, fingerprints={}).stage(stage)
     prepared = StageResult(
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="k",
         attempt=1,
         outcome="Succeeded",
@@ -45,7 +47,7 @@ def request_for(
         key=planned.key,
         attempt=attempt,
         spec=job.spec,
-        inputs={StageName.PREPARE: prepared} if facts else {},
+        inputs={PREPARE.name: prepared} if facts else {},
         **paths,
     )
 
@@ -59,18 +61,14 @@ def attempt_for(
     **spec: Any,
 ) -> Manifest:
     """The batch Job of an attempt."""
-    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
-        StageName(stage)
-    )
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(stage)
     request = request_for(stage, facts=facts, longest_row=longest_row, **spec)
     return attempt_of(owner, planned, request, settings=SETTINGS, account="stages")
 
 
 def rayjob_for(*, owner: Owner = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
     """The RayJob of an attempt of training."""
-    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
-        StageName.TRAIN
-    )
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(TRAIN.name)
     request = request_for("train", **spec)
     return rayjob_of(
         owner,

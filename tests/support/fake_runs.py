@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunesmith_engine.stages.catalog import CATALOG, PUBLISH
+
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
@@ -15,11 +17,10 @@ from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.contracts import Environment, StageName
 
-STAGES = [str(name) for name in StageName]
+STAGES = [str(name) for name in CATALOG.names]
 FINGERPRINTS = {"model": "a model", "dataset.train": "some rows"}
 
 
@@ -58,7 +59,7 @@ class Place:
         self,
         job: FineTuneJob | None = None,
         *,
-        until: StageName = StageName.PUBLISH,
+        until: StageName = PUBLISH.name,
         stop: threading.Event | None = None,
     ) -> FineTuneJobStatus:
         """What `run_job` does once it has read the sources."""
@@ -79,7 +80,7 @@ class Place:
             finally:
                 executor.close()
 
-    def plan(self, job: FineTuneJob | None = None, *, until: StageName = StageName.PUBLISH) -> Plan:
+    def plan(self, job: FineTuneJob | None = None, *, until: StageName = PUBLISH.name) -> Plan:
         return plan(job or a_small_job(), fingerprints=FINGERPRINTS, until=until)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tunesmith_engine.stages.catalog import PUBLISH
+
 from manifests import a_job
 from tunesmith_api.conditions import Condition
 from tunesmith_api.finetunejob.job import FineTuneJob
@@ -16,15 +18,14 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Decision, Observations, Start, Stop
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def a_plan(
-    *, until: StageName = StageName.PUBLISH, data: str = "data", generation: int = 1, **spec: Any
+    *, until: StageName = PUBLISH.name, data: str = "data", generation: int = 1, **spec: Any
 ) -> Plan:
     """The plan of the smallest job with fields of its spec replaced; `data` is its fingerprint."""
     manifest = a_job(**spec)

@@ -10,17 +10,19 @@ from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN
+
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.entry import StageFunction, main
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter
 
 STAGES = (
-    StageName.PREPARE,
-    StageName.TRAIN,
-    StageName.EVALUATE,
-    StageName.COMPRESS,
-    StageName.PUBLISH,
+    PREPARE.name,
+    TRAIN.name,
+    EVALUATE.name,
+    COMPRESS.name,
+    PUBLISH.name,
 )
 
 

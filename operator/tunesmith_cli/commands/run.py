@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
     manifest = open_manifest(options.file)
     home = Home(options.home)
-    status = _carried_out(manifest, home=home, until=StageName(options.until))
+    status = _carried_out(manifest, home=home, until=options.until)
     ending = _ending(manifest.job.metadata.name, home=home, status=status)
     _tell(ending, as_json_object=options.output == "json")
     code = _exit_code(ending.evidence)

@@ -5,34 +5,34 @@ from typing import Final
 
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
 
 PHASES: Final[Mapping[str, Phase]] = {
-    StageName.PREPARE: Phase.PREPARING,
-    StageName.TRAIN: Phase.TRAINING,
-    StageName.EVALUATE: Phase.EVALUATING,
-    StageName.COMPRESS: Phase.COMPRESSING,
-    StageName.VERIFY: Phase.VERIFYING,
-    StageName.PUBLISH: Phase.PUBLISHING,
+    PREPARE.name: PREPARE.phase,
+    TRAIN.name: TRAIN.phase,
+    EVALUATE.name: EVALUATE.phase,
+    COMPRESS.name: COMPRESS.phase,
+    VERIFY.name: VERIFY.phase,
+    PUBLISH.name: PUBLISH.phase,
 }
 
 CONDITIONS: Final[Mapping[str, ConditionType]] = {
-    StageName.PREPARE: ConditionType.DATA_READY,
-    StageName.TRAIN: ConditionType.TRAINED,
-    StageName.EVALUATE: ConditionType.EVALUATED,
-    StageName.COMPRESS: ConditionType.COMPRESSED,
-    StageName.VERIFY: ConditionType.VERIFIED,
-    StageName.PUBLISH: ConditionType.PUBLISHED,
+    PREPARE.name: PREPARE.condition,
+    TRAIN.name: TRAIN.condition,
+    EVALUATE.name: EVALUATE.condition,
+    COMPRESS.name: COMPRESS.condition,
+    VERIFY.name: VERIFY.condition,
+    PUBLISH.name: PUBLISH.condition,
 }
 
 # Rough parts of a job's time; they only move the percentage.
 WEIGHTS: Final[Mapping[str, float]] = {
-    StageName.PREPARE: 5.0,
-    StageName.TRAIN: 55.0,
-    StageName.EVALUATE: 10.0,
-    StageName.COMPRESS: 10.0,
-    StageName.VERIFY: 15.0,
-    StageName.PUBLISH: 5.0,
+    PREPARE.name: 5.0,
+    TRAIN.name: 55.0,
+    EVALUATE.name: 10.0,
+    COMPRESS.name: 10.0,
+    VERIFY.name: 15.0,
+    PUBLISH.name: 5.0,
 }
 
 

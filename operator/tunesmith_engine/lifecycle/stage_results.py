@@ -13,8 +13,9 @@ from pydantic import JsonValue
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.defaults import settled
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.catalog import PUBLISH
+from tunesmith_engine.stages.contracts import StageResult
 
 MAX_WARNINGS: Final = 32
 SCORE_DIGITS: Final = 4
@@ -78,7 +79,7 @@ def _resolved(plan: Plan, results: Iterable[StageResult]) -> dict[str, str]:
 def _model_version(results: Iterable[StageResult]) -> str | None:
     """The name of the ModelVersion that publish wrote."""
     for result in results:
-        if result.stage is StageName.PUBLISH:
+        if result.stage == PUBLISH.name:
             name = _at(result.facts, "modelVersion", "metadata", "name")
             return name if isinstance(name, str) else None
     return None

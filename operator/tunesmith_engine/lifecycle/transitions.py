@@ -15,9 +15,8 @@ from tunesmith_engine.lifecycle.observations import Action, AttemptSeen, Observa
 from tunesmith_engine.lifecycle.phases import PHASES
 from tunesmith_engine.lifecycle.retry_policy import retry_at
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.catalog import PUBLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def _failed(moment: Moment, reason: str, message: str) -> Course:
 
 def _done(moment: Moment) -> Course:
     last = moment.ledger.stages[-1]
-    is_whole = last.name == StageName.PUBLISH
+    is_whole = last.name == PUBLISH.name
     message = f"every stage up to {last.name} is done, and no more was asked for"
     return Course(
         ledger=moment.ledger,
@@ -175,7 +174,7 @@ def _given_up(moment: Moment, stage: StageStatus) -> Course:
 def _busy(moment: Moment, stage: StageStatus) -> Course:
     actions = stops(moment.ledger, moment.seen)
     if stage.is_under_way and not running(moment.seen):
-        actions = (Start(StageName(stage.name), stage.key, stage.attempt),)
+        actions = (Start(stage.name, stage.key, stage.attempt),)
     is_current = stage.is_under_way and not is_told_to_stop(stage)
     message = (
         f"{stage.name}: attempt {stage.attempt} is running"
@@ -216,7 +215,7 @@ def _waiting(moment: Moment, stage: StageStatus, wait_until: datetime) -> Course
 
 def _started(moment: Moment, stage: StageStatus) -> Course:
     seen = moment.seen.attempt_of(stage)
-    attempt, name = max(stage.attempt, seen.attempt if seen else 0) + 1, StageName(stage.name)
+    attempt, name = max(stage.attempt, seen.attempt if seen else 0) + 1, stage.name
     ledger = moment.ledger.started(
         stage,
         attempt=attempt,

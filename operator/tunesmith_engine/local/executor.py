@@ -34,7 +34,7 @@ from tunesmith_engine.local.processes import (
 )
 from tunesmith_engine.local.results import read_result, sound_result
 from tunesmith_engine.local.stage_environment import stage_environment
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.termination_message import termination_message

@@ -13,6 +13,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import CONTRACT, StageName
 from tunesmith_engine.stages.digests import digest_json
 
@@ -31,7 +32,7 @@ class StageInputs:
 
 
 STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
-    StageName.PREPARE: StageInputs(
+    PREPARE.name: StageInputs(
         fields=(
             "model.uri",
             "model.revision",
@@ -48,7 +49,7 @@ STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
         ),
         fingerprints=("model", "dataset.train", "dataset.validation"),
     ),
-    StageName.TRAIN: StageInputs(
+    TRAIN.name: StageInputs(
         fields=(
             "training.method",
             "training.lora",
@@ -66,7 +67,7 @@ STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
             "resources.accelerator",
         ),
     ),
-    StageName.EVALUATE: StageInputs(
+    EVALUATE.name: StageInputs(
         fields=(
             "evaluation.generation",
             "evaluation.generalText.uri",
@@ -75,9 +76,9 @@ STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
         ),
         fingerprints=("evaluation.generalText",),
     ),
-    StageName.COMPRESS: StageInputs(fields=("compression",)),
-    StageName.VERIFY: StageInputs(fields=("verification", "serving")),
-    StageName.PUBLISH: StageInputs(
+    COMPRESS.name: StageInputs(fields=("compression",)),
+    VERIFY.name: StageInputs(fields=("verification", "serving")),
+    PUBLISH.name: StageInputs(
         fields=("output.model", "output.uri", "output.version"), names_the_job=True
     ),
 }

@@ -10,16 +10,25 @@ from typing import Final
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.planning.keys import stage_keys
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import Environment, StageName
 
 ENVIRONMENTS: Final[Mapping[StageName, Environment]] = {
-    StageName.PREPARE: Environment.TRAINER,
-    StageName.TRAIN: Environment.TRAINER,
-    StageName.EVALUATE: Environment.TRAINER,
-    StageName.COMPRESS: Environment.COMPRESSOR,
-    StageName.VERIFY: Environment.SERVER,
-    StageName.PUBLISH: Environment.TRAINER,
+    PREPARE.name: Environment.TRAINER,
+    TRAIN.name: Environment.TRAINER,
+    EVALUATE.name: Environment.TRAINER,
+    COMPRESS.name: Environment.COMPRESSOR,
+    VERIFY.name: Environment.SERVER,
+    PUBLISH.name: Environment.TRAINER,
 }
 
 MODULES: Final[Mapping[Environment, str]] = {
@@ -33,7 +42,7 @@ FIRST_GENERATION: Final = 1
 
 
 def plan(
-    job: FineTuneJob, *, fingerprints: Mapping[str, str], until: StageName = StageName.PUBLISH
+    job: FineTuneJob, *, fingerprints: Mapping[str, str], until: StageName = PUBLISH.name
 ) -> Plan:
     """The stages of `job` up to and with `until`.
 
@@ -42,7 +51,7 @@ def plan(
     """
     spec = with_defaults(job.spec)
     keys = stage_keys(spec, job=job.metadata.name, fingerprints=fingerprints)
-    names = list(StageName)
+    names = list(CATALOG.names)
     return Plan(
         job=job.metadata.name,
         generation=job.metadata.generation or FIRST_GENERATION,

@@ -22,7 +22,7 @@ CONTRACT: Final = 1
 CHECKPOINTS: Final = "checkpoints"
 
 
-class StageName(StrEnum):
+class StrEnum:
     """The stages, in the order in which a job goes through them."""
 
     PREPARE = "prepare"

@@ -46,7 +46,7 @@ def main(stages: Mapping[StageName, StageFunction], argv: list[str]) -> int:
 
     Return the exit code.
     """
-    name, path = StageName(argv[0]), Path(argv[1])
+    name, path = argv[0], Path(argv[1])
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,

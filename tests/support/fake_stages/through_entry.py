@@ -3,8 +3,10 @@
 import errno
 from pathlib import Path
 
+from tunesmith_engine.stages.catalog import CATALOG
+
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.entry import main
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -23,7 +25,7 @@ def run(behaviour: str, path: str) -> int:
         return StageOutcome(message="made", artifacts=[artifact_of("made", made)])
 
     name = StageRequest.model_validate_json(Path(path).read_bytes()).stage
-    return main(dict.fromkeys(StageName, stage), [name, path])
+    return main(dict.fromkeys(CATALOG.names, stage), [name, path])
 
 
 def _fail(behaviour: str) -> None:

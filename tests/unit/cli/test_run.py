@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tunesmith_engine.stages.catalog import EVALUATE
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
 from manifests import a_job
@@ -19,7 +20,6 @@ from tunesmith_cli.main import main
 from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.stages.contracts import StageName
 
 Engine = Callable[..., FineTuneJobStatus]
 
@@ -72,7 +72,7 @@ def test_the_engine_is_asked_for_what_the_options_say(
     main(["run", str(manifest), "--home", str(tmp_path / "h"), "--until", "evaluate"])
 
     assert asked["job"] == "helpdesk"
-    assert asked["until"] is StageName.EVALUATE
+    assert asked["until"] == EVALUATE.name
     assert asked["base"] == tmp_path
     assert asked["manifest_text"] == manifest.read_text()
 

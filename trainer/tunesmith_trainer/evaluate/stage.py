@@ -12,10 +12,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from tunesmith_engine.stages.catalog import TRAIN
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
@@ -72,7 +73,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_unmeasured(request.spec.evaluation.gates, measured=_measured_pairs(task))
     base, tuned = measure_both(
         task.base_folder,
-        local_path(request.inputs[StageName.TRAIN].artifact("tuned")),
+        local_path(request.inputs[TRAIN.name].artifact("tuned")),
         measure=lambda name, model: _measure(model, task, name=name, reporter=reporter),
     )
     results = _results(request, task, base=base, tuned=tuned)

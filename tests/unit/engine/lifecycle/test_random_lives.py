@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tunesmith_engine.stages.catalog import PREPARE, PUBLISH, TRAIN
 
 from theatre import Theatre, a_failure, a_plan, a_result
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
@@ -31,7 +32,7 @@ from tunesmith_engine.stages.contracts import StageName
 
 MAX_STEPS_TO_REST = 60
 LIMIT = 2
-UNTIL = (StageName.PREPARE, StageName.TRAIN, StageName.PUBLISH)
+UNTIL = (PREPARE.name, TRAIN.name, PUBLISH.name)
 CAUSES = (None, Reason.KILLED, Reason.OUT_OF_MEMORY, Reason.INTERRUPTED)
 VERDICTS: tuple[dict[str, Any], ...] = (
     {"reason": Reason.DATASET_INVALID, "bad_input": True},

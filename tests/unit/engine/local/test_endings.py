@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tunesmith_engine.stages.catalog import PREPARE
 
 from command import processes_of, wait_until
 from fake_runs import Place
@@ -20,9 +21,8 @@ from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import AttemptFolder
 from tunesmith_engine.local.process_table import identify, is_alive
 from tunesmith_engine.local.processes import ProcessRecord, write_record
-from tunesmith_engine.stages.contracts import StageName
 
-PREPARE = StageName.PREPARE
+PREPARE = PREPARE.name
 _RUN = "import sys, pathlib, fake_runs; fake_runs.Place(pathlib.Path(sys.argv[1])).run()"
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 
 from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
 from small_models import CHATML, make_tiny_model
@@ -15,7 +16,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine import capacity
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import GivenMemory, StageRequest, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.outcome import StageOutcome
@@ -44,7 +45,7 @@ def _refused(root: Path, rows: list[Any], *, model: str, **spec: Any) -> BadInpu
 
 def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
     result = StageResult(
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
         outcome="Succeeded",
@@ -52,7 +53,7 @@ def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
         artifacts=outcome.artifacts,
     )
     request = prepare_request(root, model=model)
-    return load_prepared(request.model_copy(update={"inputs": {StageName.PREPARE: result}}))
+    return load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))
 
 
 def _card(outcome: StageOutcome) -> Any:
@@ -313,12 +314,12 @@ def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_on
     facts = read_model_facts(Path(urlsplit(model).path))
     write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
     request = prepare_request(tmp_path, model=model)
-    own = estimate(request.spec, facts).memory_bytes[StageName.PREPARE]
+    own = estimate(request.spec, facts).memory_bytes[PREPARE.name]
     monkeypatch.setattr(capacity, "memory_bytes", lambda: own)
 
     def given(size_bytes: int) -> StageRequest:
         memory = GivenMemory(size_bytes=size_bytes, given_by="resources.memory: 1Mi")
-        return request.model_copy(update={"memory": {StageName.TRAIN: memory}})
+        return request.model_copy(update={"memory": {TRAIN.name: memory}})
 
     judged = run_prepare(given(1 << 40))
     unknown = run_prepare(request.model_copy(update={"memory": {}}))
