@@ -92,13 +92,14 @@ def published(evidence: Evidence) -> Artifact | None:
 
 def _headline(ending: Ending, *, style: Style) -> str:
     status, outlook = ending.status, outlook_of(ending.status)
-    colour = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}.get(status.phase, "yellow")
+    colours: dict[str, str] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
+    colour = colours.get(status.phase, "yellow")
     spent = _spent(status)
     lines = [
         f"{ending.evidence.name}: {style.paint(status.phase, 'bold', colour)}"
         + (f" in {spent}" if spent else "")
     ]
-    if status.phase is not Phase.SUCCEEDED and outlook.reason:
+    if status.phase != Phase.SUCCEEDED and outlook.reason:
         lines.append(f"  {style.paint(outlook.reason, 'bold')}: {plain(outlook.message)}")
         if outlook.remedy:
             lines.append(f"  What to do: {outlook.remedy}")

@@ -217,7 +217,7 @@ def _waits(decision: Decision, *, uid: str, now: datetime) -> list[float]:
     waits = []
     if any(isinstance(each, Stop) for each in decision.actions):
         waits.append(STOPPING_S)
-    if decision.actions or not decision.status.phase.is_terminal:
+    if decision.actions or not decision.status.is_finished:
         waits.append(resync_s(uid))
     if decision.wake_at is not None:
         waits.append(max(0.1, (decision.wake_at - now).total_seconds()))

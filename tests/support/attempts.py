@@ -16,12 +16,9 @@ OWNER = Owner(name="helpdesk", namespace="ns", uid="u")
 
 
 def request_for(
-    stage: str,
-    *,
-    attempt: int = 1,
-    **spec: Any,
+    stage: str, *, facts: dict[str, Any] | None = None, attempt: int = 1, **spec: Any
 ) -> StageRequest:
-    """The request of an attempt."""
+    """The request of an attempt; `facts` are what prepare found out about the model."""
     job = FineTuneJob.model_validate(a_job(**spec))
     planned = plan(job, fingerprints={}).stage(stage)
     paths: Any = dict.fromkeys(
@@ -33,6 +30,7 @@ def request_for(
         key=planned.key,
         attempt=attempt,
         spec=job.spec,
+        inputs={PREPARE.name: _prepared(facts, longest_row=None)} if facts else {},
         **paths,
     )
 
@@ -49,23 +47,25 @@ def attempt_for(
 
     `facts` and `longest_row` are what prepare found out about the model and the rows.
     """
-    prepared = StageResult(
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(stage)
+    return attempt_of(
+        owner,
+        planned,
+        request_for(stage, facts=facts, **spec),
+        settings=SETTINGS,
+        account="stages",
+        prepared=_prepared(facts, longest_row=longest_row) if facts else None,
+    )
+
+
+def _prepared(facts: dict[str, Any] | None, *, longest_row: int | None) -> StageResult:
+    return StageResult(
         stage=PREPARE.name,
         key="k",
         attempt=1,
         outcome="Succeeded",
         reason="Succeeded",
         facts={"modelFacts": facts, "longestRow": longest_row},
-    )
-    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(stage)
-    request = request_for(stage, **spec)
-    return attempt_of(
-        owner,
-        planned,
-        request,
-        settings=SETTINGS,
-        account="stages",
-        prepared=prepared if facts else None,
     )
 
 

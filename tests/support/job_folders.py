@@ -172,8 +172,8 @@ def _add(job: JobFolder, stage: StageName, *, state: Any, seconds: float, reason
     )
 
 
-def _conclude(job: JobFolder, *, phase: Phase, reason: Reason, message: str) -> None:
-    is_done = phase is Phase.SUCCEEDED
+def _conclude(job: JobFolder, *, phase: str, reason: Reason, message: str) -> None:
+    is_done = phase == Phase.SUCCEEDED
     flags = {
         ConditionType.COMPLETE: is_done,
         ConditionType.FAILED: not is_done,

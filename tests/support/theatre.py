@@ -24,10 +24,10 @@ START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 def is_at_rest(status: FineTuneJobStatus) -> bool:
     """Whether the job is over, or stopped with nothing left running."""
-    if status.phase.is_terminal:
+    if status.is_finished:
         return True
     is_running = any(stage.is_under_way for stage in status.stages)
-    return status.phase is Phase.SUSPENDED and not is_running
+    return status.phase == Phase.SUSPENDED and not is_running
 
 
 def a_plan(

@@ -14,12 +14,7 @@ from tunesmith_cli.display import display_for
 from tunesmith_cli.interrupts import stopping
 from tunesmith_cli.manifests import Manifest, open_manifest
 from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.refusal import (
-    EXIT_BAD_INPUT,
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-)
+from tunesmith_cli.refusal import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from tunesmith_cli.report.evidence import Evidence, gather
 from tunesmith_cli.report.page import write_report
 from tunesmith_cli.servers import published_folder, serve_folder
@@ -97,7 +92,7 @@ def _tell(ending: Ending, *, as_json_object: bool) -> None:
 
 def _exit_code(evidence: Evidence) -> int:
     reason = outlook_of(evidence.status).reason
-    if evidence.status.phase is Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
+    if evidence.status.phase == Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
         return EXIT_DONE
     if reason == Reason.INTERRUPTED:
         return EXIT_INTERRUPTED

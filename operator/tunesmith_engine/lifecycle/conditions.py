@@ -20,7 +20,7 @@ def stage_conditions(
     """One condition per stage of the plan: True once it is done, False with its reason before."""
     return [
         _condition(
-            ConditionType(plan.stage(stage.name).stage.condition),
+            plan.stage(stage.name).stage.condition,
             holds=stage.state == "Succeeded",
             reason=stage.reason,
             message=stage.message,
@@ -31,16 +31,16 @@ def stage_conditions(
 
 
 def job_conditions(
-    phase: Phase, *, is_at_rest: bool, reason: str, message: str, now: datetime
+    phase: str, *, is_at_rest: bool, reason: str, message: str, now: datetime
 ) -> list[Condition]:
     """The conditions of the whole job, all with the reason for where it stands."""
     holding = {
-        ConditionType.SUSPENDED: phase is Phase.SUSPENDED,
-        ConditionType.COMPLETE: phase is Phase.SUCCEEDED,
-        ConditionType.FAILED: phase is Phase.FAILED,
-        ConditionType.READY: phase is Phase.SUCCEEDED,
+        ConditionType.SUSPENDED: phase == Phase.SUSPENDED,
+        ConditionType.COMPLETE: phase == Phase.SUCCEEDED,
+        ConditionType.FAILED: phase == Phase.FAILED,
+        ConditionType.READY: phase == Phase.SUCCEEDED,
         ConditionType.RECONCILING: not is_at_rest,
-        ConditionType.STALLED: phase is Phase.FAILED,
+        ConditionType.STALLED: phase == Phase.FAILED,
     }
     return [
         _condition(type_, holds=holds, reason=reason, message=message, now=now)
@@ -63,9 +63,7 @@ def merged(
     return result
 
 
-def _condition(
-    type_: ConditionType, *, holds: bool, reason: str, message: str, now: datetime
-) -> Condition:
+def _condition(type_: str, *, holds: bool, reason: str, message: str, now: datetime) -> Condition:
     return Condition(
         type=type_,
         status="True" if holds else "False",

@@ -28,6 +28,7 @@ class Findings:
     evaluation: list[EvaluationResult]
     warnings: list[str]
     resolved: dict[str, str]
+    versions: dict[str, str]
     model_version: str | None
 
     @property
@@ -56,22 +57,22 @@ def findings_of(plan: Plan, results: Sequence[StageResult]) -> Findings:
         evaluation=list(numbers.values()),
         warnings=list(warnings)[:MAX_WARNINGS],
         resolved=_resolved(plan, results),
+        versions={
+            f"{plan.stage(result.stage).environment}/{library}": version
+            for result in results
+            for library, version in result.versions.items()
+        },
         model_version=_model_version(results),
     )
 
 
 def _resolved(plan: Plan, results: Iterable[StageResult]) -> dict[str, str]:
-    """What planning settled, what stages decided, and the versions of the libraries that did it."""
+    """What planning settled and what stages decided, by path below `spec`."""
     resolved = settled(plan.spec)
     for result in results:
         decided = result.facts.get("resolved")
         if isinstance(decided, dict):
             resolved |= {name: str(value) for name, value in decided.items()}
-        environment = plan.stage(result.stage).environment
-        resolved |= {
-            f"versions.{environment}.{library}": version
-            for library, version in result.versions.items()
-        }
     return resolved
 
 

@@ -22,7 +22,7 @@ class Course:
     """What is done now, why, and the ledger in which that is written down."""
 
     ledger: Ledger
-    phase: Phase
+    phase: str
     reason: str
     message: str
     actions: tuple[Action, ...] = ()
@@ -189,8 +189,8 @@ def _busy(moment: Moment, stage: StageStatus) -> Course:
     return replace(course, reason=stage.reason, phase=phase)
 
 
-def _phase_of(moment: Moment, stage: StageStatus) -> Phase:
-    return Phase(moment.plan.stage(stage.name).stage.phase)
+def _phase_of(moment: Moment, stage: StageStatus) -> str:
+    return moment.plan.stage(stage.name).stage.phase
 
 
 def _is_in_queue(moment: Moment, stage: StageStatus) -> bool:

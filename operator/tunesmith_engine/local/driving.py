@@ -55,5 +55,5 @@ def drive(
 
 
 def _is_at_rest(status: FineTuneJobStatus, seen: Observations) -> bool:
-    is_over = status.phase.is_terminal or status.phase is Phase.SUSPENDED
+    is_over = status.is_finished or status.phase == Phase.SUSPENDED
     return is_over and not any(each.is_running for each in seen.attempts)

@@ -26,12 +26,7 @@ from tunesmith_engine.lifecycle.observations import (
 )
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home import AttemptFolder, Home, StageFolder
-from tunesmith_engine.local.processes import (
-    StageProcess,
-    end_leftovers,
-    read_record,
-    write_record,
-)
+from tunesmith_engine.local.processes import StageProcess, end_leftovers, read_record, write_record
 from tunesmith_engine.local.results import read_result, sound_result
 from tunesmith_engine.local.stage_environment import stage_environment
 from tunesmith_engine.planning.plan import Plan, PlannedStage

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.conditions import job_conditions
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_operator.events import event_of
@@ -16,9 +16,9 @@ FOUND: dict[str, Any] = {
 }
 
 
-def status_in(phase: Phase) -> FineTuneJobStatus:
+def status_in(phase: str) -> FineTuneJobStatus:
     conditions = job_conditions(
-        phase, is_at_rest=phase.is_terminal, reason="DatasetInvalid", message="line 3", now=NOW
+        phase, is_at_rest=phase in FINAL_PHASES, reason="DatasetInvalid", message="line 3", now=NOW
     )
     return FineTuneJobStatus(phase=phase, conditions=conditions)
 
@@ -28,7 +28,7 @@ def status_in(phase: Phase) -> FineTuneJobStatus:
     [(TRAIN.phase, "Normal", "Training"), (Phase.FAILED, "Warning", "DatasetInvalid")],
 )
 def test_a_new_phase_is_told_with_the_message_of_the_job(
-    phase: Phase, type_: str, reason: str
+    phase: str, type_: str, reason: str
 ) -> None:
     event = event_of(FOUND, status_in(PREPARE.phase), status_in(phase), now=NOW)
 

@@ -39,7 +39,7 @@ def test_a_stage_that_waits_too_long_fails_with_what_it_waited_for(*, in_queue: 
     started = theatre.now
 
     decision = theatre.step()
-    while decision.status.phase is not Phase.FAILED:
+    while decision.status.phase != Phase.FAILED:
         assert decision.wake_at is not None
         theatre.now = decision.wake_at
         decision = theatre.step()
@@ -87,8 +87,8 @@ def test_a_stage_that_is_put_back_into_its_queue_waits_anew() -> None:
     theatre.pass_time(60)
     late = theatre.step()
 
-    assert early.status.phase is Phase.QUEUED
-    assert late.status.phase is Phase.FAILED
+    assert early.status.phase == Phase.QUEUED
+    assert late.status.phase == Phase.FAILED
 
 
 def test_a_pod_that_is_taken_off_its_node_waits_for_nothing() -> None:
@@ -134,7 +134,7 @@ def test_time_in_a_queue_uses_up_no_deadline_of_the_job() -> None:
     over = theatre.step()
 
     assert queued.wake_at is None
-    assert later.status.phase is Phase.QUEUED
+    assert later.status.phase == Phase.QUEUED
     assert going.status.phase == TRAIN.phase
     assert theatre.now - START == timedelta(seconds=10_000 + 100)
     assert [type(each) for each in over.actions] == [Stop]
@@ -148,7 +148,7 @@ def test_time_without_a_node_does_use_up_the_deadline_of_the_job() -> None:
 
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.FAILED
+    assert decision.status.phase == Phase.FAILED
     assert theatre.condition("Failed").reason == Reason.UNSCHEDULABLE
 
 
@@ -158,7 +158,7 @@ def test_a_job_that_is_over_expires_when_it_says_so(seconds: int, *, fails: bool
     theatre = playing(ttlSecondsAfterFinished=seconds)
     if fails:
         theatre.refuse(Reason.LOSS_DIVERGED)
-    theatre.play(lambda each: each.status is not None and each.status.phase.is_terminal)
+    theatre.play(lambda each: each.status is not None and each.status.is_finished)
     ended = theatre.now
 
     decision = theatre.step()
@@ -189,7 +189,7 @@ def test_a_job_is_forgotten_only_when_nothing_of_it_runs() -> None:
 
 def test_a_job_is_kept_for_ever_unless_it_says_otherwise() -> None:
     theatre = playing()
-    theatre.play(lambda each: each.status is not None and each.status.phase.is_terminal)
+    theatre.play(lambda each: each.status is not None and each.status.is_finished)
     theatre.pass_time(1e9)
 
     decision = theatre.step()
@@ -204,4 +204,4 @@ def test_a_suspended_job_never_expires() -> None:
 
     assert not decision.is_expired
     assert theatre.status is not None
-    assert theatre.status.phase is Phase.SUSPENDED
+    assert theatre.status.phase == Phase.SUSPENDED

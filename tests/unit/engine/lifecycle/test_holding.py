@@ -53,7 +53,7 @@ def test_a_held_job_stops_its_attempt_and_comes_to_rest(reason: Reason) -> None:
     ]
     assert is_still_busy
     assert is_at_rest(status_of(theatre))
-    assert status_of(theatre).phase is Phase.SUSPENDED
+    assert status_of(theatre).phase == Phase.SUSPENDED
     assert theatre.condition("Suspended").reason == reason
     assert theatre.condition("Reconciling").status == "False"
     assert theatre.stage(TRAIN.name).failures == 0
@@ -96,7 +96,7 @@ def test_a_verdict_given_while_the_stage_is_stopped_counts() -> None:
 
     theatre.step()
 
-    assert status_of(theatre).phase is Phase.FAILED
+    assert status_of(theatre).phase == Phase.FAILED
 
 
 def test_an_attempt_told_to_stop_is_not_taken_back_when_the_hold_ends() -> None:
@@ -129,7 +129,7 @@ def test_a_job_past_its_deadline_stops_and_then_fails() -> None:
 
     theatre.pass_time(100)
     stopping = theatre.step()
-    is_failed_yet = status_of(theatre).phase.is_terminal
+    is_failed_yet = status_of(theatre).is_finished
     theatre.end(exit_code=-15)
     theatre.step()
 
@@ -137,7 +137,7 @@ def test_a_job_past_its_deadline_stops_and_then_fails() -> None:
         "DeadlineExceeded"
     ]
     assert not is_failed_yet
-    assert status_of(theatre).phase is Phase.FAILED
+    assert status_of(theatre).phase == Phase.FAILED
     assert theatre.condition("Failed").reason == Reason.DEADLINE_EXCEEDED
     assert theatre.condition("Trained").reason == Reason.DEADLINE_EXCEEDED
 

@@ -213,7 +213,7 @@ class RandomLife(RuleBasedStateMachine):
     def check_that_final_phases_stay(
         self, before: FineTuneJobStatus | None, decision: Decision
     ) -> None:
-        if before is None or not before.phase.is_terminal:
+        if before is None or not before.is_finished:
             return
         known = {stage.name: stage.key for stage in before.stages}
         keys = {stage.name: stage.key for stage in self.theatre.plan.stages}

@@ -19,7 +19,7 @@ def test_a_job_that_cannot_be_read_fails_and_names_the_field() -> None:
     status = refuse(None)
     told = {str(each.type): each for each in status.conditions}
 
-    assert status.phase is Phase.FAILED
+    assert status.phase == Phase.FAILED
     assert status.observed_generation == 1
     for type_, holds in (("Failed", "True"), ("Stalled", "True"), ("Ready", "False")):
         assert told[type_].status == holds
@@ -36,7 +36,7 @@ def test_a_refusal_that_is_repeated_writes_nothing() -> None:
 
 def test_a_job_that_is_over_stays_as_it_ended() -> None:
     theatre = Theatre(a_plan())
-    theatre.play(lambda each: each.status is not None and each.status.phase.is_terminal)
+    theatre.play(lambda each: each.status is not None and each.status.is_finished)
 
     assert theatre.status is not None
     assert refuse(theatre.status) == theatre.status

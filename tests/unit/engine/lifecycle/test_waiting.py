@@ -96,7 +96,7 @@ def test_a_hopeless_wait_fails_the_job_and_ends_the_attempt(patience_s: float) -
         theatre.now = decision.wake_at
         decision = theatre.step()
 
-    assert decision.status.phase is Phase.FAILED
+    assert decision.status.phase == Phase.FAILED
     assert [type(action) for action in decision.actions] == [Stop]
     assert theatre.now - since == timedelta(seconds=patience_s)
     for type_ in ("Failed", "Stalled"):
@@ -152,7 +152,7 @@ def test_a_suspended_job_stops_an_attempt_that_waits() -> None:
     decision = theatre.step()
 
     assert [type(action) for action in decision.actions] == [Stop]
-    assert decision.status.phase is Phase.SUSPENDED
+    assert decision.status.phase == Phase.SUSPENDED
 
 
 def in_queue(reason: Reason = Reason.WAITING_FOR_QUOTA, **spec: Any) -> Theatre:
@@ -169,7 +169,7 @@ def test_nothing_of_a_job_in_a_queue_is_said_to_run() -> None:
 
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.QUEUED
+    assert decision.status.phase == Phase.QUEUED
     assert theatre.stage(TRAIN.name).state == "Waiting"
     assert decision.status.attempts[-1].reason == Reason.WAITING_FOR_QUOTA
     assert Reason.RUNNING not in {each.reason for each in decision.status.conditions}
@@ -199,7 +199,7 @@ def test_what_a_queue_preempts_starts_again_as_the_same_attempt() -> None:
     run_on(theatre)
     going = theatre.step()
 
-    assert queued.status.phase is Phase.QUEUED
+    assert queued.status.phase == Phase.QUEUED
     assert queued.status.progress is not None
     assert queued.status.progress.eta_seconds is None
     assert queued.status.progress.message == FULL
