@@ -76,7 +76,7 @@ class Stage:
     @property
     def package(self) -> str:
         """What `python -m` starts in the environment."""
-        return self.function.partition(".")[0]
+        return self.function.partition(":")[0].partition(".")[0]
 
     def num_workers(self, resources: Resources) -> int:
         """Over how many processes the stage is spread."""
