@@ -13,8 +13,12 @@ from typing import Any, Final
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.finetunejob.resources import Workspace
 from tunesmith_engine.planning.plan import PlannedStage
-from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
-from tunesmith_engine.stages.environment import STAGE_VARIABLES
+from tunesmith_engine.stages.contracts import (
+    STAGE_VARIABLES,
+    Environment,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.names import (
     LABEL_JOB,

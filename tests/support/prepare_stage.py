@@ -7,8 +7,7 @@ from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_trainer.prepare.stage import prepare
 
 

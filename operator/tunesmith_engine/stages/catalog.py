@@ -47,7 +47,7 @@ class Stage:
     """One row.
 
     `phase` is the job's word while the stage runs, `condition` the one that is True once it is
-    done. `function` is `module:name`, called as `entry.StageFunction` says in a process of
+    done. `function` is `module:name`, a `StageFunction`, called in a process of
     `environment`. `weight` is its share of the job's time, which only moves the percentage.
     `memory` is the most that all its processes take, in bytes.
 

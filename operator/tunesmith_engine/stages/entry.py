@@ -15,32 +15,25 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_engine.stages.configmap_reporter import reporter_of, write_report
-from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_engine.stages.contracts import (
+    Reporter,
+    StageFunction,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.errors import StageError, is_disk_full
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.remote_workspace import run_in_store
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_engine.stages.termination_message import termination_message
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-
-
-class StageFunction(Protocol):
-    """A stage: it may take hours, and returns only if everything it promises is on disk."""
-
-    def __call__(self, request: StageRequest, reporter: Reporter) -> StageOutcome:
-        """Run the stage.
-
-        Raises:
-            StageError: the stage cannot succeed; any other exception counts as a crash.
-        """
 
 
 def main(arguments: Sequence[str], *, catalog: Catalog = CATALOG) -> int:

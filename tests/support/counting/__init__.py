@@ -5,11 +5,9 @@ from typing import Final
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.catalog import CATALOG, Stage
-from tunesmith_engine.stages.contracts import Environment, StageRequest
+from tunesmith_engine.stages.contracts import Environment, Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.memory import publishing
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 # A field that changes the outcome of no other stage.
 WANTED: Final = {"backoffLimit": 7}

@@ -4,12 +4,10 @@ import errno
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.entry import run_stage
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 
 def run(behaviour: str, path: str) -> int:

@@ -15,12 +15,16 @@ from tunesmith_engine.sources import remote_store
 from tunesmith_engine.sources.job_store import JobStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
 from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import (
+    Reporter,
+    StageFunction,
+    StageName,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.digests import artifact_of, local_path
-from tunesmith_engine.stages.entry import StageFunction
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 PREFIX = f"{BUCKET}/work/ns-helpdesk-u"
 CHECKPOINTS = "checkpoints"

@@ -12,10 +12,9 @@ from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
-from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.contracts import StageOutcome, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.compress import stage
 from tunesmith_trainer.compress.merge import copy_tokenizer
 

@@ -16,10 +16,9 @@ from tunesmith_engine import capacity
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
-from tunesmith_engine.stages.contracts import GivenMemory, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import GivenMemory, StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import load_tokenizer
 
@@ -332,7 +331,7 @@ def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_on
     assert "train will ask for its estimate" in unknown.message
     assert small.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert "resources.memory: 1Mi gives it 0.0 GiB" in small.value.message
-    assert "this capacity has" in here.value.message
+    assert "this machine has" in here.value.message
 
 
 def test_in_a_cluster_prepare_itself_needs_the_memory_of_its_own_pod(
