@@ -7,8 +7,8 @@ from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.defaults import with_defaults
-from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_trainer.prepare.stage import prepare
 
 
@@ -45,7 +45,7 @@ def prepare_request(
     output.mkdir(exist_ok=True)
     return StageRequest(
         job="tiny",
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
         spec=with_defaults(FineTuneJobSpec.model_validate(given)),

@@ -17,7 +17,7 @@ from tunesmith_engine.capacity import (
     shortage_of_room,
     unjudged_memory,
 )
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate
+from tunesmith_engine.estimates import SHORTEST_ROW, Estimate, estimate
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
 from tunesmith_engine.sources.local_paths import is_local
@@ -79,7 +79,7 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
     needed = estimate(request.spec, facts, longest_row=SHORTEST_ROW)
-    here, folder = _stages_here(request), Path(request.output)
+    here, folder = _stages_here(request, needed), Path(request.output)
     _refuse(shortage_of_room(needed, stages=here, folder=folder, has_bytes=0))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
@@ -91,7 +91,7 @@ def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: in
         BadInputError: there is not.
     """
     needed = estimate(request.spec, facts, longest_row=longest_row)
-    _refuse(shortage_of_memory(needed, stages=_stages_here(request)))
+    _refuse(shortage_of_memory(needed, stages=_stages_here(request, needed)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -133,10 +133,10 @@ def _model_without_weights(folder: Path) -> "PreTrainedModel":
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
-def _stages_here(request: StageRequest) -> frozenset[StageName]:
+def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:
     # On one machine every stage is judged by its memory. In a cluster none but this one runs in
     # this pod: the others are judged by what theirs are given, as far as the operator knows it.
-    return frozenset(StageName if request.memory is None else [request.stage])
+    return frozenset(needed.memory_bytes if request.memory is None else [request.stage])
 
 
 def _refuse(shortage: Shortage | None) -> None:

@@ -16,10 +16,9 @@ from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
 
 from tunesmith_api.results import Artifact
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split, write_row_records
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base

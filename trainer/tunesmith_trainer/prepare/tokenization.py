@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.chat_template import (
     ChatTemplate,
     RefusedConversationError,

@@ -7,7 +7,7 @@ in the checkpoints counts.
 import time
 from pathlib import Path
 
-from tunesmith_engine.stages.reporter import Reporter
+from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_trainer.train.history import History
 
 _CURVE_INTERVAL_S = 2.0

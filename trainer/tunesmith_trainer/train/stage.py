@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.train.checkpoints import newest_step
