@@ -10,16 +10,13 @@ import json
 import os
 import sys
 from importlib import import_module
-
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.arguments import build_parser
-from tunesmith_cli.refusal import (
-    EXIT_BAD_INPUT,
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    Refusal,
-)
+from tunesmith_cli.errors import EXIT_BAD_INPUT
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.errors import EXIT_FAILED
+from tunesmith_cli.errors import EXIT_INTERRUPTED
+from tunesmith_cli.errors import Refusal
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
-from tunesmith_cli.refusal import Refusal
+from tunesmith_cli.errors import Refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ The same for the end of `run`, for `status` and for the report.
 """
 
 from dataclasses import dataclass
-
 from tunesmith_api.conditions import ConditionType
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_cli.remedies import remedy_for
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import Phase
+from tunesmith_cli.hints import remedy_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """What a run would do, for people and for programs; `commands/plan.py` finds it out."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import dataclass
 from pydantic import JsonValue
-
-from tunesmith_cli.formats import counted, size
-from tunesmith_cli.terminal import plain, table
+from tunesmith_cli.formats import counted
+from tunesmith_cli.formats import size
+from tunesmith_cli.terminal.style import plain
+from tunesmith_cli.terminal.style import table
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import Setting
 from tunesmith_engine.planning.plan import Plan

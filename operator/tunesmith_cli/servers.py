@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from tunesmith_cli.refusal import Refusal
-from tunesmith_cli.report.evidence import Evidence
+from tunesmith_cli.errors import Refusal
+from tunesmith_cli.report.job_data import Evidence
 from tunesmith_cli.summary import published
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.stages.contracts import Environment

@@ -3,16 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-
 from pydantic import JsonValue
-
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_cli.formats import duration, moment, number
-from tunesmith_cli.measures import in_order
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import Phase
+from tunesmith_cli.formats import duration
+from tunesmith_cli.formats import moment
+from tunesmith_cli.formats import number
+from tunesmith_cli.metrics import in_order
 from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.progress import progress_of, progress_text, state_of
 from tunesmith_cli.summary import evaluation_table
-from tunesmith_cli.terminal import Style, plain, table
+from tunesmith_cli.terminal.stages import progress_of
+from tunesmith_cli.terminal.stages import progress_text
+from tunesmith_cli.terminal.stages import state_of
+from tunesmith_cli.terminal.style import Style
+from tunesmith_cli.terminal.style import plain
+from tunesmith_cli.terminal.style import table
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
 from pydantic import JsonValue
-
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_api.results import Artifact, EvaluationResult
-from tunesmith_cli.formats import duration, number, size
-from tunesmith_cli.measures import in_order, name_of
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import Phase
+from tunesmith_api.results import Artifact
+from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.formats import duration
+from tunesmith_cli.formats import number
+from tunesmith_cli.formats import size
+from tunesmith_cli.metrics import in_order
+from tunesmith_cli.metrics import name_of
 from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.terminal import Style, plain, table
+from tunesmith_cli.report.job_data import Evidence
+from tunesmith_cli.terminal.style import Style
+from tunesmith_cli.terminal.style import plain
+from tunesmith_cli.terminal.style import table
 from tunesmith_engine.stages.catalog import PUBLISH
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tunesmith_api.crds import crd_files, crds_yaml
-from tunesmith_cli.refusal import EXIT_DONE, Refusal
+from tunesmith_cli.errors import EXIT_DONE, Refusal
 
 
 def run(options: argparse.Namespace) -> int:

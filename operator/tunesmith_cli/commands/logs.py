@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
 from tunesmith_api.complaints import near_match
-from tunesmith_cli.jobs import KnownJob, find_job
-from tunesmith_cli.refusal import EXIT_DONE, Refusal
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.errors import Refusal
+from tunesmith_cli.inputs import KnownJob
+from tunesmith_cli.inputs import find_job
 from tunesmith_engine.stages.catalog import CATALOG
 
 _POLL_S = 0.3

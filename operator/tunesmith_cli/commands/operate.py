@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from tunesmith_cli.refusal import EXIT_DONE, Refusal
+from tunesmith_cli.errors import EXIT_DONE, Refusal
 from tunesmith_operator.settings import settings_from
 
 

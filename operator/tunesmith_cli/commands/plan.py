@@ -2,15 +2,22 @@
 
 import argparse
 import json
-
-from tunesmith_cli.manifests import Manifest, open_manifest
-from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_text
-from tunesmith_cli.refusal import EXIT_DONE
-from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
-from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.manifests import Manifest
+from tunesmith_cli.manifests import open_manifest
+from tunesmith_cli.plan_view import Machine
+from tunesmith_cli.plan_view import PlanView
+from tunesmith_cli.plan_view import plan_as_json
+from tunesmith_cli.plan_view import plan_as_text
+from tunesmith_engine.capacity import free_disk_bytes
+from tunesmith_engine.capacity import memory_bytes
+from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.estimates import estimate
+from tunesmith_engine.estimates import longest_row_of
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.planning.plan import Plan, plan
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.models import local_model_path

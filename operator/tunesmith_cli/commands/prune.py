@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 
+from tunesmith_cli.errors import EXIT_DONE
 from tunesmith_cli.formats import counted, size
-from tunesmith_cli.jobs import find_job
-from tunesmith_cli.refusal import EXIT_DONE
-from tunesmith_cli.terminal import table
+from tunesmith_cli.inputs import find_job
+from tunesmith_cli.terminal.style import table
 from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.pruning import OldStage, prune_job

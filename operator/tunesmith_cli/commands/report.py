@@ -2,8 +2,8 @@
 
 import argparse
 
-from tunesmith_cli.jobs import find_job
-from tunesmith_cli.refusal import EXIT_DONE
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.inputs import find_job
 from tunesmith_cli.report.page import write_report
 
 

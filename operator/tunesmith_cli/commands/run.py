@@ -6,20 +6,28 @@ import os
 import sys
 import threading
 from pathlib import Path
-
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.arguments import default_home
-from tunesmith_cli.display import display_for
-from tunesmith_cli.interrupts import stopping
-from tunesmith_cli.manifests import Manifest, open_manifest
+from tunesmith_cli.errors import EXIT_BAD_INPUT
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.errors import EXIT_FAILED
+from tunesmith_cli.errors import EXIT_INTERRUPTED
+from tunesmith_cli.manifests import Manifest
+from tunesmith_cli.manifests import open_manifest
 from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.refusal import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
-from tunesmith_cli.report.evidence import Evidence, gather
+from tunesmith_cli.report.job_data import Evidence
+from tunesmith_cli.report.job_data import gather
 from tunesmith_cli.report.page import write_report
-from tunesmith_cli.servers import published_folder, serve_folder
-from tunesmith_cli.summary import Ending, as_json, as_text
-from tunesmith_cli.terminal import style_of
+from tunesmith_cli.servers import published_folder
+from tunesmith_cli.servers import serve_folder
+from tunesmith_cli.summary import Ending
+from tunesmith_cli.summary import as_json
+from tunesmith_cli.summary import as_text
+from tunesmith_cli.terminal.display import display_for
+from tunesmith_cli.terminal.signals import stopping
+from tunesmith_cli.terminal.style import style_of
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.runner import run_job

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from tunesmith_cli.jobs import find_job
-from tunesmith_cli.report.evidence import gather
+from tunesmith_cli.inputs import find_job
+from tunesmith_cli.report.job_data import gather
 from tunesmith_cli.servers import published_folder, serve_folder
 
 

@@ -5,15 +5,15 @@ import json
 import sys
 from pathlib import Path
 
-from tunesmith_cli.jobs import find_job
-from tunesmith_cli.refusal import EXIT_DONE
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.inputs import find_job
 from tunesmith_cli.status_view import (
     NamedStatus,
     jobs_as_text,
     status_as_json,
     status_as_text,
 )
-from tunesmith_cli.terminal import style_of
+from tunesmith_cli.terminal.style import style_of
 from tunesmith_engine.local.home import Home
 
 

@@ -10,7 +10,7 @@ from typing import TextIO
 from pydantic import JsonValue
 
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
-from tunesmith_cli.refusal import EXIT_BAD_INPUT, EXIT_DONE
+from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE
 
 
 def run(options: argparse.Namespace) -> int:

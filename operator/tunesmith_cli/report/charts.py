@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tunesmith_cli.formats import duration, number
-from tunesmith_cli.report.markup import Markup, element, joined
 from tunesmith_cli.report.scales import Scale, scale_over
+from tunesmith_cli.report.svg import Markup, element, joined
 
 WIDTH = 640.0
 _NARROW = 460.0

@@ -7,9 +7,9 @@ from pydantic import JsonValue
 
 from tunesmith_cli.formats import number
 from tunesmith_cli.report.artifacts import LengthHistogram, as_record
-from tunesmith_cli.report.evidence import Evidence
+from tunesmith_cli.report.components import Chart, Piece, Table, flattened, marked
 from tunesmith_cli.report.histogram import histogram
-from tunesmith_cli.report.pieces import Chart, Piece, Table, flattened, marked
+from tunesmith_cli.report.job_data import Evidence
 
 _PERCENTILES = {"min": "the shortest {}", "p50": "half up to {}", "p90": "nine in ten up to {}",
                 "p99": "99 in 100 up to {}", "max": "the longest {}"}  # fmt: skip

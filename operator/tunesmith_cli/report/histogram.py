@@ -3,8 +3,8 @@
 from tunesmith_cli.formats import counted, number
 from tunesmith_cli.report.artifacts import LengthHistogram
 from tunesmith_cli.report.charts import LEFT, RIGHT, drawing, ticks_below
-from tunesmith_cli.report.markup import Markup, element, joined
 from tunesmith_cli.report.scales import Scale
+from tunesmith_cli.report.svg import Markup, element, joined
 
 _TOP, _BOTTOM = 14.0, 142.0
 _GAP = 1.5

@@ -6,9 +6,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_cli.report.evidence import Evidence, gather
-from tunesmith_cli.report.markup import escaped
-from tunesmith_cli.report.story import tell
+from tunesmith_cli.report.context import tell
+from tunesmith_cli.report.job_data import Evidence, gather
+from tunesmith_cli.report.svg import escaped
 from tunesmith_engine.stages.reporter import write_atomically
 
 

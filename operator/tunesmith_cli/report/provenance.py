@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
 from tunesmith_cli.formats import size
-from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.pieces import Table, in_words
+from tunesmith_cli.report.components import Table
+from tunesmith_cli.report.components import in_words
+from tunesmith_cli.report.job_data import Evidence
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.catalog import CATALOG
 

@@ -10,9 +10,9 @@ import pytest
 
 from job_folders import a_finished_job, a_running_job
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_cli.display import LinesDisplay, LiveDisplay, display_for
-from tunesmith_cli.interrupts import stopping
-from tunesmith_cli.terminal import Style
+from tunesmith_cli.terminal.display import LinesDisplay, LiveDisplay, display_for
+from tunesmith_cli.terminal.signals import stopping
+from tunesmith_cli.terminal.style import Style
 
 
 class Terminal(io.StringIO):

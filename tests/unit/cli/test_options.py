@@ -3,7 +3,7 @@
 import pytest
 
 from tunesmith_cli.arguments import build_parser
-from tunesmith_cli.reference import arguments_of, subcommands
+from tunesmith_cli.command_reference import arguments_of, subcommands
 
 COMMANDS = {
     "run": {"FILE", "--home", "--until", "--serve", "--output"},

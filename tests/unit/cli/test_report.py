@@ -11,7 +11,7 @@ import pytest
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_cli.report.evidence import gather
+from tunesmith_cli.report.job_data import gather
 from tunesmith_cli.report.page import render, write_report
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

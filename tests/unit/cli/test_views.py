@@ -1,32 +1,39 @@
 """What `plan`, `status` and the end of `run` print, word for word."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from textwrap import dedent
-
 import pytest
 import yaml
-
-from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
+from collections.abc import Iterator
+from job_folders import JobFolder
+from job_folders import a_failed_job
+from job_folders import a_finished_job
+from job_folders import a_running_job
 from manifests import a_job
+from pathlib import Path
+from textwrap import dedent
 from tunesmith_api.manifest import load_job
-from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_text
-from tunesmith_cli.report.evidence import gather
-from tunesmith_cli.status_view import NamedStatus, jobs_as_text, status_as_json, status_as_text
-from tunesmith_cli.summary import Ending, as_json, as_text
-from tunesmith_cli.terminal import Style
+from tunesmith_cli.plan_view import Machine
+from tunesmith_cli.plan_view import PlanView
+from tunesmith_cli.plan_view import plan_as_json
+from tunesmith_cli.plan_view import plan_as_text
+from tunesmith_cli.report.job_data import gather
+from tunesmith_cli.status_view import NamedStatus
+from tunesmith_cli.status_view import jobs_as_text
+from tunesmith_cli.status_view import status_as_json
+from tunesmith_cli.status_view import status_as_text
+from tunesmith_cli.summary import Ending
+from tunesmith_cli.summary import as_json
+from tunesmith_cli.summary import as_text
+from tunesmith_cli.terminal.style import Style
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.catalog import (
-    CATALOG,
-    COMPRESS,
-    EVALUATE,
-    PREPARE,
-    PUBLISH,
-    TRAIN,
-    VERIFY,
-)
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.catalog import PUBLISH
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.catalog import VERIFY
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30

@@ -7,20 +7,33 @@ text here; the template escapes it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-
 from pydantic import JsonValue
-
-from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, Phase, StageStatus
+from tunesmith_api.finetunejob.status import Attempt
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import Phase
+from tunesmith_api.finetunejob.status import StageStatus
 from tunesmith_api.results import EvaluationResult
-from tunesmith_cli.formats import duration, moment, number, percent, size
-from tunesmith_cli.outlook import Outlook, outlook_of
-from tunesmith_cli.progress import state_of
-from tunesmith_cli.report.charts import Span, time_line
-from tunesmith_cli.report.dataset import Dataset, tell_dataset
-from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.measured import Measured, evaluation_of, tell_measured
-from tunesmith_cli.report.pieces import Chart, Figure, Table
-from tunesmith_cli.report.provenance import Provenance, tell_provenance
+from tunesmith_cli.formats import duration
+from tunesmith_cli.formats import moment
+from tunesmith_cli.formats import number
+from tunesmith_cli.formats import percent
+from tunesmith_cli.formats import size
+from tunesmith_cli.outlook import Outlook
+from tunesmith_cli.outlook import outlook_of
+from tunesmith_cli.report.charts import Span
+from tunesmith_cli.report.charts import time_line
+from tunesmith_cli.report.components import Chart
+from tunesmith_cli.report.components import Figure
+from tunesmith_cli.report.components import Table
+from tunesmith_cli.report.dataset import Dataset
+from tunesmith_cli.report.dataset import tell_dataset
+from tunesmith_cli.report.job_data import Evidence
+from tunesmith_cli.report.measurements import Measured
+from tunesmith_cli.report.measurements import evaluation_of
+from tunesmith_cli.report.measurements import tell_measured
+from tunesmith_cli.report.provenance import Provenance
+from tunesmith_cli.report.provenance import tell_provenance
+from tunesmith_cli.terminal.stages import state_of
 
 _ROLES: dict[str, str] = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad", Phase.SUSPENDED: "waiting"}
 _MOST_SPANS = 40

@@ -13,8 +13,8 @@ from typing import Protocol, Self, TextIO
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_cli.formats import duration
-from tunesmith_cli.progress import progress_of, progress_text, stage_line, state_of
-from tunesmith_cli.terminal import Style, is_terminal, plain, style_of
+from tunesmith_cli.terminal.stages import progress_of, progress_text, stage_line, state_of
+from tunesmith_cli.terminal.style import Style, is_terminal, plain, style_of
 
 REDRAW_S = 0.5
 LINE_EVERY_S = 5.0

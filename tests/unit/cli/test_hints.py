@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith_api.reasons import Reason
-from tunesmith_cli.remedies import remedy_for
+from tunesmith_cli.hints import remedy_for
 
 PAGE = Path(__file__).parents[3] / "docs" / "task" / "when-a-job-fails.md"
 HEALTHY = {Reason.PENDING, Reason.RUNNING, Reason.CACHED, Reason.SUCCEEDED}

@@ -2,7 +2,7 @@
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_cli.formats import duration, number
-from tunesmith_cli.terminal import Style, plain
+from tunesmith_cli.terminal.style import Style, plain
 
 _METRICS = {
     "loss": "loss {}",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from tunesmith_cli.formats import number
-from tunesmith_cli.report.markup import Markup
-from tunesmith_cli.report.turns import Part, parts_of
+from tunesmith_cli.report.conversation import Part, parts_of
+from tunesmith_cli.report.svg import Markup
 
 _LONGEST_CELL = 300
 

@@ -6,12 +6,12 @@ from itertools import groupby
 
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
-from tunesmith_cli.measures import LOWER_IS_BETTER, SUITES, in_order, name_of
+from tunesmith_cli.metrics import LOWER_IS_BETTER, SUITES, in_order, name_of
 from tunesmith_cli.report.artifacts import ParityFile, Sample, Try, Verdict, VerifyFacts
 from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart
-from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.pieces import Chart, Table, shown
-from tunesmith_cli.report.turns import Turn, turns_of
+from tunesmith_cli.report.components import Chart, Table, shown
+from tunesmith_cli.report.conversation import Turn, turns_of
+from tunesmith_cli.report.job_data import Evidence
 
 
 @dataclass(frozen=True, slots=True)

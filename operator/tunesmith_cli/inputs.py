@@ -6,7 +6,7 @@ from pathlib import Path
 from tunesmith_api.complaints import near_match
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_cli.refusal import Refusal
+from tunesmith_cli.errors import Refusal
 from tunesmith_engine.local.home import Home
 
 

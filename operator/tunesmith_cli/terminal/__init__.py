@@ -1,0 +1,1 @@
+"""What people see on a terminal: colours and tables, the display of a run, and signals."""
