@@ -1,15 +1,19 @@
-"""The forms in which the report shows things: figures, tables, marked text."""
+"""The forms in which the report shows things: figures, tables, charts, and JSON in words.
 
-from collections.abc import Iterator, Sequence
+The template has one macro for each; `context.py` and the modules beside it fill them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import JsonValue
 
 from tunesmith_cli.formats import number
-from tunesmith_cli.report.conversation import Part, parts_of
 from tunesmith_cli.report.svg import Markup
 
-_LONGEST_CELL = 300
+# Characters in a cell: a few lines on a phone. Whole answers and rows stand in their artifacts.
+_LONGEST_CELL: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +43,26 @@ class Chart:
     caption: str
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a row of data, and whether the model is trained to write it."""
-
-    parts: tuple[Part, ...]
-    is_trained: bool
-
-
-def marked(text: str, spans: list[tuple[int, int]], *, markers: Sequence[str]) -> list[Piece]:
-    """The text cut at the borders of the trained spans, in order."""
-    pieces, position = [], 0
-    for start, end in sorted(spans):
-        pieces.append((text[position:start], False))
-        pieces.append((text[max(start, position) : end], True))
-        position = max(position, end)
-    pieces.append((text[position:], False))
-    return [
-        Piece(parts=tuple(parts_of(each, markers)), is_trained=is_trained)
-        for each, is_trained in pieces
-        if each
-    ]
+def table_of(
+    caption: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, numeric: Sequence[int]
+) -> Table | None:
+    """The table, or None without rows: an empty one would say that something is missing."""
+    return Table(caption, head, rows, frozenset(numeric)) if rows else None
 
 
-def flattened(value: JsonValue, *, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every plain value inside a JSON value, with the words of its path."""
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield from flattened(child, path=f"{path} › {in_words(key)}" if path else in_words(key))
-    elif isinstance(value, list):
-        for index, child in enumerate(value, start=1):
-            yield from flattened(child, path=f"{path} {index}" if len(value) > 1 else path)
-    elif value is not None:
-        yield path, shown(value)
+def json_table(
+    caption: str, value: Mapping[str, JsonValue], *, most_rows: int | None = None
+) -> Table | None:
+    """A table of every plain value inside a JSON object, each under the words of its path."""
+    rows = [row for row in _flattened(dict(value)) if row[1]]
+    if most_rows is not None and len(rows) > most_rows:
+        rows = [*rows[:most_rows], ("…", f"{len(rows) - most_rows:,} more")]
+    return table_of(caption, ("field", "value"), rows, numeric=())
 
 
 def shown(value: JsonValue) -> str:
     """A plain JSON value as people read it."""
+    # NB: before the numbers, for a bool is an int in Python.
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -88,5 +75,18 @@ def in_words(name: str) -> str:
     """`exactDuplicates` as `exact duplicates`; a name that is no camelCase stays as it is."""
     if not name.isidentifier() or name.isupper():
         return name
-    words = "".join(f" {each.lower()}" if each.isupper() else each for each in name)
+    words = "".join(f" {char.lower()}" if char.isupper() else char for char in name)
     return words.replace("_", " ").strip()
+
+
+def _flattened(value: JsonValue, *, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            words = in_words(key)
+            yield from _flattened(child, path=f"{path} › {words}" if path else words)
+    elif isinstance(value, list):
+        for index, child in enumerate(value, start=1):
+            # The only one of a list needs no number.
+            yield from _flattened(child, path=f"{path} {index}" if len(value) > 1 else path)
+    elif value is not None:
+        yield path, shown(value)

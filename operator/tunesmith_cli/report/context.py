@@ -1,192 +1,207 @@
-"""The evidence in the order in which it is told: one record that the page's template shows.
+"""What the report says; the page's template asks `ReportContext` for each part by its name.
 
-`evidence.py` found it, `charts.py` draws, `page.py` renders. Text from data, models and logs stays
-text here; the template escapes it.
+`job_data.py` has read the job's folder, `measurements.py`, `dataset.py` and `provenance.py` make
+their sections, `page.py` renders. Here are the head, the figures, the warnings and the course: a
+row for each stage that the job has, whichever those are. A stage that no section is about has its
+facts in a table below the course.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from pydantic import JsonValue
-from tunesmith_api.finetunejob.status import Attempt
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_api.finetunejob.status import Phase
-from tunesmith_api.finetunejob.status import StageStatus
-from tunesmith_api.results import EvaluationResult
-from tunesmith_cli.formats import duration
-from tunesmith_cli.formats import moment
-from tunesmith_cli.formats import number
-from tunesmith_cli.formats import percent
-from tunesmith_cli.formats import size
-from tunesmith_cli.outlook import Outlook
-from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.report.charts import Span
-from tunesmith_cli.report.charts import time_line
-from tunesmith_cli.report.components import Chart
-from tunesmith_cli.report.components import Figure
-from tunesmith_cli.report.components import Table
-from tunesmith_cli.report.dataset import Dataset
-from tunesmith_cli.report.dataset import tell_dataset
-from tunesmith_cli.report.job_data import Evidence
-from tunesmith_cli.report.measurements import Measured
-from tunesmith_cli.report.measurements import evaluation_of
-from tunesmith_cli.report.measurements import tell_measured
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final
+
+from tunesmith_api.finetunejob.status import Attempt, Phase
+from tunesmith_cli.formats import duration, moment, number, percent, size
+from tunesmith_cli.hints import Diagnosis, diagnose
+from tunesmith_cli.report.charts import Span, time_line
+from tunesmith_cli.report.components import Chart, Figure, Table, json_table, table_of
+from tunesmith_cli.report.dataset import DatasetSection
+from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
+from tunesmith_cli.report.measurements import Measurements
 from tunesmith_cli.report.provenance import Provenance
-from tunesmith_cli.report.provenance import tell_provenance
 from tunesmith_cli.terminal.stages import state_of
 
-_ROLES: dict[str, str] = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad", Phase.SUSPENDED: "waiting"}
-_MOST_SPANS = 40
+_ROLES: Final[Mapping[str, str]] = {
+    Phase.SUCCEEDED: "good",
+    Phase.FAILED: "bad",
+    Phase.SUSPENDED: "waiting",
+}
+# A job may have 64 attempts; more bars than this are taller than a screen. All are in the table.
+_MOST_SPANS: Final = 40
+# Rows of a table of facts, which may hold anything.
+_MOST_FACTS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """Everything on the page."""
+@dataclass(frozen=True)
+class ReportContext:
+    """Everything on the page, as far as the job has come; `now` is the end of what still runs."""
 
-    name: str
-    phase: str
-    role: str
-    when: str
-    outlook: Outlook
-    figures: list[Figure]
-    warnings: list[str]
-    stages: Table | None
-    attempts: Table | None
-    time_line: Chart | None
-    measured: Measured
-    dataset: Dataset
-    provenance: Provenance
-    written: str
+    job: JobData
+    now: datetime
 
+    @property
+    def name(self) -> str:
+        return self.job.name
 
-def tell(evidence: Evidence, *, now: datetime) -> Story:
-    """The story of a job as far as it has come."""
-    status = evidence.status
-    until = _last_sign(status, now=now)
-    return Story(
-        name=evidence.name,
-        phase=status.phase,
-        role=_ROLES.get(status.phase, "running"),
-        when=_when(status, until=until),
-        outlook=outlook_of(status),
-        figures=list(_figures(evidence)),
-        warnings=_warnings(evidence),
-        stages=_stages(status.stages),
-        attempts=_attempts(status.attempts, until=until),
-        time_line=_time_line(status.attempts, until=until),
-        measured=tell_measured(evidence),
-        dataset=tell_dataset(evidence),
-        provenance=tell_provenance(evidence),
-        written=moment(now),
-    )
+    @property
+    def phase(self) -> str:
+        return self.job.status.phase
 
+    @property
+    def role(self) -> str:
+        """How the phase is coloured: good, bad, waiting or running."""
+        # Any other phase means that some stage is at work.
+        return _ROLES.get(self.job.status.phase, "running")
 
-def _last_sign(status: FineTuneJobStatus, *, now: datetime) -> datetime:
-    """Until when the job is known to have worked; a run that was killed says nothing more."""
-    if status.completion_time:
-        return status.completion_time
-    return status.progress.last_update_time if status.progress else now
+    @property
+    def when(self) -> str:
+        status = self.job.status
+        if status.start_time is None:
+            return "not started"
+        took = _between(status.start_time, self.until)
+        so_far = f"took {took}" if status.completion_time else f"{took} so far"
+        return f"started {moment(status.start_time)}, {so_far}"
 
+    @property
+    def written(self) -> str:
+        return moment(self.now)
 
-def _when(status: FineTuneJobStatus, *, until: datetime) -> str:
-    if status.start_time is None:
-        return "not started"
-    took = duration(max((until - status.start_time).total_seconds(), 0.0))
-    so_far = f"took {took}" if status.completion_time else f"{took} so far"
-    return f"started {moment(status.start_time)}, {so_far}"
+    @property
+    def until(self) -> datetime:
+        """Until when the job is known to have worked."""
+        # A run that was killed says nothing more, and its bars must not grow with every look: the
+        # last report of progress is the end.
+        status = self.job.status
+        progress = status.progress
+        return status.completion_time or (progress.last_update_time if progress else self.now)
 
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        return diagnose(self.job.status)
 
-def _figures(evidence: Evidence) -> Iterator[Figure]:
-    for result in evaluation_of(evidence):
-        if (result.metric, result.split) == ("loss", "tuned"):
-            yield _loss_figure(result)
-    yield from _size_figures(evidence)
-    verify = evidence.verify
-    if verify.agreement is not None:
-        yield Figure("vLLM agrees", percent(verify.agreement), "of tokens, with transformers")
-    if evidence.train.tokens_per_second is not None:
-        speed = number(round(evidence.train.tokens_per_second))
-        yield Figure("Training speed", f"{speed}/s", "tokens")
+    @cached_property
+    def measured(self) -> Measurements:
+        return Measurements(self.job)
 
+    @cached_property
+    def dataset(self) -> DatasetSection:
+        return DatasetSection(self.job)
 
-def _loss_figure(result: EvaluationResult) -> Figure:
-    label = {"heldOut": "Held-out loss", "general": "General loss"}.get(result.suite, result.suite)
-    note = f"base model {number(result.base)}" if result.base is not None else ""
-    return Figure(label, number(result.value), note)
+    @cached_property
+    def provenance(self) -> Provenance:
+        return Provenance(self.job)
 
+    @cached_property
+    def figures(self) -> list[Figure]:
+        """The few numbers that a reader looks for first."""
+        figures = []
+        for result in self.measured.results:
+            if (result.metric, result.split) == ("loss", "tuned"):
+                label = {"heldOut": "Held-out loss", "general": "General loss"}.get(result.suite)
+                note = f"base model {number(result.base)}" if result.base is not None else ""
+                figures.append(Figure(label or result.suite, number(result.value), note))
+        compress, verify, train = self.job.compress, self.job.verify, self.job.train
+        # The last that was accepted ships; its worst suite is what the gate has judged.
+        accepted = [scheme for scheme in compress.tries if scheme.accepted][-1:]
+        recovery = [part for scheme in accepted for part in scheme.recovery.values() if part]
+        if recovery:
+            note = f"of quality, as {compress.scheme}"
+            figures.append(Figure("Recovery", percent(min(recovery)), note))
+        if compress.compressed_bytes:
+            note = f"{size(compress.merged_bytes)} before" if compress.merged_bytes else ""
+            figures.append(Figure("Size", size(compress.compressed_bytes), note))
+        if verify.agreement is not None:
+            agreed = percent(verify.agreement)
+            figures.append(Figure("vLLM agrees", agreed, "of tokens, with transformers"))
+        if train.tokens_per_second is not None:
+            speed = f"{number(round(train.tokens_per_second))}/s"
+            figures.append(Figure("Training speed", speed, "tokens"))
+        return figures
 
-def _size_figures(evidence: Evidence) -> Iterator[Figure]:
-    compress = evidence.compress
-    accepted = [each for each in compress.tries if each.accepted]
-    recovery = [part for each in accepted[-1:] for part in each.recovery.values() if part]
-    if recovery:
-        yield Figure("Recovery", percent(min(recovery)), f"of quality, as {compress.scheme}")
-    if compress.compressed_bytes:
-        merged = f"{size(compress.merged_bytes)} before" if compress.merged_bytes else ""
-        yield Figure("Size", size(compress.compressed_bytes), merged)
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What the engine, each stage and the data card warn of, each once."""
+        card = self.job.card.get("warnings") if isinstance(self.job.card, dict) else None
+        warnings = [
+            *self.job.status.warnings,
+            # The status keeps 32 of them at most; the results have all.
+            *(text for result in self.job.results.values() for text in result.warnings),
+            *(str(text) for text in (card if isinstance(card, list) else ())),
+        ]
+        return list(dict.fromkeys(warnings))
 
+    @cached_property
+    def stages(self) -> Table | None:
+        """A row for each stage of the job."""
+        rows = [
+            (
+                stage.name,
+                state_of(stage),
+                duration(stage.seconds) if stage.seconds else "",
+                str(stage.attempt) if stage.attempt else "",
+                stage.message or stage.reason,
+            )
+            for stage in self.job.status.stages
+        ]
+        head = ("stage", "state", "time", "attempt", "outcome")
+        return table_of("Stages", head, rows, numeric=(2, 3))
 
-def _warnings(evidence: Evidence) -> list[str]:
-    found = [
-        *evidence.status.warnings,
-        *(text for result in evidence.results.values() for text in result.warnings),
-        *_card_warnings(evidence.card),
-    ]
-    return list(dict.fromkeys(found))
+    @cached_property
+    def attempts(self) -> Table | None:
+        """A row for each attempt, with what it waited and used."""
+        rows = []
+        for attempt in self.job.status.attempts:
+            # Seconds of one accelerator, as they are paid for.
+            used = attempt.accelerators * attempt.running_seconds
+            step = attempt.resumed_from_step
+            rows.append(
+                (
+                    f"{attempt.stage} {attempt.number}",
+                    moment(attempt.start_time),
+                    _between(attempt.start_time, attempt.end_time or self.until),
+                    duration(attempt.queued_seconds) if attempt.queued_seconds else "",
+                    duration(used) if attempt.accelerators else "",
+                    ": ".join(filter(None, (attempt.reason or "running", attempt.message))),
+                    "" if step is None else f"step {step:,}",
+                )
+            )
+        head = ("attempt", "started", "time", "waited", "accelerators", "ended", "went on from")
+        return table_of("Attempts", head, rows, numeric=(2, 3, 4))
 
+    @cached_property
+    def time_line(self) -> Chart | None:
+        """The latest attempts as bars."""
+        spans = [
+            Span(
+                label=f"{attempt.stage} {attempt.number}",
+                role=_span_role(attempt),
+                start=attempt.start_time,
+                # An attempt may have begun after the last report of progress.
+                end=max(attempt.end_time or self.until, attempt.start_time),
+            )
+            for attempt in self.job.status.attempts[-_MOST_SPANS:]
+        ]
+        return Chart(drawing=time_line(spans), caption="When each attempt ran.") if spans else None
 
-def _card_warnings(card: JsonValue) -> list[str]:
-    found = card.get("warnings") if isinstance(card, dict) else None
-    return [str(each) for each in found] if isinstance(found, list) else []
-
-
-def _stages(stages: list[StageStatus]) -> Table | None:
-    rows = [
-        (
-            each.name,
-            state_of(each),
-            duration(each.seconds) if each.seconds else "",
-            str(each.attempt) if each.attempt else "",
-            each.message or each.reason,
-        )
-        for each in stages
-    ]
-    head = ("stage", "state", "time", "attempt", "outcome")
-    return Table("Stages", head, rows, frozenset({2, 3})) if rows else None
-
-
-def _attempts(attempts: list[Attempt], *, until: datetime) -> Table | None:
-    rows = [
-        (
-            f"{each.stage} {each.number}",
-            moment(each.start_time),
-            duration(max(((each.end_time or until) - each.start_time).total_seconds(), 0.0)),
-            duration(each.queued_seconds) if each.queued_seconds else "",
-            duration(each.accelerators * each.running_seconds) if each.accelerators else "",
-            ": ".join(filter(None, (each.reason or "running", each.message))),
-            "" if each.resumed_from_step is None else f"step {each.resumed_from_step:,}",
-        )
-        for each in attempts
-    ]
-    head = ("attempt", "started", "time", "waited", "accelerators", "ended", "went on from")
-    return Table("Attempts", head, rows, frozenset({2, 3, 4})) if rows else None
-
-
-def _time_line(attempts: list[Attempt], *, until: datetime) -> Chart | None:
-    latest = attempts[-_MOST_SPANS:]
-    spans = [
-        Span(
-            label=f"{each.stage} {each.number}",
-            role=_span_role(each),
-            start=each.start_time,
-            end=max(each.end_time or until, each.start_time),
-        )
-        for each in latest
-    ]
-    return Chart(drawing=time_line(spans), caption="When each attempt ran.") if spans else None
+    @cached_property
+    def facts(self) -> list[Table]:
+        """What stages have reported that no section shows, as it stands."""
+        tables = [
+            json_table(f"What {stage} reported", result.facts, most_rows=_MOST_FACTS)
+            for stage, result in self.job.results.items()
+            if stage not in FACTS_WITH_A_FORM
+        ]
+        return list(filter(None, tables))
 
 
 def _span_role(attempt: Attempt) -> str:
     if attempt.end_time is None:
         return "running"
     return "done" if attempt.reason in {"", "Succeeded", "Cached"} else "failed"
+
+
+def _between(start: datetime, end: datetime) -> str:
+    # Clocks of two machines may differ: a pod's progress can be older than its job's start.
+    return duration(max(end - start, timedelta()).total_seconds())

@@ -1,25 +1,28 @@
-"""Everything that a job has left behind so far, read from its folder.
+"""Everything that a job has left behind so far, read from its folder HOME/jobs/NAME.
 
-The first half of a report; `story.py` is the second. Stages that have not run, artifacts that are
-still being written and files that are gone are simply not there.
+The first half of a report; `context.py` is the second. `run` and `serve` ask it for results and
+for the published version. Stages that have not run, artifacts that are still being written and
+files that are gone are simply not there.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
+from tunesmith_api.results import Artifact
 from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
     EvaluationFile,
+    KnownRecord,
     ParityFile,
     PrepareFacts,
-    Record,
     TrainFacts,
     VerifyFacts,
     as_record,
@@ -27,21 +30,28 @@ from tunesmith_cli.report.artifacts import (
     read_json,
     read_record,
 )
-from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, TRAIN, VERIFY
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
+from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import local_path
 
-_KEY_DIGITS = 16
+# Of the 64 of a stage's key; so many digits name its folder.
+_KEY_DIGITS: Final = 16
+# Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
+# every other stage are shown as they stand.
+FACTS_WITH_A_FORM: Final = frozenset({PREPARE.name, TRAIN.name, COMPRESS.name, VERIFY.name})
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """A job's status, the latest result of each stage, and what its artifacts hold."""
+class JobData:
+    """A job's status, the latest result of each stage, and what its artifacts hold.
+
+    `results` are in the order of the job's stages, whichever it has.
+    """
 
     name: str
     status: FineTuneJobStatus
     job: FineTuneJob | None = None
-    results: Mapping[StageName, StageResult] = field(default_factory=dict)
+    results: Mapping[str, StageResult] = field(default_factory=dict)
     curve: list[CurveLine] = field(default_factory=list)
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
@@ -63,53 +73,64 @@ class Evidence:
     def verify(self) -> VerifyFacts:
         return self._facts(VERIFY.name, VerifyFacts)
 
-    def _facts(self, stage: StageName, kind: type[Record]) -> Record:
+    @property
+    def published(self) -> Artifact | None:
+        """The published version of the job's model."""
+        result = self.results.get(PUBLISH.name)
+        artifacts = result.artifacts if result and result.outcome == "Succeeded" else []
+        return next((artifact for artifact in artifacts if artifact.name == "version"), None)
+
+    def _facts(self, stage: str, kind: type[KnownRecord]) -> KnownRecord:
         result = self.results.get(stage)
-        found = as_record(result.facts, kind) if result else None
-        return found or kind()
+        facts = as_record(result.facts, kind) if result else None
+        return facts or kind()
 
 
-def gather(folder: Path, status: FineTuneJobStatus) -> Evidence:
-    """Read the folder of a job, HOME/jobs/NAME."""
-    results = dict(_results(folder, status))
-    curve = _artifact(results, TRAIN.name, "curve") or _running_curve(folder, status)
-    return Evidence(
+def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
+    """Read the folder of a job."""
+    folders = {
+        stage.name: folder / "stages" / stage.name / stage.key[:_KEY_DIGITS]
+        for stage in status.stages
+    }
+    results = {
+        name: result
+        for name, path in folders.items()
+        if (result := _latest_result(path)) is not None
+    }
+    curve = _artifact(results, TRAIN.name, "curve")
+    if curve is None and TRAIN.name in folders:
+        # Where training writes it before it has a result that names it.
+        curve = folders[TRAIN.name] / "artifacts" / "curve.jsonl"
+    evaluation = _artifact(results, EVALUATE.name, "evaluation")
+    return JobData(
         name=folder.name,
         status=status,
-        job=_job(folder),
+        job=_manifest(folder / "manifest.yaml"),
         results=results,
         curve=read_curve(curve),
-        evaluation=read_record(_artifact(results, EVALUATE.name, "evaluation"), EvaluationFile),
+        evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
     )
 
 
-def _job(folder: Path) -> FineTuneJob | None:
-    path = folder / "manifest.yaml"
+def _manifest(path: Path) -> FineTuneJob | None:
+    # A folder of an older release may hold a manifest that today's rules refuse.
     try:
         return load_job(read_manifest(path), source=str(path))
     except ManifestError:
         return None
 
 
-def _results(folder: Path, status: FineTuneJobStatus) -> list[tuple[StageName, StageResult]]:
-    found = []
-    for stage in status.stages:
-        result = _latest_result(_stage_folder(folder, stage))
-        if result is not None:
-            found.append((result.stage, result))
-    return found
-
-
-def _stage_folder(folder: Path, stage: StageStatus) -> Path:
-    return folder / "stages" / stage.name / stage.key[:_KEY_DIGITS]
-
-
 def _latest_result(folder: Path) -> StageResult | None:
-    """The result that counts, or else that of the last attempt that left one."""
+    """The result that counts, or else that of the last attempt that left one.
+
+    A refused model has numbers, too, and they are what its owner wants to see.
+    """
     attempts = sorted(
-        folder.glob("attempts/*/result.json"), key=lambda path: (len(path.parent.name), path)
+        folder.glob("attempts/*/result.json"),
+        # By number: 10 comes after 9. The length first does that for names of digits.
+        key=lambda path: (len(path.parent.name), path),
     )
     for path in (folder / "result.json", *reversed(attempts)):
         try:
@@ -119,15 +140,10 @@ def _latest_result(folder: Path) -> StageResult | None:
     return None
 
 
-def _artifact(results: Mapping[StageName, StageResult], stage: StageName, name: str) -> Path | None:
+def _artifact(results: Mapping[str, StageResult], stage: str, name: str) -> Path | None:
     result = results.get(stage)
-    found = [each for each in result.artifacts if each.name == name] if result else []
-    return local_path(found[0]) if found and found[0].uri.startswith("file://") else None
-
-
-def _running_curve(folder: Path, status: FineTuneJobStatus) -> Path | None:
-    """Where training writes its curve before it has a result."""
-    for stage in status.stages:
-        if stage.name == TRAIN.name:
-            return _stage_folder(folder, stage) / "artifacts" / "curve.jsonl"
+    for artifact in result.artifacts if result else ():
+        # One in an object store is not fetched: writing a report must not cost a download.
+        if artifact.name == name and artifact.uri.startswith("file://"):
+            return local_path(artifact)
     return None

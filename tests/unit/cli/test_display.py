@@ -96,6 +96,18 @@ def test_a_terminal_shows_every_stage_and_draws_over_itself(
     assert "stopping\n" in stream.getvalue()
 
 
+def test_the_column_of_names_holds_the_longest(running: FineTuneJobStatus) -> None:
+    stream, first = Terminal(), running.stages[0]
+    longer = first.model_copy(update={"name": "backtranslate"})
+    status = running.model_copy(update={"stages": [first, longer]})
+
+    with LiveDisplay("helpdesk", stream=stream, style=Style(has_colour=False)) as display:
+        display.show(status)
+
+    lines = stream.getvalue().splitlines()[-2:]
+    assert lines[0].index("6.2 s") == lines[1].index("6.2 s")
+
+
 def test_no_line_is_wider_than_the_terminal(
     running: FineTuneJobStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
