@@ -5,7 +5,9 @@
 from `training.optimizer`, the adapters from `training.lora`. The digest ties checkpoints to a run.
 """
 
+import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -13,7 +15,6 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Checkpoint, Training
-from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.digests import digest_json
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
@@ -28,9 +29,6 @@ _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
     "evaluate_every_steps": True,
     "schedule": {"warmup_ratio"},
 }
-
-# Beside those below `training`.
-_OTHER_PATHS: Final = ("checkpoint.everySteps", "resources.workers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,30 +74,21 @@ class TrainConfig:
         given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
         return digest_json({"training": given, **decided})
 
-    def resolved(self, spec: FineTuneJobSpec) -> dict[str, str]:
-        """What the run uses, as text, by the path of the field; `spec` is what it comes from."""
-        decided = spec.model_copy(
-            update={
-                "training": self.training.model_copy(
-                    update={
-                        "max_steps": self.num_steps,
-                        "precision": self.precision,
-                        "evaluate_every_steps": self.evaluate_every,
-                    }
-                ),
-                "checkpoint": self.checkpoint.model_copy(
-                    update={"every_steps": self.checkpoint_every}
-                ),
-            }
-        )
-        resolved = {
-            setting.path: setting.value
-            for setting in describe(decided)
-            if setting.path.startswith("training.") or setting.path in _OTHER_PATHS
+    def resolved(self) -> dict[str, str]:
+        """What the run uses, as text, by the path of the field below `spec`."""
+        unused = {"lora"} if self.training.method == "full" else None
+        training = self.training.model_dump(mode="json", by_alias=True, exclude=unused)
+        decided = {
+            "maxSteps": self.num_steps,
+            "precision": self.precision,
+            "evaluateEverySteps": self.evaluate_every,
         }
-        if self.training.method == "full":
-            return {path: text for path, text in resolved.items() if "training.lora." not in path}
-        return resolved
+        fields: dict[str, JsonValue] = {
+            "training": {**training, **decided},
+            "checkpoint": {"everySteps": self.checkpoint_every},
+            "resources": {"workers": self.workers},
+        }
+        return dict(_leaves(fields))
 
 
 def resolve_config(spec: FineTuneJobSpec, *, num_rows: int, has_bf16: bool) -> TrainConfig:
@@ -128,3 +117,12 @@ def resolve_config(spec: FineTuneJobSpec, *, num_rows: int, has_bf16: bool) -> T
         evaluate_every=training.evaluate_every_steps or tenth,
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )
+
+
+def _leaves(fields: Mapping[str, JsonValue], *, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Path and text of every value that is given; numbers and lists as in JSON, as `plan` does."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, prefix=f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

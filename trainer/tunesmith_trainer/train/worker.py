@@ -124,7 +124,7 @@ def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
             export_tuned(model, base=prepared.model, base_uri=request.spec.model.uri, output=output)
     return Trained(
         history=history.as_state(),
-        resolved=config.resolved(request.spec),
+        resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
         num_trainable=loop.num_trainable,
         resumed_from=loop.resumed_from,

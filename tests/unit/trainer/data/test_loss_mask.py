@@ -51,7 +51,7 @@ ONLY_USERS = CHATML.replace(
 
 # Not the words of special tokens, which are refused before; no halves of surrogate pairs.
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
-    lambda text: text.strip() and not any(each in text for each in SPECIAL_TOKENS)
+    lambda text: text.strip() and not any(token in text for token in SPECIAL_TOKENS)
 )
 
 

@@ -18,7 +18,7 @@ def test_rows_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     assert len(loaded) == 2
     assert loaded.lengths.tolist() == [3, 2]
     assert loaded.num_targets == 2
-    assert [each.tolist() for each in loaded.row(0)] == [[1, 2, 3], [False, True, True]]
+    assert [array.tolist() for array in loaded.row(0)] == [[1, 2, 3], [False, True, True]]
 
 
 @pytest.mark.parametrize("index", [-1, 1])

@@ -30,7 +30,7 @@ def test_every_row_is_on_one_side_and_no_key_on_both(
 def test_the_order_of_the_rows_does_not_matter(keys: list[int], seed: int) -> None:
     shuffled = random.Random(seed).sample(keys, len(keys))
 
-    sides = [split_indices(each, fraction=0.3, seed=0)[1] for each in (keys, shuffled)]
+    sides = [split_indices(order, fraction=0.3, seed=0)[1] for order in (keys, shuffled)]
 
     assert {keys[at] for at in sides[0]} == {shuffled[at] for at in sides[1]}
 

@@ -109,7 +109,7 @@ def test_the_same_data_gives_the_same_bytes(tmp_path: Path, model: str) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         outcome = _prepared(tmp_path / name, asked(*QUESTIONS), model=model)
-        digests.append([each.digest for each in outcome.artifacts])
+        digests.append([artifact.digest for artifact in outcome.artifacts])
 
     assert digests[0] == digests[1]
 
@@ -179,10 +179,10 @@ def test_the_card_counts_rows_by_their_length(tmp_path: Path, model: str) -> Non
 
     prepared = _loaded(tmp_path, outcome, model=model)
     lengths = [*prepared.train.lengths.tolist(), *prepared.validation.lengths.tolist()]
-    found = _card(outcome)["lengthHistogram"]
-    start, width, counts = found["start"], found["width"], found["counts"]
+    histogram = _card(outcome)["lengthHistogram"]
+    start, width, counts = histogram["start"], histogram["width"], histogram["counts"]
     edges = range(start, start + width * len(counts), width)
-    assert counts == [sum(edge <= each < edge + width for each in lengths) for edge in edges]
+    assert counts == [sum(edge <= length < edge + width for length in lengths) for edge in edges]
     assert sum(counts) == 11
     assert 5 <= len(counts) <= 24
     assert min(counts[0], counts[-1]) > 0

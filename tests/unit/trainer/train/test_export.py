@@ -107,7 +107,7 @@ def test_frozen_layers_are_held_in_bf16_where_autocast_would_cast_them(base: Pat
     config = a_train_config(training={"precision": "bf16"})
     model = build_trainable(base, config=config, device=CPU)
 
-    types = {name: each.dtype for name, each in model.named_parameters()}
+    types = {name: weight.dtype for name, weight in model.named_parameters()}
     frozen = {types[name] for name in types if name.endswith("proj.base_layer.weight")}
     assert frozen == {torch.bfloat16}
     assert {types[name] for name in types if "proj" not in name} == {torch.float32}

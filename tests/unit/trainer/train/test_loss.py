@@ -48,12 +48,12 @@ def test_the_head_computes_no_logits_for_other_positions() -> None:
 def test_what_the_padding_holds_makes_no_difference() -> None:
     model, tokens = small_model(), random_rows(5)
 
-    found = [
+    sums = [
         summed_loss(model, collate(tokens, ROWS, pad_id=pad_id, device=CPU)).item()
         for pad_id in (0, 50)
     ]
 
-    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert sums[0] == pytest.approx(sums[1], rel=1e-6)
 
 
 def test_a_micro_batch_is_as_long_as_its_longest_row_up_to_the_last_target() -> None:
