@@ -18,13 +18,6 @@ from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.token_rows import TokenRows
 
-_RUN = (
-    "import sys\n"
-    "from tunesmith_engine.stages.entry import main\n"
-    "from tunesmith_trainer.train.stage import train\n"
-    "sys.exit(main({'train': train}, sys.argv[1:]))\n"
-)
-
 # Small models on busy processors: threads that wait for each other sleep.
 _SHARED_PROCESSORS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -42,7 +35,8 @@ class TrainStage:
     @property
     def command(self) -> list[str]:
         """What runs the stage."""
-        return [sys.executable, "-c", _RUN, "train", str(self.folder / "request.json")]
+        request = str(self.folder / "request.json")
+        return [sys.executable, "-m", "tunesmith_trainer", TRAIN.name, request]
 
     @property
     def result(self) -> StageResult:
