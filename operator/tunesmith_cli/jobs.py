@@ -7,7 +7,7 @@ from tunesmith_api.complaints import near_match
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.refusal import Refusal
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.local.driving import drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.executor import LocalExecutor
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.local.locks import only_run
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan

@@ -8,14 +8,14 @@ from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_tex
 from tunesmith_cli.refusal import EXIT_DONE
 from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
 from tunesmith_engine.estimates import Estimate, estimate
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.prepared import longest_row_of
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.sources.models import local_model_path
+from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.contracts import StageName
 
 

@@ -9,7 +9,7 @@ from tunesmith_cli.jobs import find_job
 from tunesmith_cli.refusal import EXIT_DONE
 from tunesmith_cli.terminal import table
 from tunesmith_engine.local.errors import JobBusy
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.local.pruning import OldStage, prune_job
 
 Found = list[tuple[str, OldStage]]

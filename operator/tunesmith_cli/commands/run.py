@@ -26,7 +26,7 @@ from tunesmith_cli.servers import published_folder, serve_folder
 from tunesmith_cli.summary import Ending, as_json, as_text
 from tunesmith_cli.terminal import style_of
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.stages.contracts import StageName
 

@@ -14,7 +14,7 @@ from tunesmith_cli.status_view import (
     status_as_text,
 )
 from tunesmith_cli.terminal import style_of
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,10 +9,10 @@ from datetime import datetime
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.deadlines import active_deadline, finished
-from tunesmith_engine.lifecycle.ledger import open_ledger
 from tunesmith_engine.lifecycle.next_status import compose
 from tunesmith_engine.lifecycle.observations import Decision, Observations
 from tunesmith_engine.lifecycle.rejections import is_refused, taken_back
+from tunesmith_engine.lifecycle.run_state import open_ledger
 from tunesmith_engine.lifecycle.runs import continues, new_life
 from tunesmith_engine.lifecycle.stage_states import observe
 from tunesmith_engine.lifecycle.transitions import Moment, choose, stops

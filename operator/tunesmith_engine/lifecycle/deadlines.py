@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus
 from tunesmith_engine.lifecycle.accounting import held_since
-from tunesmith_engine.lifecycle.ledger import Ledger
 from tunesmith_engine.lifecycle.observations import Action, Decision, Observations, Waiting
+from tunesmith_engine.lifecycle.run_state import Ledger
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.records import Plan
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress
 from tunesmith_engine.lifecycle.accounting import added, without_counts
 from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_conditions
-from tunesmith_engine.lifecycle.ledger import is_waiting
 from tunesmith_engine.lifecycle.progress import progress_of
+from tunesmith_engine.lifecycle.run_state import is_waiting
 from tunesmith_engine.lifecycle.stage_results import findings_of
 from tunesmith_engine.lifecycle.stage_states import finished_result
 from tunesmith_engine.lifecycle.transitions import Course, Moment

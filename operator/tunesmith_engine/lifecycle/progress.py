@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from tunesmith_api.finetunejob.status import Progress, StageStatus
-from tunesmith_engine.lifecycle.ledger import Ledger
 from tunesmith_engine.lifecycle.phases import WEIGHTS
+from tunesmith_engine.lifecycle.run_state import Ledger
 from tunesmith_engine.lifecycle.wording import clipped
 
 

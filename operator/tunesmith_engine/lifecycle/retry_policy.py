@@ -12,8 +12,8 @@ from typing import Final
 
 from tunesmith_api.finetunejob.status import Attempt, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
+from tunesmith_engine.lifecycle.run_state import STOP_MARKS, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
 from tunesmith_engine.stages.contracts import StageResult
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from tunesmith_api.finetunejob.status import StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.deadlines import is_overdue, overdue_message
-from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Observations
 from tunesmith_engine.lifecycle.retry_policy import (
     Ending,
@@ -15,6 +14,7 @@ from tunesmith_engine.lifecycle.retry_policy import (
     own_result,
     repeats,
 )
+from tunesmith_engine.lifecycle.run_state import Failure, Ledger, is_told_to_stop
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.accelerators import accelerators_of
 from tunesmith_engine.planning.records import Plan, PlannedStage

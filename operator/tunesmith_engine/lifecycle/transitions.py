@@ -10,10 +10,10 @@ from datetime import datetime
 from tunesmith_api.finetunejob.status import Phase, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.deadlines import pre_running_deadline
-from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop, is_waiting
 from tunesmith_engine.lifecycle.observations import Action, AttemptSeen, Observations, Start, Stop
 from tunesmith_engine.lifecycle.phases import PHASES
 from tunesmith_engine.lifecycle.retry_policy import retry_at
+from tunesmith_engine.lifecycle.run_state import STOP_MARKS, Ledger, is_told_to_stop, is_waiting
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.accelerators import accelerators_of
 from tunesmith_engine.planning.records import Plan

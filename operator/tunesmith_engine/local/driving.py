@@ -14,7 +14,7 @@ from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Observations
 from tunesmith_engine.lifecycle.runs import begin
 from tunesmith_engine.local.executor import LocalExecutor
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.planning.records import Plan
 
 POLL_S: Final = 0.1

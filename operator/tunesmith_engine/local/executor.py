@@ -25,7 +25,7 @@ from tunesmith_engine.lifecycle.observations import (
     StopCause,
 )
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home import AttemptFolder, Home, StageFolder
+from tunesmith_engine.local.home_folder import AttemptFolder, Home, StageFolder
 from tunesmith_engine.local.processes import (
     StageProcess,
     end_leftovers,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.local.home import AttemptFolder
+from tunesmith_engine.local.home_folder import AttemptFolder
 from tunesmith_engine.local.oom_kills import count_oom_kills
 from tunesmith_engine.local.process_table import (
     ProcessIdentity,

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_engine.local.home import Home, StageFolder
+from tunesmith_engine.local.home_folder import Home, StageFolder
 from tunesmith_engine.local.locks import only_run
 
 

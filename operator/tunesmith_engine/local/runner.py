@@ -16,14 +16,14 @@ from tunesmith_engine.local.driving import StopAsked, drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.local.locks import only_run
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.prepared import longest_row_of
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.sources.models import local_model_path
+from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically

@@ -11,14 +11,14 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.sources.content_digests import remembered_digest
 from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.digest_cache import remembered_digest
 from tunesmith_engine.sources.errors import DATA, MODEL
 from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.sources.hub_models import hub_commit
 from tunesmith_engine.sources.local_paths import is_local, local_matches
-from tunesmith_engine.sources.models import remote_model_files
 from tunesmith_engine.sources.remote_store import RemoteFile, open_store
+from tunesmith_engine.sources.resolver import remote_model_files
 from tunesmith_engine.stages.digests import digest_json
 
 

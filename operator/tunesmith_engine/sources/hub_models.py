@@ -17,11 +17,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.uris import parse_uri
 from tunesmith_engine.sources.credentials import Secret, read_secret
 from tunesmith_engine.sources.errors import MODEL, SourceError, explained, missing
-from tunesmith_engine.sources.model_folders import (
-    WANTED_PATTERNS,
-    require_file_name,
-    require_names,
-)
+from tunesmith_engine.sources.model_formats import WANTED_PATTERNS, require_file_name, require_names
 
 LOGGER = logging.getLogger(__name__)
 # DANGER: it logs every address, and those of the hub's files carry signatures.

@@ -13,7 +13,7 @@ from threading import Event, Thread
 from typing import Final
 
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import JobStore
 
 LOGGER = logging.getLogger(__name__)
 _INTERVAL_S: Final = 3.0

@@ -13,7 +13,7 @@ from typing import Final
 from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import JobStore
 from tunesmith_engine.stages.checkpoint_mirror import CheckpointMirror
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import local_path

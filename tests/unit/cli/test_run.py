@@ -17,7 +17,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_cli.commands import run as command
 from tunesmith_cli.main import main
 from tunesmith_engine.local.errors import JobBusy
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.stages.contracts import StageName
 

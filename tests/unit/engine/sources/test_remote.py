@@ -17,8 +17,8 @@ from tunesmith_engine.sources import remote_store
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
 from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.sources.fingerprints import fingerprint_data, fingerprint_model
-from tunesmith_engine.sources.models import fetch_model, local_model_path
 from tunesmith_engine.sources.remote_store import RemoteStore
+from tunesmith_engine.sources.resolver import fetch_model, local_model_path
 from tunesmith_engine.stages.errors import BadInputError, TransientError
 
 

@@ -12,7 +12,7 @@ from command import wait_until
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import JobStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of, local_path

@@ -10,7 +10,7 @@ from tunesmith_engine.sources.errors import MODEL, SourceError, missing
 from tunesmith_engine.sources.hub_models import fetch_hub_model, hub_model
 from tunesmith_engine.sources.local_paths import is_local, local_matches
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.sources.model_folders import (
+from tunesmith_engine.sources.model_formats import (
     WANTED_PATTERNS,
     require_file_name,
     require_names,

@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.local.locks import is_locked, only_run
 from tunesmith_engine.local.stage_environment import stage_environment
 from tunesmith_engine.stages.contracts import Environment
