@@ -1,26 +1,30 @@
-"""What is known of each stage and each attempt while one step of `advance` is worked out.
+"""The stages and attempts of a run while one step of `advance` is worked out.
 
-`open_ledger` takes it from the status, `stage_states.py` brings it up to date, `transitions.py`
-writes down what is started and stopped, and `next_status.py` turns it into a status again.
+`RunState.of` takes them from the stored status, `stage_states.py` brings them up to date,
+`transitions.py` writes down what is started and stopped, and `next_status.py` makes a status of
+them again. `Context` is what stays the same meanwhile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.accounting import counted
-from tunesmith_engine.lifecycle.observations import AttemptSeen, StopCause
-from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_engine.lifecycle.accounting import count_time
+from tunesmith_engine.lifecycle.conditions import truncate_message
+from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, StopCause
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageResult
 
+# What `FineTuneJobStatus.attempts` takes; the oldest are dropped.
 MAX_ATTEMPTS: Final = 64
 
-# Reasons of a running attempt that was told to stop; it stays told until it has ended.
-STOP_MARKS: Final[Mapping[str, StopCause]] = {
+# A stage that is under way with one of these reasons was told to stop. The reason is the only note
+# of that in the status: an attempt that was told once stays told until it is seen to have ended,
+# also when the suspension that caused it is over and the operator has been replaced meanwhile.
+STOP_CAUSES: Final[Mapping[str, StopCause]] = {
     Reason.SUSPENDED: "Suspended",
     Reason.INTERRUPTED: "Interrupted",
     Reason.DEADLINE_EXCEEDED: "DeadlineExceeded",
@@ -28,7 +32,17 @@ STOP_MARKS: Final[Mapping[str, StopCause]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Context:
+    """What a step starts from. Since `active_since` the job runs without a suspension."""
+
+    plan: Plan
+    seen: Observations
+    now: datetime
+    active_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
     """Why the job cannot go on, and the result that said so, if one did."""
 
     reason: str
@@ -37,61 +51,95 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """The stages of the plan in order, the attempts of this life, and the failure that ends it."""
+class RunState:
+    """The stages of the plan in order, the attempts of this run, and the failure that ends it.
+
+    Every method returns a new state. A `stage` names the one that is meant; its other fields may be
+    those of an earlier state.
+    """
 
     stages: tuple[StageStatus, ...]
     attempts: tuple[Attempt, ...]
-    failure: Failure | None = None
+    failure: JobFailure | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, status: FineTuneJobStatus) -> "RunState":
+        """The stages of `plan` as `status` left them; those it does not know are pending."""
+        known = {(stage.name, stage.key): stage for stage in status.stages}
+        stages = tuple(
+            known.get((planned.name, planned.key))
+            or StageStatus(name=planned.name, key=planned.key, reason=Reason.PENDING)
+            for planned in plan.stages
+        )
+        return cls(stages=stages, attempts=tuple(status.attempts))
 
     @property
     def current(self) -> StageStatus | None:
         """The first stage that is not done, or None."""
-        return next((each for each in self.stages if each.state != "Succeeded"), None)
+        return next((stage for stage in self.stages if stage.state != "Succeeded"), None)
 
-    def changed(self, stage: StageStatus, **changes: Any) -> "Ledger":
-        """The ledger with fields of one stage replaced."""
+    def is_current(self, stage: StageStatus) -> bool:
+        """Whether it is the turn of this stage."""
+        return self.current is not None and self.current.name == stage.name
+
+    def stage(self, name: str) -> StageStatus:
+        """The stage of this name, which the plan has."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def update_stage(self, stage: StageStatus, **fields: Any) -> "RunState":
+        """Replace fields of one stage."""
         stages = tuple(
-            each.model_copy(update=changes) if each.name == stage.name else each
-            for each in self.stages
+            known.model_copy(update=fields) if known.name == stage.name else known
+            for known in self.stages
         )
         return replace(self, stages=stages)
 
-    def started(
-        self, stage: StageStatus, *, attempt: int, accelerators: int, now: datetime
-    ) -> "Ledger":
-        """The ledger after this attempt was started or found running."""
-        ledger = self.ended(stage, now=now, reason=Reason.INTERRUPTED)
-        record = Attempt(
+    def start_attempt(
+        self, stage: StageStatus, *, number: int, accelerators: int, now: datetime
+    ) -> "RunState":
+        """Note an attempt that is started now, or was seen to run."""
+        # An attempt that is still open was never seen to end: at most one of a stage is open.
+        state = self.end_attempt(stage, now=now, reason=Reason.INTERRUPTED)
+        attempt = Attempt(
             stage=stage.name,
-            number=attempt,
+            number=number,
             start_time=now,
             reason=Reason.RUNNING,
             accelerators=accelerators,
             waiting_since=now,
         )
-        ledger = ledger.changed(
+        state = state.update_stage(
             stage,
             state="Running",
-            attempt=attempt,
+            attempt=number,
             reason=Reason.RUNNING,
             message="",
             result_digest=None,
         )
-        return replace(ledger, attempts=(*ledger.attempts, record)[-MAX_ATTEMPTS:])
+        return replace(state, attempts=(*state.attempts, attempt)[-MAX_ATTEMPTS:])
 
-    def going(self, stage: StageStatus, *, waits_for: Reason | None, message: str = "") -> "Ledger":
-        """The ledger after the stage's attempt was seen: at work, or waiting for this reason."""
-        reason = waits_for or Reason.RUNNING
-        attempts = tuple(
-            each.model_copy(update={"reason": reason}) if _is_open(each, of=stage) else each
-            for each in self.attempts
+    def mark_running(self, stage: StageStatus) -> "RunState":
+        """Note that the stage's attempt is at work."""
+        return self._mark(stage, state="Running", reason=Reason.RUNNING, message="")
+
+    def mark_waiting(self, stage: StageStatus, *, reason: Reason, message: str) -> "RunState":
+        """Note what the stage's attempt waits for."""
+        return self._mark(stage, state="Waiting", reason=reason, message=truncate_message(message))
+
+    def count_time(
+        self, stage: StageStatus, observed: ObservedAttempt, *, now: datetime
+    ) -> "RunState":
+        """Count the time of the stage's open attempt, if it is the observed one."""
+        return self._change_open_attempt(
+            stage,
+            lambda attempt: (
+                count_time(attempt, observed, now=now)
+                if attempt.number == observed.attempt
+                else attempt
+            ),
         )
-        state = "Waiting" if waits_for else "Running"
-        ledger = self.changed(stage, state=state, reason=reason, message=clipped(message))
-        return replace(ledger, attempts=attempts)
 
-    def ended(
+    def end_attempt(
         self,
         stage: StageStatus,
         *,
@@ -99,76 +147,64 @@ class Ledger:
         reason: str,
         message: str = "",
         resumed_from_step: int | None = None,
-    ) -> "Ledger":
-        """The ledger with the stage's open attempt, if it has one, closed."""
-        closing = {
+    ) -> "RunState":
+        """Close the stage's open attempt, if it has one."""
+        fields = {
             "end_time": now,
             "reason": reason,
-            "message": clipped(message),
+            "message": truncate_message(message),
             "resumed_from_step": resumed_from_step,
             "waiting_since": None,
             "running_since": None,
         }
-        attempts = tuple(
-            each.model_copy(update=closing) if _is_open(each, of=stage) else each
-            for each in self.attempts
-        )
-        return replace(self, attempts=attempts)
+        return self._change_open_attempt(stage, lambda attempt: attempt.model_copy(update=fields))
 
-    def counted(self, stage: StageStatus, seen: AttemptSeen, *, now: datetime) -> "Ledger":
-        """The ledger with the time of the stage's open attempt counted."""
-        attempts = tuple(
-            counted(each, seen, now=now)
-            if _is_open(each, of=stage) and each.number == seen.attempt
-            else each
-            for each in self.attempts
-        )
-        return replace(self, attempts=attempts)
+    def give_up(
+        self, stage: StageStatus, *, now: datetime, reason: Reason, message: str
+    ) -> "RunState":
+        """Fail the job since the stage's attempt has waited for too long."""
+        message = truncate_message(message)
+        state = self.end_attempt(stage, now=now, reason=reason)
+        state = state.update_stage(stage, state="Failed", reason=reason, message=message)
+        return replace(state, failure=JobFailure(reason=reason, message=message))
 
     def open_attempt(self, stage: StageStatus) -> Attempt | None:
         """The stage's attempt that has not ended."""
-        return next((each for each in self.attempts if _is_open(each, of=stage)), None)
-
-    def given_up(
-        self, stage: StageStatus, *, now: datetime, reason: Reason, message: str
-    ) -> "Ledger":
-        """The ledger after it was decided that the stage's attempt is not waited for any more."""
-        ledger = self.ended(stage, now=now, reason=reason)
-        message = clipped(message)
-        ledger = ledger.changed(stage, state="Failed", reason=reason, message=message)
-        return replace(ledger, failure=Failure(reason=reason, message=message))
+        return next((attempt for attempt in self.attempts if _is_open(attempt, of=stage)), None)
 
     def last_attempt(self, stage: StageStatus) -> Attempt | None:
-        """The stage's latest attempt in this life."""
-        found = (each for each in reversed(self.attempts) if each.stage == stage.name)
-        return next(found, None)
+        """The stage's latest attempt in this run."""
+        latest_first = reversed(self.attempts)
+        return next((attempt for attempt in latest_first if attempt.stage == stage.name), None)
 
-    def last_ended(self, stage: StageStatus) -> Attempt | None:
-        """The stage's latest attempt in this life that is over."""
-        ended = (each for each in reversed(self.attempts) if each.end_time is not None)
-        return next((each for each in ended if each.stage == stage.name), None)
+    def last_ended_attempt(self, stage: StageStatus) -> Attempt | None:
+        """The stage's latest attempt in this run that is over."""
+        ended = (attempt for attempt in reversed(self.attempts) if attempt.end_time is not None)
+        return next((attempt for attempt in ended if attempt.stage == stage.name), None)
+
+    def _mark(self, stage: StageStatus, *, state: str, reason: Reason, message: str) -> "RunState":
+        marked = self.update_stage(stage, state=state, reason=reason, message=message)
+        return marked._change_open_attempt(  # noqa: SLF001 - of the same class
+            stage, lambda attempt: attempt.model_copy(update={"reason": reason})
+        )
+
+    def _change_open_attempt(
+        self, stage: StageStatus, change: Callable[[Attempt], Attempt]
+    ) -> "RunState":
+        attempts = tuple(
+            change(attempt) if _is_open(attempt, of=stage) else attempt for attempt in self.attempts
+        )
+        return replace(self, attempts=attempts)
 
 
-def is_told_to_stop(stage: StageStatus) -> bool:
-    """Whether the stage's attempt was stopped and is not seen to have ended."""
-    return stage.is_under_way and stage.reason in STOP_MARKS
+def is_stopping(stage: StageStatus) -> bool:
+    """Whether the stage's attempt was told to stop and is not seen to have ended."""
+    return stage.is_under_way and stage.reason in STOP_CAUSES
 
 
 def is_waiting(stage: StageStatus) -> bool:
     """Whether the stage's attempt was started and waits for something that the status names."""
-    return stage.state == "Waiting" and not is_told_to_stop(stage)
-
-
-def open_ledger(plan: Plan, status: FineTuneJobStatus) -> Ledger:
-    """The stages of `plan` as `status` left them; those it does not know are pending."""
-    known = {each.name: each for each in status.stages}
-    stages = tuple(
-        known[each.name]
-        if each.name in known and known[each.name].key == each.key
-        else StageStatus(name=each.name, key=each.key, reason=Reason.PENDING)
-        for each in plan.stages
-    )
-    return Ledger(stages=stages, attempts=tuple(status.attempts))
+    return stage.state == "Waiting" and not is_stopping(stage)
 
 
 def _is_open(attempt: Attempt, *, of: StageStatus) -> bool:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Observations
-from tunesmith_engine.lifecycle.runs import begin
+from tunesmith_engine.lifecycle.runs import rerun
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home_folder import Home
 from tunesmith_engine.planning.records import Plan
@@ -39,9 +39,9 @@ def drive(
     `watch` gets every status that differs from the one before.
     """
     stored = home.read_status(plan.job)
-    status = begin(plan, stored)
+    status = rerun(plan, stored)
     while True:
-        seen = executor.observe(stop_asked=stop.is_set())
+        seen = executor.observe(stop_requested=stop.is_set())
         decision = advance(plan, status, seen, now=datetime.now(UTC))
         status = decision.status
         if status != stored:

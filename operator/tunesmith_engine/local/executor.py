@@ -18,8 +18,8 @@ from tunesmith_api.finetunejob.status import Progress
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import (
     Action,
-    AttemptSeen,
     Observations,
+    ObservedAttempt,
     Start,
     Stop,
     StopCause,
@@ -89,7 +89,7 @@ class LocalExecutor:
             ended = {"has_ended": True, "cause": Reason.INTERRUPTED}
             write_record(folder, record.model_copy(update=ended))
 
-    def observe(self, *, stop_asked: bool = False) -> Observations:
+    def observe(self, *, stop_requested: bool = False) -> Observations:
         """Everything that is to be seen now."""
         running = {each.folder.path: each for each in self._still_running()}
         attempts = [self._attempt_seen(stage, running) for stage in self._plan.stages]
@@ -97,7 +97,7 @@ class LocalExecutor:
         return Observations(
             finished={key: result for key, result in found.items() if result is not None},
             attempts=tuple(each for each in attempts if each is not None),
-            stop_asked=stop_asked,
+            stop_requested=stop_requested,
         )
 
     def apply(self, actions: Iterable[Action]) -> None:
@@ -168,14 +168,14 @@ class LocalExecutor:
 
     def _attempt_seen(
         self, stage: PlannedStage, running: Mapping[Path, Running]
-    ) -> AttemptSeen | None:
+    ) -> ObservedAttempt | None:
         folder = self._latest(stage)
         if folder is None:
             return None
         is_running = folder.path in running
         record = None if is_running else read_record(folder)
         result = None if is_running else read_result(folder.result)
-        return AttemptSeen(
+        return ObservedAttempt(
             stage=stage.name,
             key=stage.key,
             attempt=folder.number,

@@ -26,7 +26,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start
 from tunesmith_engine.lifecycle.phases import is_at_rest
-from tunesmith_engine.lifecycle.runs import begin
+from tunesmith_engine.lifecycle.runs import rerun
 from tunesmith_engine.stages.contracts import StageName
 
 MAX_STEPS_TO_REST = 60
@@ -131,12 +131,12 @@ class RandomLife(RuleBasedStateMachine):
 
     @rule()
     def press_ctrl_c(self) -> None:
-        self.theatre.stop_asked = True
+        self.theatre.stop_requested = True
 
     @rule()
     def run_again(self) -> None:
-        self.theatre.stop_asked = False
-        self.theatre.status = begin(self.theatre.plan, self.theatre.status)
+        self.theatre.stop_requested = False
+        self.theatre.status = rerun(self.theatre.plan, self.theatre.status)
 
     @rule(suspend=st.booleans())
     def set_suspend(self, *, suspend: bool) -> None:
@@ -227,7 +227,7 @@ class RandomLife(RuleBasedStateMachine):
         if not hasattr(self, "theatre"):
             return
         theatre = self.theatre
-        theatre.stop_asked = False
+        theatre.stop_requested = False
         self.change(suspend=False)
         theatre.play(
             lambda each: each.status is not None and is_at_rest(each.status) and not each.running,

@@ -5,14 +5,14 @@ from datetime import timedelta
 from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.rejections import refused
+from tunesmith_engine.lifecycle.rejections import reject_spec
 from tunesmith_engine.stages.contracts import StageName
 
 MESSAGE = "spec.training.magic: unknown field"
 
 
 def refuse(status: FineTuneJobStatus | None, *, generation: int = 1) -> FineTuneJobStatus:
-    return refused(status, generation=generation, message=MESSAGE, now=START)
+    return reject_spec(status, generation=generation, message=MESSAGE, now=START)
 
 
 def test_a_job_that_cannot_be_read_fails_and_names_the_field() -> None:
@@ -31,7 +31,7 @@ def test_a_refusal_that_is_repeated_writes_nothing() -> None:
     first = refuse(None)
     later = START + timedelta(hours=1)
 
-    assert refused(first, generation=1, message=MESSAGE, now=later) == first
+    assert reject_spec(first, generation=1, message=MESSAGE, now=later) == first
 
 
 def test_a_job_that_is_over_stays_as_it_ended() -> None:

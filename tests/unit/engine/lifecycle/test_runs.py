@@ -8,7 +8,7 @@ import pytest
 from theatre import Theatre, a_plan
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.runs import as_started, begin
+from tunesmith_engine.lifecycle.runs import pin_keys, rerun
 from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import CONTRACT, StageName
 
@@ -27,7 +27,7 @@ def status_of(theatre: Theatre) -> FineTuneJobStatus:
 
 
 def test_a_job_never_seen_begins_with_nothing_done() -> None:
-    status = begin(a_plan(), None)
+    status = rerun(a_plan(), None)
 
     assert status.phase is Phase.PENDING
     assert [stage.state for stage in status.stages] == ["Pending"] * 6
@@ -35,7 +35,7 @@ def test_a_job_never_seen_begins_with_nothing_done() -> None:
 
 def test_a_failed_job_run_again_starts_its_next_attempt_with_all_its_retries() -> None:
     theatre = failed()
-    theatre.status = begin(theatre.plan, theatre.status)
+    theatre.status = rerun(theatre.plan, theatre.status)
 
     theatre.step()
 
@@ -50,7 +50,7 @@ def test_a_finished_job_run_again_only_looks() -> None:
     theatre = Theatre(a_plan())
     theatre.play(lambda each: status_of(each).phase.is_terminal)
     num_started = len(theatre.started)
-    theatre.status = begin(theatre.plan, theatre.status)
+    theatre.status = rerun(theatre.plan, theatre.status)
 
     theatre.step()
 
@@ -63,7 +63,7 @@ def test_what_a_stage_reported_is_noted_for_as_long_as_it_counts() -> None:
     theatre = Theatre(a_plan())
     theatre.play(lambda each: status_of(each).phase.is_terminal)
     noted = [stage.result_digest for stage in status_of(theatre).stages]
-    theatre.status = begin(theatre.plan, theatre.status)
+    theatre.status = rerun(theatre.plan, theatre.status)
 
     assert noted == [theatre.finished[each.key].digest for each in theatre.plan.stages]
     assert [stage.result_digest for stage in status_of(theatre).stages] == noted
@@ -76,12 +76,12 @@ def test_what_a_stage_reported_is_noted_for_as_long_as_it_counts() -> None:
 def test_an_interrupted_job_run_again_finds_cached_what_the_first_run_did() -> None:
     theatre = Theatre(a_plan())
     theatre.play_up_to(StageName.TRAIN)
-    theatre.stop_asked = True
+    theatre.stop_requested = True
     theatre.step()
     theatre.end(exit_code=-15)
     theatre.step()
-    theatre.stop_asked = False
-    theatre.status = begin(theatre.plan, theatre.status)
+    theatre.stop_requested = False
+    theatre.status = rerun(theatre.plan, theatre.status)
 
     theatre.step()
 
@@ -143,7 +143,7 @@ def test_another_release_goes_on_with_the_keys_that_a_job_was_started_with() -> 
     theatre = Theatre(a_plan())
     theatre.play_up_to(StageName.TRAIN)
 
-    theatre.plan = as_started(newer(a_plan()), theatre.status)
+    theatre.plan = pin_keys(newer(a_plan()), theatre.status)
 
     assert theatre.plan == a_plan()
     assert theatre.step().actions == ()
@@ -158,13 +158,13 @@ def test_what_stages_no_longer_understand_is_begun_anew_unless_it_is_over(
     going = status_of(theatre).model_copy(update={"contract": contract})
     over = going.model_copy(update={"phase": Phase.SUCCEEDED})
 
-    assert as_started(newer(a_plan()), going) == newer(a_plan())
-    assert as_started(newer(a_plan()), over) == a_plan()
+    assert pin_keys(newer(a_plan()), going) == newer(a_plan())
+    assert pin_keys(newer(a_plan()), over) == a_plan()
 
 
 def test_a_job_that_has_not_begun_has_the_keys_of_what_it_says_now() -> None:
     theatre = Theatre(a_plan(suspend=True))
     theatre.step()
 
-    assert as_started(newer(a_plan()), theatre.status) == newer(a_plan())
-    assert as_started(newer(a_plan()), None) == newer(a_plan())
+    assert pin_keys(newer(a_plan()), theatre.status) == newer(a_plan())
+    assert pin_keys(newer(a_plan()), None) == newer(a_plan())

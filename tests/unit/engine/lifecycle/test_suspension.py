@@ -8,7 +8,7 @@ import pytest
 from theatre import Theatre, a_plan, a_result
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Start, Stop
+from tunesmith_engine.lifecycle.observations import ObservedAttempt, Start, Stop
 from tunesmith_engine.lifecycle.phases import is_at_rest
 from tunesmith_engine.stages.contracts import StageName
 
@@ -23,12 +23,12 @@ def hold(theatre: Theatre, reason: Reason) -> None:
     if reason is Reason.SUSPENDED:
         theatre.plan = a_plan(suspend=True)
     else:
-        theatre.stop_asked = True
+        theatre.stop_requested = True
 
 
 def release(theatre: Theatre) -> None:
     theatre.plan = a_plan()
-    theatre.stop_asked = False
+    theatre.stop_requested = False
 
 
 def status_of(theatre: Theatre) -> FineTuneJobStatus:
@@ -91,7 +91,7 @@ def test_a_stage_that_finishes_while_it_is_stopped_is_done(reason: Reason) -> No
 
 def test_a_verdict_given_while_the_stage_is_stopped_counts() -> None:
     theatre = training()
-    theatre.stop_asked = True
+    theatre.stop_requested = True
     theatre.step()
     theatre.refuse(Reason.LOSS_DIVERGED)
 
@@ -102,9 +102,9 @@ def test_a_verdict_given_while_the_stage_is_stopped_counts() -> None:
 
 def test_an_attempt_told_to_stop_is_not_taken_back_when_the_hold_ends() -> None:
     theatre = training()
-    theatre.stop_asked = True
+    theatre.stop_requested = True
     theatre.step()
-    theatre.stop_asked = False
+    theatre.stop_requested = False
 
     decision = theatre.step()
     theatre.end(exit_code=-15)
@@ -154,12 +154,12 @@ def test_a_job_with_a_deadline_is_looked_at_when_it_passes() -> None:
 
 def test_time_in_suspension_does_not_count_towards_the_deadline() -> None:
     theatre = training(activeDeadlineSeconds=100)
-    theatre.stop_asked = True
+    theatre.stop_requested = True
     theatre.step()
     theatre.end(exit_code=-15)
     theatre.step()
     theatre.pass_time(1000)
-    theatre.stop_asked = False
+    theatre.stop_requested = False
 
     theatre.step()
 
@@ -194,7 +194,7 @@ def test_a_start_that_was_never_written_down_is_taken_over() -> None:
 
 def test_an_attempt_with_another_key_is_ended_before_anything_starts() -> None:
     theatre = Theatre(a_plan())
-    theatre.see(AttemptSeen(StageName.TRAIN, "0" * 64, 3, is_running=True))
+    theatre.see(ObservedAttempt(StageName.TRAIN, "0" * 64, 3, is_running=True))
 
     first = theatre.step()
     theatre.end(exit_code=-9)
@@ -221,7 +221,7 @@ def test_a_numbered_attempt_folder_is_never_used_twice() -> None:
     """The executor still has attempt 4 of this key from a life that the status has forgotten."""
     theatre = Theatre(a_plan())
     key = theatre.plan.stage(StageName.PREPARE).key
-    theatre.see(AttemptSeen(StageName.PREPARE, key, 4, is_running=False))
+    theatre.see(ObservedAttempt(StageName.PREPARE, key, 4, is_running=False))
 
     theatre.step()
 

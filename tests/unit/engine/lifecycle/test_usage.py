@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
+from tunesmith_engine.lifecycle.observations import ObservedAttempt, Waiting
 from tunesmith_engine.stages.contracts import StageName
 
 KINDS = ("queue", "node", "work")
@@ -292,7 +292,7 @@ def test_an_attempt_that_is_not_seen_is_not_counted() -> None:
 def test_only_the_open_attempt_is_counted() -> None:
     theatre = training()
     (attempt,) = theatre.running
-    other = AttemptSeen(attempt.stage, attempt.key, 7, is_running=False)
+    other = ObservedAttempt(attempt.stage, attempt.key, 7, is_running=False)
     theatre.see(other)
     theatre.pass_time(100)
     theatre.step()

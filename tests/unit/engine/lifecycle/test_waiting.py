@@ -19,14 +19,14 @@ def waiting(
     reason: Reason = Reason.UNSCHEDULABLE,
     *,
     grace_s: float = 0,
-    patience_s: float | None = None,
+    timeout_s: float | None = None,
     **spec: Any,
 ) -> Theatre:
     """A job whose training has been started, and waits from now on."""
     theatre = Theatre(a_plan(**spec))
     theatre.play_up_to(StageName.TRAIN)
     (attempt,) = theatre.running
-    wait = Waiting(reason, FULL, theatre.now, grace_s=grace_s, patience_s=patience_s)
+    wait = Waiting(reason, FULL, theatre.now, grace_s=grace_s, timeout_s=timeout_s)
     theatre.see(replace(attempt, waiting=wait))
     return theatre
 
@@ -86,9 +86,9 @@ def test_a_wait_without_end_is_no_failure() -> None:
     assert decision.status.phase is Phase.TRAINING
 
 
-@pytest.mark.parametrize("patience_s", [0, 600])
-def test_a_hopeless_wait_fails_the_job_and_ends_the_attempt(patience_s: float) -> None:
-    theatre = waiting(Reason.IMAGE_PULL_FAILED, patience_s=patience_s)
+@pytest.mark.parametrize("timeout_s", [0, 600])
+def test_a_hopeless_wait_fails_the_job_and_ends_the_attempt(timeout_s: float) -> None:
+    theatre = waiting(Reason.IMAGE_PULL_FAILED, timeout_s=timeout_s)
     since = theatre.now
 
     decision = theatre.step()
@@ -98,7 +98,7 @@ def test_a_hopeless_wait_fails_the_job_and_ends_the_attempt(patience_s: float) -
 
     assert decision.status.phase is Phase.FAILED
     assert [type(action) for action in decision.actions] == [Stop]
-    assert theatre.now - since == timedelta(seconds=patience_s)
+    assert theatre.now - since == timedelta(seconds=timeout_s)
     for type_ in ("Failed", "Stalled"):
         assert theatre.condition(type_).status == "True"
         assert theatre.condition(type_).reason == Reason.IMAGE_PULL_FAILED
@@ -160,7 +160,7 @@ def in_queue(reason: Reason = Reason.WAITING_FOR_QUOTA, **spec: Any) -> Theatre:
     theatre = waiting(reason, **spec)
     (attempt,) = theatre.running
     assert attempt.waiting is not None
-    theatre.see(replace(attempt, waiting=replace(attempt.waiting, in_queue=True, again_s=60)))
+    theatre.see(replace(attempt, waiting=replace(attempt.waiting, in_queue=True, recheck_s=60)))
     return theatre
 
 

@@ -12,7 +12,7 @@ from tunesmith_engine.local import driving, processes
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry_policy, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(retry_policy, "BACKOFF_BASE_S", 0.01)
     monkeypatch.setattr(processes, "LEFTOVER_GRACE_S", 0.1)
     monkeypatch.setattr(driving, "POLL_S", 0.02)
 
