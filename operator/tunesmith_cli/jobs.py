@@ -7,7 +7,7 @@ from tunesmith_api.complaints import near_match
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.refusal import Refusal
-from tunesmith_engine.local.home_folder import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class KnownJob:
     """A job that was run here at least once."""
 
     name: str
-    home: Home
+    home: HomeFolder
     status: FineTuneJobStatus
 
     @property
@@ -29,14 +29,14 @@ def find_job(name: str, *, home: Path) -> KnownJob:
     Raises:
         Refusal: no job of that name was run in this home folder.
     """
-    shelf = Home(home)
+    shelf = HomeFolder(home)
     status = shelf.read_status(name) if name in shelf.list_jobs() else None
     if status is None:
         raise Refusal(_unknown(name, shelf), reason=Reason.INVALID_SPEC)
     return KnownJob(name=name, home=shelf, status=status)
 
 
-def _unknown(name: str, home: Home) -> str:
+def _unknown(name: str, home: HomeFolder) -> str:
     known = home.list_jobs()
     near = near_match(name, known)
     if near:

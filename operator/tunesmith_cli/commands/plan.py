@@ -8,7 +8,7 @@ from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_tex
 from tunesmith_cli.refusal import EXIT_DONE
 from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
 from tunesmith_engine.estimates import Estimate, estimate
-from tunesmith_engine.local.home_folder import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.planning.records import Plan
@@ -21,7 +21,7 @@ from tunesmith_engine.stages.contracts import StageName
 
 def run(options: argparse.Namespace) -> int:
     """Read the sources, work out the keys, and print what is known."""
-    view = _view(open_manifest(options.file), home=Home(options.home))
+    view = _view(open_manifest(options.file), home=HomeFolder(options.home))
     if options.output == "json":
         print(json.dumps(plan_as_json(view), indent=1))
     else:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _view(manifest: Manifest, *, home: Home) -> PlanView:
+def _view(manifest: Manifest, *, home: HomeFolder) -> PlanView:
     spec, name = manifest.job.spec, manifest.job.metadata.name
     fingerprints = fingerprint_job(spec, base=manifest.base, cache=home.cache, secrets=home.secrets)
     planned = plan(manifest.job, fingerprints=fingerprints)
@@ -45,7 +45,7 @@ def _view(manifest: Manifest, *, home: Home) -> PlanView:
     )
 
 
-def _estimate(manifest: Manifest, planned: Plan, *, home: Home) -> Estimate | None:
+def _estimate(manifest: Manifest, planned: Plan, *, home: HomeFolder) -> Estimate | None:
     spec, prepare = manifest.job.spec, planned.stage(StageName.PREPARE)
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)
     if path is None:

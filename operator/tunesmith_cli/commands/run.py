@@ -26,7 +26,7 @@ from tunesmith_cli.servers import published_folder, serve_folder
 from tunesmith_cli.summary import Ending, as_json, as_text
 from tunesmith_cli.terminal import style_of
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home_folder import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.stages.contracts import StageName
 
@@ -34,7 +34,7 @@ from tunesmith_engine.stages.contracts import StageName
 def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
     manifest = open_manifest(options.file)
-    home = Home(options.home)
+    home = HomeFolder(options.home)
     status = _carried_out(manifest, home=home, until=StageName(options.until))
     ending = _ending(manifest.job.metadata.name, home=home, status=status)
     _tell(ending, as_json_object=options.output == "json")
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _carried_out(manifest: Manifest, *, home: Home, until: StageName) -> FineTuneJobStatus:
+def _carried_out(manifest: Manifest, *, home: HomeFolder, until: StageName) -> FineTuneJobStatus:
     name, stop = manifest.job.metadata.name, threading.Event()
     with display_for(name, stream=sys.stderr) as display, stopping(stop, say=display.say):
         return run_job(
@@ -66,7 +66,7 @@ def _carried_out(manifest: Manifest, *, home: Home, until: StageName) -> FineTun
         )
 
 
-def _ending(name: str, *, home: Home, status: FineTuneJobStatus) -> Ending:
+def _ending(name: str, *, home: HomeFolder, status: FineTuneJobStatus) -> Ending:
     folder = home.job(name)
     report = write_report(folder, status)
     evidence = gather(folder, status)
@@ -79,7 +79,7 @@ def _ending(name: str, *, home: Home, status: FineTuneJobStatus) -> Ending:
     )
 
 
-def _log_of_failure(evidence: Evidence, *, home: Home) -> Path | None:
+def _log_of_failure(evidence: Evidence, *, home: HomeFolder) -> Path | None:
     failed = [stage for stage in evidence.status.stages if stage.state == "Failed"]
     if not failed:
         return None

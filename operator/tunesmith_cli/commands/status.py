@@ -14,7 +14,7 @@ from tunesmith_cli.status_view import (
     status_as_text,
 )
 from tunesmith_cli.terminal import style_of
-from tunesmith_engine.local.home_folder import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(home: Path, *, as_json: bool) -> str:
-    shelf = Home(home)
+    shelf = HomeFolder(home)
     jobs = [
         NamedStatus(name, status, is_running=shelf.is_running(name))
         for name in shelf.list_jobs()
