@@ -55,7 +55,15 @@ def without_usage(status: FineTuneJobStatus) -> FineTuneJobStatus:
 
     Two that are equal so need no write: the counts of the newer one come with the next news.
     """
-    attempts = [_without_usage(attempt) for attempt in status.attempts]
+    attempts = []
+    for attempt in status.attempts:
+        passing = [*_COUNTERS]
+        # That an attempt has begun to run is worth a write where it holds accelerators, or a queue
+        # may take its place back: an operator that was away would not know what it used.
+        if not (attempt.accelerators or attempt.queue_held_seconds):
+            passing += _SINCE
+        is_open = attempt.end_time is None
+        attempts.append(attempt.model_copy(update=dict.fromkeys(passing)) if is_open else attempt)
     update = {"attempts": attempts, "gpu_seconds": 0.0, "queued_seconds": 0.0}
     return status.model_copy(update=update)
 
@@ -64,16 +72,6 @@ def queue_held_since(attempts: Iterable[Attempt], start: datetime) -> timedelta:
     """For how long the attempts since `start` were held in a queue."""
     held = (attempt.queue_held_seconds for attempt in attempts if attempt.start_time >= start)
     return timedelta(seconds=sum(held))
-
-
-def _without_usage(attempt: Attempt) -> Attempt:
-    if attempt.end_time is not None:
-        return attempt
-    # That an attempt has begun to run is worth a write where it holds accelerators, or a queue may
-    # take its place back: without it, an operator that was away would not know what it used.
-    is_worth_a_write = attempt.accelerators or attempt.queue_held_seconds
-    passing = _COUNTERS if is_worth_a_write else (*_COUNTERS, *_SINCE)
-    return attempt.model_copy(update=dict.fromkeys(passing))
 
 
 def _work(attempt: Attempt, observed: ObservedAttempt, *, until: datetime) -> Span | None:

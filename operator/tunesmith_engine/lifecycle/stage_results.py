@@ -55,12 +55,17 @@ def merge_results(plan: Plan, results: Sequence[StageResult]) -> MergedResults:
     warnings = dict.fromkeys(
         truncate_message(warning) for result in results for warning in result.warnings
     )
+    published = next((result for result in results if result.stage is StageName.PUBLISH), None)
+    # NB: facts are JSON that a pod wrote. Whatever shape it has, `advance` must not fail over it.
+    name: JsonValue = published.facts if published else None
+    for field in ("modelVersion", "metadata", "name"):
+        name = name.get(field) if isinstance(name, dict) else None
     return MergedResults(
         artifacts=list(artifacts.values()),
         evaluation=list(numbers.values()),
         warnings=list(warnings)[:MAX_WARNINGS],
         resolved=_resolved(plan, results),
-        model_version=_model_version(results),
+        model_version=name if isinstance(name, str) else None,
     )
 
 
@@ -77,13 +82,3 @@ def _resolved(plan: Plan, results: Iterable[StageResult]) -> dict[str, str]:
             for library, version in result.versions.items()
         }
     return resolved
-
-
-def _model_version(results: Iterable[StageResult]) -> str | None:
-    """The name of the ModelVersion that publish wrote."""
-    published = next((result for result in results if result.stage is StageName.PUBLISH), None)
-    # NB: facts are JSON that a pod wrote. Whatever shape it has, `advance` must not fail over it.
-    name: JsonValue = published.facts if published else None
-    for field in ("modelVersion", "metadata", "name"):
-        name = name.get(field) if isinstance(name, dict) else None
-    return name if isinstance(name, str) else None

@@ -47,13 +47,11 @@ def stale_stages(home: HomeFolder, name: str) -> list[StaleStage]:
     stages = status.stages if status else []
     named = {stage.name for stage in stages}
     kept = {home.stage(name, stage=stage.name, key=stage.key).path for stage in stages}
-    return [
-        StaleStage(stage=path.parent.name, key=path.name, path=path, num_bytes=_size(path))
-        for path in sorted((home.job(name) / "stages").glob("*/*"))
-        if path.is_dir() and path.parent.name in named and path not in kept
-    ]
-
-
-def _size(folder: Path) -> int:
-    """What removing the folder frees; links lead to what stays."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    stale = []
+    for path in sorted((home.job(name) / "stages").glob("*/*")):
+        if not path.is_dir() or path.parent.name not in named or path in kept:
+            continue
+        # What removing it frees: of a link its own bytes, since what it leads to stays.
+        num_bytes = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+        stale.append(StaleStage(path.parent.name, path.name, path, num_bytes))
+    return stale

@@ -1,7 +1,6 @@
 """Digests of local files, remembered, so that a second look at gigabytes takes milliseconds.
 
-A remembered digest counts only while path, size and time of change are the same. A file that
-changed a moment ago is not remembered: it might change again within one tick of the clock.
+A remembered digest counts only while path, size, time of change and inode are the same.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ LOGGER = logging.getLogger(__name__)
 _SETTLED_NS: Final = 2_000_000_000
 
 
-def remembered_digest(path: Path, *, cache: Path) -> str:
+def cached_digest(path: Path, *, cache: Path) -> str:
     """The digest of the file's bytes, or of every file below a folder and their relative paths.
 
     Raises:
@@ -28,39 +27,35 @@ def remembered_digest(path: Path, *, cache: Path) -> str:
     """
     if path.is_dir():
         content: list[JsonValue] = [
-            [each.relative_to(path).as_posix(), _of_file(each, cache=cache)]
-            for each in files_below(path)
+            [file.relative_to(path).as_posix(), _digest_of_file(file, cache=cache)]
+            for file in files_below(path)
         ]
         return digest_json(content)
-    return _of_file(path, cache=cache)
+    return _digest_of_file(path, cache=cache)
 
 
-def _of_file(path: Path, *, cache: Path) -> str:
+def _digest_of_file(path: Path, *, cache: Path) -> str:
     # What a link points to counts: the hub's cache is made of links.
     real = path.resolve()
-    name = hashlib.sha256(str(real).encode()).hexdigest()
-    note = cache / "digests" / f"{name}.json"
-    found = real.stat()
-    state = [found.st_size, found.st_mtime_ns, found.st_ino]
-    digest = _recall(note, state=state)
-    if digest is None:
-        digest = digest_file(real)
-        if time.time_ns() - found.st_mtime_ns > _SETTLED_NS:
-            _remember(note, {"path": str(real), "state": [*state], "digest": digest})
-    return digest
-
-
-def _recall(note: Path, *, state: list[int]) -> str | None:
+    note = cache / "digests" / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+    # NB: before the file is read. A change while it is read gives the next look another state.
+    stat = real.stat()
+    state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
-        return str(known["digest"]) if known["state"] == state else None
+        if known["state"] == state:
+            return str(known["digest"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _remember(note: Path, record: JsonValue) -> None:
-    try:
-        write_atomically(note, json.dumps(record))
-    except OSError as error:
-        # The digest is right without its note; the next look takes longer, no more.
-        LOGGER.warning("the digest of a file could not be noted in %s: %s", note, error.strerror)
+        # None yet, or one that cannot be read: the file itself is there.
+        pass
+    digest = digest_file(real)
+    # NB: a file that changed a moment ago is not remembered. It could change once more within one
+    # tick of the file system's clock, at the same size, and look the same.
+    if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+        try:
+            record = {"path": str(real), "state": state, "digest": digest}
+            write_atomically(note, json.dumps(record))
+        except OSError as error:
+            # The digest is right without its note; the next look takes longer, no more.
+            LOGGER.warning("a digest could not be noted in %s: %s", note, error.strerror)
+    return digest
