@@ -19,7 +19,7 @@ from tunesmith_engine.lifecycle.run_state import Context, RunState
 from tunesmith_engine.lifecycle.runs import is_same_run, new_run
 from tunesmith_engine.lifecycle.stage_states import observe
 from tunesmith_engine.lifecycle.transitions import next_transition, stop_actions
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 
 def advance(
@@ -36,10 +36,10 @@ def advance(
     state = RunState.of(plan, status)
     if is_rejected(status):
         status = lift_rejection(status)
-    if status.phase.is_terminal:
+    if status.is_finished:
         return after_finish(plan, status, stop_actions(state, seen), now=now)
     # Time in suspension counts towards no deadline: a job that is resumed starts its clock anew.
-    active_since = now if status.phase is Phase.SUSPENDED else status.start_time or now
+    active_since = now if status.phase == Phase.SUSPENDED else status.start_time or now
     context = Context(plan=plan, seen=seen, now=now, active_since=active_since)
     transition = next_transition(context, observe(context, state))
     return Decision(

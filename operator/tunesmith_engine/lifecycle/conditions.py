@@ -12,7 +12,7 @@ from typing import Final
 from tunesmith_api.conditions import Condition, ConditionType
 from tunesmith_api.finetunejob.status import Phase, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.phases import CONDITIONS
+from tunesmith_engine.planning.plan import Plan
 
 # What `Condition` and `Message` take: a longer text would make the whole status invalid.
 MAX_MESSAGE: Final = 256
@@ -40,11 +40,13 @@ def truncate_reason(reason: str) -> str:
     return reason[:MAX_REASON] or str(Reason.STAGE_CRASHED)
 
 
-def stage_conditions(stages: Iterable[StageStatus], *, now: datetime) -> list[Condition]:
+def stage_conditions(
+    plan: Plan, stages: Iterable[StageStatus], *, now: datetime
+) -> list[Condition]:
     """One condition per stage of the plan: True once it is done, False with its reason before."""
     return [
         _condition(
-            CONDITIONS[stage.name],
+            plan.stage(stage.name).stage.condition,
             is_true=stage.state == "Succeeded",
             reason=stage.reason,
             message=stage.message,
@@ -55,18 +57,18 @@ def stage_conditions(stages: Iterable[StageStatus], *, now: datetime) -> list[Co
 
 
 def job_conditions(
-    phase: Phase, *, is_at_rest: bool, reason: str, message: str, now: datetime
+    phase: str, *, is_at_rest: bool, reason: str, message: str, now: datetime
 ) -> list[Condition]:
     """The conditions of the whole job, all with the reason for where it stands."""
     # Each of them is written at each step, also those that are False: kstatus takes an object
     # without Ready for one that has reached its goal.
     is_true = {
-        ConditionType.SUSPENDED: phase is Phase.SUSPENDED,
-        ConditionType.COMPLETE: phase is Phase.SUCCEEDED,
-        ConditionType.FAILED: phase is Phase.FAILED,
-        ConditionType.READY: phase is Phase.SUCCEEDED,
+        ConditionType.SUSPENDED: phase == Phase.SUSPENDED,
+        ConditionType.COMPLETE: phase == Phase.SUCCEEDED,
+        ConditionType.FAILED: phase == Phase.FAILED,
+        ConditionType.READY: phase == Phase.SUCCEEDED,
         ConditionType.RECONCILING: not is_at_rest,
-        ConditionType.STALLED: phase is Phase.FAILED,
+        ConditionType.STALLED: phase == Phase.FAILED,
     }
     return [
         _condition(type_, is_true=is_true[type_], reason=reason, message=message, now=now)
@@ -91,9 +93,7 @@ def merge_conditions(
     return merged
 
 
-def _condition(
-    type_: ConditionType, *, is_true: bool, reason: str, message: str, now: datetime
-) -> Condition:
+def _condition(type_: str, *, is_true: bool, reason: str, message: str, now: datetime) -> Condition:
     return Condition(
         type=type_,
         status="True" if is_true else "False",

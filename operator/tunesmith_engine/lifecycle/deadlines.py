@@ -11,7 +11,7 @@ from tunesmith_engine.lifecycle.accounting import queue_held_since
 from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.lifecycle.observations import Action, Decision, Observations, Waiting
 from tunesmith_engine.lifecycle.run_state import Context, RunState
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 
 def active_deadline(context: Context, state: RunState) -> datetime | None:

@@ -4,7 +4,13 @@ Conditions come from `conditions.py`, the fields that stages report from `stage_
 totals of time from `accounting.py`.
 """
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress, StageStatus
+from tunesmith_api.finetunejob.status import (
+    FINAL_PHASES,
+    FineTuneJobStatus,
+    Phase,
+    Progress,
+    StageStatus,
+)
 from tunesmith_engine.lifecycle.accounting import usage_totals, without_usage
 from tunesmith_engine.lifecycle.conditions import (
     job_conditions,
@@ -12,11 +18,11 @@ from tunesmith_engine.lifecycle.conditions import (
     stage_conditions,
     truncate_message,
 )
-from tunesmith_engine.lifecycle.phases import WEIGHTS
 from tunesmith_engine.lifecycle.run_state import Context, RunState, is_waiting
 from tunesmith_engine.lifecycle.stage_results import merge_results
 from tunesmith_engine.lifecycle.stage_states import finished_result
 from tunesmith_engine.lifecycle.transitions import Transition
+from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import CONTRACT
 
 
@@ -25,16 +31,17 @@ def next_status(
 ) -> FineTuneJobStatus:
     """The status after `transition`; the very one before it where only time has passed."""
     plan, state, phase = context.plan, transition.state, transition.phase
-    is_active = phase is not Phase.SUSPENDED and not phase.is_terminal
+    is_active = phase != Phase.SUSPENDED and phase not in FINAL_PHASES
     is_under_way = any(stage.is_under_way for stage in state.stages)
     # A job that was suspended before it began has no start.
-    has_begun = phase.is_terminal or state.current is None
+    has_begun = phase in FINAL_PHASES or state.current is None
     results = [finished_result(planned, context.seen) for planned in plan.stages]
     # Last, so that its numbers count: the result that has failed the job.
     results.append(state.failure.result if state.failure else None)
     merged = merge_results(plan, [result for result in results if result is not None])
+    used = usage_totals(before, state.attempts)
     conditions = [
-        *stage_conditions(state.stages, now=context.now),
+        *stage_conditions(plan, state.stages, now=context.now),
         *job_conditions(
             phase,
             is_at_rest=not is_active and not is_under_way,
@@ -53,16 +60,18 @@ def next_status(
         start_time=context.active_since
         if is_active
         else before.start_time or (context.now if has_begun else None),
-        completion_time=context.now if phase.is_terminal else None,
+        completion_time=context.now if phase in FINAL_PHASES else None,
         progress=_progress(context, transition, before.progress),
         stages=list(state.stages),
         attempts=list(state.attempts),
-        **usage_totals(before, state.attempts),
+        gpu_seconds=used["gpu_seconds"],
+        queued_seconds=used["queued_seconds"],
         score=merged.score,
         artifacts=merged.artifacts,
         evaluation=merged.evaluation,
         warnings=merged.warnings,
         resolved=merged.resolved,
+        versions=merged.versions,
         model_version=merged.model_version,
     )
     # NB: the old object where nothing is new: executors compare, and write no equal status.
@@ -76,7 +85,7 @@ def _progress(context: Context, transition: Transition, before: Progress | None)
         return before
     name = stage.name if stage else state.stages[-1].name
     reported = _reported_progress(context, transition, stage)
-    percent = _percent(state, stage, reported)
+    percent = _percent(context.plan, state, stage, reported)
     if reported is not None:
         return reported.model_copy(update={"stage": name, "percent": percent})
     message = truncate_message(transition.message)
@@ -103,12 +112,14 @@ def _reported_progress(
     return attempt.progress.model_copy(update=update)
 
 
-def _percent(state: RunState, stage: StageStatus | None, reported: Progress | None) -> float:
-    whole = sum(WEIGHTS[known.name] for known in state.stages)
-    done = sum(WEIGHTS[known.name] for known in state.stages if known.state == "Succeeded")
+def _percent(
+    plan: Plan, state: RunState, stage: StageStatus | None, reported: Progress | None
+) -> float:
+    weights = {planned.name: planned.stage.weight for planned in plan.stages}
+    done = sum(weights[known.name] for known in state.stages if known.state == "Succeeded")
     fraction = 0.0
     if reported is not None and reported.step is not None and reported.total_steps:
         # Clamped: a stage may report any numbers, and the schema takes 0 to 100.
         fraction = min(1.0, max(0.0, reported.step / reported.total_steps))
-    part = WEIGHTS[stage.name] * fraction if stage else 0.0
-    return round(min(100.0, 100.0 * (done + part) / whole), 1)
+    part = weights[stage.name] * fraction if stage else 0.0
+    return round(min(100.0, 100.0 * (done + part) / sum(weights.values())), 1)

@@ -21,7 +21,7 @@ def reject_spec(
     A job that was over at this generation already stays as it ended.
     """
     status = status or FineTuneJobStatus()
-    if status.phase.is_terminal and status.observed_generation == generation:
+    if status.is_finished and status.observed_generation == generation:
         return status
     rejected = _with_reason(
         status.model_copy(update={"phase": Phase.FAILED}),
@@ -65,7 +65,7 @@ def is_rejected(status: FineTuneJobStatus) -> bool:
     if any(stage.state == "Failed" for stage in status.stages):
         return False
     return any(
-        condition.type is ConditionType.FAILED
+        condition.type == ConditionType.FAILED
         and condition.status == "True"
         and condition.reason == Reason.INVALID_SPEC
         for condition in status.conditions

@@ -15,7 +15,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.accounting import count_time
 from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, StopCause
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult
 
 # What `FineTuneJobStatus.attempts` takes; the oldest are dropped.

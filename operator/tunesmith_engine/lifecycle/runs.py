@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import CONTRACT
 
 
@@ -24,7 +24,7 @@ def rerun(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
     """
     if status is None:
         return new_run(plan, FineTuneJobStatus())
-    if status.phase.is_terminal or not is_same_run(plan, status):
+    if status.is_finished or not is_same_run(plan, status):
         return new_run(plan, status)
     cached = {"cached": True, "reason": str(Reason.CACHED)}
     stages = [
@@ -39,7 +39,7 @@ def is_same_run(plan: Plan, status: FineTuneJobStatus) -> bool:
 
     Stages that only one of them has do not count: a job may first be run up to a stage, then whole.
     """
-    if status.phase.is_terminal and status.observed_generation != plan.generation:
+    if status.is_finished and status.observed_generation != plan.generation:
         return False
     keys = {stage.name: stage.key for stage in status.stages}
     return all(keys.get(planned.name, planned.key) == planned.key for planned in plan.stages)
@@ -53,7 +53,7 @@ def pin_keys(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
     """
     if status is None or status.start_time is None:
         return plan
-    is_over = status.phase.is_terminal and status.observed_generation == plan.generation
+    is_over = status.is_finished and status.observed_generation == plan.generation
     if status.contract != CONTRACT and not is_over:
         return plan
     keys = {stage.name: stage.key for stage in status.stages}

@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.planning.defaults import settled
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.contracts import StageResult
 
 # What `FineTuneJobStatus.warnings` takes.
 MAX_WARNINGS: Final = 32
@@ -29,6 +29,7 @@ class MergedResults:
     evaluation: list[EvaluationResult]
     warnings: list[str]
     resolved: dict[str, str]
+    versions: dict[str, str]
     model_version: str | None
 
     @property
@@ -55,30 +56,37 @@ def merge_results(plan: Plan, results: Sequence[StageResult]) -> MergedResults:
     warnings = dict.fromkeys(
         truncate_message(warning) for result in results for warning in result.warnings
     )
-    published = next((result for result in results if result.stage is StageName.PUBLISH), None)
-    # NB: facts are JSON that a pod wrote. Whatever shape it has, `advance` must not fail over it.
-    name: JsonValue = published.facts if published else None
-    for field in ("modelVersion", "metadata", "name"):
-        name = name.get(field) if isinstance(name, dict) else None
     return MergedResults(
         artifacts=list(artifacts.values()),
         evaluation=list(numbers.values()),
         warnings=list(warnings)[:MAX_WARNINGS],
         resolved=_resolved(plan, results),
-        model_version=name if isinstance(name, str) else None,
+        versions={
+            f"{plan.stage(result.stage).environment}/{library}": version
+            for result in results
+            for library, version in result.versions.items()
+        },
+        model_version=_model_version(results),
     )
 
 
 def _resolved(plan: Plan, results: Iterable[StageResult]) -> dict[str, str]:
-    """What planning settled, what stages decided, and the versions of the libraries that did it."""
+    """What planning settled and what stages decided, by path below `spec`."""
     resolved = settled(plan.spec)
     for result in results:
         decided = result.facts.get("resolved")
         if isinstance(decided, dict):
             resolved |= {name: str(value) for name, value in decided.items()}
-        environment = plan.stage(result.stage).environment
-        resolved |= {
-            f"versions.{environment}.{library}": version
-            for library, version in result.versions.items()
-        }
     return resolved
+
+
+def _model_version(results: Iterable[StageResult]) -> str | None:
+    """The name of the ModelVersion that a stage wrote."""
+    for result in results:
+        # NB: facts are JSON that a pod wrote. Whatever shape it has, `advance` must not fail.
+        name: JsonValue = result.facts
+        for field in ("modelVersion", "metadata", "name"):
+            name = name.get(field) if isinstance(name, dict) else None
+        if isinstance(name, str):
+            return name
+    return None

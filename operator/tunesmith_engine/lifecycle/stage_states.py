@@ -19,9 +19,8 @@ from tunesmith_engine.lifecycle.retry_policy import (
     result_of_attempt,
 )
 from tunesmith_engine.lifecycle.run_state import Context, RunState, is_stopping
-from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.planning.records import PlannedStage
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import PlannedStage
+from tunesmith_engine.stages.contracts import StageResult
 
 
 def observe(context: Context, state: RunState) -> RunState:
@@ -114,9 +113,12 @@ def _adopt(context: Context, state: RunState, attempt: ObservedAttempt) -> RunSt
     stage = state.stage(attempt.stage)
     if not state.is_current(stage) or not (attempt.is_running or stage.is_under_way):
         return state
-    accelerators = accelerators_of(StageName(stage.name), context.plan.spec.resources)
+    row = context.plan.stage(stage.name).stage
     state = state.start_attempt(
-        stage, number=attempt.attempt, accelerators=accelerators, now=context.now
+        stage,
+        number=attempt.attempt,
+        accelerators=row.num_accelerators(context.plan.spec.resources),
+        now=context.now,
     )
     return state.count_time(stage, attempt, now=context.now)
 

@@ -16,7 +16,6 @@ from tunesmith_engine.lifecycle.deadlines import (
     pre_running_deadline,
 )
 from tunesmith_engine.lifecycle.observations import Action, Observations, Start, Stop
-from tunesmith_engine.lifecycle.phases import PHASES
 from tunesmith_engine.lifecycle.retry_policy import backoff_until
 from tunesmith_engine.lifecycle.run_state import (
     STOP_CAUSES,
@@ -26,8 +25,6 @@ from tunesmith_engine.lifecycle.run_state import (
     is_stopping,
     is_waiting,
 )
-from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.stages.contracts import StageName
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Transition:
     """What is done now, why, and the state in which that is written down."""
 
     state: RunState
-    phase: Phase
+    phase: str
     reason: str
     message: str
     actions: tuple[Action, ...] = ()
@@ -59,7 +56,7 @@ def next_transition(context: Context, state: RunState) -> Transition:
         transition = _continue(context, state, stage)
     elif (retry_at := backoff_until(state, stage, now=context.now)) is not None:
         message = f"{stage.name} is tried again after {stage.reason}: {stage.message}"
-        transition = _proceed(state, stage, message, wake_at=retry_at)
+        transition = _proceed(context, state, stage, message, wake_at=retry_at)
     else:
         transition = _start(context, state, stage)
     times = [time for time in (transition.wake_at, deadline) if time is not None]
@@ -97,8 +94,7 @@ def _fail(context: Context, state: RunState, failure: JobFailure) -> Transition:
 
 
 def _complete(context: Context, state: RunState) -> Transition:
-    last = state.stages[-1]
-    is_whole = last.name == StageName.PUBLISH
+    last, is_whole = state.stages[-1], context.plan.is_whole
     message = f"every stage up to {last.name} is done, and no more was asked for"
     return Transition(
         state=state,
@@ -137,7 +133,7 @@ def _stop(context: Context, state: RunState, stage: StageStatus, reason: Reason)
         return Transition(state=state, phase=Phase.FAILED, reason=reason, message=message)
     return Transition(
         state=state,
-        phase=PHASES[stage.name] if is_over_time else Phase.SUSPENDED,
+        phase=context.plan.stage(stage.name).stage.phase if is_over_time else Phase.SUSPENDED,
         reason=reason,
         message=f"{stage.name} {'can go on' if is_stopped else 'is being stopped'}",
         actions=stop_actions(state, context.seen),
@@ -164,7 +160,7 @@ def _continue(context: Context, state: RunState, stage: StageStatus) -> Transiti
     if stage.is_under_way and not context.seen.running_attempts():
         # Stored as started and seen nowhere: the start was lost between the two, or is not seen
         # yet. Starting an attempt twice is the same as once.
-        actions = (Start(StageName(stage.name), stage.key, stage.attempt),)
+        actions = (Start(stage.name, stage.key, stage.attempt),)
     if is_waiting(stage):
         message = stage.message
     elif stage.is_under_way and not is_stopping(stage):
@@ -172,7 +168,7 @@ def _continue(context: Context, state: RunState, stage: StageStatus) -> Transiti
     else:
         message = f"{stage.name} waits for an earlier attempt to end"
     transition = _proceed(
-        state, stage, message, actions=actions, wake_at=_next_check(context, state, stage)
+        context, state, stage, message, actions=actions, wake_at=_next_check(context, state, stage)
     )
     if not is_waiting(stage):
         return transition
@@ -201,21 +197,24 @@ def _start(context: Context, state: RunState, stage: StageStatus) -> Transition:
     # have been emptied, and an attempt's folder, or its Job's name, is never used twice.
     observed = context.seen.latest_attempt(stage)
     number = max(stage.attempt, observed.attempt if observed else 0) + 1
+    row = context.plan.stage(stage.name).stage
     state = state.start_attempt(
         stage,
         number=number,
-        accelerators=accelerators_of(StageName(stage.name), context.plan.spec.resources),
+        accelerators=row.num_accelerators(context.plan.spec.resources),
         now=context.now,
     )
     return _proceed(
+        context,
         state,
         stage,
         f"{stage.name}: attempt {number} is running",
-        actions=(Start(StageName(stage.name), stage.key, number),),
+        actions=(Start(stage.name, stage.key, number),),
     )
 
 
 def _proceed(
+    context: Context,
     state: RunState,
     stage: StageStatus,
     message: str,
@@ -225,7 +224,7 @@ def _proceed(
 ) -> Transition:
     return Transition(
         state=state,
-        phase=PHASES[stage.name],
+        phase=context.plan.stage(stage.name).stage.phase,
         reason=Reason.RUNNING,
         message=message,
         actions=actions,

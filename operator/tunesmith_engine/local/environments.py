@@ -14,8 +14,7 @@ from typing import Final
 
 from tunesmith_engine.local.errors import EnvironmentMissing
 from tunesmith_engine.local.process_table import MARKER
-from tunesmith_engine.stages.contracts import Environment
-from tunesmith_engine.stages.environment import STAGE_VARIABLES
+from tunesmith_engine.stages.contracts import STAGE_VARIABLES, Environment
 
 VARIABLE: Final = "TUNESMITH_ENVIRONMENTS"
 

@@ -33,7 +33,7 @@ from tunesmith_engine.local.processes import (
     write_record,
 )
 from tunesmith_engine.local.results import ResultCache, read_result
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.termination_message import termination_message
@@ -136,14 +136,13 @@ class LocalExecutor:
         write_atomically(folder.request, request.model_dump_json(by_alias=True, indent=1))
         python = self._environments.python(stage.environment)
         self._running[folder] = StageProcess(
-            [str(python), "-m", stage.module, stage.name, str(folder.request)],
+            [str(python), "-m", stage.stage.package, stage.name, str(folder.request)],
             folder=folder,
             environment=stage_variables(os.environ, attempt=folder.path),
         )
 
     def _request(self, stage: PlannedStage, *, folder: AttemptFolder) -> StageRequest:
-        earlier = self._plan.stages[: self._plan.stages.index(stage)]
-        results = {done.name: self._finished_result(done) for done in earlier}
+        results = {read.name: self._finished_result(read) for read in self._plan.read_by(stage)}
         return StageRequest(
             job=self._plan.job,
             stage=stage.name,

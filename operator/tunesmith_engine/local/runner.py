@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.capacity import shortage_of_room
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate, longest_row_of
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.runs import rerun
 from tunesmith_engine.local.environments import Environments
@@ -22,12 +22,11 @@ from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_job
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.prepared import longest_row_of
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically
@@ -51,7 +50,7 @@ def run_job(
     base: Path,
     home: HomeFolder,
     environments: Environments,
-    until: StageName,
+    until: StageName | None = None,
     watch: Callable[[FineTuneJobStatus], None],
     stop: StopEvent,
 ) -> FineTuneJobStatus:
@@ -63,6 +62,7 @@ def run_job(
 
     Raises:
         JobBusy: another run of this job goes on.
+        NoSuchStage: the job does not go through `until`.
         EnvironmentMissing: a stage that has to run has no environment.
         MachineTooSmall: the job is estimated to need more memory or disk than there is.
         SourceError: the model or the data cannot be read.
@@ -108,7 +108,7 @@ def run_plan(
             stored = status
             watch(status)
         executor.apply(decision.actions)
-        is_over = status.phase.is_terminal or status.phase is Phase.SUSPENDED
+        is_over = status.is_finished or status.phase == Phase.SUSPENDED
         if is_over and not seen.running_attempts():
             return status
         time.sleep(POLL_S)
@@ -137,7 +137,7 @@ def preflight(planned: Plan, *, home: HomeFolder, environments: Environments, ba
     if model is None:
         _LOG.info("the model is not on this machine yet: prepare checks memory and disk")
         return
-    prepared = results[StageName.PREPARE]
+    prepared = results[PREPARE.name]
     longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
     # What the stages have written already takes no more room.
     written = [

@@ -13,9 +13,10 @@ from tunesmith_engine.local import processes
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home_folder import AttemptFolder, StageFolder
 from tunesmith_engine.local.processes import ProcessRecord, read_record, write_record
+from tunesmith_engine.stages import catalog
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 
-PREPARE, TRAIN = StageName.PREPARE, StageName.TRAIN
+PREPARE, TRAIN = catalog.PREPARE.name, catalog.TRAIN.name
 
 
 @pytest.fixture
