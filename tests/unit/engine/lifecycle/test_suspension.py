@@ -5,34 +5,34 @@ from typing import Any
 
 import pytest
 
-from theatre import Theatre, a_plan, a_result, is_at_rest
+from simulation import Simulation, a_plan, a_result, is_at_rest
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import ObservedAttempt, Start, Stop
 from tunesmith_engine.stages.catalog import EVALUATE, PREPARE, TRAIN
 
 
-def training(**spec: Any) -> Theatre:
-    theatre = Theatre(a_plan(**spec))
-    theatre.play_up_to(TRAIN.name)
-    return theatre
+def training(**spec: Any) -> Simulation:
+    simulation = Simulation(a_plan(**spec))
+    simulation.run_up_to(TRAIN.name)
+    return simulation
 
 
-def hold(theatre: Theatre, reason: Reason) -> None:
+def hold(simulation: Simulation, reason: Reason) -> None:
     if reason is Reason.SUSPENDED:
-        theatre.plan = a_plan(suspend=True)
+        simulation.plan = a_plan(suspend=True)
     else:
-        theatre.stop_requested = True
+        simulation.stop_requested = True
 
 
-def release(theatre: Theatre) -> None:
-    theatre.plan = a_plan()
-    theatre.stop_requested = False
+def release(simulation: Simulation) -> None:
+    simulation.plan = a_plan()
+    simulation.stop_requested = False
 
 
-def status_of(theatre: Theatre) -> FineTuneJobStatus:
-    assert theatre.status is not None
-    return theatre.status
+def status_of(simulation: Simulation) -> FineTuneJobStatus:
+    assert simulation.status is not None
+    return simulation.status
 
 
 HOLDS = pytest.mark.parametrize("reason", [Reason.SUSPENDED, Reason.INTERRUPTED])
@@ -40,213 +40,213 @@ HOLDS = pytest.mark.parametrize("reason", [Reason.SUSPENDED, Reason.INTERRUPTED]
 
 @HOLDS
 def test_a_held_job_stops_its_attempt_and_comes_to_rest(reason: Reason) -> None:
-    theatre = training()
-    hold(theatre, reason)
+    simulation = training()
+    hold(simulation, reason)
 
-    stopping = theatre.step()
-    is_still_busy = not is_at_rest(status_of(theatre))
-    theatre.end(exit_code=-15)
-    theatre.step()
+    stopping = simulation.step()
+    is_still_busy = not is_at_rest(status_of(simulation))
+    simulation.end(exit_code=-15)
+    simulation.step()
 
     assert [(each.stage, each.because) for each in stopping.actions if isinstance(each, Stop)] == [
         (TRAIN.name, reason)
     ]
     assert is_still_busy
-    assert is_at_rest(status_of(theatre))
-    assert status_of(theatre).phase == Phase.SUSPENDED
-    assert theatre.condition("Suspended").reason == reason
-    assert theatre.condition("Reconciling").status == "False"
-    assert theatre.stage(TRAIN.name).failures == 0
+    assert is_at_rest(status_of(simulation))
+    assert status_of(simulation).phase == Phase.SUSPENDED
+    assert simulation.condition("Suspended").reason == reason
+    assert simulation.condition("Reconciling").status == "False"
+    assert simulation.stage(TRAIN.name).failures == 0
 
 
 @HOLDS
 def test_a_held_job_goes_on_with_the_next_attempt(reason: Reason) -> None:
-    theatre = training()
-    hold(theatre, reason)
-    theatre.step()
-    theatre.end(exit_code=-15)
-    theatre.step()
-    release(theatre)
+    simulation = training()
+    hold(simulation, reason)
+    simulation.step()
+    simulation.end(exit_code=-15)
+    simulation.step()
+    release(simulation)
 
-    theatre.step()
+    simulation.step()
 
-    assert theatre.started[-1].stage == TRAIN.name
-    assert theatre.started[-1].attempt == 2
-    assert theatre.condition("Suspended").status == "False"
+    assert simulation.started[-1].stage == TRAIN.name
+    assert simulation.started[-1].attempt == 2
+    assert simulation.condition("Suspended").status == "False"
 
 
 @HOLDS
 def test_a_stage_that_finishes_while_it_is_stopped_is_done(reason: Reason) -> None:
-    theatre = training()
-    hold(theatre, reason)
-    theatre.step()
-    theatre.finish()
+    simulation = training()
+    hold(simulation, reason)
+    simulation.step()
+    simulation.finish()
 
-    theatre.step()
+    simulation.step()
 
-    assert theatre.stage(TRAIN.name).state == "Succeeded"
-    assert is_at_rest(status_of(theatre))
+    assert simulation.stage(TRAIN.name).state == "Succeeded"
+    assert is_at_rest(status_of(simulation))
 
 
 def test_a_verdict_given_while_the_stage_is_stopped_counts() -> None:
-    theatre = training()
-    theatre.stop_requested = True
-    theatre.step()
-    theatre.refuse(Reason.LOSS_DIVERGED)
+    simulation = training()
+    simulation.stop_requested = True
+    simulation.step()
+    simulation.refuse(Reason.LOSS_DIVERGED)
 
-    theatre.step()
+    simulation.step()
 
-    assert status_of(theatre).phase == Phase.FAILED
+    assert status_of(simulation).phase == Phase.FAILED
 
 
 def test_an_attempt_told_to_stop_is_not_taken_back_when_the_hold_ends() -> None:
-    theatre = training()
-    theatre.stop_requested = True
-    theatre.step()
-    theatre.stop_requested = False
+    simulation = training()
+    simulation.stop_requested = True
+    simulation.step()
+    simulation.stop_requested = False
 
-    decision = theatre.step()
-    theatre.end(exit_code=-15)
-    theatre.step()
+    decision = simulation.step()
+    simulation.end(exit_code=-15)
+    simulation.step()
 
     assert [type(action) for action in decision.actions] == [Stop]
-    assert theatre.started[-1].attempt == 2
-    assert theatre.stage(TRAIN.name).failures == 0
+    assert simulation.started[-1].attempt == 2
+    assert simulation.stage(TRAIN.name).failures == 0
 
 
 def test_a_job_suspended_from_the_start_starts_nothing() -> None:
-    theatre = Theatre(a_plan(suspend=True))
+    simulation = Simulation(a_plan(suspend=True))
 
-    theatre.step()
+    simulation.step()
 
-    assert theatre.started == []
-    assert status_of(theatre).start_time is None
-    assert is_at_rest(status_of(theatre))
+    assert simulation.started == []
+    assert status_of(simulation).start_time is None
+    assert is_at_rest(status_of(simulation))
 
 
 def test_a_job_past_its_deadline_stops_and_then_fails() -> None:
-    theatre = training(activeDeadlineSeconds=100)
+    simulation = training(activeDeadlineSeconds=100)
 
-    theatre.pass_time(100)
-    stopping = theatre.step()
-    is_failed_yet = status_of(theatre).is_finished
-    theatre.end(exit_code=-15)
-    theatre.step()
+    simulation.pass_time(100)
+    stopping = simulation.step()
+    is_failed_yet = status_of(simulation).is_finished
+    simulation.end(exit_code=-15)
+    simulation.step()
 
     assert [each.because for each in stopping.actions if isinstance(each, Stop)] == [
         "DeadlineExceeded"
     ]
     assert not is_failed_yet
-    assert status_of(theatre).phase == Phase.FAILED
-    assert theatre.condition("Failed").reason == Reason.DEADLINE_EXCEEDED
-    assert theatre.condition("Trained").reason == Reason.DEADLINE_EXCEEDED
+    assert status_of(simulation).phase == Phase.FAILED
+    assert simulation.condition("Failed").reason == Reason.DEADLINE_EXCEEDED
+    assert simulation.condition("Trained").reason == Reason.DEADLINE_EXCEEDED
 
 
 def test_a_job_with_a_deadline_is_looked_at_when_it_passes() -> None:
-    theatre = Theatre(a_plan(activeDeadlineSeconds=100))
+    simulation = Simulation(a_plan(activeDeadlineSeconds=100))
 
-    decision = theatre.step()
+    decision = simulation.step()
 
     assert decision.wake_at is not None
-    assert (decision.wake_at - theatre.now).total_seconds() == 100
+    assert (decision.wake_at - simulation.now).total_seconds() == 100
 
 
 def test_time_in_suspension_does_not_count_towards_the_deadline() -> None:
-    theatre = training(activeDeadlineSeconds=100)
-    theatre.stop_requested = True
-    theatre.step()
-    theatre.end(exit_code=-15)
-    theatre.step()
-    theatre.pass_time(1000)
-    theatre.stop_requested = False
+    simulation = training(activeDeadlineSeconds=100)
+    simulation.stop_requested = True
+    simulation.step()
+    simulation.end(exit_code=-15)
+    simulation.step()
+    simulation.pass_time(1000)
+    simulation.stop_requested = False
 
-    theatre.step()
+    simulation.step()
 
-    assert status_of(theatre).phase == TRAIN.phase
-    assert status_of(theatre).start_time == theatre.now
+    assert status_of(simulation).phase == TRAIN.phase
+    assert status_of(simulation).start_time == simulation.now
 
 
 def test_a_start_that_was_never_carried_out_is_asked_for_again() -> None:
-    theatre = Theatre(a_plan())
-    lost = theatre.decide()
-    theatre.status = lost.status
+    simulation = Simulation(a_plan())
+    lost = simulation.decide()
+    simulation.status = lost.status
 
-    again = theatre.decide()
+    again = simulation.decide()
 
     assert again.actions == lost.actions
     assert again.status == lost.status
 
 
 def test_a_start_that_was_never_written_down_is_taken_over() -> None:
-    theatre = training()
-    theatre.end(exit_code=1)
-    theatre.step()
-    theatre.pass_time(1)
-    theatre.carry_out(theatre.decide())
+    simulation = training()
+    simulation.end(exit_code=1)
+    simulation.step()
+    simulation.pass_time(1)
+    simulation.apply(simulation.decide())
 
-    theatre.step()
+    simulation.step()
 
-    assert theatre.stage(TRAIN.name).attempt == 2
-    assert theatre.stage(TRAIN.name).state == "Running"
-    assert len(theatre.running) == 1
+    assert simulation.stage(TRAIN.name).attempt == 2
+    assert simulation.stage(TRAIN.name).state == "Running"
+    assert len(simulation.running) == 1
 
 
 def test_an_attempt_with_another_key_is_ended_before_anything_starts() -> None:
-    theatre = Theatre(a_plan())
-    theatre.see(ObservedAttempt(TRAIN.name, "0" * 64, 3, is_running=True))
+    simulation = Simulation(a_plan())
+    simulation.see(ObservedAttempt(TRAIN.name, "0" * 64, 3, is_running=True))
 
-    first = theatre.step()
-    theatre.end(exit_code=-9)
-    second = theatre.step()
+    first = simulation.step()
+    simulation.end(exit_code=-9)
+    second = simulation.step()
 
     assert first.actions == (Stop(TRAIN.name, "0" * 64, 3, "Superseded"),)
     assert [type(action) for action in second.actions] == [Start]
 
 
 def test_what_a_finished_attempt_leaves_running_is_ended() -> None:
-    theatre = training()
-    (attempt,) = theatre.running
-    theatre.finished[attempt.key] = a_result(attempt)
+    simulation = training()
+    (attempt,) = simulation.running
+    simulation.finished[attempt.key] = a_result(attempt)
 
-    decision = theatre.step()
-    theatre.end(exit_code=0)
-    theatre.step()
+    decision = simulation.step()
+    simulation.end(exit_code=0)
+    simulation.step()
 
     assert decision.actions == (Stop(attempt.stage, attempt.key, 1, "Superseded"),)
-    assert theatre.started[-1].stage == EVALUATE.name
+    assert simulation.started[-1].stage == EVALUATE.name
 
 
 def test_a_numbered_attempt_folder_is_never_used_twice() -> None:
-    """The executor still has attempt 4 of this key from a life that the status has forgotten."""
-    theatre = Theatre(a_plan())
-    key = theatre.plan.stage(PREPARE.name).key
-    theatre.see(ObservedAttempt(PREPARE.name, key, 4, is_running=False))
+    """The executor still has attempt 4 of this key from a run that the status has forgotten."""
+    simulation = Simulation(a_plan())
+    key = simulation.plan.stage(PREPARE.name).key
+    simulation.see(ObservedAttempt(PREPARE.name, key, 4, is_running=False))
 
-    theatre.step()
+    simulation.step()
 
-    assert theatre.started[-1].attempt == 5
+    assert simulation.started[-1].attempt == 5
 
 
 def test_a_superseding_attempt_waits_until_the_old_one_is_gone() -> None:
-    theatre = training()
-    theatre.plan = a_plan(data="other")
+    simulation = training()
+    simulation.plan = a_plan(data="other")
 
-    waiting = theatre.step()
-    theatre.end(exit_code=-15)
-    theatre.step()
+    waiting = simulation.step()
+    simulation.end(exit_code=-15)
+    simulation.step()
 
     assert [type(action) for action in waiting.actions] == [Stop]
-    assert theatre.started[-1].stage == PREPARE.name
-    assert theatre.started[-1].key == theatre.plan.stage(PREPARE.name).key
+    assert simulation.started[-1].stage == PREPARE.name
+    assert simulation.started[-1].key == simulation.plan.stage(PREPARE.name).key
 
 
 def test_a_terminal_job_ends_what_still_runs() -> None:
-    theatre = training()
-    theatre.refuse(Reason.LOSS_DIVERGED)
-    theatre.step()
-    train = theatre.plan.stage(TRAIN.name)
-    theatre.see(replace(theatre.latest[train.name, train.key], is_running=True))
+    simulation = training()
+    simulation.refuse(Reason.LOSS_DIVERGED)
+    simulation.step()
+    train = simulation.plan.stage(TRAIN.name)
+    simulation.see(replace(simulation.latest[train.name, train.key], is_running=True))
 
-    decision = theatre.step()
+    decision = simulation.step()
 
     assert [type(action) for action in decision.actions] == [Stop]

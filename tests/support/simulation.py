@@ -1,6 +1,6 @@
-"""A stage on which jobs are played: an executor without processes, for tests of `advance`.
+"""A simulation of one job: an executor without processes, for tests of `advance`.
 
-A `Theatre` keeps what an executor would (status, finished results, the latest attempts), carries
+A `Simulation` keeps what an executor would (status, finished results, the latest attempts), carries
 actions out as their records say, and lets a test decide how each attempt ends.
 """
 
@@ -58,7 +58,7 @@ def a_failure(start: Start | ObservedAttempt, reason: str, **fields: Any) -> Sta
 
 
 @dataclass
-class Theatre:
+class Simulation:
     """One job and the world around it."""
 
     plan: Plan
@@ -89,10 +89,10 @@ class Theatre:
         """Decide, store the status, carry out the actions."""
         decision = self.decide()
         self.status = decision.status
-        self.carry_out(decision)
+        self.apply(decision)
         return decision
 
-    def carry_out(self, decision: Decision) -> None:
+    def apply(self, decision: Decision) -> None:
         """Start and stop as told; both are harmless when repeated."""
         for action in decision.actions:
             if isinstance(action, Stop):
@@ -131,7 +131,7 @@ class Theatre:
         """The clock moves, backwards if negative."""
         self.now += timedelta(seconds=seconds)
 
-    def play(self, until: Callable[["Theatre"], bool], *, steps: int = 50) -> None:
+    def run_until(self, until: Callable[["Simulation"], bool], *, steps: int = 50) -> None:
         """Every attempt succeeds and time passes until `until` holds.
 
         Raises:
@@ -147,9 +147,9 @@ class Theatre:
                 self.now = decision.wake_at
         raise AssertionError(f"not there after {steps} steps: {self.status}")
 
-    def play_up_to(self, stage: StageName) -> None:
+    def run_up_to(self, stage: StageName) -> None:
         """Go on until that stage has just been started."""
-        self.play(lambda theatre: any(each.stage == stage for each in theatre.running))
+        self.run_until(lambda simulation: any(each.stage == stage for each in simulation.running))
 
     def stage(self, name: StageName) -> StageStatus:
         """What the status says of a stage."""
