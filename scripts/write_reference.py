@@ -6,7 +6,7 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modelversion import ModelVersionSpec
 from tunesmith_api.reference import reference_page
-from tunesmith_cli.reference import command_page
+from tunesmith_cli.command_reference import command_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 

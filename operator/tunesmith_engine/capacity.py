@@ -18,6 +18,8 @@ from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import GivenMemory, StageName
 
+# Of control groups, version 2 and 1. Without a limit the first says `max`, the second a number
+# larger than any machine's memory.
 _LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -39,7 +41,7 @@ def memory_bytes() -> int:
 def free_disk_bytes(folder: Path) -> int:
     """What can still be written where `folder` lies or will lie."""
     existing = next(
-        each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
+        place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()
     )
     return shutil.disk_usage(existing).free
 
@@ -101,8 +103,8 @@ def shortage_of_given(needed: Estimate, given: Mapping[StageName, GivenMemory]) 
     """The hungriest of the stages that are given less memory than they need."""
     lacking = {
         stage: wanted
-        for stage, each in given.items()
-        if (wanted := _wanted(needed, stage, each)) > each.size_bytes
+        for stage, memory in given.items()
+        if (wanted := _wanted(needed, stage, memory)) > memory.size_bytes
     }
     hungriest = max(lacking, key=lambda stage: lacking[stage], default=None)
     if hungriest is None:

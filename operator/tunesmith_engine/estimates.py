@@ -77,7 +77,7 @@ def model_facts_of(prepared: StageResult) -> ModelFacts | None:
     if not isinstance(reported, dict):
         return None
     try:
-        return _FACTS.validate_python({to_snake(name): each for name, each in reported.items()})
+        return _FACTS.validate_python({to_snake(name): value for name, value in reported.items()})
     except ValidationError:
         return None
 

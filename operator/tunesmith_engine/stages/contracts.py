@@ -21,6 +21,8 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.stages.digests import digest_json
 
+# NB: raise it whenever a stage could no longer read what one of an earlier release has left: keys
+# digest it, and a job that is half done does not go on across it (`lifecycle/runs.py`).
 CONTRACT: Final = 1
 
 # Environment variables that every stage needs, on a laptop and in a pod.
@@ -72,7 +74,10 @@ class StageResult(ApiModel):
 
     @property
     def digest(self) -> str:
-        """Digest of everything told; a field that a later release adds does not change it."""
+        """Digest of everything told; a field that a later release adds does not change it.
+
+        The operator keeps it in the status, so that a pod cannot change its report afterwards.
+        """
         return digest_json(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
     def artifact(self, name: str) -> Artifact:

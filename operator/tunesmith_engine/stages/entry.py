@@ -78,6 +78,8 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
     except Exception as error:  # noqa: BLE001 - a defect, too, leaves a result behind
         traceback.print_exc()
         result = _crashed(request, error)
+    # NB: last, and atomically. The engine takes a stage whose result is there as done, and all that
+    # it promises must lie on disk or in the store by then.
     result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     write_report(request.result, result.model_dump_json(by_alias=True, indent=1))
     return _exit_code(result)
@@ -117,7 +119,9 @@ def _failed(request: StageRequest, error: StageError) -> StageResult:
 
 def _findings(outcome: StageOutcome) -> dict[str, Any]:
     return {
-        each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name != "message"
+        field.name: getattr(outcome, field.name)
+        for field in fields(outcome)
+        if field.name != "message"
     }
 
 
@@ -129,6 +133,8 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
         attempt=request.attempt,
         outcome="Failed",
         reason=reason,
+        # Retried: a library that fails now may not fail on the next attempt. The same crash at the
+        # same step twice is final all the same (`lifecycle/retry_policy.py`).
         message=termination_message(f"{type(error).__name__}: {error}"),
         retryable=True,
     )

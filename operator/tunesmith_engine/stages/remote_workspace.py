@@ -46,6 +46,7 @@ def run_in_store(
         with mirror.running():
             outcome = stage(local, reporter)
     except StageError as error:
+        # A refused model shows its numbers, too.
         if error.findings is not None:
             error.findings = workspace.kept(error.findings)
         raise
@@ -77,6 +78,7 @@ class _Workspace:
         secret_ref = request.spec.workspace.secret_ref
         secret = read_secret(secret_ref, secrets=Path(request.secrets))
         store = WorkspaceStore(uri, secret=secret, folder=Path(request.cache) / "workspace")
+        # Before hours of work whose outcome could not be kept.
         store.check_writable()
         return cls(uri, store, request, reporter)
 
@@ -95,11 +97,11 @@ class _Workspace:
     def kept(self, outcome: StageOutcome) -> StageOutcome:
         """The outcome with its artifacts in the store."""
         with _as_stage_errors():
-            artifacts = [self._kept(each) for each in outcome.artifacts]
+            artifacts = [self._kept(artifact) for artifact in outcome.artifacts]
         return replace(outcome, artifacts=artifacts)
 
     def _fetched(self, stage: StageName, made: StageResult) -> StageResult:
-        artifacts = [self._here(stage, each) for each in made.artifacts]
+        artifacts = [self._here(stage, artifact) for artifact in made.artifacts]
         return made.model_copy(update={"artifacts": artifacts})
 
     def _here(self, stage: StageName, artifact: Artifact) -> Artifact:

@@ -74,9 +74,12 @@ class FileReporter:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` with `text`: readers see the old file or the new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, since a rename is atomic within one file system only; with the process's
+    # number, since two processes of a stage may write the same file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
+        # Without it a power cut may leave the new name with no content behind it.
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -106,9 +106,9 @@ def test_stdout_holds_exactly_one_object_where_that_was_asked_for(
     code = main(["run", str(manifest), "--home", str(tmp_path), "--output", "json"])
 
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
-    assert (code, found["phase"]) == (0, "Succeeded")
-    assert Path(found["report"]).is_file()
+    printed = json.loads(captured.out)
+    assert (code, printed["phase"]) == (0, "Succeeded")
+    assert Path(printed["report"]).is_file()
     assert "Succeeded in 4 min 51 s" in captured.err
 
 

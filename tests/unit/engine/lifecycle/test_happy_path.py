@@ -106,7 +106,7 @@ def test_a_stage_with_a_finished_result_is_cached_and_not_started() -> None:
     assert simulation.condition("Trained").reason == Reason.CACHED
 
 
-def test_a_stage_that_ran_in_this_life_is_not_cached() -> None:
+def test_a_stage_that_ran_in_this_run_is_not_cached() -> None:
     simulation = Simulation(a_plan())
 
     simulation.run_until(is_over)

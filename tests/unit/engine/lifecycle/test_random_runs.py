@@ -1,9 +1,9 @@
 """Random runs of a job: whatever the world does, and in whatever order, the promises hold.
 
-A state machine stands for an executor that starts and stops attempts as it is told, while attempts end
-in every way, the runner dies between deciding and doing, observations lag, the clock jumps, people
-suspend, interrupt and change the job. After every step the promises are checked; at the end faults
-cease and the job has to come to rest.
+A state machine stands for an executor that starts and stops attempts as it is told, while attempts
+end in every way, the runner dies between deciding and doing, observations lag, the clock jumps,
+people suspend, interrupt and change the job. After every step the promises are checked; at the end
+faults cease and the job has to come to rest.
 """
 
 from dataclasses import replace
