@@ -12,7 +12,7 @@ from tunesmith_api.complaints import complaint
 from tunesmith_api.fields import dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_operator.cluster_client import Manifest
 
 
@@ -33,7 +33,7 @@ def read_job(found: Manifest) -> FineTuneJob | Unreadable:
         path = tuple(part for part in first["loc"] if part != "[key]")
         rest = f" (and {len(more)} more)" if more else ""
         text = f"{dotted(path)}: {complaint(first, path=path)}"
-        return Unreadable(clipped(text, ending=rest))
+        return Unreadable(truncate_message(text, suffix=rest))
 
 
 def read_status(found: Manifest) -> FineTuneJobStatus | None:
