@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.finetunejob.dataset import DataSource
 
 
@@ -46,7 +47,10 @@ class Evaluation(ApiModel):
     """Base against tuned: on the held-out rows, and on general text so that forgetting shows."""
 
     generation: Generation = Generation()
-    general_text: DataSource | None = Field(
+    general_text: Annotated[
+        DataSource | None,
+        DecidedLater("a text that ships with Tunesmith"),
+    ] = Field(
         None,
         description="Plain text for the general suite. Default: a text that ships with Tunesmith.",
     )

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.planning.keys import stage_keys
 from tunesmith_engine.planning.records import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import Environment, StageName
@@ -40,7 +39,7 @@ def plan(
     `fingerprints` stand for the content of the sources, by field path: `model`, `dataset.train`
     and, where given, `dataset.validation` and `evaluation.generalText`.
     """
-    spec = with_defaults(job.spec)
+    spec = job.spec.with_defaults()
     keys = stage_keys(spec, job=job.metadata.name, fingerprints=fingerprints)
     names = list(StageName)
     return Plan(
