@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from tunesmith_api.field_reference import reference_page
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modelversion import ModelVersionSpec
-from tunesmith_api.reference import reference_page
 from tunesmith_cli.reference import command_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"

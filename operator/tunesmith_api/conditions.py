@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.values import CamelCase
+from tunesmith_api.field_types import CamelCase
 
 Message = Annotated[str, StringConstraints(max_length=256)]
 

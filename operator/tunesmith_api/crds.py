@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions, written from the same models that read manifests off-line.
 
 `tunesmith crds` prints them, and `charts/tunesmith/files/crds/` holds them checked in; a test
-refuses a stale file. `openapi.py` turns the models into schemas, `rules.py` gives the rules across
+refuses a stale file. `structural_schema.py` turns the models into schemas, `rules.py` gives the rules across
 fields, and this module adds what only a server enforces: what may change, and when.
 """
 
@@ -11,8 +11,8 @@ from tunesmith_api.base import GROUP, VERSION, JsonMapping
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.rules import MUTABLE_FIELDS, RULES, Rule
 from tunesmith_api.modelversion import ModelVersion
-from tunesmith_api.openapi import Schema, structural_schema
-from tunesmith_api.yaml_output import write_yaml
+from tunesmith_api.structural_schema import Schema, structural_schema
+from tunesmith_api.yaml_io import write_yaml
 
 _HEADER = "# Written from the models by `tunesmith crds`; do not edit by hand.\n"
 

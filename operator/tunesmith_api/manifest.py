@@ -1,7 +1,7 @@
 """From the text of a manifest to a `FineTuneJob`, or to every problem it has, with file and line.
 
-The second step after `yaml_source.py`, and the only way in for what people write: the command line
-reads every job here, so that a manifest is refused before anything is fetched. `complaints.py`
+The second step after `yaml_io.py`, and the only way in for what people write: the command line
+reads every job here, so that a manifest is refused before anything is fetched. `validation_errors.py`
 words the problems. The API server refuses the same manifests, by the CRD of the same models.
 """
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunesmith_api.base import API_VERSION
-from tunesmith_api.complaints import complaint, near_match
-from tunesmith_api.fields import FieldPath, dotted
+from tunesmith_api.field_paths import FieldPath, dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.yaml_source import MAX_CHARACTERS, YamlError, YamlSource, read_yaml
+from tunesmith_api.validation_errors import complaint, near_match
+from tunesmith_api.yaml_io import MAX_CHARACTERS, YamlError, YamlSource, read_yaml
 
 _IDENTITY = {"apiVersion": API_VERSION, "kind": "FineTuneJob"}
 

@@ -5,11 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, model_validator
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.values import (
-    DnsLabel,
-    LabelKey,
-    LabelValue,
-)
+from tunesmith_api.field_types import DnsLabel, LabelKey, LabelValue
 
 Namespace = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)

@@ -9,12 +9,9 @@ from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import API_VERSION, ApiModel
 from tunesmith_api.conditions import Name
+from tunesmith_api.field_types import DnsLabel, VersionLabel
 from tunesmith_api.metadata import Metadata
 from tunesmith_api.results import Address, Artifact, EvaluationResult
-from tunesmith_api.values import (
-    DnsLabel,
-    VersionLabel,
-)
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 

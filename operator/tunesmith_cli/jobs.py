@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.complaints import near_match
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
+from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.refusal import Refusal
 from tunesmith_engine.local.home import Home
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunesmith_api.complaints import complaint
-from tunesmith_api.fields import dotted
+from tunesmith_api.field_paths import dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.validation_errors import complaint
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_operator.cluster_client import Manifest
 

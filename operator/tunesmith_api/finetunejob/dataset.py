@@ -6,12 +6,8 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import PlannedDefault
+from tunesmith_api.field_types import SecretReference, Seed, ShortText
 from tunesmith_api.uris import SourceUri
-from tunesmith_api.values import (
-    SecretReference,
-    Seed,
-    ShortText,
-)
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
 

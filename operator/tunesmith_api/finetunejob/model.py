@@ -6,11 +6,8 @@ from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.field_types import SecretReference, ShortText
 from tunesmith_api.uris import SourceUri
-from tunesmith_api.values import (
-    SecretReference,
-    ShortText,
-)
 
 
 class ModelSource(ApiModel):

@@ -6,12 +6,8 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.field_types import DnsLabel, SecretReference, VersionLabel
 from tunesmith_api.uris import TargetUri
-from tunesmith_api.values import (
-    DnsLabel,
-    SecretReference,
-    VersionLabel,
-)
 
 
 class Output(ApiModel):

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import ClusterOnly, DecidedLater
-from tunesmith_api.uris import StoreUri
-from tunesmith_api.values import (
+from tunesmith_api.field_types import (
     Bytes,
     ExtendedResource,
     LabelKey,
@@ -21,6 +20,7 @@ from tunesmith_api.values import (
     Processors,
     SecretReference,
 )
+from tunesmith_api.uris import StoreUri
 
 
 class Toleration(ApiModel):

@@ -6,9 +6,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
-from tunesmith_api.values import (
-    Fraction,
-)
+from tunesmith_api.field_types import Fraction
 
 # In tokens. vLLM's own default is the model's context, whose KV cache need not fit a laptop.
 DEFAULT_MAX_MODEL_LENGTH: Final = 2048

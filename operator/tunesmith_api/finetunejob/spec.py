@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import ClusterOnly, DecidedLater
+from tunesmith_api.field_types import NonNegative, Positive, QueueName
 from tunesmith_api.finetunejob.compression import Compression
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.finetunejob.evaluation import Evaluation
@@ -20,11 +21,6 @@ from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Resources, Workspace
 from tunesmith_api.finetunejob.serving import Serving, Verification
 from tunesmith_api.finetunejob.training import Checkpoint, Training
-from tunesmith_api.values import (
-    NonNegative,
-    Positive,
-    QueueName,
-)
 
 
 class FineTuneJobSpec(ApiModel):

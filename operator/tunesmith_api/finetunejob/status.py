@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.conditions import Condition, Message, Name
+from tunesmith_api.field_types import CamelCase
 from tunesmith_api.results import Artifact, EvaluationResult
-from tunesmith_api.values import CamelCase
 
 Seconds = Annotated[float, Field(ge=0.0)]
 

@@ -10,12 +10,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
-from tunesmith_api.values import (
-    Fraction,
-    Positive,
-    Seed,
-    ShortText,
-)
+from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 
 DEFAULT_EPOCHS: Final = 3.0
 # Adapters learn best at about ten times the rate of full fine-tuning (Biderman et al. 2024,

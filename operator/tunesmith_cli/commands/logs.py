@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.complaints import near_match
+from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.jobs import KnownJob, find_job
 from tunesmith_cli.refusal import EXIT_DONE, Refusal
 from tunesmith_engine.stages.contracts import StageName

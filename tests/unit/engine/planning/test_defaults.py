@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from manifests import Manifest, a_job, jobs
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
-from tunesmith_api.fields import records_in
+from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.rules import broken_rules
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec

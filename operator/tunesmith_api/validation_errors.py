@@ -12,17 +12,17 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
-from tunesmith_api.fields import FieldPath, paths_of, record_at
-from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.uris import SOURCE_PATTERN, TARGET_PATTERN
-from tunesmith_api.values import (
+from tunesmith_api.field_paths import FieldPath, paths_of, record_at
+from tunesmith_api.field_types import (
     BYTES_PATTERN,
     EXTENDED_RESOURCE_PATTERN,
     LABEL_KEY_PATTERN,
     LABEL_VALUE_PATTERN,
     PROCESSORS_PATTERN,
 )
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.uris import SOURCE_PATTERN, TARGET_PATTERN
 
 REFERENCE = "docs/reference/finetunejob.md"
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import yaml
 from pydantic import JsonValue
 
-from tunesmith_api.fields import FieldPath
+from tunesmith_api.base import JsonMapping
+from tunesmith_api.field_paths import FieldPath
 
 MAX_CHARACTERS = 500_000
 MAX_NODES = 20_000
 MAX_DEPTH = 100
+_WIDTH = 80
 
 
 class YamlError(ValueError):
@@ -205,3 +207,24 @@ def _clean(value: object) -> JsonValue:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise YamlError(f"a value of type {type(value).__name__}; write it as text, in quotes")
+
+
+def write_yaml(value: JsonMapping) -> str:
+    """One document, fields in the order given."""
+    return yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True, encoding=None
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists are indented below their field, and nothing is written as a reference to a twin."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - PyYAML's own signature
+        super().increase_indent(flow, indentless=False)
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's own signature
+        return True
+
+
+# NB: kubectl reads y and n as true and false, also where they name a field; PyYAML would not quote.
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.fields import records_in
+from tunesmith_api.field_paths import records_in
 
 
 def reference_page(title: str, roots: dict[str, type[ApiModel]]) -> str:
