@@ -37,7 +37,8 @@ class Metadata(ApiModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_server_fields(cls, given: Any) -> Any:
+    def without_server_fields(cls, given: Any) -> Any:
+        """Pass over what a server has written."""
         if not isinstance(given, dict):
             return given
         return {key: value for key, value in given.items() if key not in SERVER_FIELDS}

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.rules import Rule
 
 SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
 
@@ -68,3 +69,15 @@ class Compression(ApiModel):
         """With the gate's bound filled in."""
         gate = self.gate.with_defaults(scheme=self.quantize.scheme)
         return self.model_copy(update={"gate": gate})
+
+
+RULES: Final[tuple[Rule[Quantize], ...]] = (
+    Rule(
+        name="group-size-of-four-bit",
+        scopes=("compression.quantize",),
+        field="groupSize",
+        holds=lambda quantize: quantize.group_size is None or quantize.scheme == "W4A16",
+        cel="!has(self.groupSize) || self.scheme == 'W4A16'",
+        message="only W4A16 has groups; leave groupSize out, or set scheme: W4A16",
+    ),
+)

@@ -7,6 +7,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import PlannedDefault
 from tunesmith_api.field_types import SecretReference, Seed, ShortText
+from tunesmith_api.rules import Rule
 from tunesmith_api.uris import SourceUri
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
@@ -72,3 +73,15 @@ class Dataset(ApiModel):
         if self.validation is not None or self.validation_fraction is not None:
             return self
         return self.model_copy(update={"validation_fraction": DEFAULT_VALIDATION_FRACTION})
+
+
+RULES: Final[tuple[Rule[Dataset], ...]] = (
+    Rule(
+        name="validation-or-fraction",
+        scopes=("dataset",),
+        field="validationFraction",
+        holds=lambda dataset: dataset.validation is None or dataset.validation_fraction is None,
+        cel="!has(self.validation) || !has(self.validationFraction)",
+        message="validation and validationFraction both say what is held out; give one of them",
+    ),
+)

@@ -1,12 +1,13 @@
 """`spec.model`: the base model."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import SecretReference, ShortText
+from tunesmith_api.rules import Rule
 from tunesmith_api.uris import SourceUri
 
 
@@ -27,3 +28,15 @@ class ModelSource(ApiModel):
         DecidedLater("the model's own"),
     ] = Field(None, description="A Jinja chat template that replaces the model's own.")
     secret_ref: SecretReference | None = Field(None, description="Credentials to read the model.")
+
+
+RULES: Final[tuple[Rule[ModelSource], ...]] = (
+    Rule(
+        name="revision-of-the-hub",
+        scopes=("model",),
+        field="revision",
+        holds=lambda model: model.revision is None or model.uri.startswith("hf://"),
+        cel="!has(self.revision) || self.uri.startsWith('hf://')",
+        message="only hf:// models have a revision; leave it out, or put it into the uri's path",
+    ),
+)

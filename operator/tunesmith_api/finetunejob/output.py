@@ -1,12 +1,13 @@
 """`spec.output`: the name of the model, and where its versions are kept."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import DnsLabel, SecretReference, VersionLabel
+from tunesmith_api.rules import Rule
 from tunesmith_api.uris import TargetUri
 
 
@@ -24,3 +25,20 @@ class Output(ApiModel):
         DecidedLater("the first 12 characters of its digest"),
     ] = Field(None, description="Name of the version. Default: the first characters of its digest.")
     secret_ref: SecretReference | None = Field(None, description="Credentials to write the output.")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the model goes to an object store."""
+        return self.uri is not None and not self.uri.startswith("file://")
+
+
+RULES: Final[tuple[Rule[Output], ...]] = (
+    Rule(
+        name="secret-for-remote-outputs",
+        scopes=("output",),
+        field="secretRef",
+        holds=lambda output: output.secret_ref is None or output.is_remote,
+        cel="!has(self.secretRef) || (has(self.uri) && !self.uri.startsWith('file://'))",
+        message="local outputs are written without credentials; leave secretRef out",
+    ),
+)

@@ -5,7 +5,7 @@ they change the order in which gradients are added up; the rest is marked `Clust
 `tunesmith plan` can say on a laptop that it changes nothing there.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ from tunesmith_api.field_types import (
     Processors,
     SecretReference,
 )
+from tunesmith_api.rules import Rule
 from tunesmith_api.uris import StoreUri
 
 
@@ -153,3 +154,71 @@ class Workspace(ApiModel):
     def makes_volume(self) -> bool:
         """Whether a volume is made for the job: neither a claim nor an object store is given."""
         return self.claim_name is None and self.uri is None
+
+
+_TOLERATION_RULES: Final[tuple[Rule[Toleration], ...]] = (
+    Rule(
+        name="toleration-of-any-value",
+        scopes=("resources.tolerations.*",),
+        field="value",
+        holds=lambda toleration: toleration.operator == "Equal" or toleration.value is None,
+        cel="self.operator == 'Equal' || !has(self.value)",
+        message="operator Exists tolerates every value; leave value out, or set operator: Equal",
+    ),
+    Rule(
+        name="toleration-of-any-key",
+        scopes=("resources.tolerations.*",),
+        field="operator",
+        holds=lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+        cel="has(self.key) || self.operator == 'Exists'",
+        message="without a key every taint is tolerated; name the key, or set operator: Exists",
+    ),
+    Rule(
+        name="toleration-for-a-time",
+        scopes=("resources.tolerations.*",),
+        field="tolerationSeconds",
+        holds=lambda toleration: (
+            toleration.toleration_seconds is None or toleration.effect == "NoExecute"
+        ),
+        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        message="only NoExecute evicts after a time; leave tolerationSeconds out, or set effect",
+    ),
+)
+
+_WORKSPACE_RULES: Final[tuple[Rule[Workspace], ...]] = (
+    Rule(
+        name="workspace-given-or-made",
+        scopes=("workspace",),
+        field="claimName",
+        holds=lambda workspace: (
+            workspace.claim_name is None
+            or not (workspace.size or workspace.storage_class_name or workspace.access_mode)
+        ),
+        cel="!has(self.claimName) || "
+        "!(has(self.size) || has(self.storageClassName) || has(self.accessMode))",
+        message="claimName gives a volume, the other fields describe one to make; give either",
+    ),
+    Rule(
+        name="workspace-stored-or-mounted",
+        scopes=("workspace",),
+        field="uri",
+        holds=lambda workspace: (
+            workspace.uri is None
+            or not (workspace.claim_name or workspace.storage_class_name or workspace.access_mode)
+        ),
+        cel="!has(self.uri) || "
+        "!(has(self.claimName) || has(self.storageClassName) || has(self.accessMode))",
+        message="uri keeps artifacts in an object store; claimName, storageClassName and "
+        "accessMode are of a volume; give either",
+    ),
+    Rule(
+        name="secret-for-remote-workspaces",
+        scopes=("workspace",),
+        field="secretRef",
+        holds=lambda workspace: workspace.secret_ref is None or workspace.uri is not None,
+        cel="!has(self.secretRef) || has(self.uri)",
+        message="a volume is used without credentials; leave secretRef out, or give uri",
+    ),
+)
+
+RULES: Final[tuple[Rule[Any], ...]] = (*_TOLERATION_RULES, *_WORKSPACE_RULES)

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import ClusterOnly, DecidedLater
-from tunesmith_api.field_types import NonNegative, Positive, QueueName
+from tunesmith_api.field_paths import dotted, records_of
+from tunesmith_api.field_types import NonNegative, Positive, QueueName, SecretReference
 from tunesmith_api.finetunejob.compression import Compression
-from tunesmith_api.finetunejob.dataset import Dataset
+from tunesmith_api.finetunejob.dataset import Dataset, DataSource
 from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.output import Output
@@ -81,3 +82,15 @@ class FineTuneJobSpec(ApiModel):
                 "compression": self.compression.with_defaults(),
             }
         )
+
+    def sources(self) -> dict[str, ModelSource | DataSource]:
+        """What the job reads from elsewhere, by path below `spec`.
+
+        Always `model` and `dataset.train`; others where the job names them.
+        """
+        kinds: tuple[type[ModelSource | DataSource], ...] = (ModelSource, DataSource)
+        return {dotted(path): source for path, source in records_of(self, *kinds)}
+
+    def secret_references(self) -> dict[str, SecretReference]:
+        """The secrets with credentials that the job names, by path below `spec`."""
+        return {dotted(path): secret for path, secret in records_of(self, SecretReference)}

@@ -11,6 +11,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
+from tunesmith_api.rules import Rule
 
 DEFAULT_EPOCHS: Final = 3.0
 # Adapters learn best at about ten times the rate of full fine-tuning (Biderman et al. 2024,
@@ -116,3 +117,26 @@ class Checkpoint(ApiModel):
         None, description="Default: a tenth of all steps."
     )
     keep: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+RULES: Final[tuple[Rule[Training], ...]] = (
+    Rule(
+        name="epochs-or-max-steps",
+        scopes=("training",),
+        field="maxSteps",
+        holds=lambda training: training.epochs is None or training.max_steps is None,
+        cel="!has(self.epochs) || !has(self.maxSteps)",
+        message="epochs and maxSteps both say when training ends; give one of them",
+    ),
+)
+
+BATCH_RULES: Final[tuple[Rule[Batch], ...]] = (
+    Rule(
+        name="micro-batch-within-batch",
+        scopes=("training.batch",),
+        field="microBatchSize",
+        holds=lambda batch: batch.micro_batch_size <= batch.size,
+        cel="self.microBatchSize <= self.size",
+        message="microBatchSize (default 4) is at most batch.size; lower it or raise size",
+    ),
+)

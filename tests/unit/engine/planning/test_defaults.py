@@ -12,8 +12,9 @@ from manifests import Manifest, a_job, jobs
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.rules import broken_rules
+from tunesmith_api.finetunejob.rules import RULES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.rules import broken_rules
 from tunesmith_engine.planning.defaults import describe, settled
 
 TRAIN = {"uri": "s3://tickets/2026-11.jsonl"}
@@ -58,8 +59,8 @@ def test_filling_in_keeps_the_rules_and_is_done_once(manifest: Manifest) -> None
 
     filled = spec.with_defaults()
 
-    assert {each.rule.name for each in broken_rules(filled)} <= {
-        each.rule.name for each in broken_rules(spec)
+    assert {each.rule.name for each in broken_rules(filled, RULES)} <= {
+        each.rule.name for each in broken_rules(spec, RULES)
     }
     assert filled.with_defaults() == filled
 
