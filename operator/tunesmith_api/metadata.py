@@ -12,7 +12,8 @@ Namespace = Annotated[
 ]
 
 
-# What an API server writes into metadata; a manifest read back from one may carry it.
+# What an API server writes into metadata; a manifest read back from one may carry it. The rest is
+# closed as everything else: a misspelt `lables` is refused.
 SERVER_FIELDS = (
     "creationTimestamp",
     "deletionGracePeriodSeconds",

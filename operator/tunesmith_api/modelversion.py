@@ -16,7 +16,6 @@ from tunesmith_api.results import Address, Artifact, EvaluationResult
 from tunesmith_api.rules import TransitionRule
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-
 Facts = Annotated[dict[Name, Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
 
 PRINTER_COLUMNS: Final = (
@@ -79,6 +78,7 @@ class VersionMeta(Metadata):
     Its name joins the model's and the version's, so it may be longer than a job's.
     """
 
+    # 40 of the model, a hyphen and 40 of the version, with room to spare.
     name: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=90)
     ]

@@ -31,8 +31,8 @@ class _WithFactories(GenerateJsonSchema):
 
     def encode_default(self, dft: Any) -> Any:
         # NB: records are spelt out with all their own defaults: the API server tries a default
-        # against the rules before it fills in what is below it. None is left out: the server
-        # refuses a null as the default of a field that is not nullable.
+        # against the rules before it fills in what is below it. None is left out: no field is
+        # nullable.
         return TypeAdapter(Any).dump_python(dft, mode="json", by_alias=True, exclude_none=True)
 
 
@@ -72,7 +72,7 @@ def _structural(node: Schema, *, records: dict[str, Schema]) -> Schema:
         ]
     if "patternProperties" in node:
         (pattern,) = node["patternProperties"]
-        # In pieces, so that its line can be folded: yamllint has a limit for lines.
+        # In pieces, so that the line can be folded: yamllint has a limit for lines.
         quoted = " + ".join(f"'{piece}'" for piece in re.split(r"(?<=\?)", pattern) if piece)
         schema["x-kubernetes-validations"] = [
             {
@@ -106,7 +106,7 @@ def _written_out(node: Schema, *, records: dict[str, Schema]) -> Schema:
         rest = {key: value for key, value in node.items() if key != "anyOf"}
         return _written_out(given[0] | rest, records=records)
     if "$ref" in node:
-        # What stands beside the reference, such as the field's own description, goes before.
+        # What stands beside the reference, such as the field's own description, wins.
         record = records[node["$ref"].removeprefix("#/$defs/")]
         rest = {key: value for key, value in node.items() if key != "$ref"}
         return _written_out(record | rest, records=records)

@@ -22,7 +22,7 @@ MAX_CHARACTERS: Final = 500_000
 # Nodes with their aliases unfolded: a few aliases of aliases write a billion values in a thousand
 # characters.
 MAX_NODES: Final = 20_000
-# Below Python's limit of recursion, which PyYAML meets at about three calls for each level.
+# Far below Python's own limit of recursion, at which PyYAML and the models would break off.
 MAX_DEPTH: Final = 100
 _WIDTH: Final = 80
 _NO_MAPPING: Final = "no mapping; a manifest starts with apiVersion, kind, metadata and spec"
