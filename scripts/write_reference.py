@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tunesmith_api.field_reference import page_name, reference_page
 from tunesmith_api.kinds import KINDS
-from tunesmith_cli.reference import command_page
+from tunesmith_cli.command_reference import command_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 

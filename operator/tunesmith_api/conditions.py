@@ -18,18 +18,10 @@ Name = Annotated[str, StringConstraints(max_length=256)]
 
 
 class ConditionType(StrEnum):
-    """The types that a job of today sets.
+    """The types that tools read of every kind; each stage of a job sets one more.
 
-    The first block follows the stages, the second is for tools. A status may hold others: `type` is
-    any CamelCase word, as in metav1.
+    As in metav1 the vocabulary is open: `Condition.type` is any CamelCase word.
     """
-
-    DATA_READY = "DataReady"
-    TRAINED = "Trained"
-    EVALUATED = "Evaluated"
-    COMPRESSED = "Compressed"
-    VERIFIED = "Verified"
-    PUBLISHED = "Published"
 
     SUSPENDED = "Suspended"
     # For `kubectl wait --for=condition=`, named as those of a batch Job.

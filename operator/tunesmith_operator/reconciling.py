@@ -20,8 +20,7 @@ from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start, Stop
 from tunesmith_engine.lifecycle.rejections import blocked, is_blocked, refused
 from tunesmith_engine.lifecycle.runs import as_started
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.denials import FORBIDDEN, denial, is_going_away

@@ -15,16 +15,10 @@ Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class Phase(StrEnum):
-    """The words for people that `status.phase` holds; a stage may bring another."""
+    """The words for people that every job may come to; while a stage runs, its own stands there."""
 
     PENDING = "Pending"
     QUEUED = "Queued"
-    PREPARING = "Preparing"
-    TRAINING = "Training"
-    EVALUATING = "Evaluating"
-    COMPRESSING = "Compressing"
-    VERIFYING = "Verifying"
-    PUBLISHING = "Publishing"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SUSPENDED = "Suspended"

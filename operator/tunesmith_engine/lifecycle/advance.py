@@ -16,7 +16,7 @@ from tunesmith_engine.lifecycle.rejections import is_refused, taken_back
 from tunesmith_engine.lifecycle.runs import continues, new_life
 from tunesmith_engine.lifecycle.stage_states import observe
 from tunesmith_engine.lifecycle.transitions import Moment, choose, stops
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 
 def advance(

@@ -10,15 +10,17 @@ from datetime import datetime
 
 from tunesmith_api.conditions import Condition, ConditionType
 from tunesmith_api.finetunejob.status import Phase, StageStatus
-from tunesmith_engine.lifecycle.phases import CONDITIONS
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
+from tunesmith_engine.planning.plan import Plan
 
 
-def stage_conditions(stages: Iterable[StageStatus], *, now: datetime) -> list[Condition]:
+def stage_conditions(
+    plan: Plan, stages: Iterable[StageStatus], *, now: datetime
+) -> list[Condition]:
     """One condition per stage of the plan: True once it is done, False with its reason before."""
     return [
         _condition(
-            CONDITIONS[stage.name],
+            plan.stage(stage.name).stage.condition,
             holds=stage.state == "Succeeded",
             reason=stage.reason,
             message=stage.message,

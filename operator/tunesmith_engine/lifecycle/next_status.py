@@ -25,6 +25,7 @@ def compose(
 def _composed(
     moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
 ) -> FineTuneJobStatus:
+    used = added(before, course.ledger.attempts)
     findings = findings_of(moment.plan, _results(moment, course))
     is_going = course.phase != Phase.SUSPENDED and course.phase not in FINAL_PHASES
     is_running = any(stage.is_under_way for stage in course.ledger.stages)
@@ -34,7 +35,7 @@ def _composed(
         phase=course.phase,
         conditions=merged(
             [
-                *stage_conditions(course.ledger.stages, now=moment.now),
+                *stage_conditions(moment.plan, course.ledger.stages, now=moment.now),
                 *job_conditions(
                     course.phase,
                     is_at_rest=not is_going and not is_running,
@@ -51,12 +52,14 @@ def _composed(
         progress=_progress(moment, course, before),
         stages=list(course.ledger.stages),
         attempts=list(course.ledger.attempts),
-        **added(before, course.ledger.attempts),
+        gpu_seconds=used["gpu_seconds"],
+        queued_seconds=used["queued_seconds"],
         score=findings.score,
         artifacts=findings.artifacts,
         evaluation=findings.evaluation,
         warnings=findings.warnings,
         resolved=findings.resolved,
+        versions=findings.versions,
         model_version=findings.model_version,
     )
 
@@ -85,6 +88,7 @@ def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Prog
         # What the attempt said before it was put back is no news of how long it will take.
         told = told.model_copy(update={"eta_seconds": None, "message": clipped(course.message)})
     return progress_of(
+        moment.plan,
         course.ledger,
         stage,
         told=told,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import CONTRACT
 
 

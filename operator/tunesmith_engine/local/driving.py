@@ -15,7 +15,7 @@ from tunesmith_engine.lifecycle.observations import Observations
 from tunesmith_engine.lifecycle.runs import begin
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 POLL_S: Final = 0.1
 

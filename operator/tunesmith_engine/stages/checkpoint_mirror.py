@@ -55,6 +55,7 @@ class CheckpointMirror:
         try:
             yield
         finally:
+            # The last look comes after the thread has ended, for both change what is kept.
             stopped.set()
             thread.join()
             self.look()
@@ -76,9 +77,10 @@ class CheckpointMirror:
             self.look()
 
     def _whole(self) -> list[Path]:
-        found = [(_mark(path), path) for path in self._folder.glob("[!.]*")]
-        known = [(mark, path) for mark, path in found if mark is not None]
-        return [path for _, path in sorted(known, key=lambda each: each[0][1])]
+        # A leading dot marks what training has not finished writing, or is about to remove.
+        marked = [(_mark(path), path) for path in self._folder.glob("[!.]*")]
+        whole = [(mark, path) for mark, path in marked if mark is not None]
+        return [path for (_, mtime_ns), path in sorted(whole, key=lambda entry: entry[0][1])]
 
     def _keep(self, name: str, folder: Path) -> bool:
         mark = _mark(folder)
@@ -108,7 +110,8 @@ class CheckpointMirror:
 
 def _mark(folder: Path) -> _Mark | None:
     try:
-        found = folder.stat()
+        stat = folder.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    # The name alone does not do: a run that starts again writes `step-10` anew.
+    return stat.st_ino, stat.st_mtime_ns

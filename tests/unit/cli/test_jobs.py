@@ -41,8 +41,8 @@ def test_status_lists_all_jobs(home: Path) -> None:
 def test_status_of_one_job_as_an_object(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "refused", "--home", str(home), "--output", "json"]) == 0
 
-    found = json.loads(capsys.readouterr().out)
-    assert (found["job"], found["phase"], found["running"]) == ("refused", "Failed", False)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["job"], printed["phase"], printed["running"]) == ("refused", "Failed", False)
 
 
 def test_an_empty_home_has_no_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,9 +240,9 @@ def test_prune_removes_the_old_folders_of_one_job_or_of_all(
     assert old_folders(pruned_home) == ["refused"]
 
     assert main(["prune", "--output", "json", *home]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["dryRun"], found["bytes"]) == (False, 1 << 20)
-    assert [each["job"] for each in found["stages"]] == ["refused"]
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["dryRun"], printed["bytes"]) == (False, 1 << 20)
+    assert [stage["job"] for stage in printed["stages"]] == ["refused"]
 
     assert main(["prune", *home]) == 0
     assert capsys.readouterr().out.startswith("nothing to remove")

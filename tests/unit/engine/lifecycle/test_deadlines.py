@@ -10,13 +10,13 @@ from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Stop, Waiting
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import TRAIN, VERIFY
 
 
 def playing(**spec: Any) -> Theatre:
     """A job whose training has just been started, at the moment of its own start."""
     theatre = Theatre(a_plan(**spec))
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     assert theatre.now == START
     return theatre
 
@@ -73,7 +73,7 @@ def test_a_stage_that_runs_has_not_waited_too_long_however_long_it_runs() -> Non
     theatre.pass_time(5000)
     decision = theatre.step()
 
-    assert decision.status.phase == Phase.TRAINING
+    assert decision.status.phase == TRAIN.phase
 
 
 def test_a_stage_that_is_put_back_into_its_queue_waits_anew() -> None:
@@ -101,7 +101,7 @@ def test_a_pod_that_is_taken_off_its_node_waits_for_nothing() -> None:
     theatre.pass_time(30)
     decision = theatre.step()
 
-    assert decision.status.phase == Phase.TRAINING
+    assert decision.status.phase == TRAIN.phase
     assert theatre.condition("Ready").reason == Reason.PREEMPTED
 
 
@@ -116,7 +116,7 @@ def test_each_stage_may_wait_as_long_as_the_others() -> None:
         theatre.finish()
         decision = theatre.step()
 
-    assert decision.status.phase == Phase.VERIFYING
+    assert decision.status.phase == VERIFY.phase
 
 
 def test_time_in_a_queue_uses_up_no_deadline_of_the_job() -> None:
@@ -135,10 +135,10 @@ def test_time_in_a_queue_uses_up_no_deadline_of_the_job() -> None:
 
     assert queued.wake_at is None
     assert later.status.phase == Phase.QUEUED
-    assert going.status.phase == Phase.TRAINING
+    assert going.status.phase == TRAIN.phase
     assert theatre.now - START == timedelta(seconds=10_000 + 100)
     assert [type(each) for each in over.actions] == [Stop]
-    assert theatre.stage(StageName.TRAIN).reason == Reason.DEADLINE_EXCEEDED
+    assert theatre.stage(TRAIN.name).reason == Reason.DEADLINE_EXCEEDED
 
 
 def test_time_without_a_node_does_use_up_the_deadline_of_the_job() -> None:

@@ -6,7 +6,7 @@ from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.rejections import refused
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 
 MESSAGE = "spec.training.magic: unknown field"
 
@@ -44,15 +44,15 @@ def test_a_job_that_is_over_stays_as_it_ended() -> None:
 
 def test_a_job_that_can_be_read_again_goes_on_where_it_was() -> None:
     theatre = Theatre(a_plan())
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     theatre.status = refuse(theatre.status)
 
     theatre.step()
 
-    assert theatre.status.phase == Phase.TRAINING
+    assert theatre.status.phase == TRAIN.phase
     assert theatre.status.completion_time is None
     assert theatre.condition("Failed").status == "False"
-    assert [each.stage for each in theatre.started] == [StageName.PREPARE, StageName.TRAIN]
+    assert [each.stage for each in theatre.started] == [PREPARE.name, TRAIN.name]
     assert [each.attempt for each in theatre.started] == [1, 1]
 
 
@@ -61,4 +61,4 @@ def test_a_job_that_was_never_read_begins_when_it_can_be() -> None:
 
     theatre.step()
 
-    assert [each.stage for each in theatre.started] == [StageName.PREPARE]
+    assert [each.stage for each in theatre.started] == [PREPARE.name]

@@ -20,9 +20,9 @@ from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import AttemptFolder
 from tunesmith_engine.local.process_table import identify, is_alive
 from tunesmith_engine.local.processes import ProcessRecord, write_record
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages import catalog
 
-PREPARE = StageName.PREPARE
+PREPARE = catalog.PREPARE.name
 _RUN = "import sys, pathlib, fake_runs; fake_runs.Place(pathlib.Path(sys.argv[1])).run()"
 
 

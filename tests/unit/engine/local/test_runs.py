@@ -8,9 +8,11 @@ import pytest
 
 from fake_runs import STAGES, Place, a_small_job
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages import catalog
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.contracts import StageRequest
 
-PREPARE = StageName.PREPARE
+PREPARE = catalog.PREPARE.name
 
 
 def failure(status: FineTuneJobStatus) -> tuple[str, str]:
@@ -45,22 +47,22 @@ def test_a_job_goes_through_all_six_stages_and_a_changed_scheme_reruns_only_the_
 
 
 def test_a_stage_is_told_what_came_before_it_and_where_it_may_write(place: Place) -> None:
-    place.run(until=StageName.TRAIN)
+    place.run(until=TRAIN.name)
 
-    train = place.plan().stage(StageName.TRAIN)
+    train = place.plan().stage(TRAIN.name)
     folder = place.home.stage("helpdesk", stage="train", key=train.key)
     request = StageRequest.model_validate_json(folder.attempt(1).request.read_bytes())
     made = request.inputs[PREPARE].artifact("made")
     assert list(request.inputs) == [PREPARE]
     assert made.uri.startswith(place.home.job("helpdesk").resolve().as_uri())
     assert request.output == str(folder.artifacts.resolve())
-    assert request.stage_keys[StageName.TRAIN] == train.key
+    assert request.stage_keys[TRAIN.name] == train.key
     assert request.spec.training.epochs == 3
 
 
 def test_a_job_stopped_at_a_stage_goes_on_from_there(place: Place) -> None:
     half = place.run(until=PREPARE)
-    whole = place.run(until=StageName.TRAIN)
+    whole = place.run(until=TRAIN.name)
 
     assert half.phase == Phase.SUSPENDED
     assert place.started() == ["prepare", "train"]
@@ -75,7 +77,7 @@ def test_progress_reaches_whoever_watches_and_the_stored_status_is_the_last_one_
     status = place.run(until=PREPARE)
 
     assert place.home.read_status("helpdesk") == status == place.seen[-1]
-    assert [each for each in place.seen if each.phase == Phase.PREPARING]
+    assert [each for each in place.seen if each.phase == catalog.PREPARE.phase]
     assert len(place.seen) == len({each.model_dump_json() for each in place.seen})
 
 

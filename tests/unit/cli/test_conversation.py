@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith_cli.report.turns import Part, Turn, parts_of, turns_of
+from tunesmith_cli.report.conversation import Part, Turn, parts_of, turns_of
 
 ASKED = [Turn("system", "Be brief."), Turn("user", "Why?\n\nuser rights?")]
 

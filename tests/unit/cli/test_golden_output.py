@@ -7,18 +7,33 @@ from textwrap import dedent
 import pytest
 import yaml
 
-from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
+from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from manifests import a_job
 from tunesmith_api.manifest import load_job
-from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_text
-from tunesmith_cli.report.evidence import gather
-from tunesmith_cli.status_view import NamedStatus, jobs_as_text, status_as_json, status_as_text
-from tunesmith_cli.summary import Ending, as_json, as_text
-from tunesmith_cli.terminal import Style
+from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
+from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
+from tunesmith_cli.commands.status import (
+    NamedStatus,
+    jobs_as_text,
+    status_as_json,
+    status_as_text,
+)
+from tunesmith_cli.metrics import evaluation_table
+from tunesmith_cli.report.job_data import read_job_data
+from tunesmith_cli.terminal.style import Style
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30
@@ -28,10 +43,10 @@ GIB = 1 << 30
 def view() -> PlanView:
     """A plan of which prepare is done before, on a machine with too little memory to train."""
     job = load_job(yaml.safe_dump(a_job(training={"epochs": 2})))
-    memory = {StageName.PREPARE: GIB, StageName.TRAIN: 20 * GIB}
+    memory = {PREPARE.name: GIB, TRAIN.name: 20 * GIB}
     return PlanView(
         plan=plan(job, fingerprints={"model": "m", "dataset.train": "d"}),
-        is_cached={name: name is StageName.PREPARE for name in StageName},
+        is_cached={name: name == PREPARE.name for name in CATALOG.names},
         settings=describe(job.spec),
         estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB),
         machine=Machine(memory_bytes=16 * GIB, free_disk_bytes=100 * GIB),
@@ -40,7 +55,7 @@ def view() -> PlanView:
 
 def test_a_plan_says_which_settings_matter_in_a_cluster_only() -> None:
     job = load_job(yaml.safe_dump(a_job(queueName="team", resources={"spot": True})))
-    settings = {each.path: each for each in describe(job.spec)}
+    settings = {setting.path: setting for setting in describe(job.spec)}
 
     assert settings["queueName"].is_for_clusters
     assert settings["resources.spot"].is_for_clusters
@@ -56,12 +71,12 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
         helpdesk: 6 stages, 1 done before
 
         stage     environment  key               state
-        prepare   trainer      {keys[StageName.PREPARE]}  done before
-        train     trainer      {keys[StageName.TRAIN]}  to do
-        evaluate  trainer      {keys[StageName.EVALUATE]}  to do
-        compress  compressor   {keys[StageName.COMPRESS]}  to do
-        verify    server       {keys[StageName.VERIFY]}  to do
-        publish   trainer      {keys[StageName.PUBLISH]}  to do
+        prepare   trainer      {keys[PREPARE.name]}  done before
+        train     trainer      {keys[TRAIN.name]}  to do
+        evaluate  trainer      {keys[EVALUATE.name]}  to do
+        compress  compressor   {keys[COMPRESS.name]}  to do
+        verify    server       {keys[VERIFY.name]}  to do
+        publish   trainer      {keys[PUBLISH.name]}  to do
 
         setting """)
     )
@@ -100,17 +115,17 @@ def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanVi
 
 
 def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
-    found = plan_as_json(view)
+    printed = plan_as_json(view)
 
-    assert found["job"] == "helpdesk"
-    assert isinstance(found["stages"], list)
-    assert found["stages"][0] == {
+    assert printed["job"] == "helpdesk"
+    assert isinstance(printed["stages"], list)
+    assert printed["stages"][0] == {
         "name": "prepare",
         "environment": "trainer",
         "key": view.plan.stages[0].key,
         "cached": True,
     }
-    assert found["estimate"] == {
+    assert printed["estimate"] == {
         "memoryBytes": {"prepare": GIB, "train": 20 * GIB},
         "diskBytes": 2 * GIB,
     }
@@ -134,6 +149,22 @@ the gate allows 0
         General text: loss      2.98  3.92   3.85 – 4
 
         warning  3 held-out rows: the intervals are wide""")
+
+
+def test_a_split_of_a_stage_of_its_own_gets_its_columns(tmp_path: Path) -> None:
+    job = a_failed_job(tmp_path)
+    add_stage(job, "distill", evaluation=[
+        EvaluationResult(suite="heldOut", split="distilled", metric="loss", value=2.6, n=3),
+        EvaluationResult(suite="planted", split="distilled", metric="recall", value=0.9,
+                         base=0.4, n=40),
+    ])  # fmt: skip
+
+    assert evaluation_table(job.status.evaluation) == dedent("""\
+        measure                 base  tuned  interval     compressed  interval  distilled  interval
+        Held-out rows: loss     3.8   3.31   3 – 3.73                           2.6
+        Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
+        General text: loss      2.98  3.92   3.85 – 4
+        planted: recall         0.4                                             0.9""")
 
 
 def test_the_status_of_a_running_job_shows_its_progress(tmp_path: Path) -> None:
@@ -166,19 +197,19 @@ def test_the_list_of_jobs_has_a_line_for_each(tmp_path: Path) -> None:
 def test_a_status_as_json_is_the_status_with_the_name(tmp_path: Path) -> None:
     job = a_failed_job(tmp_path)
 
-    found = status_as_json(_named(job))
+    printed = status_as_json(_named(job))
 
-    assert found["job"] == "refused"
-    assert found["running"] is False
-    assert found["phase"] == "Failed"
-    assert found["completionTime"] == "2026-11-24T11:08:00.700000Z"
+    assert printed["job"] == "refused"
+    assert printed["running"] is False
+    assert printed["phase"] == "Failed"
+    assert printed["completionTime"] == "2026-11-24T11:08:00.700000Z"
 
 
 def test_the_end_of_a_run_says_what_came_out_and_what_to_do_next(tmp_path: Path) -> None:
     job = a_finished_job(tmp_path)
     where = job.folder / "stages/publish" / f"{_key(job, 'publish')}/artifacts/helpdesk"
 
-    assert as_text(_ending(job), style=PLAIN) == dedent(f"""\
+    assert summary_as_text(_summary(job), style=PLAIN) == dedent(f"""\
         helpdesk: Succeeded in 4 min 51 s
 
         measure                 base  tuned  interval     compressed  interval
@@ -194,7 +225,7 @@ def test_the_end_of_a_run_says_what_came_out_and_what_to_do_next(tmp_path: Path)
 
 
 def test_the_end_of_a_failed_run_says_why_and_where_the_log_is(tmp_path: Path) -> None:
-    text = as_text(_ending(a_failed_job(tmp_path), log=Path("log.txt")), style=PLAIN)
+    text = summary_as_text(_summary(a_failed_job(tmp_path), log=Path("log.txt")), style=PLAIN)
 
     assert text.startswith(
         "refused: Failed in 3 min 01 s\n"
@@ -205,21 +236,21 @@ def test_the_end_of_a_failed_run_says_why_and_where_the_log_is(tmp_path: Path) -
 
 
 def test_the_one_object_of_a_run_has_the_promised_fields(tmp_path: Path) -> None:
-    found = as_json(_ending(a_finished_job(tmp_path)))
+    printed = summary_as_json(_summary(a_finished_job(tmp_path)))
 
-    assert set(found) == {
+    assert set(printed) == {
         "job", "phase", "reason", "message", "conditions", "evaluation", "artifacts", "stages",
         "warnings", "report", "modelVersion",
     }  # fmt: skip
-    assert (found["phase"], found["reason"]) == ("Succeeded", "Succeeded")
-    assert found["modelVersion"] == "helpdesk-1a2b3c4d5e6f"
+    assert (printed["phase"], printed["reason"]) == ("Succeeded", "Succeeded")
+    assert printed["modelVersion"] == "helpdesk-1a2b3c4d5e6f"
 
 
 def test_text_from_a_model_cannot_steer_the_terminal(tmp_path: Path) -> None:
     job = a_failed_job(tmp_path)
     job.status = job.status.model_copy(update={"warnings": ["\x1b[2Jgone\nand more"]})
 
-    assert "\x1b" not in as_text(_ending(job), style=PLAIN)
+    assert "\x1b" not in summary_as_text(_summary(job), style=PLAIN)
     assert "\x1b" not in status_as_text(_named(job), style=PLAIN)
 
 
@@ -227,9 +258,9 @@ def _named(job: JobFolder, *, is_running: bool = False) -> NamedStatus:
     return NamedStatus(name=job.folder.name, status=job.status, is_running=is_running)
 
 
-def _ending(job: JobFolder, *, log: Path | None = None) -> Ending:
-    return Ending(
-        evidence=gather(job.folder, job.status),
+def _summary(job: JobFolder, *, log: Path | None = None) -> Summary:
+    return Summary(
+        job=read_job_data(job.folder, job.status),
         report=Path("report.html"),
         log=log,
         home_option=" --home here",
@@ -237,7 +268,7 @@ def _ending(job: JobFolder, *, log: Path | None = None) -> Ending:
 
 
 def _key(job: JobFolder, stage: str) -> str:
-    return next(each.key for each in job.status.stages if each.name == stage)[:16]
+    return next(status.key for status in job.status.stages if status.name == stage)[:16]
 
 
 def _lines(text: str) -> Iterator[str]:

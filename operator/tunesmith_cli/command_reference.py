@@ -47,7 +47,9 @@ the environment that holds the command, or of the folder `$TUNESMITH_ENVIRONMENT
 
 def command_page() -> str:
     """The Markdown page of every command, option, exit code and folder."""
-    commands = "\n".join("\n".join(_section(each)) for each in subcommands(build_parser()).values())
+    commands = "\n".join(
+        "\n".join(_section(parser)) for parser in subcommands(build_parser()).values()
+    )
     return f"{_HEAD}\n{commands}\n{_TAIL}"
 
 
@@ -61,7 +63,7 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, CommandParser]:
 
 def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Every argument and option of a command but --help."""
-    return [each for each in parser._actions if each.dest != "help"]  # noqa: SLF001 - as above
+    return [action for action in parser._actions if action.dest != "help"]  # noqa: SLF001 - as above
 
 
 def _section(parser: CommandParser) -> Iterator[str]:

@@ -1,12 +1,19 @@
-"""What to do about each reason a job can fail with, in one line.
+"""Why a job is where it is, and what to do about it.
 
-`status`, the end of `run` and the report print it; the page docs/task/when-a-job-fails.md says the
-same, and a test keeps the two in step.
+The end of `run`, `status` and the report say it in the same words. A hint is one line for each
+reason; docs/task/when-a-job-fails.md says the same, and a test keeps the two in step.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tunesmith_api.conditions import ConditionType
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 
-_REMEDIES = {
+# By text, not by `Reason`: a status may hold a reason of a newer version, which has no hint.
+HINTS: Final[Mapping[str, str]] = {
     Reason.INVALID_SPEC: "the message names the field, the rule and a near name",
     Reason.SECRET_NOT_FOUND: "a folder of that name in the home folder's secrets/, a file per key",
     Reason.ENVIRONMENT_MISSING: "make setup, or set TUNESMITH_ENVIRONMENTS",
@@ -64,6 +71,28 @@ _REMEDIES = {
 }
 
 
-def remedy_for(reason: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The reason of the job's state, its message, and what to do; each may be empty."""
+
+    reason: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+def diagnose(status: FineTuneJobStatus) -> Diagnosis:
+    """Why the job is in its phase, from the condition that says so."""
+    wanted = ConditionType.FAILED if status.phase == Phase.FAILED else ConditionType.READY
+    for condition in status.conditions:
+        if condition.type == wanted:
+            return Diagnosis(
+                reason=condition.reason,
+                message=condition.message,
+                hint=hint_for(condition.reason),
+            )
+    return Diagnosis()
+
+
+def hint_for(reason: str) -> str:
     """What to do; empty for a healthy job and for a reason of a newer version."""
-    return next((text for known, text in _REMEDIES.items() if known == reason), "")
+    return HINTS.get(reason, "")
