@@ -6,10 +6,10 @@ Found and checked, or refused with a near name. Commands start here.
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.complaints import near_match
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
+from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.errors import CommandError
 from tunesmith_engine.local.home_folder import HomeFolder
 

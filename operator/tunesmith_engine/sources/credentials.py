@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunesmith_api.field_types import SecretReference
 from tunesmith_api.reasons import Reason
-from tunesmith_api.values import SecretReference
 from tunesmith_engine.sources.errors import SourceError
 
 

@@ -26,23 +26,16 @@ def fingerprint_job(
 ) -> dict[str, str]:
     """The fingerprint of every source of the job, by the path of its field below `spec`.
 
-    Keys: `model`, `dataset.train`, and `dataset.validation` and `evaluation.generalText` where the
-    job names them.
-
     Raises:
         SourceError: a source is not there, not allowed or not reachable.
         OSError: a local file cannot be read.
     """
-    sources = {
-        "dataset.train": spec.dataset.train,
-        "dataset.validation": spec.dataset.validation,
-        "evaluation.generalText": spec.evaluation.general_text,
+    return {
+        path: fingerprint_model(source, base=base, cache=cache, secrets=secrets)
+        if isinstance(source, ModelSource)
+        else fingerprint_data(source, base=base, cache=cache, secrets=secrets)
+        for path, source in spec.sources().items()
     }
-    fingerprints = {"model": fingerprint_model(spec.model, base=base, cache=cache, secrets=secrets)}
-    for name, source in sources.items():
-        if source is not None:
-            fingerprints[name] = fingerprint_data(source, base=base, cache=cache, secrets=secrets)
-    return fingerprints
 
 
 def fingerprint_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) -> str:

@@ -9,8 +9,8 @@ import fsspec
 import pytest
 
 from small_sources import BUCKET
+from tunesmith_api.field_types import SecretReference
 from tunesmith_api.reasons import Reason
-from tunesmith_api.values import SecretReference
 from tunesmith_engine.sources import object_target
 from tunesmith_engine.sources.credentials import NO_SECRET, read_secret
 from tunesmith_engine.sources.errors import TARGET, SourceError
