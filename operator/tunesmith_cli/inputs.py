@@ -6,12 +6,12 @@ Found and checked, or refused with a near name. Commands start here.
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.complaints import near_match
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
+from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.errors import CommandError
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StoredJob:
     """A job that was run here at least once."""
 
     name: str
-    home: Home
+    home: HomeFolder
     status: FineTuneJobStatus
 
     @property
@@ -57,7 +57,7 @@ def find_job(name: str, *, root: Path) -> StoredJob:
     Raises:
         CommandError: no job of that name was run in this home folder.
     """
-    home = Home(root)
+    home = HomeFolder(root)
     known = home.list_jobs()
     # NB: looked up in the list before it becomes part of a path: `../../etc` is no job.
     status = home.read_status(name) if name in known else None

@@ -14,8 +14,8 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import (
     Action,
-    AttemptSeen,
     Observations,
+    ObservedAttempt,
     Start,
     Stop,
     Waiting,
@@ -194,7 +194,7 @@ class KubeExecutor:
         if owners and self._owner.uid not in owners:
             raise ApiException(status=CONFLICT, reason=f"{kind} {name} is of a deleted job")
 
-    async def _strays(self) -> list[AttemptSeen]:
+    async def _strays(self) -> list[ObservedAttempt]:
         """What runs of this job although its status knows of no attempt.
 
         Another release has started it, or somebody has emptied the status.
@@ -205,21 +205,21 @@ class KubeExecutor:
             jobs += await self._cluster.list("RayJob", self._owner.namespace, labels=labels)
         return self._running(jobs)
 
-    async def _beside(self, others: AbstractSet[Child]) -> list[AttemptSeen]:
+    async def _beside(self, others: AbstractSet[Child]) -> list[ObservedAttempt]:
         """What runs although its attempt is over: its start was late on its way to the server."""
         namespace = self._owner.namespace
         found = [await self._cluster.get(kind, namespace, name) for kind, name in sorted(others)]
         return self._running(each for each in found if each is not None)
 
-    def _running(self, jobs: Iterable[Manifest]) -> list[AttemptSeen]:
+    def _running(self, jobs: Iterable[Manifest]) -> list[ObservedAttempt]:
         owned = (each for each in jobs if is_owned(each, by_uid=self._owner.uid))
         return [self._stray(each) for each in owned if not is_over(each)]
 
-    def _stray(self, job: Manifest) -> AttemptSeen:
+    def _stray(self, job: Manifest) -> ObservedAttempt:
         stage, attempt, key = attempt_parts(job["metadata"]["name"])
         keys = (planned.key for planned in self._plan.stages if planned.name == stage)
         known = next((whole for whole in keys if whole.startswith(key)), key)
-        return AttemptSeen(stage, known, attempt, is_running=True)
+        return ObservedAttempt(stage, known, attempt, is_running=True)
 
     async def _place_of_workers(self, stage: PlannedStage) -> Place:
         if not self._may_be_rayjob(stage.name) or not await self._cluster.serves("RayJob"):
@@ -277,4 +277,4 @@ class KubeExecutor:
 def _lacks_pods(waiting: Waiting | None, *, now: datetime) -> bool:
     if waiting is None or waiting.reason is not Reason.POD_NOT_CREATED:
         return False
-    return now >= waiting.told_at
+    return now >= waiting.reported_at

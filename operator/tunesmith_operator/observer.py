@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tunesmith_api.finetunejob.status import Progress
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
+from tunesmith_engine.lifecycle.observations import ObservedAttempt, Waiting
 from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_operator.attempt_times import AttemptTimes, times_of, times_of_rayjob
@@ -59,7 +59,7 @@ class Observer:
 
     async def observe(
         self, begun: Mapping[PlannedStage, Begun], *, now: datetime
-    ) -> list[AttemptSeen]:
+    ) -> list[ObservedAttempt]:
         """The attempts that have not been noted as finished, as they are at `now`."""
         jobs = {
             planned: job
@@ -106,7 +106,7 @@ class Observer:
         *,
         job: Manifest,
         now: datetime,
-    ) -> AttemptSeen:
+    ) -> ObservedAttempt:
         pods = await self._pods(job)
         is_done = has_succeeded(job) if _is_ray(job) else has_condition(job, "Complete")
         if is_done:
@@ -115,7 +115,7 @@ class Observer:
         if ending is not None:
             return self._failed(planned, number, report, ending=ending, job=job, pods=pods)
         let_in = await self._let_in(job)
-        return AttemptSeen(
+        return ObservedAttempt(
             planned.name,
             planned.key,
             number,
@@ -173,11 +173,11 @@ class Observer:
 
     def _completed(
         self, planned: PlannedStage, number: int, report: dict[str, str], *, times: AttemptTimes
-    ) -> AttemptSeen:
+    ) -> ObservedAttempt:
         result = _result(planned, number, report, outcome="Succeeded")
         if result is not None:
             self.finished[planned.key] = result
-        return AttemptSeen(
+        return ObservedAttempt(
             planned.name,
             planned.key,
             number,
@@ -196,8 +196,8 @@ class Observer:
         ending: PodEnding,
         job: Manifest,
         pods: list[Manifest],
-    ) -> AttemptSeen:
-        return AttemptSeen(
+    ) -> ObservedAttempt:
+        return ObservedAttempt(
             planned.name,
             planned.key,
             number,

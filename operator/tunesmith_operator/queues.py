@@ -147,7 +147,7 @@ def queue_wait(stage: str, child: Manifest, workloads: list[Manifest] | None) ->
         _suspended_at(child, entry),
         grace_s=words.grace_s,
         in_queue=True,
-        again_s=AGAIN_S,
+        recheck_s=AGAIN_S,
     )
 
 

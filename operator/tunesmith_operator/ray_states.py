@@ -138,7 +138,7 @@ def _refused(stage: str, rayjob: Manifest) -> Waiting:
     said = quoted(_status(rayjob).get("message", ""))
     message = f"KubeRay refuses the RayJob of {stage}: {said}. Upgrade it, or take workers: 1"
     since = created_at(rayjob)
-    return Waiting(Reason.INVALID_SPEC, message, since, grace_s=0.0, patience_s=0.0)
+    return Waiting(Reason.INVALID_SPEC, message, since, grace_s=0.0, timeout_s=0.0)
 
 
 def _leftover(stage: str, pods: list[Manifest]) -> Waiting | None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunesmith_api.complaints import complaint
-from tunesmith_api.fields import dotted
+from tunesmith_api.field_paths import dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_api.validation_errors import error_message, error_path
+from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_operator.cluster_client import Manifest
 
 
@@ -30,10 +30,9 @@ def read_job(found: Manifest) -> FineTuneJob | Unreadable:
         return FineTuneJob.model_validate(given)
     except ValidationError as error:
         first, *more = error.errors(include_url=False)
-        path = tuple(part for part in first["loc"] if part != "[key]")
         rest = f" (and {len(more)} more)" if more else ""
-        text = f"{dotted(path)}: {complaint(first, path=path)}"
-        return Unreadable(clipped(text, ending=rest))
+        text = f"{dotted(error_path(first))}: {error_message(first, model=FineTuneJob)}"
+        return Unreadable(truncate_message(text, suffix=rest))
 
 
 def read_status(found: Manifest) -> FineTuneJobStatus | None:

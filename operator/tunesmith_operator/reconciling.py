@@ -15,11 +15,11 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.lifecycle.accounting import without_counts
+from tunesmith_engine.lifecycle.accounting import without_usage
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start, Stop
-from tunesmith_engine.lifecycle.rejections import blocked, is_blocked, refused
-from tunesmith_engine.lifecycle.runs import as_started
+from tunesmith_engine.lifecycle.rejections import is_forbidden, reject_spec, report_forbidden
+from tunesmith_engine.lifecycle.runs import pin_keys
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Cluster, Manifest
@@ -98,7 +98,7 @@ class Reconciler:
     ) -> None:
         now = datetime.now(UTC)
         generation = job["metadata"].get("generation", 0)
-        after = refused(status, generation=generation, message=message, now=now)
+        after = reject_spec(status, generation=generation, message=message, now=now)
         if after != status:
             await self._store(job, status, after, now=now)
 
@@ -112,7 +112,7 @@ class Reconciler:
     ) -> float | None:
         known = found.job["metadata"]
         planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=known["uid"]))
-        planned = as_started(planned, status)
+        planned = pin_keys(planned, status)
         executor = self._executor(planned, known)
         now = datetime.now(UTC)
         has_begun = heard or not found.is_born
@@ -182,7 +182,7 @@ class Reconciler:
             return
         status, now = read_status(newest), datetime.now(UTC)
         generation = newest["metadata"].get("generation", 0)
-        after = blocked(status, generation=generation, message=message, now=now)
+        after = report_forbidden(status, generation=generation, message=message, now=now)
         if after != status:
             await self._write(newest, after)
 
@@ -231,7 +231,7 @@ def _needs_present(decision: Decision) -> bool:
 
 def _is_tried_again(before: FineTuneJobStatus | None, after: FineTuneJobStatus) -> bool:
     """Whether all there is to do is what was refused before: nothing is said until it works."""
-    return before is not None and is_blocked(before) and before.stages == after.stages
+    return before is not None and is_forbidden(before) and before.stages == after.stages
 
 
 def resync_s(uid: str) -> float:
@@ -279,4 +279,4 @@ def _without_words(status: FineTuneJobStatus) -> FineTuneJobStatus:
     conditions = [each.model_copy(update={"message": ""}) for each in status.conditions]
     stages = [each.model_copy(update={"message": ""}) for each in status.stages]
     update = {"progress": None, "conditions": conditions, "stages": stages}
-    return without_counts(status).model_copy(update=update)
+    return without_usage(status).model_copy(update=update)

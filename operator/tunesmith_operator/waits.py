@@ -183,22 +183,22 @@ def _held_up(stage: str, waiting: Manifest, image: str, since: datetime) -> Wait
     reason, said = waiting.get("reason", ""), quoted(waiting.get("message", ""))
     if reason == "InvalidImageName":
         message = f"{stage}: {image} is no name of an image; give the operator another"
-        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, patience_s=0.0)
+        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, timeout_s=0.0)
     if reason in _PULLING:
         # The kubelet's words change from try to try, and would be written each time.
         message = (
             f"{stage}: image {image} cannot be pulled ({reason}); "
             "check its name and that the nodes may pull it"
         )
-        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, patience_s=IMAGE_PATIENCE_S)
+        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, timeout_s=IMAGE_PATIENCE_S)
     if not reason.endswith("Error"):
         return None
     secret = _NO_SUCH_SECRET.search(said)
     if secret:
         message = f"{stage} needs Secret {secret['name']}, which is not there; create it"
-        return Waiting(Reason.SECRET_NOT_FOUND, message, since, patience_s=CONFIG_PATIENCE_S)
+        return Waiting(Reason.SECRET_NOT_FOUND, message, since, timeout_s=CONFIG_PATIENCE_S)
     message = f"{stage}: its container cannot be started ({reason}): {said}"
-    return Waiting(Reason.POD_NOT_STARTED, message, since, patience_s=IMAGE_PATIENCE_S)
+    return Waiting(Reason.POD_NOT_STARTED, message, since, timeout_s=IMAGE_PATIENCE_S)
 
 
 def _said_last(pod: Manifest, warnings: Sequence[Manifest]) -> Manifest | None:
@@ -242,17 +242,17 @@ def _unready(
     stage: str, pod: Manifest, since: datetime, warnings: Sequence[Manifest] | None
 ) -> Waiting:
     """What exactly its node waits for, the kubelet says in Events alone, and there only later."""
-    again_s = None if warnings is None else EVENTS_S
+    recheck_s = None if warnings is None else EVENTS_S
     said = _said_last(pod, warnings or ())
     if said is not None:
-        return replace(_not_ready(stage, said, since), again_s=again_s)
+        return replace(_not_ready(stage, said, since), recheck_s=recheck_s)
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     message = (
         f"{stage}: node {node} has not mounted its volumes or set up its network yet; "
         f"`kubectl describe pod {name}` shows which"
     )
     reason = Reason.POD_NOT_STARTED
-    return Waiting(reason, message, since, grace_s=SANDBOX_GRACE_S, again_s=again_s)
+    return Waiting(reason, message, since, grace_s=SANDBOX_GRACE_S, recheck_s=recheck_s)
 
 
 def _not_started(stage: str, pod: Manifest, since: datetime) -> Waiting:

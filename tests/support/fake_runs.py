@@ -10,11 +10,11 @@ from pathlib import Path
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.local.driving import drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.executor import LocalExecutor
-from tunesmith_engine.local.home import Home
-from tunesmith_engine.local.locks import only_run
+from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.locks import lock_job
+from tunesmith_engine.local.runner import run_plan
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_engine.stages.contracts import Environment, StageName
@@ -31,8 +31,8 @@ class Place:
     seen: list[FineTuneJobStatus] = field(default_factory=list)
 
     @property
-    def home(self) -> Home:
-        return Home(self.root / "home")
+    def home(self) -> HomeFolder:
+        return HomeFolder(self.root / "home")
 
     @property
     def base(self) -> Path:
@@ -64,13 +64,13 @@ class Place:
     ) -> FineTuneJobStatus:
         """What `run_job` does once it has read the sources."""
         planned = self.plan(job, until=until, catalog=catalog)
-        with only_run(self.home.lock(planned.job), job=planned.job):
+        with lock_job(self.home.lock(planned.job), job=planned.job):
             executor = LocalExecutor(
                 planned, home=self.home, environments=self.environments, base=self.base
             )
             try:
                 executor.recover()
-                return drive(
+                return run_plan(
                     planned,
                     executor,
                     home=self.home,

@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.conditions import Condition, Message, Name
+from tunesmith_api.field_types import CamelCase
 from tunesmith_api.results import Artifact, EvaluationResult
-from tunesmith_api.values import CamelCase
 
 Seconds = Annotated[float, Field(ge=0.0)]
 
@@ -23,6 +23,10 @@ class Phase(StrEnum):
     FAILED = "Failed"
     SUSPENDED = "Suspended"
 
+
+# Etcd holds at most 1.5 MiB of an object, and every write of the status sends all of it.
+MAX_ATTEMPTS: Final = 64
+MAX_WARNINGS: Final = 32
 
 FINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 
@@ -120,6 +124,7 @@ class FineTuneJobStatus(ApiModel):
     phase: CamelCase = Field(
         Phase.PENDING, description="The one word for people. Succeeded and Failed are final."
     )
+    # A list map, as metav1 has it: server-side apply then owns each condition by itself.
     conditions: list[Condition] = Field(
         default_factory=list,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
@@ -131,7 +136,7 @@ class FineTuneJobStatus(ApiModel):
         default_factory=list,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    attempts: Annotated[list[Attempt], Field(max_length=64)] = Field(default_factory=list)
+    attempts: Annotated[list[Attempt], Field(max_length=MAX_ATTEMPTS)] = Field(default_factory=list)
     gpu_seconds: Seconds = Field(
         0.0, description="Seconds in which stages ran, times their accelerators; of all attempts."
     )
@@ -143,7 +148,7 @@ class FineTuneJobStatus(ApiModel):
     )
     artifacts: list[Artifact] = Field(default_factory=list)
     evaluation: list[EvaluationResult] = Field(default_factory=list)
-    warnings: Annotated[list[Message], Field(max_length=32)] = Field(default_factory=list)
+    warnings: Annotated[list[Message], Field(max_length=MAX_WARNINGS)] = Field(default_factory=list)
     resolved: dict[str, str] = Field(
         default_factory=dict,
         description="What planning and the stages decided, by path below spec: training.epochs.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.complaints import near_match
+from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.inputs import StoredJob, find_job
 from tunesmith_engine.stages.catalog import CATALOG

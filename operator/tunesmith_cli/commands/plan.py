@@ -13,12 +13,12 @@ from tunesmith_cli.inputs import Manifest, open_manifest
 from tunesmith_cli.terminal.style import plain, table
 from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
 from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import Setting, describe
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.sources.models import local_model_path
+from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.catalog import PREPARE
 
 _ORIGINS = {"given": "manifest", "default": "default", "open": "decided by the job"}
@@ -48,7 +48,7 @@ class PlanView:
 
 def run(options: argparse.Namespace) -> int:
     """Read the sources, work out the keys, and print what is known."""
-    view = read_plan(open_manifest(options.file), home=Home(options.home))
+    view = read_plan(open_manifest(options.file), home=HomeFolder(options.home))
     if options.output == "json":
         print(json.dumps(plan_as_json(view), indent=1))
     else:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def read_plan(manifest: Manifest, *, home: Home) -> PlanView:
+def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
     """What a run of the manifest in this home folder would find."""
     spec, name = manifest.job.spec, manifest.job.metadata.name
     # Keys digest the data, so that it must be read; a run would read the same again.
@@ -74,7 +74,7 @@ def read_plan(manifest: Manifest, *, home: Home) -> PlanView:
     )
 
 
-def _estimate(manifest: Manifest, planned: Plan, *, home: Home) -> Estimate | None:
+def _estimate(manifest: Manifest, planned: Plan, *, home: HomeFolder) -> Estimate | None:
     spec, prepare = manifest.job.spec, planned.stage(PREPARE.name)
     # Never downloads: a look at a plan must not fetch gigabytes.
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)

@@ -31,7 +31,7 @@ from tunesmith_cli.terminal.display import display_for
 from tunesmith_cli.terminal.signals import stopping
 from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_lines
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.stages.contracts import StageName
 
@@ -58,7 +58,7 @@ class Summary:
 def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
     manifest = open_manifest(options.file)
-    home = Home(options.home)
+    home = HomeFolder(options.home)
     status = _run_to_end(manifest, home=home, until=options.until)
     summary = _summary(manifest.job.metadata.name, home=home, status=status)
     as_json = options.output == "json"
@@ -79,7 +79,9 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _run_to_end(manifest: Manifest, *, home: Home, until: StageName | None) -> FineTuneJobStatus:
+def _run_to_end(
+    manifest: Manifest, *, home: HomeFolder, until: StageName | None
+) -> FineTuneJobStatus:
     name, stop = manifest.job.metadata.name, threading.Event()
     with display_for(name, stream=sys.stderr) as display, stopping(stop, say=display.say):
         return run_job(
@@ -94,7 +96,7 @@ def _run_to_end(manifest: Manifest, *, home: Home, until: StageName | None) -> F
         )
 
 
-def _summary(name: str, *, home: Home, status: FineTuneJobStatus) -> Summary:
+def _summary(name: str, *, home: HomeFolder, status: FineTuneJobStatus) -> Summary:
     folder = home.job(name)
     # Written for a job that failed or was stopped as well: that is when it is read most.
     report = write_report(folder, status)

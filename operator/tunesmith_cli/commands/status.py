@@ -20,7 +20,7 @@ from tunesmith_cli.inputs import find_job
 from tunesmith_cli.metrics import evaluation_table, latest_in_order
 from tunesmith_cli.terminal.stages import progress_of, progress_text, state_of
 from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_lines
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _all_jobs(root: Path, *, as_json: bool) -> str:
-    home = Home(root)
+    home = HomeFolder(root)
     jobs = [
         NamedStatus(name, status, is_running=home.is_running(name))
         for name in home.list_jobs()

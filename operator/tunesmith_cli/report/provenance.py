@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from tunesmith_api.fields import records_in
+from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_cli.formats import size
 from tunesmith_cli.report.components import Table, table_of

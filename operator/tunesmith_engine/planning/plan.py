@@ -10,7 +10,6 @@ from typing import Final
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.planning.keys import stage_keys
 from tunesmith_engine.stages.catalog import CATALOG, Catalog, Stage
 from tunesmith_engine.stages.contracts import Environment, StageName
@@ -95,7 +94,7 @@ def plan(
     Raises:
         NoSuchStage: the job does not go through `until`.
     """
-    spec = with_defaults(job.spec)
+    spec = job.spec.with_defaults()
     stages = catalog.applying(spec)
     keys = stage_keys(spec, stages, job=job.metadata.name, fingerprints=fingerprints)
     names = [stage.name for stage in stages]

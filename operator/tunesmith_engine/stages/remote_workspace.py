@@ -13,7 +13,7 @@ from typing import Final
 from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages.checkpoint_mirror import CheckpointMirror
 from tunesmith_engine.stages.contracts import (
     CHECKPOINTS,
@@ -69,7 +69,7 @@ class _Workspace:
     """The store of the job, as one attempt of a stage uses it."""
 
     uri: str
-    store: JobStore
+    store: WorkspaceStore
     request: StageRequest
     reporter: Reporter
 
@@ -77,9 +77,9 @@ class _Workspace:
     def opened(cls, uri: str, request: StageRequest, reporter: Reporter) -> "_Workspace":
         secret_ref = request.spec.workspace.secret_ref
         secret = read_secret(secret_ref, secrets=Path(request.secrets))
-        store = JobStore(uri, secret=secret, folder=Path(request.cache) / "workspace")
+        store = WorkspaceStore(uri, secret=secret, folder=Path(request.cache) / "workspace")
         # Before hours of work whose outcome could not be kept.
-        store.prove_writable()
+        store.check_writable()
         return cls(uri, store, request, reporter)
 
     def fetched_inputs(self) -> StageRequest:

@@ -17,8 +17,7 @@ from tunesmith_api.finetunejob.rules import MUTABLE_FIELDS
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import load_job
 from tunesmith_api.modelversion import ModelVersion
-from tunesmith_api.yaml_output import write_yaml
-from tunesmith_api.yaml_source import read_yaml
+from tunesmith_api.yaml_io import read_yaml, write_yaml
 
 CHECKED_IN = Path(__file__).parents[3] / "charts" / "tunesmith" / "files" / "crds"
 

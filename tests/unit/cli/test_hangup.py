@@ -14,7 +14,7 @@ from manifests import a_job
 from small_models import write_model
 from terminal import in_terminal
 from tunesmith_engine.local.environments import VARIABLE
-from tunesmith_engine.local.processes import end_leftovers
+from tunesmith_engine.local.processes import terminate_leftovers
 from tunesmith_engine.stages.catalog import PREPARE
 
 
@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     manifest = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}})
     (place.base / "job.yaml").write_text(yaml.safe_dump(manifest))
     yield place
-    end_leftovers(place.home.root.resolve())
+    terminate_leftovers(place.home.root.resolve())
 
 
 def command_of(place: Place) -> list[str]:

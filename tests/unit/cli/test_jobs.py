@@ -12,7 +12,7 @@ import pytest
 from command import tunesmith
 from job_folders import a_failed_job, a_finished_job, a_running_job, key_of
 from tunesmith_cli.main import main
-from tunesmith_engine.local.locks import only_run
+from tunesmith_engine.local.locks import lock_job
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_following_prints_what_is_added_until_the_run_ends(
     log.parent.mkdir(parents=True)
     log.write_text("step 1\n")
 
-    with only_run(job.folder / "lock", job="running"):
+    with lock_job(job.folder / "lock", job="running"):
         command = ["logs", "running", "train", "--follow", "--home", str(tmp_path)]
         follower = threading.Thread(target=main, args=(command,))
         follower.start()
@@ -252,7 +252,7 @@ def test_prune_refuses_a_job_that_runs_and_passes_over_it_among_others(
     pruned_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = ["--home", str(pruned_home)]
-    with only_run(pruned_home / "jobs/helpdesk/lock", job="helpdesk"):
+    with lock_job(pruned_home / "jobs/helpdesk/lock", job="helpdesk"):
         refused = main(["prune", "helpdesk", *home])
         passed = main(["prune", *home])
 

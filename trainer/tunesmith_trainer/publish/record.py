@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from tunesmith_api.modelversion import ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
-from tunesmith_api.yaml_output import write_yaml
+from tunesmith_api.yaml_io import write_yaml
 from tunesmith_engine.sources.version_manifest import RECORD, VersionManifest
 from tunesmith_engine.stages.catalog import COMPRESS
 from tunesmith_engine.stages.contracts import StageRequest

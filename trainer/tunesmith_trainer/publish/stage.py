@@ -16,8 +16,8 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
+from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.target import Target
-from tunesmith_engine.sources.targets import open_target
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, manifest_of
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import StageError, VerdictError
@@ -57,7 +57,9 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
             version.folder,
             version.name,
             manifest=version.manifest,
-            say=lambda what, done, total: reporter.progress(what, step=done, total_steps=total),
+            progress=lambda what, done, total: reporter.progress(
+                what, step=done, total_steps=total
+            ),
         )
     except SourceError as error:
         raise _as_stage_error(error) from error

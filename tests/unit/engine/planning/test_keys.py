@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from manifests import a_job
-from tunesmith_api.fields import records_in
+from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.keys import WITHOUT_INFLUENCE

@@ -12,7 +12,7 @@ from command import wait_until
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import (
@@ -332,9 +332,9 @@ def test_a_checkpoint_that_could_not_be_kept_is_tried_again_and_the_stage_goes_o
     bucket: Any, pod: Callable[..., StageRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
-    really = JobStore.put_whole
+    really = WorkspaceStore.put_snapshot
 
-    def sometimes(store: JobStore, folder: Path, place: str) -> None:
+    def sometimes(store: WorkspaceStore, folder: Path, place: str) -> None:
         nonlocal tries
         tries += 1
         if tries < 3:
@@ -346,7 +346,7 @@ def test_a_checkpoint_that_could_not_be_kept_is_tried_again_and_the_stage_goes_o
         wait_until(lambda: tries >= 3, what="another try", timeout_s=20)
         return StageOutcome("trained")
 
-    monkeypatch.setattr(JobStore, "put_whole", sometimes)
+    monkeypatch.setattr(WorkspaceStore, "put_snapshot", sometimes)
 
     assert run(pod("train"), train).outcome == "Succeeded"
     assert run(pod("train", attempt=2), resume).message == "step-2: weights 2"
@@ -363,6 +363,6 @@ def test_a_checkpoint_that_was_restored_is_not_uploaded_again(
         raise AssertionError("it is there")
 
     run(pod("train"), crash)
-    monkeypatch.setattr(JobStore, "put_whole", refuse)
+    monkeypatch.setattr(WorkspaceStore, "put_snapshot", refuse)
 
     assert run(pod("train", attempt=2), resume).outcome == "Succeeded"

@@ -10,7 +10,8 @@ from small_models import safetensors, write_model
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.models import fetch_model, read_model_facts
+from tunesmith_engine.sources.model_facts import read_model_facts
+from tunesmith_engine.sources.resolver import fetch_model
 
 
 def refusal_of(path: Path) -> SourceError:

@@ -2,12 +2,11 @@
 
 Pydantic speaks JSON Schema 2020; the API server wants every `$ref` written out, no `anyOf` with
 null, exclusive bounds as flags, and defaults beside the fields. `crds.py` adds rules and wraps the
-outcome. Records are spelt out in their defaults: the API server tries a default against the rules
-before it fills in what is below it.
+outcome.
 """
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, NoDefault
@@ -15,9 +14,10 @@ from pydantic_core import core_schema
 
 Schema = dict[str, Any]
 
-_BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
-_HOLDERS = {"properties", "items", "additionalProperties", "patternProperties"}
-_LEFT_OUT = {"title", "$defs", "propertyNames"}
+# OpenAPI v3.0 took exclusive bounds from draft 4: the bound, and a flag beside it.
+_BOUNDS: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
+_HOLDERS: Final = {"properties", "items", "additionalProperties", "patternProperties"}
+_LEFT_OUT: Final = {"title", "$defs", "propertyNames"}
 
 
 class _WithFactories(GenerateJsonSchema):
@@ -30,41 +30,64 @@ class _WithFactories(GenerateJsonSchema):
         return schema.get("default", NoDefault)
 
     def encode_default(self, dft: Any) -> Any:
+        # NB: records are spelt out with all their own defaults: the API server tries a default
+        # against the rules before it fills in what is below it. None is left out: no field is
+        # nullable.
         return TypeAdapter(Any).dump_python(dft, mode="json", by_alias=True, exclude_none=True)
 
 
 def structural_schema(model: type[BaseModel]) -> Schema:
-    """The schema of `model` as the API server accepts it."""
+    """The schema of `model` as the API server accepts it.
+
+    Raises:
+        ValueError: a field has several types, which no structural schema can say.
+    """
     schema = model.model_json_schema(by_alias=True, schema_generator=_WithFactories)
     return _structural(schema, records=schema.get("$defs", {}))
 
 
 def _structural(node: Schema, *, records: dict[str, Schema]) -> Schema:
     node = _written_out(node, records=records)
-    found: Schema = {}
+    schema: Schema = {}
     for key, value in node.items():
         if key in _BOUNDS:
-            found |= {_BOUNDS[key]: value, key: True}
+            schema |= {_BOUNDS[key]: value, key: True}
         elif key in _HOLDERS:
-            found |= _below(key, value, records=records)
+            schema |= _below(key, value, records=records)
         elif key == "const":
-            found["enum"] = [value]
+            schema["enum"] = [value]
         elif key == "description":
-            found[key] = " ".join(value.split())
+            schema[key] = " ".join(value.split())
         elif key not in _LEFT_OUT and (key, value) != ("default", None):
-            found[key] = value
+            schema[key] = value
+    # The keys of a mapping have neither bounds nor a pattern in a structural schema, which knows
+    # additionalProperties alone: they are told as rules.
     if "propertyNames" in node:
-        found["x-kubernetes-validations"] = [_rule_of_lengths(node["propertyNames"])]
+        least, most = node["propertyNames"].get("minLength", 0), node["propertyNames"]["maxLength"]
+        schema["x-kubernetes-validations"] = [
+            {
+                "rule": f"self.all(name, name.size() >= {least} && name.size() <= {most})",
+                "message": f"every name has {least} to {most} characters",
+            }
+        ]
     if "patternProperties" in node:
-        found["x-kubernetes-validations"] = [_rule_of_form(*node["patternProperties"])]
-    return found
+        (pattern,) = node["patternProperties"]
+        # In pieces, so that the line can be folded: yamllint has a limit for lines.
+        quoted = " + ".join(f"'{piece}'" for piece in re.split(r"(?<=\?)", pattern) if piece)
+        schema["x-kubernetes-validations"] = [
+            {
+                "rule": f"self.all(name, name.matches({quoted}))",
+                "message": "every name is a label's: a domain and /, if any, "
+                "then letters, digits, - _ .",
+            }
+        ]
+    return schema
 
 
 def _below(key: str, value: Any, *, records: dict[str, Schema]) -> Schema:
     """What a record, list or mapping holds."""
     if key == "properties":
-        children = {name: _structural(child, records=records) for name, child in value.items()}
-        return {key: children}
+        return {key: {name: _structural(child, records=records) for name, child in value.items()}}
     if key == "patternProperties":
         (kind,) = value.values()
         return {"additionalProperties": _structural(kind, records=records)}
@@ -72,33 +95,19 @@ def _below(key: str, value: Any, *, records: dict[str, Schema]) -> Schema:
 
 
 def _written_out(node: Schema, *, records: dict[str, Schema]) -> Schema:
-    """`node` without references and without the alternative null, which means not given."""
+    """`node` without references and without the alternative null, which means not given.
+
+    No field is nullable: the server takes a null out on creation as if it had not been given.
+    """
     if "anyOf" in node:
-        given = [each for each in node["anyOf"] if each != {"type": "null"}]
+        given = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
         if len(given) != 1:
             raise ValueError(f"a structural schema has no alternatives: {node['anyOf']}")
         rest = {key: value for key, value in node.items() if key != "anyOf"}
         return _written_out(given[0] | rest, records=records)
     if "$ref" in node:
+        # What stands beside the reference, such as the field's own description, wins.
         record = records[node["$ref"].removeprefix("#/$defs/")]
         rest = {key: value for key, value in node.items() if key != "$ref"}
         return _written_out(record | rest, records=records)
     return node
-
-
-def _rule_of_lengths(names: Schema) -> Schema:
-    """The bounds of a mapping's keys, which a structural schema can only say as a rule."""
-    least, most = names.get("minLength", 0), names["maxLength"]
-    return {
-        "rule": f"self.all(name, name.size() >= {least} && name.size() <= {most})",
-        "message": f"every name has {least} to {most} characters",
-    }
-
-
-def _rule_of_form(pattern: str) -> Schema:
-    """The form of a mapping's keys, likewise; in pieces, so that its line can be folded."""
-    quoted = " + ".join(f"'{each}'" for each in re.split(r"(?<=\?)", pattern) if each)
-    return {
-        "rule": f"self.all(name, name.matches({quoted}))",
-        "message": "every name is a label's: a domain and /, if any, then letters, digits, - _ .",
-    }

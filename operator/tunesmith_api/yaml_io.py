@@ -1,23 +1,31 @@
-"""YAML text as the API server would read it, with the line of every field.
+"""YAML as kubectl reads it, both ways: manifests with the line of every field, and what we write.
 
-The first step from a file to a `FineTuneJob`; `manifest.py` is the second. Scalars follow the rules
-of kubectl's reader, not PyYAML's own: `2e-4` is a number and `2026-11-24` is text. Duplicate keys,
-several documents and runaway aliases are refused.
+The first step from a file to a resource; `manifest.py` is the second. Scalars follow the rules of
+kubectl's reader, not PyYAML's own: `2e-4` is a number and `2026-11-24` is text. Duplicate keys,
+several documents and runaway aliases are refused. The CRDs and the `ModelVersion` beside a
+published model are written here.
 """
 
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import yaml
 from pydantic import JsonValue
 
-from tunesmith_api.fields import FieldPath
+from tunesmith_api.base import JsonMapping
+from tunesmith_api.field_paths import FieldPath
 
-MAX_CHARACTERS = 500_000
-MAX_NODES = 20_000
-MAX_DEPTH = 100
+MAX_CHARACTERS: Final = 500_000
+# Nodes with their aliases unfolded: a few aliases of aliases write a billion values in a thousand
+# characters.
+MAX_NODES: Final = 20_000
+# Far below Python's own limit of recursion, at which PyYAML and the models would break off.
+MAX_DEPTH: Final = 100
+_WIDTH: Final = 80
+_NO_MAPPING: Final = "no mapping; a manifest starts with apiVersion, kind, metadata and spec"
 
 
 class YamlError(ValueError):
@@ -45,7 +53,10 @@ class YamlSource:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader whose scalars are those of kubectl, which reads YAML 1.1 as Go does."""
+    """A safe loader whose scalars are those of kubectl, which reads YAML 1.1 as Go does.
+
+    It starts with no resolvers: PyYAML's read 1:30 as a number in base 60 and a date as a date.
+    """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it from the class
     bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as above
@@ -114,14 +125,18 @@ def read_yaml(text: str) -> YamlSource:
         raise YamlError(f"no YAML: {error.problem}", line=mark.line + 1 if mark else 0) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise YamlError(f"no YAML that can be read: {error}") from error
-    return YamlSource(value=_as_json(value), lines=lines)
+    plain = _as_json(value)
+    if not isinstance(plain, dict):
+        raise YamlError(_NO_MAPPING)
+    return YamlSource(value=plain, lines=lines)
 
 
 def _only_document(loader: _Loader) -> yaml.MappingNode:
     nodes: list[yaml.Node] = []
     while loader.check_node():
         node = loader.get_node()
-        if node is not None and not _is_empty(node):
+        # Generators leave a separator at either end: a document without content does not count.
+        if node is not None and node.tag != "tag:yaml.org,2002:null":
             nodes.append(node)
     if not nodes:
         raise YamlError(
@@ -133,17 +148,15 @@ def _only_document(loader: _Loader) -> yaml.MappingNode:
             line=nodes[1].start_mark.line + 1,
         )
     if not isinstance(nodes[0], yaml.MappingNode):
-        raise YamlError(
-            "no mapping; a manifest starts with apiVersion, kind, metadata and spec", line=1
-        )
+        raise YamlError(_NO_MAPPING, line=1)
     return nodes[0]
 
 
-def _is_empty(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
-
-
 def _lines(root: yaml.Node) -> Iterator[tuple[FieldPath, int]]:
+    """The line of every field.
+
+    NB: walked before any value is built, for it is here that aliases are counted.
+    """
     pending: list[tuple[FieldPath, yaml.Node]] = [((), root)]
     num_nodes = 0
     while pending:
@@ -158,7 +171,7 @@ def _lines(root: yaml.Node) -> Iterator[tuple[FieldPath, int]]:
             children = list(_fields(node, path=path))
         elif isinstance(node, yaml.SequenceNode):
             children = [
-                (index, each.start_mark.line + 1, each) for index, each in enumerate(node.value)
+                (index, item.start_mark.line + 1, item) for index, item in enumerate(node.value)
             ]
         else:
             children = []
@@ -170,6 +183,7 @@ def _lines(root: yaml.Node) -> Iterator[tuple[FieldPath, int]]:
 def _fields(
     node: yaml.MappingNode, *, path: FieldPath
 ) -> Iterator[tuple[str | int, int, yaml.Node]]:
+    """Key, line and value of each field; the keys are made text, whatever they look like."""
     seen: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
@@ -182,26 +196,41 @@ def _fields(
                 path=(*path, key.value),
             )
         seen[key.value] = line
+        # NB: << is no field but the merge of another mapping, which PyYAML knows by its tag.
         if key.tag != "tag:yaml.org,2002:merge":
             key.tag = "tag:yaml.org,2002:str"
         yield key.value, line, value
 
 
-def _as_json(value: object) -> dict[str, JsonValue]:
-    cleaned = _clean(value)
-    if not isinstance(cleaned, dict):
-        raise YamlError("no mapping; a manifest starts with apiVersion, kind, metadata and spec")
-    return cleaned
-
-
-def _clean(value: object) -> JsonValue:
-    """With whole numbers written as such, as kubectl sends them."""
+def _as_json(value: object) -> JsonValue:
+    """`value` with whole numbers written as such, as kubectl sends them: 16.0 is 16."""
     if isinstance(value, dict):
-        return {str(key): _clean(each) for key, each in value.items()}
+        return {str(key): _as_json(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_clean(each) for each in value]
+        return [_as_json(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise YamlError(f"a value of type {type(value).__name__}; write it as text, in quotes")
+
+
+def write_yaml(value: JsonMapping) -> str:
+    """One document, fields in the order given."""
+    return yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True, encoding=None
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists are indented below their field, and nothing is written as a reference to a twin."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - PyYAML's own signature
+        super().increase_indent(flow, indentless=False)
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's own signature
+        return True
+
+
+# NB: kubectl reads y and n as true and false, also where they name a field; PyYAML would not quote.
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))

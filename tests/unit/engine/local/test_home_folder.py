@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
-from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home import Home
-from tunesmith_engine.local.locks import is_locked, only_run
-from tunesmith_engine.local.stage_environment import stage_environment
+from tunesmith_engine.local.environments import Environments, stage_variables
+from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.locks import is_locked, lock_job
 from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import Environment
 
@@ -17,11 +16,11 @@ from tunesmith_engine.stages.contracts import Environment
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-a", "a\n"])
 def test_a_name_that_might_lead_out_of_the_home_is_refused(tmp_path: Path, *, name: str) -> None:
     with pytest.raises(ValueError, match="no name of a job"):
-        Home(tmp_path).job(name)
+        HomeFolder(tmp_path).job(name)
 
 
 def test_jobs_are_listed_once_they_have_a_status(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = HomeFolder(tmp_path)
     home.job("no-status").mkdir(parents=True)
     for name in ("b", "a"):
         home.write_status(name, FineTuneJobStatus(phase=TRAIN.phase))
@@ -35,7 +34,7 @@ def test_jobs_are_listed_once_they_have_a_status(tmp_path: Path) -> None:
 
 
 def test_a_torn_status_is_passed_over(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = HomeFolder(tmp_path)
     home.write_status("a", FineTuneJobStatus())
     (home.job("a") / "status.json").write_text('{"phase": "Tra')
 
@@ -45,7 +44,7 @@ def test_a_torn_status_is_passed_over(tmp_path: Path) -> None:
 def test_a_log_is_found_by_stage_and_attempt_of_the_keys_that_the_job_has_now(
     tmp_path: Path,
 ) -> None:
-    home = Home(tmp_path)
+    home = HomeFolder(tmp_path)
     stage = StageStatus(name="train", key="ab" * 32)
     home.write_status("a", FineTuneJobStatus(stages=[stage]))
 
@@ -55,7 +54,7 @@ def test_a_log_is_found_by_stage_and_attempt_of_the_keys_that_the_job_has_now(
 
 
 def test_versions_are_those_that_were_published_whole_the_newest_first(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = HomeFolder(tmp_path)
     for age, name in enumerate(["new", "old"]):
         folder = home.models / "helpdesk" / name
         folder.mkdir(parents=True)
@@ -85,7 +84,7 @@ def test_the_environments_variable_wins_over_the_neighbours_of_the_command(
 def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "job/lock"
     before = is_locked(path)
-    with only_run(path, job="job"):
+    with lock_job(path, job="job"):
         during = is_locked(path)
 
     assert (before, during, is_locked(path)) == (False, True, False)
@@ -104,7 +103,7 @@ def test_a_stage_inherits_no_credentials_and_no_other_pythons_paths(tmp_path: Pa
         "OMP_NUM_THREADS": "3",
     }
 
-    inherited = stage_environment(given, attempt=tmp_path)
+    inherited = stage_variables(given, attempt=tmp_path)
 
     assert inherited == {
         "HF_HUB_OFFLINE": "1",

@@ -1,7 +1,7 @@
 """The field reference, written from the models so that it cannot differ from them.
 
-`make docs` writes `docs/reference/finetunejob.md` and `modelversion.md` from here; a test refuses a
-stale page. One table for each record, where a reader first meets it.
+`make docs` writes a page of `docs/reference/` for each kind from here; a test refuses a stale page.
+One table for each record, where a reader first meets it.
 """
 
 from collections.abc import Iterator
@@ -12,27 +12,36 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tunesmith_api.base import ApiModel
-from tunesmith_api.fields import records_in
+from tunesmith_api.field_paths import records_in
 
 
-def reference_page(title: str, roots: dict[str, type[ApiModel]]) -> str:
-    """A Markdown page that lists every field below `roots`, a mapping of field path to model."""
-    parts = [f"# {title}", "", "Written from the models by `make docs`; do not edit by hand.", ""]
+def page_name(model: type[BaseModel]) -> str:
+    """The file of a kind's page in `docs/reference/`, which messages of errors name, too."""
+    return f"{model.__name__.lower()}.md"
+
+
+def reference_page(model: type[BaseModel]) -> str:
+    """A Markdown page that lists every field of a kind's spec and status."""
+    parts = [
+        f"# {model.__name__}",
+        "",
+        "Written from the models by `make docs`; do not edit by hand.",
+        "",
+    ]
     shown: set[type[BaseModel]] = set()
-    for path, model in roots.items():
-        for at, record in _records(path, model):
-            if record not in shown:
-                shown.add(record)
-                parts += _table(at, record)
+    for path, record in _records(model):
+        if path.startswith(("spec", "status")) and record not in shown:
+            shown.add(record)
+            parts += _table(path, record)
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _records(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    yield path, model
+def _records(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     for field in model.model_fields.values():
-        for child, suffix in records_in(field.annotation):
-            yield from _records(f"{path}.{field.alias}{suffix}", child)
+        for record, suffix in records_in(field.annotation):
+            path = f"{prefix}{field.alias}{suffix}"
+            yield path, record
+            yield from _records(record, f"{path}.")
 
 
 def _table(path: str, model: type[BaseModel]) -> list[str]:
@@ -45,26 +54,25 @@ def _table(path: str, model: type[BaseModel]) -> list[str]:
         "| field | type | default | meaning |",
         "|---|---|---|---|",
     ]
-    rows = [
-        f"| `{field.alias}` | {_type(field)} | {_default(field)} | {_meaning(field)} |"
-        for field in model.model_fields.values()
-    ]
+    rows = []
+    for field in model.model_fields.values():
+        # A bar within a cell would end it.
+        type_name = _type_name(field.annotation).replace("|", "\\|")
+        meaning = " ".join(filter(None, (field.description, ", ".join(_bounds(field)))))
+        meaning = meaning.replace("|", "\\|")
+        rows.append(f"| `{field.alias}` | {type_name} | {_default(field)} | {meaning} |")
     return [*head, *rows, ""]
 
 
-def _type(field: FieldInfo) -> str:
-    return _type_name(field.annotation).replace("|", "\\|")
-
-
 def _type_name(annotation: Any) -> str:
-    arguments = [each for each in get_args(annotation) if each is not type(None)]
+    arguments = [part for part in get_args(annotation) if part is not type(None)]
     origin = getattr(annotation, "__origin__", None)
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:
         return "map of strings"
     if arguments and not hasattr(annotation, "__metadata__"):
-        return " | ".join(_type_name(each) for each in arguments)
+        return " | ".join(map(_type_name, arguments))
     if hasattr(annotation, "__metadata__"):
         return _type_name(arguments[0])
     if isinstance(annotation, str):
@@ -82,14 +90,8 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, BaseModel):
         return "see below"
     if isinstance(value, list) and value and isinstance(value[0], BaseModel):
-        return "; ".join(f"`{each.model_dump(by_alias=True, exclude_none=True)}`" for each in value)
+        return "; ".join(f"`{item.model_dump(by_alias=True, exclude_none=True)}`" for item in value)
     return f"`{value}`"
-
-
-def _meaning(field: FieldInfo) -> str:
-    bounds = ", ".join(_bounds(field))
-    text = field.description or ""
-    return f"{text} {bounds}".strip().replace("|", "\\|")
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:

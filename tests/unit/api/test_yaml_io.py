@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith_api.yaml_source import MAX_CHARACTERS, YamlError, read_yaml
+from tunesmith_api.yaml_io import MAX_CHARACTERS, YamlError, read_yaml
 
 # Each as `kubectl label --local -o json` of Kubernetes 1.34 printed it.
 SCALARS_OF_KUBECTL = {

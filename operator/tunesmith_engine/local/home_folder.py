@@ -6,7 +6,8 @@
                                           log.txt process.json
     cache/   secrets/NAME/KEY   models/MODEL/VERSION/
 
-KEY is the first 16 digits of a stage's key, N counts from 1.
+KEY is the first 16 digits of a stage's key, N counts from 1. A stage writes `result.json` of its
+attempt; `executor.py` copies one that counts up to KEY, where it holds for later runs.
 """
 
 import logging
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.local.locks import is_locked
-from tunesmith_engine.local.results import sound_result
+from tunesmith_engine.local.results import valid_result
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.reporter import write_atomically
 
@@ -30,7 +31,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class AttemptFolder:
-    """The papers of one attempt."""
+    """The files of one attempt."""
 
     path: Path
 
@@ -78,13 +79,14 @@ class StageFolder:
 
     def attempts(self) -> list[AttemptFolder]:
         """The attempts that have a folder, the first one first."""
-        found = (self.path / "attempts").glob("[0-9]*")
-        numbered = [AttemptFolder(each) for each in found if each.name.isdecimal()]
-        return sorted(numbered, key=lambda each: each.number)
+        paths = (self.path / "attempts").glob("[0-9]*")
+        folders = [AttemptFolder(path) for path in paths if path.name.isdecimal()]
+        # By number: as text, attempt 10 would come before attempt 2.
+        return sorted(folders, key=lambda folder: folder.number)
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class HomeFolder:
     """A home folder; nothing is made until it is written to."""
 
     root: Path
@@ -117,10 +119,9 @@ class Home:
 
     def stage(self, name: str, *, stage: str, key: str) -> StageFolder:
         """The folder of a stage; `key` may be longer than what names it."""
-        checked = _checked(stage, what="stage")
-        return StageFolder(
-            self.job(name) / "stages" / checked / _checked(key[:_KEY_DIGITS], what="key")
-        )
+        stages = self.job(name) / "stages"
+        short_key = _checked(key[:_KEY_DIGITS], what="key")
+        return StageFolder(stages / _checked(stage, what="stage") / short_key)
 
     def list_jobs(self) -> list[str]:
         """The names of all jobs with a status, in order."""
@@ -134,6 +135,7 @@ class Home:
         except FileNotFoundError:
             return None
         except ValidationError as error:
+            # Of another release, or torn. What is done is found by its results all the same.
             _LOG.warning("%s is no status and is passed over: %s", path, error)
             return None
 
@@ -149,27 +151,26 @@ class Home:
     def result(self, name: str, *, stage: str, key: str) -> StageResult | None:
         """The result of a finished stage, if its artifacts are still there."""
         folder = self.stage(name, stage=stage, key=key)
-        return sound_result(folder.result, stage=stage, key=key)
+        return valid_result(folder.result, stage=stage, key=key)
 
     def log(self, name: str, *, stage: str, attempt: int) -> Path:
         """The log of an attempt of the key that the job has now; it may not exist."""
         status = self.read_status(name)
-        keys = [each.key for each in status.stages if each.name == stage] if status else []
-        if not keys:
-            return self.job(name) / "stages" / _checked(stage, what="stage") / "log.txt"
-        return self.stage(name, stage=stage, key=keys[0]).attempt(attempt).log
+        for known in status.stages if status else []:
+            if known.name == stage:
+                return self.stage(name, stage=stage, key=known.key).attempt(attempt).log
+        return self.job(name) / "stages" / _checked(stage, what="stage") / "log.txt"
 
     def versions(self, model: str) -> list[Path]:
         """The folders of a model's published versions in this home, the newest first."""
-        found = (self.models / _checked(model, what="model")).glob("*/manifest.json")
-        return [path.parent for path in sorted(found, key=_age, reverse=True)]
-
-
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
+        # The manifest is written last: a folder without one is no published version.
+        manifests = (self.models / _checked(model, what="model")).glob("*/manifest.json")
+        newest_first = sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.parent for path in newest_first]
 
 
 def _checked(name: str, *, what: str) -> str:
+    # NB: names come from manifests and the command line, and become parts of paths.
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"'{name}' is no name of a {what}: use lower-case letters, digits and dashes"

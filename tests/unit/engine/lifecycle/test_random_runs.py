@@ -1,9 +1,9 @@
-"""Random lives of a job: whatever the world does, and in whatever order, the promises hold.
+"""Random runs of a job: whatever the world does, and in whatever order, the promises hold.
 
-A state machine plays an executor that starts and stops attempts as it is told, while attempts end
-in every way, the runner dies between deciding and doing, observations lag, the clock jumps, people
-suspend, interrupt and change the job. After every step the promises are checked; at the end faults
-cease and the job has to come to rest.
+A state machine stands for an executor that starts and stops attempts as it is told, while attempts
+end in every way, the runner dies between deciding and doing, observations lag, the clock jumps,
+people suspend, interrupt and change the job. After every step the promises are checked; at the end
+faults cease and the job has to come to rest.
 """
 
 from dataclasses import replace
@@ -20,12 +20,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from theatre import Theatre, a_failure, a_plan, a_result, is_at_rest
+from simulation import Simulation, a_failure, a_plan, a_result, is_at_rest
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start
-from tunesmith_engine.lifecycle.runs import begin
+from tunesmith_engine.lifecycle.runs import rerun
 from tunesmith_engine.stages.catalog import PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 
@@ -37,13 +37,13 @@ VERDICTS: tuple[dict[str, Any], ...] = (
     {"reason": Reason.DATASET_INVALID, "bad_input": True},
     {"reason": Reason.EVALUATION_GATE_FAILED},
 )
-something_runs = precondition(lambda self: bool(self.theatre.running))
+something_runs = precondition(lambda self: bool(self.simulation.running))
 
 
-class RandomLife(RuleBasedStateMachine):
-    """One job in a world without mercy."""
+class RandomRun(RuleBasedStateMachine):
+    """One job, and faults of every kind."""
 
-    theatre: Theatre
+    simulation: Simulation
     job: dict[str, Any]
 
     @initialize(until=st.sampled_from(UNTIL), deadline=st.sampled_from([None, 40]))
@@ -54,38 +54,38 @@ class RandomLife(RuleBasedStateMachine):
             "activeDeadlineSeconds": deadline,
             "generation": 1,
         }
-        self.theatre = Theatre(a_plan(**self.job))
+        self.simulation = Simulation(a_plan(**self.job))
 
     # What the engine does.
 
     @rule(times=st.integers(1, 3))
     def step(self, times: int) -> None:
         for _ in range(times):
-            before, seen = self.theatre.status, self.theatre.observations()
-            decision = self.theatre.step()
+            before, seen = self.simulation.status, self.simulation.observations()
+            decision = self.simulation.step()
             self.check(before, decision, seen=seen)
 
     @rule()
     def die_before_acting(self) -> None:
         """The status is stored; the actions are lost."""
-        before, decision = self.theatre.status, self.theatre.decide()
-        self.theatre.status = decision.status
-        self.check(before, decision, seen=self.theatre.observations())
+        before, decision = self.simulation.status, self.simulation.decide()
+        self.simulation.status = decision.status
+        self.check(before, decision, seen=self.simulation.observations())
 
     @rule()
     def act_without_writing_it_down(self) -> None:
         """The actions are carried out; the status is lost."""
-        self.theatre.carry_out(self.theatre.decide())
+        self.simulation.apply(self.simulation.decide())
 
     @rule()
     def step_on_a_lagging_view(self) -> None:
         """Attempts exist that the executor does not see yet."""
-        seen = replace(self.theatre.observations(), attempts=())
-        before = self.theatre.status
-        decision = advance(self.theatre.plan, before, seen, now=self.theatre.now)
-        self.theatre.status = decision.status
-        if not self.theatre.running:
-            self.theatre.carry_out(decision)
+        seen = replace(self.simulation.observations(), attempts=())
+        before = self.simulation.status
+        decision = advance(self.simulation.plan, before, seen, now=self.simulation.now)
+        self.simulation.status = decision.status
+        if not self.simulation.running:
+            self.simulation.apply(decision)
         self.check(before, decision, seen=seen)
 
     # What attempts do.
@@ -93,50 +93,50 @@ class RandomLife(RuleBasedStateMachine):
     @something_runs
     @rule()
     def succeed(self) -> None:
-        self.theatre.finish()
+        self.simulation.finish()
 
     @something_runs
     @rule()
     def succeed_but_linger(self) -> None:
-        (attempt,) = self.theatre.running
-        self.theatre.finished[attempt.key] = a_result(attempt)
+        (attempt,) = self.simulation.running
+        self.simulation.finished[attempt.key] = a_result(attempt)
 
     @something_runs
     @rule(cause=st.sampled_from(CAUSES), code=st.sampled_from([None, 1, -9]))
     def crash(self, cause: Reason | None, code: int | None) -> None:
-        self.theatre.end(cause=cause, exit_code=code)
+        self.simulation.end(cause=cause, exit_code=code)
 
     @something_runs
     @rule()
     def fail_for_now(self) -> None:
-        self.theatre.refuse(Reason.SOURCE_UNREACHABLE, retryable=True)
+        self.simulation.refuse(Reason.SOURCE_UNREACHABLE, retryable=True)
 
     @something_runs
     @rule(verdict=st.sampled_from(VERDICTS))
     def fail_for_good(self, verdict: dict[str, Any]) -> None:
-        self.theatre.refuse(**verdict)
+        self.simulation.refuse(**verdict)
 
     @something_runs
     @rule()
     def leave_a_result_of_another_attempt(self) -> None:
-        (attempt,) = self.theatre.running
+        (attempt,) = self.simulation.running
         stale = a_failure(replace(attempt, attempt=attempt.attempt + 7), Reason.LOSS_DIVERGED)
-        self.theatre.end(result=stale)
+        self.simulation.end(result=stale)
 
     # What people and machines do.
 
     @rule(seconds=st.sampled_from([0.4, 1, 5, 100, -3, -1000]))
     def move_the_clock(self, seconds: float) -> None:
-        self.theatre.pass_time(seconds)
+        self.simulation.pass_time(seconds)
 
     @rule()
     def press_ctrl_c(self) -> None:
-        self.theatre.stop_asked = True
+        self.simulation.stop_requested = True
 
     @rule()
     def run_again(self) -> None:
-        self.theatre.stop_asked = False
-        self.theatre.status = begin(self.theatre.plan, self.theatre.status)
+        self.simulation.stop_requested = False
+        self.simulation.status = rerun(self.simulation.plan, self.simulation.status)
 
     @rule(suspend=st.booleans())
     def set_suspend(self, *, suspend: bool) -> None:
@@ -150,28 +150,28 @@ class RandomLife(RuleBasedStateMachine):
     def ask_for_more_or_less(self, until: StageName) -> None:
         self.change(until=until)
 
-    @precondition(lambda self: bool(self.theatre.finished))
+    @precondition(lambda self: bool(self.simulation.finished))
     @rule(data=st.data())
     def lose_artifacts(self, data: st.DataObject) -> None:
-        del self.theatre.finished[data.draw(st.sampled_from(sorted(self.theatre.finished)))]
+        del self.simulation.finished[data.draw(st.sampled_from(sorted(self.simulation.finished)))]
 
     def change(self, **fields: Any) -> None:
         if all(self.job.get(name) == value for name, value in fields.items()):
             return
         self.job |= {**fields, "generation": self.job["generation"] + 1}
-        self.theatre.plan = a_plan(**self.job)
+        self.simulation.plan = a_plan(**self.job)
 
     # What must hold.
 
     @invariant()
     def no_two_attempts_run_at_once(self) -> None:
-        if hasattr(self, "theatre"):
-            assert len(self.theatre.running) <= 1
+        if hasattr(self, "simulation"):
+            assert len(self.simulation.running) <= 1
 
     @invariant()
     def no_attempt_is_started_twice(self) -> None:
-        if hasattr(self, "theatre"):
-            assert len(set(self.theatre.started)) == len(self.theatre.started)
+        if hasattr(self, "simulation"):
+            assert len(set(self.simulation.started)) == len(self.simulation.started)
 
     def check(
         self,
@@ -200,13 +200,13 @@ class RandomLife(RuleBasedStateMachine):
             moved = was is None or was.last_transition_time != each.last_transition_time
             flipped = was is None or was.status != each.status
             assert flipped or not moved
-            assert not flipped or each.last_transition_time == self.theatre.now
+            assert not flipped or each.last_transition_time == self.simulation.now
 
     def check_that_nothing_more_happens_at_the_same_sight(
         self, decision: Decision, seen: Observations
     ) -> None:
         """At what was seen before the actions were carried out, the same is decided again."""
-        again = advance(self.theatre.plan, decision.status, seen, now=self.theatre.now)
+        again = advance(self.simulation.plan, decision.status, seen, now=self.simulation.now)
         assert again.status == decision.status
         assert set(again.actions) <= set(decision.actions)
 
@@ -216,26 +216,26 @@ class RandomLife(RuleBasedStateMachine):
         if before is None or not before.is_finished:
             return
         known = {stage.name: stage.key for stage in before.stages}
-        keys = {stage.name: stage.key for stage in self.theatre.plan.stages}
+        keys = {stage.name: stage.key for stage in self.simulation.plan.stages}
         same_keys = all(known.get(name, key) == key for name, key in keys.items())
-        if same_keys and before.observed_generation == self.theatre.plan.generation:
+        if same_keys and before.observed_generation == self.simulation.plan.generation:
             assert decision.status == before
             assert not any(isinstance(action, Start) for action in decision.actions)
 
     def teardown(self) -> None:
         """Once faults stop, every job comes to rest."""
-        if not hasattr(self, "theatre"):
+        if not hasattr(self, "simulation"):
             return
-        theatre = self.theatre
-        theatre.stop_asked = False
+        simulation = self.simulation
+        simulation.stop_requested = False
         self.change(suspend=False)
-        theatre.play(
+        simulation.run_until(
             lambda each: each.status is not None and is_at_rest(each.status) and not each.running,
             steps=MAX_STEPS_TO_REST,
         )
 
 
-def test_the_promises_hold_in_random_lives() -> None:
+def test_the_promises_hold_in_random_runs() -> None:
     run_state_machine_as_test(
-        RandomLife, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+        RandomRun, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
     )

@@ -31,9 +31,16 @@ def require_usable(path: Path, *, uri: str) -> None:
         OSError: a file cannot be read.
     """
     if path.is_dir():
-        require_names((each.name for each in path.iterdir()), uri=uri)
+        require_names((file.name for file in path.iterdir()), uri=uri)
         _require_no_code(path, uri=uri)
-        _require_whole(path, uri=uri)
+        # Headers, so that a download that was cut off is told apart from a model in a second.
+        for name in _shards(path, uri=uri):
+            try:
+                read_safetensors_header(path / name)
+            except FileNotFoundError as error:
+                raise unusable_model(uri, because=f"{name} is missing") from error
+            except ValueError as error:
+                raise unusable_model(uri, because=f"{name}: {error}") from error
         return
     require_file_name(path.name, uri=uri)
     try:
@@ -60,17 +67,18 @@ def require_names(names: Iterable[str], *, uri: str) -> None:
     Raises:
         SourceError: UnsafeWeights, or BaseModelNotFound where a part is missing.
     """
-    found = sorted(names)
-    if not any(name.endswith(".safetensors") for name in found):
-        pickle = next((name for name in found if name.endswith(_PICKLES)), None)
+    known = sorted(names)
+    # A pickle beside safetensors does no harm: it is neither fetched nor loaded.
+    if not any(name.endswith(".safetensors") for name in known):
+        pickle = next((name for name in known if name.endswith(_PICKLES)), None)
         if pickle is not None:
             raise _unsafe(uri, pickle)
-        hint = next((f"; {name} is there: name that file" for name in found
-                     if name.endswith(".gguf")), "")  # fmt: skip
+        gguf = next((name for name in known if name.endswith(".gguf")), None)
+        hint = f"; {gguf} is there: name that file" if gguf else ""
         raise unusable_model(uri, because=f"it has no *.safetensors file{hint}")
-    if "config.json" not in found:
+    if "config.json" not in known:
         raise unusable_model(uri, because="it has no config.json")
-    if not any(name in found for name in _TOKENIZERS):
+    if not any(name in known for name in _TOKENIZERS):
         raise unusable_model(uri, because="it has no tokenizer (tokenizer.json)")
 
 
@@ -85,16 +93,6 @@ def _require_no_code(folder: Path, *, uri: str) -> None:
             )
 
 
-def _require_whole(folder: Path, *, uri: str) -> None:
-    for name in _shards(folder, uri=uri):
-        try:
-            read_safetensors_header(folder / name)
-        except FileNotFoundError as error:
-            raise unusable_model(uri, because=f"{name} is missing") from error
-        except ValueError as error:
-            raise unusable_model(uri, because=f"{name}: {error}") from error
-
-
 def _shards(folder: Path, *, uri: str) -> list[str]:
     """The weight files of the folder: those that its index names, if it has one."""
     names = {path.name for path in folder.glob("*.safetensors")}
@@ -103,6 +101,7 @@ def _shards(folder: Path, *, uri: str) -> list[str]:
         if not isinstance(weights, dict):
             raise unusable_model(uri, because=f"{INDEX} has no weight_map")
         named = {str(name) for name in weights.values()}
+        # NB: transformers joins these names to the folder, and would follow `..` out of it.
         outside = next((name for name in sorted(named) if Path(name).name != name), None)
         if outside is not None:
             raise unusable_model(uri, because=f"{INDEX} names a file elsewhere: {outside}")

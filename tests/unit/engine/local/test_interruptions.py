@@ -17,7 +17,7 @@ from fake_runs import Place
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.local import processes
 from tunesmith_engine.local.errors import JobBusy
-from tunesmith_engine.local.home import AttemptFolder
+from tunesmith_engine.local.home_folder import AttemptFolder
 from tunesmith_engine.local.process_table import identify, is_alive
 from tunesmith_engine.local.processes import ProcessRecord, write_record
 from tunesmith_engine.stages import catalog

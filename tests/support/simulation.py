@@ -1,6 +1,6 @@
-"""A stage on which jobs are played: an executor without processes, for tests of `advance`.
+"""A simulation of one job: an executor without processes, for tests of `advance`.
 
-A `Theatre` keeps what an executor would (status, finished results, the latest attempts), carries
+A `Simulation` keeps what an executor would (status, finished results, the latest attempts), carries
 actions out as their records say, and lets a test decide how each attempt ends.
 """
 
@@ -15,7 +15,13 @@ from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Decision, Observations, Start, Stop
+from tunesmith_engine.lifecycle.observations import (
+    Decision,
+    Observations,
+    ObservedAttempt,
+    Start,
+    Stop,
+)
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
@@ -40,29 +46,29 @@ def a_plan(
     return plan(job, fingerprints={"model": "base", "dataset.train": data}, until=until)
 
 
-def a_result(start: Start | AttemptSeen, **fields: Any) -> StageResult:
+def a_result(start: Start | ObservedAttempt, **fields: Any) -> StageResult:
     """A successful result of that attempt, with fields replaced."""
     given = {"outcome": "Succeeded", "reason": Reason.SUCCEEDED, "message": "well done"} | fields
     return StageResult(stage=start.stage, key=start.key, attempt=start.attempt, **given)
 
 
-def a_failure(start: Start | AttemptSeen, reason: str, **fields: Any) -> StageResult:
+def a_failure(start: Start | ObservedAttempt, reason: str, **fields: Any) -> StageResult:
     """A failed result of that attempt; a verdict unless `retryable` or `bad_input` is given."""
     return a_result(start, outcome="Failed", reason=reason, **({"message": "no good"} | fields))
 
 
 @dataclass
-class Theatre:
+class Simulation:
     """One job and the world around it."""
 
     plan: Plan
     status: FineTuneJobStatus | None = None
     now: datetime = START
     finished: dict[str, StageResult] = field(default_factory=dict)
-    latest: dict[tuple[StageName, str], AttemptSeen] = field(default_factory=dict)
+    latest: dict[tuple[StageName, str], ObservedAttempt] = field(default_factory=dict)
     started: list[Start] = field(default_factory=list)
     stopped: list[Stop] = field(default_factory=list)
-    stop_asked: bool = False
+    stop_requested: bool = False
 
     def observations(self) -> Observations:
         """What the executor sees: the latest attempts of the plan's keys, and all that runs."""
@@ -72,7 +78,7 @@ class Theatre:
             attempts=tuple(
                 each for each in self.latest.values() if each.is_running or each.key in keys
             ),
-            stop_asked=self.stop_asked,
+            stop_requested=self.stop_requested,
         )
 
     def decide(self) -> Decision:
@@ -83,29 +89,29 @@ class Theatre:
         """Decide, store the status, carry out the actions."""
         decision = self.decide()
         self.status = decision.status
-        self.carry_out(decision)
+        self.apply(decision)
         return decision
 
-    def carry_out(self, decision: Decision) -> None:
+    def apply(self, decision: Decision) -> None:
         """Start and stop as told; both are harmless when repeated."""
         for action in decision.actions:
             if isinstance(action, Stop):
                 self.stopped.append(action)
             elif action not in self.started:
                 self.started.append(action)
-                self.see(AttemptSeen(action.stage, action.key, action.attempt, is_running=True))
+                self.see(ObservedAttempt(action.stage, action.key, action.attempt, is_running=True))
 
-    def see(self, attempt: AttemptSeen) -> None:
+    def see(self, attempt: ObservedAttempt) -> None:
         """From now on the executor sees this as the latest attempt of its stage and key."""
         self.latest[attempt.stage, attempt.key] = attempt
 
     @property
-    def running(self) -> list[AttemptSeen]:
+    def running(self) -> list[ObservedAttempt]:
         """The attempts that run."""
         return [each for each in self.latest.values() if each.is_running]
 
     def end(self, **fields: Any) -> None:
-        """The one running attempt ends, with these fields of `AttemptSeen`."""
+        """The one running attempt ends, with these fields of `ObservedAttempt`."""
         (attempt,) = self.running
         self.see(replace(attempt, is_running=False, **fields))
 
@@ -125,7 +131,7 @@ class Theatre:
         """The clock moves, backwards if negative."""
         self.now += timedelta(seconds=seconds)
 
-    def play(self, until: Callable[["Theatre"], bool], *, steps: int = 50) -> None:
+    def run_until(self, until: Callable[["Simulation"], bool], *, steps: int = 50) -> None:
         """Every attempt succeeds and time passes until `until` holds.
 
         Raises:
@@ -141,9 +147,9 @@ class Theatre:
                 self.now = decision.wake_at
         raise AssertionError(f"not there after {steps} steps: {self.status}")
 
-    def play_up_to(self, stage: StageName) -> None:
+    def run_up_to(self, stage: StageName) -> None:
         """Go on until that stage has just been started."""
-        self.play(lambda theatre: any(each.stage == stage for each in theatre.running))
+        self.run_until(lambda simulation: any(each.stage == stage for each in simulation.running))
 
     def stage(self, name: StageName) -> StageStatus:
         """What the status says of a stage."""
