@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_trainer.prepare.stage import prepare
@@ -48,7 +47,7 @@ def prepare_request(
         stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
-        spec=with_defaults(FineTuneJobSpec.model_validate(given)),
+        spec=FineTuneJobSpec.model_validate(given).with_defaults(),
         output=str(output),
         report=str(root / "progress.json"),
         result=str(root / "result.json"),

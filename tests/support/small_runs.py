@@ -9,7 +9,6 @@ import torch
 from manifests import a_job
 from small_models import SMALL_VOCABULARY
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
@@ -42,7 +41,7 @@ def _mask(length: int, *, generator: np.random.Generator) -> Any:
 def a_train_config(*, num_rows: int = 24, **spec: Any) -> TrainConfig:
     """The configuration of a job with these top-level fields of its spec."""
     job = FineTuneJob.model_validate(a_job(**spec))
-    return resolve_config(with_defaults(job.spec), num_rows=num_rows, has_bf16=False)
+    return resolve_config(job.spec.with_defaults(), num_rows=num_rows, has_bf16=False)
 
 
 def a_loop(

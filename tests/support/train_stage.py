@@ -12,7 +12,6 @@ from typing import Any
 
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
@@ -106,7 +105,7 @@ def a_train_stage(
         stage=TRAIN.name,
         key="0" * 64,
         attempt=1,
-        spec=with_defaults(FineTuneJob.model_validate(a_job(**spec)).spec),
+        spec=FineTuneJob.model_validate(a_job(**spec)).spec.with_defaults(),
         inputs={PREPARE.name: _prepared(model, data=data)},
         output=str(folder / "artifacts"),
         report=str(folder / "progress.json"),

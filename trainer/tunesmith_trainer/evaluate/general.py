@@ -5,14 +5,15 @@ encyclopaedic, narrative, instructions, dialogue, arithmetic, letters and code.
 `spec.evaluation.generalText` replaces it.
 """
 
-import numpy as np
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+
+import numpy as np
 from transformers import PreTrainedTokenizerBase
+
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.errors import as_stage_error
+from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError

@@ -10,17 +10,15 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.errors import as_stage_error
-from tunesmith_engine.sources.model_facts import ModelFacts
-from tunesmith_engine.sources.model_facts import read_model_facts
+from typing import TYPE_CHECKING, Final
+
+from tunesmith_engine.sources.errors import SourceError, as_stage_error
+from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
 from tunesmith_engine.sources.resolver import fetch_model
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.prepare.gguf import converted_model
 from tunesmith_trainer.prepare.preflight import refuse_too_large
-from typing import Final
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,22 +7,17 @@ of problems, so that a refusal names as many of them as it can.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tunesmith_api.finetunejob.dataset import DataSource
-from tunesmith_api.finetunejob.dataset import Dataset
-from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.errors import as_stage_error
+
+from tunesmith_api.finetunejob.dataset import Dataset, DataSource
+from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
-from tunesmith_trainer.data.cleaning import without_duplicates
-from tunesmith_trainer.data.cleaning import without_empty
-from tunesmith_trainer.data.formats import detect_format
-from tunesmith_trainer.data.formats import read_format
+from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
+from tunesmith_trainer.data.formats import detect_format, read_format
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows
-from tunesmith_trainer.data.rows import Problems
-from tunesmith_trainer.data.rows import RawRow
-from tunesmith_trainer.data.rows import Row
+from tunesmith_trainer.data.rows import Problems, RawRow, Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from manifests import a_job
 from small_runs import a_train_config
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.training import Training
-from tunesmith_engine.planning.defaults import describe, settled, with_defaults
+from tunesmith_engine.planning.defaults import describe, settled
 
 
 def _resolved(**spec: Any) -> dict[str, str]:
@@ -135,10 +135,10 @@ def test_every_decided_value_is_told_as_text_by_the_path_of_its_field() -> None:
 
 
 def test_what_is_told_agrees_with_the_planner_and_names_fields_of_the_spec_alone() -> None:
-    spec = with_defaults(FineTuneJob.model_validate(a_job(training=_every_field())).spec)
+    spec = FineTuneJob.model_validate(a_job(training=_every_field())).spec
     paths = {setting.path for setting in describe(spec)}
     resolved = _resolved()
-    planned = settled(with_defaults(FineTuneJob.model_validate(a_job()).spec))
+    planned = settled(FineTuneJob.model_validate(a_job()).spec)
 
     assert set(resolved) <= paths | {"training.epochs"}
     assert {path: resolved[path] for path in planned if path.startswith("training.")} == {
