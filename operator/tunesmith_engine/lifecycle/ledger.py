@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import MAX_ATTEMPTS, Attempt, FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.accounting import counted
 from tunesmith_engine.lifecycle.observations import AttemptSeen, StopCause
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult
-
-MAX_ATTEMPTS: Final = 64
 
 # Reasons of a running attempt that was told to stop; it stays told until it has ended.
 STOP_MARKS: Final[Mapping[str, StopCause]] = {

@@ -2,10 +2,8 @@
 
 from typing import Final
 
+from tunesmith_api.conditions import MAX_MESSAGE, MAX_REASON
 from tunesmith_api.reasons import Reason
-
-MAX_MESSAGE: Final = 256
-MAX_REASON: Final = 64
 
 _LEAST: Final = 64
 
