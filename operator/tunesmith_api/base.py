@@ -14,6 +14,7 @@ JsonMapping = dict[str, JsonValue]
 
 GROUP = "tunesmith.dev"
 VERSION = "v1alpha1"
+# Written out, for the type of `apiVersion` is this very text, and a type cannot be put together.
 API_VERSION: Final = "tunesmith.dev/v1alpha1"
 
 
@@ -23,8 +24,11 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=True,
+        # A misspelt field that is passed over trains another model than was asked for.
         extra="forbid",
+        # Plans and statuses are compared and shared; a change makes a copy.
         frozen=True,
+        # JSON has neither, so no server could hold them.
         allow_inf_nan=False,
     )
 

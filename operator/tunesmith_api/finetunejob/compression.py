@@ -11,6 +11,8 @@ from tunesmith_api.rules import Rule
 
 SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
 
+# The tuned model's loss divided by the compressed one's; the smaller of the two suites counts.
+# "none" has a bound, too: merging the adapters into bf16 rounds (docs/log.md).
 DEFAULT_MIN_RECOVERY: Final[Mapping[SchemeName, float]] = {
     "none": 0.99,
     "W8A8": 0.99,
@@ -47,13 +49,20 @@ class CompressionGate(ApiModel):
     min_recovery: Annotated[
         Annotated[float, Field(gt=0.0, le=1.0)] | None,
         PlannedDefault(),
-    ] = Field(None, description="Default: 0.99 for 8 bit, 0.97 for 4 bit.")
+    ] = Field(
+        None,
+        description=f"Default: {DEFAULT_MIN_RECOVERY['W8A8']} for 8 bit, "
+        f"{DEFAULT_MIN_RECOVERY['W4A16']} for 4 bit.",
+    )
     fallback: Literal["widen", "fail"] = Field(
         "widen", description="After a failed gate: try the next wider scheme, or fail the job."
     )
 
     def with_defaults(self, *, scheme: SchemeName) -> Self:
-        """With `min_recovery` filled in for the scheme that is asked for."""
+        """With `min_recovery` filled in for the scheme that is asked for.
+
+        NB: after a fallback the wider scheme has a bound of its own, unless another was given.
+        """
         if self.min_recovery is not None:
             return self
         return self.model_copy(update={"min_recovery": DEFAULT_MIN_RECOVERY[scheme]})

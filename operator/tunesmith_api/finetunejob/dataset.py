@@ -47,7 +47,9 @@ class Dataset(ApiModel):
         Annotated[float, Field(gt=0.0, lt=1.0)] | None,
         PlannedDefault(),
     ] = Field(
-        None, description="Part of the training rows held out. Default 0.1; not with `validation`."
+        None,
+        description="Part of the training rows held out. "
+        f"Default {DEFAULT_VALIDATION_FRACTION}; not with `validation`.",
     )
     format: Literal[
         "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
@@ -66,6 +68,7 @@ class Dataset(ApiModel):
         "prompt tokens. Answers are never cut.",
     )
     cleaning: Cleaning = Cleaning()
+    # Apart from training.seed: another training is judged on the same held-out rows.
     seed: Seed = Field(0, description="Seed of the split.")
 
     def with_defaults(self) -> Self:

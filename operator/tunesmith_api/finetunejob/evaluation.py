@@ -9,6 +9,7 @@ from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.rules import Rule
 
+# Measured of every suite, without generating an answer.
 LOSS_METRICS: Final = ("loss", "perplexity")
 
 
@@ -20,6 +21,7 @@ class Generation(ApiModel):
         description="auto: exactMatch for answers of one or two words, else rougeL; chrf "
         "without word spaces.",
     )
+    # Answers are generated token by token: a sample of the rows, and short ones.
     max_samples: Annotated[int, Field(ge=1, le=10_000)] = 32
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
 
@@ -36,6 +38,7 @@ class Gate(ApiModel):
 
     suite: Literal["heldOut", "general"] = "heldOut"
     metric: Literal["loss", "perplexity", "exactMatch", "rougeL", "chrf"] = "loss"
+    # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
     max: float | None = Field(None, description="The value must be at most this.")
     min_delta: float | None = Field(

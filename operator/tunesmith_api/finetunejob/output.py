@@ -15,6 +15,7 @@ class Output(ApiModel):
     """Under which name and where the finished model is kept."""
 
     model: DnsLabel
+    # No default in a cluster beyond the volume: with workspace.uri a rule asks for one.
     uri: Annotated[TargetUri | None, DecidedLater("the home folder's models/")] = Field(
         None,
         description="Folder that holds the versions of the model. Default: the home "

@@ -90,6 +90,7 @@ class Resources(ApiModel):
     tolerations: Annotated[list[Toleration], Field(max_length=20), ClusterOnly()] = Field(
         default_factory=list, description="Taints that do not keep the stages from a node."
     )
+    # NB: each cloud marks spot nodes by taints and labels of its own; the operator knows them.
     spot: Annotated[bool, ClusterOnly()] = Field(
         False,
         description="true tolerates the taints by which GKE, AKS, EKS and Karpenter mark spot "
@@ -121,6 +122,7 @@ class Workspace(ApiModel):
     secret_ref: SecretReference | None = Field(
         None, description="Credentials to read, write and delete below uri."
     )
+    # The group is that of the stages' pods, which run as user and group 65532, never as root.
     claim_name: Annotated[
         ObjectName | None,
         DecidedLater("one is made for the job", applies=lambda workspace: workspace.uri is None),

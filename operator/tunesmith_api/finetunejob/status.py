@@ -71,6 +71,7 @@ class StageStatus(ApiModel):
     failures: int = Field(0, description="Attempts that count against backoffLimit.")
     reason: str = ""
     message: Message = ""
+    # 71 characters: sha256: and 64 hexadecimal digits.
     result_digest: Annotated[str, StringConstraints(max_length=71)] | None = Field(
         None,
         description="Of what the stage reported when it succeeded; other words do not count later.",

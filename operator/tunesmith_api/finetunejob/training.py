@@ -72,6 +72,7 @@ class Schedule(ApiModel):
 class Batch(ApiModel):
     """Rows per optimizer step, over all workers, and rows per forward pass of one worker."""
 
+    # NB: a rule compares both and names the default of micro_batch_size in its message.
     size: Annotated[int, Field(ge=1, le=65536)] = 16
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
 
@@ -85,7 +86,9 @@ class Training(ApiModel):
     schedule: Schedule = Schedule()
     batch: Batch = Batch()
     epochs: Annotated[Annotated[float, Field(gt=0.0, le=1000.0)] | None, PlannedDefault()] = Field(
-        None, description="Passes over the training rows. Default 3; not with `maxSteps`."
+        None,
+        description="Passes over the training rows. "
+        f"Default {DEFAULT_EPOCHS:g}; not with `maxSteps`.",
     )
     max_steps: Positive | None = Field(None, description="Optimizer steps; not with `epochs`.")
     sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] = Field(
@@ -113,6 +116,7 @@ class Training(ApiModel):
 class Checkpoint(ApiModel):
     """How often training can be continued from, and how many such points are kept."""
 
+    # Neither field is in the key of a stage: keeping a run more often computes nothing else.
     every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Default: a tenth of all steps."
     )

@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from tunesmith_api.conditions import Condition, ConditionType
+from tunesmith_api.conditions import MAX_MESSAGE, MAX_REASON, Condition, ConditionType
 from tunesmith_api.finetunejob.status import Phase, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.planning.plan import Plan
 
 # What `Condition` and `Message` take: a longer text would make the whole status invalid.
-MAX_MESSAGE: Final = 256
-MAX_REASON: Final = 64
 
 _MIN_MESSAGE: Final = 64
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import MAX_ATTEMPTS, Attempt, FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.accounting import count_time
 from tunesmith_engine.lifecycle.conditions import truncate_message
@@ -19,7 +19,6 @@ from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult
 
 # What `FineTuneJobStatus.attempts` takes; the oldest are dropped.
-MAX_ATTEMPTS: Final = 64
 
 # A stage that is under way with one of these reasons was told to stop. The reason is the only note
 # of that in the status: an attempt that was told once stays told until it is seen to have ended,

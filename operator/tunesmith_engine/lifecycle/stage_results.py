@@ -10,14 +10,13 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from tunesmith_api.finetunejob.status import MAX_WARNINGS
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.planning.defaults import settled
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult
 
-# What `FineTuneJobStatus.warnings` takes.
-MAX_WARNINGS: Final = 32
 SCORE_DIGITS: Final = 4
 
 

@@ -1,5 +1,6 @@
 """Defaults that need no data are filled in; the others say by which rule they will be."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.rules import RULES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import DEFAULT_LEARNING_RATES, Optimizer
 from tunesmith_api.rules import broken_rules
 from tunesmith_engine.planning.defaults import describe, settled
 
@@ -165,3 +167,11 @@ def test_what_clusters_alone_look_at_is_told_apart() -> None:
 
     assert {"workspace.secretRef.name", "workspace.size", "queueName", "resources.spot"} <= marked
     assert not {"resources.workers", "resources.gpusPerWorker", "suspend"} & marked
+
+
+def test_the_words_about_the_learning_rate_name_its_defaults() -> None:
+    """They are the one default that its description cannot be written from."""
+    words = Optimizer.model_fields["learning_rate"].description or ""
+
+    told = {method: float(rate) for rate, method in re.findall(r"(\S+) for (lora|full)", words)}
+    assert told == DEFAULT_LEARNING_RATES
