@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunesmith_serving.verify.parity import TokenView
-from tunesmith_serving.verify.records import ReferencePrompt
+from tunesmith_serving.verify.reference_generations import ReferencePrompt
 
 # A sound model departs from 32 tokens three or four times. A broken one does at each of them, and
 # need not be followed to the end: what it costs is bounded by both.

@@ -13,17 +13,17 @@ from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter, write_atomically
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
-from tunesmith_serving.verify.engine import Engine
-from tunesmith_serving.verify.findings import (
+from tunesmith_serving.verify.interval import CONFIDENCE
+from tunesmith_serving.verify.parity import ENOUGH_TOKENS, Comparison, Verdict, judge
+from tunesmith_serving.verify.parity_report import (
     Session,
     Texts,
     facts_of,
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.interval import CONFIDENCE
-from tunesmith_serving.verify.parity import ENOUGH_TOKENS, Comparison, Verdict, judge
-from tunesmith_serving.verify.records import ReferencePrompt, read_reference
+from tunesmith_serving.verify.reference_generations import ReferencePrompt, read_reference
+from tunesmith_serving.verify.vllm_engine import Engine
 
 
 def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_serving.verify.engine import _until_different, _view
 from tunesmith_serving.verify.parity import Answer, Comparison, TokenView, judge
-from tunesmith_serving.verify.records import ReferencePrompt, read_reference
+from tunesmith_serving.verify.reference_generations import ReferencePrompt, read_reference
 from tunesmith_serving.verify.stage import _warnings, prompts_that_fit, refusal
+from tunesmith_serving.verify.vllm_engine import _until_different, _view
 
 
 class Logprob:

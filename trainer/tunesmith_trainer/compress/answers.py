@@ -11,7 +11,7 @@ from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.answers import choose_questions, scored
 from tunesmith_trainer.evaluate.generation import OnBatch, generate_answers
-from tunesmith_trainer.evaluate.metrics import MetricName
+from tunesmith_trainer.evaluate.generation_metric import MetricName
 from tunesmith_trainer.evaluate.suites import HELD_OUT
 
 

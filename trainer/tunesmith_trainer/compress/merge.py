@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
 
 MERGE_TOLERANCE = 2e-3

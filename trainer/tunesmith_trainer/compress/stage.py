@@ -27,15 +27,15 @@ from tunesmith_engine.stages.reporter import Reporter, write_atomically
 from tunesmith_trainer.compress.answers import answers_scored
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
-from tunesmith_trainer.compress.recovery import Try, recovery_of, required_recovery, shortfall
-from tunesmith_trainer.compress.reference import reference_answers, reference_prompts
+from tunesmith_trainer.compress.recovery_gate import Try, recovery_of, required_recovery, shortfall
+from tunesmith_trainer.compress.reference_generations import reference_answers, reference_prompts
 from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName, refuse_unrunnable
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.evaluate.general import general_text
+from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import pad_id_of
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.pair import load_for_scoring, ready_for_scoring
-from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, loss_results, score_suites
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
@@ -101,7 +101,9 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
 def _opened(request: StageRequest, reporter: Reporter) -> _Work:
     prepared = load_prepared(request)
     tokenizer = load_tokenizer(prepared.model)
-    general = general_text(request, tokenizer, context_length=request.spec.training.sequence_length)
+    general = load_general_text(
+        request, tokenizer, context_length=request.spec.training.sequence_length
+    )
     suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
     return _Work(request, reporter, prepared, tokenizer, suites, warnings=[])
 

@@ -9,7 +9,7 @@ from tunesmith_api.finetunejob.evaluation import Bootstrap, Generation
 from tunesmith_api.results import EvaluationResult
 from tunesmith_trainer.data.records import RowRecord
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
-from tunesmith_trainer.evaluate.metrics import MetricName, metric_for, score_answers
+from tunesmith_trainer.evaluate.generation_metric import MetricName, metric_for, score_answers
 from tunesmith_trainer.evaluate.suites import HELD_OUT
 
 

@@ -24,10 +24,10 @@ from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.evaluate.answers import Questions, answer_result, choose_questions
 from tunesmith_trainer.evaluate.gates import Verdict, judge, refuse_unmeasured
-from tunesmith_trainer.evaluate.general import general_text
+from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import generate_answers, pad_id_of
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.pair import measure_both
-from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
@@ -88,7 +88,9 @@ def _task(request: StageRequest) -> _Task:
     prepared = load_prepared(request)
     tokenizer = load_tokenizer(prepared.model)
     generation = request.spec.evaluation.generation
-    general = general_text(request, tokenizer, context_length=request.spec.training.sequence_length)
+    general = load_general_text(
+        request, tokenizer, context_length=request.spec.training.sequence_length
+    )
     return _Task(
         base_folder=prepared.model,
         tokenizer=tokenizer,

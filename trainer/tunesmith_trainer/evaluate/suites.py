@@ -16,7 +16,7 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
-from tunesmith_trainer.evaluate.scoring import RowLosses, score_rows
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, score_rows
 
 HELD_OUT = "heldOut"
 GENERAL = "general"

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_trainer.publish.evidence import Evidence
 from tunesmith_trainer.publish.lineage import lineage_of
 from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
+from tunesmith_trainer.publish.version_facts import Evidence
 
 _FEW_ROWS: Final = 30
 _MIB: Final = 1 << 20

@@ -23,8 +23,8 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import StageError, VerdictError
 from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.reporter import Reporter
-from tunesmith_trainer.publish.folder import gather_version
-from tunesmith_trainer.publish.record import version_record, write_record
+from tunesmith_trainer.publish.model_version import version_record, write_record
+from tunesmith_trainer.publish.version_folder import gather_version
 from tunesmith_trainer.versions import library_versions
 
 _NAME_DIGITS: Final = 12

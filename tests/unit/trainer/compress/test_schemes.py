@@ -6,7 +6,7 @@ from tunesmith_api.finetunejob.compression import Compression, CompressionGate, 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.planning.defaults import MIN_RECOVERY
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.compress.recovery import required_recovery
+from tunesmith_trainer.compress.recovery_gate import required_recovery
 from tunesmith_trainer.compress.schemes import SCHEMES, group_size_for, refuse_unrunnable
 
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.compression import Compression
 from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
 
 

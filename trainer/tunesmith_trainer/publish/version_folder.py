@@ -12,9 +12,9 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.publish.evidence import gather_evidence
 from tunesmith_trainer.publish.lineage import lineage_of
 from tunesmith_trainer.publish.model_card import model_card
+from tunesmith_trainer.publish.version_facts import gather_evidence
 
 FINGERPRINTS: Final = "fingerprints.json"
 

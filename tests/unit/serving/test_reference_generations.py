@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from tunesmith_serving.verify.parity import TokenView
-from tunesmith_serving.verify.records import ReferencePrompt
+from tunesmith_serving.verify.reference_generations import ReferencePrompt
 from tunesmith_serving.verify.resuming import (
     MAX_RESUMED_TOKENS,
     MAX_RESUMPTIONS,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith_trainer.compress.recovery import Try, recovery_of, shortfall
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.compress.recovery_gate import Try, recovery_of, shortfall
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 
 
 def losses(mean: float) -> RowLosses:

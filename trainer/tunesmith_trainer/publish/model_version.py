@@ -8,9 +8,9 @@ from tunesmith_api.results import Artifact
 from tunesmith_api.yaml_output import write_yaml
 from tunesmith_engine.sources.version_manifest import RECORD, VersionManifest
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_trainer.publish.evidence import all_results
-from tunesmith_trainer.publish.folder import FINGERPRINTS
 from tunesmith_trainer.publish.lineage import lineage_of
+from tunesmith_trainer.publish.version_facts import all_results
+from tunesmith_trainer.publish.version_folder import FINGERPRINTS
 
 
 def version_record(

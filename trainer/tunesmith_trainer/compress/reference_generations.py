@@ -21,7 +21,7 @@ from tunesmith_trainer.evaluate.generation import (
     pad_id_of,
     stop_ids,
 )
-from tunesmith_trainer.evaluate.scoring import token_logprobs
+from tunesmith_trainer.evaluate.log_likelihood import token_logprobs
 
 DEFAULT_MODEL_LENGTH = 2048
 _TEXT_PROMPT_TOKENS = 32

@@ -12,9 +12,9 @@ from typing import Any
 
 from tunesmith_serving.plugin.integer_products import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
-from tunesmith_serving.verify.kernels import Kernels
+from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import Answer, TokenView
-from tunesmith_serving.verify.records import ReferencePrompt
+from tunesmith_serving.verify.reference_generations import ReferencePrompt
 from tunesmith_serving.verify.resuming import Rest, resumed_views
 
 # vLLM gives at most 20 candidates per token unless told otherwise.

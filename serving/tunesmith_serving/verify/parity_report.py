@@ -12,12 +12,12 @@ from typing import Any
 from pydantic import JsonValue
 
 from tunesmith_serving.settings import ServingSettings
-from tunesmith_serving.verify.engine import Asked
 from tunesmith_serving.verify.interval import CONFIDENCE
-from tunesmith_serving.verify.kernels import Kernels
+from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import Comparison, PromptParity, Verdict
-from tunesmith_serving.verify.records import ReferencePrompt
+from tunesmith_serving.verify.reference_generations import ReferencePrompt
 from tunesmith_serving.verify.tolerance import rounds_activations, tie_for
+from tunesmith_serving.verify.vllm_engine import Asked
 
 NUM_FINGERPRINTS = 20
 Json = dict[str, Any]

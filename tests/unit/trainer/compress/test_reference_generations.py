@@ -8,14 +8,14 @@ import pytest
 from tuned_job import make_tuned_job, request_for
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_trainer.compress.probes import PROBES
-from tunesmith_trainer.compress.reference import (
+from tunesmith_trainer.compress.reference_generations import (
     ReferencePrompt,
     reference_answers,
     reference_prompts,
 )
 from tunesmith_trainer.data.prepared import load_prepared
+from tunesmith_trainer.evaluate.log_likelihood import token_logprobs
 from tunesmith_trainer.evaluate.pair import load_for_scoring
-from tunesmith_trainer.evaluate.scoring import token_logprobs
 from tunesmith_trainer.models import load_tokenizer
 
 

@@ -1,6 +1,6 @@
 """The general suite: text that has nothing to do with the task, so that forgetting shows.
 
-The text that ships with Tunesmith (`general.txt`) is made of short original passages of many kinds:
+The text that ships with Tunesmith (`general_text.txt`) is made of short original passages of many kinds:
 encyclopaedic, narrative, instructions, dialogue, arithmetic, letters and code.
 `spec.evaluation.generalText` replaces it.
 """
@@ -31,7 +31,7 @@ class GeneralText:
     warnings: list[str]
 
 
-def general_text(
+def load_general_text(
     request: StageRequest, tokenizer: PreTrainedTokenizerBase, *, context_length: int
 ) -> GeneralText:
     """Tokenize the job's general text.
@@ -58,7 +58,7 @@ def general_text(
 def _texts(request: StageRequest) -> list[str]:
     source = request.spec.evaluation.general_text
     if source is None:
-        shipped = resources.files("tunesmith_trainer.evaluate").joinpath("general.txt")
+        shipped = resources.files("tunesmith_trainer.evaluate").joinpath("general_text.txt")
         return [shipped.read_text(encoding="utf-8")]
     try:
         paths = fetch_files(
