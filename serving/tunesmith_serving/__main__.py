@@ -4,7 +4,7 @@ import sys
 
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.entry import main
-from tunesmith_serving.serve.command import serve
+from tunesmith_serving.serve import serve
 from tunesmith_serving.verify.stage import verify
 
 if __name__ == "__main__":

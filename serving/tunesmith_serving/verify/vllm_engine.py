@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith_serving.plugin.integer_products import computes_two_products, is_exact
+from tunesmith_serving.plugin import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import Answer, TokenView

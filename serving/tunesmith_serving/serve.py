@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
-from tunesmith_serving.serve.published import ServeError, read_published
+from tunesmith_serving.published import ServeError, read_published
 
 # The `vllm` command fails in the build for CPUs; the server's module does not.
 _SERVER = "vllm.entrypoints.openai.api_server"

@@ -5,8 +5,12 @@ overflow, and a W8A8 model talks nonsense. With the weight written as 2·high + 
 in [-64, 63] and low is 0 or 1, both products are exact.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
+
+from tunesmith_serving.processor import has_amx, read_flags
 
 EDGE = 127
 
@@ -81,3 +85,32 @@ def use_two_products() -> None:
         return output.add_(remainder)
 
     ops.create_onednn_scaled_mm, ops.onednn_scaled_mm = create_two, multiply_two
+
+
+ChooseKernel = Callable[..., str]
+
+
+def without_amx(choose: ChooseKernel) -> ChooseKernel:
+    """vLLM's own choice of an attention kernel, with `vec` for `amx`."""
+
+    @wraps(choose)
+    def chosen(*arguments: Any, **named: Any) -> str:
+        kernel = choose(*arguments, **named)
+        return "vec" if kernel == "amx" else kernel
+
+    return chosen
+
+
+def choose_vector_kernel() -> None:
+    """Let every attention layer of this process take `vec` where vLLM would take `amx`."""
+    from vllm.v1.attention.backends import cpu_attn
+
+    cpu_attn._get_attn_isa = without_amx(cpu_attn._get_attn_isa)  # noqa: SLF001 - vLLM has no setting for it
+
+
+def register() -> None:
+    """Replace faulty kernels; harmless where there are none, and when called again."""
+    if has_amx(read_flags()):
+        choose_vector_kernel()
+    if not is_exact():
+        use_two_products()
