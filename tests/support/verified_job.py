@@ -6,6 +6,7 @@ from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.planning.defaults import with_defaults
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 
@@ -20,7 +21,7 @@ _FACTS: dict[StageName, dict[str, Any]] = {
     StageName.TRAIN: {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "trainableParameters": 4_884_480,
-        "resolved": {"learningRate": "0.0002", "epochs": "3"},
+        "resolved": {"training.optimizer.learningRate": "0.0002", "training.epochs": "3"},
     },
     StageName.EVALUATE: {"metric": "rougeL"},
     StageName.COMPRESS: {
@@ -84,7 +85,7 @@ def publish_request(root: Path, *, output: Path, **spec: Any) -> StageRequest:
         stage=StageName.PUBLISH,
         key=KEYS[StageName.PUBLISH],
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=with_defaults(FineTuneJobSpec.model_validate(given)),
         inputs={stage: _result(root, stage) for stage in _FACTS},
         stage_keys=KEYS,
         output=str(output),

@@ -1,16 +1,25 @@
-"""The ModelVersion of a version: the record that people, clusters and monitors read."""
+"""The ModelVersion of a version, and what the version was made from.
 
-from pathlib import Path
+`model-version.yaml` is the record that people, clusters and monitors read. Its lineage is enough to
+make the model again, and to see whether one did.
+"""
+
+import re
+from typing import Final
 from urllib.parse import quote
 
-from tunesmith_api.modelversion import ModelVersion, ModelVersionSpec, VersionMeta
+from pydantic import JsonValue
+
+from tunesmith_api.modelversion import Lineage, ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
-from tunesmith_api.yaml_output import write_yaml
-from tunesmith_engine.sources.version_manifest import RECORD, VersionManifest
+from tunesmith_engine.sources.version_manifest import VersionManifest
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_trainer.publish.lineage import lineage_of
 from tunesmith_trainer.publish.version_facts import all_results
-from tunesmith_trainer.publish.version_folder import FINGERPRINTS
+
+FINGERPRINTS: Final = "fingerprints.json"
+
+# Where huggingface_hub keeps the files of a commit in its cache.
+_SNAPSHOT: Final = re.compile(r"/snapshots/([0-9a-f]{40})")
 
 
 def version_record(
@@ -39,7 +48,33 @@ def version_record(
     )
 
 
-def write_record(record: ModelVersion, folder: Path) -> None:
-    """Write `model-version.yaml`, which kubectl applies as it is."""
-    content = record.model_dump(mode="json", by_alias=True, exclude_none=True)
-    (folder / RECORD).write_text(write_yaml(content), encoding="utf-8")
+def record_content(record: ModelVersion) -> dict[str, JsonValue]:
+    """The record as kubectl applies it."""
+    return record.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def lineage_of(request: StageRequest) -> Lineage:
+    """The lineage of the version that the job makes.
+
+    `hyperparameters` are what `train` resolved, by their paths below `spec`.
+    """
+    spec, prepared = request.spec, request.inputs[StageName.PREPARE]
+    resolved = request.inputs[StageName.TRAIN].facts.get("resolved")
+    values = resolved if isinstance(resolved, dict) else {}
+    # The commit of a hub's model, else the digest of the model as it was read.
+    commit = _SNAPSHOT.search(prepared.artifact("model").uri)
+    return Lineage(
+        job=request.job,
+        base_model=spec.model.uri,
+        base_revision=commit.group(1) if commit else str(prepared.facts["modelDigest"]),
+        data_digest=str(prepared.facts["dataDigest"]),
+        seeds={"dataset.seed": spec.dataset.seed, "training.seed": spec.training.seed},
+        hyperparameters={path: str(value) for path, value in values.items()},
+        versions={
+            f"{stage}/{library}": number
+            for stage in StageName
+            if stage in request.inputs
+            for library, number in sorted(request.inputs[stage].versions.items())
+        },
+        stage_keys={**request.stage_keys, request.stage: request.key},
+    )

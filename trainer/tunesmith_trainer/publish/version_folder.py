@@ -1,4 +1,9 @@
-"""The content of a version's folder, all of it determined by what earlier stages left."""
+"""The content of a version's folder, all of it determined by what earlier stages left.
+
+NB: a version is called by the digest of this folder. What is written here must not depend on the
+time, on a path of this machine, or on the order of a dictionary, or the same model would be
+published twice under two names.
+"""
 
 import json
 import os
@@ -12,39 +17,41 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.publish.lineage import lineage_of
-from tunesmith_trainer.publish.model_card import model_card
-from tunesmith_trainer.publish.version_facts import gather_evidence
-
-FINGERPRINTS: Final = "fingerprints.json"
+from tunesmith_trainer.publish.model_card import ModelCard
+from tunesmith_trainer.publish.model_version import lineage_of
+from tunesmith_trainer.publish.version_facts import gather_facts
 
 # What stages wrote for people and monitors: the stage, its artifact, and the name in the version.
-_DOCUMENTS: Final = (
+PUBLISHED: Final = (
     (StageName.PREPARE, "card", "data-card.json"),
     (StageName.VERIFY, "parity", "parity.json"),
-    (StageName.VERIFY, "fingerprints", FINGERPRINTS),
+    (StageName.VERIFY, "fingerprints", "fingerprints.json"),
 )
+# Pickles run code when they are loaded; a module beside weights does where remote code is trusted.
 _CODE: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".pyc", ".so")
 
 
 def gather_version(request: StageRequest, folder: Path) -> None:
-    """Put weights, tokenizer, evidence, model card, lineage and serving settings into `folder`.
+    """Put weights, tokenizer, measurements, model card, lineage and serving settings into `folder`.
 
     Raises:
         VerdictError: PublishFailed, the model's folder holds a file that can run code.
         OSError: the disk is full, or an artifact is gone.
     """
-    _take_model(local_path(request.inputs[StageName.COMPRESS].artifact("compressed")), folder)
-    for stage, artifact, name in _DOCUMENTS:
+    # The model's own files keep their names, at the top: so vLLM and transformers load the folder.
+    compressed = request.inputs[StageName.COMPRESS].artifact("compressed")
+    _link_model(local_path(compressed), folder)
+    for stage, artifact, name in PUBLISHED:
         shutil.copyfile(local_path(request.inputs[stage].artifact(artifact)), folder / name)
-    evidence = gather_evidence(request)
-    _write(folder / "evaluation.json", evidence.evaluation)
-    _write(folder / "lineage.json", lineage_of(request).model_dump(mode="json", by_alias=True))
-    _write(folder / "serving.json", evidence.serving)
-    (folder / "README.md").write_text(model_card(request, evidence), encoding="utf-8")
+    facts = gather_facts(request)
+    _write_json(folder / "evaluation.json", facts.evaluation)
+    _write_json(folder / "lineage.json", lineage_of(request).model_dump(mode="json", by_alias=True))
+    # `tunesmith_serving.serve` starts vLLM with these, which are those that were verified.
+    _write_json(folder / "serving.json", facts.serving)
+    (folder / "README.md").write_text(ModelCard(request, facts).text(), encoding="utf-8")
 
 
-def _take_model(source: Path, folder: Path) -> None:
+def _link_model(source: Path, folder: Path) -> None:
     """Link the files where the disk allows it: a version is gathered without copying gigabytes."""
     for path in files_below(source):
         name = path.relative_to(source)
@@ -56,11 +63,14 @@ def _take_model(source: Path, folder: Path) -> None:
             )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         try:
+            # NB: a hard link is the artifact of `compress` itself. Nothing may write into it here,
+            # or a later attempt would find the artifact changed.
             os.link(path.resolve(), folder / name)
         except OSError:
+            # Another file system, or one without hard links.
             shutil.copyfile(path, folder / name)
 
 
-def _write(path: Path, value: JsonValue) -> None:
+def _write_json(path: Path, value: JsonValue) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

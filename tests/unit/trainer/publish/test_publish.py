@@ -81,8 +81,18 @@ def test_the_record_can_be_read_back_and_says_what_the_model_was_made_from(root:
     record = ModelVersion.model_validate(yaml.safe_load(text))
     assert record.metadata.name == "tickets-v1"
     assert record.spec.lineage.base_model == "hf://acme/base"
-    assert record.spec.lineage.hyperparameters["learningRate"] == "0.0002"
+    assert record.spec.lineage.hyperparameters["training.optimizer.learningRate"] == "0.0002"
     assert outcome.facts["modelVersion"] == yaml.safe_load(text)
+
+
+def test_what_the_manifest_left_open_is_told_by_its_path_in_the_spec(root: Path) -> None:
+    outcome = published(root)
+
+    (version,) = versions_of(root)
+    assert outcome.facts["resolved"] == {
+        "output.uri": (root / "models/tickets").as_uri(),
+        "output.version": version.name,
+    }
 
 
 def test_serving_json_holds_the_settings_that_were_verified(root: Path) -> None:
