@@ -23,6 +23,8 @@ VALIDATION_FRACTION: Final = 0.1
 ALPHA_PER_RANK: Final = 2.0
 LEARNING_RATE: Final[Mapping[str, float]] = {"lora": 2e-4, "full": 2e-5}
 MIN_RECOVERY: Final[Mapping[str, float]] = {"none": 0.99, "W8A8": 0.99, "FP8": 0.99, "W4A16": 0.97}
+# Tokens of a request. Open until a stage has seen the model, whose context may be shorter.
+MAX_MODEL_LENGTH: Final = 2048
 
 # The fields that `with_defaults` fills in.
 SETTLED_PATHS: Final = (
@@ -65,7 +67,9 @@ OPEN_SETTINGS: Final = (
         "the largest that divides the layers",
         lambda spec: spec.compression.quantize.scheme == "W4A16",
     ),
-    OpenSetting("serving.maxModelLength", "2048 or the model's context, the smaller"),
+    OpenSetting(
+        "serving.maxModelLength", f"{MAX_MODEL_LENGTH} or the model's context, the smaller"
+    ),
     OpenSetting("output.uri", "the home folder's models/"),
     OpenSetting("output.version", "the first 12 characters of its digest"),
     OpenSetting("resources.cpu", "1 for each pod, and for each worker of training"),
