@@ -7,25 +7,17 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.values import CamelCase
 
 Message = Annotated[str, StringConstraints(max_length=256)]
-
-
 Name = Annotated[str, StringConstraints(max_length=256)]
 
 
 class ConditionType(StrEnum):
-    """The conditions of a job.
+    """The types that tools read of every kind; each stage of a job sets one more.
 
-    The first block follows the stages, the second is for tools.
+    As in metav1 the vocabulary is open: `Condition.type` is any CamelCase word.
     """
-
-    DATA_READY = "DataReady"
-    TRAINED = "Trained"
-    EVALUATED = "Evaluated"
-    COMPRESSED = "Compressed"
-    VERIFIED = "Verified"
-    PUBLISHED = "Published"
 
     SUSPENDED = "Suspended"
     COMPLETE = "Complete"
@@ -38,7 +30,7 @@ class ConditionType(StrEnum):
 class Condition(ApiModel):
     """metav1.Condition: `last_transition_time` moves only when `status` flips."""
 
-    type: ConditionType
+    type: CamelCase
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     message: Message = ""

@@ -22,6 +22,8 @@ DnsLabel = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)
 ]
 ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=253)]
+# A list of the words known today would make an older server refuse what a newer release observes.
+CamelCase = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{0,62}$", max_length=63)]
 VersionLabel = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=40)
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
 
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags
 
 EXIT_CODES = """\
@@ -95,10 +96,8 @@ def _run(commands: Any) -> None:
     parser.add_argument(
         "--until",
         metavar="STAGE",
-        choices=("prepare", "train", "evaluate", "compress", "verify", "publish"),
-        default="publish",
-        help="stop after this stage: prepare, train, evaluate, compress, verify or publish "
-        "(default: publish)",
+        choices=CATALOG.names,
+        help=f"stop after this stage: {', '.join(CATALOG.names)} (default: after the last)",
     )
     parser.add_argument(
         "--serve", action="store_true", help="serve the published model when the job is done"

@@ -45,6 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     The engine is imported only now, so that `--help` answers at once.
     """
     from tunesmith_engine.local.errors import LocalError
+    from tunesmith_engine.planning.plan import NoSuchStage
     from tunesmith_engine.sources.errors import SourceError
 
     command = import_module(f"tunesmith_cli.commands.{options.command}")
@@ -53,6 +54,8 @@ def _run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
     except LocalError as error:
         raise Refusal(error.message, reason=error.reason) from error
+    except NoSuchStage as error:
+        raise Refusal(str(error)) from error
     except SourceError as error:
         code = EXIT_FAILED if error.retryable else EXIT_BAD_INPUT
         raise Refusal(error.message, reason=error.reason, code=code) from error

@@ -21,9 +21,9 @@ class Outlook:
 
 def outlook_of(status: FineTuneJobStatus) -> Outlook:
     """Why the job is in its phase, from the condition that says so."""
-    wanted = ConditionType.FAILED if status.phase is Phase.FAILED else ConditionType.READY
+    wanted = ConditionType.FAILED if status.phase == Phase.FAILED else ConditionType.READY
     for condition in status.conditions:
-        if condition.type is wanted:
+        if condition.type == wanted:
             return Outlook(
                 reason=condition.reason,
                 message=condition.message,

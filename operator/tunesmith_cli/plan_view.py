@@ -9,7 +9,7 @@ from tunesmith_cli.formats import counted, size
 from tunesmith_cli.terminal import plain, table
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import Setting
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageName
 
 _ORIGINS = {"given": "manifest", "default": "default", "open": "decided by the job"}

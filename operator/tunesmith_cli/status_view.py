@@ -70,7 +70,7 @@ def jobs_as_text(jobs: Iterable[NamedStatus]) -> str:
 
 
 def _stopped(job: NamedStatus) -> str:
-    is_at_rest = job.status.phase.is_terminal or job.status.phase is Phase.SUSPENDED
+    is_at_rest = job.status.is_finished or job.status.phase == Phase.SUSPENDED
     has_stopped = not job.is_running and not is_at_rest
     return " (no run is going on)" if has_stopped else ""
 

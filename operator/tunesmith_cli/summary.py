@@ -16,7 +16,7 @@ from tunesmith_cli.measures import in_order, name_of
 from tunesmith_cli.outlook import outlook_of
 from tunesmith_cli.report.evidence import Evidence
 from tunesmith_cli.terminal import Style, plain, table
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import PUBLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +85,21 @@ def evaluation_table(results: list[EvaluationResult]) -> str:
 
 def published(evidence: Evidence) -> Artifact | None:
     """The published version of the job's model."""
-    result = evidence.results.get(StageName.PUBLISH)
+    result = evidence.results.get(PUBLISH.name)
     found = result.artifacts if result and result.outcome == "Succeeded" else []
     return next((each for each in found if each.name == "version"), None)
 
 
 def _headline(ending: Ending, *, style: Style) -> str:
     status, outlook = ending.status, outlook_of(ending.status)
-    colour = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}.get(status.phase, "yellow")
+    colours: dict[str, str] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
+    colour = colours.get(status.phase, "yellow")
     spent = _spent(status)
     lines = [
         f"{ending.evidence.name}: {style.paint(status.phase, 'bold', colour)}"
         + (f" in {spent}" if spent else "")
     ]
-    if status.phase is not Phase.SUCCEEDED and outlook.reason:
+    if status.phase != Phase.SUCCEEDED and outlook.reason:
         lines.append(f"  {style.paint(outlook.reason, 'bold')}: {plain(outlook.message)}")
         if outlook.remedy:
             lines.append(f"  What to do: {outlook.remedy}")

@@ -26,7 +26,7 @@ def event_of(
     Its name follows from the version of the job that was changed, so that writing it again writes
     the same Event.
     """
-    if before is not None and before.phase is after.phase:
+    if before is not None and before.phase == after.phase:
         return None
     known = found["metadata"]
     time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -40,7 +40,7 @@ def event_of(
             "kind": "FineTuneJob",
             **{key: known[key] for key in ("name", "namespace", "uid")},
         },
-        "type": "Warning" if after.phase is Phase.FAILED else "Normal",
+        "type": "Warning" if after.phase == Phase.FAILED else "Normal",
         "reason": reason,
         "message": message,
         "source": {"component": MANAGER},
@@ -54,11 +54,11 @@ def event_of(
 
 def _told(status: FineTuneJobStatus) -> tuple[str, str]:
     """The phase as a reason; of a job that failed, the reason for that."""
-    ready = next(each for each in status.conditions if each.type is ConditionType.READY)
-    reason = ready.reason if status.phase is Phase.FAILED else str(status.phase)
+    ready = next(each for each in status.conditions if each.type == ConditionType.READY)
+    reason = ready.reason if status.phase == Phase.FAILED else str(status.phase)
     return reason, ready.message
 
 
-def _name(known: Manifest, phase: Phase) -> str:
+def _name(known: Manifest, phase: str) -> str:
     text = f"{known['uid']}/{known['resourceVersion']}/{phase}"
     return f"{known['name']}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -20,7 +20,8 @@ from tunesmith_engine.lifecycle.observations import (
     Stop,
     Waiting,
 )
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.configmap_reporter import report_address
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_operator.children import Children, Reader
@@ -156,14 +157,23 @@ class KubeExecutor:
 
     async def _child(self, stage: PlannedStage, request: StageRequest, *, account: str) -> Manifest:
         place = await self._place_of_workers(stage)
+        prepared = self._finished.get(self._plan.stage(PREPARE.name).key)
         if place is Place.ONE_POD:
-            return attempt_of(self._owner, stage, request, settings=self._settings, account=account)
+            return attempt_of(
+                self._owner,
+                stage,
+                request,
+                settings=self._settings,
+                account=account,
+                prepared=prepared,
+            )
         return rayjob_of(
             self._owner,
             stage,
             request,
             settings=self._settings,
             account=account,
+            prepared=prepared,
             on_one_node=place is Place.ONE_NODE,
         )
 
@@ -191,7 +201,7 @@ class KubeExecutor:
         """
         labels = f"{SELECTOR},{LABEL_JOB}={self._owner.name}"
         jobs = await self._cluster.list("Job", self._owner.namespace, labels=labels)
-        if self._may_be_rayjob(StageName.TRAIN) and await self._cluster.serves("RayJob"):
+        if self._may_be_rayjob(TRAIN.name) and await self._cluster.serves("RayJob"):
             jobs += await self._cluster.list("RayJob", self._owner.namespace, labels=labels)
         return self._running(jobs)
 
@@ -207,9 +217,9 @@ class KubeExecutor:
 
     def _stray(self, job: Manifest) -> AttemptSeen:
         stage, attempt, key = attempt_parts(job["metadata"]["name"])
-        planned = self._plan.stage(StageName(stage))
-        known = planned.key if planned.key.startswith(key) else key
-        return AttemptSeen(planned.name, known, attempt, is_running=True)
+        keys = (planned.key for planned in self._plan.stages if planned.name == stage)
+        known = next((whole for whole in keys if whole.startswith(key)), key)
+        return AttemptSeen(stage, known, attempt, is_running=True)
 
     async def _place_of_workers(self, stage: PlannedStage) -> Place:
         if not self._may_be_rayjob(stage.name) or not await self._cluster.serves("RayJob"):
@@ -220,7 +230,7 @@ class KubeExecutor:
 
     def _may_be_rayjob(self, stage: StageName) -> bool:
         spec = self._plan.spec
-        is_shared = stage is StageName.TRAIN and spec.resources.workers > 1
+        is_shared = stage == TRAIN.name and spec.resources.workers > 1
         # Pods of a RayJob share a volume, and a store is none.
         return is_shared and spec.workspace.uri is None and may_be_rayjob(self._plan.job)
 
@@ -233,7 +243,6 @@ class KubeExecutor:
         return children
 
     def _request(self, stage: PlannedStage, *, attempt: int) -> StageRequest:
-        earlier = self._plan.stages[: self._plan.stages.index(stage)]
         folder = f"{WORKSPACE}/jobs/{self._plan.job}/stages/{stage.name}/{stage.short_key}"
         addresses = {
             kind: report_address(
@@ -249,7 +258,7 @@ class KubeExecutor:
             key=stage.key,
             attempt=attempt,
             spec=self._plan.spec,
-            inputs={each.name: self._finished[each.key] for each in earlier},
+            inputs={each.name: self._finished[each.key] for each in self._plan.read_by(stage)},
             stage_keys={each.name: each.key for each in self._plan.stages},
             output=f"{folder}/artifacts",
             report=addresses["progress"],
@@ -258,7 +267,9 @@ class KubeExecutor:
             cache=f"{WORKSPACE}/cache",
             secrets=SECRETS,
             models=f"{WORKSPACE}/models",
-            memory=given_memory(self._plan.spec.resources),
+            memory=given_memory(
+                (planned.stage for planned in self._plan.stages), self._plan.spec.resources
+            ),
             store=store_of(self._owner, self._plan.spec.workspace),
         )
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from tunesmith_api.finetunejob.status import Phase
+from tunesmith_api.finetunejob.status import FINAL_PHASES
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.work_queue import Key
 
@@ -100,7 +100,7 @@ class Jobs:
 def has_ended(job: Manifest) -> bool:
     """Whether it has come to its end."""
     phase = (job.get("status") or {}).get("phase")
-    return phase is not None and Phase(phase).is_terminal
+    return phase in FINAL_PHASES
 
 
 def _copy_of(found: Manifest, *, is_born: bool) -> _Copy:

@@ -12,9 +12,13 @@ from typing import Any, Final
 
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.finetunejob.resources import Workspace
-from tunesmith_engine.planning.records import PlannedStage
-from tunesmith_engine.stages.contracts import Environment, StageRequest
-from tunesmith_engine.stages.environment import STAGE_VARIABLES
+from tunesmith_engine.planning.plan import PlannedStage
+from tunesmith_engine.stages.contracts import (
+    STAGE_VARIABLES,
+    Environment,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.names import (
     LABEL_JOB,
@@ -84,7 +88,13 @@ def fits_annotation(text: str) -> bool:
 
 
 def attempt_of(
-    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+    owner: Owner,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    prepared: StageResult | None,
 ) -> Manifest:
     """The batch Job of an attempt: one pod, never restarted, for whoever decides is `advance`."""
     name = attempt_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
@@ -102,13 +112,21 @@ def attempt_of(
                 }
             ]
         },
-        "template": pod_template(owner, stage, request, settings=settings, account=account),
+        "template": pod_template(
+            owner, stage, request, settings=settings, account=account, prepared=prepared
+        ),
     }
     return owned("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
 
 
 def pod_template(
-    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+    owner: Owner,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    prepared: StageResult | None,
 ) -> Manifest:
     """The pod of an attempt, in which all its workers are."""
     return {
@@ -116,17 +134,23 @@ def pod_template(
             "labels": _labels(owner) | {LABEL_STAGE: str(stage.name)},
             "annotations": _annotations(request),
         },
-        "spec": _pod(owner, stage, request, settings=settings, account=account),
+        "spec": _pod(owner, stage, request, settings=settings, account=account, prepared=prepared),
     }
 
 
 def stage_command(stage: PlannedStage) -> list[str]:
     """What runs a stage in its pod."""
-    return ["python", "-m", stage.module, stage.name, f"{REQUESTS}/{REQUEST_FILE}"]
+    return ["python", "-m", stage.stage.package, stage.name, f"{REQUESTS}/{REQUEST_FILE}"]
 
 
 def _pod(
-    owner: Owner, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+    owner: Owner,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    prepared: StageResult | None,
 ) -> Manifest:
     volumes, mounts = _volumes(owner, request, settings=settings)
     return {
@@ -151,7 +175,12 @@ def _pod(
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
                     *({"name": each, "value": STAGE_VARIABLES[each]} for each in STAGE_VARIABLES),
                 ],
-                "resources": demands_of(request, workers=request.spec.resources.workers),
+                "resources": demands_of(
+                    stage.stage,
+                    request.spec,
+                    prepared=prepared,
+                    workers=request.spec.resources.workers,
+                ),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,

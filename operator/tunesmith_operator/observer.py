@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from tunesmith_api.finetunejob.status import Progress
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
-from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_operator.attempt_times import AttemptTimes, times_of, times_of_rayjob
 from tunesmith_operator.children import Reader
 from tunesmith_operator.cluster_client import Cluster, Manifest
@@ -252,7 +252,7 @@ def _result(
     if result is None or result.outcome != outcome:
         return None
     told = (result.stage, result.key, result.attempt)
-    return result if told == (StageName(planned.name), planned.key, number) else None
+    return result if told == (planned.name, planned.key, number) else None
 
 
 def _read(model: type[M], text: str) -> M | None:

@@ -11,8 +11,8 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Final
 
-from tunesmith_engine.planning.records import PlannedStage
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.planning.plan import PlannedStage
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.cluster_client import Manifest
 from tunesmith_operator.manifests import Owner, owned, pod_template, stage_command
 from tunesmith_operator.names import LABEL_ATTEMPT, rayjob_name
@@ -53,11 +53,14 @@ def rayjob_of(
     *,
     settings: Settings,
     account: str,
+    prepared: StageResult | None,
     on_one_node: bool,
 ) -> Manifest:
     """The RayJob; `on_one_node` keeps its pods together, for a volume that only one node mounts."""
     name = rayjob_name(owner.name, attempt=request.attempt, key=stage.key)
-    template = pod_template(owner, stage, request, settings=settings, account=account)
+    template = pod_template(
+        owner, stage, request, settings=settings, account=account, prepared=prepared
+    )
     template["metadata"]["labels"][LABEL_ATTEMPT] = name
     if on_one_node:
         _keep_together(template, name)
@@ -72,7 +75,7 @@ def rayjob_of(
             "rayVersion": RAY_VERSION,
             "authOptions": {"mode": "token"},
             "headGroupSpec": _head(template),
-            "workerGroupSpecs": [_workers(template, request)],
+            "workerGroupSpecs": [_workers(template, stage, request, prepared)],
         },
     }
     return owned("ray.io/v1", "RayJob", name, owner, labels=queue_labels(request.spec), spec=spec)
@@ -86,7 +89,9 @@ def _head(template: Manifest) -> Manifest:
     }
 
 
-def _workers(template: Manifest, request: StageRequest) -> Manifest:
+def _workers(
+    template: Manifest, stage: PlannedStage, request: StageRequest, prepared: StageResult | None
+) -> Manifest:
     """One Ray worker in each pod: what Ray thinks a pod has is what one of them takes."""
     resources = request.spec.resources
     count = resources.workers
@@ -96,7 +101,9 @@ def _workers(template: Manifest, request: StageRequest) -> Manifest:
         "minReplicas": count,
         "maxReplicas": count,
         "rayStartParams": _start_params(cpus=1, gpus=resources.gpus_per_worker),
-        "template": _ray_pod(template, resources=demands_of(request, workers=1)),
+        "template": _ray_pod(
+            template, resources=demands_of(stage.stage, request.spec, prepared=prepared)
+        ),
     }
 
 

@@ -20,8 +20,7 @@ from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start, Stop
 from tunesmith_engine.lifecycle.rejections import blocked, is_blocked, refused
 from tunesmith_engine.lifecycle.runs import as_started
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_operator.children import Children
 from tunesmith_operator.cluster_client import Cluster, Manifest
 from tunesmith_operator.denials import FORBIDDEN, denial, is_going_away
@@ -218,7 +217,7 @@ def _waits(decision: Decision, *, uid: str, now: datetime) -> list[float]:
     waits = []
     if any(isinstance(each, Stop) for each in decision.actions):
         waits.append(STOPPING_S)
-    if decision.actions or not decision.status.phase.is_terminal:
+    if decision.actions or not decision.status.is_finished:
         waits.append(resync_s(uid))
     if decision.wake_at is not None:
         waits.append(max(0.1, (decision.wake_at - now).total_seconds()))

@@ -12,19 +12,26 @@ from typing import Any
 from manifests import a_job
 from tunesmith_api.conditions import Condition
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Decision, Observations, Start, Stop
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
+def is_at_rest(status: FineTuneJobStatus) -> bool:
+    """Whether the job is over, or stopped with nothing left running."""
+    if status.is_finished:
+        return True
+    is_running = any(stage.is_under_way for stage in status.stages)
+    return status.phase == Phase.SUSPENDED and not is_running
+
+
 def a_plan(
-    *, until: StageName = StageName.PUBLISH, data: str = "data", generation: int = 1, **spec: Any
+    *, until: StageName | None = None, data: str = "data", generation: int = 1, **spec: Any
 ) -> Plan:
     """The plan of the smallest job with fields of its spec replaced; `data` is its fingerprint."""
     manifest = a_job(**spec)
@@ -136,7 +143,7 @@ class Theatre:
 
     def play_up_to(self, stage: StageName) -> None:
         """Go on until that stage has just been started."""
-        self.play(lambda theatre: any(each.stage is stage for each in theatre.running))
+        self.play(lambda theatre: any(each.stage == stage for each in theatre.running))
 
     def stage(self, name: StageName) -> StageStatus:
         """What the status says of a stage."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from tunesmith_api.complaints import near_match
 from tunesmith_cli.jobs import KnownJob, find_job
 from tunesmith_cli.refusal import EXIT_DONE, Refusal
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import CATALOG
 
 _POLL_S = 0.3
 _CHUNK = 1 << 16
@@ -67,7 +67,7 @@ class _Printer:
 
 
 def _stage(given: str | None) -> str | None:
-    names = [str(name) for name in StageName]
+    names = [str(name) for name in CATALOG.names]
     if given is None or given in names:
         return given
     near = near_match(given, names)

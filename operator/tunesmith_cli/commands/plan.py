@@ -7,16 +7,14 @@ from tunesmith_cli.manifests import Manifest, open_manifest
 from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_text
 from tunesmith_cli.refusal import EXIT_DONE
 from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
-from tunesmith_engine.estimates import Estimate, estimate
+from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.prepared import longest_row_of
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.models import local_model_path
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import PREPARE
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,7 +44,7 @@ def _view(manifest: Manifest, *, home: Home) -> PlanView:
 
 
 def _estimate(manifest: Manifest, planned: Plan, *, home: Home) -> Estimate | None:
-    spec, prepare = manifest.job.spec, planned.stage(StageName.PREPARE)
+    spec, prepare = manifest.job.spec, planned.stage(PREPARE.name)
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)
     if path is None:
         return None

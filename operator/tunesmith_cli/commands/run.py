@@ -14,12 +14,7 @@ from tunesmith_cli.display import display_for
 from tunesmith_cli.interrupts import stopping
 from tunesmith_cli.manifests import Manifest, open_manifest
 from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.refusal import (
-    EXIT_BAD_INPUT,
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-)
+from tunesmith_cli.refusal import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from tunesmith_cli.report.evidence import Evidence, gather
 from tunesmith_cli.report.page import write_report
 from tunesmith_cli.servers import published_folder, serve_folder
@@ -35,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
     manifest = open_manifest(options.file)
     home = Home(options.home)
-    status = _carried_out(manifest, home=home, until=StageName(options.until))
+    status = _carried_out(manifest, home=home, until=options.until)
     ending = _ending(manifest.job.metadata.name, home=home, status=status)
     _tell(ending, as_json_object=options.output == "json")
     code = _exit_code(ending.evidence)
@@ -51,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _carried_out(manifest: Manifest, *, home: Home, until: StageName) -> FineTuneJobStatus:
+def _carried_out(manifest: Manifest, *, home: Home, until: StageName | None) -> FineTuneJobStatus:
     name, stop = manifest.job.metadata.name, threading.Event()
     with display_for(name, stream=sys.stderr) as display, stopping(stop, say=display.say):
         return run_job(
@@ -97,7 +92,7 @@ def _tell(ending: Ending, *, as_json_object: bool) -> None:
 
 def _exit_code(evidence: Evidence) -> int:
     reason = outlook_of(evidence.status).reason
-    if evidence.status.phase is Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
+    if evidence.status.phase == Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
         return EXIT_DONE
     if reason == Reason.INTERRUPTED:
         return EXIT_INTERRUPTED

@@ -27,6 +27,7 @@ from tunesmith_cli.report.artifacts import (
     read_json,
     read_record,
 )
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.digests import local_path
 
@@ -48,19 +49,19 @@ class Evidence:
 
     @property
     def prepare(self) -> PrepareFacts:
-        return self._facts(StageName.PREPARE, PrepareFacts)
+        return self._facts(PREPARE.name, PrepareFacts)
 
     @property
     def train(self) -> TrainFacts:
-        return self._facts(StageName.TRAIN, TrainFacts)
+        return self._facts(TRAIN.name, TrainFacts)
 
     @property
     def compress(self) -> CompressFacts:
-        return self._facts(StageName.COMPRESS, CompressFacts)
+        return self._facts(COMPRESS.name, CompressFacts)
 
     @property
     def verify(self) -> VerifyFacts:
-        return self._facts(StageName.VERIFY, VerifyFacts)
+        return self._facts(VERIFY.name, VerifyFacts)
 
     def _facts(self, stage: StageName, kind: type[Record]) -> Record:
         result = self.results.get(stage)
@@ -71,18 +72,16 @@ class Evidence:
 def gather(folder: Path, status: FineTuneJobStatus) -> Evidence:
     """Read the folder of a job, HOME/jobs/NAME."""
     results = dict(_results(folder, status))
-    curve = _artifact(results, StageName.TRAIN, "curve") or _running_curve(folder, status)
+    curve = _artifact(results, TRAIN.name, "curve") or _running_curve(folder, status)
     return Evidence(
         name=folder.name,
         status=status,
         job=_job(folder),
         results=results,
         curve=read_curve(curve),
-        evaluation=read_record(
-            _artifact(results, StageName.EVALUATE, "evaluation"), EvaluationFile
-        ),
-        card=read_json(_artifact(results, StageName.PREPARE, "card")),
-        parity=read_record(_artifact(results, StageName.VERIFY, "parity"), ParityFile),
+        evaluation=read_record(_artifact(results, EVALUATE.name, "evaluation"), EvaluationFile),
+        card=read_json(_artifact(results, PREPARE.name, "card")),
+        parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
     )
 
 
@@ -129,6 +128,6 @@ def _artifact(results: Mapping[StageName, StageResult], stage: StageName, name: 
 def _running_curve(folder: Path, status: FineTuneJobStatus) -> Path | None:
     """Where training writes its curve before it has a result."""
     for stage in status.stages:
-        if stage.name == StageName.TRAIN:
+        if stage.name == TRAIN.name:
             return _stage_folder(folder, stage) / "artifacts" / "curve.jsonl"
     return None

@@ -7,7 +7,7 @@ from tunesmith_cli.formats import size
 from tunesmith_cli.report.evidence import Evidence
 from tunesmith_cli.report.pieces import Table, in_words
 from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import CATALOG
 
 _ORIGINS = {"given": "the manifest", "default": "default", "open": "decided by the job"}
 _SETTING_HEAD = ("setting", "value", "from")
@@ -67,7 +67,7 @@ def _lineage(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _versions(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    for name in StageName:
+    for name in CATALOG.names:
         result = evidence.results.get(name)
         for library, version in sorted(result.versions.items()) if result else ():
             yield f"{name}: {library}", version
@@ -76,7 +76,7 @@ def _versions(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def _files(evidence: Evidence) -> Table | None:
     artifacts = [
         (stage, each)
-        for stage in StageName
+        for stage in CATALOG.names
         if stage in evidence.results
         for each in evidence.results[stage].artifacts
     ]

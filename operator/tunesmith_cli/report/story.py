@@ -22,7 +22,7 @@ from tunesmith_cli.report.measured import Measured, evaluation_of, tell_measured
 from tunesmith_cli.report.pieces import Chart, Figure, Table
 from tunesmith_cli.report.provenance import Provenance, tell_provenance
 
-_ROLES = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad", Phase.SUSPENDED: "waiting"}
+_ROLES: dict[str, str] = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad", Phase.SUSPENDED: "waiting"}
 _MOST_SPANS = 40
 
 

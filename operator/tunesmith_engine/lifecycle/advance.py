@@ -16,7 +16,7 @@ from tunesmith_engine.lifecycle.rejections import is_refused, taken_back
 from tunesmith_engine.lifecycle.runs import continues, new_life
 from tunesmith_engine.lifecycle.stage_states import observe
 from tunesmith_engine.lifecycle.transitions import Moment, choose, stops
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 
 def advance(
@@ -33,7 +33,7 @@ def advance(
     ledger = open_ledger(plan, status)
     if is_refused(status):
         status = taken_back(status)
-    if status.phase.is_terminal:
+    if status.is_finished:
         return finished(plan, status, stops(ledger, seen), now=now)
     going_since = _going_since(status, now=now)
     ledger = observe(plan, ledger, seen, now=now)
@@ -49,6 +49,6 @@ def advance(
 
 def _going_since(status: FineTuneJobStatus, *, now: datetime) -> datetime:
     """When the job began or went on last: time in suspension counts towards no deadline."""
-    if status.start_time is None or status.phase is Phase.SUSPENDED:
+    if status.start_time is None or status.phase == Phase.SUSPENDED:
         return now
     return status.start_time

@@ -10,15 +10,17 @@ from datetime import datetime
 
 from tunesmith_api.conditions import Condition, ConditionType
 from tunesmith_api.finetunejob.status import Phase, StageStatus
-from tunesmith_engine.lifecycle.phases import CONDITIONS
 from tunesmith_engine.lifecycle.wording import clipped, sound_reason
+from tunesmith_engine.planning.plan import Plan
 
 
-def stage_conditions(stages: Iterable[StageStatus], *, now: datetime) -> list[Condition]:
+def stage_conditions(
+    plan: Plan, stages: Iterable[StageStatus], *, now: datetime
+) -> list[Condition]:
     """One condition per stage of the plan: True once it is done, False with its reason before."""
     return [
         _condition(
-            CONDITIONS[stage.name],
+            plan.stage(stage.name).stage.condition,
             holds=stage.state == "Succeeded",
             reason=stage.reason,
             message=stage.message,
@@ -29,16 +31,16 @@ def stage_conditions(stages: Iterable[StageStatus], *, now: datetime) -> list[Co
 
 
 def job_conditions(
-    phase: Phase, *, is_at_rest: bool, reason: str, message: str, now: datetime
+    phase: str, *, is_at_rest: bool, reason: str, message: str, now: datetime
 ) -> list[Condition]:
     """The conditions of the whole job, all with the reason for where it stands."""
     holding = {
-        ConditionType.SUSPENDED: phase is Phase.SUSPENDED,
-        ConditionType.COMPLETE: phase is Phase.SUCCEEDED,
-        ConditionType.FAILED: phase is Phase.FAILED,
-        ConditionType.READY: phase is Phase.SUCCEEDED,
+        ConditionType.SUSPENDED: phase == Phase.SUSPENDED,
+        ConditionType.COMPLETE: phase == Phase.SUCCEEDED,
+        ConditionType.FAILED: phase == Phase.FAILED,
+        ConditionType.READY: phase == Phase.SUCCEEDED,
         ConditionType.RECONCILING: not is_at_rest,
-        ConditionType.STALLED: phase is Phase.FAILED,
+        ConditionType.STALLED: phase == Phase.FAILED,
     }
     return [
         _condition(type_, holds=holds, reason=reason, message=message, now=now)
@@ -61,9 +63,7 @@ def merged(
     return result
 
 
-def _condition(
-    type_: ConditionType, *, holds: bool, reason: str, message: str, now: datetime
-) -> Condition:
+def _condition(type_: str, *, holds: bool, reason: str, message: str, now: datetime) -> Condition:
     return Condition(
         type=type_,
         status="True" if holds else "False",

@@ -10,7 +10,7 @@ from tunesmith_engine.lifecycle.accounting import held_since
 from tunesmith_engine.lifecycle.ledger import Ledger
 from tunesmith_engine.lifecycle.observations import Action, Decision, Observations, Waiting
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 
 def active_deadline(

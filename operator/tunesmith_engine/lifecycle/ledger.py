@@ -14,7 +14,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.accounting import counted
 from tunesmith_engine.lifecycle.observations import AttemptSeen, StopCause
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult
 
 MAX_ATTEMPTS: Final = 64

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress
+from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus, Phase, Progress
 from tunesmith_engine.lifecycle.accounting import added, without_counts
 from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_conditions
 from tunesmith_engine.lifecycle.ledger import is_waiting
@@ -25,8 +25,9 @@ def compose(
 def _composed(
     moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
 ) -> FineTuneJobStatus:
+    used = added(before, course.ledger.attempts)
     findings = findings_of(moment.plan, _results(moment, course))
-    is_going = course.phase is not Phase.SUSPENDED and not course.phase.is_terminal
+    is_going = course.phase != Phase.SUSPENDED and course.phase not in FINAL_PHASES
     is_running = any(stage.is_under_way for stage in course.ledger.stages)
     return FineTuneJobStatus(
         observed_generation=moment.plan.generation,
@@ -34,7 +35,7 @@ def _composed(
         phase=course.phase,
         conditions=merged(
             [
-                *stage_conditions(course.ledger.stages, now=moment.now),
+                *stage_conditions(moment.plan, course.ledger.stages, now=moment.now),
                 *job_conditions(
                     course.phase,
                     is_at_rest=not is_going and not is_running,
@@ -47,16 +48,18 @@ def _composed(
             generation=moment.plan.generation,
         ),
         start_time=going_since if is_going else _start_time(moment, course, before),
-        completion_time=moment.now if course.phase.is_terminal else None,
+        completion_time=moment.now if course.phase in FINAL_PHASES else None,
         progress=_progress(moment, course, before),
         stages=list(course.ledger.stages),
         attempts=list(course.ledger.attempts),
-        **added(before, course.ledger.attempts),
+        gpu_seconds=used["gpu_seconds"],
+        queued_seconds=used["queued_seconds"],
         score=findings.score,
         artifacts=findings.artifacts,
         evaluation=findings.evaluation,
         warnings=findings.warnings,
         resolved=findings.resolved,
+        versions=findings.versions,
         model_version=findings.model_version,
     )
 
@@ -70,13 +73,13 @@ def _results(moment: Moment, course: Course) -> list[StageResult]:
 
 def _start_time(moment: Moment, course: Course, before: FineTuneJobStatus) -> datetime | None:
     """A job held back before it began has no start."""
-    has_begun = course.phase.is_terminal or course.ledger.current is None
+    has_begun = course.phase in FINAL_PHASES or course.ledger.current is None
     return before.start_time or (moment.now if has_begun else None)
 
 
 def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Progress | None:
     stage = course.ledger.current
-    if stage is not None and (course.phase is Phase.SUSPENDED or course.phase is Phase.FAILED):
+    if stage is not None and course.phase in {Phase.SUSPENDED, Phase.FAILED}:
         return before.progress
     seen = moment.seen.attempt_of(stage) if stage and stage.is_under_way else None
     is_told = stage is not None and seen is not None and seen.attempt == stage.attempt
@@ -85,6 +88,7 @@ def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Prog
         # What the attempt said before it was put back is no news of how long it will take.
         told = told.model_copy(update={"eta_seconds": None, "message": clipped(course.message)})
     return progress_of(
+        moment.plan,
         course.ledger,
         stage,
         told=told,

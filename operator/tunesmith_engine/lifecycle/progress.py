@@ -4,11 +4,12 @@ from datetime import datetime
 
 from tunesmith_api.finetunejob.status import Progress, StageStatus
 from tunesmith_engine.lifecycle.ledger import Ledger
-from tunesmith_engine.lifecycle.phases import WEIGHTS
 from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_engine.planning.plan import Plan
 
 
 def progress_of(
+    plan: Plan,
     ledger: Ledger,
     stage: StageStatus | None,
     *,
@@ -23,7 +24,7 @@ def progress_of(
     its time, so that looking often writes nothing.
     """
     name = stage.name if stage else ledger.stages[-1].name
-    percent = _percent(ledger, stage, told)
+    percent = _percent(plan, ledger, stage, told)
     if told is not None:
         return told.model_copy(update={"stage": name, "percent": percent})
     new = Progress(stage=name, percent=percent, message=clipped(message), last_update_time=now)
@@ -33,10 +34,11 @@ def progress_of(
     return same if same == before else new
 
 
-def _percent(ledger: Ledger, stage: StageStatus | None, told: Progress | None) -> float:
-    whole = sum(WEIGHTS[each.name] for each in ledger.stages)
-    done = sum(WEIGHTS[each.name] for each in ledger.stages if each.state == "Succeeded")
-    part = WEIGHTS[stage.name] * _fraction(told) if stage else 0.0
+def _percent(plan: Plan, ledger: Ledger, stage: StageStatus | None, told: Progress | None) -> float:
+    weights = {planned.name: planned.stage.weight for planned in plan.stages}
+    done = sum(weights[status.name] for status in ledger.stages if status.state == "Succeeded")
+    part = weights[stage.name] * _fraction(told) if stage else 0.0
+    whole = sum(weights.values())
     return round(min(100.0, 100.0 * (done + part) / whole), 1)
 
 

@@ -21,7 +21,7 @@ def refused(
     A job that was over at this generation already stays as it ended.
     """
     status = status or FineTuneJobStatus()
-    if status.phase.is_terminal and status.observed_generation == generation:
+    if status.is_finished and status.observed_generation == generation:
         return status
     kept = {each.type: each for each in status.conditions}
     told = job_conditions(
@@ -65,7 +65,7 @@ def is_refused(status: FineTuneJobStatus) -> bool:
     if any(stage.state == "Failed" for stage in status.stages):
         return False
     return any(
-        each.type is ConditionType.FAILED
+        each.type == ConditionType.FAILED
         and each.status == "True"
         and each.reason == Reason.INVALID_SPEC
         for each in status.conditions

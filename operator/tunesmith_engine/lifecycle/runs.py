@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import CONTRACT
 
 
@@ -23,7 +23,7 @@ def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
     """
     if status is None:
         return new_life(plan, FineTuneJobStatus())
-    if status.phase.is_terminal or not continues(plan, status):
+    if status.is_finished or not continues(plan, status):
         return new_life(plan, status)
     stages = [_as_cached(stage) for stage in status.stages]
     return status.model_copy(update={"stages": stages})
@@ -34,7 +34,7 @@ def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
 
     Stages that only one of them has do not count: a job may first be run up to a stage, then whole.
     """
-    if status.phase.is_terminal and status.observed_generation != plan.generation:
+    if status.is_finished and status.observed_generation != plan.generation:
         return False
     known = {stage.name: stage.key for stage in status.stages}
     return all(known.get(stage.name, stage.key) == stage.key for stage in plan.stages)
@@ -48,7 +48,7 @@ def as_started(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
     """
     if status is None or status.start_time is None:
         return plan
-    is_over = status.phase.is_terminal and status.observed_generation == plan.generation
+    is_over = status.is_finished and status.observed_generation == plan.generation
     if status.contract != CONTRACT and not is_over:
         return plan
     keys = {stage.name: stage.key for stage in status.stages}

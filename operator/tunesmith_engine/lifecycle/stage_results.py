@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.wording import clipped
 from tunesmith_engine.planning.defaults import settled
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.contracts import StageResult
 
 MAX_WARNINGS: Final = 32
 SCORE_DIGITS: Final = 4
@@ -28,6 +28,7 @@ class Findings:
     evaluation: list[EvaluationResult]
     warnings: list[str]
     resolved: dict[str, str]
+    versions: dict[str, str]
     model_version: str | None
 
     @property
@@ -56,31 +57,31 @@ def findings_of(plan: Plan, results: Sequence[StageResult]) -> Findings:
         evaluation=list(numbers.values()),
         warnings=list(warnings)[:MAX_WARNINGS],
         resolved=_resolved(plan, results),
+        versions={
+            f"{plan.stage(result.stage).environment}/{library}": version
+            for result in results
+            for library, version in result.versions.items()
+        },
         model_version=_model_version(results),
     )
 
 
 def _resolved(plan: Plan, results: Iterable[StageResult]) -> dict[str, str]:
-    """What planning settled, what stages decided, and the versions of the libraries that did it."""
+    """What planning settled and what stages decided, by path below `spec`."""
     resolved = settled(plan.spec)
     for result in results:
         decided = result.facts.get("resolved")
         if isinstance(decided, dict):
             resolved |= {name: str(value) for name, value in decided.items()}
-        environment = plan.stage(result.stage).environment
-        resolved |= {
-            f"versions.{environment}.{library}": version
-            for library, version in result.versions.items()
-        }
     return resolved
 
 
 def _model_version(results: Iterable[StageResult]) -> str | None:
-    """The name of the ModelVersion that publish wrote."""
+    """The name of the ModelVersion that a stage wrote."""
     for result in results:
-        if result.stage is StageName.PUBLISH:
-            name = _at(result.facts, "modelVersion", "metadata", "name")
-            return name if isinstance(name, str) else None
+        name = _at(result.facts, "modelVersion", "metadata", "name")
+        if isinstance(name, str):
+            return name
     return None
 
 

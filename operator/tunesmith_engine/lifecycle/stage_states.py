@@ -16,9 +16,8 @@ from tunesmith_engine.lifecycle.retry_policy import (
     repeats,
 )
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.contracts import StageResult
 
 
 def observe(plan: Plan, ledger: Ledger, seen: Observations, *, now: datetime) -> Ledger:
@@ -113,7 +112,7 @@ def _found_later(
     """
     if not _is_current(ledger, stage) or not (attempt.is_running or stage.is_under_way):
         return ledger
-    accelerators = accelerators_of(StageName(stage.name), plan.spec.resources)
+    accelerators = plan.stage(stage.name).stage.num_accelerators(plan.spec.resources)
     ledger = ledger.started(stage, attempt=attempt.attempt, accelerators=accelerators, now=now)
     return ledger.counted(stage, attempt, now=now)
 

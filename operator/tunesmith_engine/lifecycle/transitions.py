@@ -12,12 +12,9 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.deadlines import pre_running_deadline
 from tunesmith_engine.lifecycle.ledger import STOP_MARKS, Ledger, is_told_to_stop, is_waiting
 from tunesmith_engine.lifecycle.observations import Action, AttemptSeen, Observations, Start, Stop
-from tunesmith_engine.lifecycle.phases import PHASES
 from tunesmith_engine.lifecycle.retry_policy import retry_at
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.planning.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,7 @@ class Course:
     """What is done now, why, and the ledger in which that is written down."""
 
     ledger: Ledger
-    phase: Phase
+    phase: str
     reason: str
     message: str
     actions: tuple[Action, ...] = ()
@@ -95,8 +92,7 @@ def _failed(moment: Moment, reason: str, message: str) -> Course:
 
 
 def _done(moment: Moment) -> Course:
-    last = moment.ledger.stages[-1]
-    is_whole = last.name == StageName.PUBLISH
+    last, is_whole = moment.ledger.stages[-1], moment.plan.is_whole
     message = f"every stage up to {last.name} is done, and no more was asked for"
     return Course(
         ledger=moment.ledger,
@@ -127,7 +123,7 @@ def _held(moment: Moment, stage: StageStatus, hold: Reason) -> Course:
     message = f"{stage.name} can go on" if is_over else f"{stage.name} is being stopped"
     return Course(
         ledger=ledger,
-        phase=PHASES[stage.name] if hold is Reason.DEADLINE_EXCEEDED else Phase.SUSPENDED,
+        phase=_phase_of(moment, stage) if hold is Reason.DEADLINE_EXCEEDED else Phase.SUSPENDED,
         reason=hold,
         message=message,
         actions=stops(ledger, moment.seen),
@@ -175,7 +171,7 @@ def _given_up(moment: Moment, stage: StageStatus) -> Course:
 def _busy(moment: Moment, stage: StageStatus) -> Course:
     actions = stops(moment.ledger, moment.seen)
     if stage.is_under_way and not running(moment.seen):
-        actions = (Start(StageName(stage.name), stage.key, stage.attempt),)
+        actions = (Start(stage.name, stage.key, stage.attempt),)
     is_current = stage.is_under_way and not is_told_to_stop(stage)
     message = (
         f"{stage.name}: attempt {stage.attempt} is running"
@@ -191,6 +187,10 @@ def _busy(moment: Moment, stage: StageStatus) -> Course:
         return course
     phase = Phase.QUEUED if _is_in_queue(moment, stage) else course.phase
     return replace(course, reason=stage.reason, phase=phase)
+
+
+def _phase_of(moment: Moment, stage: StageStatus) -> str:
+    return moment.plan.stage(stage.name).stage.phase
 
 
 def _is_in_queue(moment: Moment, stage: StageStatus) -> bool:
@@ -216,18 +216,19 @@ def _waiting(moment: Moment, stage: StageStatus, wait_until: datetime) -> Course
 
 def _started(moment: Moment, stage: StageStatus) -> Course:
     seen = moment.seen.attempt_of(stage)
-    attempt, name = max(stage.attempt, seen.attempt if seen else 0) + 1, StageName(stage.name)
+    attempt = max(stage.attempt, seen.attempt if seen else 0) + 1
+    row = moment.plan.stage(stage.name).stage
     ledger = moment.ledger.started(
         stage,
         attempt=attempt,
-        accelerators=accelerators_of(name, moment.plan.spec.resources),
+        accelerators=row.num_accelerators(moment.plan.spec.resources),
         now=moment.now,
     )
     return _going_on(
         replace(moment, ledger=ledger),
         stage,
         message=f"{stage.name}: attempt {attempt} is running",
-        actions=(Start(name, stage.key, attempt),),
+        actions=(Start(stage.name, stage.key, attempt),),
     )
 
 
@@ -242,7 +243,7 @@ def _going_on(
     times = [each for each in (wake_at, moment.deadline) if each is not None]
     return Course(
         ledger=moment.ledger,
-        phase=PHASES[stage.name],
+        phase=_phase_of(moment, stage),
         reason=Reason.RUNNING,
         message=message,
         actions=actions,

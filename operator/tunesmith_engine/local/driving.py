@@ -15,7 +15,7 @@ from tunesmith_engine.lifecycle.observations import Observations
 from tunesmith_engine.lifecycle.runs import begin
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan
 
 POLL_S: Final = 0.1
 
@@ -55,5 +55,5 @@ def drive(
 
 
 def _is_at_rest(status: FineTuneJobStatus, seen: Observations) -> bool:
-    is_over = status.phase.is_terminal or status.phase is Phase.SUSPENDED
+    is_over = status.is_finished or status.phase == Phase.SUSPENDED
     return is_over and not any(each.is_running for each in seen.attempts)

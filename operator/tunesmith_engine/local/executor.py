@@ -26,15 +26,10 @@ from tunesmith_engine.lifecycle.observations import (
 )
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home import AttemptFolder, Home, StageFolder
-from tunesmith_engine.local.processes import (
-    StageProcess,
-    end_leftovers,
-    read_record,
-    write_record,
-)
+from tunesmith_engine.local.processes import StageProcess, end_leftovers, read_record, write_record
 from tunesmith_engine.local.results import read_result, sound_result
 from tunesmith_engine.local.stage_environment import stage_environment
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.termination_message import termination_message
@@ -130,7 +125,7 @@ class LocalExecutor:
         write_atomically(folder.request, request.model_dump_json(by_alias=True, indent=1))
         python = self._environments.python(stage.environment)
         process = StageProcess(
-            [str(python), "-m", stage.module, stage.name, str(folder.request)],
+            [str(python), "-m", stage.stage.package, stage.name, str(folder.request)],
             folder=folder,
             environment=stage_environment(os.environ, attempt=folder.path),
         )
@@ -143,8 +138,7 @@ class LocalExecutor:
                 each.process.stop(_CAUSES[action.because])
 
     def _request(self, stage: PlannedStage, *, folder: AttemptFolder, attempt: int) -> StageRequest:
-        earlier = self._plan.stages[: self._plan.stages.index(stage)]
-        found = {each.name: self._finished(each, {}) for each in earlier}
+        found = {each.name: self._finished(each, {}) for each in self._plan.read_by(stage)}
         return StageRequest(
             job=self._plan.job,
             stage=stage.name,

@@ -11,19 +11,18 @@ from pathlib import Path
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.capacity import shortage_of_room
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate, longest_row_of
 from tunesmith_engine.local.driving import StopAsked, drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.prepared import longest_row_of
+from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.models import local_model_path
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically
@@ -38,7 +37,7 @@ def run_job(
     base: Path,
     home: Home,
     environments: Environments,
-    until: StageName,
+    until: StageName | None = None,
     watch: Callable[[FineTuneJobStatus], None],
     stop: StopAsked,
 ) -> FineTuneJobStatus:
@@ -50,6 +49,7 @@ def run_job(
 
     Raises:
         JobBusy: another run of this job goes on.
+        NoSuchStage: the job does not go through `until`.
         EnvironmentMissing: a stage that has to run has no environment.
         MachineTooSmall: the job is estimated to need more memory or disk than there is.
         SourceError: the model or the data cannot be read.
@@ -87,7 +87,7 @@ def require_runnable(planned: Plan, *, home: Home, environments: Environments, b
     if model is None:
         _LOG.info("the model is not on this machine yet: prepare checks memory and disk")
         return
-    prepare = planned.stage(StageName.PREPARE)
+    prepare = planned.stage(PREPARE.name)
     prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
     longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
     shortage = shortage_of_room(

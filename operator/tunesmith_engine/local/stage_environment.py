@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tunesmith_engine.local.process_table import MARKER
-from tunesmith_engine.stages.environment import STAGE_VARIABLES
+from tunesmith_engine.stages.contracts import STAGE_VARIABLES
 
 # Words of names whose values are credentials: stages read those from files only.
 _SECRET: Final = re.compile(

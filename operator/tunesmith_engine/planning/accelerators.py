@@ -8,12 +8,13 @@ import re
 from typing import Final
 
 from tunesmith_api.finetunejob.resources import Resources
+from tunesmith_engine.stages.catalog import PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 
 # A label of nodes, in MiB, from NVIDIA's GPU Feature Discovery.
 MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
 
-_WITHOUT: Final = frozenset({StageName.PREPARE, StageName.PUBLISH})
+_WITHOUT: Final = frozenset({PREPARE.name, PUBLISH.name})
 # nvidia.com/mig-1g.10gb: a slice of computing, and its memory.
 _MIG_PROFILE: Final = re.compile(r"nvidia\.com/mig-\d+g\.(\d{1,4})gb")
 
@@ -22,7 +23,7 @@ def accelerators_of(stage: StageName, resources: Resources) -> int:
     """The accelerators of all pods of the stage together."""
     if stage in _WITHOUT:
         return 0
-    if stage is StageName.TRAIN:
+    if stage == TRAIN.name:
         return resources.workers * resources.gpus_per_worker
     return min(1, resources.gpus_per_worker)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.reporter import FileReporter, Reporter, write_atomically
+from tunesmith_engine.stages.contracts import Reporter, StageRequest
+from tunesmith_engine.stages.reporter import FileReporter, write_atomically
 
 _LOG = logging.getLogger(__name__)
 

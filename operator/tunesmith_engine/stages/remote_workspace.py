@@ -4,7 +4,7 @@ What earlier stages made is fetched, proven by digest, and handed to the stage a
 the stage makes is in the store before its result is reported: a result that counts can be read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +15,23 @@ from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.job_store import JobStore
 from tunesmith_engine.stages.checkpoint_mirror import CheckpointMirror
-from tunesmith_engine.stages.contracts import CHECKPOINTS, StageName, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import (
+    CHECKPOINTS,
+    Reporter,
+    StageFunction,
+    StageName,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import StageError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 _FILE: Final = "file://"
 
-Stage = Callable[[StageRequest, Reporter], StageOutcome]
-
 
 def run_in_store(
-    stage: Stage, request: StageRequest, reporter: Reporter, *, uri: str
+    stage: StageFunction, request: StageRequest, reporter: Reporter, *, uri: str
 ) -> StageOutcome:
     """Run `stage` with the store at `uri` as what outlives this machine.
 

@@ -10,25 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from tunesmith_api.finetunejob.status import Metric, Progress
-
-
-class Reporter(Protocol):
-    """Where a stage says how far it is."""
-
-    def progress(
-        self,
-        message: str,
-        *,
-        step: int | None = None,
-        total_steps: int | None = None,
-        epoch: float | None = None,
-        eta_s: float | None = None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
-        """Tell people what the stage does now."""
 
 
 class FileReporter:

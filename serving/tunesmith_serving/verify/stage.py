@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
 from tunesmith_serving.verify.parity import (
@@ -46,7 +46,7 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: no prompt fits into serving.maxModelLength.
         VerdictError: the two engines do not answer alike.
     """
-    compressed, bounds = request.inputs[StageName.COMPRESS], request.spec.verification
+    compressed, bounds = request.inputs[COMPRESS.name], request.spec.verification
     folder = local_path(compressed.artifact("compressed"))
     settings = settings_for(
         request.spec.serving, name=request.spec.output.model, folder=folder, flags=read_flags()

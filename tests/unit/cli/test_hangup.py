@@ -15,7 +15,7 @@ from small_models import write_model
 from terminal import in_terminal
 from tunesmith_engine.local.environments import VARIABLE
 from tunesmith_engine.local.processes import end_leftovers
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import PREPARE
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def command_of(place: Place) -> list[str]:
     home = str(place.home.root)
     manifest = str(place.base / "job.yaml")
-    return [str(TUNESMITH), "run", manifest, "--home", home, "--until", StageName.PREPARE]
+    return [str(TUNESMITH), "run", manifest, "--home", home, "--until", PREPARE.name]
 
 
 def environment_of(place: Place) -> Mapping[str, str]:

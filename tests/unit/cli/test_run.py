@@ -19,7 +19,7 @@ from tunesmith_cli.main import main
 from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE
 
 Engine = Callable[..., FineTuneJobStatus]
 
@@ -72,7 +72,7 @@ def test_the_engine_is_asked_for_what_the_options_say(
     main(["run", str(manifest), "--home", str(tmp_path / "h"), "--until", "evaluate"])
 
     assert asked["job"] == "helpdesk"
-    assert asked["until"] is StageName.EVALUATE
+    assert asked["until"] == EVALUATE.name
     assert asked["base"] == tmp_path
     assert asked["manifest_text"] == manifest.read_text()
 

@@ -18,7 +18,15 @@ from tunesmith_cli.terminal import Style
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30
@@ -28,10 +36,10 @@ GIB = 1 << 30
 def view() -> PlanView:
     """A plan of which prepare is done before, on a machine with too little memory to train."""
     job = load_job(yaml.safe_dump(a_job(training={"epochs": 2})))
-    memory = {StageName.PREPARE: GIB, StageName.TRAIN: 20 * GIB}
+    memory = {PREPARE.name: GIB, TRAIN.name: 20 * GIB}
     return PlanView(
         plan=plan(job, fingerprints={"model": "m", "dataset.train": "d"}),
-        is_cached={name: name is StageName.PREPARE for name in StageName},
+        is_cached={name: name == PREPARE.name for name in CATALOG.names},
         settings=describe(job.spec),
         estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB),
         machine=Machine(memory_bytes=16 * GIB, free_disk_bytes=100 * GIB),
@@ -56,12 +64,12 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
         helpdesk: 6 stages, 1 done before
 
         stage     environment  key               state
-        prepare   trainer      {keys[StageName.PREPARE]}  done before
-        train     trainer      {keys[StageName.TRAIN]}  to do
-        evaluate  trainer      {keys[StageName.EVALUATE]}  to do
-        compress  compressor   {keys[StageName.COMPRESS]}  to do
-        verify    server       {keys[StageName.VERIFY]}  to do
-        publish   trainer      {keys[StageName.PUBLISH]}  to do
+        prepare   trainer      {keys[PREPARE.name]}  done before
+        train     trainer      {keys[TRAIN.name]}  to do
+        evaluate  trainer      {keys[EVALUATE.name]}  to do
+        compress  compressor   {keys[COMPRESS.name]}  to do
+        verify    server       {keys[VERIFY.name]}  to do
+        publish   trainer      {keys[PUBLISH.name]}  to do
 
         setting """)
     )

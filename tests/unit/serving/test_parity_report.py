@@ -1,4 +1,4 @@
-"""What verify leaves behind: facts by the paths of the spec, and fingerprints that repeat no data."""
+"""What verify leaves behind: facts by paths of the spec, and fingerprints that repeat no data."""
 
 from typing import Any
 

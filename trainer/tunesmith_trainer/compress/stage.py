@@ -24,11 +24,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
 from tunesmith_trainer.compress.recovery_gate import (
@@ -44,11 +44,7 @@ from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
 from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite, generation_result
-from tunesmith_trainer.evaluate.log_likelihood import (
-    RowLosses,
-    load_for_scoring,
-    ready_for_scoring,
-)
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring, ready_for_scoring
 from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, loss_results, score_suites
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
@@ -281,7 +277,7 @@ def answers_result(run: CompressionRun, model: PreTrainedModel) -> EvaluationRes
         max_new_tokens=evaluation.generation.max_new_tokens,
         on_batch=lambda done, total: run.say("answers", done, total),
     )
-    evaluated = run.request.inputs.get(StageName.EVALUATE)
+    evaluated = run.request.inputs.get(EVALUATE.name)
     tuned = (
         result.value
         for result in (evaluated.evaluation if evaluated else ())

@@ -19,11 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.evaluate.gates import GateVerdict, judge, refuse_unmeasured
@@ -153,7 +153,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
         return plan.measure(model, say=say)
 
-    folder = local_path(request.inputs[StageName.TRAIN].artifact(TUNED))
+    folder = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     base, tuned = measure_both(plan.base, folder, measure=measure)
     results = plan.results(base, tuned)
     verdicts = judge(gates, results)

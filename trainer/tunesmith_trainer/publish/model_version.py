@@ -13,11 +13,14 @@ from pydantic import JsonValue
 from tunesmith_api.modelversion import Lineage, ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.version_manifest import VersionManifest
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, PREPARE, TRAIN, VERIFY
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.publish.version_facts import all_results
 
-FINGERPRINTS: Final = "fingerprints.json"
-
+# What a monitor compares with; the catalogue says under which name `publish` copies it.
+_FINGERPRINTS: Final = next(
+    document.file for document in VERIFY.published if document.artifact == "fingerprints"
+)
 # Where huggingface_hub keeps the files of a commit in its cache.
 _SNAPSHOT: Final = re.compile(r"/snapshots/([0-9a-f]{40})")
 
@@ -34,7 +37,7 @@ def version_record(
             version=version,
             uri=uri,
             digest=manifest.digest(),
-            scheme=str(request.inputs[StageName.COMPRESS].facts["scheme"]),
+            scheme=str(request.inputs[COMPRESS.name].facts["scheme"]),
             files=[
                 Artifact(
                     name=name, uri=f"{uri}/{quote(name)}", digest=file.digest, bytes=file.bytes
@@ -43,7 +46,7 @@ def version_record(
             ],
             lineage=lineage_of(request),
             evaluation=all_results(request),
-            fingerprints=FINGERPRINTS,
+            fingerprints=_FINGERPRINTS,
         ),
     )
 
@@ -58,8 +61,8 @@ def lineage_of(request: StageRequest) -> Lineage:
 
     `hyperparameters` are what `train` resolved, by their paths below `spec`.
     """
-    spec, prepared = request.spec, request.inputs[StageName.PREPARE]
-    resolved = request.inputs[StageName.TRAIN].facts.get("resolved")
+    spec, prepared = request.spec, request.inputs[PREPARE.name]
+    resolved = request.inputs[TRAIN.name].facts.get("resolved")
     values = resolved if isinstance(resolved, dict) else {}
     # The commit of a hub's model, else the digest of the model as it was read.
     commit = _SNAPSHOT.search(prepared.artifact("model").uri)
@@ -72,7 +75,7 @@ def lineage_of(request: StageRequest) -> Lineage:
         hyperparameters={path: str(value) for path, value in values.items()},
         versions={
             f"{stage}/{library}": number
-            for stage in StageName
+            for stage in CATALOG.names
             if stage in request.inputs
             for library, number in sorted(request.inputs[stage].versions.items())
         },

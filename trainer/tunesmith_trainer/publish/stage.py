@@ -18,16 +18,9 @@ from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.target import Target
 from tunesmith_engine.sources.targets import open_target
-from tunesmith_engine.sources.version_manifest import (
-    MANIFEST,
-    RECORD,
-    VersionManifest,
-    manifest_of,
-)
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, VersionManifest, manifest_of
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.publish.model_version import record_content, version_record
 from tunesmith_trainer.publish.version_folder import gather_version
 from tunesmith_trainer.versions import library_versions

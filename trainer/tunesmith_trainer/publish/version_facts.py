@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EVALUATE, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import local_path
 
@@ -43,26 +44,26 @@ def gather_facts(request: StageRequest) -> VersionFacts:
         OSError: an artifact is gone.
     """
     facts = {stage: result.facts for stage, result in request.inputs.items()}
-    settings = facts[StageName.VERIFY]["settings"]
+    settings = facts[VERIFY.name]["settings"]
     measured: list[JsonValue] = [
         result.model_dump(mode="json", by_alias=True)
-        for result in request.inputs[StageName.COMPRESS].evaluation
+        for result in request.inputs[COMPRESS.name].evaluation
     ]
-    evaluation = _read_json(request, StageName.EVALUATE, "evaluation")
+    evaluation = _read_json(request, EVALUATE.name, "evaluation")
     return VersionFacts(
         results=all_results(request),
         evaluation={**evaluation, "compressed": measured},
         serving=settings if isinstance(settings, dict) else {},
-        data_card=_read_json(request, StageName.PREPARE, "card"),
-        prepared=facts[StageName.PREPARE],
-        trained=facts[StageName.TRAIN],
-        compressed=facts[StageName.COMPRESS],
-        verified=facts[StageName.VERIFY],
+        data_card=_read_json(request, PREPARE.name, "card"),
+        prepared=facts[PREPARE.name],
+        trained=facts[TRAIN.name],
+        compressed=facts[COMPRESS.name],
+        verified=facts[VERIFY.name],
         # NB: in the order of the stages, not of the request: the model card shows them, and its
         # text is part of the version's digest.
         warnings=[
             warning
-            for stage in StageName
+            for stage in CATALOG.names
             if stage in request.inputs
             for warning in request.inputs[stage].warnings
         ],
@@ -73,7 +74,7 @@ def all_results(request: StageRequest) -> list[EvaluationResult]:
     """Every number that a stage measured, in the order of the stages."""
     return [
         result
-        for stage in StageName
+        for stage in CATALOG.names
         if stage in request.inputs
         for result in request.inputs[stage].evaluation
     ]

@@ -14,19 +14,14 @@ from typing import Final
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.publish.model_card import ModelCard
 from tunesmith_trainer.publish.model_version import lineage_of
 from tunesmith_trainer.publish.version_facts import gather_facts
 
-# What stages wrote for people and monitors: the stage, its artifact, and the name in the version.
-PUBLISHED: Final = (
-    (StageName.PREPARE, "card", "data-card.json"),
-    (StageName.VERIFY, "parity", "parity.json"),
-    (StageName.VERIFY, "fingerprints", "fingerprints.json"),
-)
 # Pickles run code when they are loaded; a module beside weights does where remote code is trusted.
 _CODE: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".pyc", ".so")
 
@@ -39,10 +34,13 @@ def gather_version(request: StageRequest, folder: Path) -> None:
         OSError: the disk is full, or an artifact is gone.
     """
     # The model's own files keep their names, at the top: so vLLM and transformers load the folder.
-    compressed = request.inputs[StageName.COMPRESS].artifact("compressed")
+    compressed = request.inputs[COMPRESS.name].artifact("compressed")
     _link_model(local_path(compressed), folder)
-    for stage, artifact, name in PUBLISHED:
-        shutil.copyfile(local_path(request.inputs[stage].artifact(artifact)), folder / name)
+    for stage in CATALOG:
+        # A stage that does not apply to the job has no result.
+        for document in stage.published if stage.name in request.inputs else ():
+            artifact = request.inputs[stage.name].artifact(document.artifact)
+            shutil.copyfile(local_path(artifact), folder / document.file)
     facts = gather_facts(request)
     _write_json(folder / "evaluation.json", facts.evaluation)
     _write_json(folder / "lineage.json", lineage_of(request).model_dump(mode="json", by_alias=True))

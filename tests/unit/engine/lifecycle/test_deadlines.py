@@ -10,13 +10,13 @@ from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Stop, Waiting
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import TRAIN, VERIFY
 
 
 def playing(**spec: Any) -> Theatre:
     """A job whose training has just been started, at the moment of its own start."""
     theatre = Theatre(a_plan(**spec))
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     assert theatre.now == START
     return theatre
 
@@ -39,7 +39,7 @@ def test_a_stage_that_waits_too_long_fails_with_what_it_waited_for(*, in_queue: 
     started = theatre.now
 
     decision = theatre.step()
-    while decision.status.phase is not Phase.FAILED:
+    while decision.status.phase != Phase.FAILED:
         assert decision.wake_at is not None
         theatre.now = decision.wake_at
         decision = theatre.step()
@@ -73,7 +73,7 @@ def test_a_stage_that_runs_has_not_waited_too_long_however_long_it_runs() -> Non
     theatre.pass_time(5000)
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.TRAINING
+    assert decision.status.phase == TRAIN.phase
 
 
 def test_a_stage_that_is_put_back_into_its_queue_waits_anew() -> None:
@@ -87,8 +87,8 @@ def test_a_stage_that_is_put_back_into_its_queue_waits_anew() -> None:
     theatre.pass_time(60)
     late = theatre.step()
 
-    assert early.status.phase is Phase.QUEUED
-    assert late.status.phase is Phase.FAILED
+    assert early.status.phase == Phase.QUEUED
+    assert late.status.phase == Phase.FAILED
 
 
 def test_a_pod_that_is_taken_off_its_node_waits_for_nothing() -> None:
@@ -101,7 +101,7 @@ def test_a_pod_that_is_taken_off_its_node_waits_for_nothing() -> None:
     theatre.pass_time(30)
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.TRAINING
+    assert decision.status.phase == TRAIN.phase
     assert theatre.condition("Ready").reason == Reason.PREEMPTED
 
 
@@ -116,7 +116,7 @@ def test_each_stage_may_wait_as_long_as_the_others() -> None:
         theatre.finish()
         decision = theatre.step()
 
-    assert decision.status.phase is Phase.VERIFYING
+    assert decision.status.phase == VERIFY.phase
 
 
 def test_time_in_a_queue_uses_up_no_deadline_of_the_job() -> None:
@@ -134,11 +134,11 @@ def test_time_in_a_queue_uses_up_no_deadline_of_the_job() -> None:
     over = theatre.step()
 
     assert queued.wake_at is None
-    assert later.status.phase is Phase.QUEUED
-    assert going.status.phase is Phase.TRAINING
+    assert later.status.phase == Phase.QUEUED
+    assert going.status.phase == TRAIN.phase
     assert theatre.now - START == timedelta(seconds=10_000 + 100)
     assert [type(each) for each in over.actions] == [Stop]
-    assert theatre.stage(StageName.TRAIN).reason == Reason.DEADLINE_EXCEEDED
+    assert theatre.stage(TRAIN.name).reason == Reason.DEADLINE_EXCEEDED
 
 
 def test_time_without_a_node_does_use_up_the_deadline_of_the_job() -> None:
@@ -148,7 +148,7 @@ def test_time_without_a_node_does_use_up_the_deadline_of_the_job() -> None:
 
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.FAILED
+    assert decision.status.phase == Phase.FAILED
     assert theatre.condition("Failed").reason == Reason.UNSCHEDULABLE
 
 
@@ -158,7 +158,7 @@ def test_a_job_that_is_over_expires_when_it_says_so(seconds: int, *, fails: bool
     theatre = playing(ttlSecondsAfterFinished=seconds)
     if fails:
         theatre.refuse(Reason.LOSS_DIVERGED)
-    theatre.play(lambda each: each.status is not None and each.status.phase.is_terminal)
+    theatre.play(lambda each: each.status is not None and each.status.is_finished)
     ended = theatre.now
 
     decision = theatre.step()
@@ -189,7 +189,7 @@ def test_a_job_is_forgotten_only_when_nothing_of_it_runs() -> None:
 
 def test_a_job_is_kept_for_ever_unless_it_says_otherwise() -> None:
     theatre = playing()
-    theatre.play(lambda each: each.status is not None and each.status.phase.is_terminal)
+    theatre.play(lambda each: each.status is not None and each.status.is_finished)
     theatre.pass_time(1e9)
 
     decision = theatre.step()
@@ -204,4 +204,4 @@ def test_a_suspended_job_never_expires() -> None:
 
     assert not decision.is_expired
     assert theatre.status is not None
-    assert theatre.status.phase is Phase.SUSPENDED
+    assert theatre.status.phase == Phase.SUSPENDED

@@ -9,12 +9,12 @@ from tunesmith_api.finetunejob.status import Phase, Progress
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.lifecycle.observations import Start
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE, PREPARE, TRAIN
 
 
 def training(**spec: Any) -> Theatre:
     theatre = Theatre(a_plan(**spec))
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     return theatre
 
 
@@ -30,7 +30,7 @@ def fail_once(theatre: Theatre) -> float:
     return waited
 
 
-def phase(theatre: Theatre) -> Phase:
+def phase(theatre: Theatre) -> str:
     assert theatre.status is not None
     return theatre.status.phase
 
@@ -51,20 +51,20 @@ def test_bad_input_and_verdicts_are_final_at_once(reason: Reason, fields: dict[s
 
     assert decision.actions == ()
     assert decision.wake_at is None
-    assert phase(theatre) is Phase.FAILED
+    assert phase(theatre) == Phase.FAILED
     for type_, status in (("Failed", "True"), ("Stalled", "True"), ("Ready", "False")):
         assert theatre.condition(type_).status == status
         assert theatre.condition(type_).reason == reason
         assert theatre.condition(type_).message == "mend it"
     assert theatre.condition("Reconciling").status == "False"
     assert theatre.condition("Trained").reason == reason
-    assert theatre.stage(StageName.TRAIN).state == "Failed"
+    assert theatre.stage(TRAIN.name).state == "Failed"
 
 
 def test_a_refused_model_shows_its_numbers() -> None:
     number = EvaluationResult(suite="heldOut", split="tuned", metric="loss", value=2.0, n=3)
     theatre = Theatre(a_plan())
-    theatre.play_up_to(StageName.EVALUATE)
+    theatre.play_up_to(EVALUATE.name)
     theatre.refuse(Reason.EVALUATION_GATE_FAILED, evaluation=[number])
 
     theatre.step()
@@ -86,11 +86,11 @@ def test_a_fault_of_the_machine_is_retried_until_the_limit_and_names_the_last_fa
     theatre.step()
 
     failed = theatre.condition("Failed")
-    assert phase(theatre) is Phase.FAILED
+    assert phase(theatre) == Phase.FAILED
     assert failed.reason == Reason.BACKOFF_LIMIT_EXCEEDED
     said = "train failed 3 times, at last with OutOfMemory: no room; see its log"
     assert failed.message == said
-    assert theatre.stage(StageName.TRAIN).failures == 3
+    assert theatre.stage(TRAIN.name).failures == 3
     assert theatre.started[-1].attempt == 3
 
 
@@ -142,9 +142,9 @@ def test_an_end_without_a_result_is_told_with_what_is_known(
 
     theatre.step()
 
-    assert theatre.stage(StageName.TRAIN).reason == reason
-    assert words in theatre.stage(StageName.TRAIN).message
-    assert theatre.stage(StageName.TRAIN).failures == 1
+    assert theatre.stage(TRAIN.name).reason == reason
+    assert words in theatre.stage(TRAIN.name).message
+    assert theatre.stage(TRAIN.name).failures == 1
 
 
 def crash(theatre: Theatre, *, step: int | None = None, **fields: Any) -> None:
@@ -165,7 +165,7 @@ def test_the_same_crash_at_the_same_step_is_not_tried_a_third_time() -> None:
 
     failed = theatre.condition("Failed")
     assert len(theatre.started) == 3  # prepare, and train twice
-    assert phase(theatre) is Phase.FAILED
+    assert phase(theatre) == Phase.FAILED
     assert failed.reason == Reason.STAGE_CRASHED
     assert failed.message == (
         "train crashed twice alike: KeyError: 'x' (exit code 1, step 7); see /home/logs/2"
@@ -188,7 +188,7 @@ def test_another_crash_is_tried_again(second: dict[str, Any]) -> None:
     crash(theatre, step=7, termination_message="KeyError: 'x'")
     crash(theatre, **second)
 
-    assert phase(theatre) is Phase.TRAINING
+    assert phase(theatre) == TRAIN.phase
     assert len(theatre.running) == 1
 
 
@@ -203,7 +203,7 @@ def test_a_crash_that_told_its_error_twice_is_final_and_a_missing_source_is_not(
 
     said = "train crashed twice alike: KeyError: 'x'; see its log"
     assert crashed.condition("Failed").message == said
-    assert phase(missing) is Phase.TRAINING
+    assert phase(missing) == TRAIN.phase
 
 
 def test_where_the_log_is_survives_the_cutting_of_a_long_message() -> None:
@@ -225,7 +225,7 @@ def test_an_attempt_lost_with_its_runner_is_repeated_at_once_and_never_counted()
         theatre.step()
         assert theatre.started[-1].attempt == number
 
-    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert theatre.stage(TRAIN.name).failures == 0
 
 
 def test_a_result_of_an_earlier_attempt_does_not_end_the_job() -> None:
@@ -236,23 +236,21 @@ def test_a_result_of_an_earlier_attempt_does_not_end_the_job() -> None:
 
     theatre.step()
 
-    assert theatre.stage(StageName.TRAIN).reason == Reason.STAGE_CRASHED
-    assert phase(theatre) is Phase.TRAINING
+    assert theatre.stage(TRAIN.name).reason == Reason.STAGE_CRASHED
+    assert phase(theatre) == TRAIN.phase
 
 
 def test_success_without_its_artifacts_is_a_failure() -> None:
     theatre = training()
     theatre.finish()
     theatre.finished = {
-        key: result
-        for key, result in theatre.finished.items()
-        if result.stage is not StageName.TRAIN
+        key: result for key, result in theatre.finished.items() if result.stage != TRAIN.name
     }
 
     theatre.step()
 
-    assert theatre.stage(StageName.TRAIN).failures == 1
-    assert "artifacts are not there" in theatre.stage(StageName.TRAIN).message
+    assert theatre.stage(TRAIN.name).failures == 1
+    assert "artifacts are not there" in theatre.stage(TRAIN.name).message
 
 
 def test_a_stage_whose_artifacts_vanish_is_run_again_before_what_builds_on_it() -> None:
@@ -264,11 +262,9 @@ def test_a_stage_whose_artifacts_vanish_is_run_again_before_what_builds_on_it() 
     theatre.end(exit_code=-15)
     theatre.step()
 
-    assert stopped.stage is StageName.TRAIN
-    assert theatre.started[-1] == Start(
-        StageName.PREPARE, theatre.plan.stage(StageName.PREPARE).key, 2
-    )
-    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert stopped.stage == TRAIN.name
+    assert theatre.started[-1] == Start(PREPARE.name, theatre.plan.stage(PREPARE.name).key, 2)
+    assert theatre.stage(TRAIN.name).failures == 0
 
 
 def test_a_long_message_is_cut_to_what_a_condition_takes() -> None:

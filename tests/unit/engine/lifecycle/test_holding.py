@@ -5,17 +5,16 @@ from typing import Any
 
 import pytest
 
-from theatre import Theatre, a_plan, a_result
+from theatre import Theatre, a_plan, a_result, is_at_rest
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Start, Stop
-from tunesmith_engine.lifecycle.phases import is_at_rest
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE, PREPARE, TRAIN
 
 
 def training(**spec: Any) -> Theatre:
     theatre = Theatre(a_plan(**spec))
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     return theatre
 
 
@@ -50,14 +49,14 @@ def test_a_held_job_stops_its_attempt_and_comes_to_rest(reason: Reason) -> None:
     theatre.step()
 
     assert [(each.stage, each.because) for each in stopping.actions if isinstance(each, Stop)] == [
-        (StageName.TRAIN, reason)
+        (TRAIN.name, reason)
     ]
     assert is_still_busy
     assert is_at_rest(status_of(theatre))
-    assert status_of(theatre).phase is Phase.SUSPENDED
+    assert status_of(theatre).phase == Phase.SUSPENDED
     assert theatre.condition("Suspended").reason == reason
     assert theatre.condition("Reconciling").status == "False"
-    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert theatre.stage(TRAIN.name).failures == 0
 
 
 @HOLDS
@@ -71,7 +70,7 @@ def test_a_held_job_goes_on_with_the_next_attempt(reason: Reason) -> None:
 
     theatre.step()
 
-    assert theatre.started[-1].stage is StageName.TRAIN
+    assert theatre.started[-1].stage == TRAIN.name
     assert theatre.started[-1].attempt == 2
     assert theatre.condition("Suspended").status == "False"
 
@@ -85,7 +84,7 @@ def test_a_stage_that_finishes_while_it_is_stopped_is_done(reason: Reason) -> No
 
     theatre.step()
 
-    assert theatre.stage(StageName.TRAIN).state == "Succeeded"
+    assert theatre.stage(TRAIN.name).state == "Succeeded"
     assert is_at_rest(status_of(theatre))
 
 
@@ -97,7 +96,7 @@ def test_a_verdict_given_while_the_stage_is_stopped_counts() -> None:
 
     theatre.step()
 
-    assert status_of(theatre).phase is Phase.FAILED
+    assert status_of(theatre).phase == Phase.FAILED
 
 
 def test_an_attempt_told_to_stop_is_not_taken_back_when_the_hold_ends() -> None:
@@ -112,7 +111,7 @@ def test_an_attempt_told_to_stop_is_not_taken_back_when_the_hold_ends() -> None:
 
     assert [type(action) for action in decision.actions] == [Stop]
     assert theatre.started[-1].attempt == 2
-    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert theatre.stage(TRAIN.name).failures == 0
 
 
 def test_a_job_suspended_from_the_start_starts_nothing() -> None:
@@ -130,7 +129,7 @@ def test_a_job_past_its_deadline_stops_and_then_fails() -> None:
 
     theatre.pass_time(100)
     stopping = theatre.step()
-    is_failed_yet = status_of(theatre).phase.is_terminal
+    is_failed_yet = status_of(theatre).is_finished
     theatre.end(exit_code=-15)
     theatre.step()
 
@@ -138,7 +137,7 @@ def test_a_job_past_its_deadline_stops_and_then_fails() -> None:
         "DeadlineExceeded"
     ]
     assert not is_failed_yet
-    assert status_of(theatre).phase is Phase.FAILED
+    assert status_of(theatre).phase == Phase.FAILED
     assert theatre.condition("Failed").reason == Reason.DEADLINE_EXCEEDED
     assert theatre.condition("Trained").reason == Reason.DEADLINE_EXCEEDED
 
@@ -163,7 +162,7 @@ def test_time_in_suspension_does_not_count_towards_the_deadline() -> None:
 
     theatre.step()
 
-    assert status_of(theatre).phase is Phase.TRAINING
+    assert status_of(theatre).phase == TRAIN.phase
     assert status_of(theatre).start_time == theatre.now
 
 
@@ -187,20 +186,20 @@ def test_a_start_that_was_never_written_down_is_taken_over() -> None:
 
     theatre.step()
 
-    assert theatre.stage(StageName.TRAIN).attempt == 2
-    assert theatre.stage(StageName.TRAIN).state == "Running"
+    assert theatre.stage(TRAIN.name).attempt == 2
+    assert theatre.stage(TRAIN.name).state == "Running"
     assert len(theatre.running) == 1
 
 
 def test_an_attempt_with_another_key_is_ended_before_anything_starts() -> None:
     theatre = Theatre(a_plan())
-    theatre.see(AttemptSeen(StageName.TRAIN, "0" * 64, 3, is_running=True))
+    theatre.see(AttemptSeen(TRAIN.name, "0" * 64, 3, is_running=True))
 
     first = theatre.step()
     theatre.end(exit_code=-9)
     second = theatre.step()
 
-    assert first.actions == (Stop(StageName.TRAIN, "0" * 64, 3, "Superseded"),)
+    assert first.actions == (Stop(TRAIN.name, "0" * 64, 3, "Superseded"),)
     assert [type(action) for action in second.actions] == [Start]
 
 
@@ -214,14 +213,14 @@ def test_what_a_finished_attempt_leaves_running_is_ended() -> None:
     theatre.step()
 
     assert decision.actions == (Stop(attempt.stage, attempt.key, 1, "Superseded"),)
-    assert theatre.started[-1].stage is StageName.EVALUATE
+    assert theatre.started[-1].stage == EVALUATE.name
 
 
 def test_a_numbered_attempt_folder_is_never_used_twice() -> None:
     """The executor still has attempt 4 of this key from a life that the status has forgotten."""
     theatre = Theatre(a_plan())
-    key = theatre.plan.stage(StageName.PREPARE).key
-    theatre.see(AttemptSeen(StageName.PREPARE, key, 4, is_running=False))
+    key = theatre.plan.stage(PREPARE.name).key
+    theatre.see(AttemptSeen(PREPARE.name, key, 4, is_running=False))
 
     theatre.step()
 
@@ -237,15 +236,15 @@ def test_a_superseding_attempt_waits_until_the_old_one_is_gone() -> None:
     theatre.step()
 
     assert [type(action) for action in waiting.actions] == [Stop]
-    assert theatre.started[-1].stage is StageName.PREPARE
-    assert theatre.started[-1].key == theatre.plan.stage(StageName.PREPARE).key
+    assert theatre.started[-1].stage == PREPARE.name
+    assert theatre.started[-1].key == theatre.plan.stage(PREPARE.name).key
 
 
 def test_a_terminal_job_ends_what_still_runs() -> None:
     theatre = training()
     theatre.refuse(Reason.LOSS_DIVERGED)
     theatre.step()
-    train = theatre.plan.stage(StageName.TRAIN)
+    train = theatre.plan.stage(TRAIN.name)
     theatre.see(replace(theatre.latest[train.name, train.key], is_running=True))
 
     decision = theatre.step()

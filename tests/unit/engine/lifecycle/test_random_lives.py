@@ -20,18 +20,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from theatre import Theatre, a_failure, a_plan, a_result
+from theatre import Theatre, a_failure, a_plan, a_result, is_at_rest
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start
-from tunesmith_engine.lifecycle.phases import is_at_rest
 from tunesmith_engine.lifecycle.runs import begin
+from tunesmith_engine.stages.catalog import PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 
 MAX_STEPS_TO_REST = 60
 LIMIT = 2
-UNTIL = (StageName.PREPARE, StageName.TRAIN, StageName.PUBLISH)
+UNTIL = (PREPARE.name, TRAIN.name, PUBLISH.name)
 CAUSES = (None, Reason.KILLED, Reason.OUT_OF_MEMORY, Reason.INTERRUPTED)
 VERDICTS: tuple[dict[str, Any], ...] = (
     {"reason": Reason.DATASET_INVALID, "bad_input": True},
@@ -213,7 +213,7 @@ class RandomLife(RuleBasedStateMachine):
     def check_that_final_phases_stay(
         self, before: FineTuneJobStatus | None, decision: Decision
     ) -> None:
-        if before is None or not before.phase.is_terminal:
+        if before is None or not before.is_finished:
             return
         known = {stage.name: stage.key for stage in before.stages}
         keys = {stage.name: stage.key for stage in self.theatre.plan.stages}

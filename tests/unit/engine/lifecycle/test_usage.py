@@ -12,7 +12,7 @@ from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import TRAIN
 
 KINDS = ("queue", "node", "work")
 GPUS: dict[str, Any] = {"resources": {"workers": 2, "gpusPerWorker": 2}}
@@ -21,7 +21,7 @@ GPUS: dict[str, Any] = {"resources": {"workers": 2, "gpusPerWorker": 2}}
 def training(**spec: Any) -> Theatre:
     """A job on four accelerators whose training has just been started."""
     theatre = Theatre(a_plan(**GPUS, **spec))
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     assert theatre.now == START
     return theatre
 
@@ -171,7 +171,7 @@ def test_a_place_that_was_taken_and_given_back_while_nobody_looked_counts_as_hel
 
     assert early.gpu_seconds == 4 * 500
     assert attempt_of(theatre).queue_held_seconds == 1000
-    assert (early.phase, late.phase) == (Phase.TRAINING, Phase.FAILED)
+    assert (early.phase, late.phase) == (TRAIN.phase, Phase.FAILED)
 
 
 def test_a_second_attempt_is_added_to_the_first() -> None:

@@ -10,7 +10,7 @@ from theatre import START, Theatre, a_plan
 from tunesmith_api.finetunejob.status import Phase, Progress
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Stop, Waiting
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import TRAIN
 
 FULL = "train fits on no node: 3 Insufficient nvidia.com/gpu. Ask for less"
 
@@ -24,7 +24,7 @@ def waiting(
 ) -> Theatre:
     """A job whose training has been started, and waits from now on."""
     theatre = Theatre(a_plan(**spec))
-    theatre.play_up_to(StageName.TRAIN)
+    theatre.play_up_to(TRAIN.name)
     (attempt,) = theatre.running
     wait = Waiting(reason, FULL, theatre.now, grace_s=grace_s, patience_s=patience_s)
     theatre.see(replace(attempt, waiting=wait))
@@ -72,7 +72,7 @@ def test_a_wait_that_is_over_leaves_no_trace() -> None:
     theatre.step()
 
     assert theatre.condition("Ready").reason == Reason.RUNNING
-    assert theatre.stage(StageName.TRAIN).message == ""
+    assert theatre.stage(TRAIN.name).message == ""
 
 
 def test_a_wait_without_end_is_no_failure() -> None:
@@ -83,7 +83,7 @@ def test_a_wait_without_end_is_no_failure() -> None:
     decision = theatre.step()
 
     assert decision.wake_at is None
-    assert decision.status.phase is Phase.TRAINING
+    assert decision.status.phase == TRAIN.phase
 
 
 @pytest.mark.parametrize("patience_s", [0, 600])
@@ -96,14 +96,14 @@ def test_a_hopeless_wait_fails_the_job_and_ends_the_attempt(patience_s: float) -
         theatre.now = decision.wake_at
         decision = theatre.step()
 
-    assert decision.status.phase is Phase.FAILED
+    assert decision.status.phase == Phase.FAILED
     assert [type(action) for action in decision.actions] == [Stop]
     assert theatre.now - since == timedelta(seconds=patience_s)
     for type_ in ("Failed", "Stalled"):
         assert theatre.condition(type_).status == "True"
         assert theatre.condition(type_).reason == Reason.IMAGE_PULL_FAILED
-    assert theatre.stage(StageName.TRAIN).state == "Failed"
-    assert theatre.stage(StageName.TRAIN).message == FULL
+    assert theatre.stage(TRAIN.name).state == "Failed"
+    assert theatre.stage(TRAIN.name).message == FULL
 
 
 def test_a_deadline_ends_a_wait_with_the_reason_for_waiting() -> None:
@@ -128,7 +128,7 @@ def test_what_the_cluster_took_away_is_tried_again_and_never_counted(reason: Rea
     theatre.step()
 
     assert theatre.started[-1].attempt == 2
-    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert theatre.stage(TRAIN.name).failures == 0
     assert theatre.status is not None
     assert theatre.status.attempts[-2].reason == reason
 
@@ -152,7 +152,7 @@ def test_a_suspended_job_stops_an_attempt_that_waits() -> None:
     decision = theatre.step()
 
     assert [type(action) for action in decision.actions] == [Stop]
-    assert decision.status.phase is Phase.SUSPENDED
+    assert decision.status.phase == Phase.SUSPENDED
 
 
 def in_queue(reason: Reason = Reason.WAITING_FOR_QUOTA, **spec: Any) -> Theatre:
@@ -169,8 +169,8 @@ def test_nothing_of_a_job_in_a_queue_is_said_to_run() -> None:
 
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.QUEUED
-    assert theatre.stage(StageName.TRAIN).state == "Waiting"
+    assert decision.status.phase == Phase.QUEUED
+    assert theatre.stage(TRAIN.name).state == "Waiting"
     assert decision.status.attempts[-1].reason == Reason.WAITING_FOR_QUOTA
     assert Reason.RUNNING not in {each.reason for each in decision.status.conditions}
     assert theatre.condition("Reconciling").status == "True"
@@ -183,8 +183,8 @@ def test_a_job_that_leaves_its_queue_is_in_the_phase_of_its_stage() -> None:
     run_on(theatre)
     decision = theatre.step()
 
-    assert decision.status.phase is Phase.TRAINING
-    assert theatre.stage(StageName.TRAIN).state == "Running"
+    assert decision.status.phase == TRAIN.phase
+    assert theatre.stage(TRAIN.name).state == "Running"
     assert decision.status.attempts[-1].reason == Reason.RUNNING
 
 
@@ -199,14 +199,14 @@ def test_what_a_queue_preempts_starts_again_as_the_same_attempt() -> None:
     run_on(theatre)
     going = theatre.step()
 
-    assert queued.status.phase is Phase.QUEUED
+    assert queued.status.phase == Phase.QUEUED
     assert queued.status.progress is not None
     assert queued.status.progress.eta_seconds is None
     assert queued.status.progress.message == FULL
     assert going.actions == ()
-    assert going.status.phase is Phase.TRAINING
-    assert theatre.stage(StageName.TRAIN).attempt == 1
-    assert theatre.stage(StageName.TRAIN).failures == 0
+    assert going.status.phase == TRAIN.phase
+    assert theatre.stage(TRAIN.name).attempt == 1
+    assert theatre.stage(TRAIN.name).failures == 0
 
 
 @pytest.mark.parametrize(("lasted", "after"), [(0, 1), (7, 7), (1000, 60)])

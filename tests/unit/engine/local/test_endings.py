@@ -20,9 +20,9 @@ from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.home import AttemptFolder
 from tunesmith_engine.local.process_table import identify, is_alive
 from tunesmith_engine.local.processes import ProcessRecord, write_record
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages import catalog
 
-PREPARE = StageName.PREPARE
+PREPARE = catalog.PREPARE.name
 _RUN = "import sys, pathlib, fake_runs; fake_runs.Place(pathlib.Path(sys.argv[1])).run()"
 
 
@@ -61,7 +61,7 @@ def test_ctrl_c_ends_the_stage_and_its_daemons_and_the_job_can_go_on(place: Plac
     left = processes_of(place.home.root)
     resumed = place.run(until=PREPARE)
 
-    assert stopped.phase is Phase.SUSPENDED
+    assert stopped.phase == Phase.SUSPENDED
     assert left == []
     assert [each.reason for each in resumed.attempts] == ["Interrupted", "Succeeded"]
 
@@ -74,7 +74,7 @@ def test_a_stage_that_ignores_sigterm_is_killed_after_the_grace(
 
     stopped = place.run(until=PREPARE, stop=stop_when(place))
 
-    assert stopped.phase is Phase.SUSPENDED
+    assert stopped.phase == Phase.SUSPENDED
     assert processes_of(place.home.root) == []
 
 

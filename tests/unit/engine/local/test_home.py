@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home import Home
 from tunesmith_engine.local.locks import is_locked, only_run
 from tunesmith_engine.local.stage_environment import stage_environment
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import Environment
 
 
@@ -23,13 +24,13 @@ def test_jobs_are_listed_once_they_have_a_status(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.job("no-status").mkdir(parents=True)
     for name in ("b", "a"):
-        home.write_status(name, FineTuneJobStatus(phase=Phase.TRAINING))
+        home.write_status(name, FineTuneJobStatus(phase=TRAIN.phase))
 
     status = home.read_status("a")
 
     assert home.list_jobs() == ["a", "b"]
     assert status is not None
-    assert status.phase is Phase.TRAINING
+    assert status.phase == TRAIN.phase
     assert home.read_status("no-status") is None
 
 

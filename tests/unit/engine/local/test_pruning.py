@@ -9,9 +9,10 @@ from fake_runs import Place, a_small_job
 from tunesmith_engine.local.errors import JobBusy
 from tunesmith_engine.local.locks import only_run
 from tunesmith_engine.local.pruning import old_stages, prune_job
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages import catalog
+from tunesmith_engine.stages.catalog import PREPARE
 
-EVALUATE = StageName.EVALUATE
+EVALUATE = catalog.EVALUATE.name
 OTHER_TRAINING = {"training": {"maxSteps": 3}}
 
 
@@ -62,7 +63,7 @@ def test_a_rehearsal_removes_nothing(changed: Place) -> None:
 
 def test_stages_after_the_one_that_was_run_up_to_are_left_alone(place: Place) -> None:
     place.run(until=EVALUATE)
-    place.run(until=StageName.PREPARE)
+    place.run(until=PREPARE.name)
 
     assert prune_job(place.home, "helpdesk", is_rehearsal=False) == []
     assert {each.split("/")[0] for each in folders(place)} == {"prepare", "train", "evaluate"}

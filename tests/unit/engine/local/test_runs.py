@@ -8,9 +8,11 @@ import pytest
 
 from fake_runs import STAGES, Place, a_small_job
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages import catalog
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.contracts import StageRequest
 
-PREPARE = StageName.PREPARE
+PREPARE = catalog.PREPARE.name
 
 
 def failure(status: FineTuneJobStatus) -> tuple[str, str]:
@@ -24,7 +26,7 @@ def failure(status: FineTuneJobStatus) -> tuple[str, str]:
 def finished(place: Place) -> Place:
     """All six stages through the entry of real stages; later runs start quicker ones."""
     place.wish(**{name: ["entry"] for name in STAGES})
-    assert place.run().phase is Phase.SUCCEEDED
+    assert place.run().phase == Phase.SUCCEEDED
     place.wish()
     return place
 
@@ -45,24 +47,24 @@ def test_a_job_goes_through_all_six_stages_and_a_changed_scheme_reruns_only_the_
 
 
 def test_a_stage_is_told_what_came_before_it_and_where_it_may_write(place: Place) -> None:
-    place.run(until=StageName.TRAIN)
+    place.run(until=TRAIN.name)
 
-    train = place.plan().stage(StageName.TRAIN)
+    train = place.plan().stage(TRAIN.name)
     folder = place.home.stage("helpdesk", stage="train", key=train.key)
     request = StageRequest.model_validate_json(folder.attempt(1).request.read_bytes())
     made = request.inputs[PREPARE].artifact("made")
     assert list(request.inputs) == [PREPARE]
     assert made.uri.startswith(place.home.job("helpdesk").resolve().as_uri())
     assert request.output == str(folder.artifacts.resolve())
-    assert request.stage_keys[StageName.TRAIN] == train.key
+    assert request.stage_keys[TRAIN.name] == train.key
     assert request.spec.training.epochs == 3
 
 
 def test_a_job_stopped_at_a_stage_goes_on_from_there(place: Place) -> None:
     half = place.run(until=PREPARE)
-    whole = place.run(until=StageName.TRAIN)
+    whole = place.run(until=TRAIN.name)
 
-    assert half.phase is Phase.SUSPENDED
+    assert half.phase == Phase.SUSPENDED
     assert place.started() == ["prepare", "train"]
     assert [stage.cached for stage in whole.stages] == [True, False]
 
@@ -75,7 +77,7 @@ def test_progress_reaches_whoever_watches_and_the_stored_status_is_the_last_one_
     status = place.run(until=PREPARE)
 
     assert place.home.read_status("helpdesk") == status == place.seen[-1]
-    assert [each for each in place.seen if each.phase is Phase.PREPARING]
+    assert [each for each in place.seen if each.phase == catalog.PREPARE.phase]
     assert len(place.seen) == len({each.model_dump_json() for each in place.seen})
 
 
@@ -85,7 +87,7 @@ def test_crashes_are_retried_until_the_limit_each_in_its_own_folder(place: Place
     status = place.run(a_small_job(backoffLimit=1), until=PREPARE)
 
     reason, message = failure(status)
-    assert status.phase is Phase.FAILED
+    assert status.phase == Phase.FAILED
     assert reason == "BackoffLimitExceeded"
     assert "exit code 7" in message
     assert message.endswith("attempts/2/log.txt")
@@ -157,7 +159,7 @@ def test_a_failed_job_is_tried_again_when_it_is_run_again(place: Place) -> None:
 
     mended = place.run(until=PREPARE)
 
-    assert failed.phase is Phase.FAILED
+    assert failed.phase == Phase.FAILED
     assert [each.number for each in mended.attempts] == [2]
     assert mended.stages[0].state == "Succeeded"
 

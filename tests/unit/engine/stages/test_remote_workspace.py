@@ -14,12 +14,17 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
 from tunesmith_engine.sources.job_store import JobStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import (
+    Reporter,
+    StageFunction,
+    StageName,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.digests import artifact_of, local_path
-from tunesmith_engine.stages.entry import StageFunction
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 PREFIX = f"{BUCKET}/work/ns-helpdesk-u"
 CHECKPOINTS = "checkpoints"
@@ -76,7 +81,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
 def read(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """A stage that says what it has read of the one before it."""
-    made = request.inputs[StageName.PREPARE]
+    made = request.inputs[PREPARE.name]
     data = local_path(made.artifact("data"))
     texts = [(data / name).read_text() for name in ("train.bin", "deep/more.bin")]
     return StageOutcome(", ".join([*texts, local_path(made.artifact("card")).read_text()]))
@@ -106,7 +111,7 @@ def test_what_a_stage_makes_is_there_for_the_next_one_on_an_empty_disk(
     root = f"prepare/{request.key[:16]}/1"
     (tmp_path / "prepare-1").rename(tmp_path / "gone")
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert [each.uri for each in made.artifacts] == [
         f"s3://{PREFIX}/{root}/data",
@@ -125,7 +130,7 @@ def test_what_was_changed_in_the_store_is_never_used(
     made = run(request := pod("prepare"), prepare)
     bucket.pipe_file(f"{PREFIX}/prepare/{request.key[:16]}/1/data/train.bin", b"rows of attempt 2")
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert (got.reason, got.bad_input) == (Reason.WORKSPACE_UNAVAILABLE, True)
     assert "data is not what was written there" in got.message
@@ -138,7 +143,7 @@ def test_what_was_removed_from_the_store_is_said_to_be_missing(
     made = run(request := pod("prepare"), prepare)
     bucket.rm(f"{PREFIX}/prepare/{request.key[:16]}/1/{name}", recursive=True)
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert (got.reason, got.bad_input) == (Reason.WORKSPACE_UNAVAILABLE, True)
     assert f"1/{name}; somebody has removed it" in got.message
@@ -236,7 +241,7 @@ def test_killed_before_it_could_report_it_runs_again_and_nothing_is_mixed(
     # The first one, thought dead on a lost node, comes to its end only now.
     bucket.pipe_file(f"{home}/1/data/train.bin", b"late")
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert got.message == "rows of attempt 2, more, {}"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuned_job import make_tuned_job, request_for
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import COMPRESS
 from tunesmith_trainer.compress.reference_generations import (
     PROBE_PROMPTS,
     PromptIds,
@@ -24,7 +24,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prompts_of(job: Path, output: Path, **spec: Any) -> list[PromptIds]:
-    request = request_for(job, StageName.COMPRESS, output=output, **spec)
+    request = request_for(job, COMPRESS.name, output=output, **spec)
     return reference_prompts(request, load_prepared(request), load_tokenizer(job / "model"))
 
 

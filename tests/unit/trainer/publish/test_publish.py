@@ -13,9 +13,10 @@ import yaml
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import local_target
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.publish.stage import publish
 from verified_job import SilentReporter, make_verified_job, publish_request
 
@@ -44,6 +45,16 @@ def test_a_version_has_everything_that_is_known_about_it(root: Path) -> None:
         "model.safetensors", "parity.json", "serving.json", "tokenizer.json",
         "tokenizer_config.json",
     }  # fmt: skip
+
+
+def test_every_document_that_the_catalogue_publishes_is_in_the_version(root: Path) -> None:
+    published(root)
+
+    (version,) = versions_of(root)
+    for stage in CATALOG:
+        for document in stage.published:
+            written = root / stage.name / f"{document.artifact}.json"
+            assert (version / document.file).read_bytes() == written.read_bytes()
 
 
 def test_the_manifest_lists_every_file_but_itself_with_its_digest(root: Path) -> None:
