@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Not the job's seed: two jobs on the same rows are compared, too.
 SEED = 0
 # With fewer rows an interval is too wide to tell a gain from chance, which stages say as a warning.
 FEW_ROWS = 30

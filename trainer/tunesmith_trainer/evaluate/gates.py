@@ -46,6 +46,7 @@ def refuse_unmeasured(gates: Iterable[Gate], *, measured: Iterable[tuple[str, st
     Raises:
         BadInputError: a gate could never be judged.
     """
+    # `auto` chooses the metric of the answers by the data, so no rule of the manifest can tell.
     known = sorted(set(measured))
     for gate in gates:
         if (gate.suite, gate.metric) not in known:

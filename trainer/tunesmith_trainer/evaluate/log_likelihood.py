@@ -107,6 +107,8 @@ def token_logprobs(
 
 
 def _batches(rows: TokenRows, *, pad_id: int, batch_tokens: int) -> Iterator[_Batch]:
+    # By length, so that little of a batch is padding; stable, so that the same rows give the same
+    # batches, and with them the same sums to the last bit.
     lengths = np.diff(rows.offsets)
     order: list[int] = []
     for index in np.argsort(lengths, kind="stable").tolist():
@@ -137,6 +139,7 @@ def _batch_sums(model: PreTrainedModel, batch: _Batch) -> NDArray[np.float64]:
 
     Prompts and padding need none, and the head is the widest matrix of a small model.
     """
+    # Shifted by one: the logits of a column are those of the token in the next.
     targets = batch.trained[:, 1:]
     columns = targets.any(dim=0).nonzero()[:, 0]
     if not len(columns):

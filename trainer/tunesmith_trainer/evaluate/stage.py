@@ -196,6 +196,7 @@ def measure_both(
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(load_for_scoring(base), str(tuned)).eval()
+    # NB: base first, and measured within the block: leaving it switches the adapters on again.
     with model.disable_adapter():
         before = measure("base", model)
     return before, measure("tuned", model)
