@@ -10,14 +10,15 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from tunesmith_api.yaml_io import write_yaml
+from tunesmith_engine.sources.resolver import open_target
+
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact
-from tunesmith_api.yaml_output import write_yaml
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.target import Target
-from tunesmith_engine.sources.targets import open_target
 from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, VersionManifest, manifest_of
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import VerdictError
