@@ -3,7 +3,7 @@
 import sys
 
 from tunesmith_engine.stages.entry import main
-from tunesmith_serving.serve.command import serve
+from tunesmith_serving.serve import serve
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]

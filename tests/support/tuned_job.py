@@ -53,7 +53,7 @@ def request_for(root: Path, stage: StageName, *, output: Path, **spec: Any) -> S
         stage=stage,
         key="0" * 64,
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=FineTuneJobSpec.model_validate(given).with_defaults(),
         inputs={
             PREPARE.name: _result(PREPARE.name, root, "model", "data"),
             TRAIN.name: _result(TRAIN.name, root, "tuned"),

@@ -29,7 +29,7 @@ _FACTS: dict[StageName, dict[str, Any]] = {
     TRAIN.name: {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "trainableParameters": 4_884_480,
-        "resolved": {"learningRate": "0.0002", "epochs": "3"},
+        "resolved": {"training.optimizer.learningRate": "0.0002", "training.epochs": "3"},
     },
     EVALUATE.name: {"metric": "rougeL"},
     COMPRESS.name: {
@@ -93,7 +93,7 @@ def publish_request(root: Path, *, output: Path, **spec: Any) -> StageRequest:
         stage=PUBLISH.name,
         key=KEYS[PUBLISH.name],
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=FineTuneJobSpec.model_validate(given).with_defaults(),
         inputs={stage: _result(root, stage) for stage in _FACTS},
         stage_keys=KEYS,
         output=str(output),

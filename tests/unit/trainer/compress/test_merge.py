@@ -16,8 +16,7 @@ from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.compress.merge import refuse_changed, rounded_to_bf16, save_merged
-from tunesmith_trainer.evaluate.pair import load_for_scoring
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 
 

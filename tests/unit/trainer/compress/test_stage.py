@@ -28,7 +28,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quantize(merged: Path, target: Path, *, name: str, **_: Any) -> None:
+    def quantize(merged: Path, target: Path, *, name: str, **_: Any) -> int | None:
         target.mkdir(exist_ok=True)
         (target / "config.json").write_bytes((merged / "config.json").read_bytes())
         torch.manual_seed(0)
@@ -38,6 +38,7 @@ def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
         }
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
         copy_tokenizer(merged, target)
+        return 64 if name == "W4A16" else None
 
     monkeypatch.setattr(stage, "quantize_folder", quantize)
 
@@ -133,12 +134,14 @@ def test_a_scheme_that_loses_too_much_gives_way_to_wider_ones_with_warnings(
     assert tried(outcome) == [("W4A16", False), ("W8A8", False), ("none", True)]
     assert any("W8A8 was tried instead" in each for each in outcome.warnings)
     assert any("none was tried instead" in each for each in outcome.warnings)
+    assert outcome.facts["resolved"] == {}
 
 
 def test_a_low_bound_lets_the_scheme_pass(job: Path, tmp_path: Path) -> None:
     outcome = compressed(job, tmp_path, scheme="W4A16", minRecovery=0.001)
 
     assert tried(outcome) == [("W4A16", True)]
+    assert outcome.facts["resolved"] == {"compression.quantize.groupSize": 64}
 
 
 def test_without_fallback_the_job_fails_with_its_numbers(job: Path, tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_the_record_holds_results_verdicts_and_answers_before_and_after(
     assert set(record["samples"][0]) == {"prompt", "reference", "base", "tuned"}
 
 
+def test_the_metric_that_suits_the_data_is_told_by_its_path_in_the_spec(
+    outcome: StageOutcome,
+) -> None:
+    assert outcome.facts["metric"] == "rougeL"
+    assert outcome.facts["resolved"] == {"evaluation.generation.metric": "rougeL"}
+
+
 def test_a_broken_gate_fails_the_job_and_keeps_the_numbers(job: Path, tmp_path: Path) -> None:
     with pytest.raises(VerdictError) as caught:
         evaluated(job, tmp_path, gates=[{"metric": "loss", "max": 0.5}])

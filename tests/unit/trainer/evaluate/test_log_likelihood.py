@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.scoring import score_rows, token_logprobs
+from tunesmith_trainer.evaluate.log_likelihood import score_rows, token_logprobs
 from tunesmith_trainer.models import load_model
 
 

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from tuned_job import request_for
 from tunesmith_engine.stages.catalog import EVALUATE
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.evaluate import general
-from tunesmith_trainer.evaluate.general import GeneralText, general_text
+from tunesmith_trainer.evaluate import general_text
+from tunesmith_trainer.evaluate.general_text import GeneralText, load_general_text
 from tunesmith_trainer.models import load_tokenizer
 
 
@@ -26,7 +26,7 @@ def text_of(
     given = output / "given.txt"
     spec: dict[str, Any] = {"generalText": {"uri": given.as_uri()}} if given.exists() else {}
     request = request_for(job, EVALUATE.name, output=output, evaluation=spec)
-    return general_text(request, tokenizer, context_length=context_length)
+    return load_general_text(request, tokenizer, context_length=context_length)
 
 
 def test_the_shipped_text_has_forty_passages_and_each_is_a_row(
@@ -34,7 +34,11 @@ def test_the_shipped_text_has_forty_passages_and_each_is_a_row(
 ) -> None:
     found = text_of(job, tmp_path, tokenizer)
 
-    shipped = resources.files(general.__package__ or "").joinpath("general.txt").read_text("utf-8")
+    shipped = (
+        resources.files(general_text.__package__ or "")
+        .joinpath("general_text.txt")
+        .read_text("utf-8")
+    )
     assert shipped.count("\n\n") == 39
     assert len(found.rows) == 40
     assert found.warnings == []
@@ -97,7 +101,7 @@ def test_a_long_text_is_cut_and_that_is_said(
     tokenizer: PreTrainedTokenizerBase,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(general, "MAX_TOKENS", 200)
+    monkeypatch.setattr(general_text, "MAX_TOKENS", 200)
 
     found = text_of(job, tmp_path, tokenizer)
 

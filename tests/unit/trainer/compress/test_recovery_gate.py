@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith_trainer.compress.recovery import Try, recovery_of, shortfall
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.compress.recovery_gate import SchemeTrial, recovery_of, shortfall
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 
 
 def losses(mean: float) -> RowLosses:
     return RowLosses(sums=np.array([mean, mean]), weights=np.ones(2))
 
 
-def a_try(**recovery: float) -> Try:
-    return Try("W8A8", recovery=recovery, min_recovery=0.99, seconds=1.0, num_bytes=8)
+def a_try(**recovery: float) -> SchemeTrial:
+    return SchemeTrial("W8A8", recovery=recovery, min_recovery=0.99, seconds=1.0, num_bytes=8)
 
 
 def test_recovery_is_the_ratio_of_the_losses_suite_by_suite() -> None:

@@ -4,7 +4,7 @@ from math import comb
 
 import pytest
 
-from tunesmith_serving.verify.interval import CONFIDENCE, share_interval
+from tunesmith_serving.verify.parity import CONFIDENCE, clopper_pearson
 
 
 @pytest.mark.parametrize(
@@ -18,14 +18,14 @@ from tunesmith_serving.verify.interval import CONFIDENCE, share_interval
     ],
 )
 def test_bounds_are_the_exact_ones(num_hits: int, num_tries: int, low: float, high: float) -> None:
-    assert share_interval(num_hits, num_tries) == pytest.approx((low, high), abs=1e-6)
+    assert clopper_pearson(num_hits, num_tries) == pytest.approx((low, high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("num_hits", "num_tries"), [(23, 27), (85, 94), (390, 446), (3, 200)])
 def test_at_its_highest_share_a_count_so_low_is_as_rare_as_was_asked(
     num_hits: int, num_tries: int
 ) -> None:
-    low, high = share_interval(num_hits, num_tries)
+    low, high = clopper_pearson(num_hits, num_tries)
 
     def at_most(hits: int, share: float) -> float:
         return sum(
@@ -38,7 +38,7 @@ def test_at_its_highest_share_a_count_so_low_is_as_rare_as_was_asked(
 
 
 def test_more_tokens_with_the_same_share_leave_less_credible() -> None:
-    ends = [share_interval(17 * times, 20 * times)[1] for times in (1, 5, 50, 2000)]
+    ends = [clopper_pearson(17 * times, 20 * times)[1] for times in (1, 5, 50, 2000)]
 
     assert ends == sorted(ends, reverse=True)
     assert ends[-1] == pytest.approx(0.85, abs=0.01)

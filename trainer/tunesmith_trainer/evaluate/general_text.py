@@ -1,8 +1,8 @@
 """The general suite: text that has nothing to do with the task, so that forgetting shows.
 
-The text that ships with Tunesmith (`general.txt`) is made of short original passages of many kinds:
-encyclopaedic, narrative, instructions, dialogue, arithmetic, letters and code.
-`spec.evaluation.generalText` replaces it.
+The text that ships with Tunesmith (`general_text.txt`) is made of short original passages of many
+kinds: encyclopaedic, narrative, instructions, dialogue, arithmetic, letters and code.
+`spec.evaluation.generalText` replaces it. `evaluate` and `compress` score the same rows.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.token_rows import TokenRows
 
 WINDOW_TOKENS = 512
+# Scoring is done up to four times in a job: base, tuned, merged and compressed model.
 MAX_TOKENS = 65_536
 
 
@@ -31,7 +32,7 @@ class GeneralText:
     warnings: list[str]
 
 
-def general_text(
+def load_general_text(
     request: StageRequest, tokenizer: PreTrainedTokenizerBase, *, context_length: int
 ) -> GeneralText:
     """Tokenize the job's general text.
@@ -43,22 +44,33 @@ def general_text(
         StageError: the text of the manifest cannot be read or holds nothing.
     """
     pieces = [piece.strip() for text in _texts(request) for piece in text.split("\n\n")]
-    passages = [piece for piece in pieces if piece]
-    rows = _windows(tokenizer, passages, width=min(WINDOW_TOKENS, context_length))
+    encoded = [tokenizer(piece)["input_ids"] for piece in pieces if piece]
+    width = min(WINDOW_TOKENS, context_length)
+    windows = [ids[start : start + width] for ids in encoded for start in range(0, len(ids), width)]
+    # A row of one token has no target: nothing comes before it.
+    rows = [ids for ids in windows if len(ids) > 1]
     if not rows:
         raise BadInputError(
             Reason.DATASET_INVALID,
             "spec.evaluation.generalText holds no text to score; give a plain text file with "
             "passages between blank lines.",
         )
-    kept = _within_budget(rows)
-    return GeneralText(rows=_as_token_rows(kept), warnings=_warnings(len(kept), of=len(rows)))
+    ends = np.cumsum([len(ids) for ids in rows])
+    kept = rows[: max(1, int(np.searchsorted(ends, MAX_TOKENS, side="right")))]
+    warning = (
+        f"spec.evaluation.generalText is long: its first {len(kept)} of {len(rows)} passages "
+        f"({MAX_TOKENS:,} tokens) are scored."
+    )
+    return GeneralText(
+        rows=TokenRows.of((ids, [False] + [True] * (len(ids) - 1)) for ids in kept),
+        warnings=[warning] if len(kept) < len(rows) else [],
+    )
 
 
 def _texts(request: StageRequest) -> list[str]:
     source = request.spec.evaluation.general_text
     if source is None:
-        shipped = resources.files("tunesmith_trainer.evaluate").joinpath("general.txt")
+        shipped = resources.files("tunesmith_trainer.evaluate").joinpath("general_text.txt")
         return [shipped.read_text(encoding="utf-8")]
     try:
         paths = fetch_files(
@@ -74,6 +86,7 @@ def _texts(request: StageRequest) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
+        # Windows editors begin a file with a mark that would become a token.
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInputError(
@@ -81,37 +94,3 @@ def _read(path: Path) -> str:
             f"spec.evaluation.generalText: {path.name} is not UTF-8 text (byte {error.start}); "
             "convert it.",
         ) from error
-
-
-def _windows(
-    tokenizer: PreTrainedTokenizerBase, passages: list[str], *, width: int
-) -> list[list[int]]:
-    encoded = [tokenizer(passage)["input_ids"] for passage in passages]
-    pieces = [ids[start : start + width] for ids in encoded for start in range(0, len(ids), width)]
-    return [ids for ids in pieces if len(ids) > 1]
-
-
-def _within_budget(rows: list[list[int]]) -> list[list[int]]:
-    ends = np.cumsum([len(ids) for ids in rows])
-    return rows[: max(1, int(np.searchsorted(ends, MAX_TOKENS, side="right")))]
-
-
-def _warnings(kept: int, *, of: int) -> list[str]:
-    if kept == of:
-        return []
-    warning = (
-        f"spec.evaluation.generalText is long: its first {kept} of {of} passages "
-        f"({MAX_TOKENS:,} tokens) are scored."
-    )
-    return [warning]
-
-
-def _as_token_rows(rows: list[list[int]]) -> TokenRows:
-    offsets = np.cumsum([0, *(len(ids) for ids in rows)], dtype=np.int64)
-    trained = np.ones(int(offsets[-1]), dtype=np.bool_)
-    trained[offsets[:-1]] = False
-    return TokenRows(
-        input_ids=np.concatenate([np.asarray(ids, dtype=np.int32) for ids in rows]),
-        trained=trained,
-        offsets=offsets,
-    )

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_serving.verify.kernels import Kernels
-from tunesmith_serving.verify.tolerance import rounds_activations, tie_for
+from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 
 SOUND = Kernels(attention="vec", two_products=False, exact_products=True)
 OVERFLOWING = Kernels(attention="vec", two_products=False, exact_products=False)

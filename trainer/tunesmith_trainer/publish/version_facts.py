@@ -1,4 +1,7 @@
-"""What earlier stages found out, as the version's documents need it."""
+"""What earlier stages found out, as the documents of a version need it.
+
+`model_card.py` writes it for people, `model_version.py` for clusters, `version_folder.py` as JSON.
+"""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class VersionFacts:
     """Measures of the tuned and the compressed model, and the facts of each stage.
 
     `evaluation` is the content of `evaluation.json`: what `evaluate` wrote, and below `compressed`
@@ -33,7 +36,7 @@ class Evidence:
     warnings: list[str]
 
 
-def gather_evidence(request: StageRequest) -> Evidence:
+def gather_facts(request: StageRequest) -> VersionFacts:
     """Read the facts and documents of all earlier stages.
 
     Raises:
@@ -41,44 +44,43 @@ def gather_evidence(request: StageRequest) -> Evidence:
         OSError: an artifact is gone.
     """
     facts = {stage: result.facts for stage, result in request.inputs.items()}
-    results = all_results(request)
     settings = facts[VERIFY.name]["settings"]
-    return Evidence(
-        results=results,
-        evaluation=_evaluation(request),
+    measured: list[JsonValue] = [
+        result.model_dump(mode="json", by_alias=True)
+        for result in request.inputs[COMPRESS.name].evaluation
+    ]
+    evaluation = _read_json(request, EVALUATE.name, "evaluation")
+    return VersionFacts(
+        results=all_results(request),
+        evaluation={**evaluation, "compressed": measured},
         serving=settings if isinstance(settings, dict) else {},
-        data_card=_document(request, PREPARE.name, "card"),
+        data_card=_read_json(request, PREPARE.name, "card"),
         prepared=facts[PREPARE.name],
         trained=facts[TRAIN.name],
         compressed=facts[COMPRESS.name],
         verified=facts[VERIFY.name],
-        warnings=[each for stage in CATALOG.names for each in _warnings(request, stage)],
+        # NB: in the order of the stages, not of the request: the model card shows them, and its
+        # text is part of the version's digest.
+        warnings=[
+            warning
+            for stage in CATALOG.names
+            if stage in request.inputs
+            for warning in request.inputs[stage].warnings
+        ],
     )
 
 
 def all_results(request: StageRequest) -> list[EvaluationResult]:
     """Every number that a stage measured, in the order of the stages."""
     return [
-        each
-        for stage in (EVALUATE.name, COMPRESS.name)
-        for each in request.inputs[stage].evaluation
+        result
+        for stage in CATALOG.names
+        if stage in request.inputs
+        for result in request.inputs[stage].evaluation
     ]
 
 
-def _evaluation(request: StageRequest) -> Json:
-    measured: list[JsonValue] = [
-        each.model_dump(mode="json", by_alias=True)
-        for each in request.inputs[COMPRESS.name].evaluation
-    ]
-    return {**_document(request, EVALUATE.name, "evaluation"), "compressed": measured}
-
-
-def _document(request: StageRequest, stage: StageName, artifact: str) -> Json:
+def _read_json(request: StageRequest, stage: StageName, artifact: str) -> Json:
     path = local_path(request.inputs[stage].artifact(artifact))
     content: Json = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _warnings(request: StageRequest, stage: StageName) -> list[str]:
-    result = request.inputs.get(stage)
-    return result.warnings if result else []
