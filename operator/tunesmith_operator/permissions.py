@@ -7,7 +7,7 @@ right itself.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tunesmith_operator.names import REPORT_POLICY
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from kubernetes.aio import client, config
 from api_contract import ApiContract
 from api_scene import Manifest
 from cluster import Cluster, kubectl
-from tunesmith_operator.cluster_client import ApiCluster
+from tunesmith_operator.kube.client import ApiCluster
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import Answer, Call, Send
 from held_jobs import Ours, operator_behind, point_of
-from tunesmith_operator.ray_states import is_over
+from tunesmith_operator.kube.ray_job import is_over
 
 CHILDREN = {"/apis/batch/v1/jobs", "/api/v1/pods", "/api/v1/configmaps"}
 START = "POST jobs helpdesk--train-1"

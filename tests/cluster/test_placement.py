@@ -6,7 +6,7 @@ from attempts import attempt_for
 from cluster import Cluster, kubectl
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import request_of
-from tunesmith_operator.manifests import Owner
+from tunesmith_operator.finetunejob.manifests import Owner
 
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 EVERYTHING = {

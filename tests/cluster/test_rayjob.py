@@ -14,8 +14,8 @@ from cluster import Cluster, kubectl
 from kuberay import KubeRay, needs_kuberay
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, request_of, run_pods, succeeded
-from tunesmith_operator.manifests import Owner
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.finetunejob.manifests import Owner
+from tunesmith_operator.kube.pods import condition_of
 
 WORKERS: dict[str, Any] = {"resources": {"workers": 2}}
 LATER = ["evaluate-1", "compress-1", "verify-1", "publish-1"]

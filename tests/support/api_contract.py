@@ -17,8 +17,8 @@ from api_scene import (
     eventually,
     refused,
 )
-from tunesmith_operator.manifests import Owner, owned
-from tunesmith_operator.names import LABEL_JOB, SELECTOR
+from tunesmith_operator.finetunejob.child_names import LABEL_JOB, SELECTOR
+from tunesmith_operator.finetunejob.manifests import Owner, owned
 
 
 class ApiContract:

@@ -9,8 +9,8 @@ import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
 from operator_process import a_job
-from tunesmith_operator.cluster_client import Cluster
-from tunesmith_operator.manifests import Owner, owned
+from tunesmith_operator.finetunejob.manifests import Owner, owned
+from tunesmith_operator.kube.client import Cluster
 
 Manifest = dict[str, Any]
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from manifests import Manifest, a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
-from tunesmith_operator.manifests import Owner, attempt_of
-from tunesmith_operator.rayjob import rayjob_of
+from tunesmith_operator.finetunejob.manifests import Owner, attempt_of
+from tunesmith_operator.finetunejob.rayjob_manifest import rayjob_of
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images={each: f"{each}:1" for each in Environment}, workspace_class="slow")

@@ -8,7 +8,12 @@ import pytest
 from chart import EVERYTHING, chart, container, one, rendered
 from tunesmith_api.crds import crds
 from tunesmith_engine.stages.contracts import Environment
-from tunesmith_operator.names import JOB_MARK, REPORT_POLICY, STAGES_ACCOUNT, family_name
+from tunesmith_operator.finetunejob.child_names import (
+    JOB_MARK,
+    REPORT_POLICY,
+    STAGES_ACCOUNT,
+    family_name,
+)
 from tunesmith_operator.settings import Settings, add_flags, settings_from
 
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")

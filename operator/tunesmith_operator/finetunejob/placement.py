@@ -1,0 +1,147 @@
+"""Where the pods of a job may run, in which queue they wait, and what they ask of a node.
+
+Pure functions from the job's `resources` to parts of a pod; `manifests.py` puts them together. What
+a queue of Kueue adds to a pod, node labels and tolerations of its own, is never written here.
+"""
+
+from typing import Final
+
+from kubernetes.utils.quantity import parse_quantity
+
+from tunesmith_api.finetunejob.resources import Resources, Toleration
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.estimates import estimate
+from tunesmith_engine.planning.accelerators import accelerator_memory, accelerators_of
+from tunesmith_engine.prepared import longest_row_of, model_facts_of
+from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest
+from tunesmith_operator.kube.client import Manifest
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+DEFAULT_CPU: Final = "1"
+DEFAULT_MEMORY: Final = "2Gi"
+LEAST_MEMORY: Final = 512 << 20
+
+# How nodes say that they can be taken away: GKE, AKS, EKS' node groups, Karpenter. Each is the
+# label of such nodes and, where they are tainted, the taint.
+SPOT_MARKS: Final = (
+    ("cloud.google.com/gke-spot", "true"),
+    ("kubernetes.azure.com/scalesetpriority", "spot"),
+    ("eks.amazonaws.com/capacityType", "SPOT"),
+    ("karpenter.sh/capacity-type", "spot"),
+)
+
+
+def placement_of(resources: Resources) -> Manifest:
+    """The fields of a pod that say where it may run; those that nobody asked for are left out."""
+    placed: Manifest = {
+        "nodeSelector": dict(resources.node_selector),
+        "tolerations": _tolerations(resources),
+        "affinity": _spot_affinity() if resources.spot else {},
+        "priorityClassName": resources.priority_class_name,
+        "imagePullSecrets": [{"name": each.name} for each in resources.image_pull_secrets],
+    }
+    return {field: value for field, value in placed.items() if value}
+
+
+def queue_labels(spec: FineTuneJobSpec) -> dict[str, str]:
+    """The label by which Kueue takes charge of a child, if the job asks for a queue."""
+    return {QUEUE_LABEL: spec.queue_name} if spec.queue_name else {}
+
+
+def queue_hold(spec: FineTuneJobSpec) -> Manifest:
+    """A child that names a queue waits from its creation, even where Kueue is not at work."""
+    return {"suspend": True} if spec.queue_name else {}
+
+
+def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
+    """What the container of a stage asks for; `workers` of training share one pod.
+
+    Processors and memory are asked for without a limit: an estimate that is a little low then costs
+    no attempt. Accelerators cannot be asked for in any other way.
+    """
+    asked = request.spec.resources
+    held = workers if request.stage is StageName.TRAIN else 1
+    memory = _times(asked.memory, held) if asked.memory else _memory(request, workers=held)
+    demands: Manifest = {
+        "requests": {"cpu": _times(asked.cpu or DEFAULT_CPU, held), "memory": memory}
+    }
+    accelerators = accelerators_of(request.stage, asked)
+    if request.stage is StageName.TRAIN:
+        accelerators = held * asked.gpus_per_worker
+    if accelerators:
+        demands["limits"] = {asked.accelerator: str(accelerators)}
+    return demands
+
+
+def given_memory(resources: Resources) -> dict[StageName, GivenMemory]:
+    """What the stages after `prepare` are sure to get, by which it judges them.
+
+    Without `resources.memory` a stage asks for its estimate. Where it computes on accelerators,
+    those hold what the estimate counts, and `resources.memory` says nothing of them.
+    """
+    later = list(StageName)[1:]
+    on_accelerators = {stage for stage in later if accelerators_of(stage, resources)}
+    given = {
+        stage: _asked_memory(resources.memory, workers=_workers(stage, resources))
+        for stage in later
+        if resources.memory and stage not in on_accelerators
+    }
+    held = accelerator_memory(resources)
+    if held and StageName.TRAIN in on_accelerators:
+        size, field = held
+        given[StageName.TRAIN] = GivenMemory(
+            size_bytes=size, given_by=field, is_per_accelerator=True
+        )
+    return given
+
+
+def _workers(stage: StageName, resources: Resources) -> int:
+    return resources.workers if stage is StageName.TRAIN else 1
+
+
+def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
+    each = f" for each of {workers} workers" if workers > 1 else ""
+    size = int(parse_quantity(quantity))  # type: ignore[no-untyped-call]
+    return GivenMemory(size_bytes=size * workers, given_by=f"resources.memory: {quantity}{each}")
+
+
+def _memory(request: StageRequest, *, workers: int) -> str:
+    """The estimate, in bytes, from what prepare found out about the model and the rows."""
+    prepared = request.inputs.get(StageName.PREPARE)
+    facts = model_facts_of(prepared) if prepared else None
+    if prepared is None or facts is None:
+        return DEFAULT_MEMORY
+    resources = request.spec.resources.model_copy(update={"workers": workers})
+    spec = request.spec.model_copy(update={"resources": resources})
+    estimated = estimate(spec, facts, longest_row=longest_row_of(prepared))
+    return str(max(LEAST_MEMORY, estimated.memory_bytes[request.stage]))
+
+
+def _times(quantity: str, count: int) -> str:
+    unit = quantity.lstrip("0123456789")
+    return f"{int(quantity.removesuffix(unit)) * count}{unit}"
+
+
+def _tolerations(resources: Resources) -> list[Manifest]:
+    given = [_toleration(each) for each in resources.tolerations]
+    spot = [
+        {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
+        for key, value in SPOT_MARKS
+    ]
+    return [*given, *(spot if resources.spot else [])]
+
+
+def _toleration(toleration: Toleration) -> Manifest:
+    return toleration.model_dump(by_alias=True, exclude_none=True)
+
+
+def _spot_affinity() -> Manifest:
+    """Nodes with any of the marks come first; others do where there are none."""
+    preferred = [
+        {
+            "weight": 100,
+            "preference": {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]},
+        }
+        for key, value in SPOT_MARKS
+    ]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}

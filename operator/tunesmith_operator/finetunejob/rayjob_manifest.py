@@ -1,0 +1,133 @@
+"""The RayJob of an attempt of training: a head, and a pod for each worker. Pure, as `manifests.py`.
+
+Made where KubeRay is installed and a job asks for more than one worker. The head runs the stage and
+Ray's own services, and trains nothing: all workers are alike, what one of them lacks takes no other
+down with it, and the head needs no accelerator. KubeRay hands the stage to Ray over HTTP, since the
+submitters that it makes itself are refused by Pod Security *restricted*.
+"""
+
+import shlex
+from copy import deepcopy
+from enum import Enum, auto
+from typing import Final
+
+from tunesmith_engine.planning.records import PlannedStage
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_operator.finetunejob.child_names import LABEL_ATTEMPT, rayjob_name
+from tunesmith_operator.finetunejob.manifests import Owner, owned, pod_template, stage_command
+from tunesmith_operator.finetunejob.placement import demands_of, queue_hold, queue_labels
+from tunesmith_operator.kube.client import Manifest
+from tunesmith_operator.settings import Settings
+
+# That of the trainer's image; KubeRay goes by it.
+RAY_VERSION: Final = "2.60.0"
+
+HEAD_DEMANDS: Final = {"requests": {"cpu": "500m", "memory": "2Gi"}}
+_OBJECT_STORE_BYTES: Final = 80 << 20
+_PORTS: Final = (("gcs-server", 6379), ("dashboard", 8265))
+# Ray's agent answers there in every pod; images need no tool for it.
+_HEALTH: Final = {"path": "/api/healthz", "port": 52365}
+
+
+class Place(Enum):
+    """Where the workers of an attempt of training are."""
+
+    ONE_POD = auto()
+    ONE_NODE = auto()
+    ANY_NODE = auto()
+
+
+def place_of(claim: Manifest | None) -> Place:
+    """Where pods can be that share this claim; one that is not there says nothing yet."""
+    spec, status = (claim or {}).get("spec", {}), (claim or {}).get("status", {})
+    modes = status.get("accessModes") or spec.get("accessModes") or []
+    if "ReadWriteMany" in modes:
+        return Place.ANY_NODE
+    return Place.ONE_POD if modes == ["ReadWriteOncePod"] else Place.ONE_NODE
+
+
+def rayjob_of(
+    owner: Owner,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    on_one_node: bool,
+) -> Manifest:
+    """The RayJob; `on_one_node` keeps its pods together, for a volume that only one node mounts."""
+    name = rayjob_name(owner.name, attempt=request.attempt, key=stage.key)
+    template = pod_template(owner, stage, request, settings=settings, account=account)
+    template["metadata"]["labels"][LABEL_ATTEMPT] = name
+    if on_one_node:
+        _keep_together(template, name)
+    spec = {
+        **queue_hold(request.spec),
+        "submissionMode": "HTTPMode",
+        "entrypoint": shlex.join(stage_command(stage)),
+        "backoffLimit": 0,
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": 0,
+        "rayClusterSpec": {
+            "rayVersion": RAY_VERSION,
+            "authOptions": {"mode": "token"},
+            "headGroupSpec": _head(template),
+            "workerGroupSpecs": [_workers(template, request)],
+        },
+    }
+    return owned("ray.io/v1", "RayJob", name, owner, labels=queue_labels(request.spec), spec=spec)
+
+
+def _head(template: Manifest) -> Manifest:
+    ports = [{"name": name, "containerPort": port} for name, port in _PORTS]
+    return {
+        "rayStartParams": _start_params(cpus=0, gpus=0),
+        "template": _ray_pod(template, resources=HEAD_DEMANDS, ports=ports),
+    }
+
+
+def _workers(template: Manifest, request: StageRequest) -> Manifest:
+    """One Ray worker in each pod: what Ray thinks a pod has is what one of them takes."""
+    resources = request.spec.resources
+    count = resources.workers
+    return {
+        "groupName": "workers",
+        "replicas": count,
+        "minReplicas": count,
+        "maxReplicas": count,
+        "rayStartParams": _start_params(cpus=1, gpus=resources.gpus_per_worker),
+        "template": _ray_pod(template, resources=demands_of(request, workers=1)),
+    }
+
+
+def _start_params(*, cpus: int, gpus: int) -> dict[str, str]:
+    return {
+        "num-cpus": str(cpus),
+        "num-gpus": str(gpus),
+        "object-store-memory": str(_OBJECT_STORE_BYTES),
+    }
+
+
+def _ray_pod(template: Manifest, **fields: object) -> Manifest:
+    """The pod in which KubeRay puts its own command, which starts Ray."""
+    template = deepcopy(template)
+    (container,) = template["spec"]["containers"]
+    del container["command"]
+    container["env"].append({"name": "RAY_USAGE_STATS_ENABLED", "value": "0"})
+    probe = {"httpGet": _HEALTH, "timeoutSeconds": 5, "periodSeconds": 10}
+    container["readinessProbe"] = {**probe, "initialDelaySeconds": 5, "failureThreshold": 6}
+    container["livenessProbe"] = {**probe, "initialDelaySeconds": 60, "failureThreshold": 30}
+    container.update(fields)
+    return template
+
+
+def _keep_together(template: Manifest, name: str) -> None:
+    affinity = template["spec"].setdefault("affinity", {})
+    affinity["podAffinity"] = {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "labelSelector": {"matchLabels": {LABEL_ATTEMPT: name}},
+                "topologyKey": "kubernetes.io/hostname",
+            }
+        ]
+    }
