@@ -1,5 +1,40 @@
-"""The operator as a program."""
+"""The operator as a program: which controllers run, with which settings.
 
-from tunesmith_operator.controller.runner import main
+A second kind is one more line of `CONTROLLERS`; its right to be read stands in `permissions.py`.
+"""
 
-__all__ = ["main"]
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tunesmith_operator.controller.controller import Controller
+from tunesmith_operator.controller.runner import Options, run
+from tunesmith_operator.finetunejob.controller import finetunejob_controller
+from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
+from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.resources import Resource
+from tunesmith_operator.settings import LEASE_NAME, Settings
+
+CONTROLLERS: Final[Mapping[Resource, Callable[[KubeClient, Settings], Controller]]] = {
+    FINE_TUNE_JOB: finetunejob_controller,
+}
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or Ctrl-C.
+
+    Raises:
+        SystemExit: the Lease was lost, or a watch has failed for good.
+    """
+
+    def build(client: KubeClient) -> list[Controller]:
+        return [make(client, settings) for make in CONTROLLERS.values()]
+
+    options = Options(
+        namespaces=settings.namespaces,
+        workers=settings.workers,
+        metrics_port=settings.metrics_port,
+        health_port=settings.health_port,
+        lease_name=LEASE_NAME,
+        lease_namespace=settings.lease_namespace,
+    )
+    run(options, resources=CONTROLLERS, build=build)

@@ -6,12 +6,13 @@ from manifests import Manifest, a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
-from tunesmith_operator.finetunejob.manifests import Owner, attempt_of
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import batch_job_of
 from tunesmith_operator.finetunejob.rayjob_manifest import rayjob_of
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images={each: f"{each}:1" for each in Environment}, workspace_class="slow")
-OWNER = Owner(name="helpdesk", namespace="ns", uid="u")
+OWNER = JobRef(name="helpdesk", namespace="ns", uid="u")
 
 
 def request_for(
@@ -55,7 +56,7 @@ def attempt_for(
     *,
     facts: dict[str, Any] | None = None,
     longest_row: int | None = None,
-    owner: Owner = OWNER,
+    owner: JobRef = OWNER,
     **spec: Any,
 ) -> Manifest:
     """The batch Job of an attempt."""
@@ -63,10 +64,10 @@ def attempt_for(
         StageName(stage)
     )
     request = request_for(stage, facts=facts, longest_row=longest_row, **spec)
-    return attempt_of(owner, planned, request, settings=SETTINGS, account="stages")
+    return batch_job_of(owner, planned, request, settings=SETTINGS, account="stages")
 
 
-def rayjob_for(*, owner: Owner = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
+def rayjob_for(*, owner: JobRef = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
     """The RayJob of an attempt of training."""
     planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
         StageName.TRAIN

@@ -1,24 +1,41 @@
 """The queue of keys to look at: deduplicated, one worker per key, failures back off.
 
-What controllers call a rate-limited work queue, with two lines: where many wait, those come first
-for which something is to be done, and what is only to be noted comes after. Handlers only add keys;
-what is to be done is seen when a worker looks at the object, so an event that is missed or repeated
-does no harm.
+What client-go calls a rate-limiting work queue, with two lines: where many wait, those come first
+for which something is to be done, and what is only to be noted comes after. The event router only
+adds keys; what is to be done is seen when a worker looks at the object, so an event that is missed
+or repeated does no harm. All controllers share one queue and its workers.
 """
 
 import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 FIRST_DELAY_S: Final = 0.005
 MAX_DELAY_S: Final = 300.0
 # Seconds after which a key has waited long enough to come before the urgent ones.
 PATIENCE_S: Final = 30.0
+# Beyond these the delay is at its maximum, and the power would not fit into a float for ever.
 _MAX_DOUBLINGS: Final = 20
 
-Key = tuple[str, str]
+
+class Key(NamedTuple):
+    """An object that some controller is to look at."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+Waited = Callable[[Key, float], None]
+
+
+def _unnoticed(_: Key, __: float) -> None:
+    """Nobody wants to know."""
 
 
 class Backlog:
@@ -27,24 +44,34 @@ class Backlog:
     `waited` is told how many seconds each key was in its line.
     """
 
-    def __init__(self, *, waited: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(self, *, waited: Waited = _unnoticed) -> None:
         self._waited = waited
+        # A dict is a line without repetitions: keys in the order in which they came, and since when
         self._urgent: dict[Key, float] = {}
         self._ready: dict[Key, float] = {}
+        # `_later` says when each delayed key is due. Entries of the heap that it contradicts are of
+        # delays that were shortened or overtaken, and are dropped when they come up.
         self._later: dict[Key, float] = {}
         self._due: list[tuple[float, Key]] = []
-        self._busy: dict[Key, float] = {}
-        self._again: dict[Key, bool] = {}
+        self._processing: dict[Key, float] = {}
+        # Keys that were added while a worker had them, and whether that was urgent.
+        self._dirty: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._ready)
 
+    def depth(self, kind: str) -> int:
+        """How many keys of a kind wait."""
+        return sum(key.kind == kind for line in (self._urgent, self._ready) for key in line)
+
     def add(self, key: Key, *, now: float, is_urgent: bool = False) -> None:
         """Have `key` looked at as soon as possible; after its worker, if it has one."""
         self._later.pop(key, None)
-        if key in self._busy:
-            self._again[key] = is_urgent or self._again.get(key, False)
+        if key in self._processing:
+            # NB: never with two workers at once. Both would decide on what they saw, and of two
+            # starts of one attempt only the names would be left to tell that they are the same.
+            self._dirty[key] = is_urgent or self._dirty.get(key, False)
         elif key in self._urgent:
             return
         elif is_urgent:
@@ -54,36 +81,41 @@ class Backlog:
 
     def add_at(self, key: Key, *, at: float) -> None:
         """Have `key` looked at at `at` at the latest."""
-        is_next = any(key in each for each in (self._urgent, self._ready, self._again))
+        is_next = any(key in line for line in (self._urgent, self._ready, self._dirty))
         if not is_next and at < self._later.get(key, float("inf")):
             self._later[key] = at
             heapq.heappush(self._due, (at, key))
 
     def take(self, *, now: float) -> Key | None:
         """The key that is to be looked at next; None if there is nothing to do yet."""
-        while self._next_due() <= now:
+        while (at := self.next_time()) is not None and at <= now:
             self.add(self._due[0][1], now=now)
-        line = self._line(now=now)
+        waiting_since = next(iter(self._ready.values()), now)
+        # New jobs come by the thousand, and each is urgent: without patience what only resyncs
+        # would not be looked at before the last of them has started.
+        is_patient = now - waiting_since < PATIENCE_S
+        line = self._urgent if self._urgent and is_patient else self._ready
         if not line:
             return None
         key = next(iter(line))
-        self._waited(now - line.pop(key))
-        self._busy[key] = now
+        self._waited(key, now - line.pop(key))
+        self._processing[key] = now
         return key
 
     def longest_wait(self, *, now: float) -> float:
         """Seconds for which a key has waited in its line, at most."""
         return now - min((*self._urgent.values(), *self._ready.values()), default=now)
 
-    def work_times(self, *, now: float) -> list[float]:
-        """Seconds for which each key that is being looked at has been with its worker."""
-        return [now - since for since in self._busy.values()]
+    def work_times(self, *, now: float, kind: str | None = None) -> list[float]:
+        """Seconds for which each key, of one kind or of all, has been with its worker."""
+        processing = self._processing.items()
+        return [now - since for key, since in processing if kind in {None, key.kind}]
 
     def done(self, key: Key, *, now: float) -> None:
         """The worker of `key` has finished, and its failures are forgotten."""
         self._failures.pop(key, None)
-        self._busy.pop(key, None)
-        is_urgent = self._again.pop(key, None)
+        self._processing.pop(key, None)
+        is_urgent = self._dirty.pop(key, None)
         if is_urgent is not None:
             self.add(key, now=now, is_urgent=is_urgent)
 
@@ -91,38 +123,33 @@ class Backlog:
         """The worker of `key` has failed; it is tried again after the seconds returned."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay: float = min(FIRST_DELAY_S * 2 ** min(failures - 1, _MAX_DOUBLINGS), MAX_DELAY_S)
-        self._again.pop(key, None)
-        self._busy.pop(key, None)
+        # What was added meanwhile waits for the same delay, or events would undo the back-off.
+        self._dirty.pop(key, None)
+        self._processing.pop(key, None)
         self.add_at(key, at=now + delay)
         return delay
 
     def next_time(self) -> float | None:
         """When the next delayed key is due."""
-        at = self._next_due()
-        return None if at == float("inf") else at
-
-    def _line(self, *, now: float) -> dict[Key, float]:
-        waiting_since = next(iter(self._ready.values()), now)
-        is_patient = now - waiting_since < PATIENCE_S
-        return self._urgent if self._urgent and is_patient else self._ready
-
-    def _next_due(self) -> float:
-        """When the first entry of the schedule is due that still counts."""
         while self._due and self._later.get(self._due[0][1]) != self._due[0][0]:
             heapq.heappop(self._due)
-        return self._due[0][0] if self._due else float("inf")
+        return self._due[0][0] if self._due else None
 
 
 class WorkQueue:
     """A `Backlog` that workers wait on; `waited` is told how long each key was in its line."""
 
-    def __init__(self, *, waited: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(self, *, waited: Waited = _unnoticed) -> None:
         self._backlog = Backlog(waited=waited)
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._backlog)
+
+    def depth(self, kind: str) -> int:
+        """How many keys of a kind wait."""
+        return self._backlog.depth(kind)
 
     def add(self, key: Key, *, after_s: float = 0.0, is_urgent: bool = False) -> None:
         """Have `key` looked at, at once or later; before others, if it is urgent and waits."""
@@ -149,9 +176,9 @@ class WorkQueue:
         """Seconds for which a key has waited in its line, at most."""
         return self._backlog.longest_wait(now=_now())
 
-    def work_times(self) -> list[float]:
-        """Seconds for which each key that is being looked at has been with its worker."""
-        return self._backlog.work_times(now=_now())
+    def work_times(self, kind: str | None = None) -> list[float]:
+        """Seconds for which each key, of one kind or of all, has been with its worker."""
+        return self._backlog.work_times(now=_now(), kind=kind)
 
     def done(self, key: Key) -> None:
         """The look at `key` has succeeded."""
@@ -164,7 +191,8 @@ class WorkQueue:
         return delay
 
     def _wake(self) -> None:
-        """Let one idle worker look for a key; it wakes the next one if there are more."""
+        # One worker for a key, and not all of them for each. Who was woken wakes the next if there
+        # are more, and the turn of one that was cancelled, whose future is done, goes to the next.
         while self._idle:
             idle = self._idle.popleft()
             if not idle.done():
@@ -185,4 +213,5 @@ class WorkQueue:
 
 
 def _now() -> float:
+    # The clock of the timers: with another one a key could be woken for before it is due.
     return asyncio.get_running_loop().time()

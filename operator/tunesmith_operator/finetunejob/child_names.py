@@ -1,4 +1,4 @@
-"""The names and labels of what the operator makes: the same job always gives the same ones.
+"""The names and labels of what is made for a job: the same job always gives the same ones.
 
 A start that is repeated, after a crash or by a second replica, so finds what the first has made.
 """
@@ -7,34 +7,27 @@ from typing import Final
 
 LABEL_JOB: Final = "tunesmith.dev/job"
 LABEL_STAGE: Final = "tunesmith.dev/stage"
-LABEL_ATTEMPT: Final = "tunesmith.dev/attempt"
-LABEL_JOB_NAME: Final = "batch.kubernetes.io/job-name"
-MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-MANAGER: Final = "tunesmith-operator"
-SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
 REQUEST_ANNOTATION: Final = "tunesmith.dev/request"
 
-# Kind and name of a Job or RayJob.
-Child = tuple[str, str]
-
-# What the chart's policy knows by these names, too.
+# What the chart's policy knows by these names, too: a test renders the chart and compares.
 STAGES_ACCOUNT: Final = "tunesmith-stages"
 REPORT_POLICY: Final = "stage-reports.tunesmith.dev"
+# Ends the job's part of a name. The policy takes it for the end of the job's name in a pod's.
 JOB_MARK: Final = "--"
 
 # KubeRay refuses longer names of RayJobs, and those that do not begin with a letter.
 MAX_RAYJOB_NAME: Final = 47
+# What is left of them for an attempt's number and part of its key, after a job's 40 and the mark.
 _SHORT_END: Final = 5
+_KEY_PART: Final = 5
 
 
 def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
-    """The name of the batch Job of one attempt, with which the names of its pods begin.
-
-    A job's name has at most 40 characters, so this stays below the 63 of a label, and what the
-    server cuts off a pod's name comes after the mark that ends the job's. The part of the key keeps
-    apart what two releases of Tunesmith would do.
-    """
-    return f"{job}{JOB_MARK}{stage}-{attempt}-{key[:5]}"
+    """The name of the batch Job of one attempt, with which the names of its pods begin."""
+    # A job's name has at most 40 characters, so this stays below the 63 of a label, and what the
+    # server cuts off a pod's name comes after the mark. The part of the key keeps apart what two
+    # releases of Tunesmith would do.
+    return f"{job}{JOB_MARK}{stage}-{attempt}-{key[:_KEY_PART]}"
 
 
 def attempt_parts(name: str) -> tuple[str, int, str]:
@@ -52,6 +45,7 @@ def rayjob_name(job: str, *, attempt: int, key: str) -> str:
     name = attempt_name(job, stage="train", attempt=attempt, key=key)
     if len(name) <= MAX_RAYJOB_NAME:
         return name
+    # "r" is no hexadecimal digit, so number and key cannot run into each other.
     return f"{job}{JOB_MARK}{f'{attempt}r{key}'[:_SHORT_END]}"
 
 
@@ -60,14 +54,12 @@ def may_be_rayjob(job: str) -> bool:
     return job[0].isalpha()
 
 
-def family_name(job: str) -> str:
-    """The name of what a job has once: report, workspace, and its own identity if it has one."""
+def shared_name(job: str) -> str:
+    """The name of what all stages of a job share: report, workspace, identity if it has its own."""
     return f"{job}-tunesmith"
 
 
 def report_key(stage: str, attempt: int, kind: str, *, key: str) -> str:
-    """The key of the report under which an attempt tells its `progress` or `result`.
-
-    The part of the stage's key keeps apart what a pod of a deleted job of this name may still say.
-    """
-    return f"{stage}-{attempt}-{key[:5]}.{kind}"
+    """The key of the report under which an attempt tells its `progress` or `result`."""
+    # The part of the stage's key keeps apart what a pod of a deleted job of this name may still say
+    return f"{stage}-{attempt}-{key[:_KEY_PART]}.{kind}"

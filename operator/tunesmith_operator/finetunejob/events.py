@@ -7,58 +7,50 @@ the history, and the status is what counts.
 import hashlib
 from datetime import datetime
 
-from tunesmith_api.base import API_VERSION
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_operator.finetunejob.child_names import MANAGER
-from tunesmith_operator.kube.client import Manifest
+from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
+from tunesmith_operator.kube.objects import MANAGER, Manifest
 
 
 def event_of(
-    found: Manifest,
+    job: Manifest,
     before: FineTuneJobStatus | None,
     after: FineTuneJobStatus,
     *,
     now: datetime,
 ) -> Manifest | None:
-    """The Event of the change from `before` to `after`; None if the phase is the same.
-
-    Its name follows from the version of the job that was changed, so that writing it again writes
-    the same Event.
-    """
+    """The Event of the change from `before` to `after`; None if the phase is the same."""
     if before is not None and before.phase is after.phase:
         return None
-    known = found["metadata"]
+    metadata = job["metadata"]
+    # Of the version that was changed, so that writing it again writes the same Event; events of
+    # deleted jobs of this name stay for an hour, hence the uid.
+    text = f"{metadata['uid']}/{metadata['resourceVersion']}/{after.phase}"
+    name = f"{metadata['name']}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-    reason, message = _told(after)
+    # The phase as a reason; of a job that failed, the reason for that.
+    ready = next(
+        condition for condition in after.conditions if condition.type is ConditionType.READY
+    )
+    has_failed = after.phase is Phase.FAILED
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": _name(known, after.phase), "namespace": known["namespace"]},
+        "metadata": {"name": name, "namespace": metadata["namespace"]},
         "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": "FineTuneJob",
-            **{key: known[key] for key in ("name", "namespace", "uid")},
+            "apiVersion": FINE_TUNE_JOB.api_version,
+            "kind": FINE_TUNE_JOB.kind,
+            **{field: metadata[field] for field in ("name", "namespace", "uid")},
         },
-        "type": "Warning" if after.phase is Phase.FAILED else "Normal",
-        "reason": reason,
-        "message": message,
+        "type": "Warning" if has_failed else "Normal",
+        "reason": ready.reason if has_failed else str(after.phase),
+        "message": ready.message,
         "source": {"component": MANAGER},
         "reportingComponent": MANAGER,
         "reportingInstance": MANAGER,
+        # kubectl sorts by the old fields and shows their count.
         "firstTimestamp": time,
         "lastTimestamp": time,
         "count": 1,
     }
-
-
-def _told(status: FineTuneJobStatus) -> tuple[str, str]:
-    """The phase as a reason; of a job that failed, the reason for that."""
-    ready = next(each for each in status.conditions if each.type is ConditionType.READY)
-    reason = ready.reason if status.phase is Phase.FAILED else str(status.phase)
-    return reason, ready.message
-
-
-def _name(known: Manifest, phase: Phase) -> str:
-    text = f"{known['uid']}/{known['resourceVersion']}/{phase}"
-    return f"{known['name']}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"

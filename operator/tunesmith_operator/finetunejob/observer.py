@@ -1,271 +1,217 @@
-"""What is to be seen of the attempts of a job: its children, their pods, and the report.
+"""What is to be seen of a job: its children with their pods, and the report.
 
-Results stand in the report, which the job's pods write: one counts if the attempt's Job has ended
-as it says, and from then on for as long as it has the digest that the operator noted in the status.
+It reads and never writes. Each attempt is read once, into a `ChildState`, and told to `advance` as
+an `AttemptSeen`; what the executor has to know beside that stands in the `Snapshot`.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-from tunesmith_api.finetunejob.status import Progress
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Waiting
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.lifecycle.observations import AttemptSeen, Observations, Waiting
+from tunesmith_engine.planning.records import Plan
 from tunesmith_engine.stages.contracts import StageName, StageResult
-from tunesmith_operator.controller.child_cache import Reader
-from tunesmith_operator.finetunejob.child_names import (
-    LABEL_ATTEMPT,
-    LABEL_JOB_NAME,
-    Child,
-    family_name,
-    report_key,
+from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.finetunejob.attempts import (
+    CHILD_KINDS,
+    Attempt,
+    attempts_of,
+    may_run_in_rayjob,
 )
-from tunesmith_operator.finetunejob.manifests import Owner, owners_of
-from tunesmith_operator.kube.attempt_times import AttemptTimes, times_of, times_of_rayjob
-from tunesmith_operator.kube.client import Cluster, Manifest
-from tunesmith_operator.kube.kueue import is_queued, is_waking, let_in_at, queue_wait
-from tunesmith_operator.kube.pod_waits import unready, waiting_of
-from tunesmith_operator.kube.pods import PodEnding, ending_of_pods, has_condition
-from tunesmith_operator.kube.ray_job import (
-    ending_of_rayjob,
-    has_failed,
-    has_succeeded,
-    remaining,
-    waiting_of_rayjob,
-)
-
-M = TypeVar("M", bound=BaseModel)
+from tunesmith_operator.finetunejob.child_names import LABEL_JOB, attempt_parts, shared_name
+from tunesmith_operator.finetunejob.report import Report
+from tunesmith_operator.kube.child_kind import ChildState, is_over, read_child
+from tunesmith_operator.kube.client import KubeClient, Reader
+from tunesmith_operator.kube.objects import SELECTOR, Manifest, owners_of
+from tunesmith_operator.kube.resources import CONFIG_MAP, JOB, RAY_JOB
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """An attempt that the status knows of, with its result's digest once it has succeeded.
+class Snapshot:
+    """What one look has seen, for `advance` and for the executor.
 
-    `names` are the kinds and names under which its child may be.
+    `has_report` says that report and workspace are there. One that `lacks_report` is without them
+    although something runs, and one that `lacks_pods` has a child for which nobody makes pods:
+    somebody took away what they need.
     """
 
-    number: int
-    result_digest: str | None
-    names: list[Child]
+    observations: Observations = field(default_factory=Observations)
+    has_report: bool = False
+    lacks_report: bool = False
+    lacks_pods: bool = False
 
 
 class Observer:
-    """Sees one job once. `finished` and `has_report` are known after it has looked."""
+    """Sees the children of one job, whose status names its attempts."""
 
-    def __init__(self, plan: Plan, cluster: Cluster, reader: Reader, *, owner: Owner) -> None:
+    def __init__(
+        self, plan: Plan, client: KubeClient, children: ChildCache, *, key: Key, uid: str
+    ) -> None:
         self._plan = plan
-        self._cluster = cluster
-        self._reader = reader
-        self._owner = owner
-        self.finished: dict[str, StageResult] = {}
-        self.has_report = False
+        self._client = client
+        self._children = children
+        self._key = key
+        self._uid = uid
 
     async def observe(
-        self, begun: Mapping[PlannedStage, Begun], *, now: datetime
-    ) -> list[AttemptSeen]:
-        """The attempts that have not been noted as finished, as they are at `now`."""
-        jobs = {
-            planned: job
-            for planned, attempt in begun.items()
-            if attempt.result_digest is None and (job := await self._job(attempt)) is not None
-        }
-        # A stage reports before its Job ends: read first, the report could lack what the Job knows.
-        report = await self._report()
-        for planned, attempt in begun.items():
-            if attempt.result_digest is not None:
-                self._take_noted(planned, attempt, report)
-        seen = [
-            await self._attempt(planned, begun[planned].number, report, job=job, now=now)
-            for planned, job in jobs.items()
-        ]
-        self._reader.finish()
-        return seen
+        self,
+        status: FineTuneJobStatus | None,
+        *,
+        now: datetime,
+        active: AbstractSet[ChildRef] = frozenset(),
+    ) -> Snapshot:
+        """Everything that is to be seen at `now`; `status` says which attempts to look for.
 
-    async def _job(self, attempt: Begun) -> Manifest | None:
-        """The child of the attempt; it stays what it was started as."""
-        for kind, name in attempt.names:
-            found = await self._reader.get(kind, self._owner.namespace, name)
-            if found is not None:
-                return found
+        `active` are the children that were told of and not of their end: what the status does not
+        speak of is looked for, too.
+        """
+        attempts = attempts_of(self._plan, status)
+        if not attempts:
+            return Snapshot(Observations(attempts=tuple(await self._unrecorded())))
+        unfinished = [attempt for attempt in attempts if attempt.result_digest is None]
+        reader = self._children.reader(
+            self._client,
+            self._key,
+            uid=self._uid,
+            running=[attempt.children for attempt in unfinished],
+            beside=ChildRef(CONFIG_MAP.kind, shared_name(self._key.name)),
+        )
+        children = [(attempt, await self._child(attempt, reader)) for attempt in unfinished]
+        # NB: the report after the children. A stage reports before its Job ends: read first, the
+        # report could lack the result that the Job's end goes with, a crash that was none.
+        report = await self._report(reader)
+        seen = [
+            attempt_seen(attempt, await self._state(child, reader, now=now), report)
+            for attempt, child in children
+            if child is not None
+        ]
+        reader.finish()
+        expected = {child for attempt in unfinished for child in attempt.children}
+        seen += await self._started_late(active - expected)
+        return Snapshot(
+            Observations(finished=_finished(attempts, seen, report), attempts=tuple(seen)),
+            has_report=not report.is_missing,
+            lacks_report=report.is_missing and any(attempt.is_running for attempt in seen),
+            lacks_pods=any(_lacks_pods(attempt.waiting, now=now) for attempt in seen),
+        )
+
+    async def _child(self, attempt: Attempt, reader: Reader) -> Manifest | None:
+        for kind, name in attempt.children:
+            child = await reader.get(kind, self._key.namespace, name)
+            if child is not None:
+                return child
         return None
 
-    async def _report(self) -> dict[str, str]:
-        namespace, name = self._owner.namespace, family_name(self._owner.name)
-        found = await self._reader.get("ConfigMap", namespace, name)
-        # An earlier job of this name may have left one that is about to go.
-        self.has_report = found is not None and self._owner.uid in owners_of(found)
-        return dict(found.get("data") or {}) if found and self.has_report else {}
+    async def _report(self, reader: Reader) -> Report:
+        name = shared_name(self._key.name)
+        return Report.of(
+            await reader.get(CONFIG_MAP.kind, self._key.namespace, name), uid=self._uid
+        )
 
-    def _take_noted(self, planned: PlannedStage, attempt: Begun, report: dict[str, str]) -> None:
-        result = _result(planned, attempt.number, report, outcome="Succeeded")
-        if result is not None and result.digest == attempt.result_digest:
-            self.finished[planned.key] = result
+    async def _state(self, child: Manifest, reader: Reader, *, now: datetime) -> ChildState:
+        # A head beside the workers; what runs in one pod is never asked how many it has.
+        num_pods = 1 + self._plan.spec.resources.workers
+        kind = CHILD_KINDS[child["kind"]]
+        return await read_child(
+            child, kind, reader=reader, client=self._client, num_pods=num_pods, now=now
+        )
 
-    async def _attempt(
-        self,
-        planned: PlannedStage,
-        number: int,
-        report: dict[str, str],
-        *,
-        job: Manifest,
-        now: datetime,
-    ) -> AttemptSeen:
-        pods = await self._pods(job)
-        is_done = has_succeeded(job) if _is_ray(job) else has_condition(job, "Complete")
-        if is_done:
-            return self._completed(planned, number, report, times=_times_of(job, pods))
-        ending = _ending_of(job, pods)
-        if ending is not None:
-            return self._failed(planned, number, report, ending=ending, job=job, pods=pods)
-        let_in = await self._let_in(job)
+    async def _unrecorded(self) -> list[AttemptSeen]:
+        """What runs of this job although its status knows of no attempt.
+
+        Another release has started it, or somebody has emptied the status.
+        """
+        labels = f"{SELECTOR},{LABEL_JOB}={self._key.name}"
+        jobs = await self._client.list(JOB.kind, self._key.namespace, labels=labels)
+        running = self._running(JOB.kind, jobs)
+        # Without KubeRay a list of RayJobs is a 404.
+        if may_run_in_rayjob(self._plan, StageName.TRAIN) and await self._client.serves(
+            RAY_JOB.kind
+        ):
+            rayjobs = await self._client.list(RAY_JOB.kind, self._key.namespace, labels=labels)
+            running += self._running(RAY_JOB.kind, rayjobs)
+        return running
+
+    async def _started_late(self, children: AbstractSet[ChildRef]) -> list[AttemptSeen]:
+        """What runs although its attempt is over: its start was late on its way to the server."""
+        running: list[AttemptSeen] = []
+        for kind, name in sorted(children):
+            child = await self._client.get(kind, self._key.namespace, name)
+            running += self._running(kind, [] if child is None else [child])
+        return running
+
+    def _running(self, kind: str, children: Iterable[Manifest]) -> list[AttemptSeen]:
+        return [
+            self._by_name(child)
+            for child in children
+            if self._uid in owners_of(child) and not is_over(CHILD_KINDS[kind], child)
+        ]
+
+    def _by_name(self, child: Manifest) -> AttemptSeen:
+        """An attempt of which nothing but the name of its child is known."""
+        stage, attempt, key = attempt_parts(child["metadata"]["name"])
+        planned = self._plan.stage(StageName(stage))
+        known = planned.key if planned.key.startswith(key) else key
+        return AttemptSeen(planned.name, known, attempt, is_running=True)
+
+
+def attempt_seen(attempt: Attempt, state: ChildState, report: Report) -> AttemptSeen:
+    """An attempt as its child, its pods and the report tell of it."""
+    stage, number, times = attempt.stage, attempt.number, asdict(state.times)
+    if state.has_succeeded:
+        result = report.result_of(attempt, outcome="Succeeded")
         return AttemptSeen(
-            planned.name,
-            planned.key,
+            stage.name, stage.key, number, is_running=False, result=result, exit_code=0, **times
+        )
+    termination = state.termination
+    if termination is None:
+        return AttemptSeen(
+            stage.name,
+            stage.key,
             number,
             is_running=True,
-            progress=_progress(planned, number, report),
-            waiting=await self._waiting(planned.name, job, pods, let_in=let_in, now=now),
-            **asdict(_times_of(job, pods, let_in=let_in)),
+            progress=report.progress_of(attempt),
+            waiting=state.waiting(stage.name),
+            **times,
         )
-
-    async def _pods(self, job: Manifest) -> list[Manifest]:
-        """The pods of a Job or RayJob, the newest last."""
-        label = LABEL_ATTEMPT if _is_ray(job) else LABEL_JOB_NAME
-        labels = f"{label}={job['metadata']['name']}"
-        found = await self._reader.list("Pod", self._owner.namespace, labels=labels)
-        return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
-
-    async def _let_in(self, job: Manifest) -> datetime | None:
-        """When its queue let it run, while Kueue alone knows: each read costs a list of its own."""
-        return let_in_at(job, await self._workloads(job)) if is_waking(job) else None
-
-    async def _workloads(self, job: Manifest) -> list[Manifest] | None:
-        uid = job["metadata"]["uid"]
-        return await self._cluster.workloads(self._owner.namespace, of_uid=uid)
-
-    async def _waiting(
-        self,
-        stage: str,
-        job: Manifest,
-        pods: list[Manifest],
-        *,
-        let_in: datetime | None,
-        now: datetime,
-    ) -> Waiting | None:
-        if is_queued(job):
-            return queue_wait(stage, job, await self._workloads(job))
-        warnings = await self._warnings(unready(pods, now=now))
-        if not _is_ray(job):
-            return waiting_of(stage, job, pods, warnings, let_in=let_in)
-        return waiting_of_rayjob(
-            stage,
-            job,
-            pods,
-            num_pods=1 + self._plan.spec.resources.workers,
-            now=now,
-            warnings=warnings,
-            let_in=let_in,
-        )
-
-    async def _warnings(self, pod: Manifest | None) -> list[Manifest] | None:
-        """What was said of a pod that does not get ready: each read costs a list of Events."""
-        if pod is None:
-            return None
-        uid = pod["metadata"]["uid"]
-        return await self._cluster.warnings(self._owner.namespace, of_uid=uid)
-
-    def _completed(
-        self, planned: PlannedStage, number: int, report: dict[str, str], *, times: AttemptTimes
-    ) -> AttemptSeen:
-        result = _result(planned, number, report, outcome="Succeeded")
-        if result is not None:
-            self.finished[planned.key] = result
-        return AttemptSeen(
-            planned.name,
-            planned.key,
-            number,
-            is_running=False,
-            result=result,
-            exit_code=0,
-            **asdict(times),
-        )
-
-    def _failed(
-        self,
-        planned: PlannedStage,
-        number: int,
-        report: dict[str, str],
-        *,
-        ending: PodEnding,
-        job: Manifest,
-        pods: list[Manifest],
-    ) -> AttemptSeen:
-        return AttemptSeen(
-            planned.name,
-            planned.key,
-            number,
-            is_running=False,
-            progress=_progress(planned, number, report),
-            result=_result(planned, number, report, outcome="Failed"),
-            exit_code=ending.exit_code,
-            cause=ending.cause,
-            termination_message=ending.termination_message,
-            log=self._log(job),
-            **asdict(_times_of(job, pods)),
-        )
-
-    def _log(self, job: Manifest) -> str:
-        """How a person reads the log; that of a RayJob goes with its pods, but for what it says."""
-        kind, name = job["kind"].lower(), job["metadata"]["name"]
-        verb = "describe" if kind == "rayjob" else "logs"
-        return f"kubectl {verb} -n {self._owner.namespace} {kind}/{name}"
+    return AttemptSeen(
+        stage.name,
+        stage.key,
+        number,
+        is_running=False,
+        progress=report.progress_of(attempt),
+        result=report.result_of(attempt, outcome="Failed"),
+        exit_code=termination.exit_code,
+        cause=termination.cause,
+        termination_message=termination.termination_message,
+        log=state.kind.log_command(state.child),
+        **times,
+    )
 
 
-def _is_ray(job: Manifest) -> bool:
-    kind: str = job["kind"]
-    return kind == "RayJob"
+def _finished(
+    attempts: Iterable[Attempt], seen: Iterable[AttemptSeen], report: Report
+) -> dict[str, StageResult]:
+    """The results that count, by key: those that were noted, and those of now."""
+    noted = (
+        (attempt.stage.key, report.noted_result_of(attempt))
+        for attempt in attempts
+        if attempt.result_digest is not None
+    )
+    new = ((attempt.key, attempt.result) for attempt in seen)
+    return {
+        key: result
+        for key, result in (*noted, *new)
+        if result is not None and result.outcome == "Succeeded"
+    }
 
 
-def _times_of(
-    job: Manifest, pods: list[Manifest], *, let_in: datetime | None = None
-) -> AttemptTimes:
-    times = times_of_rayjob if _is_ray(job) else times_of
-    return times(job, pods, let_in=let_in)
-
-
-def _ending_of(job: Manifest, pods: list[Manifest]) -> PodEnding | None:
-    """How a child ended that did not complete; None if it has not, or pods of it are left."""
-    if _is_ray(job):
-        is_over = has_failed(job) and not remaining(pods)
-        return ending_of_rayjob(job) if is_over else None
-    return ending_of_pods(job, pods) if has_condition(job, "Failed") else None
-
-
-def _progress(planned: PlannedStage, number: int, report: dict[str, str]) -> Progress | None:
-    name = report_key(planned.name, number, "progress", key=planned.key)
-    return _read(Progress, report.get(name, ""))
-
-
-def _result(
-    planned: PlannedStage, number: int, report: dict[str, str], *, outcome: str
-) -> StageResult | None:
-    """What the attempt reported, if it is of this attempt and says how the Job has ended."""
-    name = report_key(planned.name, number, "result", key=planned.key)
-    result = _read(StageResult, report.get(name, ""))
-    if result is None or result.outcome != outcome:
-        return None
-    told = (result.stage, result.key, result.attempt)
-    return result if told == (StageName(planned.name), planned.key, number) else None
-
-
-def _read(model: type[M], text: str) -> M | None:
-    """A record of a stage; one that breaks its schema does not count."""
-    if not text:
-        return None
-    try:
-        return model.model_validate_json(text)
-    except ValidationError:
-        return None
+def _lacks_pods(waiting: Waiting | None, *, now: datetime) -> bool:
+    # Before it is told, the cluster has only not come to it yet.
+    if waiting is None or waiting.reason is not Reason.POD_NOT_CREATED:
+        return False
+    return now >= waiting.told_at

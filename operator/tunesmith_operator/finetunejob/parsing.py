@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from tunesmith_api.complaints import complaint
 from tunesmith_api.fields import dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_operator.kube.client import Manifest
+from tunesmith_operator.kube.objects import Manifest, status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +24,54 @@ class Unreadable:
     message: str
 
 
-def read_job(found: Manifest) -> FineTuneJob | Unreadable:
+def parse_job(manifest: Manifest) -> FineTuneJob | Unreadable:
     """The job without its status."""
-    given = {key: value for key, value in found.items() if key != "status"}
+    # A status of another release must not make a job unreadable whose spec is not.
+    given = {name: value for name, value in manifest.items() if name != "status"}
     try:
         return FineTuneJob.model_validate(given)
     except ValidationError as error:
         first, *more = error.errors(include_url=False)
+        # pydantic's mark for a key of a mapping is no part of the path that people wrote.
         path = tuple(part for part in first["loc"] if part != "[key]")
         rest = f" (and {len(more)} more)" if more else ""
         text = f"{dotted(path)}: {complaint(first, path=path)}"
         return Unreadable(clipped(text, ending=rest))
 
 
-def read_status(found: Manifest) -> FineTuneJobStatus | None:
+def parse_status(manifest: Manifest) -> FineTuneJobStatus | None:
     """What was observed of the job so far.
 
     Raises:
         pydantic.ValidationError: another release has written it, and only that one can go on.
     """
-    given = found.get("status")
-    return FineTuneJobStatus.model_validate(given) if given else None
+    status = status_of(manifest)
+    return FineTuneJobStatus.model_validate(status) if status else None
+
+
+def has_ended(manifest: Manifest) -> bool:
+    """Whether the job has come to its end."""
+    phase = status_of(manifest).get("phase")
+    return phase is not None and Phase(phase).is_terminal
+
+
+def fingerprints_of(spec: FineTuneJobSpec, *, uid: str) -> dict[str, str]:
+    """What stands for the content of the sources in a cluster: address and revision, in this job.
+
+    The control plane reads no data, so content that changes under an address while a job runs is
+    not noticed; another job, even of the same name, has other keys.
+    """
+    sources = {
+        "model": spec.model,
+        "dataset.train": spec.dataset.train,
+        "dataset.validation": spec.dataset.validation,
+        "evaluation.generalText": spec.evaluation.general_text,
+    }
+    revision = spec.model.revision or ""
+    # NB: the uid has to be in it. Keys are in the names of children, and one that a deleted job of
+    # this name has left would otherwise be taken for this job's.
+    return {
+        path: f"{source.uri}@{revision if path == 'model' else ''}#{uid}"
+        for path, source in sources.items()
+        if source is not None
+    }

@@ -14,9 +14,9 @@ from tunesmith_engine.estimates import estimate
 from tunesmith_engine.planning.accelerators import accelerator_memory, accelerators_of
 from tunesmith_engine.prepared import longest_row_of, model_facts_of
 from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest
-from tunesmith_operator.kube.client import Manifest
+from tunesmith_operator.kube.kueue import QUEUE_LABEL
+from tunesmith_operator.kube.objects import Manifest
 
-QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 DEFAULT_CPU: Final = "1"
 DEFAULT_MEMORY: Final = "2Gi"
 LEAST_MEMORY: Final = 512 << 20

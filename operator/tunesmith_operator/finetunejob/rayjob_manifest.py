@@ -2,8 +2,7 @@
 
 Made where KubeRay is installed and a job asks for more than one worker. The head runs the stage and
 Ray's own services, and trains nothing: all workers are alike, what one of them lacks takes no other
-down with it, and the head needs no accelerator. KubeRay hands the stage to Ray over HTTP, since the
-submitters that it makes itself are refused by Pod Security *restricted*.
+down with it, and the head needs no accelerator.
 """
 
 import shlex
@@ -13,41 +12,47 @@ from typing import Final
 
 from tunesmith_engine.planning.records import PlannedStage
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_operator.finetunejob.child_names import LABEL_ATTEMPT, rayjob_name
-from tunesmith_operator.finetunejob.manifests import Owner, owned, pod_template, stage_command
+from tunesmith_operator.finetunejob.child_names import rayjob_name
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import owned, pod_template, stage_command
 from tunesmith_operator.finetunejob.placement import demands_of, queue_hold, queue_labels
-from tunesmith_operator.kube.client import Manifest
+from tunesmith_operator.kube.objects import Manifest
+from tunesmith_operator.kube.ray_job import POD_LABEL
+from tunesmith_operator.kube.resources import RAY_JOB
 from tunesmith_operator.settings import Settings
 
 # That of the trainer's image; KubeRay goes by it.
 RAY_VERSION: Final = "2.60.0"
 
 HEAD_DEMANDS: Final = {"requests": {"cpu": "500m", "memory": "2Gi"}}
+# Little more than the least that Ray takes: tensors go from worker to worker, past its store, which
+# by default would hold 30 % of a pod's memory.
 _OBJECT_STORE_BYTES: Final = 80 << 20
 _PORTS: Final = (("gcs-server", 6379), ("dashboard", 8265))
 # Ray's agent answers there in every pod; images need no tool for it.
 _HEALTH: Final = {"path": "/api/healthz", "port": 52365}
 
 
-class Place(Enum):
-    """Where the workers of an attempt of training are."""
+class WorkerPlacement(Enum):
+    """Where the workers of an attempt of training can be."""
 
     ONE_POD = auto()
     ONE_NODE = auto()
     ANY_NODE = auto()
 
 
-def place_of(claim: Manifest | None) -> Place:
+def worker_placement(claim: Manifest | None) -> WorkerPlacement:
     """Where pods can be that share this claim; one that is not there says nothing yet."""
+    # What it was given counts before what it asked for: a class may offer more.
     spec, status = (claim or {}).get("spec", {}), (claim or {}).get("status", {})
     modes = status.get("accessModes") or spec.get("accessModes") or []
     if "ReadWriteMany" in modes:
-        return Place.ANY_NODE
-    return Place.ONE_POD if modes == ["ReadWriteOncePod"] else Place.ONE_NODE
+        return WorkerPlacement.ANY_NODE
+    return WorkerPlacement.ONE_POD if modes == ["ReadWriteOncePod"] else WorkerPlacement.ONE_NODE
 
 
 def rayjob_of(
-    owner: Owner,
+    owner: JobRef,
     stage: PlannedStage,
     request: StageRequest,
     *,
@@ -58,29 +63,35 @@ def rayjob_of(
     """The RayJob; `on_one_node` keeps its pods together, for a volume that only one node mounts."""
     name = rayjob_name(owner.name, attempt=request.attempt, key=stage.key)
     template = pod_template(owner, stage, request, settings=settings, account=account)
-    template["metadata"]["labels"][LABEL_ATTEMPT] = name
+    template["metadata"]["labels"][POD_LABEL] = name
     if on_one_node:
         _keep_together(template, name)
     spec = {
         **queue_hold(request.spec),
+        # KubeRay hands the stage to Ray over HTTP: the submitters that it makes itself are refused
+        # by Pod Security *restricted*, for ever and with no word in the status.
         "submissionMode": "HTTPMode",
         "entrypoint": shlex.join(stage_command(stage)),
+        # Whether there is another attempt, `advance` decides.
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": 0,
         "rayClusterSpec": {
             "rayVersion": RAY_VERSION,
+            # KubeRay 1.5 does not know it and drops it; Ray's job API is open to the cluster then.
             "authOptions": {"mode": "token"},
             "headGroupSpec": _head(template),
             "workerGroupSpecs": [_workers(template, request)],
         },
     }
-    return owned("ray.io/v1", "RayJob", name, owner, labels=queue_labels(request.spec), spec=spec)
+    labels = queue_labels(request.spec)
+    return owned(RAY_JOB.api_version, RAY_JOB.kind, name, owner, labels=labels, spec=spec)
 
 
 def _head(template: Manifest) -> Manifest:
     ports = [{"name": name, "containerPort": port} for name, port in _PORTS]
     return {
+        # Without processors, so that Ray places no worker of training there.
         "rayStartParams": _start_params(cpus=0, gpus=0),
         "template": _ray_pod(template, resources=HEAD_DEMANDS, ports=ports),
     }
@@ -114,6 +125,7 @@ def _ray_pod(template: Manifest, **fields: object) -> Manifest:
     (container,) = template["spec"]["containers"]
     del container["command"]
     container["env"].append({"name": "RAY_USAGE_STATS_ENABLED", "value": "0"})
+    # KubeRay's own probes run wget in the container; for these an image needs no tool.
     probe = {"httpGet": _HEALTH, "timeoutSeconds": 5, "periodSeconds": 10}
     container["readinessProbe"] = {**probe, "initialDelaySeconds": 5, "failureThreshold": 6}
     container["livenessProbe"] = {**probe, "initialDelaySeconds": 60, "failureThreshold": 30}
@@ -126,7 +138,7 @@ def _keep_together(template: Manifest, name: str) -> None:
     affinity["podAffinity"] = {
         "requiredDuringSchedulingIgnoredDuringExecution": [
             {
-                "labelSelector": {"matchLabels": {LABEL_ATTEMPT: name}},
+                "labelSelector": {"matchLabels": {POD_LABEL: name}},
                 "topologyKey": "kubernetes.io/hostname",
             }
         ]

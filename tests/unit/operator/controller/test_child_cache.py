@@ -7,14 +7,18 @@ from typing import Any, cast
 
 import pytest
 
-from tunesmith_operator.controller.child_cache import FRESH_S, Children, Reader
-from tunesmith_operator.finetunejob.child_names import family_name
-from tunesmith_operator.finetunejob.reconciler import resync_s
-from tunesmith_operator.kube.client import Cluster, Manifest
+from tunesmith_operator.controller.child_cache import CacheReader, ChildCache, ChildRef
+from tunesmith_operator.controller.object_cache import FRESH_S
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.finetunejob.child_names import shared_name
+from tunesmith_operator.finetunejob.controller import WATCHES
+from tunesmith_operator.finetunejob.step import resync_s
+from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.objects import Manifest
 
-KEY = ("ns", "job")
-REPORT = family_name("job")
-NAMES = [[("Job", "one")]]
+KEY = Key("FineTuneJob", "ns", "job")
+REPORT = shared_name("job")
+RUNNING = [[ChildRef("Job", "one")]]
 COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
 
 
@@ -42,8 +46,8 @@ def child(kind: str, name: str, **fields: Any) -> Manifest:
     return {"kind": kind, "metadata": metadata, **fields}
 
 
-def told(*objects: Manifest) -> Children:
-    children = Children()
+def told(*objects: Manifest) -> ChildCache:
+    children = ChildCache(WATCHES)
     for each in objects:
         children.note(KEY, each["kind"], each, is_gone=False)
     return children
@@ -53,11 +57,12 @@ def running() -> list[Manifest]:
     return [child("Job", "one"), child("Pod", "pod"), child("ConfigMap", REPORT)]
 
 
-def reader(children: Children, server: Server, *, uid: str = "u") -> Reader:
-    return children.reader(cast("Cluster", server), KEY, uid=uid, attempts=NAMES)
+def reader(children: ChildCache, server: Server, *, uid: str = "u") -> CacheReader:
+    client, report = cast("KubeClient", server), ChildRef("ConfigMap", REPORT)
+    return children.reader(client, KEY, uid=uid, running=RUNNING, beside=report)
 
 
-async def read_all(source: Reader) -> tuple[Manifest | None, list[Manifest]]:
+async def read_all(source: CacheReader) -> tuple[Manifest | None, list[Manifest]]:
     job = await source.get("Job", "ns", "one")
     pods = await source.list("Pod", "ns", labels="batch.kubernetes.io/job-name=one")
     await source.get("ConfigMap", "ns", REPORT)
@@ -65,7 +70,7 @@ async def read_all(source: Reader) -> tuple[Manifest | None, list[Manifest]]:
     return job, pods
 
 
-def asked(children: Children, *, uid: str = "u") -> int:
+def asked(children: ChildCache, *, uid: str = "u") -> int:
     """How often the server was asked by one look."""
     server = Server(*running())
     asyncio.run(read_all(reader(children, server, uid=uid)))
@@ -139,3 +144,41 @@ def test_what_was_read_does_not_replace_what_was_told_meanwhile() -> None:
     asyncio.run(read_all(source))
 
     assert asked(children) == 3
+
+
+def test_news_while_the_server_answers_is_kept_although_its_answers_say_otherwise() -> None:
+    children = told(*running()[:2])
+    server = Server(*running())
+    source = reader(children, server)
+    children.note(KEY, "ConfigMap", running()[2], is_gone=False)
+    asyncio.run(read_all(source))
+
+    assert asked(children) == 0
+
+
+def test_an_active_child_is_known_although_the_copies_are_dropped() -> None:
+    """A stop makes copies worthless, and a start that came late is to be found all the same."""
+    children = told(*running())
+    children.drop_copies(KEY)
+    after_a_stop = children.active(KEY)
+    children.forget(KEY)
+
+    assert after_a_stop == {ChildRef("Job", "one")}
+    assert children.active(KEY) == frozenset()
+
+
+def test_of_children_of_an_object_that_is_over_no_copies_are_kept() -> None:
+    children = ChildCache(WATCHES)
+    for manifest in running():
+        children.note(KEY, manifest["kind"], manifest, is_gone=False, has_copy=False)
+
+    assert asked(children) == 3
+    assert children.active(KEY) == {ChildRef("Job", "one")}
+
+
+def test_config_maps_beside_the_report_are_not_kept() -> None:
+    """They hold requests of up to 1 MiB."""
+    children = told(child("Job", "one"), child("ConfigMap", "job--train-1-abcde"))
+    source = reader(children, Server())
+
+    assert asyncio.run(source.get("ConfigMap", "ns", "job--train-1-abcde")) is None

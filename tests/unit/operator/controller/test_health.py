@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith_operator.controller.health import STUCK_S, Health
 from tunesmith_operator.controller.work_queue import WorkQueue
-from tunesmith_operator.finetunejob.reconciler import RESYNC_S, resync_s
+from tunesmith_operator.finetunejob.step import RESYNC_S, resync_s
 
 
 class Queue(WorkQueue):
@@ -18,7 +18,7 @@ class Queue(WorkQueue):
     def longest_wait(self) -> float:
         return self.waited_s
 
-    def work_times(self) -> list[float]:
+    def work_times(self, kind: str | None = None) -> list[float]:  # noqa: ARG002
         return [self.worked_s]
 
 
@@ -27,8 +27,8 @@ class Queue(WorkQueue):
     [
         (None, ""),
         (Queue(), ""),
-        (Queue(worked_s=STUCK_S + 1), "a worker has looked at one job for 601 s"),
-        (Queue(waited_s=STUCK_S + 1), "a job has waited for a worker for 601 s"),
+        (Queue(worked_s=STUCK_S + 1), "a worker has looked at one object for 601 s"),
+        (Queue(waited_s=STUCK_S + 1), "an object has waited for a worker for 601 s"),
     ],
 )
 def test_an_operator_is_well_unless_its_work_is_stuck(

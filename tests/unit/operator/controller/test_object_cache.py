@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from tunesmith_operator.controller.object_cache import FRESH_S, Found, Jobs
-from tunesmith_operator.finetunejob.reconciler import resync_s
-from tunesmith_operator.kube.client import Cluster, Manifest
+from tunesmith_operator.controller.object_cache import FRESH_S, CachedObject, ObjectCache
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.finetunejob.parsing import has_ended
+from tunesmith_operator.finetunejob.step import resync_s
+from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.objects import Manifest
 
-KEY = ("ns", "job")
+KEY = Key("FineTuneJob", "ns", "job")
 
 
 class Server:
@@ -36,21 +39,21 @@ def running(version: str) -> Manifest:
     return a_job(version, status={"phase": "Training"})
 
 
-def read(jobs: Jobs, server: Server) -> Found | None:
-    return asyncio.run(jobs.read(cast("Cluster", server), KEY))
+def read(jobs: ObjectCache, server: Server) -> CachedObject | None:
+    return asyncio.run(jobs.read(cast("KubeClient", server), KEY))
 
 
-def asked_after(jobs: Jobs) -> list[str]:
+def asked_after(jobs: ObjectCache) -> list[str]:
     """The versions at which a look asks the server for the job."""
     server = Server(running("9"))
     read(jobs, server)
     return server.asked
 
 
-def told(*jobs: Manifest) -> Jobs:
-    found = Jobs()
+def told(*jobs: Manifest) -> ObjectCache:
+    found = ObjectCache(has_ended=has_ended)
     for each in jobs:
-        found.note(KEY, each, is_born=False)
+        found.note(KEY, each, is_created=False)
     return found
 
 
@@ -61,7 +64,7 @@ def test_a_job_that_is_not_over_is_not_read_again_and_lacks_only_managed_fields(
 
     jobs = told(managed)
 
-    assert [read(jobs, server), read(jobs, server)] == [Found(job), Found(job)]
+    assert [read(jobs, server), read(jobs, server)] == [CachedObject(job), CachedObject(job)]
     assert server.asked == []
 
 
@@ -72,15 +75,15 @@ def test_no_copy_is_kept_of_a_job_that_is_over(phase: str) -> None:
     assert asked_after(jobs) == ["8"]
 
 
-def test_a_new_job_is_born_until_it_has_a_status() -> None:
-    jobs, server = Jobs(), Server()
-    jobs.note(KEY, a_job("1"), is_born=True)
+def test_a_new_job_is_new_until_it_has_a_status() -> None:
+    jobs, server = ObjectCache(has_ended=has_ended), Server()
+    jobs.note(KEY, a_job("1"), is_created=True)
     new = read(jobs, server)
-    jobs.note(KEY, running("2"), is_born=True)
+    jobs.note(KEY, running("2"), is_created=True)
     later = read(jobs, server)
 
-    assert new == Found(a_job("1"), is_born=True)
-    assert later == Found(running("2"))
+    assert new == CachedObject(a_job("1"), is_new=True)
+    assert later == CachedObject(running("2"))
     assert server.asked == []
 
 
@@ -89,11 +92,11 @@ def test_what_the_operator_has_written_is_waited_for() -> None:
     jobs = told(running("7"))
     jobs.wrote(KEY, "9")
     at_once = asked_after(jobs)
-    jobs.note(KEY, running("8"), is_born=False)
+    jobs.note(KEY, running("8"), is_created=False)
     after_older_news = asked_after(jobs)
-    jobs.note(KEY, running("9"), is_born=False)
+    jobs.note(KEY, running("9"), is_created=False)
     after_its_own = asked_after(jobs)
-    jobs.note(KEY, running("10"), is_born=False)
+    jobs.note(KEY, running("10"), is_created=False)
 
     assert [at_once, after_older_news, after_its_own, asked_after(jobs)] == [["9"], ["9"], [], []]
 
@@ -112,7 +115,7 @@ def test_after_a_look_that_failed_the_job_is_read_until_something_is_told() -> N
     jobs = told(running("7"))
     jobs.distrust(KEY)
     after_a_failure = asked_after(jobs)
-    jobs.note(KEY, running("8"), is_born=False)
+    jobs.note(KEY, running("8"), is_created=False)
 
     assert [after_a_failure, asked_after(jobs)] == [["7"], []]
 
@@ -122,10 +125,10 @@ def test_a_job_that_is_made_again_has_nothing_of_the_one_before() -> None:
     jobs.wrote(KEY, "8")
     jobs.forget(KEY)
     gone = asked_after(jobs)
-    jobs.note(KEY, a_job("12"), is_born=True)
+    jobs.note(KEY, a_job("12"), is_created=True)
 
     assert gone == [""]
-    assert read(jobs, Server()) == Found(a_job("12"), is_born=True)
+    assert read(jobs, Server()) == CachedObject(a_job("12"), is_new=True)
 
 
 def test_a_job_that_the_server_no_longer_has_is_forgotten() -> None:
@@ -144,11 +147,11 @@ def test_a_job_that_was_made_again_while_it_was_read_is_not_forgotten() -> None:
         async def get(
             self, kind: str, namespace: str, name: str, *, not_before: str = ""
         ) -> Manifest | None:
-            jobs.note(KEY, a_job("12"), is_born=True)
+            jobs.note(KEY, a_job("12"), is_created=True)
             return None
 
     assert read(jobs, MadeAgain()) is None
-    assert read(jobs, Server()) == Found(a_job("12"), is_born=True)
+    assert read(jobs, Server()) == CachedObject(a_job("12"), is_new=True)
 
 
 def test_what_watches_may_have_missed_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from tunesmith_operator.controller.work_queue import (
     WorkQueue,
 )
 
-ONE, TWO, THREE = ("ns", "one"), ("ns", "two"), ("ns", "three")
+ONE, TWO, THREE = (Key("FineTuneJob", "ns", name) for name in ("one", "two", "three"))
 
 
 def test_a_key_that_is_added_twice_is_handed_out_once() -> None:
@@ -79,7 +79,7 @@ def test_what_is_urgent_comes_first_but_for_keys_that_have_waited_long() -> None
     backlog.add(THREE, now=1, is_urgent=True)
 
     assert backlog.take(now=2) == THREE
-    backlog.add(("ns", "another"), now=3, is_urgent=True)
+    backlog.add(Key("FineTuneJob", "ns", "another"), now=3, is_urgent=True)
     assert backlog.take(now=PATIENCE_S) == ONE
 
 
@@ -115,15 +115,39 @@ def test_a_delay_that_was_shortened_counts_once() -> None:
 
 
 def test_the_line_and_the_work_are_timed() -> None:
-    waits: list[float] = []
-    backlog = Backlog(waited=waits.append)
+    waits: list[tuple[Key, float]] = []
+    backlog = Backlog(waited=lambda key, seconds: waits.append((key, seconds)))
     backlog.add(ONE, now=0)
     backlog.add(TWO, now=5)
     backlog.take(now=10)
 
     assert backlog.longest_wait(now=12) == 7
     assert backlog.work_times(now=12) == [2]
-    assert waits == [10]
+    assert waits == [(ONE, 10)]
+
+
+def test_keys_of_two_kinds_are_told_apart_and_measured_by_kind() -> None:
+    backlog = Backlog()
+    other = ONE._replace(kind="ModelVersion")
+    for key in (ONE, other, TWO):
+        backlog.add(key, now=0)
+    first = backlog.take(now=1)
+
+    assert (first, str(first)) == (ONE, "FineTuneJob ns/one")
+    assert [backlog.depth(kind) for kind in ("FineTuneJob", "ModelVersion")] == [1, 1]
+    assert backlog.work_times(now=3, kind="FineTuneJob") == [2]
+    assert backlog.work_times(now=3, kind="ModelVersion") == []
+
+
+def test_what_is_added_while_a_look_fails_waits_for_the_delay_of_the_failure() -> None:
+    backlog = Backlog()
+    backlog.add(ONE, now=0)
+    backlog.take(now=0)
+    backlog.add(ONE, now=0, is_urgent=True)
+    delay = backlog.failed(ONE, now=0)
+
+    assert backlog.take(now=0) is None
+    assert backlog.take(now=delay) == ONE
 
 
 def test_every_key_wakes_a_worker_when_it_is_due_although_the_others_are_busy() -> None:

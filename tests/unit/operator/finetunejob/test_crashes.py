@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
-from api_double import ApiDouble, Key
+from api_double import ApiDouble
+from api_double import Key as ObjectKey
 from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
-from tunesmith_operator.controller.child_cache import Children
-from tunesmith_operator.controller.object_cache import Jobs
+from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
-from tunesmith_operator.finetunejob.reconciler import AGAIN_S, Reconciler
-from tunesmith_operator.kube.client import CONFLICT
+from tunesmith_operator.finetunejob.controller import finetunejob_controller
+from tunesmith_operator.finetunejob.step import AGAIN_S
+from tunesmith_operator.kube.api_errors import CONFLICT
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
-REPORT: Key = ("ConfigMap", "ns", "job-tunesmith")
+REPORT: ObjectKey = ("ConfigMap", "ns", "job-tunesmith")
 NUM_CHILDREN = 5 + 6
 NUM_WRITES = NUM_CHILDREN + 7 + 7
 
@@ -60,7 +61,7 @@ class Double(ApiDouble):
         found: dict[str, str] = self.objects[REPORT].setdefault("data", {})
         return found
 
-    def made(self, key: Key) -> None:
+    def made(self, key: ObjectKey) -> None:
         kind, _, name = key
         if kind not in {"Event", "FineTuneJob"}:
             self.births.append((kind, name))
@@ -93,8 +94,8 @@ class Double(ApiDouble):
 
 async def look(double: Double) -> float | None:
     """What a worker does with the key, in an operator that has just begun."""
-    reconciler = Reconciler(double, SETTINGS, jobs=Jobs(), children=Children())
-    return await reconciler.reconcile(("ns", "job"))
+    reconcile = finetunejob_controller(double, SETTINGS).reconcile
+    return await reconcile(Key("FineTuneJob", "ns", "job"))
 
 
 def run(double: Double) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_operator.finetunejob.parsing import Unreadable, read_job
+from tunesmith_operator.finetunejob.parsing import Unreadable, parse_job
 
 
 def found(**spec: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def found(**spec: Any) -> dict[str, Any]:
 
 
 def test_the_status_is_no_part_of_what_is_asked_for() -> None:
-    assert isinstance(read_job(found()), FineTuneJob)
+    assert isinstance(parse_job(found()), FineTuneJob)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_the_status_is_no_part_of_what_is_asked_for() -> None:
     ],
 )
 def test_the_message_names_the_field(spec: dict[str, Any], message: str) -> None:
-    job = read_job(found(**spec))
+    job = parse_job(found(**spec))
 
     assert isinstance(job, Unreadable)
     assert job.message.startswith(message)
@@ -45,7 +45,7 @@ def test_the_message_names_the_field(spec: dict[str, Any], message: str) -> None
 
 
 def test_several_problems_are_counted() -> None:
-    job = read_job(found(magic=True, wonder=True))
+    job = parse_job(found(magic=True, wonder=True))
 
     assert isinstance(job, Unreadable)
     assert job.message.endswith("(and 1 more)")

@@ -10,7 +10,7 @@ from small_models import SMOL, as_told
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_engine.stages.contracts import StageName
-from tunesmith_operator.finetunejob.manifests import family_of, store_of
+from tunesmith_operator.finetunejob.manifests import shared_objects, store_of
 from tunesmith_operator.finetunejob.placement import SPOT_MARKS, given_memory
 
 SMALL = as_told(SMOL)
@@ -29,7 +29,7 @@ def asked(stage: str = "train", **spec: Any) -> dict[str, Any]:
 def workspace_of(**workspace: Any) -> dict[str, Any] | None:
     """The claim that is made for a job."""
     job = FineTuneJob.model_validate(a_job(workspace=workspace))
-    made = family_of(OWNER, workspace=job.spec.workspace, settings=SETTINGS)
+    made = shared_objects(OWNER, workspace=job.spec.workspace, settings=SETTINGS)
     claims = [each["spec"] for each in made if each["kind"] == "PersistentVolumeClaim"]
     return claims[0] if claims else None
 
@@ -192,7 +192,8 @@ def test_before_an_object_store_lies_a_disk_of_the_pods_own_and_no_volume_is_mad
     assert volumes["workspace"] == {"name": "workspace", "emptyDir": {"sizeLimit": "50Gi"}}
     assert volumes["secret-0"]["secret"]["secretName"] == "bucket"
     assert [
-        each["kind"] for each in family_of(OWNER, workspace=job.spec.workspace, settings=SETTINGS)
+        each["kind"]
+        for each in shared_objects(OWNER, workspace=job.spec.workspace, settings=SETTINGS)
     ] == ["ConfigMap"]
 
 

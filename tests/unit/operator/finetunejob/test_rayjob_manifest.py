@@ -13,7 +13,11 @@ from tunesmith_operator.finetunejob.child_names import (
     may_be_rayjob,
     rayjob_name,
 )
-from tunesmith_operator.finetunejob.rayjob_manifest import RAY_VERSION, Place, place_of
+from tunesmith_operator.finetunejob.rayjob_manifest import (
+    RAY_VERSION,
+    WorkerPlacement,
+    worker_placement,
+)
 
 LOCK = Path(__file__).parents[4] / "requirements" / "trainer.txt"
 RESOURCES = {"workers": 2, "gpusPerWorker": 1, "cpu": "4", "memory": "1Gi"}
@@ -125,18 +129,20 @@ def test_pods_that_share_a_volume_of_one_node_are_kept_together() -> None:
 @pytest.mark.parametrize(
     ("modes", "place"),
     [
-        (["ReadWriteMany"], Place.ANY_NODE),
-        (["ReadWriteOnce", "ReadWriteMany"], Place.ANY_NODE),
-        (["ReadWriteOnce"], Place.ONE_NODE),
-        (["ReadWriteOncePod"], Place.ONE_POD),
+        (["ReadWriteMany"], WorkerPlacement.ANY_NODE),
+        (["ReadWriteOnce", "ReadWriteMany"], WorkerPlacement.ANY_NODE),
+        (["ReadWriteOnce"], WorkerPlacement.ONE_NODE),
+        (["ReadWriteOncePod"], WorkerPlacement.ONE_POD),
     ],
 )
-def test_the_volume_says_how_far_apart_workers_can_be(modes: list[str], place: Place) -> None:
-    assert place_of({"spec": {"accessModes": modes}}) is place
+def test_the_volume_says_how_far_apart_workers_can_be(
+    modes: list[str], place: WorkerPlacement
+) -> None:
+    assert worker_placement({"spec": {"accessModes": modes}}) is place
 
 
 def test_a_volume_that_is_not_there_yet_promises_nothing() -> None:
-    assert place_of(None) is Place.ONE_NODE
+    assert worker_placement(None) is WorkerPlacement.ONE_NODE
 
 
 def test_kuberay_is_told_the_version_of_ray_in_the_trainers_image() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from api_double import ApiDouble
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY, STAGES_ACCOUNT
-from tunesmith_operator.finetunejob.manifests import Owner
-from tunesmith_operator.finetunejob.service_accounts import Identities
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.service_accounts import StageAccounts
 
 POLICY = "ValidatingAdmissionPolicy"
 BINDING = "ValidatingAdmissionPolicyBinding"
@@ -39,8 +39,8 @@ def accounts(double: Double, *jobs: str) -> list[str]:
     """The accounts that one operator gives to these jobs, all at once."""
 
     async def ask() -> list[str]:
-        identities = Identities(double)
-        owners = [Owner(name=job, namespace="ns", uid=job) for job in jobs]
+        identities = StageAccounts(double)
+        owners = [JobRef(name=job, namespace="ns", uid=job) for job in jobs]
         return list(await asyncio.gather(*map(identities.account_of, owners)))
 
     return asyncio.run(ask())
@@ -91,7 +91,7 @@ def test_an_identity_that_is_gone_is_made_again_for_a_job_that_gets_no_pods() ->
     account = "ServiceAccount", "ns", STAGES_ACCOUNT
 
     async def renewed() -> None:
-        identities, owner = Identities(double), Owner(name="a", namespace="ns", uid="a")
+        identities, owner = StageAccounts(double), JobRef(name="a", namespace="ns", uid="a")
         await identities.account_of(owner)
         del double.objects[account]
         await identities.renew(owner)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tunesmith_operator.kube.attempt_times import AttemptTimes, times_of, times_of_rayjob
+from child_states import state_of
+from tunesmith_operator.kube.child_kind import AttemptTimes
 
 QUEUE = {"kueue.x-k8s.io/queue-name": "team-a"}
 
@@ -22,6 +23,7 @@ def a_job(*conditions: str, queued: bool = False, **status: Any) -> dict[str, An
     ended = [{"type": each, "status": "True", "lastTransitionTime": text(9)} for each in conditions]
     labels = QUEUE if queued else {}
     return {
+        "kind": "Job",
         "metadata": {"labels": labels},
         "spec": {},
         "status": {"conditions": ended, **status},
@@ -31,10 +33,17 @@ def a_job(*conditions: str, queued: bool = False, **status: Any) -> dict[str, An
 def a_rayjob(deployment: str, *, suspend: bool = False, **status: Any) -> dict[str, Any]:
     """A RayJob of a queue."""
     return {
+        "kind": "RayJob",
         "metadata": {"labels": QUEUE},
         "spec": {"suspend": suspend},
         "status": {"jobDeploymentStatus": deployment, **status},
     }
+
+
+def times_of(
+    child: dict[str, Any], pods: list[dict[str, Any]], *, admitted: datetime | None = None
+) -> AttemptTimes:
+    return state_of(child, pods, admitted=admitted).times
 
 
 def a_pod(cluster: str = "", **state: Any) -> dict[str, Any]:
@@ -79,26 +88,26 @@ def test_only_a_job_of_a_queue_was_admitted() -> None:
 
 
 def test_a_job_that_was_let_in_and_does_not_say_so_yet_was_admitted_when_kueue_says() -> None:
-    assert times_of(a_job(queued=True), [], let_in=at(4)).admitted == at(4)
+    assert times_of(a_job(queued=True), [], admitted=at(4)).admitted == at(4)
 
 
 @pytest.mark.parametrize("deployment", ["", "Suspended", "Suspending"])
 def test_the_start_time_of_a_rayjob_counts_for_nothing_until_kuberay_wakes(deployment: str) -> None:
     asleep = a_rayjob(deployment, startTime=text(1))
 
-    assert times_of_rayjob(asleep, []).admitted is None
-    assert times_of_rayjob(asleep, [], let_in=at(4)).admitted == at(4)
+    assert times_of(asleep, []).admitted is None
+    assert times_of(asleep, [], admitted=at(4)).admitted == at(4)
 
 
 @pytest.mark.parametrize("deployment", ["Initializing", "Running", "Complete", "Failed"])
 def test_a_rayjob_that_kuberay_goes_on_with_left_its_queue_just_before(deployment: str) -> None:
-    assert times_of_rayjob(a_rayjob(deployment, startTime=text(5)), []).admitted == at(5)
+    assert times_of(a_rayjob(deployment, startTime=text(5)), []).admitted == at(5)
 
 
 def test_a_rayjob_that_is_held_has_not_left_its_queue() -> None:
     held = a_rayjob("Initializing", suspend=True, startTime=text(1))
 
-    assert times_of_rayjob(held, []).admitted is None
+    assert times_of(held, []).admitted is None
 
 
 def test_a_rayjob_begins_with_the_first_pod_of_its_own_cluster() -> None:
@@ -107,5 +116,5 @@ def test_a_rayjob_begins_with_the_first_pod_of_its_own_cluster() -> None:
     pods = [a_pod("new", running={"startedAt": text(each)}) for each in (7, 6)]
     rayjob = a_rayjob("Running", startTime=text(5), rayClusterName="new")
 
-    assert times_of_rayjob(rayjob, [old, *pods]).began == at(6)
-    assert times_of_rayjob(a_rayjob("Suspended"), [old]).began is None
+    assert times_of(rayjob, [old, *pods]).began == at(6)
+    assert times_of(a_rayjob("Suspended"), [old]).began is None

@@ -8,7 +8,9 @@ import pytest
 from kueue import SEEN, conditions_of, workload_of
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
-from tunesmith_operator.kube.kueue import is_queued, is_waking, let_in_at, queue_wait
+from tunesmith_operator.finetunejob.attempts import CHILD_KINDS
+from tunesmith_operator.kube.child_kind import only_queue_knows
+from tunesmith_operator.kube.kueue import admitted_at, is_queued, queue_wait
 
 CREATED = "2026-11-25T00:00:00Z"
 NOW = "2026-11-26T00:00:00Z"
@@ -170,9 +172,9 @@ def test_kueue_says_when_it_let_a_child_in_last_as_long_as_it_does() -> None:
     child = a_child(kind="RayJob", suspend=False)
     again = a_workload(child, "admitted", "preempted", "admitted")
 
-    assert let_in_at(child, [again]) == datetime.fromisoformat(LATER)
-    assert let_in_at(child, [a_workload(child, "admitted", "preempted")]) is None
-    assert let_in_at(child, []) is let_in_at(child, None) is None
+    assert admitted_at(child, [again]) == datetime.fromisoformat(LATER)
+    assert admitted_at(child, [a_workload(child, "admitted", "preempted")]) is None
+    assert admitted_at(child, []) is admitted_at(child, None) is None
 
 
 @pytest.mark.parametrize(
@@ -180,21 +182,23 @@ def test_kueue_says_when_it_let_a_child_in_last_as_long_as_it_does() -> None:
     [
         (a_child(suspend=False), True),
         (a_child(suspend=False, startTime=NOW), False),
-        (a_child(suspend=True), False),
+        (a_child(suspend=True), True),
         (a_child(kind="RayJob", suspend=False, startTime=NOW), True),
         (a_child(kind="RayJob", suspend=False, jobDeploymentStatus="Suspended"), True),
         (a_child(kind="RayJob", suspend=False, jobDeploymentStatus="Suspending"), True),
         (a_child(kind="RayJob", suspend=False, jobDeploymentStatus="Initializing"), False),
-        (a_child(kind="RayJob", suspend=True, jobDeploymentStatus="Suspended"), False),
+        (a_child(kind="RayJob", suspend=True, jobDeploymentStatus="Suspended"), True),
+        (a_child(kind="RayJob", suspend=True, jobDeploymentStatus="Running"), True),
     ],
 )
-def test_a_child_that_may_run_and_has_not_noticed_yet_is_waking(
+def test_kueue_is_asked_while_a_child_is_held_or_has_not_noticed_that_it_may_run(
     child: dict[str, Any], *, expected: bool
 ) -> None:
     unnamed = child | {"metadata": {"name": "j"}}
 
-    assert is_waking(child) is expected
-    assert not is_waking(unnamed)
+    kind = CHILD_KINDS[child["kind"]]
+    assert only_queue_knows(kind, child) is expected
+    assert not only_queue_knows(kind, unnamed)
 
 
 @pytest.mark.parametrize("situation", SEEN)

@@ -5,19 +5,14 @@ from typing import Any
 
 import pytest
 
+from child_states import NOW, state_of
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
-from tunesmith_operator.kube.ray_job import (
-    ending_of_rayjob,
-    has_failed,
-    has_succeeded,
-    remaining,
-    waiting_of_rayjob,
-)
+from tunesmith_operator.kube.pods import Termination
+from tunesmith_operator.kube.ray_job import RAY_JOB
 
 CREATED = "2026-11-01T00:00:00Z"
 LATER = "2026-11-01T00:10:00Z"
-NOW = datetime.fromisoformat("2026-11-01T01:00:00Z")
 
 
 def a_rayjob(deployment: str = "Running", job: str = "RUNNING", **status: Any) -> dict[str, Any]:
@@ -48,11 +43,15 @@ def ended(**fields: Any) -> dict[str, Any]:
 
 
 def waiting(
-    *pods: dict[str, Any], rayjob: dict[str, Any] | None = None, let_in: datetime | None = None
+    *pods: dict[str, Any], rayjob: dict[str, Any] | None = None, admitted: datetime | None = None
 ) -> Waiting | None:
-    return waiting_of_rayjob(
-        "train", rayjob or a_rayjob(), list(pods), num_pods=3, now=NOW, let_in=let_in
-    )
+    return state_of(rayjob or a_rayjob(), pods, num_pods=3, admitted=admitted).waiting("train")
+
+
+def termination_of(rayjob: dict[str, Any]) -> Termination:
+    termination = state_of(rayjob).termination
+    assert termination is not None
+    return termination
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_it_is_over_when_kuberay_says_so(
 ) -> None:
     rayjob = a_rayjob(deployment, job)
 
-    assert (has_succeeded(rayjob), has_failed(rayjob)) == (succeeded, failed)
+    assert (RAY_JOB.has_succeeded(rayjob), RAY_JOB.has_failed(rayjob)) == (succeeded, failed)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +87,13 @@ def test_it_is_over_when_kuberay_says_so(
     ],
 )
 def test_a_failure_has_the_cause_that_kuberay_names(reason: str, cause: Reason | None) -> None:
-    assert ending_of_rayjob(a_rayjob("Failed", "FAILED", reason=reason)).cause is cause
+    assert termination_of(a_rayjob("Failed", "FAILED", reason=reason)).cause is cause
 
 
 def test_the_exit_code_is_read_from_kuberays_words() -> None:
     said = "Job entrypoint command failed with exit code -9, last available logs (truncated):\n"
     log = "2026-11-01 00:00:00,0\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
-    ending = ending_of_rayjob(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
+    ending = termination_of(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
 
     assert (ending.exit_code, ending.termination_message) == (-9, "")
 
@@ -102,7 +101,7 @@ def test_the_exit_code_is_read_from_kuberays_words() -> None:
 def test_the_last_words_of_the_stage_are_read_from_the_log_that_kuberay_quotes() -> None:
     said = "Job entrypoint command failed with exit code 1, last available logs (truncated):\n"
     log = "Running entrypoint for job j: python -m x\nTraceback:\n  File x\nKeyError: 'rows'\n"
-    ending = ending_of_rayjob(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
+    ending = termination_of(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
 
     assert ending.termination_message == "KeyError: 'rows'"
 
@@ -165,13 +164,13 @@ def test_a_rayjob_that_nobody_takes_up_is_told_of() -> None:
 
 
 @pytest.mark.parametrize("deployment", ["", "Suspended", "Suspending"])
-def test_a_rayjob_that_a_queue_let_in_late_has_time_to_wake_from_then_on(deployment: str) -> None:
+def test_a_rayjob_that_a_queue_admitted_late_has_time_to_wake_from_then_on(deployment: str) -> None:
     """KubeRay was seen to take 21 s; what it wrote before is of another time."""
-    let_in = NOW - timedelta(seconds=25)
-    found = waiting(rayjob=a_rayjob(deployment, "", startTime=CREATED), let_in=let_in)
+    admitted = NOW - timedelta(seconds=25)
+    found = waiting(rayjob=a_rayjob(deployment, "", startTime=CREATED), admitted=admitted)
 
     assert found is not None
-    assert (found.reason, found.since) == (Reason.POD_NOT_CREATED, let_in)
+    assert (found.reason, found.since) == (Reason.POD_NOT_CREATED, admitted)
     assert found.told_at > NOW
 
 
@@ -237,10 +236,12 @@ def test_a_worker_on_a_lost_node_is_told_of_until_another_is_in_its_place(
 
 
 def test_pods_that_are_left_of_a_failed_attempt_hold_the_next_one_up() -> None:
-    pods = [a_pod("head"), a_pod("worker", "Failed")]
-    found = waiting(*pods, rayjob=a_rayjob("Failed", "FAILED", reason="AppFailed"))
+    head, worker = a_pod("head"), a_pod("worker", "Failed")
+    rayjob = a_rayjob("Failed", "FAILED", reason="AppFailed")
+    found = waiting(head, worker, rayjob=rayjob)
 
-    assert remaining(pods) == pods[:1]
+    assert state_of(rayjob, [head, worker]).termination is None
+    assert state_of(rayjob, [worker]).termination is not None
     assert found is not None
     assert found.reason is Reason.POD_NOT_GONE
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from json_merge import merged
-from tunesmith_operator.kube.merge_patch import merge_patch
+from tunesmith_operator.kube.objects import merge_patch
 
 _LEAVES = st.integers() | st.lists(st.integers(), max_size=2)
 _INNER = st.dictionaries(st.sampled_from("ab"), _LEAVES)

@@ -5,17 +5,35 @@ from typing import Any
 
 import pytest
 
+from child_states import state_of
 from tunesmith_api.reasons import Reason
-from tunesmith_operator.kube.pod_waits import unready, waiting_of
-from tunesmith_operator.kube.pods import ending_of_pods
+from tunesmith_engine.lifecycle.observations import Waiting
+from tunesmith_operator.kube.pods import Termination, overdue_pod
 
 CREATED = "2026-11-01T00:00:00Z"
 SCHEDULED_AT = "2026-11-01T00:01:00Z"
 JOB: dict[str, Any] = {
     "kind": "Job",
     "metadata": {"name": "j-train-1-abcde", "creationTimestamp": CREATED},
+    "spec": {},
 }
 MESSAGE = "Pod ns/x has condition DisruptionTarget matching FailJob rule at index 0"
+
+
+def waiting_of(
+    job: dict[str, Any],
+    pods: list[dict[str, Any]],
+    warnings: list[dict[str, Any]] | None = None,
+    *,
+    admitted: datetime | None = None,
+) -> Waiting | None:
+    return state_of(job, pods, warnings=warnings, admitted=admitted).waiting("train")
+
+
+def termination_of(job: dict[str, Any], pods: list[dict[str, Any]]) -> Termination:
+    termination = state_of(job, pods).termination
+    assert termination is not None
+    return termination
 
 
 def condition(type_: str, status: str = "True", **fields: str) -> dict[str, Any]:
@@ -53,7 +71,7 @@ def test_what_the_scheduler_misses_is_quoted_with_the_time_since_when(
     said: str, reason: Reason
 ) -> None:
     pod = a_pod(condition("PodScheduled", "False", reason="Unschedulable", message=said))
-    waiting = waiting_of("train", JOB, [pod])
+    waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
     assert waiting.reason is reason
@@ -75,7 +93,7 @@ def test_what_the_scheduler_misses_is_quoted_with_the_time_since_when(
 def test_what_the_kubelet_cannot_start_is_given_up_after_a_while(
     held: str, message: str, reason: Reason, patience_s: float
 ) -> None:
-    waiting = waiting_of("train", JOB, [held_up(held, message)])
+    waiting = waiting_of(JOB, [held_up(held, message)])
 
     assert waiting is not None
     assert (waiting.reason, waiting.patience_s) == (reason, patience_s)
@@ -83,14 +101,14 @@ def test_what_the_kubelet_cannot_start_is_given_up_after_a_while(
 
 def test_a_missing_secret_is_named() -> None:
     pod = held_up("CreateContainerConfigError", 'secret "hub" not found')
-    waiting = waiting_of("train", JOB, [pod])
+    waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
     assert "Secret hub" in waiting.message
 
 
 def test_a_container_that_is_being_made_is_told_of_after_two_minutes() -> None:
-    waiting = waiting_of("train", JOB, [held_up("ContainerCreating")])
+    waiting = waiting_of(JOB, [held_up("ContainerCreating")])
 
     assert waiting is not None
     assert (waiting.reason, waiting.grace_s) == (Reason.POD_NOT_STARTED, 120)
@@ -100,7 +118,7 @@ def test_volumes_that_are_not_mounted_are_told_of_sooner_than_an_image_that_is_p
     scheduled = condition("PodScheduled")
     mounting = a_pod(scheduled, condition("PodReadyToStartContainers", "False"))
     pulling = a_pod(scheduled, condition("PodReadyToStartContainers"))
-    waits = [waiting_of("train", JOB, [pod]) for pod in (mounting, pulling)]
+    waits = [waiting_of(JOB, [pod]) for pod in (mounting, pulling)]
 
     assert [each.grace_s for each in waits if each] == [30, 120]
     assert [each.reason for each in waits if each] == [Reason.POD_NOT_STARTED] * 2
@@ -149,7 +167,7 @@ def test_why_a_node_does_not_get_a_pod_ready_is_quoted_from_its_newest_event(
     older = an_event("FailedMount", "of old", at=CREATED)
     others = an_event("FailedMount", "another's", of="v", at="2026-11-01T00:02:00Z")
     scheduler = an_event("FailedScheduling", "no nodes available")
-    waiting = waiting_of("train", JOB, [pod], [others, scheduler, an_event(why, said), older])
+    waiting = waiting_of(JOB, [pod], [others, scheduler, an_event(why, said), older])
 
     assert waiting is not None
     assert waiting.reason is reason
@@ -162,7 +180,7 @@ def test_events_that_do_not_say_why_yet_are_read_again(
     warnings: list[dict[str, Any]] | None, again_s: float | None
 ) -> None:
     pod = a_pod(condition("PodScheduled"), condition("PodReadyToStartContainers", "False"))
-    waiting = waiting_of("train", JOB, [pod], warnings)
+    waiting = waiting_of(JOB, [pod], warnings)
 
     assert waiting is not None
     assert (waiting.reason, waiting.again_s) == (Reason.POD_NOT_STARTED, again_s)
@@ -170,7 +188,7 @@ def test_events_that_do_not_say_why_yet_are_read_again(
 
 def test_events_of_a_pod_whose_node_is_done_with_it_count_no_more() -> None:
     pod = a_pod(condition("PodScheduled"), condition("PodReadyToStartContainers"))
-    waiting = waiting_of("train", JOB, [pod], [an_event("FailedMount", "of old")])
+    waiting = waiting_of(JOB, [pod], [an_event("FailedMount", "of old")])
 
     assert waiting is not None
     assert waiting.reason is Reason.POD_NOT_STARTED
@@ -183,13 +201,13 @@ def test_events_are_asked_for_once_a_node_has_had_its_time(seconds: int, *, is_a
     stuck = a_pod(scheduled, condition("PodReadyToStartContainers", "False"))
     now = datetime.fromisoformat(SCHEDULED_AT) + timedelta(seconds=seconds)
 
-    assert unready([running, stuck], now=now) is (stuck if is_asked else None)
+    assert overdue_pod([running, stuck], now=now) is (stuck if is_asked else None)
 
 
 def test_a_pod_that_was_deleted_and_does_not_go_is_told_of_after_a_minute() -> None:
     pod = a_pod(condition("PodScheduled"), phase="Running")
     pod["metadata"]["deletionTimestamp"] = SCHEDULED_AT
-    waiting = waiting_of("train", JOB, [pod])
+    waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
     assert (waiting.reason, waiting.grace_s) == (Reason.POD_NOT_GONE, 60)
@@ -197,7 +215,7 @@ def test_a_pod_that_was_deleted_and_does_not_go_is_told_of_after_a_minute() -> N
 
 
 def test_a_job_that_gets_no_pod_is_told_of() -> None:
-    waiting = waiting_of("train", JOB, [])
+    waiting = waiting_of(JOB, [])
 
     assert waiting is not None
     assert waiting.reason is Reason.POD_NOT_CREATED
@@ -205,17 +223,17 @@ def test_a_job_that_gets_no_pod_is_told_of() -> None:
 
 
 def test_a_pod_is_missed_from_when_its_job_was_let_run() -> None:
-    started = waiting_of("train", JOB | {"status": {"startTime": SCHEDULED_AT}}, [])
-    let_in = waiting_of("train", JOB, [], let_in=datetime.fromisoformat(SCHEDULED_AT))
+    started = waiting_of(JOB | {"status": {"startTime": SCHEDULED_AT}}, [])
+    admitted = waiting_of(JOB, [], admitted=datetime.fromisoformat(SCHEDULED_AT))
 
     assert started is not None
     assert started.since == datetime.fromisoformat(SCHEDULED_AT)
-    assert let_in == started
+    assert admitted == started
 
 
 def test_a_job_in_no_queue_that_somebody_suspends_is_told_of() -> None:
     status = {"conditions": [condition("Suspended")]}
-    waiting = waiting_of("train", JOB | {"spec": {"suspend": True}, "status": status}, [])
+    waiting = waiting_of(JOB | {"spec": {"suspend": True}, "status": status}, [])
 
     assert waiting is not None
     assert waiting.since == datetime.fromisoformat(SCHEDULED_AT)
@@ -224,13 +242,13 @@ def test_a_job_in_no_queue_that_somebody_suspends_is_told_of() -> None:
 
 
 def test_a_pod_that_runs_waits_for_nothing() -> None:
-    assert waiting_of("train", JOB, [a_pod(condition("PodScheduled"), phase="Running")]) is None
+    assert waiting_of(JOB, [a_pod(condition("PodScheduled"), phase="Running")]) is None
 
 
 @pytest.mark.parametrize("said", ["x" * 1000, "persistentvolumeclaim " * 90])
 def test_no_wait_says_more_than_a_condition_takes(said: str) -> None:
     pod = a_pod(condition("PodScheduled", "False", reason="Unschedulable", message=said))
-    waiting = waiting_of("evaluate", JOB, [pod])
+    waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
     assert len(waiting.message) <= 256
@@ -248,19 +266,19 @@ def test_no_wait_says_more_than_a_condition_takes(said: str) -> None:
 )
 def test_who_takes_a_pod_away_is_told_while_it_goes_and_after(by: str, reason: Reason) -> None:
     pod = a_pod(condition("DisruptionTarget", reason=by), phase="Running")
-    waiting = waiting_of("train", JOB, [pod])
+    waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
     assert waiting.reason is reason
-    assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is reason
+    assert termination_of(failed_job(MESSAGE), [pod]).cause is reason
 
 
 def test_a_disruption_is_known_even_when_the_pod_is_gone() -> None:
-    assert ending_of_pods(failed_job(MESSAGE), []).cause is Reason.PREEMPTED
+    assert termination_of(failed_job(MESSAGE), []).cause is Reason.PREEMPTED
 
 
 def test_a_pod_that_is_gone_without_a_disruption_was_deleted() -> None:
-    assert ending_of_pods(failed_job("too many failures"), []).cause is Reason.POD_DELETED
+    assert termination_of(failed_job("too many failures"), []).cause is Reason.POD_DELETED
 
 
 @pytest.mark.parametrize(
@@ -272,7 +290,7 @@ def test_an_eviction_says_what_the_node_was_short_of(short_of: str, reason: Reas
     message = f"The node was low on resource: {short_of}."
     pod = a_pod(disruption, phase="Failed", reason="Evicted", message=message)
 
-    assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is reason
+    assert termination_of(failed_job(MESSAGE), [pod]).cause is reason
 
 
 def test_a_pod_that_wrote_more_than_its_disk_may_hold_has_filled_it() -> None:
@@ -285,19 +303,19 @@ def test_a_pod_that_wrote_more_than_its_disk_may_hold_has_filled_it() -> None:
         containerStatuses=[{"name": "stage", "state": killed}],
     )
 
-    assert ending_of_pods(failed_job(MESSAGE), [pod]).cause is Reason.DISK_FULL
+    assert termination_of(failed_job(MESSAGE), [pod]).cause is Reason.DISK_FULL
 
 
 def test_a_container_over_its_memory_limit_was_killed_by_the_host() -> None:
     ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     pod = a_pod(phase="Failed", containerStatuses=[{"name": "stage", "state": ended}])
-    ending = ending_of_pods(failed_job("too many failures"), [pod])
+    ending = termination_of(failed_job("too many failures"), [pod])
 
     assert (ending.cause, ending.exit_code) == (Reason.HOST_OOM_KILLED, 137)
 
 
 def test_times_of_the_server_have_a_zone() -> None:
-    waiting = waiting_of("train", JOB, [])
+    waiting = waiting_of(JOB, [])
 
     assert waiting is not None
     assert waiting.since.tzinfo == UTC
