@@ -20,7 +20,7 @@ CHILD_KINDS: Final[Mapping[str, ChildKind]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class StageAttempt:
     """The latest attempt of a planned stage, with its result's digest once it has succeeded."""
 
     stage: PlannedStage
@@ -29,11 +29,11 @@ class Attempt:
     children: tuple[ChildRef, ...]
 
 
-def attempts_of(plan: Plan, status: FineTuneJobStatus | None) -> list[Attempt]:
+def attempts_of(plan: Plan, status: FineTuneJobStatus | None) -> list[StageAttempt]:
     """The stages of the plan that have an attempt, in its order."""
     recorded = {(stage.name, stage.key): stage for stage in status.stages} if status else {}
     return [
-        Attempt(
+        StageAttempt(
             stage,
             record.attempt,
             record.result_digest,

@@ -18,7 +18,7 @@ from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.attempts import (
     CHILD_KINDS,
-    Attempt,
+    StageAttempt,
     attempts_of,
     may_run_in_rayjob,
 )
@@ -99,7 +99,7 @@ class Observer:
             lacks_pods=any(_lacks_pods(attempt.waiting, now=now) for attempt in seen),
         )
 
-    async def _child(self, attempt: Attempt, reader: Reader) -> Manifest | None:
+    async def _child(self, attempt: StageAttempt, reader: Reader) -> Manifest | None:
         for kind, name in attempt.children:
             child = await reader.get(kind, self._key.namespace, name)
             if child is not None:
@@ -159,7 +159,7 @@ class Observer:
         return AttemptSeen(planned.name, known, attempt, is_running=True)
 
 
-def attempt_seen(attempt: Attempt, state: ChildState, report: Report) -> AttemptSeen:
+def attempt_seen(attempt: StageAttempt, state: ChildState, report: Report) -> AttemptSeen:
     """An attempt as its child, its pods and the report tell of it."""
     stage, number, times = attempt.stage, attempt.number, asdict(state.times)
     if state.has_succeeded:
@@ -194,7 +194,7 @@ def attempt_seen(attempt: Attempt, state: ChildState, report: Report) -> Attempt
 
 
 def _finished(
-    attempts: Iterable[Attempt], seen: Iterable[AttemptSeen], report: Report
+    attempts: Iterable[StageAttempt], seen: Iterable[AttemptSeen], report: Report
 ) -> dict[str, StageResult]:
     """The results that count, by key: those that were noted, and those of now."""
     noted = (

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tunesmith_api.finetunejob.status import Progress
 from tunesmith_engine.stages.contracts import StageName, StageResult
-from tunesmith_operator.finetunejob.attempts import Attempt
+from tunesmith_operator.finetunejob.attempts import StageAttempt
 from tunesmith_operator.finetunejob.child_names import report_key
 from tunesmith_operator.kube.objects import Manifest, owners_of
 
@@ -34,11 +34,11 @@ class Report:
             return cls()
         return cls(is_missing=False, records=dict(config_map.get("data") or {}))
 
-    def progress_of(self, attempt: Attempt) -> Progress | None:
+    def progress_of(self, attempt: StageAttempt) -> Progress | None:
         """What the attempt has told last of how far it is."""
         return self._record(Progress, attempt, "progress")
 
-    def result_of(self, attempt: Attempt, *, outcome: str) -> StageResult | None:
+    def result_of(self, attempt: StageAttempt, *, outcome: str) -> StageResult | None:
         """What the attempt reported, if it says that the attempt ended with this outcome."""
         stage = attempt.stage
         result = self._record(StageResult, attempt, "result")
@@ -48,12 +48,12 @@ class Report:
         identity = (result.stage, result.key, result.attempt)
         return result if identity == (StageName(stage.name), stage.key, attempt.number) else None
 
-    def noted_result_of(self, attempt: Attempt) -> StageResult | None:
+    def noted_result_of(self, attempt: StageAttempt) -> StageResult | None:
         """The result of an attempt that succeeded, if it is still the one that was noted."""
         result = self.result_of(attempt, outcome="Succeeded")
         return result if result is not None and result.digest == attempt.result_digest else None
 
-    def _record(self, model: type[M], attempt: Attempt, kind: str) -> M | None:
+    def _record(self, model: type[M], attempt: StageAttempt, kind: str) -> M | None:
         """A record of a stage; one that breaks its schema does not count."""
         stage = attempt.stage
         text = self.records.get(report_key(stage.name, attempt.number, kind, key=stage.key), "")

@@ -4,7 +4,6 @@ import pytest
 
 from tunesmith_operator.controller.health import STUCK_S, Health
 from tunesmith_operator.controller.work_queue import WorkQueue
-from tunesmith_operator.finetunejob.step import RESYNC_S, resync_s
 
 
 class Queue(WorkQueue):
@@ -35,11 +34,3 @@ def test_an_operator_is_well_unless_its_work_is_stuck(
     queue: WorkQueue | None, complaint: str
 ) -> None:
     assert Health(queue).complaint() == complaint
-
-
-def test_jobs_are_looked_at_again_at_different_times() -> None:
-    times = {resync_s(f"uid-{number}") for number in range(100)}
-
-    assert len(times) > 50
-    assert min(times) >= 0.8 * RESYNC_S
-    assert max(times) <= 1.2 * RESYNC_S
