@@ -25,8 +25,7 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Observations
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import PlannedStage
+from tunesmith_engine.planning.plan import PlannedStage, plan
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_operator.finetunejob.parsing import fingerprints_of
 from tunesmith_operator.finetunejob.step import RESYNC_S

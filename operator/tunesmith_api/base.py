@@ -30,7 +30,12 @@ class ApiModel(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
+    def without_nulls(cls, given: Any) -> Any:
+        """Take a field that is null for one that was not given, so that its default holds.
+
+        Only fields of ours: a null under a key of a mapping has no default to take its place. NB:
+        the server does so on creation; a null that is applied it refuses.
+        """
         if not isinstance(given, dict) or None not in given.values():
             return given
         known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}

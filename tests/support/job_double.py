@@ -7,8 +7,7 @@ from api_double import ApiDouble, Manifest, Manifests
 from clock import now_text
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, shared_name

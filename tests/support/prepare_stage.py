@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_trainer.prepare.stage import prepare
 
 
@@ -44,7 +44,7 @@ def prepare_request(
     output.mkdir(exist_ok=True)
     return StageRequest(
         job="tiny",
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
         spec=FineTuneJobSpec.model_validate(given),

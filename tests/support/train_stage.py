@@ -12,7 +12,8 @@ from typing import Any
 
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.tokens import TokenRows
 
@@ -107,11 +108,11 @@ def a_train_stage(
     validation.save(data / "validation.safetensors")
     request = StageRequest(
         job="job",
-        stage=StageName.TRAIN,
+        stage=TRAIN.name,
         key="0" * 64,
         attempt=1,
         spec=FineTuneJob.model_validate(a_job(**spec)).spec,
-        inputs={StageName.PREPARE: _prepared(model, data=data)},
+        inputs={PREPARE.name: _prepared(model, data=data)},
         output=str(folder / "artifacts"),
         report=str(folder / "progress.json"),
         result=str(folder / "result.json"),
@@ -127,7 +128,7 @@ def a_train_stage(
 
 def _prepared(model: Path, *, data: Path) -> StageResult:
     return StageResult(
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="1" * 64,
         attempt=1,
         outcome="Succeeded",

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from small_models import make_tiny_model
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.records import RowRecord, write_records
@@ -54,8 +55,8 @@ def request_for(root: Path, stage: StageName, *, output: Path, **spec: Any) -> S
         attempt=1,
         spec=FineTuneJobSpec.model_validate(given),
         inputs={
-            StageName.PREPARE: _result(StageName.PREPARE, root, "model", "data"),
-            StageName.TRAIN: _result(StageName.TRAIN, root, "tuned"),
+            PREPARE.name: _result(PREPARE.name, root, "model", "data"),
+            TRAIN.name: _result(TRAIN.name, root, "tuned"),
         },
         output=str(output),
         report=str(output.parent / "progress.json"),

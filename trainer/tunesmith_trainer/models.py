@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.prepared import MODEL
 
@@ -57,14 +58,12 @@ def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedMod
     """
     import torch
 
-    tuned = local_path(request.inputs[StageName.TRAIN].artifact(TUNED))
+    tuned = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     if not (tuned / ADAPTER_SETTINGS).exists():
         return load_model(tuned, dtype=dtype)
     from peft import PeftModel
 
-    base = load_model(
-        local_path(request.inputs[StageName.PREPARE].artifact(MODEL)), dtype=torch.float32
-    )
+    base = load_model(local_path(request.inputs[PREPARE.name].artifact(MODEL)), dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, tuned, use_safetensors=True)
     return adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
 

@@ -1,11 +1,15 @@
 """`spec.evaluation`: what is measured of base and tuned model, and the bounds that must hold."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.rules import Rule
+
+LOSS_METRICS: Final = ("loss", "perplexity")
 
 
 class Generation(ApiModel):
@@ -46,7 +50,10 @@ class Evaluation(ApiModel):
     """Base against tuned: on the held-out rows, and on general text so that forgetting shows."""
 
     generation: Generation = Generation()
-    general_text: DataSource | None = Field(
+    general_text: Annotated[
+        DataSource | None,
+        DecidedLater("a text that ships with Tunesmith"),
+    ] = Field(
         None,
         description="Plain text for the general suite. Default: a text that ships with Tunesmith.",
     )
@@ -56,3 +63,48 @@ class Evaluation(ApiModel):
         description="Bounds that must hold. Default: the held-out loss is no worse than "
         "the base's.",
     )
+
+
+_GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
+    Rule(
+        name="one-bound-per-gate",
+        scopes=("evaluation.gates.*",),
+        field="",
+        holds=lambda gate: (
+            sum(bound is not None for bound in (gate.min, gate.max, gate.min_delta, gate.max_delta))
+            == 1
+        ),
+        cel="[has(self.min), has(self.max), has(self.minDelta), has(self.maxDelta)]"
+        ".filter(given, given).size() == 1",
+        message="a gate has exactly one bound; give one of min, max, minDelta, maxDelta",
+    ),
+    Rule(
+        name="general-suite-has-loss",
+        scopes=("evaluation.gates.*",),
+        field="metric",
+        holds=lambda gate: gate.suite != "general" or gate.metric in LOSS_METRICS,
+        cel="self.suite != 'general' || self.metric in ['loss', 'perplexity']",
+        message="the general suite measures loss and perplexity only; choose one, or suite heldOut",
+    ),
+)
+
+_MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
+    Rule(
+        name="gate-metric-is-measured",
+        scopes=("evaluation",),
+        field="gates",
+        # Which metric `auto` is, only the data tells; the evaluate stage refuses what then lacks.
+        holds=lambda evaluation: (
+            evaluation.generation.metric == "auto"
+            or all(
+                gate.metric in {*LOSS_METRICS, evaluation.generation.metric}
+                for gate in evaluation.gates
+            )
+        ),
+        cel="self.generation.metric == 'auto' || self.gates.all(gate, "
+        "gate.metric in ['loss', 'perplexity'] || gate.metric == self.generation.metric)",
+        message="a gate asks for a metric that is not measured; name it in generation.metric",
+    ),
+)
+
+RULES: Final[tuple[Rule[Any], ...]] = (*_GATE_RULES, *_MEASURED_RULES)

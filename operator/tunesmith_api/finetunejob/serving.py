@@ -1,13 +1,15 @@
 """`spec.serving` and `spec.verification`: how vLLM runs the model, and the proof of its answers."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.values import (
-    Fraction,
-)
+from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.field_types import Fraction
+
+# In tokens. vLLM's own default is the model's context, whose KV cache need not fit a laptop.
+DEFAULT_MAX_MODEL_LENGTH: Final = 2048
 
 
 class Serving(ApiModel):
@@ -18,7 +20,10 @@ class Serving(ApiModel):
         description="false lets vLLM compile the model: it starts later, and verify judges that "
         "build.",
     )
-    max_model_length: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
+    max_model_length: Annotated[
+        Annotated[int, Field(ge=16, le=1_048_576)] | None,
+        DecidedLater(f"{DEFAULT_MAX_MODEL_LENGTH} or the model's context, the smaller"),
+    ] = Field(
         None,
         description="Longest request in tokens. Default: 2048 or the model's context, the smaller.",
     )

@@ -4,8 +4,9 @@ A second controller is one more of these, registered in `app.py`. Nothing in thi
 kind it has before it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from tunesmith_operator.controller.child_cache import ChildCache
 from tunesmith_operator.controller.object_cache import ObjectCache
@@ -14,7 +15,7 @@ from tunesmith_operator.kube.resources import Resource
 
 # Brings the object one step on; returns the seconds after which to look again, None if nothing but
 # news is a reason to. Whatever it raises has the key tried again, later each time.
-Reconcile = Callable[[Key], Awaitable[float | None]]
+Reconcile = Callable[[Key], Coroutine[Any, Any, float | None]]
 
 
 @dataclass(frozen=True, slots=True)

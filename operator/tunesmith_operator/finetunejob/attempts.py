@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import Compute
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.controller.child_cache import ChildRef
 from tunesmith_operator.finetunejob.child_names import attempt_name, may_be_rayjob, rayjob_name
@@ -53,12 +54,15 @@ def possible_children(
     children = (ChildRef(BATCH_JOB.resource.kind, job_name),)
     if not may_run_in_rayjob(plan, stage):
         return children
-    ray_name = rayjob_name(plan.job, attempt=number, key=key)
+    ray_name = rayjob_name(plan.job, stage=stage, attempt=number, key=key)
     return (*children, ChildRef(RAY_JOB.resource.kind, ray_name))
 
 
 def may_run_in_rayjob(plan: Plan, stage: StageName) -> bool:
     """Whether a stage runs in a RayJob where KubeRay is installed and the workspace allows it."""
-    has_workers = stage is StageName.TRAIN and plan.spec.resources.workers > 1
+    # A stage that the plan does not have was another release's: it may have been spread.
+    rows = [planned.stage for planned in plan.stages if planned.name == stage]
+    is_spread = all(row.compute is Compute.WORKERS for row in rows)
+    has_workers = is_spread and plan.spec.resources.workers > 1
     # Pods of a RayJob share a volume, and a store is none.
     return has_workers and plan.spec.workspace.uri is None and may_be_rayjob(plan.job)

@@ -31,7 +31,11 @@ def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
 
 
 def attempt_parts(name: str) -> tuple[str, int, str]:
-    """Stage, number and the part of the key that the name of an attempt ends with."""
+    """Stage, number and the part of the key that the name of an attempt ends with.
+
+    The short name of a RayJob stands for an attempt of training: whatever its stage is, this one
+    has that same name, too.
+    """
     end = name.rpartition(JOB_MARK)[2]
     if "-" not in end:
         attempt, _, key = end.partition("r")
@@ -40,12 +44,13 @@ def attempt_parts(name: str) -> tuple[str, int, str]:
     return stage, int(attempt), key
 
 
-def rayjob_name(job: str, *, attempt: int, key: str) -> str:
-    """The name of the RayJob of one attempt of training; `may_be_rayjob` holds for the job."""
-    name = attempt_name(job, stage="train", attempt=attempt, key=key)
+def rayjob_name(job: str, *, stage: str, attempt: int, key: str) -> str:
+    """The name of the RayJob of one attempt; `may_be_rayjob` holds for the job."""
+    name = attempt_name(job, stage=stage, attempt=attempt, key=key)
     if len(name) <= MAX_RAYJOB_NAME:
         return name
-    # "r" is no hexadecimal digit, so number and key cannot run into each other.
+    # "r" is no hexadecimal digit, so number and key cannot run into each other. There is no room
+    # for the stage; its key is another than those of all others.
     return f"{job}{JOB_MARK}{f'{attempt}r{key}'[:_SHORT_END]}"
 
 

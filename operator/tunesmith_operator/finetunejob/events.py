@@ -21,7 +21,7 @@ def event_of(
     now: datetime,
 ) -> Manifest | None:
     """The Event of the change from `before` to `after`; None if the phase is the same."""
-    if before is not None and before.phase is after.phase:
+    if before is not None and before.phase == after.phase:
         return None
     metadata = job["metadata"]
     # Of the version that was changed, so that writing it again writes the same Event; events of
@@ -31,9 +31,9 @@ def event_of(
     time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
     # The phase as a reason; of a job that failed, the reason for that.
     ready = next(
-        condition for condition in after.conditions if condition.type is ConditionType.READY
+        condition for condition in after.conditions if condition.type == ConditionType.READY
     )
-    has_failed = after.phase is Phase.FAILED
+    has_failed = after.phase == Phase.FAILED
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -10,8 +10,9 @@ from typing import assert_never
 from kubernetes.aio.client.exceptions import ApiException
 
 from tunesmith_engine.lifecycle.observations import Action, Start, Stop
-from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.controller.child_cache import ChildCache
 from tunesmith_operator.finetunejob.attempts import may_run_in_rayjob, possible_children
 from tunesmith_operator.finetunejob.child_names import shared_name
@@ -93,7 +94,10 @@ class KubeExecutor:
         large = request_map(self._owner, request)
         if large is not None:
             await self._client.apply(large)
-        return await self._client.create(await self._child(stage, request, account=account))
+        # For the estimate of memory, whether or not the stage itself reads that result.
+        prepared = snapshot.observations.finished.get(self._plan.stage(PREPARE.name).key)
+        child = await self._child(stage, request, account=account, prepared=prepared)
+        return await self._client.create(child)
 
     async def _stop(self, action: Stop) -> None:
         # A watch may miss that it has gone, and what was told of it would count for minutes.
@@ -104,11 +108,23 @@ class KubeExecutor:
         for kind, name in children:
             await self._client.delete(kind, self._owner.namespace, name)
 
-    async def _child(self, stage: PlannedStage, request: StageRequest, *, account: str) -> Manifest:
+    async def _child(
+        self,
+        stage: PlannedStage,
+        request: StageRequest,
+        *,
+        account: str,
+        prepared: StageResult | None,
+    ) -> Manifest:
         placement = await self._placement_of_workers(stage)
         if placement is WorkerPlacement.ONE_POD:
             return batch_job_of(
-                self._owner, stage, request, settings=self._settings, account=account
+                self._owner,
+                stage,
+                request,
+                settings=self._settings,
+                account=account,
+                prepared=prepared,
             )
         return rayjob_of(
             self._owner,
@@ -116,6 +132,7 @@ class KubeExecutor:
             request,
             settings=self._settings,
             account=account,
+            prepared=prepared,
             on_one_node=placement is WorkerPlacement.ONE_NODE,
         )
 

@@ -10,10 +10,14 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tunesmith_api.finetunejob.resources import Workspace
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.configmap_reporter import report_address
-from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
-from tunesmith_engine.stages.environment import STAGE_VARIABLES
+from tunesmith_engine.stages.contracts import (
+    STAGE_VARIABLES,
+    Environment,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_operator.finetunejob.child_names import (
     LABEL_JOB,
     LABEL_STAGE,
@@ -70,7 +74,6 @@ def request_of(
     finished: Mapping[str, StageResult],
 ) -> StageRequest:
     """What an attempt of a stage is told; `finished` are the results so far, by key."""
-    earlier = plan.stages[: plan.stages.index(stage)]
     folder = f"{WORKSPACE}/jobs/{plan.job}/stages/{stage.name}/{stage.short_key}"
     progress, result = (
         report_address(
@@ -86,7 +89,7 @@ def request_of(
         key=stage.key,
         attempt=attempt,
         spec=plan.spec,
-        inputs={before.name: finished[before.key] for before in earlier},
+        inputs={read.name: finished[read.key] for read in plan.read_by(stage)},
         stage_keys={planned.name: planned.key for planned in plan.stages},
         output=f"{folder}/artifacts",
         report=progress,
@@ -95,7 +98,7 @@ def request_of(
         cache=f"{WORKSPACE}/cache",
         secrets=SECRETS,
         models=f"{WORKSPACE}/models",
-        memory=given_memory(plan.spec.resources),
+        memory=given_memory((planned.stage for planned in plan.stages), plan.spec.resources),
         store=store_of(owner, plan.spec.workspace),
     )
 
@@ -129,7 +132,13 @@ def fits_annotation(text: str) -> bool:
 
 
 def batch_job_of(
-    owner: JobRef, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+    owner: JobRef,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    prepared: StageResult | None,
 ) -> Manifest:
     """The batch Job of an attempt: one pod, never restarted, for whoever decides is `advance`."""
     name = attempt_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
@@ -150,13 +159,21 @@ def batch_job_of(
                 }
             ]
         },
-        "template": pod_template(owner, stage, request, settings=settings, account=account),
+        "template": pod_template(
+            owner, stage, request, settings=settings, account=account, prepared=prepared
+        ),
     }
     return owned("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
 
 
 def pod_template(
-    owner: JobRef, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+    owner: JobRef,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    prepared: StageResult | None,
 ) -> Manifest:
     """The pod of an attempt, in which all its workers are."""
     text = text_of(request)
@@ -166,17 +183,23 @@ def pod_template(
             # Not only in a ConfigMap, which would cost each attempt one more write.
             "annotations": {REQUEST_ANNOTATION: text} if fits_annotation(text) else {},
         },
-        "spec": _pod(owner, stage, request, settings=settings, account=account),
+        "spec": _pod(owner, stage, request, settings=settings, account=account, prepared=prepared),
     }
 
 
 def stage_command(stage: PlannedStage) -> list[str]:
     """What runs a stage in its pod."""
-    return ["python", "-m", stage.module, stage.name, f"{REQUESTS}/{REQUEST_FILE}"]
+    return ["python", "-m", stage.stage.package, stage.name, f"{REQUESTS}/{REQUEST_FILE}"]
 
 
 def _pod(
-    owner: JobRef, stage: PlannedStage, request: StageRequest, *, settings: Settings, account: str
+    owner: JobRef,
+    stage: PlannedStage,
+    request: StageRequest,
+    *,
+    settings: Settings,
+    account: str,
+    prepared: StageResult | None,
 ) -> Manifest:
     volumes, mounts = _volumes(owner, request, settings=settings)
     return {
@@ -204,7 +227,12 @@ def _pod(
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
                     *({"name": name, "value": value} for name, value in STAGE_VARIABLES.items()),
                 ],
-                "resources": demands_of(request, workers=request.spec.resources.workers),
+                "resources": demands_of(
+                    stage.stage,
+                    request.spec,
+                    prepared=prepared,
+                    workers=request.spec.resources.workers,
+                ),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,

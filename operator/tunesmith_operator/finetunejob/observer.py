@@ -1,7 +1,7 @@
 """What is to be seen of a job: its children with their pods, and the report.
 
 It reads and never writes. Each attempt is read once, into a `ChildState`, and told to `advance` as
-an `AttemptSeen`; what the executor has to know beside that stands in the `Snapshot`.
+an `ObservedAttempt`; what the executor has to know beside that stands in the `Snapshot`.
 """
 
 from collections.abc import Iterable
@@ -11,9 +11,10 @@ from datetime import datetime
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Observations, Waiting
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, Waiting
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.attempts import (
@@ -85,7 +86,7 @@ class Observer:
         # report could lack the result that the Job's end goes with, a crash that was none.
         report = await self._report(reader)
         seen = [
-            attempt_seen(attempt, await self._state(child, reader, now=now), report)
+            observed_attempt(attempt, await self._state(child, reader, now=now), report)
             for attempt, child in children
             if child is not None
         ]
@@ -120,7 +121,7 @@ class Observer:
             child, kind, reader=reader, client=self._client, num_pods=num_pods, now=now
         )
 
-    async def _unrecorded(self) -> list[AttemptSeen]:
+    async def _unrecorded(self) -> list[ObservedAttempt]:
         """What runs of this job although its status knows of no attempt.
 
         Another release has started it, or somebody has emptied the status.
@@ -129,47 +130,46 @@ class Observer:
         jobs = await self._client.list(JOB.kind, self._key.namespace, labels=labels)
         running = self._running(JOB.kind, jobs)
         # Without KubeRay a list of RayJobs is a 404.
-        if may_run_in_rayjob(self._plan, StageName.TRAIN) and await self._client.serves(
-            RAY_JOB.kind
-        ):
+        if may_run_in_rayjob(self._plan, TRAIN.name) and await self._client.serves(RAY_JOB.kind):
             rayjobs = await self._client.list(RAY_JOB.kind, self._key.namespace, labels=labels)
             running += self._running(RAY_JOB.kind, rayjobs)
         return running
 
-    async def _started_late(self, children: AbstractSet[ChildRef]) -> list[AttemptSeen]:
+    async def _started_late(self, children: AbstractSet[ChildRef]) -> list[ObservedAttempt]:
         """What runs although its attempt is over: its start was late on its way to the server."""
-        running: list[AttemptSeen] = []
+        running: list[ObservedAttempt] = []
         for kind, name in sorted(children):
             child = await self._client.get(kind, self._key.namespace, name)
             running += self._running(kind, [] if child is None else [child])
         return running
 
-    def _running(self, kind: str, children: Iterable[Manifest]) -> list[AttemptSeen]:
+    def _running(self, kind: str, children: Iterable[Manifest]) -> list[ObservedAttempt]:
         return [
             self._by_name(child)
             for child in children
             if self._uid in owners_of(child) and not is_over(CHILD_KINDS[kind], child)
         ]
 
-    def _by_name(self, child: Manifest) -> AttemptSeen:
+    def _by_name(self, child: Manifest) -> ObservedAttempt:
         """An attempt of which nothing but the name of its child is known."""
+        # Another release may have started it, for a stage that this plan does not have.
         stage, attempt, key = attempt_parts(child["metadata"]["name"])
-        planned = self._plan.stage(StageName(stage))
-        known = planned.key if planned.key.startswith(key) else key
-        return AttemptSeen(planned.name, known, attempt, is_running=True)
+        keys = (planned.key for planned in self._plan.stages if planned.name == stage)
+        known = next((whole for whole in keys if whole.startswith(key)), key)
+        return ObservedAttempt(stage, known, attempt, is_running=True)
 
 
-def attempt_seen(attempt: StageAttempt, state: ChildState, report: Report) -> AttemptSeen:
+def observed_attempt(attempt: StageAttempt, state: ChildState, report: Report) -> ObservedAttempt:
     """An attempt as its child, its pods and the report tell of it."""
     stage, number, times = attempt.stage, attempt.number, asdict(state.times)
     if state.has_succeeded:
         result = report.result_of(attempt, outcome="Succeeded")
-        return AttemptSeen(
+        return ObservedAttempt(
             stage.name, stage.key, number, is_running=False, result=result, exit_code=0, **times
         )
     termination = state.termination
     if termination is None:
-        return AttemptSeen(
+        return ObservedAttempt(
             stage.name,
             stage.key,
             number,
@@ -178,7 +178,7 @@ def attempt_seen(attempt: StageAttempt, state: ChildState, report: Report) -> At
             waiting=state.waiting(stage.name),
             **times,
         )
-    return AttemptSeen(
+    return ObservedAttempt(
         stage.name,
         stage.key,
         number,
@@ -194,7 +194,7 @@ def attempt_seen(attempt: StageAttempt, state: ChildState, report: Report) -> At
 
 
 def _finished(
-    attempts: Iterable[StageAttempt], seen: Iterable[AttemptSeen], report: Report
+    attempts: Iterable[StageAttempt], seen: Iterable[ObservedAttempt], report: Report
 ) -> dict[str, StageResult]:
     """The results that count, by key: those that were noted, and those of now."""
     noted = (
@@ -214,4 +214,4 @@ def _lacks_pods(waiting: Waiting | None, *, now: datetime) -> bool:
     # Before it is told, the cluster has only not come to it yet.
     if waiting is None or waiting.reason is not Reason.POD_NOT_CREATED:
         return False
-    return now >= waiting.told_at
+    return now >= waiting.reported_at

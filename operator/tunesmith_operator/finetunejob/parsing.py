@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunesmith_api.complaints import complaint
-from tunesmith_api.fields import dotted
+from tunesmith_api.field_paths import dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_engine.lifecycle.wording import clipped
+from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus
+from tunesmith_api.validation_errors import error_message, error_path
+from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_operator.kube.objects import Manifest, status_of
 
 
@@ -32,11 +32,9 @@ def parse_job(manifest: Manifest) -> FineTuneJob | Unreadable:
         return FineTuneJob.model_validate(given)
     except ValidationError as error:
         first, *more = error.errors(include_url=False)
-        # pydantic's mark for a key of a mapping is no part of the path that people wrote.
-        path = tuple(part for part in first["loc"] if part != "[key]")
         rest = f" (and {len(more)} more)" if more else ""
-        text = f"{dotted(path)}: {complaint(first, path=path)}"
-        return Unreadable(clipped(text, ending=rest))
+        text = f"{dotted(error_path(first))}: {error_message(first, model=FineTuneJob)}"
+        return Unreadable(truncate_message(text, suffix=rest))
 
 
 def parse_status(manifest: Manifest) -> FineTuneJobStatus | None:
@@ -51,8 +49,7 @@ def parse_status(manifest: Manifest) -> FineTuneJobStatus | None:
 
 def has_ended(manifest: Manifest) -> bool:
     """Whether the job has come to its end."""
-    phase = status_of(manifest).get("phase")
-    return phase is not None and Phase(phase).is_terminal
+    return status_of(manifest).get("phase") in FINAL_PHASES
 
 
 def fingerprints_of(spec: FineTuneJobSpec, *, uid: str) -> dict[str, str]:

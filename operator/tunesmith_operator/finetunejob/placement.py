@@ -4,16 +4,18 @@ Pure functions from the job's `resources` to parts of a pod; `manifests.py` puts
 a queue of Kueue adds to a pod, node labels and tolerations of its own, is never written here.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from kubernetes.utils.quantity import parse_quantity
 
 from tunesmith_api.finetunejob.resources import Resources, Toleration
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.estimates import estimate
-from tunesmith_engine.planning.accelerators import accelerator_memory, accelerators_of
-from tunesmith_engine.prepared import longest_row_of, model_facts_of
-from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest
+from tunesmith_engine.capacity import accelerator_memory
+from tunesmith_engine.estimates import longest_row_of, model_facts_of
+from tunesmith_engine.stages.catalog import PREPARE, Compute, Stage
+from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageResult
+from tunesmith_engine.stages.memory import Workload
 from tunesmith_operator.kube.kueue import QUEUE_LABEL
 from tunesmith_operator.kube.objects import Manifest
 
@@ -53,50 +55,50 @@ def queue_hold(spec: FineTuneJobSpec) -> Manifest:
     return {"suspend": True} if spec.queue_name else {}
 
 
-def demands_of(request: StageRequest, *, workers: int = 1) -> Manifest:
-    """What the container of a stage asks for; `workers` of training share one pod.
+def demands_of(
+    stage: Stage, spec: FineTuneJobSpec, *, prepared: StageResult | None, workers: int = 1
+) -> Manifest:
+    """What the container of a stage asks for; `workers` of a distributed one share one pod.
+
+    `prepared` is what `prepare` found out, for the estimate of memory; None before it is done.
 
     Processors and memory are asked for without a limit: an estimate that is a little low then costs
     no attempt. Accelerators cannot be asked for in any other way.
     """
-    asked = request.spec.resources
-    held = workers if request.stage is StageName.TRAIN else 1
-    memory = _times(asked.memory, held) if asked.memory else _memory(request, workers=held)
+    held = min(workers, stage.num_workers(spec.resources))
+    asked = spec.resources.model_copy(update={"workers": held})
+    spec = spec.model_copy(update={"resources": asked})
+    memory = _times(asked.memory, held) if asked.memory else _memory(stage, spec, prepared)
     demands: Manifest = {
         "requests": {"cpu": _times(asked.cpu or DEFAULT_CPU, held), "memory": memory}
     }
-    accelerators = accelerators_of(request.stage, asked)
-    if request.stage is StageName.TRAIN:
-        accelerators = held * asked.gpus_per_worker
+    accelerators = stage.num_accelerators(asked)
     if accelerators:
         demands["limits"] = {asked.accelerator: str(accelerators)}
     return demands
 
 
-def given_memory(resources: Resources) -> dict[StageName, GivenMemory]:
+def given_memory(stages: Iterable[Stage], resources: Resources) -> dict[StageName, GivenMemory]:
     """What the stages after `prepare` are sure to get, by which it judges them.
 
     Without `resources.memory` a stage asks for its estimate. Where it computes on accelerators,
     those hold what the estimate counts, and `resources.memory` says nothing of them.
     """
-    later = list(StageName)[1:]
-    on_accelerators = {stage for stage in later if accelerators_of(stage, resources)}
-    given = {
-        stage: _asked_memory(resources.memory, workers=_workers(stage, resources))
-        for stage in later
-        if resources.memory and stage not in on_accelerators
-    }
+    given: dict[StageName, GivenMemory] = {}
     held = accelerator_memory(resources)
-    if held and StageName.TRAIN in on_accelerators:
-        size, field = held
-        given[StageName.TRAIN] = GivenMemory(
-            size_bytes=size, given_by=field, is_per_accelerator=True
-        )
+    for stage in stages:
+        if stage.name == PREPARE.name:
+            continue
+        if not stage.num_accelerators(resources):
+            if resources.memory:
+                workers = stage.num_workers(resources)
+                given[stage.name] = _asked_memory(resources.memory, workers=workers)
+        elif held and stage.compute is Compute.WORKERS:
+            size, field = held
+            given[stage.name] = GivenMemory(
+                size_bytes=size, given_by=field, is_per_accelerator=True
+            )
     return given
-
-
-def _workers(stage: StageName, resources: Resources) -> int:
-    return resources.workers if stage is StageName.TRAIN else 1
 
 
 def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
@@ -105,16 +107,13 @@ def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
     return GivenMemory(size_bytes=size * workers, given_by=f"resources.memory: {quantity}{each}")
 
 
-def _memory(request: StageRequest, *, workers: int) -> str:
+def _memory(stage: Stage, spec: FineTuneJobSpec, prepared: StageResult | None) -> str:
     """The estimate, in bytes, from what prepare found out about the model and the rows."""
-    prepared = request.inputs.get(StageName.PREPARE)
     facts = model_facts_of(prepared) if prepared else None
     if prepared is None or facts is None:
         return DEFAULT_MEMORY
-    resources = request.spec.resources.model_copy(update={"workers": workers})
-    spec = request.spec.model_copy(update={"resources": resources})
-    estimated = estimate(spec, facts, longest_row=longest_row_of(prepared))
-    return str(max(LEAST_MEMORY, estimated.memory_bytes[request.stage]))
+    workload = Workload(spec, facts, longest_row_of(prepared))
+    return str(max(LEAST_MEMORY, stage.memory(workload)))
 
 
 def _times(quantity: str, count: int) -> str:

@@ -10,8 +10,8 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Final
 
-from tunesmith_engine.planning.records import PlannedStage
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.planning.plan import PlannedStage
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.finetunejob.child_names import rayjob_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.manifests import owned, pod_template, stage_command
@@ -58,11 +58,14 @@ def rayjob_of(
     *,
     settings: Settings,
     account: str,
+    prepared: StageResult | None,
     on_one_node: bool,
 ) -> Manifest:
     """The RayJob; `on_one_node` keeps its pods together, for a volume that only one node mounts."""
-    name = rayjob_name(owner.name, attempt=request.attempt, key=stage.key)
-    template = pod_template(owner, stage, request, settings=settings, account=account)
+    name = rayjob_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
+    template = pod_template(
+        owner, stage, request, settings=settings, account=account, prepared=prepared
+    )
     template["metadata"]["labels"][POD_LABEL] = name
     if on_one_node:
         _keep_together(template, name)
@@ -81,7 +84,7 @@ def rayjob_of(
             # KubeRay 1.5 does not know it and drops it; Ray's job API is open to the cluster then.
             "authOptions": {"mode": "token"},
             "headGroupSpec": _head(template),
-            "workerGroupSpecs": [_workers(template, request)],
+            "workerGroupSpecs": [_workers(template, stage, request, prepared)],
         },
     }
     labels = queue_labels(request.spec)
@@ -97,7 +100,9 @@ def _head(template: Manifest) -> Manifest:
     }
 
 
-def _workers(template: Manifest, request: StageRequest) -> Manifest:
+def _workers(
+    template: Manifest, stage: PlannedStage, request: StageRequest, prepared: StageResult | None
+) -> Manifest:
     """One Ray worker in each pod: what Ray thinks a pod has is what one of them takes."""
     resources = request.spec.resources
     count = resources.workers
@@ -107,7 +112,9 @@ def _workers(template: Manifest, request: StageRequest) -> Manifest:
         "minReplicas": count,
         "maxReplicas": count,
         "rayStartParams": _start_params(cpus=1, gpus=resources.gpus_per_worker),
-        "template": _ray_pod(template, resources=demands_of(request, workers=1)),
+        "template": _ray_pod(
+            template, resources=demands_of(stage.stage, request.spec, prepared=prepared)
+        ),
     }
 
 

@@ -17,8 +17,8 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
-from tunesmith_engine.lifecycle.rejections import blocked, refused
-from tunesmith_engine.lifecycle.runs import as_started
+from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
+from tunesmith_engine.lifecycle.runs import pin_keys
 from tunesmith_engine.planning.plan import plan
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
@@ -109,7 +109,7 @@ class Reconciler:
         # A job keeps the keys that it was started with: those of another release differ, and would
         # begin it anew.
         planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=owner.uid))
-        planned = as_started(planned, status)
+        planned = pin_keys(planned, status)
         now = datetime.now(UTC)
         snapshot = Snapshot()
         # A job whose creation was watched has no children but those that were told of: where there
@@ -155,7 +155,7 @@ class Reconciler:
         """Say that the job cannot be read, once for each generation of it."""
         now = datetime.now(UTC)
         generation = job["metadata"].get("generation", 0)
-        after = refused(status, generation=generation, message=message, now=now)
+        after = reject_spec(status, generation=generation, message=message, now=now)
         if after != status:
             await self._store(job, status, after, now=now)
 
@@ -167,7 +167,7 @@ class Reconciler:
             return
         status, now = parse_status(newest), datetime.now(UTC)
         generation = newest["metadata"].get("generation", 0)
-        after = blocked(status, generation=generation, message=message, now=now)
+        after = report_forbidden(status, generation=generation, message=message, now=now)
         if after != status:
             await self._write(newest, after)
 

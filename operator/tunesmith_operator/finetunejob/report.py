@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tunesmith_api.finetunejob.status import Progress
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_operator.finetunejob.attempts import StageAttempt
 from tunesmith_operator.finetunejob.child_names import report_key
 from tunesmith_operator.kube.objects import Manifest, owners_of
@@ -46,7 +46,7 @@ class Report:
             return None
         # Whoever may patch the report could copy the result of another attempt under this key.
         identity = (result.stage, result.key, result.attempt)
-        return result if identity == (StageName(stage.name), stage.key, attempt.number) else None
+        return result if identity == (stage.name, stage.key, attempt.number) else None
 
     def noted_result_of(self, attempt: StageAttempt) -> StageResult | None:
         """The result of an attempt that succeeded, if it is still the one that was noted."""

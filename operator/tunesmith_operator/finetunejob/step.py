@@ -9,9 +9,9 @@ from typing import Final
 from zlib import crc32
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.lifecycle.accounting import without_counts
+from tunesmith_engine.lifecycle.accounting import without_usage
 from tunesmith_engine.lifecycle.observations import Decision, Start, Stop
-from tunesmith_engine.lifecycle.rejections import is_blocked
+from tunesmith_engine.lifecycle.rejections import is_forbidden
 from tunesmith_operator.kube.objects import Manifest
 
 # Seconds between two writes that tell of nothing but progress: each takes 10 ms of the server.
@@ -58,7 +58,7 @@ class Step:
         Its status is written afterwards: nothing is said until it works.
         """
         before, after = self.before, self.decision.status
-        return before is not None and is_blocked(before) and before.stages == after.stages
+        return before is not None and is_forbidden(before) and before.stages == after.stages
 
     @property
     def needs_confirmation(self) -> bool:
@@ -82,7 +82,7 @@ class Step:
         after_s = []
         if any(isinstance(action, Stop) for action in decision.actions):
             after_s.append(STOPPING_S)
-        if decision.actions or not decision.status.phase.is_terminal:
+        if decision.actions or not decision.status.is_finished:
             after_s.append(resync_s(uid))
         if decision.wake_at is not None:
             after_s.append(max(_SHORTEST_S, (decision.wake_at - self.now).total_seconds()))
@@ -107,4 +107,4 @@ def _without_words(status: FineTuneJobStatus) -> FineTuneJobStatus:
     conditions = [condition.model_copy(update={"message": ""}) for condition in status.conditions]
     stages = [stage.model_copy(update={"message": ""}) for stage in status.stages]
     update = {"progress": None, "conditions": conditions, "stages": stages}
-    return without_counts(status).model_copy(update=update)
+    return without_usage(status).model_copy(update=update)

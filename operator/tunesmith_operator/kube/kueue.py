@@ -26,7 +26,7 @@ from tunesmith_operator.kube.objects import (
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 
 # Seconds. A turn changes the child, of which the operator hears; another reason does not.
-AGAIN_S: Final = 60.0
+RECHECK_S: Final = 60.0
 UNKNOWN_GRACE_S: Final = 20.0
 
 # Less than of a pod's words: the name of the queue stands in the message, too.
@@ -156,7 +156,7 @@ def queue_wait(subject: str, child: Manifest, workloads: Sequence[Manifest] | No
         _suspended_at(child, workload),
         grace_s=wait.grace_s,
         in_queue=True,
-        again_s=AGAIN_S,
+        recheck_s=RECHECK_S,
     )
 
 

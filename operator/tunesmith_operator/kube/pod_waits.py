@@ -4,8 +4,8 @@ Every wait names its cause in the words of whoever knows it (the scheduler, the 
 with what a person can do. The pod itself says nearly everything; why its node does not get it ready
 is in its Events alone, which are read once that has lasted (`pods.overdue_pod`).
 
-A wait has a grace, before which it is not told, since most end by themselves, and sometimes a
-patience, after which the job fails. It has none where time or other people can mend it.
+A wait has a grace, within which the status says nothing of it, since most end by themselves, and
+sometimes a timeout, after which the job fails: none where time or other people can mend it.
 """
 
 import re
@@ -27,8 +27,8 @@ from tunesmith_operator.kube.pods import (
 )
 
 # Seconds: an image or a secret may come late, and the kubelet goes on trying.
-IMAGE_PATIENCE_S: Final = 600.0
-CONFIG_PATIENCE_S: Final = 120.0
+IMAGE_TIMEOUT_S: Final = 600.0
+CONFIG_TIMEOUT_S: Final = 120.0
 POD_GRACE_S: Final = 20.0
 # As long as a large image takes, whose pulling no condition tells of.
 START_GRACE_S: Final = 120.0
@@ -143,23 +143,23 @@ def _held_container(subject: str, waiting: Manifest, image: str, since: datetime
     reason, said = waiting.get("reason", ""), quoted(waiting.get("message", ""))
     if reason == "InvalidImageName":
         message = f"{subject}: {image} is no name of an image; give the operator another"
-        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, patience_s=0.0)
+        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, timeout_s=0.0)
     if reason in _PULLING:
         # The kubelet's words change from try to try, and would be written each time.
         message = (
             f"{subject}: image {image} cannot be pulled ({reason}); "
             "check its name and that the nodes may pull it"
         )
-        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, patience_s=IMAGE_PATIENCE_S)
+        return Waiting(Reason.IMAGE_PULL_FAILED, message, since, timeout_s=IMAGE_TIMEOUT_S)
     # ContainerCreating and PodInitializing are on their way, and all that fails ends so.
     if not reason.endswith("Error"):
         return None
     secret = _NO_SUCH_SECRET.search(said)
     if secret:
         message = f"{subject} needs Secret {secret['name']}, which is not there; create it"
-        return Waiting(Reason.SECRET_NOT_FOUND, message, since, patience_s=CONFIG_PATIENCE_S)
+        return Waiting(Reason.SECRET_NOT_FOUND, message, since, timeout_s=CONFIG_TIMEOUT_S)
     message = f"{subject}: its container cannot be started ({reason}): {said}"
-    return Waiting(Reason.POD_NOT_STARTED, message, since, patience_s=IMAGE_PATIENCE_S)
+    return Waiting(Reason.POD_NOT_STARTED, message, since, timeout_s=IMAGE_TIMEOUT_S)
 
 
 def _not_started(subject: str, pod: Manifest, warnings: Sequence[Manifest] | None) -> Waiting:
@@ -174,16 +174,16 @@ def _not_started(subject: str, pod: Manifest, warnings: Sequence[Manifest] | Non
         return Waiting(Reason.POD_NOT_STARTED, message, since, grace_s=START_GRACE_S)
     # What exactly its node waits for, the kubelet says in Events alone, and there only later:
     # without a word yet they are worth another read, and unread ones are not.
-    again_s = None if warnings is None else EVENTS_S
+    recheck_s = None if warnings is None else EVENTS_S
     event = _newest_warning(pod, warnings or ())
     if event is not None:
-        return replace(_sandbox_wait(subject, event, since), again_s=again_s)
+        return replace(_sandbox_wait(subject, event, since), recheck_s=recheck_s)
     message = (
         f"{subject}: node {node} has not mounted its volumes or set up its network yet; "
         f"`kubectl describe pod {name}` shows which"
     )
     reason = Reason.POD_NOT_STARTED
-    return Waiting(reason, message, since, grace_s=SANDBOX_GRACE_S, again_s=again_s)
+    return Waiting(reason, message, since, grace_s=SANDBOX_GRACE_S, recheck_s=recheck_s)
 
 
 def _newest_warning(pod: Manifest, warnings: Sequence[Manifest]) -> Manifest | None:
@@ -208,7 +208,7 @@ def _last_observed(event: Manifest) -> str:
 
 
 def _sandbox_wait(subject: str, event: Manifest, since: datetime) -> Waiting:
-    # No patience: what an Event says may be over by now, so no job is given up for it.
+    # No timeout: what an Event says may be over by now, so no job is given up for it.
     said, why = quoted(event.get("message", "")), event.get("reason", "")
     secret = _NO_SUCH_SECRET.search(said)
     if why not in _MOUNT:

@@ -106,7 +106,7 @@ class RayJob:
                 f"KubeRay refuses the RayJob of {subject}: {said}. Upgrade it, or take workers: 1"
             )
             return Waiting(
-                Reason.INVALID_SPEC, message, created_at(rayjob), grace_s=0.0, patience_s=0.0
+                Reason.INVALID_SPEC, message, created_at(rayjob), grace_s=0.0, timeout_s=0.0
             )
         if self.has_failed(rayjob):
             return _leftover(subject, state.pods)

@@ -6,11 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
 from tunesmith_serving.verify.engine import Engine
@@ -33,7 +33,7 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: no prompt fits into serving.maxModelLength.
         VerdictError: the two engines do not answer alike.
     """
-    compressed = request.inputs[StageName.COMPRESS]
+    compressed = request.inputs[COMPRESS.name]
     folder = local_path(compressed.artifact("compressed"))
     settings = settings_for(
         request.spec.serving, name=request.spec.output.model, folder=folder, flags=read_flags()

@@ -7,7 +7,8 @@ where a score of a few answers jumps with a single word.
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.answers import choose_questions, scored
 from tunesmith_trainer.evaluate.generation import OnBatch, generate_answers
@@ -45,7 +46,7 @@ def answers_scored(
 
 
 def _tuned_score(request: StageRequest, metric: MetricName) -> float | None:
-    evaluated = request.inputs.get(StageName.EVALUATE)
+    evaluated = request.inputs.get(EVALUATE.name)
     wanted = (HELD_OUT, "tuned", metric)
     found = (
         each.value

@@ -17,7 +17,8 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.evaluate.scoring import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
@@ -45,7 +46,7 @@ def refuse_changed(request: StageRequest, tuned: Mapping[str, RowLosses]) -> Non
     Raises:
         VerdictError: merging changed the model.
     """
-    evaluated = request.inputs.get(StageName.EVALUATE)
+    evaluated = request.inputs.get(EVALUATE.name)
     for result in evaluated.evaluation if evaluated else []:
         if result.metric != "loss" or result.suite not in tuned:
             continue

@@ -19,11 +19,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.answers import answers_scored
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder

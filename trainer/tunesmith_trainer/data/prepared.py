@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.records import RowRecord, read_records
 from tunesmith_trainer.data.tokens import TokenRows
@@ -45,7 +46,7 @@ def load_prepared(request: StageRequest) -> Prepared:
         KeyError: the request carries no result of prepare, or one without its artifacts.
         OSError: an artifact is gone.
     """
-    result = request.inputs[StageName.PREPARE]
+    result = request.inputs[PREPARE.name]
     folder = local_path(result.artifact(DATA))
     return Prepared(
         model=local_path(result.artifact(MODEL)),

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
-from tunesmith_engine.sources.files import fetch_files
+from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.tokens import TokenRows

@@ -15,11 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.data.tokens import TokenRows
 from tunesmith_trainer.evaluate.answers import Questions, answer_result, choose_questions
@@ -72,7 +72,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_unmeasured(request.spec.evaluation.gates, measured=_measured_pairs(task))
     base, tuned = measure_both(
         task.base_folder,
-        local_path(request.inputs[StageName.TRAIN].artifact("tuned")),
+        local_path(request.inputs[TRAIN.name].artifact("tuned")),
         measure=lambda name, model: _measure(model, task, name=name, reporter=reporter),
     )
     results = _results(request, task, base=base, tuned=tuned)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
-from tunesmith_engine.sources.models import fetch_model
+from tunesmith_engine.sources.resolver import fetch_model
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.prepare.gguf import converted_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunesmith_api.finetunejob.dataset import Dataset, DataSource
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
-from tunesmith_engine.sources.files import fetch_files
+from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_trainer.data.cleaning import without_duplicates, without_empty

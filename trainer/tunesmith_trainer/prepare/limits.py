@@ -14,7 +14,7 @@ from tunesmith_engine.capacity import (
     shortage_of_room,
     unjudged_memory,
 )
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate
+from tunesmith_engine.estimates import SHORTEST_ROW, Estimate, estimate
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
@@ -27,7 +27,7 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
     needed = estimate(request.spec, facts, longest_row=SHORTEST_ROW)
-    here, folder = _stages_here(request), Path(request.output)
+    here, folder = _stages_here(request, needed), Path(request.output)
     _refuse(shortage_of_room(needed, stages=here, folder=folder, has_bytes=0))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
@@ -39,7 +39,7 @@ def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: in
         BadInputError: there is not.
     """
     needed = estimate(request.spec, facts, longest_row=longest_row)
-    _refuse(shortage_of_memory(needed, stages=_stages_here(request)))
+    _refuse(shortage_of_memory(needed, stages=_stages_here(request, needed)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -54,8 +54,8 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
     )
 
 
-def _stages_here(request: StageRequest) -> frozenset[StageName]:
-    return frozenset(StageName if request.memory is None else [request.stage])
+def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:
+    return frozenset(needed.memory_bytes if request.memory is None else [request.stage])
 
 
 def _refuse(shortage: Shortage | None) -> None:

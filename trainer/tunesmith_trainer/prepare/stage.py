@@ -20,10 +20,9 @@ from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
 from tunesmith_engine.sources.local_paths import is_local
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.sources.remote_store import require_driver
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split
 from tunesmith_trainer.data.records import write_records
 from tunesmith_trainer.data.tokens import TokenRows

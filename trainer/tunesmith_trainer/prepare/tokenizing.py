@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.fitting import cut_prompt
 from tunesmith_trainer.data.formats import Row
 from tunesmith_trainer.data.masking import Masker, TokenRow

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EVALUATE, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import local_path
 
@@ -41,17 +42,17 @@ def gather_evidence(request: StageRequest) -> Evidence:
     """
     facts = {stage: result.facts for stage, result in request.inputs.items()}
     results = all_results(request)
-    settings = facts[StageName.VERIFY]["settings"]
+    settings = facts[VERIFY.name]["settings"]
     return Evidence(
         results=results,
         evaluation=_evaluation(request),
         serving=settings if isinstance(settings, dict) else {},
-        data_card=_document(request, StageName.PREPARE, "card"),
-        prepared=facts[StageName.PREPARE],
-        trained=facts[StageName.TRAIN],
-        compressed=facts[StageName.COMPRESS],
-        verified=facts[StageName.VERIFY],
-        warnings=[each for stage in StageName for each in _warnings(request, stage)],
+        data_card=_document(request, PREPARE.name, "card"),
+        prepared=facts[PREPARE.name],
+        trained=facts[TRAIN.name],
+        compressed=facts[COMPRESS.name],
+        verified=facts[VERIFY.name],
+        warnings=[each for stage in CATALOG.names for each in _warnings(request, stage)],
     )
 
 
@@ -59,7 +60,7 @@ def all_results(request: StageRequest) -> list[EvaluationResult]:
     """Every number that a stage measured, in the order of the stages."""
     return [
         each
-        for stage in (StageName.EVALUATE, StageName.COMPRESS)
+        for stage in (EVALUATE.name, COMPRESS.name)
         for each in request.inputs[stage].evaluation
     ]
 
@@ -67,9 +68,9 @@ def all_results(request: StageRequest) -> list[EvaluationResult]:
 def _evaluation(request: StageRequest) -> Json:
     measured: list[JsonValue] = [
         each.model_dump(mode="json", by_alias=True)
-        for each in request.inputs[StageName.COMPRESS].evaluation
+        for each in request.inputs[COMPRESS.name].evaluation
     ]
-    return {**_document(request, StageName.EVALUATE, "evaluation"), "compressed": measured}
+    return {**_document(request, EVALUATE.name, "evaluation"), "compressed": measured}
 
 
 def _document(request: StageRequest, stage: StageName, artifact: str) -> Json:

@@ -9,7 +9,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import COMPRESS, PREPARE, VERIFY
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.publish.evidence import gather_evidence
@@ -20,9 +21,9 @@ FINGERPRINTS: Final = "fingerprints.json"
 
 # What stages wrote for people and monitors: the stage, its artifact, and the name in the version.
 _DOCUMENTS: Final = (
-    (StageName.PREPARE, "card", "data-card.json"),
-    (StageName.VERIFY, "parity", "parity.json"),
-    (StageName.VERIFY, "fingerprints", FINGERPRINTS),
+    (PREPARE.name, "card", "data-card.json"),
+    (VERIFY.name, "parity", "parity.json"),
+    (VERIFY.name, "fingerprints", FINGERPRINTS),
 )
 _CODE: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".pyc", ".so")
 
@@ -34,7 +35,7 @@ def gather_version(request: StageRequest, folder: Path) -> None:
         VerdictError: PublishFailed, the model's folder holds a file that can run code.
         OSError: the disk is full, or an artifact is gone.
     """
-    _take_model(local_path(request.inputs[StageName.COMPRESS].artifact("compressed")), folder)
+    _take_model(local_path(request.inputs[COMPRESS.name].artifact("compressed")), folder)
     for stage, artifact, name in _DOCUMENTS:
         shutil.copyfile(local_path(request.inputs[stage].artifact(artifact)), folder / name)
     evidence = gather_evidence(request)

@@ -5,9 +5,10 @@ from urllib.parse import quote
 
 from tunesmith_api.modelversion import ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
-from tunesmith_api.yaml_output import write_yaml
+from tunesmith_api.yaml_io import write_yaml
 from tunesmith_engine.sources.version_manifest import RECORD, VersionManifest
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.publish.evidence import all_results
 from tunesmith_trainer.publish.folder import FINGERPRINTS
 from tunesmith_trainer.publish.lineage import lineage_of
@@ -25,7 +26,7 @@ def version_record(
             version=version,
             uri=uri,
             digest=manifest.digest(),
-            scheme=str(request.inputs[StageName.COMPRESS].facts["scheme"]),
+            scheme=str(request.inputs[COMPRESS.name].facts["scheme"]),
             files=[
                 Artifact(
                     name=name, uri=f"{uri}/{quote(name)}", digest=file.digest, bytes=file.bytes

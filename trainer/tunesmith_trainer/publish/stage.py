@@ -16,13 +16,11 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
+from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.target import Target
-from tunesmith_engine.sources.targets import open_target
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, manifest_of
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import StageError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.publish.folder import gather_version
 from tunesmith_trainer.publish.record import version_record, write_record
 from tunesmith_trainer.versions import library_versions
@@ -59,7 +57,9 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
             version.folder,
             version.name,
             manifest=version.manifest,
-            say=lambda what, done, total: reporter.progress(what, step=done, total_steps=total),
+            progress=lambda what, done, total: reporter.progress(
+                what, step=done, total_steps=total
+            ),
         )
     except SourceError as error:
         raise _as_stage_error(error) from error

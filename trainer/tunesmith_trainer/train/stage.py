@@ -13,11 +13,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.train.cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.export import TUNED

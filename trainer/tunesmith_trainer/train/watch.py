@@ -6,7 +6,7 @@
 import time
 from pathlib import Path
 
-from tunesmith_engine.stages.reporter import Reporter
+from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_trainer.train.curve import write_curve
 from tunesmith_trainer.train.history import History
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from attempts import OWNER, attempt_for, request_for
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION as REQUEST
 from tunesmith_operator.finetunejob.child_names import attempt_name
@@ -31,14 +32,14 @@ def test_another_key_gives_another_name() -> None:
 
 
 def test_a_pod_runs_the_image_and_the_module_of_its_environment() -> None:
-    (container,) = pod_of(StageName.VERIFY)["containers"]
+    (container,) = pod_of(VERIFY.name)["containers"]
 
     assert container["image"] == "server:1"
     assert container["command"][2:4] == ["tunesmith_serving", "verify"]
 
 
 def test_a_pod_has_no_privileges_and_writes_only_to_volumes() -> None:
-    pod = pod_of(StageName.TRAIN)
+    pod = pod_of(TRAIN.name)
     security = pod["containers"][0]["securityContext"]
 
     assert pod["securityContext"]["runAsNonRoot"]
@@ -54,32 +55,32 @@ def test_a_pod_has_no_privileges_and_writes_only_to_volumes() -> None:
 def test_graphics_processors_are_asked_for_where_they_are_used(
     stage: str, gpus: str | None
 ) -> None:
-    pod = pod_of(StageName(stage), resources={"workers": 2, "gpusPerWorker": 4})
+    pod = pod_of(stage, resources={"workers": 2, "gpusPerWorker": 4})
 
     assert pod["containers"][0]["resources"].get("limits", {}).get("nvidia.com/gpu") == gpus
 
 
 def test_a_secret_is_a_folder_of_files() -> None:
-    pod = pod_of(StageName.PREPARE)
+    pod = pod_of(PREPARE.name)
     mounts = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
 
     assert mounts["secret-0"] == "/run/tunesmith/secrets/hub"
 
 
 def test_a_pod_carries_its_request_and_reads_it_as_a_file() -> None:
-    template = attempt_for(StageName.TRAIN)["spec"]["template"]
+    template = attempt_for(TRAIN.name)["spec"]["template"]
     (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "request")
     (item,) = volume["downwardAPI"]["items"]
     request = StageRequest.model_validate_json(template["metadata"]["annotations"][REQUEST])
 
-    assert (request.stage, item["path"]) == (StageName.TRAIN, "request.json")
+    assert (request.stage, item["path"]) == (TRAIN.name, "request.json")
     assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{REQUEST}']"
 
 
 def test_a_request_too_large_for_annotations_is_read_from_a_map_of_its_own() -> None:
     facts = {"sample": "x" * 250_000}
-    template = attempt_for(StageName.TRAIN, facts=facts)["spec"]["template"]
-    made = request_map(OWNER, request_for(StageName.TRAIN, facts=facts)) or {}
+    template = attempt_for(TRAIN.name, facts=facts)["spec"]["template"]
+    made = request_map(OWNER, request_for(TRAIN.name, facts=facts)) or {}
 
     assert template["metadata"]["annotations"] == {}
     assert {"name": "request", "configMap": {"name": made["metadata"]["name"]}} in template["spec"][

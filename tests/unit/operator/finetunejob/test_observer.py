@@ -11,8 +11,8 @@ from job_double import KEY, READS, REPORT, SETTINGS, JobDouble
 from kueue import workload_of
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.observations import AttemptSeen
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.lifecycle.observations import ObservedAttempt
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.finetunejob.attempts import possible_children
 from tunesmith_operator.finetunejob.controller import WATCHES, finetunejob_controller
@@ -52,7 +52,7 @@ def observed(
     return asyncio.run(observer.observe(status, now=now, active=frozenset(active)))
 
 
-def seen_of(double: JobDouble, **given: Any) -> AttemptSeen:
+def seen_of(double: JobDouble, **given: Any) -> ObservedAttempt:
     (attempt,) = observed(double, **given).observations.attempts
     return attempt
 
@@ -140,7 +140,7 @@ def test_a_result_of_another_attempt_under_this_ones_key_does_not_count(field: s
     """Whoever may write a report could copy a verdict that suits him better."""
     double = started()
     request = double.request_of(job_of(double))
-    other = {"stage": StageName.TRAIN, "key": "0" * 64, "attempt": 2}[field]
+    other = {"stage": TRAIN.name, "key": "0" * 64, "attempt": 2}[field]
     copied = double.report(request).model_copy(update={field: other})
     key = request.result.rsplit("/", 1)[1]
     double.change(*REPORT, {"data": {key: copied.model_dump_json(by_alias=True)}})

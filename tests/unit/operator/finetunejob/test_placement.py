@@ -9,6 +9,7 @@ from manifests import a_job
 from small_models import SMOL, as_told
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.resources import Resources
+from tunesmith_engine.stages.catalog import CATALOG, PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.finetunejob.manifests import shared_objects, store_of
 from tunesmith_operator.finetunejob.placement import SPOT_MARKS, given_memory
@@ -44,7 +45,7 @@ def test_selector_priority_and_pull_secrets_stand_in_the_pod_of_every_stage() ->
         "priorityClassName": "batch",
         "imagePullSecrets": [{"name": "registry"}],
     }
-    for stage in StageName:
+    for stage in CATALOG.names:
         pod = pod_for(stage, resources=resources)
 
         assert {name: pod[name] for name in resources} == resources
@@ -103,20 +104,20 @@ def test_facts_that_are_none_change_nothing(facts: dict[str, Any]) -> None:
 
 def given(**resources: Any) -> dict[StageName, tuple[int, str]]:
     """Bytes, and the field that says so, of each stage whose memory is known before its pod is."""
-    found = given_memory(Resources.model_validate(resources))
+    found = given_memory(CATALOG, Resources.model_validate(resources))
     return {stage: (each.size_bytes, each.given_by) for stage, each in found.items()}
 
 
 def test_stages_are_given_what_their_pods_ask_for() -> None:
     found = given(memory="3Gi", workers=2)
 
-    assert found[StageName.TRAIN] == (6 << 30, "resources.memory: 3Gi for each of 2 workers")
-    assert found[StageName.PUBLISH] == (3 << 30, "resources.memory: 3Gi")
-    assert set(found) == set(StageName) - {StageName.PREPARE}
+    assert found[TRAIN.name] == (6 << 30, "resources.memory: 3Gi for each of 2 workers")
+    assert found[PUBLISH.name] == (3 << 30, "resources.memory: 3Gi")
+    assert set(found) == set(CATALOG.names) - {PREPARE.name}
 
 
 def test_decimal_and_binary_units_of_memory_are_told_apart() -> None:
-    sizes = [given(memory=each)[StageName.TRAIN][0] for each in ("5M", "5Mi", "5G", "5T", "5Ti")]
+    sizes = [given(memory=each)[TRAIN.name][0] for each in ("5M", "5Mi", "5G", "5T", "5Ti")]
 
     assert sizes == [5 * 10**6, 5 << 20, 5 * 10**9, 5 * 10**12, 5 << 40]
 
@@ -134,15 +135,15 @@ def test_training_on_accelerators_is_given_their_memory_where_a_field_tells() ->
     nonsense = given(gpusPerWorker=1, nodeSelector={"nvidia.com/gpu.memory": "large"})
 
     named = "resources.accelerator: nvidia.com/mig-1g.10gb.me"
-    assert slice_[StageName.TRAIN] == (10 << 30, named)
+    assert slice_[TRAIN.name] == (10 << 30, named)
     # The other stages compute on one, too, and what they need of it was never measured.
-    assert set(slice_) == {StageName.TRAIN, StageName.PUBLISH}
-    assert labelled[StageName.TRAIN][0] == 81559 << 20
+    assert set(slice_) == {TRAIN.name, PUBLISH.name}
+    assert labelled[TRAIN.name][0] == 81559 << 20
     assert nonsense == {}
 
 
 def test_a_queue_is_named_on_the_job_of_every_stage() -> None:
-    for stage in StageName:
+    for stage in CATALOG.names:
         labels = attempt_for(stage, queueName="team")["metadata"]["labels"]
 
         assert labels["kueue.x-k8s.io/queue-name"] == "team"

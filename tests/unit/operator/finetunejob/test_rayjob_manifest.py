@@ -38,7 +38,7 @@ def container_of(group: dict[str, Any]) -> dict[str, Any]:
 def test_kuberay_takes_the_longest_name_and_no_two_attempts_share_one() -> None:
     keys = ("0" * 64, "1" * 64, "2abc" + "0" * 60)
     names = [
-        rayjob_name("j" * 40, attempt=number, key=key)
+        rayjob_name("j" * 40, stage="train", attempt=number, key=key)
         for key in keys
         for number in (*range(1, 30), 999)
     ]
@@ -50,17 +50,18 @@ def test_kuberay_takes_the_longest_name_and_no_two_attempts_share_one() -> None:
 
 @pytest.mark.parametrize("job", ["helpdesk", "j" * 40])
 def test_its_name_tells_the_attempt(job: str) -> None:
-    stage, attempt, key = attempt_parts(rayjob_name(job, attempt=12, key="abcdef"))
+    name = rayjob_name(job, stage="train", attempt=12, key="abcdef")
+    stage, attempt, key = attempt_parts(name)
 
     assert (stage, attempt) == ("train", 12)
     assert "abcdef".startswith(key)
-    assert rayjob_name(job, attempt=attempt, key=key) == rayjob_name(job, attempt=12, key="abcdef")
+    assert rayjob_name(job, stage=stage, attempt=attempt, key=key) == name
 
 
 def test_a_name_that_fits_is_that_of_a_batch_job() -> None:
     name = attempt_name("helpdesk", stage="train", attempt=2, key="abcdef")
 
-    assert rayjob_name("helpdesk", attempt=2, key="abcdef") == name
+    assert rayjob_name("helpdesk", stage="train", attempt=2, key="abcdef") == name
 
 
 def test_a_job_whose_name_begins_with_a_digit_is_none_for_kuberay() -> None:

@@ -10,7 +10,8 @@ from job_double import JobDouble
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start, Stop
-from tunesmith_engine.lifecycle.rejections import blocked
+from tunesmith_engine.lifecycle.rejections import report_forbidden
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_operator.finetunejob.step import (
     AGAIN_S,
     PROGRESS_S,
@@ -65,7 +66,7 @@ def test_other_words_for_the_same_reasons_are_news_of_progress() -> None:
     assert a_step(before, reworded).hold_s == PROGRESS_S
 
 
-@pytest.mark.parametrize("change", [{"phase": Phase.TRAINING}, {"observed_generation": 9}])
+@pytest.mark.parametrize("change", [{"phase": TRAIN.phase}, {"observed_generation": 9}])
 def test_everything_else_is_written_at_once(change: dict[str, Any]) -> None:
     step = a_step(running(), running(**change))
 
@@ -97,14 +98,14 @@ def test_what_would_do_harm_if_the_job_had_changed_is_confirmed_where_no_status_
     actions: tuple[Any, ...], *, is_needed: bool
 ) -> None:
     repeated = a_step(running(), running(), actions=actions)
-    new = a_step(running(), running(phase=Phase.TRAINING), actions=actions)
+    new = a_step(running(), running(phase=TRAIN.phase), actions=actions)
 
     assert repeated.needs_confirmation is is_needed
     assert not new.needs_confirmation
 
 
 def test_what_was_refused_is_a_retry_until_something_else_happens() -> None:
-    before = blocked(running(), generation=1, message="no", now=NOW)
+    before = report_forbidden(running(), generation=1, message="no", now=NOW)
     first, *others = before.stages
     moved = [first.model_copy(update={"state": "Failed"}), *others]
 
@@ -128,7 +129,7 @@ def test_the_first_reason_to_look_again_counts() -> None:
     def after_s(step: Step, *, has_created: bool = False) -> float | None:
         return step.requeue_after_s(has_created=has_created)
 
-    changed = a_step(before, running(phase=Phase.TRAINING))
+    changed = a_step(before, running(phase=TRAIN.phase))
     assert after_s(a_step(before, before)) == resync_s(uid)
     assert after_s(a_step(before, before, actions=stop)) == STOPPING_S
     assert after_s(a_step(before, before, wake_at=soon)) == 3

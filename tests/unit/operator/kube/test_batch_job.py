@@ -77,11 +77,11 @@ def test_what_the_scheduler_misses_is_quoted_with_the_time_since_when(
     assert waiting.reason is reason
     assert said.rstrip(".") in waiting.message
     assert waiting.since == datetime.fromisoformat(SCHEDULED_AT)
-    assert waiting.patience_s is None
+    assert waiting.timeout_s is None
 
 
 @pytest.mark.parametrize(
-    ("held", "message", "reason", "patience_s"),
+    ("held", "message", "reason", "timeout_s"),
     [
         ("ErrImagePull", "not found", Reason.IMAGE_PULL_FAILED, 600),
         ("ImagePullBackOff", "", Reason.IMAGE_PULL_FAILED, 600),
@@ -91,12 +91,12 @@ def test_what_the_scheduler_misses_is_quoted_with_the_time_since_when(
     ],
 )
 def test_what_the_kubelet_cannot_start_is_given_up_after_a_while(
-    held: str, message: str, reason: Reason, patience_s: float
+    held: str, message: str, reason: Reason, timeout_s: float
 ) -> None:
     waiting = waiting_of(JOB, [held_up(held, message)])
 
     assert waiting is not None
-    assert (waiting.reason, waiting.patience_s) == (reason, patience_s)
+    assert (waiting.reason, waiting.timeout_s) == (reason, timeout_s)
 
 
 def test_a_missing_secret_is_named() -> None:
@@ -172,18 +172,18 @@ def test_why_a_node_does_not_get_a_pod_ready_is_quoted_from_its_newest_event(
     assert waiting is not None
     assert waiting.reason is reason
     assert told in waiting.message
-    assert waiting.patience_s is None
+    assert waiting.timeout_s is None
 
 
-@pytest.mark.parametrize(("warnings", "again_s"), [(None, None), ([], 60)])
+@pytest.mark.parametrize(("warnings", "recheck_s"), [(None, None), ([], 60)])
 def test_events_that_do_not_say_why_yet_are_read_again(
-    warnings: list[dict[str, Any]] | None, again_s: float | None
+    warnings: list[dict[str, Any]] | None, recheck_s: float | None
 ) -> None:
     pod = a_pod(condition("PodScheduled"), condition("PodReadyToStartContainers", "False"))
     waiting = waiting_of(JOB, [pod], warnings)
 
     assert waiting is not None
-    assert (waiting.reason, waiting.again_s) == (Reason.POD_NOT_STARTED, again_s)
+    assert (waiting.reason, waiting.recheck_s) == (Reason.POD_NOT_STARTED, recheck_s)
 
 
 def test_events_of_a_pod_whose_node_is_done_with_it_count_no_more() -> None:

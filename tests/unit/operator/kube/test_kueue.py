@@ -73,7 +73,7 @@ def test_each_situation_of_kueue_has_its_reason_and_its_next_step(
     assert words in waiting.message
     assert "team-a" in waiting.message
     assert waiting.in_queue
-    assert waiting.patience_s is None
+    assert waiting.timeout_s is None
 
 
 def test_every_situation_that_was_seen_is_tried() -> None:

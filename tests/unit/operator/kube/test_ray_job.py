@@ -127,7 +127,7 @@ def test_a_lost_pod_is_told_of_until_it_is_replaced(
     assert found is not None
     assert found.reason is reason
     assert found.message.startswith(f"{who} of train")
-    assert found.patience_s is None
+    assert found.timeout_s is None
 
 
 def test_what_the_head_waits_for_comes_first() -> None:
@@ -151,7 +151,7 @@ def test_a_rayjob_in_no_queue_that_somebody_suspends_is_told_of_from_then_on() -
     found = waiting(a_pod("head"), rayjob=a_rayjob() | {"spec": {"suspend": True}})
 
     assert found is not None
-    assert (found.reason, found.told_at) == (Reason.POD_NOT_CREATED, NOW)
+    assert (found.reason, found.reported_at) == (Reason.POD_NOT_CREATED, NOW)
     assert "somebody suspended RayJob j--train-1-abcde" in found.message
 
 
@@ -171,7 +171,7 @@ def test_a_rayjob_that_a_queue_admitted_late_has_time_to_wake_from_then_on(deplo
 
     assert found is not None
     assert (found.reason, found.since) == (Reason.POD_NOT_CREATED, admitted)
-    assert found.told_at > NOW
+    assert found.reported_at > NOW
 
 
 def test_pods_are_missed_from_when_kuberay_began_and_not_from_the_creation() -> None:
@@ -215,7 +215,7 @@ def test_a_worker_that_is_gone_and_not_replaced_is_missed_from_the_moment_it_is_
     found = waiting(a_pod("head"), a_pod("worker"), rayjob=a_rayjob(rayClusterName="c-1"))
 
     assert found is not None
-    assert (found.reason, found.told_at) == (Reason.POD_NOT_CREATED, NOW)
+    assert (found.reason, found.reported_at) == (Reason.POD_NOT_CREATED, NOW)
     assert "2 of its 3 pods" in found.message
     assert "kubectl describe raycluster c-1" in found.message
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuned_job import make_tuned_job, request_for
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import COMPRESS
 from tunesmith_trainer.compress.probes import PROBES
 from tunesmith_trainer.compress.reference import (
     ReferencePrompt,
@@ -25,7 +25,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prompts_of(job: Path, output: Path, **spec: Any) -> list[ReferencePrompt]:
-    request = request_for(job, StageName.COMPRESS, output=output, **spec)
+    request = request_for(job, COMPRESS.name, output=output, **spec)
     return reference_prompts(request, load_prepared(request), load_tokenizer(job / "model"))
 
 

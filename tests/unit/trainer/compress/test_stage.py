@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
+from tunesmith_engine.stages.contracts import StageOutcome, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.compress import stage
 from tunesmith_trainer.compress.merge import copy_tokenizer
 
@@ -54,7 +54,7 @@ def compressed(
     """Run the stage; `answered` is the score that `evaluate` found for the tuned model."""
     request = request_for(
         job,
-        StageName.COMPRESS,
+        COMPRESS.name,
         output=output,
         compression={"quantize": {"scheme": scheme}, "gate": gate},
         evaluation={"generation": {"metric": metric, "maxNewTokens": 4}},
@@ -62,7 +62,7 @@ def compressed(
     )
     if answered is not None:
         request = request.model_copy(
-            update={"inputs": {**request.inputs, StageName.EVALUATE: evaluated(answered)}}
+            update={"inputs": {**request.inputs, EVALUATE.name: evaluated(answered)}}
         )
     return stage.compress(request, SilentReporter())
 
@@ -70,7 +70,7 @@ def compressed(
 def evaluated(score: float) -> StageResult:
     found = EvaluationResult(suite="heldOut", split="tuned", metric="rougeL", value=score, n=4)
     return StageResult(
-        stage=StageName.EVALUATE,
+        stage=EVALUATE.name,
         key="0" * 64,
         attempt=1,
         outcome="Succeeded",

@@ -15,10 +15,10 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine import capacity
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import GivenMemory, StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import load_tokenizer
 
@@ -44,7 +44,7 @@ def _refused(root: Path, rows: list[Any], *, model: str, **spec: Any) -> BadInpu
 
 def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
     result = StageResult(
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
         outcome="Succeeded",
@@ -52,7 +52,7 @@ def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
         artifacts=outcome.artifacts,
     )
     request = prepare_request(root, model=model)
-    return load_prepared(request.model_copy(update={"inputs": {StageName.PREPARE: result}}))
+    return load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))
 
 
 def _card(outcome: StageOutcome) -> Any:
@@ -313,12 +313,12 @@ def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_on
     facts = read_model_facts(Path(urlsplit(model).path))
     write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
     request = prepare_request(tmp_path, model=model)
-    own = estimate(request.spec, facts).memory_bytes[StageName.PREPARE]
+    own = estimate(request.spec, facts).memory_bytes[PREPARE.name]
     monkeypatch.setattr(capacity, "memory_bytes", lambda: own)
 
     def given(size_bytes: int) -> StageRequest:
         memory = GivenMemory(size_bytes=size_bytes, given_by="resources.memory: 1Mi")
-        return request.model_copy(update={"memory": {StageName.TRAIN: memory}})
+        return request.model_copy(update={"memory": {TRAIN.name: memory}})
 
     judged = run_prepare(given(1 << 40))
     unknown = run_prepare(request.model_copy(update={"memory": {}}))
@@ -331,7 +331,7 @@ def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_on
     assert "train will ask for its estimate" in unknown.message
     assert small.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert "resources.memory: 1Mi gives it 0.0 GiB" in small.value.message
-    assert "this capacity has" in here.value.message
+    assert "this machine has" in here.value.message
 
 
 def test_in_a_cluster_prepare_itself_needs_the_memory_of_its_own_pod(

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from tuned_job import request_for
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.evaluate import general
 from tunesmith_trainer.evaluate.general import GeneralText, general_text
@@ -25,7 +25,7 @@ def text_of(
 ) -> GeneralText:
     given = output / "given.txt"
     spec: dict[str, Any] = {"generalText": {"uri": given.as_uri()}} if given.exists() else {}
-    request = request_for(job, StageName.EVALUATE, output=output, evaluation=spec)
+    request = request_for(job, EVALUATE.name, output=output, evaluation=spec)
     return general_text(request, tokenizer, context_length=context_length)
 
 

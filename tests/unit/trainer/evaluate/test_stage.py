@@ -11,19 +11,17 @@ from small_models import TINY_VOCABULARY
 from tuned_job import QUESTIONS, SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.evaluate.stage import evaluate
 
 SHORT = {"generation": {"maxNewTokens": 4}, "bootstrap": {"resamples": 200}, "gates": []}
 
 
 def evaluated(job: Path, output: Path, **evaluation: Any) -> StageOutcome:
-    request = request_for(
-        job, StageName.EVALUATE, output=output, evaluation={**SHORT, **evaluation}
-    )
+    request = request_for(job, EVALUATE.name, output=output, evaluation={**SHORT, **evaluation})
     return evaluate(request, SilentReporter())
 
 

@@ -13,9 +13,9 @@ import yaml
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import local_target
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.publish.stage import publish
 from verified_job import SilentReporter, make_verified_job, publish_request
 
