@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Final
 
+from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildWatch
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.object_cache import ObjectCache
@@ -40,8 +41,10 @@ WATCHES: Final = (
 )
 
 
-def finetunejob_controller(client: KubeClient, settings: Settings) -> Controller:
+def finetunejob_controller(
+    client: KubeClient, settings: Settings, *, catalog: Catalog = CATALOG
+) -> Controller:
     """The controller, with caches that know nothing yet."""
     jobs, children = ObjectCache(has_ended=has_ended), ChildCache(WATCHES)
-    reconciler = Reconciler(client, settings, jobs=jobs, children=children)
+    reconciler = Reconciler(client, settings, jobs=jobs, children=children, catalog=catalog)
     return Controller(FINE_TUNE_JOB, reconciler.reconcile, objects=jobs, children=children)

@@ -20,6 +20,7 @@ from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
 from tunesmith_engine.lifecycle.runs import pin_keys
 from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
 from tunesmith_operator.controller.work_queue import Key
@@ -53,11 +54,13 @@ class Reconciler:
         *,
         jobs: ObjectCache,
         children: ChildCache,
+        catalog: Catalog = CATALOG,
     ) -> None:
         self._client = client
         self._settings = settings
         self._jobs = jobs
         self._children = children
+        self._catalog = catalog
         self._accounts = StageAccounts(client)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -108,7 +111,8 @@ class Reconciler:
         owner = JobRef.of(cached.manifest)
         # A job keeps the keys that it was started with: those of another release differ, and would
         # begin it anew.
-        planned = plan(job, fingerprints=fingerprints_of(job.spec, uid=owner.uid))
+        fingerprints = fingerprints_of(job.spec, uid=owner.uid)
+        planned = plan(job, fingerprints=fingerprints, catalog=self._catalog)
         planned = pin_keys(planned, status)
         now = datetime.now(UTC)
         snapshot = Snapshot()
