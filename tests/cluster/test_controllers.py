@@ -50,7 +50,8 @@ class Versions:
 
     async def reconcile(self, key: Key) -> float | None:
         cached = await self.controller.objects.read(self._server, key)
-        self.seen.append((key, cached and cached.manifest["spec"]["scheme"]))
+        scheme: str | None = None if cached is None else cached.manifest["spec"]["scheme"]
+        self.seen.append((key, scheme))
         return None
 
 
@@ -147,7 +148,8 @@ def test_a_second_controller_runs_in_the_same_loop_and_hears_of_its_objects_and_
 
 def test_a_stage_that_is_one_row_more_is_run_in_a_pod_of_its_own(cluster: Cluster) -> None:
     def play(_: Versions) -> list[str]:
-        cluster.create(a_job(**WANTED)).raise_for_status()
+        spec: dict[str, Any] = {**WANTED}
+        cluster.create(a_job(**spec)).raise_for_status()
         return run_pods(cluster, "helpdesk", timeout_s=120)
 
     ran, _ = run_beside(cluster, play)

@@ -66,12 +66,8 @@ class EventRouter:
             key, kind, manifest, is_gone=is_gone, has_copy=not controller.objects.is_over(key)
         )
         # The end of a child is what the next step waits for; all else is progress.
-        after_s = 0.0 if is_over else self._debounce_s()
-        self._add(key, after_s=after_s, is_urgent=is_over)
-
-    def _debounce_s(self) -> float:
-        """Seconds for which events are gathered: the more keys are in the queue, the longer."""
-        return min(MAX_DEBOUNCE_S, DEBOUNCE_S * (1 + len(self._queue) / _SHORT_QUEUE))
+        debounce_s = min(MAX_DEBOUNCE_S, DEBOUNCE_S * (1 + len(self._queue) / _SHORT_QUEUE))
+        self._add(key, after_s=0.0 if is_over else debounce_s, is_urgent=is_over)
 
     def _add(self, key: Key, *, is_urgent: bool, after_s: float = 0.0) -> None:
         self._metrics.added(key)

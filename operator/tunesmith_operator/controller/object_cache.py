@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.client import KubeClient
@@ -40,6 +40,16 @@ class _Copy:
     has_status: bool
     is_new: bool
     told_at: float
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, is_created: bool) -> Self:
+        """A copy as of now, without the notes of field managers, which nobody reads."""
+        metadata = {
+            name: value for name, value in manifest["metadata"].items() if name != "managedFields"
+        }
+        text = json.dumps({**manifest, "metadata": metadata}).encode()
+        has_status = "status" in manifest
+        return cls(text, has_status, is_created and not has_status, told_at=time.monotonic())
 
     def is_fresh(self) -> bool:
         """Whether it may be used."""
@@ -81,7 +91,7 @@ class ObjectCache:
         if is_over:
             self._copies.pop(key, None)
         else:
-            self._copies[key] = _copy_of(manifest, is_created=is_created)
+            self._copies[key] = _Copy.of(manifest, is_created=is_created)
 
     def is_over(self, key: Key) -> bool:
         """Whether the object was last told to have come to its end."""
@@ -120,12 +130,3 @@ class ObjectCache:
         if self._versions.get(key, "") == version:
             self.forget(key)
         return None
-
-
-def _copy_of(manifest: Manifest, *, is_created: bool) -> _Copy:
-    metadata = {
-        name: value for name, value in manifest["metadata"].items() if name != "managedFields"
-    }
-    text = json.dumps({**manifest, "metadata": metadata}).encode()
-    has_status = "status" in manifest
-    return _Copy(text, has_status, is_created and not has_status, told_at=time.monotonic())

@@ -82,7 +82,10 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
             )
 
         leading = metrics.leading.labels(name=options.lease_name)
-        lease = Lease(options.lease_name, _lease_namespace(options), str(uuid.uuid4()), api)
+        namespace = options.lease_namespace or "default"
+        if not options.lease_namespace and _POD_NAMESPACE.exists():
+            namespace = _POD_NAMESPACE.read_text(encoding="utf-8")
+        lease = Lease(options.lease_name, namespace, str(uuid.uuid4()), api)
         led = asyncio.create_task(lead(lease, work, leading=leading))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({led, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,12 +107,6 @@ async def _configuration() -> client.Configuration:
     # a .netrc file at every request, in a thread.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     return configuration
-
-
-def _lease_namespace(options: Options) -> str:
-    if options.lease_namespace:
-        return options.lease_namespace
-    return _POD_NAMESPACE.read_text(encoding="utf-8") if _POD_NAMESPACE.exists() else "default"
 
 
 async def run_controllers(

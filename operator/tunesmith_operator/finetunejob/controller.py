@@ -7,7 +7,6 @@ from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildWatch
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.object_cache import ObjectCache
-from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.attempts import CHILD_KINDS
 from tunesmith_operator.finetunejob.child_names import LABEL_JOB, shared_name
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
@@ -17,12 +16,6 @@ from tunesmith_operator.kube.child_kind import is_over
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.resources import CONFIG_MAP, POD, RAY_JOB
 from tunesmith_operator.settings import Settings
-
-
-def _is_report(key: Key, name: str) -> bool:
-    """Whether a ConfigMap of a job is the report; requests that are too large are in others."""
-    return name == shared_name(key.name)
-
 
 WATCHES: Final = (
     *(
@@ -37,7 +30,8 @@ WATCHES: Final = (
         for kind in CHILD_KINDS.values()
     ),
     ChildWatch(POD, LABEL_JOB, unread_spec=frozenset({"containers", "initContainers"})),
-    ChildWatch(CONFIG_MAP, LABEL_JOB, is_kept=_is_report),
+    # Of ConfigMaps only the report: others hold requests that are too large for an annotation.
+    ChildWatch(CONFIG_MAP, LABEL_JOB, is_kept=lambda key, name: name == shared_name(key.name)),
 )
 
 

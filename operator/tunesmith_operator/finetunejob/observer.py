@@ -74,17 +74,19 @@ class Observer:
         if not attempts:
             return Snapshot(Observations(attempts=tuple(await self._unrecorded())))
         unfinished = [attempt for attempt in attempts if attempt.result_digest is None]
+        shared = ChildRef(CONFIG_MAP.kind, shared_name(self._key.name))
         reader = self._children.reader(
             self._client,
             self._key,
             uid=self._uid,
             running=[attempt.children for attempt in unfinished],
-            beside=ChildRef(CONFIG_MAP.kind, shared_name(self._key.name)),
+            beside=shared,
         )
         children = [(attempt, await self._child(attempt, reader)) for attempt in unfinished]
         # NB: the report after the children. A stage reports before its Job ends: read first, the
         # report could lack the result that the Job's end goes with, a crash that was none.
-        report = await self._report(reader)
+        config_map = await reader.get(CONFIG_MAP.kind, self._key.namespace, shared.name)
+        report = Report.of(config_map, uid=self._uid)
         seen = [
             observed_attempt(attempt, await self._state(child, reader, now=now), report)
             for attempt, child in children
@@ -106,12 +108,6 @@ class Observer:
             if child is not None:
                 return child
         return None
-
-    async def _report(self, reader: Reader) -> Report:
-        name = shared_name(self._key.name)
-        return Report.of(
-            await reader.get(CONFIG_MAP.kind, self._key.namespace, name), uid=self._uid
-        )
 
     async def _state(self, child: Manifest, reader: Reader, *, now: datetime) -> ChildState:
         # A head beside the workers; what runs in one pod is never asked how many it has.

@@ -9,7 +9,7 @@ from typing import Final
 
 from kubernetes.utils.quantity import parse_quantity
 
-from tunesmith_api.finetunejob.resources import Resources, Toleration
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.capacity import accelerator_memory
 from tunesmith_engine.estimates import longest_row_of, model_facts_of
@@ -40,7 +40,7 @@ def placement_of(resources: Resources) -> Manifest:
         "tolerations": _tolerations(resources),
         "affinity": _spot_affinity() if resources.spot else {},
         "priorityClassName": resources.priority_class_name,
-        "imagePullSecrets": [{"name": each.name} for each in resources.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret.name} for secret in resources.image_pull_secrets],
     }
     return {field: value for field, value in placed.items() if value}
 
@@ -92,19 +92,18 @@ def given_memory(stages: Iterable[Stage], resources: Resources) -> dict[StageNam
         if not stage.num_accelerators(resources):
             if resources.memory:
                 workers = stage.num_workers(resources)
-                given[stage.name] = _asked_memory(resources.memory, workers=workers)
+                size = int(parse_quantity(resources.memory))  # type: ignore[no-untyped-call]
+                shared = f" for each of {workers} workers" if workers > 1 else ""
+                given[stage.name] = GivenMemory(
+                    size_bytes=size * workers,
+                    given_by=f"resources.memory: {resources.memory}{shared}",
+                )
         elif held and stage.compute is Compute.WORKERS:
             size, field = held
             given[stage.name] = GivenMemory(
                 size_bytes=size, given_by=field, is_per_accelerator=True
             )
     return given
-
-
-def _asked_memory(quantity: str, *, workers: int) -> GivenMemory:
-    each = f" for each of {workers} workers" if workers > 1 else ""
-    size = int(parse_quantity(quantity))  # type: ignore[no-untyped-call]
-    return GivenMemory(size_bytes=size * workers, given_by=f"resources.memory: {quantity}{each}")
 
 
 def _memory(stage: Stage, spec: FineTuneJobSpec, prepared: StageResult | None) -> str:
@@ -116,22 +115,23 @@ def _memory(stage: Stage, spec: FineTuneJobSpec, prepared: StageResult | None) -
     return str(max(LEAST_MEMORY, stage.memory(workload)))
 
 
+# Of the quantity as it was written: what people asked for is what `kubectl describe` shows them.
 def _times(quantity: str, count: int) -> str:
     unit = quantity.lstrip("0123456789")
     return f"{int(quantity.removesuffix(unit)) * count}{unit}"
 
 
 def _tolerations(resources: Resources) -> list[Manifest]:
-    given = [_toleration(each) for each in resources.tolerations]
+    given = [
+        toleration.model_dump(by_alias=True, exclude_none=True)
+        for toleration in resources.tolerations
+    ]
+    # Each provider taints with its own mark; a toleration of what no node has does no harm.
     spot = [
         {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
         for key, value in SPOT_MARKS
     ]
     return [*given, *(spot if resources.spot else [])]
-
-
-def _toleration(toleration: Toleration) -> Manifest:
-    return toleration.model_dump(by_alias=True, exclude_none=True)
 
 
 def _spot_affinity() -> Manifest:

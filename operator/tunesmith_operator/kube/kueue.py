@@ -19,6 +19,7 @@ from tunesmith_operator.kube.objects import (
     has_condition,
     label_of,
     owners_of,
+    quoted,
     time_of,
     true_since,
 )
@@ -147,7 +148,7 @@ def queue_wait(subject: str, child: Manifest, workloads: Sequence[Manifest] | No
     message = wait.message.format(
         subject=subject,
         queue=label_of(child, QUEUE_LABEL),
-        said=_quoted(said),
+        said=quoted(said, at_most=_MAX_QUOTE),
         name=workload["metadata"]["name"] if workload else "",
     )
     return Waiting(
@@ -201,8 +202,3 @@ def _lost_its_place_at(workload: Manifest) -> datetime | None:
     if evicted is None or admitted.get("status") != "False":
         return evicted
     return evicted if evicted <= time_of(admitted["lastTransitionTime"]) else None
-
-
-def _quoted(message: str) -> str:
-    text = " ".join(message.split()).rstrip(".")
-    return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…"

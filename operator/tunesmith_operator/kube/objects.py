@@ -68,6 +68,12 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def quoted(message: str, *, at_most: int) -> str:
+    """The words of others, on one line and of so many characters at most."""
+    text = " ".join(message.split()).rstrip(".")
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
+
+
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON merge patch (RFC 7386) that makes `after` of `before`.
 

@@ -16,7 +16,14 @@ from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
-from tunesmith_operator.kube.objects import Manifest, condition_of, created_at, status_of, time_of
+from tunesmith_operator.kube.objects import (
+    Manifest,
+    condition_of,
+    created_at,
+    quoted,
+    status_of,
+    time_of,
+)
 from tunesmith_operator.kube.pods import (
     SANDBOX_GRACE_S,
     containers_of,
@@ -38,7 +45,7 @@ GONE_GRACE_S: Final = 60.0
 EVENTS_S: Final = 60.0
 
 # A condition's message holds 256 characters, with our own words before and after the quote.
-_MAX_QUOTE: Final = 130
+MAX_QUOTE: Final = 130
 _PULLING: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}
 )
@@ -90,12 +97,6 @@ def if_node_is_dead(pod: Manifest) -> str:
     return f"; if node {node} is dead, delete it from the cluster"
 
 
-def quoted(message: str) -> str:
-    """The words of others, on one line and not too long."""
-    text = " ".join(message.split()).rstrip(".")
-    return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…"
-
-
 def _deleted_and_not_gone(subject: str, pod: Manifest) -> Waiting | None:
     """A pod that was deleted ends soon after, unless its node is not there to end it."""
     deleted_at = pod["metadata"].get("deletionTimestamp")
@@ -111,7 +112,7 @@ def _deleted_and_not_gone(subject: str, pod: Manifest) -> Waiting | None:
 
 
 def _unscheduled(subject: str, scheduled: Manifest, since: datetime) -> Waiting:
-    said = quoted(scheduled.get("message", ""))
+    said = quoted(scheduled.get("message", ""), at_most=MAX_QUOTE)
     # Scheduling gates, for one: somebody keeps the pod from the scheduler, which has not judged.
     if scheduled.get("reason") != "Unschedulable":
         held = f"its pod is held from the scheduler ({scheduled.get('reason')}): {said}"
@@ -140,7 +141,7 @@ def _held_by_kubelet(subject: str, pod: Manifest) -> Waiting | None:
 
 
 def _held_container(subject: str, waiting: Manifest, image: str, since: datetime) -> Waiting | None:
-    reason, said = waiting.get("reason", ""), quoted(waiting.get("message", ""))
+    reason, said = waiting.get("reason", ""), quoted(waiting.get("message", ""), at_most=MAX_QUOTE)
     if reason == "InvalidImageName":
         message = f"{subject}: {image} is no name of an image; give the operator another"
         return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, timeout_s=0.0)
@@ -209,7 +210,7 @@ def _last_observed(event: Manifest) -> str:
 
 def _sandbox_wait(subject: str, event: Manifest, since: datetime) -> Waiting:
     # No timeout: what an Event says may be over by now, so no job is given up for it.
-    said, why = quoted(event.get("message", "")), event.get("reason", "")
+    said, why = quoted(event.get("message", ""), at_most=MAX_QUOTE), event.get("reason", "")
     secret = _NO_SUCH_SECRET.search(said)
     if why not in _MOUNT:
         reason = Reason.POD_NOT_STARTED

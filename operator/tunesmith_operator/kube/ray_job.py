@@ -14,12 +14,19 @@ from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_engine.stages.termination_message import termination_message
 from tunesmith_operator.kube.child_kind import ENDED_PHASES, AttemptTimes, ChildState
 from tunesmith_operator.kube.kueue import has_left_queue
-from tunesmith_operator.kube.objects import Manifest, created_at, label_of, status_of, time_of
+from tunesmith_operator.kube.objects import (
+    Manifest,
+    created_at,
+    label_of,
+    quoted,
+    status_of,
+    time_of,
+)
 from tunesmith_operator.kube.pod_waits import (
     GONE_GRACE_S,
+    MAX_QUOTE,
     POD_GRACE_S,
     if_node_is_dead,
-    quoted,
     suspended_by_somebody,
     wait_of_pod,
 )
@@ -83,7 +90,7 @@ class RayJob:
         status = status_of(state.child)
         reason, message = status.get("reason", ""), status.get("message", "")
         if reason == "AppFailed":
-            code = _EXIT_CODE.search(quoted(message))
+            code = _EXIT_CODE.search(quoted(message, at_most=MAX_QUOTE))
             # KubeRay's own first line, then the end of the log; what Ray wrote there says nothing.
             words = termination_message(message.partition("\n")[2])
             return Termination(
@@ -92,7 +99,7 @@ class RayJob:
             )
         if reason == "JobStatusCheckTimeoutExceeded":
             return Termination(cause=Reason.NODE_LOST)
-        words = f"KubeRay says {reason}: {quoted(message)}"
+        words = f"KubeRay says {reason}: {quoted(message, at_most=MAX_QUOTE)}"
         if not reason:
             words = f"its job in Ray was stopped ({status.get('jobStatus', '')})"
         return Termination(cause=Reason.KILLED, termination_message=words)
@@ -101,7 +108,7 @@ class RayJob:
         """What it waits for: KubeRay itself, its pods, or pods that are missing."""
         rayjob, deployment = state.child, _deployment(state.child)
         if deployment == "ValidationFailed":
-            said = quoted(status_of(rayjob).get("message", ""))
+            said = quoted(status_of(rayjob).get("message", ""), at_most=MAX_QUOTE)
             message = (
                 f"KubeRay refuses the RayJob of {subject}: {said}. Upgrade it, or take workers: 1"
             )
