@@ -9,15 +9,13 @@ import pytest
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef, ChildWatch
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.event_router import EventRouter
-from tunesmith_operator.controller.informer import kopf_settings, registry_of
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key, WorkQueue
 from tunesmith_operator.finetunejob.controller import WATCHES
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
 from tunesmith_operator.finetunejob.parsing import has_ended
-from tunesmith_operator.kube.objects import SELECTOR
-from tunesmith_operator.kube.resources import CONFIG_MAP, POD, Resource
+from tunesmith_operator.kube.resources import CONFIG_MAP, Resource
 
 KEY = Key("FineTuneJob", "ns", "job")
 MODEL_VERSION = Resource("ModelVersion", "tunesmith.dev", "v1alpha1", "modelversions")
@@ -225,40 +223,3 @@ def test_an_event_of_a_child_is_noted_by_the_controller_that_made_it_and_no_othe
         return await queue.take(), [len(each.children._children) for each in controllers]
 
     assert asyncio.run(told()) == (KEY._replace(kind="ModelVersion"), [0, 1])
-
-
-def test_kopf_watches_what_is_served_of_all_controllers_with_the_labels_of_each() -> None:
-    router = a_router(job_controller(), version_controller())
-
-    def watched(*served: str) -> set[tuple[object, str | None]]:
-        handlers = registry_of(router, served)._watching._handlers
-        labels = (
-            {*(handler.labels or {})} - {"app.kubernetes.io/managed-by"} for handler in handlers
-        )
-        plurals = [handler.selector.any_name for handler in handlers if handler.selector]
-        return {(plural, next(iter(found), None)) for plural, found in zip(plurals, labels)}  # noqa: B905
-
-    jobs = {("jobs", "tunesmith.dev/job"), ("pods", "tunesmith.dev/job")}
-    maps = {("configmaps", "tunesmith.dev/job")}
-    versions = {("modelversions", None), ("configmaps", "tunesmith.dev/version")}
-    assert watched("FineTuneJob") == {("finetunejobs", None), *jobs, *maps}
-    assert watched("FineTuneJob", "RayJob") == {
-        ("finetunejobs", None),
-        ("rayjobs", "tunesmith.dev/job"),
-        *jobs,
-        *maps,
-    }
-    assert watched("ModelVersion") == versions
-    assert watched("FineTuneJob", "ModelVersion") >= jobs | maps | versions
-
-
-def test_the_server_leaves_out_what_others_made_but_never_an_object_of_our_own_kinds() -> None:
-    made_for_jobs = ChildWatch(MODEL_VERSION, "tunesmith.dev/job")
-    jobs = Controller(
-        FINE_TUNE_JOB, nothing, children=ChildCache([made_for_jobs, ChildWatch(POD, "x")])
-    )
-
-    selectors = kopf_settings([jobs, version_controller()]).watching.label_selectors
-
-    by_plural = {getattr(selector, "any_name", None): text for selector, text in selectors.items()}
-    assert by_plural == {"pods": SELECTOR, "configmaps": SELECTOR}
