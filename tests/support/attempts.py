@@ -7,12 +7,13 @@ from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
-from tunesmith_operator.manifests import Owner, attempt_of
-from tunesmith_operator.rayjob import rayjob_of
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import batch_job_of
+from tunesmith_operator.finetunejob.rayjob_manifest import rayjob_of
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images={each: f"{each}:1" for each in Environment}, workspace_class="slow")
-OWNER = Owner(name="helpdesk", namespace="ns", uid="u")
+OWNER = JobRef(name="helpdesk", namespace="ns", uid="u")
 
 
 def request_for(
@@ -40,7 +41,7 @@ def attempt_for(
     *,
     facts: dict[str, Any] | None = None,
     longest_row: int | None = None,
-    owner: Owner = OWNER,
+    owner: JobRef = OWNER,
     **spec: Any,
 ) -> Manifest:
     """The batch Job of an attempt.
@@ -48,7 +49,7 @@ def attempt_for(
     `facts` and `longest_row` are what prepare found out about the model and the rows.
     """
     planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(stage)
-    return attempt_of(
+    return batch_job_of(
         owner,
         planned,
         request_for(stage, facts=facts, **spec),
@@ -69,7 +70,7 @@ def _prepared(facts: dict[str, Any] | None, *, longest_row: int | None) -> Stage
     )
 
 
-def rayjob_for(*, owner: Owner = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
+def rayjob_for(*, owner: JobRef = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
     """The RayJob of an attempt of training."""
     planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(TRAIN.name)
     request = request_for("train", **spec)

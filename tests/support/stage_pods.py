@@ -18,7 +18,7 @@ from httpx import HTTPStatusError
 from cluster import Cluster, kubectl
 from tunesmith_engine.stages.configmap_reporter import ReportMap
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
-from tunesmith_operator.names import REQUEST_ANNOTATION
+from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
 
 
 def pending_pods(cluster: Cluster) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from tunesmith_engine.stages.contracts import Environment, StageName
 from tunesmith_engine.stages.memory import Workload
 
 # A stage's name stands between the job's and the attempt's number in the name of a pod, whose
-# hostname is a DNS label of 63 characters, of which a job may take 40 (operator's `names.py`).
+# hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).
 _NAME: Final = re.compile(r"[a-z]{1,12}")
 
 
