@@ -58,7 +58,7 @@ def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
     server: httpx.Client, spec: dict[str, Any]
 ) -> None:
     needs_kuberay_for(spec)
-    with a_crowd(server, **spec) as crowd, watched_births(server) as births:
+    with a_crowd(server, **spec) as crowd, watched_births(server, crowd.home) as births:
         fault = Holds(crowd.home)
         with operator_behind(fault, crowd, server) as (first, _):
             undisturbed, points = undisturbed_job(crowd, fault)
@@ -80,7 +80,7 @@ def test_deleted_between_any_two_writes_a_job_leaves_nothing_and_can_be_made_aga
     server: httpx.Client,
 ) -> None:
     """The operator goes on as it had decided, and does not know yet that the job is gone."""
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = Holds(crowd.home)
 
         def delete_what_is_held() -> bool:
@@ -154,7 +154,7 @@ class Troubles(Ours):
 def test_a_write_that_fails_or_whose_answer_is_lost_is_repeated_without_harm(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = Troubles(crowd.home)
         undisturbed = crowd.room()
         fault.ways = {crowd.room(): each for each in ("lost", "409", "429", "500", "503")}
@@ -200,7 +200,7 @@ def test_killed_at_random_the_end_is_the_same_and_nothing_is_made_twice(
 ) -> None:
     needs_kuberay_for(spec)
     lot = random.Random(seed)
-    with a_crowd(server, **spec) as crowd, watched_births(server) as births:
+    with a_crowd(server, **spec) as crowd, watched_births(server, crowd.home) as births:
         jobs = [crowd.add() for _ in range(6)]
         for _ in range(2):
             fault = RandomHolds(crowd.home, lot)

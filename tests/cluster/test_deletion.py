@@ -28,8 +28,8 @@ def crowd(server: httpx.Client) -> Iterator[Crowd]:
 
 
 @pytest.fixture(scope="module")
-def births(server: httpx.Client) -> Iterator[Births]:
-    with watched_births(server) as births:
+def births(server: httpx.Client, crowd: Crowd) -> Iterator[Births]:
+    with watched_births(server, crowd.home) as births:
         yield births
 
 

@@ -70,7 +70,7 @@ def told(crowd: Crowd, namespace: str) -> str:
 def test_time_travel_to_before_a_job_was_suspended_starts_nothing_again(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = TimeMachine(crowd.home)
         with operator_behind(fault, crowd, server) as (_, network):
             job = crowd.add()
@@ -99,7 +99,7 @@ def test_time_travel_to_before_a_job_was_suspended_starts_nothing_again(
 def test_what_was_missed_while_the_watches_were_silent_is_made_up_for(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = TimeMachine(crowd.home)
         with operator_behind(fault, crowd, server) as (_, network):
             stopped, unseen = crowd.add(), crowd.add()
