@@ -11,6 +11,8 @@ from operator_process import a_job, an_operator, wait_for_pod
 from tunesmith_api.crds import crds_yaml
 from tunesmith_operator.pods import condition_of
 
+pytestmark = pytest.mark.alone  # other tests' jobs go with the definitions
+
 
 @pytest.fixture
 def newer_definitions(cluster: Cluster) -> Iterator[Cluster]:

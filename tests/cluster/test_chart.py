@@ -21,6 +21,8 @@ from tunesmith_operator.permissions import PERMISSIONS
 POLICY = ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
 DEFINITIONS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")
 
+pytestmark = pytest.mark.xdist_group("chart")  # one release for all
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _tools() -> None:
@@ -174,6 +176,7 @@ def test_the_pod_is_admitted_where_only_restricted_pods_are(release: str) -> Non
     assert "violates PodSecurity" in tried(careless, f"--namespace={release}")
 
 
+@pytest.mark.alone  # a changed definition breaks the watches of other tests' operators
 def test_upgrade_rollback_and_uninstall_leave_definitions_and_jobs_alone(
     namespace: str, tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ SPECS: dict[Phase, dict[str, Any]] = {
 }
 STANDING = {Phase.QUEUED, Phase.FAILED, Phase.SUSPENDED}
 
+pytestmark = pytest.mark.xdist_group("deletion")  # one operator for all
+
 
 @pytest.fixture(scope="module")
 def crowd(server: httpx.Client) -> Iterator[Crowd]:

@@ -111,6 +111,7 @@ def where(cluster: Cluster) -> tuple[str, ...]:
     return f"--server={cluster.kubectl(*view)}", "--insecure-skip-tls-verify"
 
 
+@pytest.mark.alone  # the policy decides on the identities of other tests' jobs, too
 def test_without_the_policy_every_job_has_an_identity_of_its_own(
     cluster: Cluster, pods_without_policy: dict[str, dict[str, Any]]
 ) -> None:
@@ -123,6 +124,7 @@ def test_without_the_policy_every_job_has_an_identity_of_its_own(
         assert {each for each in pods if not refused(cluster, token, each)} == {job}
 
 
+@pytest.mark.alone
 def test_the_shared_identity_goes_with_the_policy(
     cluster: Cluster, pods: dict[str, dict[str, Any]], request: pytest.FixtureRequest
 ) -> None:

@@ -17,6 +17,8 @@ from tunesmith_operator.pods import condition_of
 DEFINITION = "rayjobs.ray.io"
 WORKERS: dict[str, Any] = {"resources": {"workers": 2}}
 
+pytestmark = pytest.mark.alone  # other tests' RayJobs go with the definition
+
 
 @pytest.fixture
 def definition(cluster: Cluster) -> Iterator[dict[str, Any]]:

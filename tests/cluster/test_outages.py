@@ -98,6 +98,7 @@ def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
     assert pictures[job] == pictures[undisturbed]
 
 
+@pytest.mark.alone
 def test_the_api_server_is_killed_while_jobs_run(server: httpx.Client) -> None:
     if KILL not in os.environ:
         pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")

@@ -10,7 +10,7 @@ from small_models import small_model
 from small_runs import random_rows
 from train_stage import TrainStage, a_train_stage
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(600)]
 
 SPEC: dict[str, Any] = {
     "training": {

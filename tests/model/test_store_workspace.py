@@ -20,7 +20,7 @@ from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResu
 ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"
 STORE = f"s3://{BUCKET}/work/team-tiny-uid"
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_a_job_is_published_without_a_disk_that_its_stages_share(tmp_path: Path) -> None:

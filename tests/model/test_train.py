@@ -108,6 +108,7 @@ def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bi
     assert not ray_folder.exists()
 
 
+@pytest.mark.long
 def test_on_another_disk_it_goes_on_from_the_checkpoint_in_the_object_store(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
