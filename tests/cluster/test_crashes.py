@@ -53,7 +53,13 @@ def owner_of(child: dict[str, Any]) -> str:
 WORKERS: Final[dict[str, Any]] = {"resources": {"workers": 2}}
 
 
-@pytest.mark.parametrize("spec", [{}, WORKERS], ids=["jobs", "rayjob"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({}, id="jobs"),
+        pytest.param(WORKERS, id="rayjob", marks=pytest.mark.long),
+    ],
+)
 def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
     server: httpx.Client, spec: dict[str, Any]
 ) -> None:
@@ -194,7 +200,15 @@ class RandomHolds(Ours):
             await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize(("seed", "spec"), [(1, {}), (2, {}), (3, {}), (4, WORKERS)])
+@pytest.mark.parametrize(
+    ("seed", "spec"),
+    [
+        (1, {}),
+        pytest.param(2, {}, marks=pytest.mark.long),
+        pytest.param(3, {}, marks=pytest.mark.long),
+        (4, WORKERS),
+    ],
+)
 def test_killed_at_random_the_end_is_the_same_and_nothing_is_made_twice(
     server: httpx.Client, seed: int, spec: dict[str, Any]
 ) -> None:

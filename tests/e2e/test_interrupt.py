@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from command import TUNESMITH, Ran, processes_of, started, tunesmith, wait_until
-from interruptible import Interruptible
 from terminal import in_session, in_terminal
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
@@ -24,11 +23,11 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
 HEALTH = "http://127.0.0.1:8000/health"
 
 
+@pytest.mark.long
 def test_ctrl_c_a_closed_terminal_and_kill_9_during_training_change_nothing(
-    interruptible: Interruptible, tmp_path: Path
+    first: Ran, job: Path, tmp_path: Path
 ) -> None:
     """The same command goes on from the last checkpoint each time, to the same held-out loss."""
-    job, undisturbed = interruptible.job, interruptible.undisturbed
     command = ["run", str(job), "--home", str(tmp_path), "--until", "evaluate", "--output", "json"]
 
     assert _interrupted(command, tmp_path) == (130, [])
@@ -40,7 +39,7 @@ def test_ctrl_c_a_closed_terminal_and_kill_9_during_training_change_nothing(
     assert resumed.cached()["prepare"]
     assert _resumed_from(tmp_path) > 0
     assert resumed.value("heldOut", "loss") == pytest.approx(
-        undisturbed.value("heldOut", "loss"), abs=1e-4
+        first.value("heldOut", "loss"), abs=1e-4
     )
     assert processes_of(tmp_path) == []
 
