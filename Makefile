@@ -13,10 +13,19 @@ TRAINER := .venvs/trainer/bin/python
 # Tests of the trainer and of serving need torch; everything else runs in the control environment.
 TORCH_TESTS := $(wildcard tests/unit/trainer tests/unit/serving)
 
+# Which tests: `not long`, or `long` for the deep and slow ones.
+SELECT ?= not long
+# Where every suite writes down what it has skipped. Exported: each suite runs in a make of its own.
+export SKIPPED_TESTS := $(CURDIR)/build/skipped-tests.txt
+
+# What waits more than it computes runs in several processes, those of one group in one of them.
+BESIDE := --dist=loadgroup --maxprocesses=8
+CLUSTER_PROCESSES ?= 3
+
 # A suite that is not there yet is no failure, nor is an empty one (pytest exits with 5).
 pytest = $(if $(wildcard $(firstword $(2))),{ $(1) -m pytest $(2) $(ARGS) || [[ $$? == 5 ]]; },@echo 'no tests in $(firstword $(2))')
 
-.PHONY: help setup demo lint format type test beside-models beside-cluster test-unit test-cluster test-model test-e2e test-node bench crds docs lock clean
+.PHONY: help setup demo lint format type test beside-models beside-cluster test-long test-unit test-cluster test-model test-e2e test-node bench crds docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +55,16 @@ type: setup-control ## Check types, strictly
 
 # The cluster's tests mostly wait and those of models compute: side by side they take less time than in turn. What waits
 # comes first on the processor. Every line says whose it is, and a failure on either side fails both.
-test: test-unit setup ## Run every test
-	@$(MAKE) --no-print-directory --jobs=2 beside-models beside-cluster
+test: setup ## Run every test but the long ones
+	@rm -f $(SKIPPED_TESTS); code=0; \
+	{ $(MAKE) --no-print-directory test-unit && \
+	  $(MAKE) --no-print-directory --jobs=2 --keep-going beside-models beside-cluster; } || code=$$?; \
+	if [[ -s $(SKIPPED_TESTS) ]]; then \
+	  printf '\n!!! SKIPPED, so not tested:\n'; sed 's/^/!!! /' $(SKIPPED_TESTS); else echo 'No test was skipped.'; fi; \
+	exit $$code
+
+test-long: ## Run the tests that are too long for every day (ARGS="-k NAME" for one)
+	@$(MAKE) --no-print-directory test SELECT=long
 
 beside-models:
 	@{ nice -n 10 $(MAKE) --no-print-directory test-model; \
@@ -57,19 +74,20 @@ beside-cluster:
 	@$(MAKE) --no-print-directory test-cluster 2>&1 | sed -u 's/^/cluster | /'
 
 test-unit: setup-control setup-trainer ## Fast tests of every part (under two minutes)
-	$(call pytest,$(CONTROL),tests/unit $(TORCH_TESTS:%=--ignore=%))
+	$(call pytest,$(CONTROL),tests/unit $(TORCH_TESTS:%=--ignore=%) -m '$(SELECT)' -n logical $(BESIDE))
 ifneq ($(TORCH_TESTS),)
-	$(call pytest,$(TRAINER),$(TORCH_TESTS))
+	$(call pytest,$(TRAINER),$(TORCH_TESTS) -m '$(SELECT)')
 endif
 
 test-cluster: setup-control ## Tests against a real API server (needs KUBECONFIG or KUBEBUILDER_ASSETS)
-	$(call pytest,$(CONTROL),tests/cluster)
+	$(call pytest,$(CONTROL),tests/cluster -m '($(SELECT)) and not alone' -n $(CLUSTER_PROCESSES) $(BESIDE))
+	$(call pytest,$(CONTROL),tests/cluster -m '($(SELECT)) and alone')
 
 test-model: setup ## Tests that train and load a real model (minutes)
-	$(call pytest,$(TRAINER),tests/model)
+	$(call pytest,$(TRAINER),tests/model -m '$(SELECT)')
 
 test-e2e: setup ## The whole way from a manifest to a served model (minutes)
-	$(call pytest,$(CONTROL),tests/e2e)
+	$(call pytest,$(CONTROL),tests/e2e -m '$(SELECT)')
 
 test-node: setup-control ## The helpdesk job in real pods, from images built here (needs a node; see docs/task/install.md)
 	$(call pytest,$(CONTROL),tests/node)

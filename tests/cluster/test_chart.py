@@ -1,25 +1,28 @@
 """The chart on a real API server: installed, upgraded, rolled back, taken away."""
 
+import helm
 import json
 import os
+import pytest
 import shutil
 import uuid
+from chart import CHART
+from chart import one
+from chart import rendered
+from cluster import is_local
+from cluster import kubectl
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
-
-import helm
-from chart import CHART, one, rendered
-from cluster import is_local, kubectl
 from command import wait_until
 from job_states import new_job
+from pathlib import Path
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 from tunesmith_operator.permissions import PERMISSIONS
+from typing import Any
 
 POLICY = ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
 DEFINITIONS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")
+
+pytestmark = pytest.mark.xdist_group("chart")  # one release for all
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -174,6 +177,7 @@ def test_the_pod_is_admitted_where_only_restricted_pods_are(release: str) -> Non
     assert "violates PodSecurity" in tried(careless, f"--namespace={release}")
 
 
+@pytest.mark.alone  # a changed definition breaks the watches of other tests' operators
 def test_upgrade_rollback_and_uninstall_leave_definitions_and_jobs_alone(
     namespace: str, tmp_path: Path
 ) -> None:

@@ -53,12 +53,18 @@ def owner_of(child: dict[str, Any]) -> str:
 WORKERS: Final[dict[str, Any]] = {"resources": {"workers": 2}}
 
 
-@pytest.mark.parametrize("spec", [{}, WORKERS], ids=["jobs", "rayjob"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({}, id="jobs"),
+        pytest.param(WORKERS, id="rayjob", marks=pytest.mark.long),
+    ],
+)
 def test_killed_after_any_write_the_end_is_the_same_and_nothing_is_made_twice(
     server: httpx.Client, spec: dict[str, Any]
 ) -> None:
     needs_kuberay_for(spec)
-    with a_crowd(server, **spec) as crowd, watched_births(server) as births:
+    with a_crowd(server, **spec) as crowd, watched_births(server, crowd.home) as births:
         fault = Holds(crowd.home)
         with operator_behind(fault, crowd, server) as (first, _):
             undisturbed, points = undisturbed_job(crowd, fault)
@@ -80,7 +86,7 @@ def test_deleted_between_any_two_writes_a_job_leaves_nothing_and_can_be_made_aga
     server: httpx.Client,
 ) -> None:
     """The operator goes on as it had decided, and does not know yet that the job is gone."""
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = Holds(crowd.home)
 
         def delete_what_is_held() -> bool:
@@ -154,7 +160,7 @@ class Troubles(Ours):
 def test_a_write_that_fails_or_whose_answer_is_lost_is_repeated_without_harm(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = Troubles(crowd.home)
         undisturbed = crowd.room()
         fault.ways = {crowd.room(): each for each in ("lost", "409", "429", "500", "503")}
@@ -194,13 +200,21 @@ class RandomHolds(Ours):
             await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize(("seed", "spec"), [(1, {}), (2, {}), (3, {}), (4, WORKERS)])
+@pytest.mark.parametrize(
+    ("seed", "spec"),
+    [
+        (1, {}),
+        pytest.param(2, {}, marks=pytest.mark.long),
+        pytest.param(3, {}, marks=pytest.mark.long),
+        (4, WORKERS),
+    ],
+)
 def test_killed_at_random_the_end_is_the_same_and_nothing_is_made_twice(
     server: httpx.Client, seed: int, spec: dict[str, Any]
 ) -> None:
     needs_kuberay_for(spec)
     lot = random.Random(seed)
-    with a_crowd(server, **spec) as crowd, watched_births(server) as births:
+    with a_crowd(server, **spec) as crowd, watched_births(server, crowd.home) as births:
         jobs = [crowd.add() for _ in range(6)]
         for _ in range(2):
             fault = RandomHolds(crowd.home, lot)

@@ -1,18 +1,20 @@
 """A job is deleted in each phase of its life: it goes, and leaves nothing behind."""
 
-import time
-from collections.abc import Iterator
-from typing import Any
-
 import httpx
 import pytest
-
-from births import Births, watched_births
-from crowd import Crowd, a_crowd, wait_until
-from held_jobs import Ours, operator_behind
+import time
+from births import Births
+from births import watched_births
+from collections.abc import Iterator
+from crowd import Crowd
+from crowd import a_crowd
+from crowd import wait_until
+from held_jobs import Ours
+from held_jobs import operator_behind
 from job_states import PHASES
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.stages.catalog import TRAIN
+from typing import Any
 
 # What brings a job into a phase that is not on the way of every job.
 SPECS: dict[str, dict[str, Any]] = {
@@ -20,6 +22,8 @@ SPECS: dict[str, dict[str, Any]] = {
     Phase.FAILED: {"activeDeadlineSeconds": 1},
 }
 STANDING = {Phase.QUEUED, Phase.FAILED, Phase.SUSPENDED}
+
+pytestmark = pytest.mark.xdist_group("deletion")  # one operator for all
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def crowd(server: httpx.Client) -> Iterator[Crowd]:
 
 
 @pytest.fixture(scope="module")
-def births(server: httpx.Client) -> Iterator[Births]:
-    with watched_births(server) as births:
+def births(server: httpx.Client, crowd: Crowd) -> Iterator[Births]:
+    with watched_births(server, crowd.home) as births:
         yield births
 
 

@@ -1,18 +1,21 @@
 """What the pods of a job may do to reports, tried with tokens as a kubelet gives them to pods."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-
 from cluster import Cluster
+from collections.abc import Iterator
 from command import wait_until
-from operator_process import a_job, an_operator
-from stage_pods import pending_pods, report_with, run_pods, token_of
+from operator_process import a_job
+from operator_process import an_operator
+from pathlib import Path
+from stage_pods import pending_pods
+from stage_pods import report_with
+from stage_pods import run_pods
+from stage_pods import token_of
 from tunesmith_engine.stages.configmap_reporter import report_address
-from tunesmith_operator.finetunejob.child_names import REPORT_POLICY, STAGES_ACCOUNT
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
+from tunesmith_operator.finetunejob.child_names import STAGES_ACCOUNT
+from typing import Any
 
 MAX_WRITES = 6
 WRITES = {"create", "update", "patch", "delete"}
@@ -111,6 +114,7 @@ def where(cluster: Cluster) -> tuple[str, ...]:
     return f"--server={cluster.kubectl(*view)}", "--insecure-skip-tls-verify"
 
 
+@pytest.mark.alone  # the policy decides on the identities of other tests' jobs, too
 def test_without_the_policy_every_job_has_an_identity_of_its_own(
     cluster: Cluster, pods_without_policy: dict[str, dict[str, Any]]
 ) -> None:
@@ -123,6 +127,7 @@ def test_without_the_policy_every_job_has_an_identity_of_its_own(
         assert {each for each in pods if not refused(cluster, token, each)} == {job}
 
 
+@pytest.mark.alone
 def test_the_shared_identity_goes_with_the_policy(
     cluster: Cluster, pods: dict[str, dict[str, Any]], request: pytest.FixtureRequest
 ) -> None:

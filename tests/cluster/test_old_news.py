@@ -6,17 +6,22 @@ test_crashes.py.
 
 # ruff: noqa: ARG002 - a fault is told what another may need
 import asyncio
-import json
-from typing import Any
-
 import httpx
-
+import json
 from births import watched_births
-from crowd import Crowd, a_crowd, picture, wait_until
-from faulty_network import Answer, Call, Send
-from held_jobs import Ours, operator_behind, point_of
+from crowd import Crowd
+from crowd import a_crowd
+from crowd import picture
+from crowd import wait_until
+from faulty_network import Answer
+from faulty_network import Call
+from faulty_network import Send
+from held_jobs import Ours
+from held_jobs import operator_behind
+from held_jobs import point_of
 from tunesmith_operator.kube.batch_job import BATCH_JOB
 from tunesmith_operator.kube.child_kind import is_over
+from typing import Any
 
 CHILDREN = {"/apis/batch/v1/jobs", "/api/v1/pods", "/api/v1/configmaps"}
 START = "POST jobs helpdesk--train-1"
@@ -71,7 +76,7 @@ def told(crowd: Crowd, namespace: str) -> str:
 def test_time_travel_to_before_a_job_was_suspended_starts_nothing_again(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = TimeMachine(crowd.home)
         with operator_behind(fault, crowd, server) as (_, network):
             job = crowd.add()
@@ -100,7 +105,7 @@ def test_time_travel_to_before_a_job_was_suspended_starts_nothing_again(
 def test_what_was_missed_while_the_watches_were_silent_is_made_up_for(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = TimeMachine(crowd.home)
         with operator_behind(fault, crowd, server) as (_, network):
             stopped, unseen = crowd.add(), crowd.add()

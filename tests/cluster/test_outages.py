@@ -37,7 +37,7 @@ def kill(server: httpx.Client) -> None:
 
 def test_a_leader_that_is_cut_off_ends_before_another_goes_on(server: httpx.Client) -> None:
     """The first by broken connections, the second by such as hang; the third goes on with all."""
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         fault = Ours(crowd.home)
         with operator_behind(fault, crowd, server) as (first, way_of_first):
             a_job_that_has_begun(crowd)
@@ -79,7 +79,7 @@ def test_a_short_outage_is_a_line_in_the_log_and_no_traceback(
 def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
     server: httpx.Client,
 ) -> None:
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         with a_network(str(server.base_url), Ours(crowd.home)) as (network, kubeconfig):
             with operator_for(crowd, kubeconfig) as first:
                 job = a_job_that_has_begun(crowd)
@@ -98,10 +98,11 @@ def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
     assert pictures[job] == pictures[undisturbed]
 
 
+@pytest.mark.alone
 def test_the_api_server_is_killed_while_jobs_run(server: httpx.Client) -> None:
     if KILL not in os.environ:
         pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
-    with a_crowd(server) as crowd, watched_births(server) as births:
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         with operator_kept_running(crowd, Path(os.environ["KUBECONFIG"])):
             jobs = [a_job_that_has_begun(crowd) for _ in range(3)]
             kill(server)

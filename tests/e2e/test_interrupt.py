@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
 HEALTH = "http://127.0.0.1:8000/health"
 
 
+@pytest.mark.long
 def test_ctrl_c_a_closed_terminal_and_kill_9_during_training_change_nothing(
     first: Ran, job: Path, tmp_path: Path
 ) -> None:

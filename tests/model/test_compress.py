@@ -2,16 +2,15 @@
 
 import json
 import os
+import pytest
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import pytest
 from safetensors import safe_open
-
-from tuned_job import make_tuned_job, request_for
+from tuned_job import make_tuned_job
+from tuned_job import request_for
 from tunesmith_engine.stages.catalog import COMPRESS
 from tunesmith_engine.stages.contracts import StageResult
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venvs/compressor/bin/python"
@@ -43,6 +42,11 @@ def compressed(job: Path, attempt: Path, **quantize: Any) -> tuple[StageResult, 
     return result, attempt / "artifacts" / "compressed"
 
 
+@pytest.fixture(scope="module")
+def w8a8(job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageResult, Path]:
+    return compressed(job, tmp_path_factory.mktemp("w8a8"), scheme="W8A8")
+
+
 def config_of(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return config
@@ -53,8 +57,8 @@ def dtypes_of(folder: Path) -> dict[str, str]:
         return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
 
 
-def test_w8a8_leaves_int8_matrices_with_a_scale_per_row(job: Path, tmp_path: Path) -> None:
-    result, folder = compressed(job, tmp_path, scheme="W8A8")
+def test_w8a8_leaves_int8_matrices_with_a_scale_per_row(w8a8: tuple[StageResult, Path]) -> None:
+    result, folder = w8a8
 
     scheme = config_of(folder)["quantization_config"]["config_groups"]["group_0"]
     assert (scheme["weights"]["num_bits"], scheme["weights"]["strategy"]) == (8, "channel")
@@ -78,8 +82,8 @@ def test_w4a16_packs_four_bits_in_the_largest_groups_that_fit(job: Path, tmp_pat
     assert "4 training rows" in result.warnings[0]
 
 
-def test_the_tokenizer_ships_with_the_weights(job: Path, tmp_path: Path) -> None:
-    _, folder = compressed(job, tmp_path, scheme="W8A8")
+def test_the_tokenizer_ships_with_the_weights(job: Path, w8a8: tuple[StageResult, Path]) -> None:
+    _, folder = w8a8
 
     for name in ("tokenizer.json", "chat_template.jinja"):
         assert (folder / name).read_bytes() == (job / "model" / name).read_bytes()

@@ -1,16 +1,15 @@
 """Training in a cluster of Ray that was there before, as within a RayJob: a node per worker."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-
+from pathlib import Path
 from ray_cluster import a_ray_cluster
 from small_models import small_model
 from small_runs import random_rows
-from train_stage import TrainStage, a_train_stage
+from train_stage import TrainStage
+from train_stage import a_train_stage
+from typing import Any
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(600)]
 
 SPEC: dict[str, Any] = {
     "training": {

