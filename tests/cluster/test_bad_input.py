@@ -1,14 +1,13 @@
 """Bad input that the API server lets through: each ends in a condition that says what to do."""
 
 import json
-import pytest
 import time
-from cluster import Cluster
-from cluster import kubectl
 from collections.abc import Iterator
-from operator_process import a_job
-from operator_process import an_operator
-from operator_process import wait_for_pod
+
+import pytest
+
+from cluster import Cluster, kubectl
+from operator_process import a_job, an_operator, wait_for_pod
 from tunesmith_api.crds import crds_yaml
 from tunesmith_operator.kube.objects import condition_of
 

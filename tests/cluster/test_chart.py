@@ -1,23 +1,22 @@
 """The chart on a real API server: installed, upgraded, rolled back, taken away."""
 
-import helm
 import json
 import os
-import pytest
 import shutil
 import uuid
-from chart import CHART
-from chart import one
-from chart import rendered
-from cluster import is_local
-from cluster import kubectl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import helm
+from chart import CHART, one, rendered
+from cluster import is_local, kubectl
 from command import wait_until
 from job_states import new_job
-from pathlib import Path
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 from tunesmith_operator.permissions import PERMISSIONS
-from typing import Any
 
 POLICY = ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
 DEFINITIONS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")

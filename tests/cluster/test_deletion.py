@@ -1,20 +1,18 @@
 """A job is deleted in each phase of its life: it goes, and leaves nothing behind."""
 
+import time
+from collections.abc import Iterator
+from typing import Any
+
 import httpx
 import pytest
-import time
-from births import Births
-from births import watched_births
-from collections.abc import Iterator
-from crowd import Crowd
-from crowd import a_crowd
-from crowd import wait_until
-from held_jobs import Ours
-from held_jobs import operator_behind
+
+from births import Births, watched_births
+from crowd import Crowd, a_crowd, wait_until
+from held_jobs import Ours, operator_behind
 from job_states import PHASES
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.stages.catalog import TRAIN
-from typing import Any
 
 # What brings a job into a phase that is not on the way of every job.
 SPECS: dict[str, dict[str, Any]] = {

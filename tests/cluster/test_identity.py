@@ -1,21 +1,18 @@
 """What the pods of a job may do to reports, tried with tokens as a kubelet gives them to pods."""
 
 import json
-import pytest
-from cluster import Cluster
 from collections.abc import Iterator
-from command import wait_until
-from operator_process import a_job
-from operator_process import an_operator
 from pathlib import Path
-from stage_pods import pending_pods
-from stage_pods import report_with
-from stage_pods import run_pods
-from stage_pods import token_of
-from tunesmith_engine.stages.configmap_reporter import report_address
-from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
-from tunesmith_operator.finetunejob.child_names import STAGES_ACCOUNT
 from typing import Any
+
+import pytest
+
+from cluster import Cluster
+from command import wait_until
+from operator_process import a_job, an_operator
+from stage_pods import pending_pods, report_with, run_pods, token_of
+from tunesmith_engine.stages.configmap_reporter import report_address
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY, STAGES_ACCOUNT
 
 MAX_WRITES = 6
 WRITES = {"create", "update", "patch", "delete"}

@@ -1,21 +1,18 @@
 """KubeRay may be installed while the operator runs: the next training is handed to it."""
 
 import json
-import pytest
 import time
-from cluster import Cluster
-from cluster import kubectl
 from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster import Cluster, kubectl
 from command import wait_until
 from kuberay import KubeRay
-from operator_process import a_job
-from operator_process import an_operator
-from operator_process import wait_for_pod
-from stage_pods import end_pod
-from stage_pods import request_of
-from stage_pods import succeeded
+from operator_process import a_job, an_operator, wait_for_pod
+from stage_pods import end_pod, request_of, succeeded
 from tunesmith_operator.kube.objects import condition_of
-from typing import Any
 
 DEFINITION = "rayjobs.ray.io"
 WORKERS: dict[str, Any] = {"resources": {"workers": 2}}

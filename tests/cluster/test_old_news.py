@@ -6,22 +6,17 @@ test_crashes.py.
 
 # ruff: noqa: ARG002 - a fault is told what another may need
 import asyncio
-import httpx
 import json
+from typing import Any
+
+import httpx
+
 from births import watched_births
-from crowd import Crowd
-from crowd import a_crowd
-from crowd import picture
-from crowd import wait_until
-from faulty_network import Answer
-from faulty_network import Call
-from faulty_network import Send
-from held_jobs import Ours
-from held_jobs import operator_behind
-from held_jobs import point_of
+from crowd import Crowd, a_crowd, picture, wait_until
+from faulty_network import Answer, Call, Send
+from held_jobs import Ours, operator_behind, point_of
 from tunesmith_operator.kube.batch_job import BATCH_JOB
 from tunesmith_operator.kube.child_kind import is_over
-from typing import Any
 
 CHILDREN = {"/apis/batch/v1/jobs", "/api/v1/pods", "/api/v1/configmaps"}
 START = "POST jobs helpdesk--train-1"

@@ -2,15 +2,16 @@
 
 import json
 import os
-import pytest
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import pytest
 from safetensors import safe_open
-from tuned_job import make_tuned_job
-from tuned_job import request_for
+
+from tuned_job import make_tuned_job, request_for
 from tunesmith_engine.stages.catalog import COMPRESS
 from tunesmith_engine.stages.contracts import StageResult
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venvs/compressor/bin/python"

@@ -1,13 +1,14 @@
 """Training in a cluster of Ray that was there before, as within a RayJob: a node per worker."""
 
-import pytest
 from pathlib import Path
+from typing import Any
+
+import pytest
+
 from ray_cluster import a_ray_cluster
 from small_models import small_model
 from small_runs import random_rows
-from train_stage import TrainStage
-from train_stage import a_train_stage
-from typing import Any
+from train_stage import TrainStage, a_train_stage
 
 pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(600)]
 

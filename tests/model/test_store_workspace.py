@@ -1,25 +1,20 @@
 """A whole job whose workspace is an object store: six stages, each on a disk of its own."""
 
-import fsspec
-import pytest
 import subprocess
 from collections.abc import Mapping
-from object_store import object_store
 from pathlib import Path
-from prepare_stage import asked
-from prepare_stage import write_jsonl
-from small_models import make_tiny_model
-from small_sources import BUCKET
-from small_sources import KEYS
-from small_sources import write_secret
-from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.plan import Plan
-from tunesmith_engine.planning.plan import PlannedStage
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.contracts import StageName
-from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.contracts import StageResult
 from typing import Any
+
+import fsspec
+import pytest
+
+from object_store import object_store
+from prepare_stage import asked, write_jsonl
+from small_models import make_tiny_model
+from small_sources import BUCKET, KEYS, write_secret
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"
 STORE = f"s3://{BUCKET}/work/team-tiny-uid"

@@ -1,20 +1,18 @@
 """The train stage as a process, with a real Ray: equal curves, exact resumption, nothing left."""
 
 import os
-import pytest
 import signal
-from command import processes_of
-from command import wait_until
-from object_store import object_store
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import processes_of, wait_until
+from object_store import object_store
 from small_models import small_model
 from small_runs import random_rows
-from small_sources import BUCKET
-from small_sources import KEYS
-from small_sources import write_secret
-from train_stage import TrainStage
-from train_stage import a_train_stage
-from typing import Any
+from small_sources import BUCKET, KEYS, write_secret
+from train_stage import TrainStage, a_train_stage
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 

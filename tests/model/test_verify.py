@@ -6,25 +6,22 @@ rounded by hand.
 
 import json
 import os
-import pytest
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from prepare_stage import Prepared
-from served_models import QUESTIONS
-from served_models import write_reference
-from served_models import write_w8a8
-from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.catalog import COMPRESS
-from tunesmith_engine.stages.catalog import VERIFY
-from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_serving.processor import has_amx
-from tunesmith_serving.processor import read_flags
-from tunesmith_serving.settings import ServingSettings
 from typing import Any
+
+import pytest
+
+from prepare_stage import Prepared
+from served_models import QUESTIONS, write_reference, write_w8a8
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.stages.catalog import COMPRESS, VERIFY
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_serving.processor import has_amx, read_flags
+from tunesmith_serving.settings import ServingSettings
 
 SERVER = Path(__file__).parents[2] / ".venvs" / "server" / "bin" / "python"
 HAS_VNNI = bool(read_flags() & {"avx512_vnni", "avx_vnni"})

@@ -4,22 +4,20 @@ A list at the end shows what is there; only a watch shows that something was the
 """
 
 import asyncio
-import httpx
 import json
 import threading
 import time
-from aiohttp import ClientError
-from aiohttp import ClientSession
-from aiohttp import ClientTimeout
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
 from tunesmith_operator.finetunejob.child_names import LABEL_JOB
 from tunesmith_operator.kube.objects import SELECTOR
-from typing import Any
-from typing import Final
 
 _KINDS: Final = (
     "/api/v1/configmaps",

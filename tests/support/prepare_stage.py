@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageOutcome
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.prepare.stage import prepare
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
