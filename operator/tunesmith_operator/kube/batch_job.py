@@ -19,7 +19,7 @@ from tunesmith_operator.kube.pod_waits import POD_GRACE_S, suspended_by_somebody
 from tunesmith_operator.kube.pods import (
     DISRUPTION,
     ContainerRun,
-    Termination,
+    PodTermination,
     run_of,
     termination_of,
 )
@@ -45,7 +45,7 @@ class BatchJob:
         """Whether the controller has not begun with it since its queue let it run."""
         return not status_of(child).get("startTime")
 
-    def termination(self, state: ChildState) -> Termination | None:
+    def termination(self, state: ChildState) -> PodTermination | None:
         """Why it failed; the Job's own word counts where its pod is gone."""
         if not self.has_failed(state.child):
             return None
@@ -57,8 +57,8 @@ class BatchJob:
         # although the pod went with its node.
         failed = condition_of(state.child, "Failed") or {}
         if DISRUPTION in failed.get("message", ""):
-            return Termination(cause=Reason.PREEMPTED)
-        return Termination(cause=None if state.pods else Reason.POD_DELETED)
+            return PodTermination(cause=Reason.PREEMPTED)
+        return PodTermination(cause=None if state.pods else Reason.POD_DELETED)
 
     def waiting(self, subject: str, state: ChildState) -> Waiting | None:
         """What its newest pod waits for, or why it has none."""

@@ -3,7 +3,7 @@
 A stage runs in a batch Job or in a RayJob, and whoever watches, reads or judges a child asks its
 `ChildKind` instead of its `kind`: `batch_job.py` and `ray_job.py` are the two. The way of a fact,
 say of a pod that was killed for want of memory, is short: the pod is read into a `ChildState`, of
-which the observer makes the `AttemptSeen` that `advance` judges.
+which the observer makes the `ObservedAttempt` that `advance` judges.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.kube.client import KubeClient, Reader
 from tunesmith_operator.kube.kueue import admitted_at, is_queued, names_queue, queue_wait
 from tunesmith_operator.kube.objects import Manifest
-from tunesmith_operator.kube.pods import Termination, newest_last, overdue_pod
+from tunesmith_operator.kube.pods import PodTermination, newest_last, overdue_pod
 from tunesmith_operator.kube.resources import POD, Resource
 
 # Phases in which a pod has ended; a pod without one has not been seen by its kubelet.
@@ -56,7 +56,7 @@ class ChildKind(Protocol):
     def is_asleep(self, child: Manifest) -> bool:
         """Whether its controller has not begun with it since its queue let it run."""
 
-    def termination(self, state: "ChildState") -> Termination | None:
+    def termination(self, state: "ChildState") -> PodTermination | None:
         """How it failed; None if it has not, or something of it is left that has to go first."""
 
     def waiting(self, subject: str, state: "ChildState") -> Waiting | None:
@@ -91,7 +91,7 @@ class ChildState:
         return self.kind.has_succeeded(self.child)
 
     @property
-    def termination(self) -> Termination | None:
+    def termination(self) -> PodTermination | None:
         """How it failed; None if it has not, or something of it is left that has to go first."""
         return self.kind.termination(self)
 

@@ -42,7 +42,7 @@ _SHORT_OF: Final[Mapping[str, Reason]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Termination:
+class PodTermination:
     """How the container of an attempt ended, and what its log ends with; None is not known."""
 
     exit_code: int | None = None
@@ -78,18 +78,18 @@ def run_of(pod: Manifest) -> ContainerRun:
     return ContainerRun()
 
 
-def termination_of(pod: Manifest) -> Termination | None:
+def termination_of(pod: Manifest) -> PodTermination | None:
     """How the pod ended, None if it has not."""
     # An eviction is a disruption, too, and says more; and a container that is evicted ends with the
     # code of the kill, which says less than either.
     if evicted := _evicted_for(pod):
-        return Termination(cause=evicted)
+        return PodTermination(cause=evicted)
     if taken_by := taken_away_by(pod):
-        return Termination(cause=taken_by)
+        return PodTermination(cause=taken_by)
     for container in containers_of(pod):
         ended = container.get("state", {}).get("terminated")
         if ended:
-            return Termination(
+            return PodTermination(
                 exit_code=ended.get("exitCode"),
                 cause=Reason.HOST_OOM_KILLED if ended.get("reason") == "OOMKilled" else None,
                 termination_message=termination_message(ended.get("message") or ""),

@@ -31,7 +31,7 @@ from tunesmith_operator.kube.pod_waits import (
     wait_of_pod,
 )
 from tunesmith_operator.kube.pods import (
-    Termination,
+    PodTermination,
     containers_of,
     run_of,
     taken_away_at,
@@ -81,7 +81,7 @@ class RayJob:
         """Whether KubeRay has not begun with it, or not again: its words are of an earlier run."""
         return _deployment(child) in _ASLEEP
 
-    def termination(self, state: ChildState) -> Termination | None:
+    def termination(self, state: ChildState) -> PodTermination | None:
         """Why it failed, in what is left of it once its pods are gone."""
         # The head goes on until SIGKILL, 30 s after the end; an attempt that began beside it would
         # share the workspace with what still runs.
@@ -93,16 +93,16 @@ class RayJob:
             code = _EXIT_CODE.search(quoted(message, at_most=MAX_QUOTE))
             # KubeRay's own first line, then the end of the log; what Ray wrote there says nothing.
             words = termination_message(message.partition("\n")[2])
-            return Termination(
+            return PodTermination(
                 exit_code=int(code["code"]) if code else None,
                 termination_message="" if _OF_RAY.search(words) else words,
             )
         if reason == "JobStatusCheckTimeoutExceeded":
-            return Termination(cause=Reason.NODE_LOST)
+            return PodTermination(cause=Reason.NODE_LOST)
         words = f"KubeRay says {reason}: {quoted(message, at_most=MAX_QUOTE)}"
         if not reason:
             words = f"its job in Ray was stopped ({status.get('jobStatus', '')})"
-        return Termination(cause=Reason.KILLED, termination_message=words)
+        return PodTermination(cause=Reason.KILLED, termination_message=words)
 
     def waiting(self, subject: str, state: ChildState) -> Waiting | None:
         """What it waits for: KubeRay itself, its pods, or pods that are missing."""

@@ -8,7 +8,7 @@ import pytest
 from child_states import state_of
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
-from tunesmith_operator.kube.pods import Termination, overdue_pod
+from tunesmith_operator.kube.pods import PodTermination, overdue_pod
 
 CREATED = "2026-11-01T00:00:00Z"
 SCHEDULED_AT = "2026-11-01T00:01:00Z"
@@ -30,7 +30,7 @@ def waiting_of(
     return state_of(job, pods, warnings=warnings, admitted=admitted).waiting("train")
 
 
-def termination_of(job: dict[str, Any], pods: list[dict[str, Any]]) -> Termination:
+def termination_of(job: dict[str, Any], pods: list[dict[str, Any]]) -> PodTermination:
     termination = state_of(job, pods).termination
     assert termination is not None
     return termination

@@ -8,7 +8,7 @@ import pytest
 from child_states import NOW, state_of
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
-from tunesmith_operator.kube.pods import Termination
+from tunesmith_operator.kube.pods import PodTermination
 from tunesmith_operator.kube.ray_job import RAY_JOB
 
 CREATED = "2026-11-01T00:00:00Z"
@@ -48,7 +48,7 @@ def waiting(
     return state_of(rayjob or a_rayjob(), pods, num_pods=3, admitted=admitted).waiting("train")
 
 
-def termination_of(rayjob: dict[str, Any]) -> Termination:
+def termination_of(rayjob: dict[str, Any]) -> PodTermination:
     termination = state_of(rayjob).termination
     assert termination is not None
     return termination
