@@ -1,0 +1,123 @@
+"""The samples of a rollout as arrays: what counts of them, in which window, for which unit.
+
+`judge.py` makes them once of all samples; `evidence.py` reads them metric by metric.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from tunesmith_engine.rollout.eprocess import Flags, Floats, Indices
+from tunesmith_engine.rollout.limits import METRICS, Limits
+from tunesmith_engine.rollout.samples import Arm, Sample
+
+_FIELDS: Final = tuple(dict.fromkeys(kind.field for kind in METRICS.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Requests in columns; nan where a field was not observed.
+
+    `cluster` numbers the conversation or key of each request, -1 for those that have none.
+    """
+
+    time_s: Floats
+    is_candidate: Flags
+    cluster: Indices
+    fields: Mapping[str, Floats]
+
+
+def columns_of(samples: Sequence[Sample]) -> Columns:
+    """The samples as columns, in an order that does not depend on the one they come in."""
+    fields = {
+        name: np.array([_as_number(getattr(sample, name), name=name) for sample in samples])
+        for name in _FIELDS
+    }
+    time_s = np.array([sample.time_seconds for sample in samples], dtype=float)
+    is_candidate = np.array([sample.arm is Arm.CANDIDATE for sample in samples], dtype=bool)
+    names = np.array([sample.cluster or "" for sample in samples], dtype=str)
+    known, codes = np.unique(names, return_inverse=True)
+    cluster = np.where(names == "", -1, codes) if len(known) else codes
+    # Sums of floats depend on their order in the last digit; one order for the same set of samples
+    # makes verdicts equal to the bit.
+    order = np.lexsort((*fields.values(), cluster, is_candidate, time_s))
+    return Columns(
+        time_s=time_s[order],
+        is_candidate=is_candidate[order],
+        cluster=cluster[order].astype(np.int64),
+        fields={name: column[order] for name, column in fields.items()},
+    )
+
+
+def _as_number(value: object, *, name: str) -> float:
+    if name == "incomplete":
+        return float(value is not None)
+    return np.nan if value is None else float(value)  # type: ignore[arg-type] # a number or a bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The requests that count: after the warm-up, in windows that are over, before the deadline.
+
+    `unit` numbers what is independent, and `window` is where the first request of the unit arrived.
+    """
+
+    is_candidate: Flags
+    window: Indices
+    unit: Indices
+    fields: Mapping[str, Floats]
+    num_windows: int
+
+    def requests_by_window(self, *, candidate: bool) -> Indices:
+        """How many requests of an arm have counted at the end of each window."""
+        window = self.window[self.is_candidate == candidate]
+        return np.cumsum(np.bincount(window, minlength=self.num_windows)).astype(np.int64)
+
+
+def count(columns: Columns, limits: Limits, *, now_s: float) -> Counted:
+    """What counts at `now_s`."""
+    is_warm = columns.time_s >= limits.warmup_seconds
+    time_s, is_candidate = columns.time_s[is_warm], columns.is_candidate[is_warm]
+    start_s, unit = time_s, np.arange(len(time_s))
+    if limits.unit == "cluster":
+        start_s, unit = _clusters(time_s, is_candidate, columns.cluster[is_warm])
+    window = np.floor((start_s - limits.warmup_seconds) / limits.window_seconds).astype(np.int64)
+    # NB: a later request of a conversation depends on its earlier ones, and its arm was drawn with
+    # the first. So a cluster is one observation: what comes after its time of watching is left out.
+    is_watched = time_s - start_s <= limits.cluster_window_seconds
+    num_windows = windows_over(limits, now_s=now_s)
+    counts = is_watched & (window < num_windows)
+    return Counted(
+        is_candidate=is_candidate[counts],
+        window=window[counts],
+        unit=unit[counts],
+        fields={name: column[is_warm][counts] for name, column in columns.fields.items()},
+        num_windows=num_windows,
+    )
+
+
+def windows_over(limits: Limits, *, now_s: float) -> int:
+    """How many windows are over at `now_s`, their clusters' time of watching included."""
+    watched_s = limits.cluster_window_seconds if limits.unit == "cluster" else 0.0
+    judged_s = min(now_s, limits.deadline_seconds) - watched_s - limits.warmup_seconds
+    # A clock that reads 70.0 may hold 69.99999: a billionth of a window is none.
+    return max(0, int(np.floor(judged_s / limits.window_seconds + 1e-9)))
+
+
+def window_end_s(limits: Limits, window: int) -> float:
+    """When the judge can look at a window, in seconds since the rollout began."""
+    watched_s = limits.cluster_window_seconds if limits.unit == "cluster" else 0.0
+    return limits.warmup_seconds + (window + 1) * limits.window_seconds + watched_s
+
+
+def _clusters(time_s: Floats, is_candidate: Flags, cluster: Indices) -> tuple[Floats, Indices]:
+    """When the unit of each request began, and its number; without a cluster each is its own."""
+    alone = -1 - np.arange(len(cluster))
+    # A cluster that was answered by both arms was not routed stickily; it is one unit in each.
+    key = np.where(cluster < 0, alone, 2 * cluster + is_candidate)
+    _, unit = np.unique(key, return_inverse=True)
+    start_s = np.full(unit.max(initial=-1) + 1, np.inf)
+    np.minimum.at(start_s, unit, time_s)
+    return start_s[unit], unit.astype(np.int64)

@@ -1,0 +1,221 @@
+"""The verdict on a rollout: promote, roll back, or not settled and what would settle it.
+
+Pure: the same samples and limits give the same verdict, wherever and whenever they are judged. The
+judge looks at the end of every window, and the first verdict stands; later samples change nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, log
+from typing import Final
+
+import numpy as np
+
+from tunesmith_engine.rollout.columns import Columns, columns_of, count, window_end_s
+from tunesmith_engine.rollout.eprocess import Flags, Floats
+from tunesmith_engine.rollout.evidence import MetricEvidence, Outlook
+from tunesmith_engine.rollout.limits import Limits, Metric
+from tunesmith_engine.rollout.samples import Sample
+
+# Beyond it a float overflows; nobody needs to know how much more certain it is.
+_LARGEST_LOG: Final = 700.0
+
+
+class Decision(StrEnum):
+    """What is to be done with the candidate."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Cause(StrEnum):
+    """Why the decision is what it is."""
+
+    NO_WORSE = "NoWorse"
+    WORSE = "Worse"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    TOO_FEW_SAMPLES = "TooFewSamples"
+    EVIDENCE_PENDING = "EvidencePending"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one metric shows. Effects are those of `limits.METRICS`: larger is worse.
+
+    `harm` is the e-value against "no worse", `promotion` the one against "worse by the minimum
+    effect". The bounds hold at all looks at once with 1 - alpha, for this metric by itself.
+    """
+
+    metric: Metric
+    effect: float | None
+    lower: float
+    upper: float
+    harm: float
+    promotion: float
+    num_stable: int
+    num_candidate: int
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision, why, since when, and on what evidence.
+
+    `at_seconds` is the look that the evidence is of; None: no window is over. A verdict that
+    `is_final` does not change with further samples. `harm` is the e-value over all metrics.
+    `metric` is the one that speaks loudest for a rollback, or is farthest from being settled.
+    """
+
+    decision: Decision
+    cause: Cause
+    is_final: bool
+    at_seconds: float | None
+    harm: float
+    metric: Metric | None
+    more_requests: int | None
+    evidence: tuple[Evidence, ...]
+
+
+def judge(samples: Sequence[Sample], limits: Limits, *, now_seconds: float) -> Verdict:
+    """The verdict at `now_seconds` after the rollout began.
+
+    The promise rests on samples in which every request that arrived before the last of them has
+    its place: answers that are still under way hold the later ones back, up to their timeout.
+    """
+    return Analysis(columns_of(samples), limits, now_seconds=now_seconds).verdict()
+
+
+class Analysis:
+    """All looks of a rollout up to a moment."""
+
+    def __init__(self, columns: Columns, limits: Limits, *, now_seconds: float) -> None:
+        self.limits = limits
+        self._is_over = now_seconds >= limits.deadline_seconds
+        counted = count(columns, limits, now_s=now_seconds)
+        self.num_looks = counted.num_windows
+        self._has_enough: Flags = np.minimum(
+            counted.requests_by_window(candidate=False), counted.requests_by_window(candidate=True)
+        ) >= limits.minimum_samples
+        self._metrics = [MetricEvidence(counted, limits, metric) for metric in limits.metrics]
+        self._harm = [metric.harm_log_e() for metric in self._metrics]
+        self._promotion = [metric.promotion_log_e() for metric in self._metrics]
+        self._weighted_harm = self._weigh_harm()
+        self._total_harm: Floats = np.logaddexp.reduce(self._weighted_harm, axis=0)
+
+    def deciding_look(self) -> int | None:
+        """The first look with a verdict."""
+        return _first(self._rolls_back() | self._promotes())
+
+    def verdict(self) -> Verdict:
+        """The verdict that stands."""
+        look = self.deciding_look()
+        return self.verdict_at(self.num_looks - 1 if look is None else look)
+
+    def verdict_at(self, look: int) -> Verdict:
+        """The verdict that stood at a look (-1: before the first)."""
+        if look < 0:
+            cause = Cause.DEADLINE_EXCEEDED if self._is_over else Cause.TOO_FEW_SAMPLES
+            return Verdict(
+                Decision.INCONCLUSIVE, cause, self._is_over, None, 1.0, None, None, evidence=()
+            )
+        decided = self.deciding_look()
+        look = look if decided is None else min(look, decided)
+        evidence = tuple(
+            self._evidence(index, look) for index in range(len(self._metrics))
+        )
+        decision, cause = self._decision(look)
+        metric, more = None, None
+        if decision is Decision.ROLLBACK:
+            metric = self._metrics[int(np.argmax(self._weighted_harm[:, look]))].metric
+        elif decision is Decision.INCONCLUSIVE:
+            metric, more = self._open_metric(evidence)
+        return Verdict(
+            decision=decision,
+            cause=cause,
+            is_final=look == decided or cause is Cause.DEADLINE_EXCEEDED,
+            at_seconds=window_end_s(self.limits, look),
+            harm=_e_value(self._total_harm[look]),
+            metric=metric,
+            more_requests=more,
+            evidence=evidence,
+        )
+
+    def _weigh_harm(self) -> Floats:
+        """The part of each metric in the evidence for a rollback, in logs.
+
+        The weighted mean of e-values is one, whatever they have to do with each other (Vovk and
+        Wang, "E-values: calibration, combination and applications", Annals of Statistics 49
+        (2021)). It is never below the union bound, which asks one metric for 1 / (weight * alpha)
+        by itself. A metric whose effect is nearer to none than to the minimum effect is left out:
+        that only takes evidence away, so that a difference that is certain but does not matter
+        rolls nothing back.
+        """
+        weights = np.array([limits.weight for limits in self.limits.metrics.values()])
+        nearer = np.stack([metric.is_nearer_to_harm() for metric in self._metrics])
+        logs: Floats = np.where(nearer, np.stack(self._harm), -np.inf)
+        return logs + np.log(weights / weights.sum())[:, None]
+
+    def _rolls_back(self) -> Flags:
+        rolls_back: Flags = (self._total_harm >= log(1 / self.limits.alpha)) & self._has_enough
+        return rolls_back
+
+    def _promotes(self) -> Flags:
+        # Every metric has to refute its own minimum effect with all of alpha. A candidate that is
+        # worse in one of them passes that one test with a chance of alpha at most, so the budget is
+        # not divided (an intersection-union test; Berger, Technometrics 24, 1982).
+        refuted = np.stack(self._promotion) >= log(1 / self.limits.alpha)
+        promotes: Flags = refuted.all(axis=0) & self._has_enough & ~self._rolls_back()
+        return promotes
+
+    def _decision(self, look: int) -> tuple[Decision, Cause]:
+        if self._rolls_back()[look]:
+            return Decision.ROLLBACK, Cause.WORSE
+        if self._promotes()[look]:
+            return Decision.PROMOTE, Cause.NO_WORSE
+        if self._is_over and look == self.num_looks - 1:
+            return Decision.INCONCLUSIVE, Cause.DEADLINE_EXCEEDED
+        cause = Cause.EVIDENCE_PENDING if self._has_enough[look] else Cause.TOO_FEW_SAMPLES
+        return Decision.INCONCLUSIVE, cause
+
+    def _evidence(self, index: int, look: int) -> Evidence:
+        metric = self._metrics[index]
+        lower, upper = metric.interval(look)
+        return Evidence(
+            metric=metric.metric,
+            effect=metric.effect(look),
+            lower=lower,
+            upper=upper,
+            harm=_e_value(self._harm[index][look]),
+            promotion=_e_value(self._promotion[index][look]),
+            num_stable=metric.num_samples(look, candidate=False),
+            num_candidate=metric.num_samples(look, candidate=True),
+            outlook=metric.outlook(look),
+        )
+
+    def _open_metric(self, evidence: Sequence[Evidence]) -> tuple[Metric | None, int | None]:
+        """The metric that needs most, and how many more requests that is.
+
+        One that leans to a rollback settles the rollout by itself; else all have to be promoted.
+        """
+        harmful = [seen for seen in evidence if seen.outlook.towards == "rollback"]
+        still_open = [seen for seen in evidence if seen.promotion < 1 / self.limits.alpha]
+        chosen = harmful or still_open
+        if not chosen:
+            return None, None
+        needs = [
+            (np.inf if seen.outlook.more_requests is None else seen.outlook.more_requests, seen)
+            for seen in chosen
+        ]
+        pick = min if harmful else max
+        most, seen = pick(needs, key=lambda need: need[0])
+        return seen.metric, None if np.isinf(most) else int(most)
+
+
+def _first(is_true: Flags) -> int | None:
+    return int(np.argmax(is_true)) if is_true.any() else None
+
+
+def _e_value(log_e: float) -> float:
+    return exp(min(float(log_e), _LARGEST_LOG))

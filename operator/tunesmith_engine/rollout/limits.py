@@ -1,0 +1,141 @@
+"""What a rollout is judged by: the metrics, the effects that matter, the error budget, the time.
+
+They are fixed before the first sample. Limits that follow the data void every promise of the judge.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from tunesmith_api.base import ApiModel
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Metric(StrEnum):
+    """What the arms are compared by. In each, a larger effect is a worse candidate."""
+
+    ERRORS = "errors"
+    INCOMPLETE = "incomplete"
+    REFUSALS = "refusals"
+    TTFT_P50 = "ttftP50"
+    TTFT_P90 = "ttftP90"
+    ITL_P50 = "itlP50"
+    ITL_P90 = "itlP90"
+    LONGER_ANSWERS = "longerAnswers"
+    SHORTER_ANSWERS = "shorterAnswers"
+    QUALITY_LOSS = "qualityLoss"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKind:
+    """How a metric is compared, and which field of a sample it reads.
+
+    `rate`: difference of shares. `ratio`: how far the quantile `level` of the candidate is above
+    stable's (`direction` 1) or below it (-1), as a part of the smaller. `mean`: mean of a
+    difference that was measured prompt by prompt.
+    """
+
+    field: str
+    compared: Literal["rate", "ratio", "mean"]
+    minimum_effect: float
+    level: float = 0.5
+    direction: Literal[1, -1] = 1
+
+
+# The effects are what a service usually wants to hear of: a point of failures, a fifth of latency,
+# a quarter of length, 0.05 nats per token (perplexity up by 5 %).
+METRICS: Final[dict[Metric, MetricKind]] = {
+    Metric.ERRORS: MetricKind("error", "rate", 0.01),
+    Metric.INCOMPLETE: MetricKind("incomplete", "rate", 0.01),
+    Metric.REFUSALS: MetricKind("refusal", "rate", 0.02),
+    Metric.TTFT_P50: MetricKind("ttft_seconds", "ratio", 0.2, level=0.5),
+    Metric.TTFT_P90: MetricKind("ttft_seconds", "ratio", 0.2, level=0.9),
+    Metric.ITL_P50: MetricKind("itl_seconds", "ratio", 0.2, level=0.5),
+    Metric.ITL_P90: MetricKind("itl_seconds", "ratio", 0.2, level=0.9),
+    Metric.LONGER_ANSWERS: MetricKind("output_tokens", "ratio", 0.25),
+    Metric.SHORTER_ANSWERS: MetricKind("output_tokens", "ratio", 0.25, direction=-1),
+    Metric.QUALITY_LOSS: MetricKind("quality_loss", "mean", 0.05),
+}
+# Refusals and quality are judged only where they are asked for: not everybody can observe them, and
+# what is listed has to be shown before a candidate is promoted.
+DEFAULT_METRICS: Final = tuple(
+    metric for metric in Metric if metric not in {Metric.REFUSALS, Metric.QUALITY_LOSS}
+)
+
+
+class MetricLimits(ApiModel):
+    """What of one metric matters.
+
+    Attributes:
+        minimum_effect: the smallest effect that must not be promoted. The metric's own default if
+            left out.
+        tolerated: up to here the candidate counts as no worse; 0 but for a quality loss that even
+            a good version shows. Stable's own answers, scored under any other model, lose.
+        weight: its share of the error budget, relative to the others'.
+        bound: quality losses are cut off at plus and minus this; bets need bounded stakes. A
+            narrow bound learns faster, and does not see how bad the worst prompts are.
+    """
+
+    minimum_effect: Positive | None = None
+    tolerated: Annotated[float, Field(ge=0)] = 0.0
+    weight: Positive = 1.0
+    bound: Positive = 1.0
+
+
+class Limits(ApiModel):
+    """The rules of one analysis.
+
+    Attributes:
+        alpha: the error budget of the whole rollout: the chance that a candidate that is no worse
+            is rolled back, over all metrics and looks; and, apart from it, the chance that one
+            that is worse by a minimum effect is promoted. No candidate is both.
+        window_seconds: the judge looks when a window is over. Bets are fixed within a window, so
+            that the order of its samples does not matter.
+        warmup_seconds: samples before it count for neither arm: a candidate starts with empty
+            caches, and comparing it with a warm stable would refuse every candidate.
+        minimum_samples: of each arm, before any verdict.
+        deadline_seconds: what is not settled by then stays inconclusive.
+        unit: what is independent. `request`: every request. `cluster`: conversations or API keys;
+            each counts once, with the mean over its requests of `cluster_window_seconds`.
+        cluster_window_seconds: how long a cluster is watched; verdicts come that much later.
+    """
+
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    window_seconds: Positive = 10.0
+    warmup_seconds: Annotated[float, Field(ge=0)] = 60.0
+    minimum_samples: Annotated[int, Field(ge=1)] = 50
+    deadline_seconds: Positive = 3600.0
+    unit: Literal["request", "cluster"] = "request"
+    cluster_window_seconds: Positive = 60.0
+    metrics: dict[Metric, MetricLimits] = Field(
+        default_factory=lambda: dict.fromkeys(DEFAULT_METRICS, MetricLimits()), min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _effects_are_in_order(self) -> "Limits":
+        for metric, limits in self.metrics.items():
+            smallest = self.minimum_effect(metric)
+            if limits.tolerated >= smallest:
+                raise ValueError(
+                    f"metrics.{metric}.tolerated is {limits.tolerated:g}, but has to be below the "
+                    f"minimum effect of {smallest:g}; lower it, or raise minimumEffect"
+                )
+            largest = {"rate": 1.0, "mean": limits.bound}.get(METRICS[metric].compared)
+            if largest is not None and smallest >= largest:
+                raise ValueError(
+                    f"metrics.{metric}.minimumEffect is {smallest:g}, but no effect can reach "
+                    f"{largest:g}; lower it"
+                )
+        if self.deadline_seconds < self.warmup_seconds + self.window_seconds:
+            raise ValueError(
+                f"deadlineSeconds is {self.deadline_seconds:g}, but has to leave one window of "
+                f"{self.window_seconds:g} after {self.warmup_seconds:g} of warm-up; raise it"
+            )
+        return self
+
+    def minimum_effect(self, metric: Metric) -> float:
+        """The smallest effect of a metric that must not be promoted."""
+        return self.metrics[metric].minimum_effect or METRICS[metric].minimum_effect
