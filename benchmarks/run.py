@@ -19,6 +19,7 @@ from typing import Any
 import controller_scale
 import demo_stages
 import finished_jobs
+import judge
 import serving_throughput
 import training_throughput
 
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
+    "judge": judge.measure,
 }
 _CLUSTER = """controllerScale and finishedJobs load the API server that KUBECONFIG names, and are
 skipped where that is none of this machine, or where kubectl and kwok (0.8) are neither on the PATH

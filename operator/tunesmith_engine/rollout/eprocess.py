@@ -9,6 +9,7 @@ Waudby-Smith and Ramdas, "Estimating means of bounded random variables by bettin
 (2024), is the source of bets on bounded values, and of bounding each away from bankruptcy.
 """
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -29,21 +30,33 @@ _PRIOR_OBSERVATIONS: Final = 20.0
 _SMALLEST_VARIANCE: Final = 1e-4
 
 
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What is bet on: values in [0, 1], each `times` times, in the blocks 0 … num_blocks-1.
+
+    Equal values of one arm and block stand once, for a bet does the same to each of them.
+    """
+
+    values: Floats
+    is_candidate: Flags
+    block: Indices
+    times: Floats
+    num_blocks: int
+
+    def per_block(self, amount: Floats | Flags | float = 1.0) -> Floats:
+        """The sum of an amount over the units of each block."""
+        weights = self.times * amount
+        return np.bincount(self.block, weights, minlength=self.num_blocks).astype(np.float64)
+
+
 def two_sample_log_e(
-    values: Floats,
-    is_candidate: Flags,
-    block: Indices,
-    *,
-    num_blocks: int,
-    shift: float,
-    sign: Literal[1, -1],
-    prior_mean: float,
+    units: Units, *, shift: float, sign: Literal[1, -1], prior_mean: float
 ) -> Floats:
     """The log capital after each block against: candidate's mean <= stable's + shift (`sign` 1).
 
-    With `sign` -1 against: candidate's mean >= stable's + shift. Values lie in [0, 1], and every
-    block (0 … num_blocks-1) holds both arms; neither arm's mean is known, and both may drift from
-    block to block as long as the null holds within each.
+    With `sign` -1 against: candidate's mean >= stable's + shift. Every block holds both arms;
+    neither arm's mean is known, and both may drift from block to block as long as the null holds
+    within each.
 
     With centres c - s = shift and stakes such that n_c l_c = n_s l_s = L, all fixed before the
     block, the capital is multiplied by prod(1 + l_c (y - c)) over the candidate's and by
@@ -52,12 +65,13 @@ def two_sample_log_e(
     Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that allow
     for optional stopping", JSPI 230 (2024); the bound takes in shifts and bounded values.
     """
-    num_candidate = np.bincount(block[is_candidate], minlength=num_blocks).astype(float)
-    num_stable = np.bincount(block[~is_candidate], minlength=num_blocks).astype(float)
-    num = num_candidate + num_stable
+    is_candidate, block = units.is_candidate, units.block
+    num = units.per_block()
+    num_candidate = units.per_block(is_candidate)
+    num_stable = num - num_candidate
     # NB: only earlier blocks may enter the centres and stakes of a block: a bet that has seen its
     # outcome makes capital from nothing.
-    pooled = _before(np.bincount(block, values - shift * is_candidate, minlength=num_blocks))
+    pooled = _before(units.per_block(units.values - shift * is_candidate))
     guess = (_PRIOR_OBSERVATIONS * prior_mean + pooled) / (_PRIOR_OBSERVATIONS + _before(num))
     stable_centre = np.clip(guess, max(0.0, -shift), min(1.0, 1.0 - shift))
     candidate_centre = stable_centre + shift
@@ -79,25 +93,21 @@ def two_sample_log_e(
         is_candidate[:, None], (candidate_stake * scale)[block], -(stable_stake * scale)[block]
     )
     centre = np.where(is_candidate, candidate_centre[block], stable_centre[block])
-    return _log_capital(sign * stake * (values - centre)[:, None], block, num_blocks=num_blocks)
+    return _log_capital(sign * stake * (units.values - centre)[:, None], units)
 
 
-def one_sample_log_e(
-    values: Floats, block: Indices, *, num_blocks: int, mean: float, sign: Literal[1, -1]
-) -> Floats:
+def one_sample_log_e(units: Units, *, mean: float, sign: Literal[1, -1]) -> Floats:
     """The log capital after each block against: the mean is at most `mean` (`sign` 1).
 
-    With `sign` -1 against: it is at least that. Values lie in [0, 1], `mean` strictly within. The
-    stakes follow the variance of earlier blocks (the predictable plug-in of WSR 2024).
+    With `sign` -1 against: it is at least that; `mean` lies strictly between 0 and 1. The stakes
+    follow the variance of earlier blocks (the predictable plug-in of WSR 2024).
     """
-    num = np.bincount(block, minlength=num_blocks).astype(float)
-    squares = _before(np.bincount(block, (values - mean) ** 2, minlength=num_blocks))
+    squares = _before(units.per_block((units.values - mean) ** 2))
     # A quarter is the largest variance there is: the first bets are small ones.
-    variance = (0.25 + squares) / (1.0 + _before(num))
+    variance = (0.25 + squares) / (1.0 + _before(units.per_block()))
     stake = BETS / np.sqrt(np.maximum(variance, _SMALLEST_VARIANCE))[:, None]
     stake = np.minimum(stake, _LARGEST_STAKE / (mean if sign == 1 else 1 - mean))
-    gain = sign * stake[block] * (values - mean)[:, None]
-    return _log_capital(gain, block, num_blocks=num_blocks)
+    return _log_capital(sign * stake[units.block] * (units.values - mean)[:, None], units)
 
 
 def _before(of_block: Floats) -> Floats:
@@ -105,10 +115,8 @@ def _before(of_block: Floats) -> Floats:
     return np.cumsum(of_block) - of_block
 
 
-def _log_capital(gain: Floats, block: Indices, *, num_blocks: int) -> Floats:
+def _log_capital(gain: Floats, units: Units) -> Floats:
     """The log of the mean capital over the sizes of bets, after each block."""
-    growth = np.log1p(gain)
-    of_block = [np.bincount(block, column, minlength=num_blocks) for column in growth.T]
-    capital = np.cumsum(np.stack(of_block), axis=1)
-    mixed: Floats = np.logaddexp.reduce(capital, axis=0) - np.log(len(BETS))
+    growth = np.stack([units.per_block(column) for column in np.log1p(gain).T])
+    mixed: Floats = np.logaddexp.reduce(np.cumsum(growth, axis=1), axis=0) - np.log(len(BETS))
     return mixed

@@ -18,6 +18,7 @@ from tunesmith_engine.rollout.eprocess import (
     Flags,
     Floats,
     Indices,
+    Units,
     one_sample_log_e,
     two_sample_log_e,
 )
@@ -70,11 +71,7 @@ class MetricEvidence:
         self._block_of_window, self._closing = _merge_windows(counts)
         # What arrived after the last closed block waits for the other arm.
         self._is_closed = self._block_of_window[self._window] >= 0
-        self._threshold = (
-            _thresholds(self._stable_blocks(), level=self._kind.level)
-            if self._kind.compared == "ratio"
-            else None
-        )
+        self._threshold = self._thresholds() if self._kind.compared == "ratio" else None
 
     def harm_log_e(self) -> Floats:
         """Evidence, at the end of each window, against "the candidate is no worse"."""
@@ -100,9 +97,11 @@ class MetricEvidence:
         candidate = self._values[seen & self._is_candidate]
         stable = self._values[seen & ~self._is_candidate]
         if self._kind.compared == "mean":
-            return float(np.mean(np.clip(candidate, -self._bound, self._bound))) if len(
-                candidate
-            ) else None
+            return (
+                float(np.mean(np.clip(candidate, -self._bound, self._bound)))
+                if len(candidate)
+                else None
+            )
         if not len(candidate) or not len(stable):
             return None
         if self._kind.compared == "rate":
@@ -165,40 +164,24 @@ class MetricEvidence:
         """
         if not len(self._closing):
             return np.zeros(self._num_windows)
-        values, block, is_candidate, null = self._units(effect)
-        num_blocks = len(self._closing) - self._first_block
+        units, null = self._units(effect)
         # For answers that get shorter, a larger effect is a smaller candidate.
         turned: Sign = 1 if sign == self._kind.direction else -1
-        if not num_blocks:
-            of_block = np.zeros(0)
-        elif self._kind.compared == "mean":
-            of_block = one_sample_log_e(
-                values, block, num_blocks=num_blocks, mean=null, sign=turned
-            )
+        if self._kind.compared == "mean":
+            of_block = one_sample_log_e(units, mean=null, sign=turned)
         else:
-            of_block = two_sample_log_e(
-                values,
-                is_candidate,
-                block,
-                num_blocks=num_blocks,
-                shift=null,
-                sign=turned,
-                prior_mean=_PRIOR_RATE if self._threshold is None else 1 - self._kind.level,
-            )
+            prior = _PRIOR_RATE if self._threshold is None else 1 - self._kind.level
+            of_block = two_sample_log_e(units, shift=null, sign=turned, prior_mean=prior)
         return self._at_windows(np.concatenate([np.zeros(self._first_block), of_block]))
 
     def _excess(self, effect: float) -> Floats:
         """By how much the mean so far is on the side of harm of the null at `effect`."""
-        values, block, is_candidate, null = self._units(effect)
-        num_blocks = len(self._closing) - self._first_block
-        if num_blocks <= 0:
+        if not len(self._closing):
             return np.full(self._num_windows, -inf)
-        candidate = _running_mean(values[is_candidate], block[is_candidate], num_blocks)
-        stable = (
-            0.0
-            if self._kind.compared == "mean"
-            else _running_mean(values[~is_candidate], block[~is_candidate], num_blocks)
-        )
+        units, null = self._units(effect)
+        candidate = _running_mean(units, units.is_candidate)
+        is_paired = self._kind.compared == "mean"
+        stable = 0.0 if is_paired else _running_mean(units, ~units.is_candidate)
         excess = self._kind.direction * (candidate - stable - null)
         return self._at_windows(
             np.concatenate([np.full(self._first_block, -inf), excess]), empty=-inf
@@ -227,18 +210,32 @@ class MetricEvidence:
         threshold = self._threshold[self._block_of_window[self._window]]
         return (self._values / factor > threshold).astype(float), 0.0
 
-    def _units(self, effect: float) -> tuple[Floats, Indices, Flags, float]:
-        """Values, blocks and arms of the independent units that are bet on, and the null."""
+    def _units(self, effect: float) -> tuple[Units, float]:
+        """The independent units that are bet on, and the null."""
         bounded, null = self._bounded(effect)
         block = self._block_of_window[self._window] - self._first_block
         used = self._is_closed & (block >= 0)
         values, block, is_candidate = bounded[used], block[used], self._is_candidate[used]
-        if not self._is_by_unit:
-            return values, block, is_candidate, null
-        # All requests of a unit are in the window of its first one, and so in one block.
-        _, first, unit = np.unique(self._unit[used], return_index=True, return_inverse=True)
-        means = np.bincount(unit, values) / np.maximum(np.bincount(unit), 1)
-        return means, block[first], is_candidate[first], null
+        num_blocks = len(self._closing) - self._first_block
+        if self._is_by_unit:
+            # All requests of a unit are in the window of its first one, and so in one block.
+            _, first, unit = np.unique(self._unit[used], return_index=True, return_inverse=True)
+            values = np.bincount(unit, values) / np.maximum(np.bincount(unit), 1)
+            block, is_candidate = block[first], is_candidate[first]
+        elif self._kind.compared != "mean":
+            # Zeros and ones are counted; thousands of requests become four numbers a block.
+            code = (2 * block + is_candidate) * 2 + (values > 0)
+            counts = np.bincount(code, minlength=4 * num_blocks)
+            code = np.flatnonzero(counts)
+            units = Units(
+                values=(code % 2).astype(float),
+                is_candidate=code // 2 % 2 == 1,
+                block=code // 4,
+                times=counts[code].astype(float),
+                num_blocks=num_blocks,
+            )
+            return units, null
+        return Units(values, is_candidate, block, np.ones(len(values)), num_blocks), null
 
     def _scale(self) -> tuple[Scale, Scale, float]:
         """Where bounds are searched for: ratios on a logarithmic scale, the rest as they are."""
@@ -265,13 +262,23 @@ class MetricEvidence:
         # Outwards: the nearest point that is known to be refuted, or the end of the range.
         return outside
 
-    def _stable_blocks(self) -> list[Floats]:
-        """Stable's values block by block."""
+    def _thresholds(self) -> Floats:
+        """The quantile of stable's samples in the blocks before each; inf for the first."""
         stable = self._is_closed & ~self._is_candidate
         block = self._block_of_window[self._window[stable]]
-        order = np.argsort(block, kind="stable")
-        starts = np.searchsorted(block[order], np.arange(1, len(self._closing)))
-        return np.split(self._values[stable][order], starts) if len(self._closing) else []
+        values = self._values[stable][np.argsort(block, kind="stable")]
+        ends = np.cumsum(np.bincount(block, minlength=len(self._closing))).tolist()
+        thresholds = np.full(len(ends), inf)
+        num_used = 0
+        for index, end in enumerate(ends[:-1]):
+            # NB: of earlier blocks alone: a threshold set by the block itself would know its end.
+            if end > _REFRESH * num_used:
+                rank = int(self._kind.level * end)
+                thresholds[index + 1] = np.partition(values[:end], rank)[rank]
+                num_used = end
+            else:
+                thresholds[index + 1] = thresholds[index]
+        return thresholds
 
     def _per_window(self, chosen: Flags) -> Indices:
         return np.bincount(self._window[chosen], minlength=self._num_windows)
@@ -291,31 +298,18 @@ def _merge_windows(counts: Indices) -> tuple[Indices, Indices]:
     """
     block_of_window = np.full(counts.shape[1], -1)
     closing: list[int] = []
-    start, seen = 0, np.zeros(len(counts))
-    for window in range(counts.shape[1]):
-        seen = seen + counts[:, window]
-        if seen.all():
+    start, missing = 0, set(range(len(counts)))
+    for window, of_arms in enumerate(counts.T.tolist()):
+        missing.difference_update(arm for arm, num in enumerate(of_arms) if num)
+        if not missing:
             block_of_window[start : window + 1] = len(closing)
             closing.append(window)
-            start, seen = window + 1, np.zeros(len(counts))
+            start, missing = window + 1, set(range(len(counts)))
     return block_of_window, np.array(closing, dtype=np.int64)
 
 
-def _thresholds(stable: list[Floats], *, level: float) -> Floats:
-    """The quantile of stable's samples in the blocks before each; inf for the first."""
-    thresholds = np.full(len(stable), inf)
-    num_used, num_seen = 0, 0
-    for block in range(1, len(stable)):
-        num_seen += len(stable[block - 1])
-        if num_seen > _REFRESH * num_used:
-            thresholds[block] = np.quantile(np.concatenate(stable[:block]), level)
-            num_used = num_seen
-        else:
-            thresholds[block] = thresholds[block - 1]
-    return thresholds
-
-
-def _running_mean(values: Floats, block: Indices, num_blocks: int) -> Floats:
-    total = np.cumsum(np.bincount(block, values, minlength=num_blocks))
-    mean: Floats = total / np.cumsum(np.bincount(block, minlength=num_blocks))
+def _running_mean(units: Units, chosen: Flags) -> Floats:
+    """The mean of the chosen units up to each block; every block has one of them."""
+    total = np.cumsum(units.per_block(units.values * chosen))
+    mean: Floats = total / np.cumsum(units.per_block(chosen))
     return mean

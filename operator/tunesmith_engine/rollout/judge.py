@@ -95,9 +95,13 @@ class Analysis:
         self._is_over = now_seconds >= limits.deadline_seconds
         counted = count(columns, limits, now_s=now_seconds)
         self.num_looks = counted.num_windows
-        self._has_enough: Flags = np.minimum(
-            counted.requests_by_window(candidate=False), counted.requests_by_window(candidate=True)
-        ) >= limits.minimum_samples
+        self._has_enough: Flags = (
+            np.minimum(
+                counted.requests_by_window(candidate=False),
+                counted.requests_by_window(candidate=True),
+            )
+            >= limits.minimum_samples
+        )
         self._metrics = [MetricEvidence(counted, limits, metric) for metric in limits.metrics]
         self._harm = [metric.harm_log_e() for metric in self._metrics]
         self._promotion = [metric.promotion_log_e() for metric in self._metrics]
@@ -107,6 +111,17 @@ class Analysis:
     def deciding_look(self) -> int | None:
         """The first look with a verdict."""
         return _first(self._rolls_back() | self._promotes())
+
+    def decision_at(self, look: int) -> tuple[Decision, Cause]:
+        """What the samples up to a look say, without the evidence."""
+        if self._rolls_back()[look]:
+            return Decision.ROLLBACK, Cause.WORSE
+        if self._promotes()[look]:
+            return Decision.PROMOTE, Cause.NO_WORSE
+        if self._is_over and look == self.num_looks - 1:
+            return Decision.INCONCLUSIVE, Cause.DEADLINE_EXCEEDED
+        cause = Cause.EVIDENCE_PENDING if self._has_enough[look] else Cause.TOO_FEW_SAMPLES
+        return Decision.INCONCLUSIVE, cause
 
     def verdict(self) -> Verdict:
         """The verdict that stands."""
@@ -122,10 +137,8 @@ class Analysis:
             )
         decided = self.deciding_look()
         look = look if decided is None else min(look, decided)
-        evidence = tuple(
-            self._evidence(index, look) for index in range(len(self._metrics))
-        )
-        decision, cause = self._decision(look)
+        evidence = tuple(self._evidence(index, look) for index in range(len(self._metrics)))
+        decision, cause = self.decision_at(look)
         metric, more = None, None
         if decision is Decision.ROLLBACK:
             metric = self._metrics[int(np.argmax(self._weighted_harm[:, look]))].metric
@@ -155,7 +168,8 @@ class Analysis:
         weights = np.array([limits.weight for limits in self.limits.metrics.values()])
         nearer = np.stack([metric.is_nearer_to_harm() for metric in self._metrics])
         logs: Floats = np.where(nearer, np.stack(self._harm), -np.inf)
-        return logs + np.log(weights / weights.sum())[:, None]
+        weighted: Floats = logs + np.log(weights / weights.sum())[:, None]
+        return weighted
 
     def _rolls_back(self) -> Flags:
         rolls_back: Flags = (self._total_harm >= log(1 / self.limits.alpha)) & self._has_enough
@@ -168,16 +182,6 @@ class Analysis:
         refuted = np.stack(self._promotion) >= log(1 / self.limits.alpha)
         promotes: Flags = refuted.all(axis=0) & self._has_enough & ~self._rolls_back()
         return promotes
-
-    def _decision(self, look: int) -> tuple[Decision, Cause]:
-        if self._rolls_back()[look]:
-            return Decision.ROLLBACK, Cause.WORSE
-        if self._promotes()[look]:
-            return Decision.PROMOTE, Cause.NO_WORSE
-        if self._is_over and look == self.num_looks - 1:
-            return Decision.INCONCLUSIVE, Cause.DEADLINE_EXCEEDED
-        cause = Cause.EVIDENCE_PENDING if self._has_enough[look] else Cause.TOO_FEW_SAMPLES
-        return Decision.INCONCLUSIVE, cause
 
     def _evidence(self, index: int, look: int) -> Evidence:
         metric = self._metrics[index]

@@ -61,7 +61,7 @@ METRICS: Final[dict[Metric, MetricKind]] = {
 }
 # Refusals and quality are judged only where they are asked for: not everybody can observe them, and
 # what is listed has to be shown before a candidate is promoted.
-DEFAULT_METRICS: Final = tuple(
+DEFAULT_METRICS: Final[tuple[Metric, ...]] = tuple(
     metric for metric in Metric if metric not in {Metric.REFUSALS, Metric.QUALITY_LOSS}
 )
 
@@ -111,7 +111,8 @@ class Limits(ApiModel):
     unit: Literal["request", "cluster"] = "request"
     cluster_window_seconds: Positive = 60.0
     metrics: dict[Metric, MetricLimits] = Field(
-        default_factory=lambda: dict.fromkeys(DEFAULT_METRICS, MetricLimits()), min_length=1
+        default_factory=lambda: {metric: MetricLimits() for metric in DEFAULT_METRICS},
+        min_length=1,
     )
 
     @model_validator(mode="after")
