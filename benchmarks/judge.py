@@ -81,11 +81,14 @@ def _judged(columns: Columns, *, has_conversations: bool) -> dict[str, Outcome]:
     outcomes = {"tunesmith": _ours(columns, LIMITS)}
     if has_conversations:
         outcomes["tunesmithByConversation"] = _ours(columns, BY_CLUSTER)
-    checks: dict[str, tuple[float, float, int]] = {
-        "flagger": (FLAGGER_SUCCESS, FLAGGER_LEVEL, FLAGGER_FAILURES),
-        "argoRollouts": (ARGO_SUCCESS, ARGO_LEVEL, ARGO_FAILURES),
+    # At our looks, and at intervals of a minute as their examples have them.
+    checks: dict[str, tuple[float, float, int, int]] = {
+        "flagger": (FLAGGER_SUCCESS, FLAGGER_LEVEL, FLAGGER_FAILURES, 1),
+        "flaggerEveryMinute": (FLAGGER_SUCCESS, FLAGGER_LEVEL, FLAGGER_FAILURES, 6),
+        "argoRollouts": (ARGO_SUCCESS, ARGO_LEVEL, ARGO_FAILURES, 1),
+        "argoRolloutsEveryMinute": (ARGO_SUCCESS, ARGO_LEVEL, ARGO_FAILURES, 6),
     }
-    for name, (success, level, failures) in checks.items():
+    for name, (success, level, failures, every) in checks.items():
         outcomes[name] = _theirs(
             fixed_thresholds(
                 columns,
@@ -93,6 +96,7 @@ def _judged(columns: Columns, *, has_conversations: bool) -> dict[str, Outcome]:
                 success=success,
                 level=level,
                 failures=failures,
+                every=every,
                 bound_s=BOUND * _HIGHEST_TTFT_S[level],
             )
         )

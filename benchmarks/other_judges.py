@@ -44,8 +44,12 @@ def fixed_thresholds(
     level: float,
     failures: int,
     bound_s: float,
+    every: int = 1,
 ) -> Flags:
-    """At each look, whether as many checks of the candidate's last minute have failed by then."""
+    """At each look, whether as many checks of the candidate's last minute have failed by then.
+
+    A check is made at every look, or at one of so many; failures are never forgotten.
+    """
     mine = columns.is_candidate & (columns.time_s >= limits.warmup_seconds)
     time_s, error = columns.time_s[mine], columns.fields["error"][mine]
     ttft = columns.fields["ttft_seconds"][mine]
@@ -63,6 +67,7 @@ def fixed_thresholds(
         rank = int(level * len(seen))
         slow = np.partition(seen, rank)[rank] > bound_s
         has_failed[look] = slow or 1 - error[first:last].mean() < success
+    has_failed[(np.arange(len(looks)) + 1) % every != 0] = False
     rolled_back: Flags = np.cumsum(has_failed) >= failures
     return rolled_back
 

@@ -24,6 +24,7 @@ exit codes:
   0    done
   1    failed, with a reason
   2    bad input: the command line, the manifest, the data or the model
+  3    not settled: the judge of a rollout can say neither promote nor roll back
   130  interrupted"""
 
 _LAST_PORT = 65_535
@@ -76,6 +77,7 @@ def build_parser() -> CommandParser:
         _report,
         _serve,
         _prune,
+        _judge,
         _crds,
         _operator,
     ):
@@ -214,6 +216,24 @@ def _prune(commands: Any) -> None:
     parser.add_argument("job", metavar="JOB", nargs="?", help="name of a job (default: all jobs)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     _add_home(parser)
+    _add_output(parser)
+
+
+def _judge(commands: Any) -> None:
+    parser = commands.add_parser(
+        "judge",
+        help="show how the verdict on a recorded rollout came about",
+        description="Judge the recording of a rollout again, and show the effects, their bounds "
+        "and the evidence as they stood at looks up to the verdict. The exit code is 0 for "
+        "promote, 1 for rollback and 3 where nothing was settled.",
+        examples="  tunesmith judge replay rollout.jsonl\n"
+        "  tunesmith judge replay rollout.jsonl --output json",
+    )
+    # A word and no parser of its own, for the tree of commands is one level deep.
+    parser.add_argument(
+        "action", metavar="replay", choices=("replay",), help="judge what was recorded"
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the recording, in JSON Lines")
     _add_output(parser)
 
 

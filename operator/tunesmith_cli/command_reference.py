@@ -24,6 +24,7 @@ _TAIL = """\
 | 0 | done |
 | 1 | failed, with a reason; see [when a job fails](../task/when-a-job-fails.md) |
 | 2 | bad input: the command line, the manifest, the data or the model |
+| 3 | not settled: of `judge` alone, see [the judge](../concept/judge.md) |
 | 130 | interrupted; the same command goes on |
 
 ## The home folder

@@ -16,6 +16,7 @@ from tunesmith_api.reasons import Reason
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
+EXIT_INCONCLUSIVE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 

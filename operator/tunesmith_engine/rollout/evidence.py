@@ -129,6 +129,8 @@ class MetricEvidence:
 
     def outlook(self, window: int) -> Outlook:
         """What would settle the metric after a window."""
+        if not len(self._closing):
+            return Outlook("promote", None)
         closed = self._is_closed & (self._window <= window)
         excess = [
             float(self._excess(effect)[window]) for effect in (self.tolerated, self.minimum_effect)

@@ -65,7 +65,8 @@ class Verdict:
 
     `at_seconds` is the look that the evidence is of; None: no window is over. A verdict that
     `is_final` does not change with further samples. `harm` is the e-value over all metrics.
-    `metric` is the one that speaks loudest for a rollback, or is farthest from being settled.
+    `metric` is the one that speaks loudest for a rollback, that was the last to allow a promotion,
+    or that is farthest from being settled.
     """
 
     decision: Decision
@@ -137,22 +138,47 @@ class Analysis:
             )
         decided = self.deciding_look()
         look = look if decided is None else min(look, decided)
-        evidence = tuple(self._evidence(index, look) for index in range(len(self._metrics)))
+        evidence = tuple(self.evidence_at(look, metric) for metric in self.limits.metrics)
         decision, cause = self.decision_at(look)
         metric, more = None, None
         if decision is Decision.ROLLBACK:
             metric = self._metrics[int(np.argmax(self._weighted_harm[:, look]))].metric
-        elif decision is Decision.INCONCLUSIVE:
+        elif decision is Decision.PROMOTE:
+            metric = min(evidence, key=lambda seen: seen.promotion).metric
+        else:
             metric, more = self._open_metric(evidence)
         return Verdict(
             decision=decision,
             cause=cause,
             is_final=look == decided or cause is Cause.DEADLINE_EXCEEDED,
             at_seconds=window_end_s(self.limits, look),
-            harm=_e_value(self._total_harm[look]),
+            harm=self.harm_at(look),
             metric=metric,
             more_requests=more,
             evidence=evidence,
+        )
+
+    def harm_at(self, look: int) -> float:
+        """The e-value of all metrics together against "no worse" at a look."""
+        return _e_value(self._total_harm[look])
+
+    def evidence_at(self, look: int, name: Metric) -> Evidence:
+        """What a metric showed at a look."""
+        index = list(self.limits.metrics).index(name)
+        metric = self._metrics[index]
+        lower, upper = metric.interval(look)
+        promotion = _e_value(self._promotion[index][look])
+        is_settled = promotion >= 1 / self.limits.alpha
+        return Evidence(
+            metric=name,
+            effect=metric.effect(look),
+            lower=lower,
+            upper=upper,
+            harm=_e_value(self._harm[index][look]),
+            promotion=promotion,
+            num_stable=metric.num_samples(look, candidate=False),
+            num_candidate=metric.num_samples(look, candidate=True),
+            outlook=Outlook("promote", 0) if is_settled else metric.outlook(look),
         )
 
     def _weigh_harm(self) -> Floats:
@@ -182,21 +208,6 @@ class Analysis:
         refuted = np.stack(self._promotion) >= log(1 / self.limits.alpha)
         promotes: Flags = refuted.all(axis=0) & self._has_enough & ~self._rolls_back()
         return promotes
-
-    def _evidence(self, index: int, look: int) -> Evidence:
-        metric = self._metrics[index]
-        lower, upper = metric.interval(look)
-        return Evidence(
-            metric=metric.metric,
-            effect=metric.effect(look),
-            lower=lower,
-            upper=upper,
-            harm=_e_value(self._harm[index][look]),
-            promotion=_e_value(self._promotion[index][look]),
-            num_stable=metric.num_samples(look, candidate=False),
-            num_candidate=metric.num_samples(look, candidate=True),
-            outlook=metric.outlook(look),
-        )
 
     def _open_metric(self, evidence: Sequence[Evidence]) -> tuple[Metric | None, int | None]:
         """The metric that needs most, and how many more requests that is.

@@ -15,6 +15,7 @@ COMMANDS = {
     "report": {"JOB", "--home"},
     "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
     "prune": {"JOB", "--dry-run", "--home", "--output"},
+    "judge": {"replay", "FILE", "--output"},
     "crds": {"--directory"},
     "operator": {
         "--trainer-image",
