@@ -53,7 +53,10 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"evaluation": {"generation": {"maxSamples": 8}}}, EVALUATE.name),
     ({"compression": {"quantize": {"scheme": "W4A16"}}}, COMPRESS.name),
     ({"compression": {"gate": {"fallback": "fail"}}}, COMPRESS.name),
-    ({"verification": {"prompts": 5}}, VERIFY.name),
+    # The reference that verify compares with is written by compress.
+    ({"verification": {"prompts": 5}}, COMPRESS.name),
+    ({"serving": {"maxModelLength": 512}}, COMPRESS.name),
+    ({"verification": {"minAgreement": 0.8}}, VERIFY.name),
     ({"serving": {"enforceEager": False}}, VERIFY.name),
     ({"output": {"model": "other"}}, PUBLISH.name),
     ({"output": {"model": "helpdesk", "version": "v1"}}, PUBLISH.name),

@@ -8,7 +8,7 @@ from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_engine.planning.plan import NoSuchStage, plan
-from tunesmith_engine.stages.catalog import CATALOG, EVALUATE, PREPARE, TRAIN, Catalog
+from tunesmith_engine.stages.catalog import CATALOG, EVALUATE, PREPARE, TRAIN, Catalog, Published
 
 SIDE = replace(EVALUATE, name="explain", phase="Explaining", condition="Explained")
 
@@ -33,6 +33,13 @@ def test_a_stage_is_put_before_the_one_named() -> None:
 def test_a_row_that_no_job_could_go_through_is_refused(row: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Catalog([PREPARE, TRAIN, row])  # type: ignore[list-item]
+
+
+def test_documents_that_publish_would_not_be_given_are_refused() -> None:
+    row = replace(SIDE, published=(Published("report", "explanation.json"),))
+
+    with pytest.raises(ValueError, match="publish does not read"):
+        CATALOG.with_stage(row, before="compress")
 
 
 def test_only_a_distributed_stage_has_the_accelerators_of_every_worker() -> None:
