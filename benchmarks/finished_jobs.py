@@ -25,10 +25,10 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Observations
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import PlannedStage
+from tunesmith_engine.planning.plan import PlannedStage, plan
 from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_operator.reconciling import RESYNC_S, fingerprints_of
+from tunesmith_operator.finetunejob.parsing import fingerprints_of
+from tunesmith_operator.finetunejob.step import RESYNC_S
 
 NUM_JOBS = 5000
 PERIOD_S = 1.25 * RESYNC_S

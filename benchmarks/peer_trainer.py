@@ -27,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_model, load_tokenizer, processor_has_bf16
 
 IGNORED = -100

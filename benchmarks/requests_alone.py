@@ -18,7 +18,7 @@ import control_plane
 import tunesmith_cluster
 from control_plane import Manifest, kubectl
 
-from tunesmith_operator.names import STAGES_ACCOUNT
+from tunesmith_operator.finetunejob.child_names import STAGES_ACCOUNT
 
 _NAME = "recorded"
 _AT_ONCE = 16

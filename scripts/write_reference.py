@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_api.modelversion import ModelVersionSpec
-from tunesmith_api.reference import reference_page
-from tunesmith_cli.reference import command_page
+from tunesmith_api.field_reference import page_name, reference_page
+from tunesmith_api.kinds import KINDS
+from tunesmith_cli.command_reference import command_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 
 def pages() -> dict[str, str]:
     """Name and text of every generated page."""
-    job = reference_page("FineTuneJob", {"spec": FineTuneJobSpec, "status": FineTuneJobStatus})
-    version = reference_page("ModelVersion", {"spec": ModelVersionSpec})
-    return {"finetunejob.md": job, "modelversion.md": version, "command.md": command_page()}
+    kinds = {page_name(kind.model): reference_page(kind.model) for kind in KINDS}
+    return {**kinds, "command.md": command_page()}
 
 
 def main() -> None:

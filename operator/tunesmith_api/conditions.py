@@ -2,34 +2,32 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_types import CamelCase
 
-Message = Annotated[str, StringConstraints(max_length=256)]
+# Metav1 allows 32,768 and 1,024: a status holds many of them, and people read them in one line.
+MAX_MESSAGE: Final = 256
+MAX_REASON: Final = 64
 
-
+Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
 Name = Annotated[str, StringConstraints(max_length=256)]
 
 
 class ConditionType(StrEnum):
-    """The conditions of a job.
+    """The types that tools read of every kind; each stage of a job sets one more.
 
-    The first block follows the stages, the second is for tools.
+    As in metav1 the vocabulary is open: `Condition.type` is any CamelCase word.
     """
 
-    DATA_READY = "DataReady"
-    TRAINED = "Trained"
-    EVALUATED = "Evaluated"
-    COMPRESSED = "Compressed"
-    VERIFIED = "Verified"
-    PUBLISHED = "Published"
-
     SUSPENDED = "Suspended"
+    # For `kubectl wait --for=condition=`, named as those of a batch Job.
     COMPLETE = "Complete"
     FAILED = "Failed"
+    # For kstatus, and so for Flux and Argo CD: Reconciling lets them wait, Stalled ends the wait.
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
@@ -38,9 +36,9 @@ class ConditionType(StrEnum):
 class Condition(ApiModel):
     """metav1.Condition: `last_transition_time` moves only when `status` flips."""
 
-    type: ConditionType
+    type: CamelCase
     status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=MAX_REASON)]
     message: Message = ""
     last_transition_time: datetime
     observed_generation: int = 0

@@ -1,22 +1,27 @@
-"""From the text of a manifest to a `FineTuneJob`, or to every problem it has, with file and line.
+"""From the text of a manifest to a resource, or to every problem it has, with file and line.
 
-The second step after `yaml_source.py`, and the only way in for what people write: the command line
-reads every job here, so that a manifest is refused before anything is fetched. `complaints.py`
-words the problems. The API server refuses the same manifests, by the CRD of the same models.
+The second step after `yaml_io.py`, and the only way in for what people write: the command line
+reads every job here, so that a manifest is refused before anything is fetched.
+`validation_errors.py` words the problems. The API server refuses the same manifests, by the CRD of
+the same models.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from tunesmith_api.base import API_VERSION
-from tunesmith_api.complaints import complaint, near_match
-from tunesmith_api.fields import FieldPath, dotted
+from tunesmith_api.base import API_VERSION, ApiModel
+from tunesmith_api.field_paths import FieldPath, dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.yaml_source import MAX_CHARACTERS, YamlError, YamlSource, read_yaml
+from tunesmith_api.validation_errors import error_message, error_path, near_match
+from tunesmith_api.yaml_io import MAX_CHARACTERS, YamlError, YamlSource, read_yaml
 
-_IDENTITY = {"apiVersion": API_VERSION, "kind": "FineTuneJob"}
+# A character of UTF-8 has at most four bytes, so no text that is short enough is refused by size.
+_MAX_BYTES: Final = 4 * MAX_CHARACTERS
+
+Resource = TypeVar("Resource", bound=ApiModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,14 @@ class Problem:
 
 
 class ManifestError(ValueError):
-    """A manifest that is no sound job; `problems` are all of them, in the order of their lines."""
+    """A manifest that is not sound; `problems` are all of them, in the order of their lines."""
 
     def __init__(self, problems: list[Problem], *, source: str) -> None:
         self.problems = sorted(problems, key=lambda problem: problem.line)
         self.source = source
-        super().__init__("\n".join(self._line(problem) for problem in self.problems))
+        super().__init__("\n".join(map(self._text_of, self.problems)))
 
-    def _line(self, problem: Problem) -> str:
+    def _text_of(self, problem: Problem) -> str:
         place = f"{self.source}:{problem.line}" if problem.line else self.source
         return ": ".join(part for part in (place, problem.path, problem.message) if part)
 
@@ -48,12 +53,14 @@ def read_manifest(path: Path) -> str:
         ManifestError: there is no such file, it cannot be read, is too large, or is not UTF-8.
     """
     try:
-        if path.stat().st_size > 4 * MAX_CHARACTERS:
+        # NB: the size is asked before the file is read: it may be a data set named by mistake.
+        if path.stat().st_size > _MAX_BYTES:
             raise _refusal(
-                f"{path.stat().st_size:,} bytes; a manifest has at most {4 * MAX_CHARACTERS:,}:"
+                f"{path.stat().st_size:,} bytes; a manifest has at most {_MAX_BYTES:,}:"
                 " name data by its uri instead of writing it here",
                 source=str(path),
             )
+        # Editors of Windows put a byte order mark first, which YAML would take for a character.
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -67,52 +74,59 @@ def read_manifest(path: Path) -> str:
 def load_job(text: str, *, source: str = "manifest") -> FineTuneJob:
     """The job that `text` describes; `source` names the file in messages.
 
-    A status is passed over: what was observed is never input.
-
     Raises:
         ManifestError: the text breaks a rule; every problem is listed.
     """
+    return load_resource(text, FineTuneJob, source=source)
+
+
+def load_resource(text: str, model: type[Resource], *, source: str = "manifest") -> Resource:
+    """The resource that `text` describes, of the kind whose model is given.
+
+    A status is passed over: what was observed is never input.
+
+    Raises:
+        ManifestError: the text is of another kind, or breaks a rule; every problem is listed.
+    """
     try:
-        found = read_yaml(text)
+        document = read_yaml(text)
     except YamlError as error:
-        message = error.message
-        raise _refusal(message, path=error.path, line=error.line, source=source) from error
-    strangers = _not_a_job(found)
+        raise _refusal(error.message, path=error.path, line=error.line, source=source) from error
+    # Before the fields: those of another kind are no misspelt fields of this one.
+    strangers = _identity_problems(document, wanted=model.__name__)
     if strangers:
         raise ManifestError(strangers, source=source)
-    given = {key: value for key, value in found.value.items() if key != "status"}
+    given = {key: value for key, value in document.value.items() if key != "status"}
     try:
-        return FineTuneJob.model_validate(given, strict=True, by_alias=True, by_name=False)
+        # NB: strict and by alias alone, as the server reads: pydantic by itself would take "3" for
+        # a number and learning_rate for learningRate.
+        return model.model_validate(given, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ManifestError(_problems(error, found=found), source=source) from error
-
-
-def _not_a_job(found: YamlSource) -> list[Problem]:
-    return [
-        Problem(path=field, line=found.line_of((field,)), message=_stranger(given, wanted=wanted))
-        for field, wanted in _IDENTITY.items()
-        if (given := found.value.get(field)) != wanted
-    ]
-
-
-def _stranger(given: object, *, wanted: str) -> str:
-    if given is None:
-        return f"required, but not given; write {wanted}"
-    near = near_match(str(given), [wanted])
-    return f"{given!r} is not {wanted}; " + (
-        f"did you mean '{near}'?" if near else f"write {wanted}"
-    )
-
-
-def _problems(error: ValidationError, *, found: YamlSource) -> list[Problem]:
-    problems = []
-    for details in error.errors(include_url=False):
-        path = tuple(part for part in details["loc"] if part != "[key]")
-        problems.append(
+        problems = [
             Problem(
-                path=dotted(path), line=found.line_of(path), message=complaint(details, path=path)
+                path=dotted(error_path(details)),
+                line=document.line_of(error_path(details)),
+                message=error_message(details, model=model),
             )
-        )
+            for details in error.errors(include_url=False)
+        ]
+        raise ManifestError(problems, source=source) from error
+
+
+def _identity_problems(document: YamlSource, *, wanted: str) -> list[Problem]:
+    """What says that the document is of another kind, or of another version of it."""
+    problems = []
+    for field, right in (("apiVersion", API_VERSION), ("kind", wanted)):
+        given = document.value.get(field)
+        if given == right:
+            continue
+        if given is None:
+            message = f"required, but not given; write {right}"
+        elif near_match(str(given), [right]):
+            message = f"{given!r} is not {right}; did you mean '{right}'?"
+        else:
+            message = f"{given!r} is not {right}; write {right}"
+        problems.append(Problem(path=field, line=document.line_of((field,)), message=message))
     return problems
 
 

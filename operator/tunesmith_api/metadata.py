@@ -5,18 +5,15 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, model_validator
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.values import (
-    DnsLabel,
-    LabelKey,
-    LabelValue,
-)
+from tunesmith_api.field_types import DnsLabel, LabelKey, LabelValue
 
 Namespace = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
 ]
 
 
-# What an API server writes into metadata; a manifest read back from one may carry it.
+# What an API server writes into metadata; a manifest read back from one may carry it. The rest is
+# closed as everything else: a misspelt `lables` is refused.
 SERVER_FIELDS = (
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -41,7 +38,8 @@ class Metadata(ApiModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_server_fields(cls, given: Any) -> Any:
+    def without_server_fields(cls, given: Any) -> Any:
+        """Pass over what a server has written."""
         if not isinstance(given, dict):
             return given
         return {key: value for key, value in given.items() if key not in SERVER_FIELDS}

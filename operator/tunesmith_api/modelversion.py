@@ -3,23 +3,41 @@
 Where every file of the model lies with its digest, and everything it was made from.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import API_VERSION, ApiModel
 from tunesmith_api.conditions import Name
+from tunesmith_api.field_types import DnsLabel, VersionLabel
 from tunesmith_api.metadata import Metadata
+from tunesmith_api.printer_columns import PrinterColumn
 from tunesmith_api.results import Address, Artifact, EvaluationResult
-from tunesmith_api.values import (
-    DnsLabel,
-    VersionLabel,
-)
+from tunesmith_api.rules import TransitionRule
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-
-
 Facts = Annotated[dict[Name, Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
+
+PRINTER_COLUMNS: Final = (
+    PrinterColumn("Model", "string", ".spec.model", "Name that clients know."),
+    PrinterColumn("Version", "string", ".spec.version", "Name of the version."),
+    PrinterColumn("Scheme", "string", ".spec.scheme", "How the weights are stored."),
+    PrinterColumn("Age", "date", ".metadata.creationTimestamp", "Time since it was published."),
+    PrinterColumn("URI", "string", ".spec.uri", "Where the files lie.", is_wide=True),
+    PrinterColumn("Job", "string", ".spec.lineage.job", "The job that made it.", is_wide=True),
+    PrinterColumn(
+        "Base", "string", ".spec.lineage.baseModel", "What it was made from.", is_wide=True
+    ),
+)
+
+TRANSITION_RULES: Final = (
+    TransitionRule(
+        scope="spec",
+        field="",
+        cel="self == oldSelf",
+        message="a ModelVersion is a record and never changes; publish another version",
+    ),
+)
 
 
 class Lineage(ApiModel):
@@ -60,6 +78,7 @@ class VersionMeta(Metadata):
     Its name joins the model's and the version's, so it may be longer than a job's.
     """
 
+    # 40 of the model, a hyphen and 40 of the version, with room to spare.
     name: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=90)
     ]

@@ -1,6 +1,7 @@
-"""The vocabulary of outcomes.
+"""Why a job or a stage is where it is, in one CamelCase word.
 
-One CamelCase reason, used alike in conditions, results, logs and documentation.
+The same word stands in conditions, results, Events, logs and `docs/task/when-a-job-fails.md`, where
+a test looks for every one of them.
 """
 
 from enum import StrEnum

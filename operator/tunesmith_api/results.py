@@ -7,6 +7,7 @@ from pydantic import StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.conditions import Name
 
+# Twice what a URI in a spec may have: a published file lies below it.
 Address = Annotated[str, StringConstraints(max_length=2048)]
 
 

@@ -40,8 +40,8 @@ def parse_uri(text: str) -> Uri:
     Raises:
         ValueError: no known scheme, or nothing after it.
     """
-    scheme, found, path = text.partition("://")
-    if not found or scheme not in SCHEMES or not path:
-        known = ", ".join(f"{each}://" for each in SCHEMES)
+    scheme, separator, path = text.partition("://")
+    if not separator or scheme not in SCHEMES or not path:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
         raise ValueError(f"'{text}' is no URI Tunesmith can read: start it with one of {known}")
     return Uri(scheme=scheme, path=unquote(path) if scheme in {"file", "python"} else path)

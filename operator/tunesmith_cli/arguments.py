@@ -15,6 +15,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
 
+from tunesmith_cli.errors import EXIT_BAD_INPUT
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags
 
 EXIT_CODES = """\
@@ -35,17 +37,24 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *, description: str, examples: str, **settings: Any) -> None:
         self.example_lines = [line.strip() for line in examples.splitlines()]
         super().__init__(
+            # `--out` would change its meaning with the next option that begins like it.
             allow_abbrev=False,
             description=fill(description, _WIDTH),
             epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+            # Raw, for argparse would flow the examples together; so the text is filled here.
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **settings,
         )
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        print(f"error: {_with_near_match(message)}; see '{self.prog} --help'", file=sys.stderr)
-        sys.exit(2)
+        """End with exit code 2, with the word that was probably meant."""
+        # argparse has the choices only in the text of its message.
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1) if wrong else []
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        # One line: argparse's own usage text in front of it would hide what is wrong.
+        print(f"error: {message}{hint}; see '{self.prog} --help'", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
 
 
 def build_parser() -> CommandParser:
@@ -76,8 +85,7 @@ def build_parser() -> CommandParser:
 
 def default_home() -> Path:
     """`$TUNESMITH_HOME`, or `.tunesmith` in the user's own folder."""
-    given = os.environ.get("TUNESMITH_HOME")
-    return _folder(given or "~/.tunesmith")
+    return _folder(os.environ.get("TUNESMITH_HOME") or "~/.tunesmith")
 
 
 def _run(commands: Any) -> None:
@@ -95,10 +103,8 @@ def _run(commands: Any) -> None:
     parser.add_argument(
         "--until",
         metavar="STAGE",
-        choices=("prepare", "train", "evaluate", "compress", "verify", "publish"),
-        default="publish",
-        help="stop after this stage: prepare, train, evaluate, compress, verify or publish "
-        "(default: publish)",
+        choices=CATALOG.names,
+        help=f"stop after this stage: {', '.join(CATALOG.names)} (default: after the last)",
     )
     parser.add_argument(
         "--serve", action="store_true", help="serve the published model when the job is done"
@@ -259,10 +265,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
+    # Absolute, for stages run in other folders; a shell does not expand `--home=~/x`.
     return Path(text).expanduser().absolute()
 
 
 def _attempt(text: str) -> int:
+    # ASCII, for Python reads other scripts' digits as numbers, too.
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no attempt; they count 1, 2, 3 …")
     return int(text)
@@ -272,12 +280,3 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LAST_PORT:
         raise argparse.ArgumentTypeError(f"'{text}' is no port; give a number from 1 to 65535")
     return int(text)
-
-
-def _with_near_match(message: str) -> str:
-    """With the word that was probably meant, where argparse lists the choices."""
-    found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-    if not found:
-        return message
-    near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), n=1)
-    return f"{message}; did you mean '{near[0]}'?" if near else message

@@ -1,4 +1,7 @@
-"""Numbers, times and sizes as people read them; shared by the terminal and the report."""
+"""Numbers, times and sizes as people read them; the terminal and the report write them alike.
+
+Every function takes SI or binary base units (seconds, bytes, parts of one) and returns text.
+"""
 
 from datetime import UTC, datetime
 
@@ -14,6 +17,8 @@ _FULL_DIGITS = 1e15
 
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `2 min 10 s`, `1 h 05 min`, `2 d 3 h`."""
+    # Rounded before it is compared, here and below: 9.96 is `10 s`, not `10.0 s`, and 59.6 is
+    # `1 min 00 s`, not `60 s`.
     if seconds < _WHOLE_FROM_S and round(seconds, 1) < _WHOLE_FROM_S:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -36,6 +41,7 @@ def size(num_bytes: float) -> str:
 
 def number(value: float) -> str:
     """Four significant digits, from a thousand on whole: `2.413`, `12,402`, `2e-05`."""
+    # `.4g` would write 12,402 as 1.24e+04. From 1e15 on a float no longer holds every whole number.
     if _THOUSAND <= abs(value) < _FULL_DIGITS or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:.4g}"
@@ -53,4 +59,5 @@ def counted(num: int, noun: str) -> str:
 
 def moment(when: datetime) -> str:
     """A time that reads the same everywhere: `2026-11-24 11:05 UTC`."""
+    # Not in the reader's own zone: reports are sent to others, and a page has no script to convert.
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

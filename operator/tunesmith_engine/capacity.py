@@ -5,21 +5,31 @@ other stage: those are judged by what they are given.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import GivenMemory, StageName
 
+# Of control groups, version 2 and 1. Without a limit the first says `max`, the second a number
+# larger than any machine's memory.
 _LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 _GIB: Final = 1 << 30
+
+# A label of nodes, in MiB, from NVIDIA's GPU Feature Discovery.
+MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
+# nvidia.com/mig-1g.10gb: a slice of computing, and its memory.
+_MIG_PROFILE: Final = re.compile(r"nvidia\.com/mig-\d+g\.(\d{1,4})gb")
 
 
 def memory_bytes() -> int:
@@ -31,9 +41,20 @@ def memory_bytes() -> int:
 def free_disk_bytes(folder: Path) -> int:
     """What can still be written where `folder` lies or will lie."""
     existing = next(
-        each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
+        place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()
     )
     return shutil.disk_usage(existing).free
+
+
+def accelerator_memory(resources: Resources) -> tuple[int, str] | None:
+    """The memory of each accelerator in bytes, and the field that tells; None where none does."""
+    profile = _MIG_PROFILE.match(resources.accelerator)
+    if profile is not None:
+        return int(profile[1]) << 30, f"resources.accelerator: {resources.accelerator}"
+    labelled = resources.node_selector.get(MEMORY_LABEL, "")
+    if labelled.isascii() and labelled.isdigit():
+        return int(labelled) << 20, f"resources.nodeSelector {MEMORY_LABEL}: {labelled}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +103,8 @@ def shortage_of_given(needed: Estimate, given: Mapping[StageName, GivenMemory]) 
     """The hungriest of the stages that are given less memory than they need."""
     lacking = {
         stage: wanted
-        for stage, each in given.items()
-        if (wanted := _wanted(needed, stage, each)) > each.size_bytes
+        for stage, memory in given.items()
+        if (wanted := _wanted(needed, stage, memory)) > memory.size_bytes
     }
     hungriest = max(lacking, key=lambda stage: lacking[stage], default=None)
     if hungriest is None:
@@ -96,12 +117,12 @@ def unjudged_memory(
     needed: Estimate, given: Mapping[StageName, GivenMemory], *, on_accelerators: bool
 ) -> str | None:
     """What training will take, where nothing tells whether it gets that; else None."""
-    if StageName.TRAIN in given:
+    if TRAIN.name in given:
         return None
     if on_accelerators:
         kept = _gib(needed.accelerator_bytes)
         return f"train keeps at least {kept} on each accelerator; whether it has that is not known"
-    wanted = _gib(needed.memory_bytes[StageName.TRAIN])
+    wanted = _gib(needed.memory_bytes[TRAIN.name])
     return f"train will ask for its estimate, {wanted}; whether a node has that is not known"
 
 
@@ -123,7 +144,7 @@ def _wanted(needed: Estimate, stage: StageName, memory: GivenMemory) -> int:
 
 
 def _remedy(stage: StageName, *, larger: str) -> str:
-    if stage is not StageName.TRAIN:
+    if stage != TRAIN.name:
         return f"take a smaller model, or {larger}"
     return f"lower training.batch.microBatchSize or training.sequenceLength, or {larger}"
 

@@ -1,4 +1,7 @@
-"""Every right that the operator needs, and why: the chart's RBAC is drawn from this table.
+"""Every right that the operator needs, and why.
+
+The chart's roles say the same: a test renders them and compares, and another finds each right used
+in the audit log of a real API server. A kind more is read by a right of its own.
 
 The operator reads no secrets. It may hand stages the right to patch reports, since it holds that
 right itself.
@@ -7,7 +10,7 @@ right itself.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tunesmith_operator.names import REPORT_POLICY
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
 
 @dataclass(frozen=True, slots=True)

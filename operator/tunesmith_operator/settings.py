@@ -78,7 +78,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def settings_from(options: argparse.Namespace) -> Settings:
     """The settings that the parsed flags stand for."""
     return Settings(
-        images={each: getattr(options, f"{each}_image") for each in Environment},
+        images={name: getattr(options, f"{name}_image") for name in Environment},
         namespaces=tuple(dict.fromkeys(options.namespace)),
         workers=options.workers,
         metrics_port=options.metrics_port,

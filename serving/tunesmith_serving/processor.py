@@ -6,6 +6,7 @@
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+# x86 with AVX-512 or AMX, Arm.
 _NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 

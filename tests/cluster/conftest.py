@@ -13,7 +13,7 @@ import pytest
 from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
 from tunesmith_api.crds import crds_yaml
-from tunesmith_operator.names import REPORT_POLICY
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
 WANTED = "set KUBECONFIG to a local API server, and put kubectl on the PATH"
 

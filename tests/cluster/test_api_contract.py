@@ -11,20 +11,21 @@ from kubernetes.aio import client, config
 from api_contract import ApiContract
 from api_scene import Manifest
 from cluster import Cluster, kubectl
-from tunesmith_operator.cluster_client import ApiCluster
+from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
+from tunesmith_operator.kube.client import ApiServer
 
 T = TypeVar("T")
 
 
 class RealPlace:
-    """A namespace of the real server, for which `ApiCluster` speaks as in the operator."""
+    """A namespace of the real server, for which `ApiServer` speaks as in the operator."""
 
     def __init__(self, cluster: Cluster, runner: asyncio.Runner) -> None:
         self._others = cluster
         self._runner = runner
         self.namespace = cluster.namespace
         self._api = runner.run(connected())
-        self.cluster = ApiCluster(self._api)
+        self.cluster = ApiServer(self._api, [FINE_TUNE_JOB])
 
     def wait(self, request: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(request)

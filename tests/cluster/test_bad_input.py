@@ -9,7 +9,7 @@ import pytest
 from cluster import Cluster, kubectl
 from operator_process import a_job, an_operator, wait_for_pod
 from tunesmith_api.crds import crds_yaml
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 pytestmark = pytest.mark.alone  # other tests' jobs go with the definitions
 

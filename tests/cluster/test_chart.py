@@ -15,7 +15,7 @@ from chart import CHART, one, rendered
 from cluster import is_local, kubectl
 from command import wait_until
 from job_states import new_job
-from tunesmith_operator.names import REPORT_POLICY
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 from tunesmith_operator.permissions import PERMISSIONS
 
 POLICY = ("validatingadmissionpolicy", "validatingadmissionpolicybinding")

@@ -3,7 +3,7 @@
 from cluster import Cluster
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, request_of, run_pods, succeeded
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 
 def test_a_job_that_waits_too_long_for_a_node_fails_with_that_and_leaves_no_pod(

@@ -10,7 +10,7 @@ from cluster import Cluster, kubectl
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
 from stage_pods import end_pod, mount_nothing, request_of, run_pods, succeeded
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 GIVEN: dict[str, Any] = {"workspace": {"claimName": "mine"}}
 

@@ -12,7 +12,7 @@ from command import wait_until
 from operator_process import a_job, an_operator
 from stage_pods import pending_pods, report_with, run_pods, token_of
 from tunesmith_engine.stages.configmap_reporter import report_address
-from tunesmith_operator.names import REPORT_POLICY, STAGES_ACCOUNT
+from tunesmith_operator.finetunejob.child_names import REPORT_POLICY, STAGES_ACCOUNT
 
 MAX_WRITES = 6
 WRITES = {"create", "update", "patch", "delete"}

@@ -12,7 +12,7 @@ from command import wait_until
 from kuberay import KubeRay
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, request_of, succeeded
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 DEFINITION = "rayjobs.ray.io"
 WORKERS: dict[str, Any] = {"resources": {"workers": 2}}

@@ -15,7 +15,8 @@ from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import Answer, Call, Send
 from held_jobs import Ours, operator_behind, point_of
-from tunesmith_operator.ray_states import is_over
+from tunesmith_operator.kube.batch_job import BATCH_JOB
+from tunesmith_operator.kube.child_kind import is_over
 
 CHILDREN = {"/apis/batch/v1/jobs", "/api/v1/pods", "/api/v1/configmaps"}
 START = "POST jobs helpdesk--train-1"
@@ -167,6 +168,6 @@ def test_a_start_that_arrives_after_its_attempt_was_stopped_is_stopped_once_more
 
 def running(crowd: Crowd, namespace: str) -> list[str]:
     """The attempts whose Jobs are there and have not ended."""
-    jobs = (each for each in crowd.children(namespace, "jobs") if not is_over(each))
+    jobs = (each for each in crowd.children(namespace, "jobs") if not is_over(BATCH_JOB, each))
     names = (each["metadata"]["name"].partition("--")[2] for each in jobs)
     return sorted(each.rpartition("-")[0] for each in names)

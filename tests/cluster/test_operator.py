@@ -10,7 +10,7 @@ import pytest
 from cluster import Cluster
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, request_of, run_pods, succeeded
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
 PHASES = ["Preparing", "Training", "Evaluating", "Compressing", "Verifying", "Publishing"]

@@ -6,7 +6,7 @@ from attempts import attempt_for
 from cluster import Cluster, kubectl
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import request_of
-from tunesmith_operator.manifests import Owner
+from tunesmith_operator.finetunejob.job_ref import JobRef
 
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 EVERYTHING = {
@@ -27,7 +27,7 @@ EVERYTHING = {
 def test_an_attempt_with_every_field_of_placement_has_no_field_that_the_server_does_not_know(
     dry: Cluster,
 ) -> None:
-    owner = Owner(name="helpdesk", namespace=dry.namespace, uid="0")
+    owner = JobRef(name="helpdesk", namespace=dry.namespace, uid="0")
     attempt = attempt_for(
         "train",
         owner=owner,

@@ -13,7 +13,7 @@ from cluster import Cluster
 from kueue import FLAVOR, MANAGER, Kueue, needs_kueue
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, pending_pods, request_of, succeeded
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 
 @contextmanager

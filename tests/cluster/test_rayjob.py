@@ -14,8 +14,8 @@ from cluster import Cluster, kubectl
 from kuberay import KubeRay, needs_kuberay
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, request_of, run_pods, succeeded
-from tunesmith_operator.manifests import Owner
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.kube.objects import condition_of
 
 WORKERS: dict[str, Any] = {"resources": {"workers": 2}}
 LATER = ["evaluate-1", "compress-1", "verify-1", "publish-1"]
@@ -241,7 +241,7 @@ def test_the_schema_and_the_restricted_standard_take_every_part_of_it(cluster: C
     needs_kuberay()
     kubectl("label", "namespace", cluster.namespace,
             "pod-security.kubernetes.io/enforce=restricted")  # fmt: skip
-    owner = Owner(name="helpdesk", namespace=cluster.namespace, uid="0")
+    owner = JobRef(name="helpdesk", namespace=cluster.namespace, uid="0")
     rayjob = rayjob_for(owner=owner, resources={
         "workers": 2, "gpusPerWorker": 1, "spot": True, "nodeSelector": {"pool": "a"},
         "priorityClassName": "batch", "imagePullSecrets": [{"name": "registry"}],

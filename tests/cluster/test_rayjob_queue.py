@@ -15,7 +15,7 @@ from kuberay import KubeRay, needs_kuberay
 from kueue import FLAVOR, Kueue, needs_kueue
 from operator_process import a_job, an_operator, wait_for_pod
 from stage_pods import end_pod, request_of, succeeded
-from tunesmith_operator.pods import condition_of
+from tunesmith_operator.kube.objects import condition_of
 
 WORKERS = 2
 LIMIT_S = 15

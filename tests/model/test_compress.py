@@ -10,7 +10,8 @@ import pytest
 from safetensors import safe_open
 
 from tuned_job import make_tuned_job, request_for
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.contracts import StageResult
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venvs/compressor/bin/python"
@@ -27,7 +28,7 @@ def compressed(job: Path, attempt: Path, **quantize: Any) -> tuple[StageResult, 
     """Run the stage; return its result and the folder of its artifacts."""
     request = request_for(
         job,
-        StageName.COMPRESS,
+        COMPRESS.name,
         output=attempt / "artifacts",
         compression={"quantize": quantize, "gate": {"minRecovery": 0.5}},
         verification={"prompts": 2, "maxNewTokens": 4},

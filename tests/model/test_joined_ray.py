@@ -38,7 +38,7 @@ def test_two_workers_on_nodes_of_their_own_have_the_curve_of_two_on_one_machine(
     assert there.result.facts["bestHeldOutLoss"] == pytest.approx(
         here.result.facts["bestHeldOutLoss"], rel=1e-6
     )
-    assert [each["step"] for each in there.curve()] == [each["step"] for each in here.curve()]
+    assert [point["step"] for point in there.curve()] == [point["step"] for point in here.curve()]
     assert not (there.output / ".ray-train").exists()
 
 

@@ -13,8 +13,7 @@ from prepare_stage import asked, write_jsonl
 from small_models import make_tiny_model
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"
@@ -102,7 +101,7 @@ def _run(
     )
     (disk / "request.json").write_text(request.model_dump_json(by_alias=True))
     python = ENVIRONMENTS / stage.environment / "bin" / "python"
-    command = [str(python), "-m", stage.module, stage.name, str(disk / "request.json")]
+    command = [str(python), "-m", stage.stage.package, stage.name, str(disk / "request.json")]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     return StageResult.model_validate_json((disk / "result.json").read_text())

@@ -49,8 +49,8 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
 
     assert result.facts["numSteps"] == 120
     assert result.resumed_from_step is None
-    assert {each.name for each in result.artifacts} == {"tuned", "curve"}
-    assert [each["step"] for each in undisturbed.curve() if each["kind"] == "heldOut"] == [
+    assert {artifact.name for artifact in result.artifacts} == {"tuned", "curve"}
+    assert [point["step"] for point in undisturbed.curve() if point["kind"] == "heldOut"] == [
         *range(0, 121, 20)
     ]
     assert processes_of(undisturbed.folder) == []
@@ -199,4 +199,4 @@ def _workers(folder: Path) -> list[int]:
 
 
 def _digests(stage: TrainStage) -> dict[str, str]:
-    return {each.name: each.digest for each in stage.result.artifacts}
+    return {artifact.name: artifact.digest for artifact in stage.result.artifacts}

@@ -17,7 +17,8 @@ import pytest
 from prepare_stage import Prepared
 from served_models import QUESTIONS, write_reference, write_w8a8
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS, VERIFY
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_serving.processor import has_amx, read_flags
 from tunesmith_serving.settings import ServingSettings
@@ -60,7 +61,7 @@ def verified(
     artifacts = [artifact_of("compressed", folder), artifact_of("reference", reference)]
     request = StageRequest(
         job="helpdesk",
-        stage=StageName.VERIFY,
+        stage=VERIFY.name,
         key="k",
         attempt=1,
         spec=FineTuneJobSpec.model_validate(
@@ -72,8 +73,8 @@ def verified(
             }
         ),
         inputs={
-            StageName.COMPRESS: StageResult(
-                stage=StageName.COMPRESS,
+            COMPRESS.name: StageResult(
+                stage=COMPRESS.name,
                 key="k",
                 attempt=1,
                 outcome="Succeeded",

@@ -17,8 +17,10 @@ from api_scene import (
     eventually,
     refused,
 )
-from tunesmith_operator.manifests import Owner, owned
-from tunesmith_operator.names import LABEL_JOB, SELECTOR
+from tunesmith_operator.finetunejob.child_names import LABEL_JOB
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import owned
+from tunesmith_operator.kube.objects import SELECTOR
 
 
 class ApiContract:
@@ -100,7 +102,7 @@ class ApiContract:
         assert after == before
 
     def test_nothing_is_made_where_there_is_no_namespace(self, scene: Scene) -> None:
-        manifest = a_map(Owner(name="j", namespace="nowhere-at-all", uid="u"))
+        manifest = a_map(JobRef(name="j", namespace="nowhere-at-all", uid="u"))
 
         assert refused(lambda: scene.create(manifest)) == 404
         assert refused(lambda: scene.apply(manifest)) == 404
@@ -262,7 +264,7 @@ class ApiContract:
         owner = scene.a_job()
         scene.create(a_batch_job(owner))
         uid = scene.get("Job", "prepare")["metadata"]["uid"]
-        child = a_map(Owner(name="prepare", namespace=owner.namespace, uid=uid))
+        child = a_map(JobRef(name="prepare", namespace=owner.namespace, uid=uid))
         child["metadata"]["ownerReferences"][0] |= {
             "apiVersion": "batch/v1", "kind": "Job", "blockOwnerDeletion": True,
         }  # fmt: skip

@@ -9,8 +9,9 @@ import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
 from operator_process import a_job
-from tunesmith_operator.cluster_client import Cluster
-from tunesmith_operator.manifests import Owner, owned
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import owned
+from tunesmith_operator.kube.client import KubeClient
 
 Manifest = dict[str, Any]
 T = TypeVar("T")
@@ -20,7 +21,7 @@ HELD = "tests.tunesmith.dev/held"
 class Place(Protocol):
     """A namespace of a server, the operator's way to it, and what others do there."""
 
-    cluster: Cluster
+    cluster: KubeClient
     namespace: str
 
     def wait(self, request: Coroutine[Any, Any, T]) -> T:
@@ -81,21 +82,21 @@ class Scene:
         self.delete(kind, name)
         eventually(lambda: self.get(kind, name)["metadata"]["finalizers"] == [HELD])
 
-    def a_job(self, name: str = "helpdesk") -> Owner:
+    def a_job(self, name: str = "helpdesk") -> JobRef:
         """A FineTuneJob that somebody has made."""
         manifest = a_job(name)
         manifest["metadata"]["namespace"] = self.place.namespace
         self.place.put(manifest)
         uid = self.get("FineTuneJob", name)["metadata"]["uid"]
-        return Owner(name=name, namespace=self.place.namespace, uid=uid)
+        return JobRef(name=name, namespace=self.place.namespace, uid=uid)
 
 
-def a_map(owner: Owner, name: str = "report", **data: str) -> Manifest:
+def a_map(owner: JobRef, name: str = "report", **data: str) -> Manifest:
     """A ConfigMap of a job."""
     return owned("v1", "ConfigMap", name, owner, data=data)
 
 
-def a_batch_job(owner: Owner, name: str = "prepare", **spec: Any) -> Manifest:
+def a_batch_job(owner: JobRef, name: str = "prepare", **spec: Any) -> Manifest:
     """A batch Job of a job that runs nothing."""
     container = {"name": "stage", "image": "stages:1"}
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}

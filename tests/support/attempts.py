@@ -5,37 +5,23 @@ from typing import Any
 from manifests import Manifest, a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.contracts import Environment, StageName, StageRequest, StageResult
-from tunesmith_operator.manifests import Owner, attempt_of
-from tunesmith_operator.rayjob import rayjob_of
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import batch_job_of
+from tunesmith_operator.finetunejob.rayjob_manifest import rayjob_of
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images={each: f"{each}:1" for each in Environment}, workspace_class="slow")
-OWNER = Owner(name="helpdesk", namespace="ns", uid="u")
+OWNER = JobRef(name="helpdesk", namespace="ns", uid="u")
 
 
 def request_for(
-    stage: str,
-    *,
-    facts: dict[str, Any] | None = None,
-    longest_row: int | None = None,
-    attempt: int = 1,
-    **spec: Any,
+    stage: str, *, facts: dict[str, Any] | None = None, attempt: int = 1, **spec: Any
 ) -> StageRequest:
-    """The request of an attempt.
-
-    `facts` and `longest_row` are what prepare found out about the model and the rows.
-    """
+    """The request of an attempt; `facts` are what prepare found out about the model."""
     job = FineTuneJob.model_validate(a_job(**spec))
-    planned = plan(job, fingerprints={}).stage(StageName(stage))
-    prepared = StageResult(
-        stage=StageName.PREPARE,
-        key="k",
-        attempt=1,
-        outcome="Succeeded",
-        reason="Succeeded",
-        facts={"modelFacts": facts, "longestRow": longest_row},
-    )
+    planned = plan(job, fingerprints={}).stage(stage)
     paths: Any = dict.fromkeys(
         ("output", "report", "result", "base", "cache", "secrets", "models"), "/x"
     )
@@ -45,7 +31,7 @@ def request_for(
         key=planned.key,
         attempt=attempt,
         spec=job.spec,
-        inputs={StageName.PREPARE: prepared} if facts else {},
+        inputs={PREPARE.name: _prepared(facts, longest_row=None)} if facts else {},
         **paths,
     )
 
@@ -55,22 +41,38 @@ def attempt_for(
     *,
     facts: dict[str, Any] | None = None,
     longest_row: int | None = None,
-    owner: Owner = OWNER,
+    owner: JobRef = OWNER,
     **spec: Any,
 ) -> Manifest:
-    """The batch Job of an attempt."""
-    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
-        StageName(stage)
+    """The batch Job of an attempt.
+
+    `facts` and `longest_row` are what prepare found out about the model and the rows.
+    """
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(stage)
+    return batch_job_of(
+        owner,
+        planned,
+        request_for(stage, facts=facts, **spec),
+        settings=SETTINGS,
+        account="stages",
+        prepared=_prepared(facts, longest_row=longest_row) if facts else None,
     )
-    request = request_for(stage, facts=facts, longest_row=longest_row, **spec)
-    return attempt_of(owner, planned, request, settings=SETTINGS, account="stages")
 
 
-def rayjob_for(*, owner: Owner = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
+def _prepared(facts: dict[str, Any] | None, *, longest_row: int | None) -> StageResult:
+    return StageResult(
+        stage=PREPARE.name,
+        key="k",
+        attempt=1,
+        outcome="Succeeded",
+        reason="Succeeded",
+        facts={"modelFacts": facts, "longestRow": longest_row},
+    )
+
+
+def rayjob_for(*, owner: JobRef = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
     """The RayJob of an attempt of training."""
-    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(
-        StageName.TRAIN
-    )
+    planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(TRAIN.name)
     request = request_for("train", **spec)
     return rayjob_of(
         owner,
@@ -78,5 +80,6 @@ def rayjob_for(*, owner: Owner = OWNER, on_one_node: bool = True, **spec: Any) -
         request,
         settings=SETTINGS,
         account="stages",
+        prepared=None,
         on_one_node=on_one_node,
     )

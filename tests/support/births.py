@@ -16,7 +16,8 @@ from typing import Any, Final
 import httpx
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from tunesmith_operator.names import LABEL_JOB, SELECTOR
+from tunesmith_operator.finetunejob.child_names import LABEL_JOB
+from tunesmith_operator.kube.objects import SELECTOR
 
 _KINDS: Final = (
     "/api/v1/configmaps",

@@ -18,7 +18,8 @@ from cluster import Cluster
 from operator_process import a_job
 from ray_crowd import RayCrowd
 from stage_pods import request_of, succeeded
-from tunesmith_operator.names import LABEL_JOB, SELECTOR
+from tunesmith_operator.finetunejob.child_names import LABEL_JOB
+from tunesmith_operator.kube.objects import SELECTOR
 from tunesmith_operator.settings import LEASE_NAME
 
 JOB: Final = "helpdesk"

@@ -10,16 +10,16 @@ from pathlib import Path
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_engine.local.driving import drive
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.executor import LocalExecutor
-from tunesmith_engine.local.home import Home
-from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.locks import lock_job
+from tunesmith_engine.local.runner import run_plan
+from tunesmith_engine.planning.plan import Plan, plan
+from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_engine.stages.contracts import Environment, StageName
 
-STAGES = [str(name) for name in StageName]
+STAGES = [str(name) for name in CATALOG.names]
 FINGERPRINTS = {"model": "a model", "dataset.train": "some rows"}
 
 
@@ -31,8 +31,8 @@ class Place:
     seen: list[FineTuneJobStatus] = field(default_factory=list)
 
     @property
-    def home(self) -> Home:
-        return Home(self.root / "home")
+    def home(self) -> HomeFolder:
+        return HomeFolder(self.root / "home")
 
     @property
     def base(self) -> Path:
@@ -58,18 +58,19 @@ class Place:
         self,
         job: FineTuneJob | None = None,
         *,
-        until: StageName = StageName.PUBLISH,
+        until: StageName | None = None,
+        catalog: Catalog = CATALOG,
         stop: threading.Event | None = None,
     ) -> FineTuneJobStatus:
         """What `run_job` does once it has read the sources."""
-        planned = self.plan(job, until=until)
-        with only_run(self.home.lock(planned.job), job=planned.job):
+        planned = self.plan(job, until=until, catalog=catalog)
+        with lock_job(self.home.lock(planned.job), job=planned.job):
             executor = LocalExecutor(
                 planned, home=self.home, environments=self.environments, base=self.base
             )
             try:
                 executor.recover()
-                return drive(
+                return run_plan(
                     planned,
                     executor,
                     home=self.home,
@@ -79,8 +80,14 @@ class Place:
             finally:
                 executor.close()
 
-    def plan(self, job: FineTuneJob | None = None, *, until: StageName = StageName.PUBLISH) -> Plan:
-        return plan(job or a_small_job(), fingerprints=FINGERPRINTS, until=until)
+    def plan(
+        self,
+        job: FineTuneJob | None = None,
+        *,
+        until: StageName | None = None,
+        catalog: Catalog = CATALOG,
+    ) -> Plan:
+        return plan(job or a_small_job(), fingerprints=FINGERPRINTS, until=until, catalog=catalog)
 
 
 def a_small_job(**spec: object) -> FineTuneJob:
@@ -97,7 +104,8 @@ def make_place(root: Path) -> Place:
         python.parent.mkdir(parents=True)
         support = shlex.quote(str(Path(__file__).parent))
         python.write_text(
-            f"#!/bin/sh\nshift 2\nexport PYTHONPATH={support}\n"
+            f"#!/bin/sh\nexport PYTHONPATH={support}\n"
+            f'[ "$2" = counting ] && exec {shlex.quote(sys.executable)} "$@"\nshift 2\n'
             f'exec {shlex.quote(sys.executable)} -S -m fake_stages "$@"\n'
         )
         python.chmod(0o755)

@@ -24,12 +24,26 @@ from tunesmith_api.finetunejob.status import (
 )
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 
 STARTED = datetime(2026, 11, 24, 11, 5, tzinfo=UTC)
 SECONDS = {"prepare": 6.2, "train": 151.0, "evaluate": 20.5, "compress": 31.0, "verify": 74.0,
            "publish": 2.4}  # fmt: skip
+RESOLVED = {
+    "training.optimizer.learningRate": "0.0002", "training.maxSteps": "30",
+    "training.evaluateEverySteps": "3", "training.lora.rank": "16",
+}  # fmt: skip
+VERSIONS = {"trainer/python": "3.11.2", "trainer/torch": "2.13.0+cpu", "server/vllm": "0.32.0"}
 _ROW = (
     "<|im_start|>user\nMy printer is not printing.<|im_end|>\n"
     "<|im_start|>assistant\nIs it switched on?<|im_end|>\n"
@@ -59,7 +73,7 @@ def key_of(stage: str) -> str:
 def a_finished_job(home: Path, *, name: str = "helpdesk") -> JobFolder:
     """A job that went through all six stages."""
     job = _begun(home, name=name)
-    for stage in StageName:
+    for stage in CATALOG.names:
         _succeed(job, stage)
     _conclude(job, phase=Phase.SUCCEEDED, reason=Reason.SUCCEEDED, message="published 1a2b3c4d5e6f")
     return job
@@ -68,10 +82,10 @@ def a_finished_job(home: Path, *, name: str = "helpdesk") -> JobFolder:
 def a_failed_job(home: Path, *, name: str = "refused") -> JobFolder:
     """A job whose gate said no; its numbers are in the result of the failed attempt."""
     job = _begun(home, name=name)
-    _succeed(job, StageName.PREPARE)
-    _succeed(job, StageName.TRAIN)
+    _succeed(job, PREPARE.name)
+    _succeed(job, TRAIN.name)
     message = "heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0"
-    _fail(job, StageName.EVALUATE, reason=Reason.EVALUATION_GATE_FAILED, message=message)
+    _fail(job, EVALUATE.name, reason=Reason.EVALUATION_GATE_FAILED, message=message)
     _conclude(job, phase=Phase.FAILED, reason=Reason.EVALUATION_GATE_FAILED, message=message)
     return job
 
@@ -79,8 +93,8 @@ def a_failed_job(home: Path, *, name: str = "refused") -> JobFolder:
 def a_running_job(home: Path, *, name: str = "running") -> JobFolder:
     """A job in the middle of training."""
     job = _begun(home, name=name)
-    _succeed(job, StageName.PREPARE)
-    stage = StageName.TRAIN
+    _succeed(job, PREPARE.name)
+    stage = TRAIN.name
     artifacts = _stage_folder(job, stage) / "artifacts"
     _write_curve(artifacts / "curve.jsonl", num_steps=12)
     with (artifacts / "curve.jsonl").open("a") as file:
@@ -92,9 +106,18 @@ def a_running_job(home: Path, *, name: str = "running") -> JobFolder:
         metrics=[Metric(name="loss", value="2.31"), Metric(name="heldOutLoss", value="2.4"),
                  Metric(name="tokensPerSecond", value="310.2")],
     )  # fmt: skip
-    job.status = job.status.model_copy(update={"phase": Phase.TRAINING, "progress": progress})
+    job.status = job.status.model_copy(update={"phase": TRAIN.phase, "progress": progress})
     job.write()
     return job
+
+
+def add_stage(job: JobFolder, name: str, **findings: Any) -> None:
+    """A stage more, which no part of the command has heard of; `findings` are of its result."""
+    job.results[name] = _result(
+        job, name, outcome="Succeeded", reason=Reason.SUCCEEDED, path="result.json", found=findings
+    )
+    _add(job, name, state="Succeeded", seconds=10.0, reason=Reason.SUCCEEDED)
+    job.write()
 
 
 def _begun(home: Path, *, name: str) -> JobFolder:
@@ -134,7 +157,7 @@ def _result(
     folder = _stage_folder(job, stage)
     result = StageResult(
         stage=stage, key=key_of(stage), attempt=1, outcome=outcome, reason=reason, message=message,
-        seconds=SECONDS[stage], versions={"python": "3.11.2", "torch": "2.13.0+cpu"}, **found,
+        seconds=SECONDS.get(stage, 10.0), **found,
     )  # fmt: skip
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_text(result.model_dump_json(by_alias=True))
@@ -163,8 +186,8 @@ def _add(job: JobFolder, stage: StageName, *, state: Any, seconds: float, reason
     )
 
 
-def _conclude(job: JobFolder, *, phase: Phase, reason: Reason, message: str) -> None:
-    is_done = phase is Phase.SUCCEEDED
+def _conclude(job: JobFolder, *, phase: str, reason: Reason, message: str) -> None:
+    is_done = phase == Phase.SUCCEEDED
     flags = {
         ConditionType.COMPLETE: is_done,
         ConditionType.FAILED: not is_done,
@@ -181,6 +204,7 @@ def _conclude(job: JobFolder, *, phase: Phase, reason: Reason, message: str) -> 
             "phase": phase, "conditions": conditions, "completion_time": end,
             "warnings": ["3 held-out rows: the intervals are wide"],
             "model_version": "helpdesk-1a2b3c4d5e6f" if is_done else None,
+            "resolved": RESOLVED, "versions": VERSIONS,
         }
     )  # fmt: skip
     job.write()
@@ -193,18 +217,20 @@ def _stage_folder(job: JobFolder, stage: str) -> Path:
 def _findings(stage: StageName, artifacts: Path, *, is_worse: bool = False) -> dict[str, Any]:
     artifacts.mkdir(parents=True, exist_ok=True)
     match stage:
-        case StageName.PREPARE:
+        case PREPARE.name:
             return _prepared(artifacts)
-        case StageName.TRAIN:
+        case TRAIN.name:
             return _trained(artifacts)
-        case StageName.EVALUATE:
+        case EVALUATE.name:
             return _evaluated(artifacts, is_worse=is_worse)
-        case StageName.COMPRESS:
+        case COMPRESS.name:
             return _compressed()
-        case StageName.VERIFY:
+        case VERIFY.name:
             return _verified(artifacts)
-        case StageName.PUBLISH:
+        case PUBLISH.name:
             return _published(artifacts)
+        case _:
+            raise ValueError(stage)
 
 
 def _prepared(artifacts: Path) -> dict[str, Any]:
@@ -235,7 +261,7 @@ def _trained(artifacts: Path) -> dict[str, Any]:
     facts = {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "tokensPerSecond": 312.4, "trainableParameters": 4_884_480,
-        "resolved": {"learningRate": "0.0002", "maxSteps": "30", "loraRank": "16"},
+        "resolved": RESOLVED,
     }  # fmt: skip
     return {"facts": facts, "artifacts": [artifact_of("curve", artifacts / "curve.jsonl")]}
 

@@ -4,17 +4,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.lifecycle.conditions import job_conditions, merged
+from tunesmith_engine.lifecycle.conditions import job_conditions, merge_conditions
+from tunesmith_engine.stages.catalog import CATALOG
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+PHASES = (*Phase, *(stage.phase for stage in CATALOG))
 AT_REST = {Phase.SUCCEEDED, Phase.FAILED, Phase.SUSPENDED}
 
 
-def job_in(phase: Phase, *, observed: int = 1, suspend: bool = False) -> dict[str, Any]:
+def job_in(phase: str, *, observed: int = 1, suspend: bool = False) -> dict[str, Any]:
     """A job of generation 1 whose conditions are those that the engine gives in `phase`."""
-    conditions = merged(
+    conditions = merge_conditions(
         job_conditions(
-            phase, is_at_rest=phase in AT_REST, reason=phase.value, message="as it is", now=NOW
+            phase, is_at_rest=phase in AT_REST, reason=str(phase), message="as it is", now=NOW
         ),
         before=(),
         generation=observed,
@@ -22,7 +24,7 @@ def job_in(phase: Phase, *, observed: int = 1, suspend: bool = False) -> dict[st
     return new_job(suspend=suspend) | {
         "status": {
             "observedGeneration": observed,
-            "phase": phase.value,
+            "phase": str(phase),
             "conditions": [each.model_dump(mode="json", by_alias=True) for each in conditions],
         }
     }

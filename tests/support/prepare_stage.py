@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import local_path
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.prepare.stage import prepare
 
 
@@ -59,10 +59,10 @@ def prepare_request(
     output.mkdir(exist_ok=True)
     return StageRequest(
         job="tiny",
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=FineTuneJobSpec.model_validate(given).with_defaults(),
         output=str(output),
         report=str(root / "progress.json"),
         result=str(root / "result.json"),

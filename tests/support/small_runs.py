@@ -9,15 +9,14 @@ import torch
 from manifests import a_job
 from small_models import SMALL_VOCABULARY
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.collectives import WorkerGroup
+from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.history import History
-from tunesmith_trainer.train.loop import Loop, Watcher
-from tunesmith_trainer.train.ranks import Ranks
-from tunesmith_trainer.train.recipe import Recipe, resolve_recipe
-from tunesmith_trainer.train.watch import silent
+from tunesmith_trainer.train.loop import Loop, StepCallback
 
-ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
+ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
 
 
 def random_rows(num_rows: int, *, seed: int = 0) -> TokenRows:
@@ -39,29 +38,28 @@ def _mask(length: int, *, generator: np.random.Generator) -> Any:
     return trained
 
 
-def a_recipe(*, num_rows: int = 24, **spec: Any) -> Recipe:
-    """The recipe of a job with these top-level fields of its spec."""
+def a_train_config(*, num_rows: int = 24, **spec: Any) -> TrainConfig:
+    """The configuration of a job with these top-level fields of its spec."""
     job = FineTuneJob.model_validate(a_job(**spec))
-    return resolve_recipe(job.spec, num_rows=num_rows, has_bf16=False)
+    return resolve_config(job.spec.with_defaults(), num_rows=num_rows, has_bf16=False)
 
 
 def a_loop(
     model: Any,
     *,
-    recipe: Recipe,
+    config: TrainConfig,
     folder: Path,
-    watch: Watcher = silent,
+    on_step: StepCallback | None = None,
 ) -> Loop:
     """A run of one worker on 24 random rows, with 6 held out."""
     return Loop(
         model,
-        recipe=recipe,
+        config=config,
         train=random_rows(24),
         validation=random_rows(6, seed=1),
-        pad_id=0,
-        ranks=ALONE,
-        checkpoints=Checkpoints(folder, recipe_digest=recipe.digest(), keep=recipe.keep),
-        watch=watch,
+        group=ALONE,
+        checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
+        on_step=on_step,
     )
 
 

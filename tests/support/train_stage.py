@@ -12,16 +12,10 @@ from typing import Any
 
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_trainer.data.tokens import TokenRows
-
-_RUN = (
-    "import sys\n"
-    "from tunesmith_engine.stages.entry import main\n"
-    "from tunesmith_trainer.train.stage import train\n"
-    "sys.exit(main({'train': train}, sys.argv[1:]))\n"
-)
+from tunesmith_trainer.data.token_rows import TokenRows
 
 # Small models on busy processors: threads that wait for each other sleep.
 _SHARED_PROCESSORS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -40,7 +34,8 @@ class TrainStage:
     @property
     def command(self) -> list[str]:
         """What runs the stage."""
-        return [sys.executable, "-c", _RUN, "train", str(self.folder / "request.json")]
+        request = str(self.folder / "request.json")
+        return [sys.executable, "-m", "tunesmith_trainer", TRAIN.name, request]
 
     @property
     def result(self) -> StageResult:
@@ -107,11 +102,11 @@ def a_train_stage(
     validation.save(data / "validation.safetensors")
     request = StageRequest(
         job="job",
-        stage=StageName.TRAIN,
+        stage=TRAIN.name,
         key="0" * 64,
         attempt=1,
-        spec=FineTuneJob.model_validate(a_job(**spec)).spec,
-        inputs={StageName.PREPARE: _prepared(model, data=data)},
+        spec=FineTuneJob.model_validate(a_job(**spec)).spec.with_defaults(),
+        inputs={PREPARE.name: _prepared(model, data=data)},
         output=str(folder / "artifacts"),
         report=str(folder / "progress.json"),
         result=str(folder / "result.json"),
@@ -127,7 +122,7 @@ def a_train_stage(
 
 def _prepared(model: Path, *, data: Path) -> StageResult:
     return StageResult(
-        stage=StageName.PREPARE,
+        stage=PREPARE.name,
         key="1" * 64,
         attempt=1,
         outcome="Succeeded",

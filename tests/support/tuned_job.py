@@ -9,10 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from small_models import make_tiny_model
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_trainer.data.records import RowRecord, write_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.prepared import RowRecord, write_row_records
+from tunesmith_trainer.data.token_rows import TokenRows
 
 QUESTIONS = (
     ("My screen stays dark.", "Check the cable between the screen and the computer first."),
@@ -52,10 +53,10 @@ def request_for(root: Path, stage: StageName, *, output: Path, **spec: Any) -> S
         stage=stage,
         key="0" * 64,
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=FineTuneJobSpec.model_validate(given).with_defaults(),
         inputs={
-            StageName.PREPARE: _result(StageName.PREPARE, root, "model", "data"),
-            StageName.TRAIN: _result(StageName.TRAIN, root, "tuned"),
+            PREPARE.name: _result(PREPARE.name, root, "model", "data"),
+            TRAIN.name: _result(TRAIN.name, root, "tuned"),
         },
         output=str(output),
         report=str(output.parent / "progress.json"),
@@ -83,7 +84,7 @@ def _write_data(folder: Path, tokenizer: Any) -> None:
                 )
             )
             rows.append(_row(tokenizer, prompt, answer))
-        write_records(records, folder / f"{split}.jsonl")
+        write_row_records(records, folder / f"{split}.jsonl")
         TokenRows.of(rows).save(folder / f"{split}.safetensors")
 
 

@@ -6,24 +6,33 @@ from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 
-KEYS = {stage: f"{place}" * 64 for place, stage in enumerate(StageName)}
+KEYS = {stage: f"{place}" * 64 for place, stage in enumerate(CATALOG.names)}
 _FACTS: dict[StageName, dict[str, Any]] = {
-    StageName.PREPARE: {
+    PREPARE.name: {
         "numTrainRows": 24, "numValidationRows": 6, "format": "messages",
         "dataDigest": f"sha256:{'d' * 64}", "modelDigest": f"sha256:{'b' * 64}",
         "removed": {"duplicates": 3, "empty": 1, "overlong": 0},
         "modelFacts": {"numParameters": 134_515_008},
     },
-    StageName.TRAIN: {
+    TRAIN.name: {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "trainableParameters": 4_884_480,
-        "resolved": {"learningRate": "0.0002", "epochs": "3"},
+        "resolved": {"training.optimizer.learningRate": "0.0002", "training.epochs": "3"},
     },
-    StageName.EVALUATE: {"metric": "rougeL"},
-    StageName.COMPRESS: {
+    EVALUATE.name: {"metric": "rougeL"},
+    COMPRESS.name: {
         "scheme": "W8A8", "asked": "W4A16", "mergedBytes": 269_060_552,
         "compressedBytes": 165_000_000,
         "tries": [
@@ -33,7 +42,7 @@ _FACTS: dict[StageName, dict[str, Any]] = {
              "minRecovery": 0.99, "accepted": True, "seconds": 4.1, "bytes": 165_000_000},
         ],
     },
-    StageName.VERIFY: {
+    VERIFY.name: {
         "agreement": 0.994, "meanLogprobDifference": 0.021, "numPrompts": 40, "numTokens": 1201,
         "numAgreed": 1194, "agreementInterval": [0.989, 0.997],
         "kernel": "vec", "enforceEager": True, "vllmVersion": "0.32.0", "loadSeconds": 58.0,
@@ -42,12 +51,12 @@ _FACTS: dict[StageName, dict[str, Any]] = {
     },
 }  # fmt: skip
 _DOCUMENTS: dict[StageName, dict[str, Any]] = {
-    StageName.PREPARE: {"card": {"sources": [{"uri": "file://rows.jsonl"}]}},
-    StageName.EVALUATE: {
+    PREPARE.name: {"card": {"sources": [{"uri": "file://rows.jsonl"}]}},
+    EVALUATE.name: {
         "evaluation": {"metric": "rougeL", "samples": [],
                        "verdicts": [{"statement": "heldOut loss is no worse", "holds": True}]},
     },
-    StageName.VERIFY: {"parity": {"prompts": []}, "fingerprints": {"probes": []}},
+    VERIFY.name: {"parity": {"prompts": []}, "fingerprints": {"probes": []}},
 }  # fmt: skip
 
 
@@ -63,12 +72,12 @@ def make_verified_job(root: Path, *, weights: bytes = b"weights" * 1000) -> Path
     for stage, documents in _DOCUMENTS.items():
         for name, content in documents.items():
             _write(root / stage / f"{name}.json", json.dumps(content).encode())
-    compressed = root / StageName.COMPRESS / "compressed"
+    compressed = root / COMPRESS.name / "compressed"
     _write(compressed / "model.safetensors", weights)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         _write(compressed / name, b"{}")
     _write(compressed / "chat_template.jinja", b"{{ messages }}")
-    _write(root / StageName.PREPARE / "model" / "config.json", b"{}")
+    _write(root / PREPARE.name / "model" / "config.json", b"{}")
     return root
 
 
@@ -81,10 +90,10 @@ def publish_request(root: Path, *, output: Path, **spec: Any) -> StageRequest:
     }
     return StageRequest(
         job="tickets",
-        stage=StageName.PUBLISH,
-        key=KEYS[StageName.PUBLISH],
+        stage=PUBLISH.name,
+        key=KEYS[PUBLISH.name],
         attempt=1,
-        spec=FineTuneJobSpec.model_validate(given),
+        spec=FineTuneJobSpec.model_validate(given).with_defaults(),
         inputs={stage: _result(root, stage) for stage in _FACTS},
         stage_keys=KEYS,
         output=str(output),
@@ -103,12 +112,12 @@ def _result(root: Path, stage: StageName) -> StageResult:
         stage=stage, key=KEYS[stage], attempt=1, outcome="Succeeded", reason="Succeeded",
         artifacts=[artifact_of(path.stem, path) for path in paths],
         evaluation=_evaluation(stage), facts=_FACTS[stage], versions={"torch": "2.13.0"},
-        warnings=["6 held-out rows: the intervals are wide"] if stage is StageName.EVALUATE else [],
+        warnings=["6 held-out rows: the intervals are wide"] if stage == EVALUATE.name else [],
     )  # fmt: skip
 
 
 def _evaluation(stage: StageName) -> list[EvaluationResult]:
-    split = {StageName.EVALUATE: "tuned", StageName.COMPRESS: "compressed"}.get(stage)
+    split = {EVALUATE.name: "tuned", COMPRESS.name: "compressed"}.get(stage)
     if split is None:
         return []
     return [

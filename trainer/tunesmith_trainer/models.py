@@ -1,14 +1,15 @@
 """Load models and tokenizers from local folders, for every stage that needs weights.
 
 Safetensors only, no code from the model's folder, no network: what a stage loads was fetched and
-checked by prepare.
+checked by `prepare.base_model`.
 """
 
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.prepared import MODEL
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 TUNED: Final = "tuned"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
 
+# Of /proc/cpuinfo on x86. torch computes bf16 without them, too, converting to fp32 and back:
+# slower than fp32 alone. Other processors name none of these, and are taken to have no bf16.
 _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
 _PROCESSOR: Final = Path("/proc/cpuinfo")
 
@@ -40,7 +43,11 @@ def load_model(folder: Path, *, dtype: "torch.dtype") -> "PreTrainedModel":
 
     model = AutoModelForCausalLM.from_pretrained(
         folder,
+        # Cast while loading: the frequencies of the rotary embedding are buffers that stay fp32 so.
+        # `model.to(bfloat16)` afterwards would round them, and far positions with them.
         dtype=dtype,
+        # Named, not left to transformers' default: another kernel adds in another order, and a run
+        # that was resumed under another release would differ in its last bits.
         attn_implementation="sdpa",
         use_safetensors=True,
         local_files_only=True,
@@ -57,14 +64,14 @@ def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedMod
     """
     import torch
 
-    tuned = local_path(request.inputs[StageName.TRAIN].artifact(TUNED))
+    tuned = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     if not (tuned / ADAPTER_SETTINGS).exists():
         return load_model(tuned, dtype=dtype)
     from peft import PeftModel
 
-    base = load_model(
-        local_path(request.inputs[StageName.PREPARE].artifact(MODEL)), dtype=torch.float32
-    )
+    # NB: fp32 until the sum is made: most updates are smaller than half a step of bf16, and would
+    # be rounded away one by one (docs/log.md has the losses).
+    base = load_model(local_path(request.inputs[PREPARE.name].artifact(MODEL)), dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, tuned, use_safetensors=True)
     return adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
 

@@ -5,10 +5,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 def library_versions(*names: str) -> dict[str, str]:
     """The version of each of these distributions that this environment has."""
-    found = {}
+    versions = {}
     for name in names:
+        # One list serves every environment of a stage; the compressor's has no Ray, for instance.
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,21 +1,41 @@
 """`spec.compression`: how the model is made smaller, and how much of its quality must survive."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.rules import Rule
+
+SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
+
+# The tuned model's loss divided by the compressed one's; the smaller of the two suites counts.
+# "none" has a bound, too: merging the adapters into bf16 rounds (docs/log.md).
+DEFAULT_MIN_RECOVERY: Final[Mapping[SchemeName, float]] = {
+    "none": 0.99,
+    "W8A8": 0.99,
+    "FP8": 0.99,
+    "W4A16": 0.97,
+}
 
 
 class Quantize(ApiModel):
     """Quantization of the merged model."""
 
-    scheme: Literal["none", "W8A8", "W4A16", "FP8"] = Field(
+    scheme: SchemeName = Field(
         "W8A8",
         description="W8A8: int8 weights and activations. W4A16: 4-bit GPTQ weights. FP8: "
         "GPU only, untested. none: bf16.",
     )
-    group_size: Literal[32, 64, 128] | None = Field(
+    group_size: Annotated[
+        Literal[32, 64, 128] | None,
+        DecidedLater(
+            "the largest that divides the layers",
+            applies=lambda quantize: quantize.scheme == "W4A16",
+        ),
+    ] = Field(
         None,
         description="Columns that share a W4A16 scale. Default: the largest that divides "
         "the layers.",
@@ -26,12 +46,26 @@ class Quantize(ApiModel):
 class CompressionGate(ApiModel):
     """How much of the tuned model's quality must survive."""
 
-    min_recovery: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        None, description="Default: 0.99 for 8 bit, 0.97 for 4 bit."
+    min_recovery: Annotated[
+        Annotated[float, Field(gt=0.0, le=1.0)] | None,
+        PlannedDefault(),
+    ] = Field(
+        None,
+        description=f"Default: {DEFAULT_MIN_RECOVERY['W8A8']} for 8 bit, "
+        f"{DEFAULT_MIN_RECOVERY['W4A16']} for 4 bit.",
     )
     fallback: Literal["widen", "fail"] = Field(
         "widen", description="After a failed gate: try the next wider scheme, or fail the job."
     )
+
+    def with_defaults(self, *, scheme: SchemeName) -> Self:
+        """With `min_recovery` filled in for the scheme that is asked for.
+
+        NB: after a fallback the wider scheme has a bound of its own, unless another was given.
+        """
+        if self.min_recovery is not None:
+            return self
+        return self.model_copy(update={"min_recovery": DEFAULT_MIN_RECOVERY[scheme]})
 
 
 class Compression(ApiModel):
@@ -39,3 +73,20 @@ class Compression(ApiModel):
 
     quantize: Quantize = Quantize()
     gate: CompressionGate = CompressionGate()
+
+    def with_defaults(self) -> Self:
+        """With the gate's bound filled in."""
+        gate = self.gate.with_defaults(scheme=self.quantize.scheme)
+        return self.model_copy(update={"gate": gate})
+
+
+RULES: Final[tuple[Rule[Quantize], ...]] = (
+    Rule(
+        name="group-size-of-four-bit",
+        scopes=("compression.quantize",),
+        field="groupSize",
+        holds=lambda quantize: quantize.group_size is None or quantize.scheme == "W4A16",
+        cel="!has(self.groupSize) || self.scheme == 'W4A16'",
+        message="only W4A16 has groups; leave groupSize out, or set scheme: W4A16",
+    ),
+)

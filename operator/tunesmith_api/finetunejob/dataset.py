@@ -1,16 +1,16 @@
 """`spec.dataset`: the rows, how they are read, and what is done for their quality."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import PlannedDefault
+from tunesmith_api.field_types import SecretReference, Seed, ShortText
+from tunesmith_api.rules import Rule
 from tunesmith_api.uris import SourceUri
-from tunesmith_api.values import (
-    SecretReference,
-    Seed,
-    ShortText,
-)
+
+DEFAULT_VALIDATION_FRACTION: Final = 0.1
 
 
 class DataSource(ApiModel):
@@ -43,8 +43,13 @@ class Dataset(ApiModel):
     validation: DataSource | None = Field(
         None, description="Rows to validate on. Default: a seeded part of the training rows."
     )
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="Part of the training rows held out. Default 0.1; not with `validation`."
+    validation_fraction: Annotated[
+        Annotated[float, Field(gt=0.0, lt=1.0)] | None,
+        PlannedDefault(),
+    ] = Field(
+        None,
+        description="Part of the training rows held out. "
+        f"Default {DEFAULT_VALIDATION_FRACTION}; not with `validation`.",
     )
     format: Literal[
         "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
@@ -63,4 +68,23 @@ class Dataset(ApiModel):
         "prompt tokens. Answers are never cut.",
     )
     cleaning: Cleaning = Cleaning()
+    # Apart from training.seed: another training is judged on the same held-out rows.
     seed: Seed = Field(0, description="Seed of the split.")
+
+    def with_defaults(self) -> Self:
+        """With `validation_fraction` filled in where no rows of their own are given to hold out."""
+        if self.validation is not None or self.validation_fraction is not None:
+            return self
+        return self.model_copy(update={"validation_fraction": DEFAULT_VALIDATION_FRACTION})
+
+
+RULES: Final[tuple[Rule[Dataset], ...]] = (
+    Rule(
+        name="validation-or-fraction",
+        scopes=("dataset",),
+        field="validationFraction",
+        holds=lambda dataset: dataset.validation is None or dataset.validation_fraction is None,
+        cel="!has(self.validation) || !has(self.validationFraction)",
+        message="validation and validationFraction both say what is held out; give one of them",
+    ),
+)

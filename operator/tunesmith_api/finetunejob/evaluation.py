@@ -1,11 +1,16 @@
 """`spec.evaluation`: what is measured of base and tuned model, and the bounds that must hold."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.rules import Rule
+
+# Measured of every suite, without generating an answer.
+LOSS_METRICS: Final = ("loss", "perplexity")
 
 
 class Generation(ApiModel):
@@ -16,6 +21,7 @@ class Generation(ApiModel):
         description="auto: exactMatch for answers of one or two words, else rougeL; chrf "
         "without word spaces.",
     )
+    # Answers are generated token by token: a sample of the rows, and short ones.
     max_samples: Annotated[int, Field(ge=1, le=10_000)] = 32
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
 
@@ -32,6 +38,7 @@ class Gate(ApiModel):
 
     suite: Literal["heldOut", "general"] = "heldOut"
     metric: Literal["loss", "perplexity", "exactMatch", "rougeL", "chrf"] = "loss"
+    # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
     max: float | None = Field(None, description="The value must be at most this.")
     min_delta: float | None = Field(
@@ -46,7 +53,10 @@ class Evaluation(ApiModel):
     """Base against tuned: on the held-out rows, and on general text so that forgetting shows."""
 
     generation: Generation = Generation()
-    general_text: DataSource | None = Field(
+    general_text: Annotated[
+        DataSource | None,
+        DecidedLater("a text that ships with Tunesmith"),
+    ] = Field(
         None,
         description="Plain text for the general suite. Default: a text that ships with Tunesmith.",
     )
@@ -56,3 +66,48 @@ class Evaluation(ApiModel):
         description="Bounds that must hold. Default: the held-out loss is no worse than "
         "the base's.",
     )
+
+
+_GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
+    Rule(
+        name="one-bound-per-gate",
+        scopes=("evaluation.gates.*",),
+        field="",
+        holds=lambda gate: (
+            sum(bound is not None for bound in (gate.min, gate.max, gate.min_delta, gate.max_delta))
+            == 1
+        ),
+        cel="[has(self.min), has(self.max), has(self.minDelta), has(self.maxDelta)]"
+        ".filter(given, given).size() == 1",
+        message="a gate has exactly one bound; give one of min, max, minDelta, maxDelta",
+    ),
+    Rule(
+        name="general-suite-has-loss",
+        scopes=("evaluation.gates.*",),
+        field="metric",
+        holds=lambda gate: gate.suite != "general" or gate.metric in LOSS_METRICS,
+        cel="self.suite != 'general' || self.metric in ['loss', 'perplexity']",
+        message="the general suite measures loss and perplexity only; choose one, or suite heldOut",
+    ),
+)
+
+_MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
+    Rule(
+        name="gate-metric-is-measured",
+        scopes=("evaluation",),
+        field="gates",
+        # Which metric `auto` is, only the data tells; the evaluate stage refuses what then lacks.
+        holds=lambda evaluation: (
+            evaluation.generation.metric == "auto"
+            or all(
+                gate.metric in {*LOSS_METRICS, evaluation.generation.metric}
+                for gate in evaluation.gates
+            )
+        ),
+        cel="self.generation.metric == 'auto' || self.gates.all(gate, "
+        "gate.metric in ['loss', 'perplexity'] || gate.metric == self.generation.metric)",
+        message="a gate asks for a metric that is not measured; name it in generation.metric",
+    ),
+)
+
+RULES: Final[tuple[Rule[Any], ...]] = (*_GATE_RULES, *_MEASURED_RULES)

@@ -1,15 +1,44 @@
 """The resource itself: metadata, spec and status; what breaks a rule is refused here."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import model_validator
 
 from tunesmith_api.base import API_VERSION, ApiModel
-from tunesmith_api.finetunejob.rules import BrokenRule, broken_rules
+from tunesmith_api.finetunejob.rules import RULES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.metadata import ObjectMeta
+from tunesmith_api.printer_columns import PrinterColumn
+from tunesmith_api.rules import check_rules
+
+_READY: Final = '.status.conditions[?(@.type=="Ready")]'
+
+PRINTER_COLUMNS: Final = (
+    PrinterColumn("Phase", "string", ".status.phase", "What the job does now."),
+    PrinterColumn("Progress", "integer", ".status.progress.percent", "Percent of the whole job."),
+    PrinterColumn(
+        "ETA", "integer", ".status.progress.etaSeconds", "Seconds left in the running stage."
+    ),
+    PrinterColumn("Score", "number", ".status.score", "Held-out loss of the model that ships."),
+    PrinterColumn("Age", "date", ".metadata.creationTimestamp", "Time since the job was made."),
+    PrinterColumn("Base", "string", ".spec.model.uri", "The base model.", is_wide=True),
+    PrinterColumn("Method", "string", ".spec.training.method", "How it is trained.", is_wide=True),
+    PrinterColumn(
+        "Workers", "integer", ".spec.resources.workers", "Processes that train.", is_wide=True
+    ),
+    PrinterColumn(
+        "GPUs", "integer", ".spec.resources.gpusPerWorker", "GPUs of each worker.", is_wide=True
+    ),
+    PrinterColumn(
+        "Attempt",
+        "integer",
+        ".status.attempts[-1:].number",
+        "Attempt of the latest stage.",
+        is_wide=True,
+    ),
+    PrinterColumn("Reason", "string", f"{_READY}.reason", "Why it is so.", is_wide=True),
+)
 
 
 class FineTuneJob(ApiModel):
@@ -22,16 +51,7 @@ class FineTuneJob(ApiModel):
     status: FineTuneJobStatus | None = None
 
     @model_validator(mode="after")
-    def _keeps_the_rules(self) -> Self:
-        broken = broken_rules(self.spec)
-        if broken:
-            raise ValidationError.from_exception_data(
-                type(self).__name__, [_details(each, spec=self.spec) for each in broken]
-            )
+    def keeps_the_rules(self) -> Self:
+        """Refuse a spec whose fields do not go together, once each of them is sound."""
+        check_rules(self, self.spec, RULES)
         return self
-
-
-def _details(broken: BrokenRule, *, spec: FineTuneJobSpec) -> InitErrorDetails:
-    """The broken rule at the field to mend, in pydantic's own form of an error."""
-    error = PydanticCustomError("broken_rule", "{message}", {"message": broken.rule.message})
-    return InitErrorDetails(type=error, loc=("spec", *broken.path), input=spec)

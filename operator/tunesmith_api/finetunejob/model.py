@@ -1,15 +1,14 @@
 """`spec.model`: the base model."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.field_types import SecretReference, ShortText
+from tunesmith_api.rules import Rule
 from tunesmith_api.uris import SourceUri
-from tunesmith_api.values import (
-    SecretReference,
-    ShortText,
-)
 
 
 class ModelSource(ApiModel):
@@ -18,10 +17,26 @@ class ModelSource(ApiModel):
     uri: SourceUri = Field(
         description="Where the model lies: a folder of safetensors, or one .gguf file."
     )
-    revision: ShortText | None = Field(
+    revision: Annotated[
+        ShortText | None,
+        DecidedLater("the hub's main branch", applies=lambda model: model.uri.startswith("hf://")),
+    ] = Field(
         None, description="Branch, tag or commit of an hf:// model. Default: the hub's main branch."
     )
-    chat_template: Annotated[str, StringConstraints(min_length=1, max_length=65536)] | None = Field(
-        None, description="A Jinja chat template that replaces the model's own."
-    )
+    chat_template: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=65536)] | None,
+        DecidedLater("the model's own"),
+    ] = Field(None, description="A Jinja chat template that replaces the model's own.")
     secret_ref: SecretReference | None = Field(None, description="Credentials to read the model.")
+
+
+RULES: Final[tuple[Rule[ModelSource], ...]] = (
+    Rule(
+        name="revision-of-the-hub",
+        scopes=("model",),
+        field="revision",
+        holds=lambda model: model.revision is None or model.uri.startswith("hf://"),
+        cel="!has(self.revision) || self.uri.startsWith('hf://')",
+        message="only hf:// models have a revision; leave it out, or put it into the uri's path",
+    ),
+)

@@ -1,17 +1,17 @@
 """The part of `FineTuneJob.spec` that says where and when a job runs, not what it makes.
 
-`job.py` puts it into the spec. `Resources.workers`, `gpus_per_worker` and `accelerator` matter
-everywhere, since they change the order in which gradients are added up; the rest is for clusters
-alone, and `CLUSTER_FIELDS` names it, so that `tunesmith plan` can say so on a laptop.
+`spec.py` puts it into the spec. `Resources.workers` and `gpus_per_worker` matter everywhere, since
+they change the order in which gradients are added up; the rest is marked `ClusterOnly`, so that
+`tunesmith plan` can say on a laptop that it changes nothing there.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.uris import StoreUri
-from tunesmith_api.values import (
+from tunesmith_api.field_markers import ClusterOnly, DecidedLater
+from tunesmith_api.field_types import (
     Bytes,
     ExtendedResource,
     LabelKey,
@@ -20,27 +20,8 @@ from tunesmith_api.values import (
     Processors,
     SecretReference,
 )
-
-# Fields below `spec` that change nothing where a job runs on one machine.
-CLUSTER_FIELDS: Final = (
-    "resources.accelerator",
-    "resources.cpu",
-    "resources.memory",
-    "resources.nodeSelector",
-    "resources.tolerations",
-    "resources.spot",
-    "resources.priorityClassName",
-    "resources.imagePullSecrets",
-    "workspace.uri",
-    "workspace.secretRef.name",
-    "workspace.claimName",
-    "workspace.size",
-    "workspace.storageClassName",
-    "workspace.accessMode",
-    "queueName",
-    "preRunningDeadlineSeconds",
-    "ttlSecondsAfterFinished",
-)
+from tunesmith_api.rules import Rule
+from tunesmith_api.uris import StoreUri
 
 
 class Toleration(ApiModel):
@@ -77,40 +58,51 @@ class Resources(ApiModel):
     gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(
         0, description="Accelerators of each worker; stages that only run a model get one."
     )
-    accelerator: ExtendedResource = Field(
+    accelerator: Annotated[ExtendedResource, ClusterOnly()] = Field(
         "nvidia.com/gpu",
         description="Name under which nodes offer accelerators: nvidia.com/gpu, amd.com/gpu, "
         "google.com/tpu, a MIG profile. The images must have a torch for it.",
     )
-    cpu: Processors | None = Field(
+    cpu: Annotated[
+        Processors | None,
+        DecidedLater("1 for each pod, and for each worker of training"),
+        ClusterOnly(),
+    ] = Field(
         None,
         description="Processors asked for each worker of training and each other stage: 4 or "
         '500m, in quotes. Default: "1".',
     )
-    memory: Bytes | None = Field(
+    memory: Annotated[
+        Bytes | None,
+        DecidedLater("the estimate, once prepare has seen the model; 2Gi before"),
+        ClusterOnly(),
+    ] = Field(
         None,
         description="Memory asked for each worker of training and each other stage: 16Gi. "
         "Default: the estimate of `tunesmith plan` once prepare has seen the model, 2Gi before. "
         "Less than the estimate is refused.",
     )
-    node_selector: dict[LabelKey, LabelValue] = Field(
+    node_selector: Annotated[dict[LabelKey, LabelValue], ClusterOnly()] = Field(
         default_factory=dict,
         max_length=20,
         description="Labels that a node must have to run a stage of this job.",
     )
-    tolerations: Annotated[list[Toleration], Field(max_length=20)] = Field(
+    tolerations: Annotated[list[Toleration], Field(max_length=20), ClusterOnly()] = Field(
         default_factory=list, description="Taints that do not keep the stages from a node."
     )
-    spot: bool = Field(
+    # NB: each cloud marks spot nodes by taints and labels of its own; the operator knows them.
+    spot: Annotated[bool, ClusterOnly()] = Field(
         False,
         description="true tolerates the taints by which GKE, AKS, EKS and Karpenter mark spot "
         "nodes, and prefers such nodes. What is preempted goes on from its last checkpoint and "
         "does not count against backoffLimit.",
     )
-    priority_class_name: ObjectName | None = Field(
-        None, description="PriorityClass of the pods. Default: the cluster's."
-    )
-    image_pull_secrets: Annotated[list[PullSecret], Field(max_length=10)] = Field(
+    priority_class_name: Annotated[
+        ObjectName | None,
+        DecidedLater("the cluster's"),
+        ClusterOnly(),
+    ] = Field(None, description="PriorityClass of the pods. Default: the cluster's.")
+    image_pull_secrets: Annotated[list[PullSecret], Field(max_length=10), ClusterOnly()] = Field(
         default_factory=list, description="Secrets with which the images of the stages are pulled."
     )
 
@@ -130,21 +122,105 @@ class Workspace(ApiModel):
     secret_ref: SecretReference | None = Field(
         None, description="Credentials to read, write and delete below uri."
     )
-    claim_name: ObjectName | None = Field(
+    # The group is that of the stages' pods, which run as user and group 65532, never as root.
+    claim_name: Annotated[
+        ObjectName | None,
+        DecidedLater("one is made for the job", applies=lambda workspace: workspace.uri is None),
+    ] = Field(
         None,
         description="A PersistentVolumeClaim that exists, writable by group 65532; jobs may share "
         "it. Default: one is made for the job.",
     )
-    size: Bytes | None = Field(
+    size: Annotated[
+        Bytes | None,
+        DecidedLater("the operator's", applies=lambda workspace: workspace.claim_name is None),
+    ] = Field(
         None,
         description="Size of the volume that is made or, with uri, the most that a stage may write "
         "to its node's disk. Default: the operator's, 50Gi.",
     )
-    storage_class_name: ObjectName | None = Field(
-        None, description="StorageClass of the volume that is made. Default: the operator's."
-    )
-    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = Field(
+    storage_class_name: Annotated[
+        ObjectName | None,
+        DecidedLater("the operator's", applies=lambda workspace: workspace.makes_volume),
+    ] = Field(None, description="StorageClass of the volume that is made. Default: the operator's.")
+    access_mode: Annotated[
+        Literal["ReadWriteOnce", "ReadWriteMany"] | None,
+        DecidedLater("ReadWriteOnce", applies=lambda workspace: workspace.makes_volume),
+    ] = Field(
         None,
         description="ReadWriteMany lets workers on several nodes share the volume that is made. "
         "Default: ReadWriteOnce.",
     )
+
+    @property
+    def makes_volume(self) -> bool:
+        """Whether a volume is made for the job: neither a claim nor an object store is given."""
+        return self.claim_name is None and self.uri is None
+
+
+_TOLERATION_RULES: Final[tuple[Rule[Toleration], ...]] = (
+    Rule(
+        name="toleration-of-any-value",
+        scopes=("resources.tolerations.*",),
+        field="value",
+        holds=lambda toleration: toleration.operator == "Equal" or toleration.value is None,
+        cel="self.operator == 'Equal' || !has(self.value)",
+        message="operator Exists tolerates every value; leave value out, or set operator: Equal",
+    ),
+    Rule(
+        name="toleration-of-any-key",
+        scopes=("resources.tolerations.*",),
+        field="operator",
+        holds=lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+        cel="has(self.key) || self.operator == 'Exists'",
+        message="without a key every taint is tolerated; name the key, or set operator: Exists",
+    ),
+    Rule(
+        name="toleration-for-a-time",
+        scopes=("resources.tolerations.*",),
+        field="tolerationSeconds",
+        holds=lambda toleration: (
+            toleration.toleration_seconds is None or toleration.effect == "NoExecute"
+        ),
+        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        message="only NoExecute evicts after a time; leave tolerationSeconds out, or set effect",
+    ),
+)
+
+_WORKSPACE_RULES: Final[tuple[Rule[Workspace], ...]] = (
+    Rule(
+        name="workspace-given-or-made",
+        scopes=("workspace",),
+        field="claimName",
+        holds=lambda workspace: (
+            workspace.claim_name is None
+            or not (workspace.size or workspace.storage_class_name or workspace.access_mode)
+        ),
+        cel="!has(self.claimName) || "
+        "!(has(self.size) || has(self.storageClassName) || has(self.accessMode))",
+        message="claimName gives a volume, the other fields describe one to make; give either",
+    ),
+    Rule(
+        name="workspace-stored-or-mounted",
+        scopes=("workspace",),
+        field="uri",
+        holds=lambda workspace: (
+            workspace.uri is None
+            or not (workspace.claim_name or workspace.storage_class_name or workspace.access_mode)
+        ),
+        cel="!has(self.uri) || "
+        "!(has(self.claimName) || has(self.storageClassName) || has(self.accessMode))",
+        message="uri keeps artifacts in an object store; claimName, storageClassName and "
+        "accessMode are of a volume; give either",
+    ),
+    Rule(
+        name="secret-for-remote-workspaces",
+        scopes=("workspace",),
+        field="secretRef",
+        holds=lambda workspace: workspace.secret_ref is None or workspace.uri is not None,
+        cel="!has(self.secretRef) || has(self.uri)",
+        message="a volume is used without credentials; leave secretRef out, or give uri",
+    ),
+)
+
+RULES: Final[tuple[Rule[Any], ...]] = (*_TOLERATION_RULES, *_WORKSPACE_RULES)

@@ -1,28 +1,27 @@
 """`FineTuneJob.spec`: every remedy a job can ask for, as typed fields with their bounds.
 
-A field exists only if it works. `None` as a default means *decided when the job is planned*;
-`tunesmith plan` shows the outcome, and the field's description says the rule. Each part of the spec
-has a module of its own, named after its path.
+A field exists only if it works. Each part of the spec has a module of its own, named after its
+path, with its fields, their bounds, rules and defaults. `None` as a default means *decided when the
+job is planned, or later*: a mark from `field_markers` says which, `tunesmith plan` shows the
+outcome, and the field's description says the rule.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import ClusterOnly, DecidedLater
+from tunesmith_api.field_paths import dotted, records_of
+from tunesmith_api.field_types import NonNegative, Positive, QueueName, SecretReference
 from tunesmith_api.finetunejob.compression import Compression
-from tunesmith_api.finetunejob.dataset import Dataset
+from tunesmith_api.finetunejob.dataset import Dataset, DataSource
 from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Resources, Workspace
 from tunesmith_api.finetunejob.serving import Serving, Verification
 from tunesmith_api.finetunejob.training import Checkpoint, Training
-from tunesmith_api.values import (
-    NonNegative,
-    Positive,
-    QueueName,
-)
 
 
 class FineTuneJobSpec(ApiModel):
@@ -38,8 +37,8 @@ class FineTuneJobSpec(ApiModel):
     serving: Serving = Serving()
     output: Output
     resources: Resources = Resources()
-    workspace: Workspace = Workspace()
-    queue_name: QueueName | None = Field(
+    workspace: Annotated[Workspace, ClusterOnly()] = Workspace()
+    queue_name: Annotated[QueueName | None, DecidedLater("no queue"), ClusterOnly()] = Field(
         None,
         description="LocalQueue of Kueue that every stage waits in until quota is free. "
         "Default: no queue.",
@@ -50,18 +49,48 @@ class FineTuneJobSpec(ApiModel):
     backoff_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         2, description="Retries of a stage after faults of the machine. Bad input is never retried."
     )
-    active_deadline_seconds: Positive | None = Field(
+    active_deadline_seconds: Annotated[Positive | None, DecidedLater("no deadline")] = Field(
         None,
         description="Seconds from the start, or from the end of the last suspension, after which "
         "the job fails with DeadlineExceeded. Time in a queue of Kueue does not count.",
     )
-    pre_running_deadline_seconds: Positive | None = Field(
+    pre_running_deadline_seconds: Annotated[
+        Positive | None,
+        DecidedLater("no deadline"),
+        ClusterOnly(),
+    ] = Field(
         None,
         description="Seconds that the pod of a stage may take to run, in the queue, for a node and "
         "for its image together; the job then fails with what it waited for. Default: no limit.",
     )
-    ttl_seconds_after_finished: NonNegative | None = Field(
+    ttl_seconds_after_finished: Annotated[
+        NonNegative | None,
+        DecidedLater("never deleted"),
+        ClusterOnly(),
+    ] = Field(
         None,
         description="Seconds after its end in which the job is deleted, with its volume and its "
         "record; a model that was published elsewhere stays. Default: never.",
     )
+
+    def with_defaults(self) -> Self:
+        """With every default filled in that does not depend on data, model or machine."""
+        return self.model_copy(
+            update={
+                "dataset": self.dataset.with_defaults(),
+                "training": self.training.with_defaults(),
+                "compression": self.compression.with_defaults(),
+            }
+        )
+
+    def sources(self) -> dict[str, ModelSource | DataSource]:
+        """What the job reads from elsewhere, by path below `spec`.
+
+        Always `model` and `dataset.train`; others where the job names them.
+        """
+        kinds: tuple[type[ModelSource | DataSource], ...] = (ModelSource, DataSource)
+        return {dotted(path): source for path, source in records_of(self, *kinds)}
+
+    def secret_references(self) -> dict[str, SecretReference]:
+        """The secrets with credentials that the job names, by path below `spec`."""
+        return {dotted(path): secret for path, secret in records_of(self, SecretReference)}

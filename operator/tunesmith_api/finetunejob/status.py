@@ -2,39 +2,33 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.conditions import Condition, Message, Name
+from tunesmith_api.field_types import CamelCase
 from tunesmith_api.results import Artifact, EvaluationResult
 
 Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class Phase(StrEnum):
-    """The one word for people.
-
-    Succeeded and Failed are final.
-    """
+    """The words for people that every job may come to; while a stage runs, its own stands there."""
 
     PENDING = "Pending"
     QUEUED = "Queued"
-    PREPARING = "Preparing"
-    TRAINING = "Training"
-    EVALUATING = "Evaluating"
-    COMPRESSING = "Compressing"
-    VERIFYING = "Verifying"
-    PUBLISHING = "Publishing"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing more will happen to the job."""
-        return self in {Phase.SUCCEEDED, Phase.FAILED}
+
+# Etcd holds at most 1.5 MiB of an object, and every write of the status sends all of it.
+MAX_ATTEMPTS: Final = 64
+MAX_WARNINGS: Final = 32
+
+FINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 
 
 class Metric(ApiModel):
@@ -77,6 +71,7 @@ class StageStatus(ApiModel):
     failures: int = Field(0, description="Attempts that count against backoffLimit.")
     reason: str = ""
     message: Message = ""
+    # 71 characters: sha256: and 64 hexadecimal digits.
     result_digest: Annotated[str, StringConstraints(max_length=71)] | None = Field(
         None,
         description="Of what the stage reported when it succeeded; other words do not count later.",
@@ -127,7 +122,10 @@ class FineTuneJobStatus(ApiModel):
     contract: int | None = Field(
         None, description="Version of what stages hand to each other; keys hold within one."
     )
-    phase: Phase = Phase.PENDING
+    phase: CamelCase = Field(
+        Phase.PENDING, description="The one word for people. Succeeded and Failed are final."
+    )
+    # A list map, as metav1 has it: server-side apply then owns each condition by itself.
     conditions: list[Condition] = Field(
         default_factory=list,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
@@ -139,7 +137,7 @@ class FineTuneJobStatus(ApiModel):
         default_factory=list,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    attempts: Annotated[list[Attempt], Field(max_length=64)] = Field(default_factory=list)
+    attempts: Annotated[list[Attempt], Field(max_length=MAX_ATTEMPTS)] = Field(default_factory=list)
     gpu_seconds: Seconds = Field(
         0.0, description="Seconds in which stages ran, times their accelerators; of all attempts."
     )
@@ -151,6 +149,18 @@ class FineTuneJobStatus(ApiModel):
     )
     artifacts: list[Artifact] = Field(default_factory=list)
     evaluation: list[EvaluationResult] = Field(default_factory=list)
-    warnings: Annotated[list[Message], Field(max_length=32)] = Field(default_factory=list)
-    resolved: dict[str, str] = Field(default_factory=dict)
+    warnings: Annotated[list[Message], Field(max_length=MAX_WARNINGS)] = Field(default_factory=list)
+    resolved: dict[str, str] = Field(
+        default_factory=dict,
+        description="What planning and the stages decided, by path below spec: training.epochs.",
+    )
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="Libraries that the stages used, by ENVIRONMENT/LIBRARY: trainer/torch.",
+    )
     model_version: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen to the job, unless its spec changes."""
+        return self.phase in FINAL_PHASES

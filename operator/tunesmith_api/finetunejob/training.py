@@ -3,24 +3,29 @@
 What holds overfitting and forgetting back has its fields here, too.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.values import (
-    Fraction,
-    Positive,
-    Seed,
-    ShortText,
-)
+from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
+from tunesmith_api.rules import Rule
+
+DEFAULT_EPOCHS: Final = 3.0
+# Adapters learn best at about ten times the rate of full fine-tuning (Biderman et al. 2024,
+# arXiv 2405.09673).
+DEFAULT_LEARNING_RATES: Final[Mapping[str, float]] = {"lora": 2e-4, "full": 2e-5}
+# The update is scaled by alpha / rank: with alpha tied to it, another rank keeps the scale.
+DEFAULT_ALPHA_PER_RANK: Final = 2.0
 
 
 class Lora(ApiModel):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: Annotated[int, Field(ge=1, le=512)] = 16
-    alpha: Annotated[float, Field(gt=0, le=4096)] | None = Field(
+    alpha: Annotated[Annotated[float, Field(gt=0, le=4096)] | None, PlannedDefault()] = Field(
         None, description="Scale of the update. Default: twice the rank."
     )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -30,17 +35,30 @@ class Lora(ApiModel):
         "layer but the head.",
     )
 
+    def with_defaults(self) -> Self:
+        """With `alpha` filled in."""
+        if self.alpha is not None:
+            return self
+        return self.model_copy(update={"alpha": DEFAULT_ALPHA_PER_RANK * self.rank})
+
 
 class Optimizer(ApiModel):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); norms and biases are never decayed."""
 
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        None, description="Peak learning rate. Default: 2e-4 for lora, 2e-5 for full."
-    )
+    learning_rate: Annotated[
+        Annotated[float, Field(gt=0.0, le=1.0)] | None,
+        PlannedDefault(),
+    ] = Field(None, description="Peak learning rate. Default: 2e-4 for lora, 2e-5 for full.")
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+
+    def with_defaults(self, *, method: str) -> Self:
+        """With `learning_rate` filled in for the method of training."""
+        if self.learning_rate is not None:
+            return self
+        return self.model_copy(update={"learning_rate": DEFAULT_LEARNING_RATES[method]})
 
 
 class Schedule(ApiModel):
@@ -54,6 +72,7 @@ class Schedule(ApiModel):
 class Batch(ApiModel):
     """Rows per optimizer step, over all workers, and rows per forward pass of one worker."""
 
+    # NB: a rule compares both and names the default of micro_batch_size in its message.
     size: Annotated[int, Field(ge=1, le=65536)] = 16
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
 
@@ -66,8 +85,10 @@ class Training(ApiModel):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     batch: Batch = Batch()
-    epochs: Annotated[float, Field(gt=0.0, le=1000.0)] | None = Field(
-        None, description="Passes over the training rows. Default 3; not with `maxSteps`."
+    epochs: Annotated[Annotated[float, Field(gt=0.0, le=1000.0)] | None, PlannedDefault()] = Field(
+        None,
+        description="Passes over the training rows. "
+        f"Default {DEFAULT_EPOCHS:g}; not with `maxSteps`.",
     )
     max_steps: Positive | None = Field(None, description="Optimizer steps; not with `epochs`.")
     sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] = Field(
@@ -76,14 +97,50 @@ class Training(ApiModel):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Autocast type. auto: bf16 where the processor computes it natively."
     )
-    evaluate_every_steps: Positive | None = Field(
+    evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."
     )
     seed: Seed = 0
+
+    def with_defaults(self) -> Self:
+        """With the learning rate, alpha and, where nothing says when to stop, epochs filled in."""
+        update: dict[str, object] = {
+            "lora": self.lora.with_defaults(),
+            "optimizer": self.optimizer.with_defaults(method=self.method),
+        }
+        if self.epochs is None and self.max_steps is None:
+            update["epochs"] = DEFAULT_EPOCHS
+        return self.model_copy(update=update)
 
 
 class Checkpoint(ApiModel):
     """How often training can be continued from, and how many such points are kept."""
 
-    every_steps: Positive | None = Field(None, description="Default: a tenth of all steps.")
+    # Neither field is in the key of a stage: keeping a run more often computes nothing else.
+    every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
+        None, description="Default: a tenth of all steps."
+    )
     keep: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+RULES: Final[tuple[Rule[Training], ...]] = (
+    Rule(
+        name="epochs-or-max-steps",
+        scopes=("training",),
+        field="maxSteps",
+        holds=lambda training: training.epochs is None or training.max_steps is None,
+        cel="!has(self.epochs) || !has(self.maxSteps)",
+        message="epochs and maxSteps both say when training ends; give one of them",
+    ),
+)
+
+BATCH_RULES: Final[tuple[Rule[Batch], ...]] = (
+    Rule(
+        name="micro-batch-within-batch",
+        scopes=("training.batch",),
+        field="microBatchSize",
+        holds=lambda batch: batch.micro_batch_size <= batch.size,
+        cel="self.microBatchSize <= self.size",
+        message="microBatchSize (default 4) is at most batch.size; lower it or raise size",
+    ),
+)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.complaints import near_match
-from tunesmith_cli.jobs import KnownJob, find_job
-from tunesmith_cli.refusal import EXIT_DONE, Refusal
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_api.validation_errors import near_match
+from tunesmith_cli.errors import EXIT_DONE, CommandError
+from tunesmith_cli.inputs import StoredJob, find_job
+from tunesmith_engine.stages.catalog import CATALOG
 
+# Seconds between two looks with --follow: at once for a person, and no load.
 _POLL_S = 0.3
 _CHUNK = 1 << 16
 
@@ -26,25 +27,37 @@ class Log:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print every log that was asked for; with `--follow` until no run goes on."""
-    stage = _stage(options.stage)
-    job = find_job(options.job, home=options.home)
-    printer = _Printer()
+    """Print every log that was asked for; with `--follow` until no run goes on.
+
+    Raises:
+        CommandError: there is no such stage, or nothing was logged.
+    """
+    _check_stage(options.stage)
+    job = find_job(options.job, root=options.home)
+    printer = LogPrinter()
     while True:
+        # NB: looked up before the logs are read. A run that ends in between has then written its
+        # last line already; the other way round that line would never be printed.
         is_running = options.follow and job.home.is_running(job.name)
-        logs = list(_logs(job, stage=stage, attempt=options.attempt))
+        logs = list(_logs(job, stage=options.stage, attempt=options.attempt))
         for log in logs:
             printer.print_new(log)
         if not is_running:
             break
         time.sleep(_POLL_S)
-        job = find_job(options.job, home=options.home)
-    if not logs:
-        raise Refusal(_nothing(job, stage=stage, attempt=options.attempt))
-    return EXIT_DONE
+        # The status anew: the next stage or attempt may have begun.
+        job = find_job(options.job, root=options.home)
+    if logs:
+        return EXIT_DONE
+    wanted = options.stage or "any stage"
+    if options.attempt:
+        wanted += f", attempt {options.attempt}"
+    known = ", ".join(f"{log.stage} {log.attempt}" for log in _logs(job, stage=None, attempt=None))
+    hint = f"there are {known}" if known else "no stage was started yet"
+    raise CommandError(f"no log of {wanted} of job '{job.name}'; {hint}")
 
 
-class _Printer:
+class LogPrinter:
     """Prints what was added to the logs since the last look."""
 
     def __init__(self) -> None:
@@ -52,43 +65,36 @@ class _Printer:
         self._current: Path | None = None
 
     def print_new(self, log: Log) -> None:
+        """Print the rest of a log, with a head where it is another than the last one."""
+        # As bytes: a log holds whatever a library or a crash wrote, and not all of it is UTF-8.
         with log.path.open("rb") as file:
             file.seek(self._printed.get(log.path, 0))
             while chunk := file.read(_CHUNK):
-                self._announce(log)
+                if self._current != log.path:
+                    self._current = log.path
+                    # Flushed, for it goes through the text layer, and the log goes below it.
+                    print(f"==> {log.stage}, attempt {log.attempt} <==", flush=True)
                 sys.stdout.buffer.write(chunk)
                 self._printed[log.path] = file.tell()
         sys.stdout.flush()
 
-    def _announce(self, log: Log) -> None:
-        if self._current != log.path:
-            self._current = log.path
-            print(f"==> {log.stage}, attempt {log.attempt} <==", flush=True)
 
-
-def _stage(given: str | None) -> str | None:
-    names = [str(name) for name in StageName]
-    if given is None or given in names:
-        return given
-    near = near_match(given, names)
+def _check_stage(name: str | None) -> None:
+    names = list(CATALOG.names)
+    if name is None or name in names:
+        return
+    near = near_match(name, names)
     hint = f"did you mean '{near}'?" if near else f"the stages are {', '.join(names)}"
-    raise Refusal(f"no stage '{given}'; {hint}")
+    raise CommandError(f"no stage '{name}'; {hint}")
 
 
-def _logs(job: KnownJob, *, stage: str | None, attempt: int | None) -> Iterator[Log]:
+def _logs(job: StoredJob, *, stage: str | None, attempt: int | None) -> Iterator[Log]:
     """Those of the keys that the job has now, in the order of stages and attempts."""
-    for each in job.status.stages:
-        if stage not in {None, each.name}:
+    for status in job.status.stages:
+        if stage not in {None, status.name}:
             continue
-        for found in job.home.stage(job.name, stage=each.name, key=each.key).attempts():
-            if attempt in {None, found.number} and found.log.is_file():
-                yield Log(stage=each.name, attempt=found.number, path=found.log)
-
-
-def _nothing(job: KnownJob, *, stage: str | None, attempt: int | None) -> str:
-    known = ", ".join(
-        f"{each.stage} {each.attempt}" for each in _logs(job, stage=None, attempt=None)
-    )
-    wanted = f"{stage or 'any stage'}{f', attempt {attempt}' if attempt else ''}"
-    hint = f"there are {known}" if known else "no stage was started yet"
-    return f"no log of {wanted} of job '{job.name}'; {hint}"
+        folder = job.home.stage(job.name, stage=status.name, key=status.key)
+        for attempted in folder.attempts():
+            # An attempt has a folder before its process has opened the log.
+            if attempt in {None, attempted.number} and attempted.log.is_file():
+                yield Log(stage=status.name, attempt=attempted.number, path=attempted.log)

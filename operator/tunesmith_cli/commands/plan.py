@@ -2,26 +2,53 @@
 
 import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
-from tunesmith_cli.manifests import Manifest, open_manifest
-from tunesmith_cli.plan_view import Machine, PlanView, plan_as_json, plan_as_text
-from tunesmith_cli.refusal import EXIT_DONE
+from pydantic import JsonValue
+
+from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.formats import counted, size
+from tunesmith_cli.inputs import Manifest, open_manifest
+from tunesmith_cli.terminal.style import plain, table
 from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
-from tunesmith_engine.estimates import Estimate, estimate
-from tunesmith_engine.local.home import Home
-from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan
-from tunesmith_engine.prepared import longest_row_of
+from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
+from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.planning.defaults import Setting, describe
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.sources.models import local_model_path
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.sources.resolver import local_model_path
+from tunesmith_engine.stages.catalog import PREPARE
+
+_ORIGINS = {"given": "manifest", "default": "default", "open": "decided by the job"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine has, in bytes: memory in all, and free disk where the home folder lies."""
+
+    memory_bytes: int
+    free_disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A plan, which of its stages are done before, and what it would need.
+
+    `estimate` is None where the model does not lie on this machine yet.
+    """
+
+    plan: Plan
+    is_cached: Mapping[str, bool]
+    settings: tuple[Setting, ...]
+    estimate: Estimate | None
+    machine: Machine
 
 
 def run(options: argparse.Namespace) -> int:
     """Read the sources, work out the keys, and print what is known."""
-    view = _view(open_manifest(options.file), home=Home(options.home))
+    view = read_plan(open_manifest(options.file), home=HomeFolder(options.home))
     if options.output == "json":
         print(json.dumps(plan_as_json(view), indent=1))
     else:
@@ -29,8 +56,10 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _view(manifest: Manifest, *, home: Home) -> PlanView:
+def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
+    """What a run of the manifest in this home folder would find."""
     spec, name = manifest.job.spec, manifest.job.metadata.name
+    # Keys digest the data, so that it must be read; a run would read the same again.
     fingerprints = fingerprint_job(spec, base=manifest.base, cache=home.cache, secrets=home.secrets)
     planned = plan(manifest.job, fingerprints=fingerprints)
     return PlanView(
@@ -45,11 +74,86 @@ def _view(manifest: Manifest, *, home: Home) -> PlanView:
     )
 
 
-def _estimate(manifest: Manifest, planned: Plan, *, home: Home) -> Estimate | None:
-    spec, prepare = manifest.job.spec, planned.stage(StageName.PREPARE)
+def _estimate(manifest: Manifest, planned: Plan, *, home: HomeFolder) -> Estimate | None:
+    spec, prepare = manifest.job.spec, planned.stage(PREPARE.name)
+    # Never downloads: a look at a plan must not fetch gigabytes.
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)
     if path is None:
         return None
+    # Without prepare's word the estimate takes rows of sequenceLength, which is the upper bound.
     prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
     longest = longest_row_of(prepared) if prepared else None
     return estimate(spec, read_model_facts(path), longest_row=longest)
+
+
+def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
+    """The one object that `plan --output json` prints."""
+    return {
+        "job": view.plan.job,
+        "stages": [
+            {
+                "name": stage.name,
+                "environment": stage.environment,
+                "key": stage.key,
+                "cached": view.is_cached[stage.name],
+            }
+            for stage in view.plan.stages
+        ],
+        "settings": [asdict(setting) for setting in view.settings],
+        "estimate": {
+            "memoryBytes": dict(view.estimate.memory_bytes),
+            "diskBytes": view.estimate.disk_bytes,
+        }
+        if view.estimate
+        else None,
+        "machine": {
+            "memoryBytes": view.machine.memory_bytes,
+            "freeDiskBytes": view.machine.free_disk_bytes,
+        },
+    }
+
+
+def plan_as_text(view: PlanView) -> str:
+    """Stages, settings and needs, below each other."""
+    num_cached = sum(view.is_cached.values())
+    head = f"{view.plan.job}: {counted(len(view.plan.stages), 'stage')}, {num_cached} done before"
+    stages = [
+        (
+            stage.name,
+            stage.environment,
+            stage.short_key,
+            "done before" if view.is_cached[stage.name] else "to do",
+        )
+        for stage in view.plan.stages
+    ]
+    settings = [
+        (
+            setting.path,
+            _ORIGINS[setting.origin],
+            plain(setting.value),
+            "in a cluster only" if setting.is_for_clusters else "",
+        )
+        for setting in view.settings
+    ]
+    return "\n\n".join(
+        (
+            head,
+            table([("stage", "environment", "key", "state"), *stages]),
+            table([("setting", "from", "value", "matters"), *settings]),
+            _needs(view),
+        )
+    )
+
+
+def _needs(view: PlanView) -> str:
+    if view.estimate is None:
+        return "needs: not known before the model lies on this machine; prepare checks them"
+    has, free = view.machine.memory_bytes, view.machine.free_disk_bytes
+    # Stages run one after the other: each by itself must fit into the memory.
+    rows = [
+        (f"memory of {stage}", size(needed), size(has), "too much" if needed > has else "")
+        for stage, needed in view.estimate.memory_bytes.items()
+    ]
+    disk = view.estimate.disk_bytes
+    rows.append(("disk", size(disk), f"{size(free)} free", "too much" if disk > free else ""))
+    return table([("needs", "at most", "this machine", ""), *rows])

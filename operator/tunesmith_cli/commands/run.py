@@ -1,57 +1,87 @@
-"""`tunesmith run`: a job from its manifest to its end, with progress, a report and an exit code."""
+"""`tunesmith run`: a job from its manifest to its end, with progress, a report and an exit code.
+
+The engine runs it; here is what people and programs are told. `status` says the same about a job
+that is looked at later.
+"""
 
 import argparse
 import json
 import os
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.arguments import default_home
-from tunesmith_cli.display import display_for
-from tunesmith_cli.interrupts import stopping
-from tunesmith_cli.manifests import Manifest, open_manifest
-from tunesmith_cli.outlook import outlook_of
-from tunesmith_cli.refusal import (
-    EXIT_BAD_INPUT,
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-)
-from tunesmith_cli.report.evidence import Evidence, gather
+from tunesmith_cli.commands.serve import published_folder, serve_folder
+from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from tunesmith_cli.formats import duration, size
+from tunesmith_cli.hints import diagnose
+from tunesmith_cli.inputs import Manifest, open_manifest
+from tunesmith_cli.metrics import evaluation_table
+from tunesmith_cli.report.job_data import JobData, read_job_data
 from tunesmith_cli.report.page import write_report
-from tunesmith_cli.servers import published_folder, serve_folder
-from tunesmith_cli.summary import Ending, as_json, as_text
-from tunesmith_cli.terminal import style_of
+from tunesmith_cli.terminal.display import display_for
+from tunesmith_cli.terminal.signals import stopping
+from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_lines
 from tunesmith_engine.local.environments import Environments
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.stages.contracts import StageName
+
+_PHASE_COLOURS: Final[Mapping[str, str]] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known at the end: the job's data, its report, and the log of the stage that failed.
+
+    `home_option` is what the next command needs to find the same home folder; empty for the usual.
+    """
+
+    job: JobData
+    report: Path
+    log: Path | None
+    home_option: str = ""
+
+    @property
+    def status(self) -> FineTuneJobStatus:
+        return self.job.status
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
     manifest = open_manifest(options.file)
-    home = Home(options.home)
-    status = _carried_out(manifest, home=home, until=StageName(options.until))
-    ending = _ending(manifest.job.metadata.name, home=home, status=status)
-    _tell(ending, as_json_object=options.output == "json")
-    code = _exit_code(ending.evidence)
+    home = HomeFolder(options.home)
+    status = _run_to_end(manifest, home=home, until=options.until)
+    summary = _summary(manifest.job.metadata.name, home=home, status=status)
+    as_json = options.output == "json"
+    # Results go to stdout; where that has to hold the one object, people read stderr.
+    told = sys.stderr if as_json else sys.stdout
+    print(summary_as_text(summary, style=style_of(told)), file=told)
+    if as_json:
+        print(json.dumps(summary_as_json(summary), indent=1))
+    code = _exit_code(summary.job)
     if code == EXIT_INTERRUPTED:
-        print(
-            f"stopped; to go on: tunesmith run {options.file}{ending.home_option}", file=sys.stderr
-        )
+        go_on = f"tunesmith run {options.file}{summary.home_option}"
+        print(f"stopped; to go on: {go_on}", file=sys.stderr)
     if options.serve and code == EXIT_DONE:
-        if options.output == "json":
+        if as_json:
             # NB: the server writes to stdout, which holds the one object.
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        return serve_folder(published_folder(ending.evidence), host="127.0.0.1", port=8000)
+        return serve_folder(published_folder(summary.job), host="127.0.0.1", port=8000)
     return code
 
 
-def _carried_out(manifest: Manifest, *, home: Home, until: StageName) -> FineTuneJobStatus:
+def _run_to_end(
+    manifest: Manifest, *, home: HomeFolder, until: StageName | None
+) -> FineTuneJobStatus:
     name, stop = manifest.job.metadata.name, threading.Event()
     with display_for(name, stream=sys.stderr) as display, stopping(stop, say=display.say):
         return run_job(
@@ -66,41 +96,84 @@ def _carried_out(manifest: Manifest, *, home: Home, until: StageName) -> FineTun
         )
 
 
-def _ending(name: str, *, home: Home, status: FineTuneJobStatus) -> Ending:
+def _summary(name: str, *, home: HomeFolder, status: FineTuneJobStatus) -> Summary:
     folder = home.job(name)
+    # Written for a job that failed or was stopped as well: that is when it is read most.
     report = write_report(folder, status)
-    evidence = gather(folder, status)
-    is_usual = home.root == default_home()
-    return Ending(
-        evidence=evidence,
+    failed = next((stage for stage in status.stages if stage.state == "Failed"), None)
+    return Summary(
+        job=read_job_data(folder, status),
         report=report,
-        log=_log_of_failure(evidence, home=home),
-        home_option="" if is_usual else f" --home {home.root}",
+        log=home.log(name, stage=failed.name, attempt=failed.attempt) if failed else None,
+        home_option="" if home.root == default_home() else f" --home {home.root}",
     )
 
 
-def _log_of_failure(evidence: Evidence, *, home: Home) -> Path | None:
-    failed = [stage for stage in evidence.status.stages if stage.state == "Failed"]
-    if not failed:
-        return None
-    return home.log(evidence.name, stage=failed[0].name, attempt=failed[0].attempt)
-
-
-def _tell(ending: Ending, *, as_json_object: bool) -> None:
-    """People read stdout too, unless it holds the object."""
-    if as_json_object:
-        print(as_text(ending, style=style_of(sys.stderr)), file=sys.stderr)
-        print(json.dumps(as_json(ending), indent=1))
-    else:
-        print(as_text(ending, style=style_of(sys.stdout)))
-
-
-def _exit_code(evidence: Evidence) -> int:
-    reason = outlook_of(evidence.status).reason
-    if evidence.status.phase is Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
+def _exit_code(job: JobData) -> int:
+    reason = diagnose(job.status).reason
+    # To stop after --until is what was asked for, though the job is suspended then.
+    if job.status.phase == Phase.SUCCEEDED or reason == Reason.STOPPED_AS_ASKED:
         return EXIT_DONE
     if reason == Reason.INTERRUPTED:
         return EXIT_INTERRUPTED
-    results = evidence.results.values()
-    has_bad_input = any(each.bad_input for each in results if each.outcome == "Failed")
+    # Only the stage that failed knows whether the user's input was at fault.
+    results = job.results.values()
+    has_bad_input = any(result.bad_input for result in results if result.outcome == "Failed")
     return EXIT_BAD_INPUT if has_bad_input else EXIT_FAILED
+
+
+def summary_as_json(summary: Summary) -> dict[str, JsonValue]:
+    """The one object that `run --output json` prints."""
+    status = summary.status.model_dump(mode="json", by_alias=True)
+    diagnosis = diagnose(summary.status)
+    # Of a stage what a pipeline branches on; the rest of its record is the engine's bookkeeping.
+    fields = ("name", "key", "state", "cached", "seconds", "attempt", "reason", "message")
+    return {
+        "job": summary.job.name,
+        "phase": status["phase"],
+        "reason": diagnosis.reason,
+        "message": diagnosis.message,
+        "conditions": status["conditions"],
+        "evaluation": status["evaluation"],
+        "artifacts": status["artifacts"],
+        "stages": [{field: stage[field] for field in fields} for stage in status["stages"]],
+        "warnings": status["warnings"],
+        "report": str(summary.report),
+        "modelVersion": status["modelVersion"],
+    }
+
+
+def summary_as_text(summary: Summary, *, style: Style) -> str:
+    """Outcome, numbers, where everything is, and the next command."""
+    blocks = [
+        _headline(summary, style=style),
+        evaluation_table(summary.status.evaluation),
+        warning_lines(summary.status.warnings, style=style),
+        table(list(_places(summary))),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _headline(summary: Summary, *, style: Style) -> str:
+    status, diagnosis = summary.status, diagnose(summary.status)
+    colour = _PHASE_COLOURS.get(status.phase, "yellow")
+    head = f"{summary.job.name}: {style.paint(status.phase, 'bold', colour)}"
+    if status.start_time and status.completion_time:
+        head += f" in {duration((status.completion_time - status.start_time).total_seconds())}"
+    lines = [head]
+    if status.phase != Phase.SUCCEEDED and diagnosis.reason:
+        lines.append(f"  {style.paint(diagnosis.reason, 'bold')}: {plain(diagnosis.message)}")
+        if diagnosis.hint:
+            lines.append(f"  What to do: {diagnosis.hint}")
+    return "\n".join(lines)
+
+
+def _places(summary: Summary) -> Iterator[tuple[str, str]]:
+    version = summary.job.published
+    if version:
+        yield "model", f"{version.uri.removeprefix('file://')} ({size(version.bytes)})"
+    if summary.log:
+        yield "log", str(summary.log)
+    yield "report", str(summary.report)
+    if version:
+        yield "next", f"tunesmith serve {summary.job.name}{summary.home_option}"

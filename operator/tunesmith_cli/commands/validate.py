@@ -10,23 +10,27 @@ from typing import TextIO
 from pydantic import JsonValue
 
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
-from tunesmith_cli.refusal import EXIT_BAD_INPUT, EXIT_DONE
+from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE
 
 
 def run(options: argparse.Namespace) -> int:
     """Check every file; one bad file does not hide the others."""
-    said = sys.stderr if options.output == "json" else sys.stdout
-    found = [_checked(path, said=said) for path in options.files]
-    is_valid = all(each["valid"] for each in found)
-    if options.output == "json":
-        print(json.dumps({"valid": is_valid, "files": found}, indent=1))
+    as_json = options.output == "json"
+    # What is valid is a result and goes to stdout, unless that has to hold the one object.
+    reports = [check(path, said=sys.stderr if as_json else sys.stdout) for path in options.files]
+    is_valid = all(report["valid"] for report in reports)
+    if as_json:
+        print(json.dumps({"valid": is_valid, "files": reports}, indent=1))
     return EXIT_DONE if is_valid else EXIT_BAD_INPUT
 
 
-def _checked(path: Path, *, said: TextIO) -> dict[str, JsonValue]:
+def check(path: Path, *, said: TextIO) -> dict[str, JsonValue]:
+    """The report on one file; valid ones are told on `said`, problems on stderr."""
     try:
         job = load_job(read_manifest(path), source=str(path))
     except ManifestError as error:
+        # One line for each problem, as compilers write them: `file:line: field: what`, so that
+        # editors and CI find the place.
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         problems: list[JsonValue] = [asdict(problem) for problem in error.problems]

@@ -1,7 +1,8 @@
-"""What the report reads out of the stages' artifacts and facts.
+"""What the report reads out of the stages' artifacts and facts, and how it reads them.
 
 Only the fields that are shown, each with a default: an artifact of an older or a newer version is
-shown as far as it is understood, and a broken one is left out.
+shown as far as it is understood, and a broken one is left out. `job_data.py` knows where they lie.
+The facts of a stage that has no record here are shown as they stand.
 """
 
 import json
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
 
-class Found(BaseModel):
+class Record(BaseModel):
     """A record of which we show a part; everything else is passed over."""
 
     model_config = ConfigDict(
@@ -21,7 +22,7 @@ class Found(BaseModel):
     )
 
 
-class CurveLine(Found):
+class CurveLine(Record):
     """One line of curve.jsonl: a training or a held-out loss."""
 
     step: int
@@ -29,7 +30,7 @@ class CurveLine(Found):
     loss: float
 
 
-class Sample(Found):
+class Sample(Record):
     """A held-out prompt with the wanted answer and those of the models."""
 
     prompt: str
@@ -38,59 +39,54 @@ class Sample(Found):
     tuned: str | None = None
 
 
-class Verdict(Found):
+class GateResult(Record):
     """What a gate demanded, in words, and whether it holds."""
 
     statement: str
     holds: bool
 
 
-class EvaluationFile(Found):
+class EvaluationFile(Record):
     """evaluation.json: the parts that are not in the stage's result."""
 
     samples: list[Sample] = Field(default_factory=list)
-    verdicts: list[Verdict] = Field(default_factory=list)
+    verdicts: list[GateResult] = Field(default_factory=list)
 
 
-class MaskedSample(Found):
+class MaskedSample(Record):
     """One row as the model sees it; `trained` holds the spans of characters it is trained on."""
 
     text: str
     trained: list[tuple[int, int]] = Field(default_factory=list)
 
 
-class LengthHistogram(Found):
+class LengthHistogram(Record):
     """How many rows have `start + n × width` tokens or more, and fewer than the next bin's."""
 
+    # Bounded: it is drawn, and a file that says a million bins must not make a page of them.
     start: Annotated[int, Field(ge=0)]
     width: Annotated[int, Field(ge=1)]
     counts: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=100)]
 
 
-class PrepareFacts(Found):
-    """What prepare found."""
+class PrepareFacts(Record):
+    """What prepare saw of the data and the model; `markers` are the template's special tokens."""
 
-    num_train_rows: int | None = None
-    num_validation_rows: int | None = None
     data_digest: str | None = None
     model_digest: str | None = None
     sample: MaskedSample | None = None
     markers: list[str] = Field(default_factory=list)
 
 
-class TrainFacts(Found):
+class TrainFacts(Record):
     """What training came to."""
 
-    method: str | None = None
-    precision: str | None = None
-    num_steps: int | None = None
     best_step: int | None = None
     tokens_per_second: float | None = None
     trainable_parameters: int | None = None
-    resolved: dict[str, str] = Field(default_factory=dict)
 
 
-class Try(Found):
+class SchemeTried(Record):
     """One compression scheme that was tried; recoveries are parts of 1."""
 
     scheme: str
@@ -101,17 +97,16 @@ class Try(Found):
     bytes: int | None = None
 
 
-class CompressFacts(Found):
+class CompressFacts(Record):
     """What ships, and what was tried before."""
 
     scheme: str | None = None
-    asked: str | None = None
-    tries: list[Try] = Field(default_factory=list)
+    tries: list[SchemeTried] = Field(default_factory=list)
     merged_bytes: int | None = None
     compressed_bytes: int | None = None
 
 
-class VerifyFacts(Found):
+class VerifyFacts(Record):
     """How well vLLM agreed with transformers."""
 
     agreement: float | None = None
@@ -126,7 +121,7 @@ class VerifyFacts(Found):
     load_seconds: float | None = None
 
 
-class ParityPrompt(Found):
+class ParityPrompt(Record):
     """One prompt in both engines."""
 
     prompt: str
@@ -136,7 +131,7 @@ class ParityPrompt(Found):
     mean_logprob_difference: float | None = None
 
 
-class ParityFile(Found):
+class ParityFile(Record):
     """parity.json: the parts that are not in the stage's facts."""
 
     min_agreement: float | None = None
@@ -144,15 +139,15 @@ class ParityFile(Found):
     prompts: list[ParityPrompt] = Field(default_factory=list)
 
 
-Record = TypeVar("Record", bound=Found)
+KnownRecord = TypeVar("KnownRecord", bound=Record)
 
 
-def read_record(path: Path | None, kind: type[Record]) -> Record | None:
+def read_record(path: Path | None, kind: type[KnownRecord]) -> KnownRecord | None:
     """The record in a JSON file; None where there is no such file or it is not understood."""
     return as_record(read_json(path), kind)
 
 
-def as_record(value: JsonValue, kind: type[Record]) -> Record | None:
+def as_record(value: JsonValue, kind: type[KnownRecord]) -> KnownRecord | None:
     """The record that a JSON value holds; None where it is not understood."""
     try:
         return kind.model_validate(value)
@@ -169,6 +164,7 @@ def read_json(path: Path | None) -> JsonValue:
 def read_curve(path: Path | None) -> list[CurveLine]:
     """The lines of curve.jsonl that are whole; the last one may still be written."""
     lines = (as_record(_parsed(line), CurveLine) for line in _text(path).splitlines())
+    # A loss that is not finite has no place on a chart; that it diverged, the job's reason says.
     return [line for line in lines if line is not None and math.isfinite(line.loss)]
 
 
@@ -176,6 +172,7 @@ def _text(path: Path | None) -> str:
     if path is None:
         return ""
     try:
+        # A file that is broken in the middle is still shown as far as it goes.
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
@@ -184,5 +181,5 @@ def _text(path: Path | None) -> str:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except ValueError:  # of which JSONDecodeError is a kind
         return None

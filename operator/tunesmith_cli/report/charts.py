@@ -1,27 +1,37 @@
-"""The charts of the report, as SVG that takes its colours from the page's style sheet.
+"""The charts of the report: losses by step, values with intervals, a time line, a histogram.
 
-Every drawing carries a title and a description for those who do not see it; the page shows the
-same numbers in a table beside it.
+SVG inside the page, with classes that its style sheet colours, so that dark mode and print reach
+them; an image or a script would have to be fetched. Every drawing carries a title and a
+description for those who do not see it, and the page shows the same numbers in a table beside it.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from tunesmith_cli.formats import duration, number
-from tunesmith_cli.report.markup import Markup, element, joined
-from tunesmith_cli.report.scales import Scale, scale_over
+from tunesmith_cli.formats import counted, duration, number
+from tunesmith_cli.report.artifacts import LengthHistogram
+from tunesmith_cli.report.svg import Markup, Scale, element, joined, scale_over
 
-WIDTH = 640.0
-_NARROW = 460.0
-LEFT = 62.0
-RIGHT = WIDTH - 16.0
-_MOST_POINTS = 300
-_BAR = 20.0
-_LABELS = 108.0
-# Wider: a phone shows this chart's text larger in its own units.
-_SPAN_LABELS = 132.0
+# Units of the drawing. The page scales each to its column: 640 units are as wide as the text, two
+# narrow charts stand beside each other. Text would shrink with them, so the style sheet has larger
+# sizes for phones, and the margins here must hold those.
+_WIDTH: Final = 640.0
+_NARROW: Final = 460.0
+_LEFT: Final = 62.0
+_RIGHT: Final = _WIDTH - 16.0
+_BAR: Final = 20.0
+# Columns of labels, for ten characters in the size that phones get; a longer name widens them.
+_LABELS: Final = 108.0
+_SPAN_LABELS: Final = 132.0
+_HISTOGRAM_TOP: Final = 14.0
+_HISTOGRAM_BOTTOM: Final = 142.0
+_GAP: Final = 1.5
+
+# More than a screen can show; a run of 100,000 steps would make a page of megabytes.
+_MOST_POINTS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,14 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def text(self) -> str:
+        """What the row says, for those who do not see it."""
+        text = f"{self.label} {number(self.value)}"
+        if self.low is None or self.high is None:
+            return text
+        return f"{text} (interval {number(self.low)} to {number(self.high)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -52,34 +70,50 @@ class Span:
     start: datetime
     end: datetime
 
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start).total_seconds()
+
 
 def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int | None) -> Markup:
     """Training and held-out loss by step; at least one of the two has a point."""
-    everything = [*train, *held_out]
-    x = scale_over((each.step for each in everything), start=LEFT, end=RIGHT, margin=0.02)
-    x = Scale(low=max(x.low, 0.0), high=x.high, start=LEFT, end=RIGHT)
-    y = scale_over((each.loss for each in everything), start=260.0, end=18.0)
-    return drawing(
+    points = [*train, *held_out]
+    x = scale_over((point.step for point in points), start=_LEFT, end=_RIGHT, margin=0.02)
+    # There is no step before 0, however much air the scale wants.
+    x = Scale(low=max(x.low, 0.0), high=x.high, start=_LEFT, end=_RIGHT)
+    # Upside down: in SVG y grows downwards.
+    y = scale_over((point.loss for point in points), start=260.0, end=18.0)
+    return _drawing(
         292.0,
         _loss_text(train, held_out, best=best),
-        _grid(x=x, y=y, bottom=264.0),
+        _rows_beside(y, ticks=y.ticks(num=4)),
+        *(
+            _axis_text(number(tick), x=x(tick), y=284.0)
+            for tick in x.ticks(num=6)
+            if tick.is_integer()
+        ),
         _path(_thinned(train), x=x, y=y, role="train"),
         _path(held_out, x=x, y=y, role="tuned"),
-        *(_dot(each, x=x, y=y, is_best=each.step == best) for each in held_out),
+        # NB: after the lines; SVG paints in the order of the text.
+        *(_dot(point, x=x, y=y, is_best=point.step == best) for point in held_out),
     )
 
 
 def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
     """Values above each other on one axis, with their intervals as bars."""
     ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
-    x = scale_over(ends, start=_LABELS + 14.0, end=_NARROW - 96.0, margin=0.12)
+    labels = max(_LABELS, 10.5 * max(len(row.label) for row in rows))
+    x = scale_over(ends, start=labels + 14.0, end=_NARROW - 96.0, margin=0.12)
     height = 34.0 * len(rows) + 40.0
-    said = "; ".join(f"{row.label} {number(row.value)}{_between(row)}" for row in rows)
-    return drawing(
+    said = "; ".join(row.text for row in rows)
+    return _drawing(
         height,
         (title, said),
-        ticks_below(x, top=8.0, bottom=height - 32.0),
-        *(_interval(row, x=x, y=34.0 * index + 24.0) for index, row in enumerate(rows)),
+        _ticks_below(x, top=8.0, bottom=height - 32.0),
+        *(
+            _interval(row, x=x, y=34.0 * index + 24.0, labels=labels)
+            for index, row in enumerate(rows)
+        ),
         width=_NARROW,
     )
 
@@ -88,28 +122,81 @@ def time_line(spans: Sequence[Span]) -> Markup:
     """When each attempt ran, from the first start to the last end."""
     begin = min(span.start for span in spans)
     total = max((span.end - begin).total_seconds() for span in spans)
-    x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=_SPAN_LABELS + 14.0, end=WIDTH - 124.0)
+    # At least a tenth of a second, for a job whose stages were all done before has no length.
+    labels = max(_SPAN_LABELS, 13.0 * max(len(span.label) for span in spans))
+    x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=labels + 14.0, end=_WIDTH - 124.0)
     height = 30.0 * len(spans) + 16.0
-    said = "; ".join(f"{span.label} {duration(_seconds(span))}" for span in spans)
-    return drawing(
+    said = "; ".join(f"{span.label} {duration(span.seconds)}" for span in spans)
+    return _drawing(
         height,
         ("When each attempt ran", said),
-        *(_span(span, x=x, y=30.0 * index + 8.0, begin=begin) for index, span in enumerate(spans)),
+        *(
+            _span(span, x=x, y=30.0 * index + 8.0, begin=begin, labels=labels)
+            for index, span in enumerate(spans)
+        ),
     )
 
 
-def drawing(height: float, text: tuple[str, str], *parts: Markup, width: float = WIDTH) -> Markup:
+def histogram(lengths: LengthHistogram) -> Markup:
+    """How many rows have which length: bars side by side, the number of rows upwards."""
+    end = lengths.start + lengths.width * len(lengths.counts)
+    x = Scale(low=lengths.start, high=end, start=_LEFT, end=_RIGHT)
+    # From 0, or a bar's height would not be its number.
+    y = Scale(low=0.0, high=max(*lengths.counts, 1), start=_HISTOGRAM_BOTTOM, end=_HISTOGRAM_TOP)
+    said = [_bin_text(lengths, index) for index, num in enumerate(lengths.counts) if num]
+    return _drawing(
+        _HISTOGRAM_BOTTOM + 28.0,
+        ("Rows by their length in tokens", "; ".join(said)),
+        _rows_beside(y, ticks=[tick for tick in y.ticks(num=3) if tick.is_integer()]),
+        _ticks_below(x, top=_HISTOGRAM_BOTTOM, bottom=_HISTOGRAM_BOTTOM),
+        *(_bar(lengths, index, x=x, y=y) for index in range(len(lengths.counts))),
+    )
+
+
+def _drawing(height: float, text: tuple[str, str], *parts: Markup, width: float = _WIDTH) -> Markup:
     """A picture with its title and description."""
     title, description = text
     return element(
         "svg",
+        # Read by screen readers, where `role` and `aria-label` are not enough for all of them.
         element("title", title),
         element("desc", description),
         *parts,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         role="img",
         aria_label=f"{title}: {description}",
-        class_="chart" if width == WIDTH else "chart narrow",
+        class_="chart" if width == _WIDTH else "chart narrow",
+    )
+
+
+def _axis_text(text: str, *, x: float, y: float, anchor: str = "middle") -> Markup:
+    return element("text", text, x=x, y=y, class_="axis", text_anchor=anchor)
+
+
+def _rows_beside(y: Scale, *, ticks: Sequence[float]) -> Markup:
+    """Lines across the drawing, and their numbers to the left."""
+    return joined(
+        *(
+            joined(
+                element("line", x1=_LEFT, x2=_RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
+                # SVG knows the base line of text only: four units lower is the middle.
+                _axis_text(number(tick), x=_LEFT - 8, y=y(tick) + 4, anchor="end"),
+            )
+            for tick in ticks
+        )
+    )
+
+
+def _ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
+    """Lines at round numbers from `top` to `bottom`, and the numbers below."""
+    return joined(
+        *(
+            joined(
+                element("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="grid"),
+                _axis_text(number(tick), x=x(tick), y=bottom + 19.0),
+            )
+            for tick in x.ticks(num=4)
+        )
     )
 
 
@@ -126,60 +213,44 @@ def _loss_text(
     return "Loss by optimizer step", ", ".join(said)
 
 
-def _grid(*, x: Scale, y: Scale, bottom: float) -> Markup:
-    rows = [
-        joined(
-            element("line", x1=LEFT, x2=RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
-            element(
-                "text", number(tick), x=LEFT - 8, y=y(tick) + 4, class_="axis", text_anchor="end"
-            ),
-        )
-        for tick in y.ticks(num=4)
-    ]
-    columns = [
-        element("text", number(tick), x=x(tick), y=bottom + 20, class_="axis", text_anchor="middle")
-        for tick in x.ticks(num=6)
-        if tick.is_integer()
-    ]
-    return joined(*rows, *columns)
-
-
-def ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
-    """Lines at round numbers from `top` to `bottom`, and the numbers below."""
-    return joined(
-        *(
-            joined(
-                element("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="grid"),
-                element(
-                    "text", number(tick), x=x(tick), y=bottom + 19.0, class_="axis",
-                    text_anchor="middle",
-                ),
-            )
-            for tick in x.ticks(num=4)
-        )
-    )  # fmt: skip
-
-
 def _path(points: Sequence[Point], *, x: Scale, y: Scale, role: str) -> Markup:
-    places = " ".join(f"{x(each.step):.1f},{y(each.loss):.1f}" for each in points)
-    return element("polyline", points=places, class_=f"line {role}")
+    corners = " ".join(f"{x(point.step):.1f},{y(point.loss):.1f}" for point in points)
+    return element("polyline", points=corners, class_=f"line {role}")
 
 
 def _dot(point: Point, *, x: Scale, y: Scale, is_best: bool) -> Markup:
     role = "dot tuned best" if is_best else "dot tuned"
     radius = 6.0 if is_best else 3.5
+    # Browsers show the title of a shape as its tooltip, without a script.
     said = element("title", f"step {point.step}: {number(point.loss)}")
     return element("circle", said, cx=x(point.step), cy=y(point.loss), r=radius, class_=role)
 
 
-def _interval(row: Interval, *, x: Scale, y: float) -> Markup:
-    parts = [element("text", row.label, x=_LABELS, y=y + 5, class_="label", text_anchor="end")]
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    """At most 300 points, each the mean of its neighbours."""
+    # The mean, not every n-th: a single step's loss is mostly noise.
+    size = math.ceil(len(points) / _MOST_POINTS)
+    if size <= 1:
+        return list(points)
+    groups = [points[index : index + size] for index in range(0, len(points), size)]
+    return [
+        Point(
+            step=round(sum(point.step for point in group) / len(group)),
+            loss=sum(point.loss for point in group) / len(group),
+        )
+        for group in groups
+    ]
+
+
+def _interval(row: Interval, *, x: Scale, y: float, labels: float) -> Markup:
+    parts = [element("text", row.label, x=labels, y=y + 5, class_="label", text_anchor="end")]
     if row.low is not None and row.high is not None:
         parts.append(
             element(
                 "rect",
                 x=x(row.low),
                 y=y - 5,
+                # An interval without width is still to be seen.
                 width=max(x(row.high) - x(row.low), 1.0),
                 height=10.0,
                 rx=5.0,
@@ -193,36 +264,33 @@ def _interval(row: Interval, *, x: Scale, y: float) -> Markup:
     return joined(*parts)
 
 
-def _between(row: Interval) -> str:
-    if row.low is None or row.high is None:
-        return ""
-    return f" (interval {number(row.low)} to {number(row.high)})"
-
-
-def _span(span: Span, *, x: Scale, y: float, begin: datetime) -> Markup:
+def _span(span: Span, *, x: Scale, y: float, begin: datetime, labels: float) -> Markup:
     left = x((span.start - begin).total_seconds())
     width = max(x((span.end - begin).total_seconds()) - left, 2.0)
     return joined(
-        element("text", span.label, x=_SPAN_LABELS, y=y + 15, class_="label", text_anchor="end"),
+        element("text", span.label, x=labels, y=y + 15, class_="label", text_anchor="end"),
         element("rect", x=left, y=y, width=width, height=_BAR, rx=3.0, class_=f"span {span.role}"),
-        element("text", duration(_seconds(span)), x=left + width + 8, y=y + 15, class_="axis"),
+        element("text", duration(span.seconds), x=left + width + 8, y=y + 15, class_="axis"),
     )
 
 
-def _seconds(span: Span) -> float:
-    return (span.end - span.start).total_seconds()
+def _bar(lengths: LengthHistogram, index: int, *, x: Scale, y: Scale) -> Markup:
+    first = lengths.start + index * lengths.width
+    top, left = y(lengths.counts[index]), x(first) + _GAP / 2
+    return element(
+        "rect",
+        element("title", _bin_text(lengths, index)),
+        x=left,
+        y=top,
+        # SVG refuses negative sizes: a hundred bins leave hardly more than the gap.
+        width=max(x(first + lengths.width) - left - _GAP / 2, 0.5),
+        height=_HISTOGRAM_BOTTOM - top,
+        class_="bar",
+    )
 
 
-def _thinned(points: Sequence[Point]) -> list[Point]:
-    """At most 300 points, each the mean of its neighbours: more than a screen can show."""
-    size = math.ceil(len(points) / _MOST_POINTS)
-    if size <= 1:
-        return list(points)
-    groups = [points[index : index + size] for index in range(0, len(points), size)]
-    return [
-        Point(
-            step=round(sum(each.step for each in group) / len(group)),
-            loss=sum(each.loss for each in group) / len(group),
-        )
-        for group in groups
-    ]
+def _bin_text(lengths: LengthHistogram, index: int) -> str:
+    first = lengths.start + index * lengths.width
+    last = first + lengths.width - 1
+    tokens = f"{first:,}" if first == last else f"{first:,} to {last:,}"
+    return f"{tokens} tokens: {counted(lengths.counts[index], 'row')}"

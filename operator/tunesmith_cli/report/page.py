@@ -1,4 +1,4 @@
-"""From a job's evidence to the text of its page."""
+"""From a job's folder to its page: `context.py` says what is on it, the template how it looks."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,32 +6,38 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_cli.report.evidence import Evidence, gather
-from tunesmith_cli.report.markup import escaped
-from tunesmith_cli.report.story import tell
+from tunesmith_cli.report.context import ReportContext
+from tunesmith_cli.report.job_data import JobData, read_job_data
+from tunesmith_cli.report.svg import escaped
 from tunesmith_engine.stages.reporter import write_atomically
 
 
 def write_report(folder: Path, status: FineTuneJobStatus) -> Path:
     """Write report.html into the folder of a job, HOME/jobs/NAME, and return its path."""
     path = folder / "report.html"
-    write_atomically(path, render(gather(folder, status), now=datetime.now(UTC)))
+    # Atomically: a page that is open in a browser, or copied away, is never half of one.
+    write_atomically(path, render(read_job_data(folder, status), now=datetime.now(UTC)))
     return path
 
 
-def render(evidence: Evidence, *, now: datetime) -> str:
+def render(job: JobData, *, now: datetime) -> str:
     """The page; `now` is the end of whatever still runs."""
     environment = Environment(
         loader=PackageLoader("tunesmith_cli.report"),
+        # Both: Jinja escapes what reaches an expression, and `finalize` is asked first, so that
+        # ours does it. It escapes `=` too, and whatever it missed would still be escaped.
         autoescape=True,
-        finalize=_finalized,
+        finalize=_escape_text,
+        # A misspelt field of the context is an error, not an empty place on the page. NB: so is an
+        # AttributeError inside a property of the context, and Jinja words it in the same way.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja").render(story=tell(evidence, now=now))
+    template = environment.get_template("report.html.jinja")
+    return template.render(report=ReportContext(job, now))
 
 
-def _finalized(value: object) -> object:
-    """Text is escaped our way; markup of ours and of the template's macros passes."""
+def _escape_text(value: object) -> object:
+    # What has `__html__` is markup of ours or of the template's own macros.
     return value if hasattr(value, "__html__") else escaped(value)

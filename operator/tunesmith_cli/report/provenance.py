@@ -1,93 +1,106 @@
 """Where the model comes from: settings, lineage, versions, files; enough to make it again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
+from pydantic import BaseModel
+
+from tunesmith_api.field_paths import records_in
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_cli.formats import size
-from tunesmith_cli.report.evidence import Evidence
-from tunesmith_cli.report.pieces import Table, in_words
+from tunesmith_cli.report.components import Table, table_of
+from tunesmith_cli.report.job_data import JobData
 from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.stages.contracts import StageName
 
-_ORIGINS = {"given": "the manifest", "default": "default", "open": "decided by the job"}
-_SETTING_HEAD = ("setting", "value", "from")
+_ORIGINS: Final[Mapping[str, str]] = {
+    "given": "the manifest",
+    "default": "default",
+    "open": "decided by the job",
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Provenance:
-    """Tables; None where nothing is known yet."""
+    """Everything that went into the model, and all that came out; None where nothing is known."""
 
-    settings: Table | None
-    training: Table | None
-    lineage: Table | None
-    versions: Table | None
-    files: Table | None
+    job: JobData
 
+    @property
+    def tables(self) -> list[Table]:
+        """What is known, in the order of the page."""
+        return list(filter(None, (self.lineage, self.settings, self.versions, self.files)))
 
-def tell_provenance(evidence: Evidence) -> Provenance:
-    """Everything that went into the model, and everything that came out."""
-    return Provenance(
-        settings=_settings(evidence),
-        training=_pairs("Training as it was run", "value of", _training(evidence)),
-        lineage=_pairs("Lineage", "what", _lineage(evidence)),
-        versions=_pairs("Libraries, by the stage that used them", "library", _versions(evidence)),
-        files=_files(evidence),
-    )
+    @cached_property
+    def lineage(self) -> Table | None:
+        """Where the model and the data come from, by digests and keys."""
+        prepare, train, status = self.job.prepare, self.job.train, self.job.status
+        spec = self.job.job.spec if self.job.job else None
+        parameters = train.trainable_parameters
+        rows = [
+            ("base model", spec.model.uri if spec else None),
+            ("training data", spec.dataset.train.uri if spec else None),
+            ("digest of the base model", prepare.model_digest),
+            ("digest of the data", prepare.data_digest),
+            ("trained parameters", None if parameters is None else f"{parameters:,}"),
+            *((f"key of {stage.name}", stage.key) for stage in status.stages),
+            ("model version", status.model_version),
+        ]
+        known = [(name, value) for name, value in rows if value]
+        return table_of("Lineage", ("what", "value"), known, numeric=())
 
+    @cached_property
+    def settings(self) -> Table | None:
+        """The manifest with its defaults, what was decided, and the rules for what will be.
 
-def _settings(evidence: Evidence) -> Table | None:
-    """The manifest with its defaults, and the rules by which stages decide what it leaves open."""
-    described = describe(evidence.job.spec) if evidence.job else ()
-    decided = evidence.status.resolved
-    rows = [
-        (each.path, decided.get(each.path, each.value), _ORIGINS[each.origin]) for each in described
-    ]
-    return Table("Settings that were asked for", _SETTING_HEAD, rows) if rows else None
+        In the order of the reference page. A value that the spec has no field for comes last.
+        """
+        resolved = dict(self.job.status.resolved)
+        rows = {
+            setting.path: (
+                setting.path,
+                resolved.pop(setting.path, setting.value),
+                _ORIGINS[setting.origin],
+            )
+            for setting in (describe(self.job.job.spec) if self.job.job else ())
+        }
+        # What the manifest leaves out and has no default, such as maxSteps beside epochs.
+        rows |= {path: (path, value, _ORIGINS["open"]) for path, value in resolved.items()}
+        ordered = dict.fromkeys((*_field_paths(FineTuneJobSpec), *rows))
+        return table_of(
+            "Settings",
+            ("setting", "value", "from"),
+            [rows[path] for path in ordered if path in rows],
+            numeric=(),
+        )
 
+    @cached_property
+    def versions(self) -> Table | None:
+        """What was installed where the stages ran, by `ENVIRONMENT/LIBRARY`."""
+        versions = sorted(self.job.status.versions.items())
+        rows = [(name.replace("/", ": ", 1), version) for name, version in versions]
+        return table_of("Libraries, by their environment", ("library", "version"), rows, numeric=())
 
-def _training(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    for name, value in evidence.train.resolved.items():
-        yield in_words(name), value
-    if evidence.train.trainable_parameters is not None:
-        yield "trained parameters", f"{evidence.train.trainable_parameters:,}"
-
-
-def _lineage(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    if evidence.job:
-        yield "base model", evidence.job.spec.model.uri
-        yield "training data", evidence.job.spec.dataset.train.uri
-    if evidence.prepare.model_digest:
-        yield "digest of the base model", evidence.prepare.model_digest
-    if evidence.prepare.data_digest:
-        yield "digest of the data", evidence.prepare.data_digest
-    for stage in evidence.status.stages:
-        yield f"key of {stage.name}", stage.key
-    if evidence.status.model_version:
-        yield "model version", evidence.status.model_version
-
-
-def _versions(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    for name in StageName:
-        result = evidence.results.get(name)
-        for library, version in sorted(result.versions.items()) if result else ():
-            yield f"{name}: {library}", version
-
-
-def _files(evidence: Evidence) -> Table | None:
-    artifacts = [
-        (stage, each)
-        for stage in StageName
-        if stage in evidence.results
-        for each in evidence.results[stage].artifacts
-    ]
-    rows = [
-        (f"{stage}: {each.name}", size(each.bytes), each.digest, each.uri)
-        for stage, each in artifacts
-    ]
-    head = ("what", "size", "digest", "where")
-    return Table("What the stages made", head, rows, frozenset({1})) if rows else None
+    @cached_property
+    def files(self) -> Table | None:
+        """Every artifact of every stage."""
+        rows = [
+            (f"{stage}: {artifact.name}", size(artifact.bytes), artifact.digest, artifact.uri)
+            for stage, result in self.job.results.items()
+            for artifact in result.artifacts
+        ]
+        head = ("what", "size", "digest", "where")
+        return table_of("What the stages made", head, rows, numeric=(1,))
 
 
-def _pairs(caption: str, name: str, pairs: Iterator[tuple[str, str]]) -> Table | None:
-    rows = list(pairs)
-    return Table(caption, (name, "value"), rows) if rows else None
+def _field_paths(record: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """`training`, `training.lora`, `training.lora.rank`: every field, as the pages list them."""
+    for field in record.model_fields.values():
+        path = f"{prefix}{field.alias}"
+        # A record as well: one that is not given, as evaluation.generalText, is a setting itself.
+        yield path
+        for child, suffix in records_in(field.annotation):
+            # A list of records is one value, which people see as JSON.
+            if not suffix:
+                yield from _field_paths(child, f"{path}.")

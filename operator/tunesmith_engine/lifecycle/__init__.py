@@ -1,1 +1,1 @@
-"""The life of a job as a pure function: status and observations in, status and actions out."""
+"""What happens to a job next, as a pure function: status and observations in, decision out."""

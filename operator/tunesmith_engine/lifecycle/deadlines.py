@@ -1,26 +1,31 @@
 """The limits of time that a job sets: on its work, on each wait before work, and on its rest.
 
-`advance` and its halves ask here; nothing is decided here but whether a time has come.
+`stage_states.py` and `transitions.py` ask here whether a time has come, and act on it themselves;
+`advance.py` takes from here what is left to do for a job that is over.
 """
 
 from datetime import datetime, timedelta
 
 from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus
-from tunesmith_engine.lifecycle.accounting import held_since
-from tunesmith_engine.lifecycle.ledger import Ledger
+from tunesmith_engine.lifecycle.accounting import queue_held_since
+from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.lifecycle.observations import Action, Decision, Observations, Waiting
-from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.records import Plan
+from tunesmith_engine.lifecycle.run_state import Context, RunState
+from tunesmith_engine.planning.plan import Plan
 
 
-def active_deadline(
-    plan: Plan, ledger: Ledger, seen: Observations, *, going_since: datetime
-) -> datetime | None:
-    """When the job is over time; time that a queue held it back does not count."""
-    seconds = plan.spec.active_deadline_seconds
-    if seconds is None or _is_in_queue(ledger, seen):
+def active_deadline(context: Context, state: RunState) -> datetime | None:
+    """When `activeDeadlineSeconds` are over; None if there is no such limit, or not now.
+
+    Time in a queue of Kueue does not count, since the job has no power over it: the deadline moves
+    on by what was held, and there is none while the job is queued. Neither does time in
+    suspension: it counts from when the job was last resumed.
+    """
+    seconds = context.plan.spec.active_deadline_seconds
+    if seconds is None or is_in_queue(state, context.seen):
         return None
-    return going_since + timedelta(seconds=seconds) + held_since(ledger.attempts, going_since)
+    held = queue_held_since(state.attempts, context.active_since)
+    return context.active_since + timedelta(seconds=seconds) + held
 
 
 def pre_running_deadline(plan: Plan, attempt: Attempt | None) -> datetime | None:
@@ -31,31 +36,27 @@ def pre_running_deadline(plan: Plan, attempt: Attempt | None) -> datetime | None
     return attempt.waiting_since + timedelta(seconds=seconds)
 
 
-def is_overdue(plan: Plan, attempt: Attempt | None, *, now: datetime) -> bool:
-    """Whether an attempt has waited for too long."""
-    deadline = pre_running_deadline(plan, attempt)
-    return deadline is not None and now >= deadline
-
-
-def overdue_message(plan: Plan, waiting: Waiting) -> str:
-    """What the attempt waited for when its time was over."""
+def pre_running_message(plan: Plan, waiting: Waiting) -> str:
+    """What the attempt waited for when that limit was over."""
     seconds = plan.spec.pre_running_deadline_seconds
-    return clipped(f"preRunningDeadlineSeconds: {seconds} is over; {waiting.message}")
+    return truncate_message(f"preRunningDeadlineSeconds: {seconds} is over; {waiting.message}")
 
 
-def finished(
+def is_in_queue(state: RunState, seen: Observations) -> bool:
+    """Whether the current attempt waits in a queue of Kueue."""
+    attempt = seen.latest_attempt(state.current) if state.current else None
+    return attempt is not None and attempt.waiting is not None and attempt.waiting.in_queue
+
+
+def after_finish(
     plan: Plan, status: FineTuneJobStatus, actions: tuple[Action, ...], *, now: datetime
 ) -> Decision:
-    """What is still to do for a job that is over: nothing but to forget it, if it is to be."""
+    """What is still to do for a job that is over: `actions`, and then `ttlSecondsAfterFinished`."""
     seconds = plan.spec.ttl_seconds_after_finished
     if seconds is None or status.completion_time is None:
         return Decision(status=status, actions=actions)
     expires_at = status.completion_time + timedelta(seconds=seconds)
-    is_expired = now >= expires_at and not actions
-    wake_at = None if now >= expires_at else expires_at
-    return Decision(status=status, actions=actions, wake_at=wake_at, is_expired=is_expired)
-
-
-def _is_in_queue(ledger: Ledger, seen: Observations) -> bool:
-    attempt = seen.attempt_of(ledger.current) if ledger.current else None
-    return attempt is not None and attempt.waiting is not None and attempt.waiting.in_queue
+    if now < expires_at:
+        return Decision(status=status, actions=actions, wake_at=expires_at)
+    # NB: only once nothing of it runs, since nobody would be left to stop what does.
+    return Decision(status=status, actions=actions, is_expired=not actions)

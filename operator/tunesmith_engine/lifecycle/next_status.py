@@ -1,94 +1,125 @@
-"""From the chosen course to the status that is stored: the last step of `advance`."""
+"""From the chosen transition to the status that is stored: the last step of `advance`.
 
-from datetime import datetime
+Conditions come from `conditions.py`, the fields that stages report from `stage_results.py`, the
+totals of time from `accounting.py`.
+"""
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress
-from tunesmith_engine.lifecycle.accounting import added, without_counts
-from tunesmith_engine.lifecycle.conditions import job_conditions, merged, stage_conditions
-from tunesmith_engine.lifecycle.ledger import is_waiting
-from tunesmith_engine.lifecycle.progress import progress_of
-from tunesmith_engine.lifecycle.stage_results import findings_of
+from tunesmith_api.finetunejob.status import (
+    FINAL_PHASES,
+    FineTuneJobStatus,
+    Phase,
+    Progress,
+    StageStatus,
+)
+from tunesmith_engine.lifecycle.accounting import usage_totals, without_usage
+from tunesmith_engine.lifecycle.conditions import (
+    job_conditions,
+    merge_conditions,
+    stage_conditions,
+    truncate_message,
+)
+from tunesmith_engine.lifecycle.run_state import Context, RunState, is_waiting
+from tunesmith_engine.lifecycle.stage_results import merge_results
 from tunesmith_engine.lifecycle.stage_states import finished_result
-from tunesmith_engine.lifecycle.transitions import Course, Moment
-from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.stages.contracts import CONTRACT, StageResult
+from tunesmith_engine.lifecycle.transitions import Transition
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.stages.contracts import CONTRACT
 
 
-def compose(
-    moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
+def next_status(
+    context: Context, transition: Transition, *, before: FineTuneJobStatus
 ) -> FineTuneJobStatus:
-    """The status after `course`; `before` is the one it follows, and stays if only time passed."""
-    after = _composed(moment, course, before=before, going_since=going_since)
-    return before if without_counts(after) == without_counts(before) else after
-
-
-def _composed(
-    moment: Moment, course: Course, *, before: FineTuneJobStatus, going_since: datetime
-) -> FineTuneJobStatus:
-    findings = findings_of(moment.plan, _results(moment, course))
-    is_going = course.phase is not Phase.SUSPENDED and not course.phase.is_terminal
-    is_running = any(stage.is_under_way for stage in course.ledger.stages)
-    return FineTuneJobStatus(
-        observed_generation=moment.plan.generation,
-        contract=CONTRACT,
-        phase=course.phase,
-        conditions=merged(
-            [
-                *stage_conditions(course.ledger.stages, now=moment.now),
-                *job_conditions(
-                    course.phase,
-                    is_at_rest=not is_going and not is_running,
-                    reason=course.reason,
-                    message=course.message,
-                    now=moment.now,
-                ),
-            ],
-            before=before.conditions,
-            generation=moment.plan.generation,
+    """The status after `transition`; the very one before it where only time has passed."""
+    plan, state, phase = context.plan, transition.state, transition.phase
+    is_active = phase != Phase.SUSPENDED and phase not in FINAL_PHASES
+    is_under_way = any(stage.is_under_way for stage in state.stages)
+    # A job that was suspended before it began has no start.
+    has_begun = phase in FINAL_PHASES or state.current is None
+    results = [finished_result(planned, context.seen) for planned in plan.stages]
+    # Last, so that its numbers count: the result that has failed the job.
+    results.append(state.failure.result if state.failure else None)
+    merged = merge_results(plan, [result for result in results if result is not None])
+    used = usage_totals(before, state.attempts)
+    conditions = [
+        *stage_conditions(plan, state.stages, now=context.now),
+        *job_conditions(
+            phase,
+            is_at_rest=not is_active and not is_under_way,
+            reason=transition.reason,
+            message=transition.message,
+            now=context.now,
         ),
-        start_time=going_since if is_going else _start_time(moment, course, before),
-        completion_time=moment.now if course.phase.is_terminal else None,
-        progress=_progress(moment, course, before),
-        stages=list(course.ledger.stages),
-        attempts=list(course.ledger.attempts),
-        **added(before, course.ledger.attempts),
-        score=findings.score,
-        artifacts=findings.artifacts,
-        evaluation=findings.evaluation,
-        warnings=findings.warnings,
-        resolved=findings.resolved,
-        model_version=findings.model_version,
+    ]
+    after = FineTuneJobStatus(
+        observed_generation=plan.generation,
+        contract=CONTRACT,
+        phase=phase,
+        conditions=merge_conditions(
+            conditions, before=before.conditions, generation=plan.generation
+        ),
+        start_time=context.active_since
+        if is_active
+        else before.start_time or (context.now if has_begun else None),
+        completion_time=context.now if phase in FINAL_PHASES else None,
+        progress=_progress(context, transition, before.progress),
+        stages=list(state.stages),
+        attempts=list(state.attempts),
+        gpu_seconds=used["gpu_seconds"],
+        queued_seconds=used["queued_seconds"],
+        score=merged.score,
+        artifacts=merged.artifacts,
+        evaluation=merged.evaluation,
+        warnings=merged.warnings,
+        resolved=merged.resolved,
+        versions=merged.versions,
+        model_version=merged.model_version,
     )
+    # NB: the old object where nothing is new: executors compare, and write no equal status.
+    return before if without_usage(after) == without_usage(before) else after
 
 
-def _results(moment: Moment, course: Course) -> list[StageResult]:
-    results = [finished_result(planned, moment.seen) for planned in moment.plan.stages]
-    failure = course.ledger.failure
-    refused = failure.result if failure else None
-    return [each for each in (*results, refused) if each is not None]
+def _progress(context: Context, transition: Transition, before: Progress | None) -> Progress | None:
+    """How far the job is: what its running attempt reported last, with the percentage of all."""
+    state, stage = transition.state, transition.state.current
+    if stage is not None and transition.phase in {Phase.SUSPENDED, Phase.FAILED}:
+        return before
+    name = stage.name if stage else state.stages[-1].name
+    reported = _reported_progress(context, transition, stage)
+    percent = _percent(context.plan, state, stage, reported)
+    if reported is not None:
+        return reported.model_copy(update={"stage": name, "percent": percent})
+    message = truncate_message(transition.message)
+    new = Progress(stage=name, percent=percent, message=message, last_update_time=context.now)
+    if before is None:
+        return new
+    # With its old time if it says the same, so that looking often writes nothing.
+    same = new.model_copy(update={"last_update_time": before.last_update_time})
+    return same if same == before else new
 
 
-def _start_time(moment: Moment, course: Course, before: FineTuneJobStatus) -> datetime | None:
-    """A job held back before it began has no start."""
-    has_begun = course.phase.is_terminal or course.ledger.current is None
-    return before.start_time or (moment.now if has_begun else None)
+def _reported_progress(
+    context: Context, transition: Transition, stage: StageStatus | None
+) -> Progress | None:
+    if stage is None or not stage.is_under_way:
+        return None
+    attempt = context.seen.latest_attempt(stage)
+    if attempt is None or attempt.attempt != stage.attempt or attempt.progress is None:
+        return None
+    if not is_waiting(stage):
+        return attempt.progress
+    # What the attempt reported before it was preempted is no news of how long it will take.
+    update = {"eta_seconds": None, "message": truncate_message(transition.message)}
+    return attempt.progress.model_copy(update=update)
 
 
-def _progress(moment: Moment, course: Course, before: FineTuneJobStatus) -> Progress | None:
-    stage = course.ledger.current
-    if stage is not None and (course.phase is Phase.SUSPENDED or course.phase is Phase.FAILED):
-        return before.progress
-    seen = moment.seen.attempt_of(stage) if stage and stage.is_under_way else None
-    is_told = stage is not None and seen is not None and seen.attempt == stage.attempt
-    told = seen.progress if seen and is_told else None
-    if told is not None and stage is not None and is_waiting(stage):
-        # What the attempt said before it was put back is no news of how long it will take.
-        told = told.model_copy(update={"eta_seconds": None, "message": clipped(course.message)})
-    return progress_of(
-        course.ledger,
-        stage,
-        told=told,
-        message=course.message,
-        before=before.progress,
-        now=moment.now,
-    )
+def _percent(
+    plan: Plan, state: RunState, stage: StageStatus | None, reported: Progress | None
+) -> float:
+    weights = {planned.name: planned.stage.weight for planned in plan.stages}
+    done = sum(weights[known.name] for known in state.stages if known.state == "Succeeded")
+    fraction = 0.0
+    if reported is not None and reported.step is not None and reported.total_steps:
+        # Clamped: a stage may report any numbers, and the schema takes 0 to 100.
+        fraction = min(1.0, max(0.0, reported.step / reported.total_steps))
+    part = weights[stage.name] * fraction if stage else 0.0
+    return round(min(100.0, 100.0 * (done + part) / sum(weights.values())), 1)

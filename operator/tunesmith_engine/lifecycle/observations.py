@@ -20,53 +20,54 @@ StopCause = Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"
 class Waiting:
     """Why an attempt that was started does no work now, and since when.
 
-    It is told `grace_s` seconds after `since`: most waits end by themselves before. After
-    `patience_s` seconds the job fails with `reason`; None waits for as long as the job's own
-    deadlines let it. `message` ends with what a person can do about it. `in_queue` is a wait for
-    the job's turn, before anything of the attempt runs. `again_s` is for a wait of whose changes
-    nobody tells: it is looked at again after as long as it has lasted, at most so many seconds.
+    `grace_s`: seconds from `since` on in which the status says nothing of it. `timeout_s`: seconds
+    after which the job fails with `reason`; None leaves that to the job's own deadlines. `in_queue`
+    is a wait for the job's turn, before anything of the attempt runs. `recheck_s`: for a wait whose
+    changes no watch tells of, the most seconds between two looks. `message` ends with what a person
+    can do.
     """
 
     reason: Reason
     message: str
     since: datetime
+    # Most waits end by themselves within it, and each that the status names costs a write.
     grace_s: float = 3.0
-    patience_s: float | None = None
+    timeout_s: float | None = None
     in_queue: bool = False
-    again_s: float | None = None
+    recheck_s: float | None = None
 
     @property
-    def told_at(self) -> datetime:
-        """When the status begins to speak of it."""
+    def reported_at(self) -> datetime:
+        """When the status begins to name it."""
         return self.since + timedelta(seconds=self.grace_s)
 
     @property
-    def hopeless_at(self) -> datetime | None:
-        """When the job is given up, if at all."""
-        if self.patience_s is None:
+    def times_out_at(self) -> datetime | None:
+        """When the job fails for it, if at all."""
+        if self.timeout_s is None:
             return None
-        return self.since + timedelta(seconds=self.patience_s)
+        return self.since + timedelta(seconds=self.timeout_s)
 
-    def again_at(self, now: datetime) -> datetime | None:
+    def recheck_at(self, now: datetime) -> datetime | None:
         """When to look again without having heard of it, if at all."""
-        if self.again_s is None:
+        if self.recheck_s is None:
             return None
-        lasted = (now - self.since).total_seconds()
-        return now + timedelta(seconds=min(max(lasted, 1.0), self.again_s))
+        # After as long as it has lasted, which doubles the interval each time.
+        elapsed_s = (now - self.since).total_seconds()
+        return now + timedelta(seconds=min(max(elapsed_s, 1.0), self.recheck_s))
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptSeen:
+class ObservedAttempt:
     """One attempt of a stage as its executor sees it now.
 
     An attempt that ended without a `result` has crashed; `cause` then says what the executor
     knows about why, `termination_message` what its log ends with, and `exit_code` is negative for a
-    signal, as `subprocess` has it. `progress` is the last that it told, and `log` is where or how a
-    person reads its log. `waiting` is set for an attempt that counts as running although its
+    signal, as `subprocess` has it. `progress` is the last that it reported, and `log` is where or
+    how a person reads its log. `waiting` is set for an attempt that counts as running although its
     process does not. `admitted` is when it left its queue last, `began` and `ended` when its
-    process did so;
-    without both, the process ran from the start to the end of the attempt, and with `ended` alone
-    it never ran.
+    process did so; without both, the process ran from the start to the end of the attempt, and with
+    `ended` alone it never ran.
     """
 
     stage: StageName
@@ -91,19 +92,26 @@ class Observations:
 
     `finished` holds, by key, the results of stages that are done and whose artifacts are there.
     `attempts` holds the latest attempt of each planned stage's key, however long ago it ended, and
-    whatever else of the job still runs. `stop_asked` is a person's Ctrl-C: the running stage is
+    whatever else of the job still runs. `stop_requested` is a person's Ctrl-C: the running stage is
     stopped, the job stays unfinished.
     """
 
     finished: Mapping[str, StageResult] = field(default_factory=dict)
-    attempts: tuple[AttemptSeen, ...] = ()
-    stop_asked: bool = False
+    attempts: tuple[ObservedAttempt, ...] = ()
+    stop_requested: bool = False
 
-    def attempt_of(self, stage: StageStatus) -> AttemptSeen | None:
-        """The attempt of the stage's key that was seen last."""
-        mine = (stage.name, stage.key)
-        found = (each for each in self.attempts if (each.stage, each.key) == mine)
-        return max(found, key=lambda each: each.attempt, default=None)
+    def latest_attempt(self, stage: StageStatus) -> ObservedAttempt | None:
+        """The attempt of the stage's key that has the highest number."""
+        attempts = [
+            attempt
+            for attempt in self.attempts
+            if (attempt.stage, attempt.key) == (stage.name, stage.key)
+        ]
+        return max(attempts, key=lambda attempt: attempt.attempt, default=None)
+
+    def running_attempts(self) -> list[ObservedAttempt]:
+        """The attempts that run, of whatever key and number."""
+        return [attempt for attempt in self.attempts if attempt.is_running]
 
 
 @dataclass(frozen=True, slots=True)

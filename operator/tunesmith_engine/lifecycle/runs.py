@@ -1,46 +1,51 @@
-"""Where one life of a job ends and the next begins.
+"""Where one run of a job ends and the next begins.
 
-A life is one way from the first stage to Succeeded or Failed. It is bound to the keys of its
+A run is one way from the first stage to Succeeded or Failed. It is bound to the keys of its
 stages; a finished one is bound to the generation of the spec as well, so that nothing more happens
-to it until someone changes the job. `begin` is for a person who runs the same job again.
+to it until someone changes the job. `advance.py` begins runs by itself; `rerun` is for a person who
+runs the same job again, `pin_keys` for an operator of another release.
 """
 
 from dataclasses import replace
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import CONTRACT
 
 
-def begin(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
+def rerun(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
     """The status to go on from when a person runs the job, perhaps again.
 
-    An unfinished life of the same keys is continued; what it has done already counts as cached
-    from here on, since an earlier run did it. Otherwise a new life begins, as it does after
+    An unfinished run of the same keys is continued; what it has done already counts as cached
+    from here on, since an earlier call did it. Otherwise a new run begins, as it does after
     Succeeded and Failed; what has a finished result is then found done, and the rest gets its
     retries back.
     """
     if status is None:
-        return new_life(plan, FineTuneJobStatus())
-    if status.phase.is_terminal or not continues(plan, status):
-        return new_life(plan, status)
-    stages = [_as_cached(stage) for stage in status.stages]
+        return new_run(plan, FineTuneJobStatus())
+    if status.is_finished or not is_same_run(plan, status):
+        return new_run(plan, status)
+    cached = {"cached": True, "reason": str(Reason.CACHED)}
+    stages = [
+        stage.model_copy(update=cached) if stage.state == "Succeeded" else stage
+        for stage in status.stages
+    ]
     return status.model_copy(update={"stages": stages})
 
 
-def continues(plan: Plan, status: FineTuneJobStatus) -> bool:
-    """Whether `status` tells of the life that `plan` describes.
+def is_same_run(plan: Plan, status: FineTuneJobStatus) -> bool:
+    """Whether `status` is of the run that `plan` describes.
 
     Stages that only one of them has do not count: a job may first be run up to a stage, then whole.
     """
-    if status.phase.is_terminal and status.observed_generation != plan.generation:
+    if status.is_finished and status.observed_generation != plan.generation:
         return False
-    known = {stage.name: stage.key for stage in status.stages}
-    return all(known.get(stage.name, stage.key) == stage.key for stage in plan.stages)
+    keys = {stage.name: stage.key for stage in status.stages}
+    return all(keys.get(planned.name, planned.key) == planned.key for planned in plan.stages)
 
 
-def as_started(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
+def pin_keys(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
     """`plan` with the keys that a job in a cluster was started with: its inputs are fixed since.
 
     Another release gives other keys, and must neither repeat what is over nor start beside what
@@ -48,41 +53,37 @@ def as_started(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
     """
     if status is None or status.start_time is None:
         return plan
-    is_over = status.phase.is_terminal and status.observed_generation == plan.generation
+    is_over = status.is_finished and status.observed_generation == plan.generation
     if status.contract != CONTRACT and not is_over:
         return plan
     keys = {stage.name: stage.key for stage in status.stages}
-    stages = tuple(replace(each, key=keys.get(each.name, each.key)) for each in plan.stages)
+    stages = tuple(
+        replace(planned, key=keys.get(planned.name, planned.key)) for planned in plan.stages
+    )
     return replace(plan, stages=stages)
 
 
-def new_life(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """A status in which nothing has happened, save that numbers of attempts are never used twice.
+def new_run(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """A status in which nothing has happened yet, save what must outlast a run.
 
     Conditions are kept so that their transition times stay true, digests so that a result which
     counted goes on to count, and what was used up because it was.
     """
     known = {(stage.name, stage.key): stage for stage in status.stages}
+    stages = []
+    for planned in plan.stages:
+        stage = StageStatus(name=planned.name, key=planned.key, reason=Reason.PENDING)
+        before = known.get((planned.name, planned.key))
+        if before is not None:
+            # NB: numbers of attempts go on. A folder, or a Job's name, that is used twice would
+            # show the result of the earlier run as that of this one.
+            kept = {"attempt": before.attempt, "result_digest": before.result_digest}
+            stage = stage.model_copy(update=kept)
+        stages.append(stage)
     return FineTuneJobStatus(
         observed_generation=plan.generation,
         conditions=status.conditions,
         gpu_seconds=status.gpu_seconds,
         queued_seconds=status.queued_seconds,
-        stages=[_begun_again(known.get((stage.name, stage.key)), stage) for stage in plan.stages],
+        stages=stages,
     )
-
-
-def _begun_again(before: StageStatus | None, planned: PlannedStage) -> StageStatus:
-    return StageStatus(
-        name=planned.name,
-        key=planned.key,
-        attempt=before.attempt if before else 0,
-        result_digest=before.result_digest if before else None,
-        reason=Reason.PENDING,
-    )
-
-
-def _as_cached(stage: StageStatus) -> StageStatus:
-    if stage.state != "Succeeded":
-        return stage
-    return stage.model_copy(update={"cached": True, "reason": str(Reason.CACHED)})

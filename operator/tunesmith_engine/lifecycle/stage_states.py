@@ -1,37 +1,44 @@
-"""First half of `advance`: what the observations say about every stage, written into the ledger."""
+"""First half of `advance`: what the observations say about every stage, written into the state.
+
+From an observed attempt to the stage's status there is one hop each: a finished result makes the
+stage Succeeded, a running attempt Running or Waiting, and one that has ended Pending or Failed, as
+`retry_policy.py` judges.
+"""
 
 from dataclasses import replace
-from datetime import datetime
 
-from tunesmith_api.finetunejob.status import StageStatus
+from tunesmith_api.finetunejob.status import Attempt, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.deadlines import is_overdue, overdue_message
-from tunesmith_engine.lifecycle.ledger import Failure, Ledger, is_told_to_stop
-from tunesmith_engine.lifecycle.observations import AttemptSeen, Observations
+from tunesmith_engine.lifecycle.conditions import truncate_message
+from tunesmith_engine.lifecycle.deadlines import pre_running_deadline, pre_running_message
+from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, Waiting
 from tunesmith_engine.lifecycle.retry_policy import (
-    Ending,
-    ending_of,
-    is_taken_away,
-    own_result,
-    repeats,
+    is_disrupted,
+    job_failure,
+    judge_termination,
+    result_of_attempt,
 )
-from tunesmith_engine.lifecycle.wording import clipped
-from tunesmith_engine.planning.accelerators import accelerators_of
-from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.lifecycle.run_state import Context, RunState, is_stopping
+from tunesmith_engine.planning.plan import PlannedStage
+from tunesmith_engine.stages.contracts import StageResult
 
 
-def observe(plan: Plan, ledger: Ledger, seen: Observations, *, now: datetime) -> Ledger:
-    """The ledger after results, crashes and running attempts have been taken note of."""
-    for planned in plan.stages:
-        ledger = _counted(ledger, _stage(ledger, planned), seen, now=now)
-        result = finished_result(planned, seen)
-        ledger = (
-            _done(ledger, _stage(ledger, planned), result, now=now)
-            if result is not None
-            else _not_done(plan, ledger, planned, seen, now=now)
-        )
-    return ledger
+def observe(context: Context, state: RunState) -> RunState:
+    """The state after results, ends and running attempts have been taken note of."""
+    # NB: in the order of the plan. Whether it is a stage's turn depends on the stages before it as
+    # this very pass has left them.
+    for planned in context.plan.stages:
+        stage = state.stage(planned.name)
+        attempt = context.seen.latest_attempt(stage)
+        if attempt is not None:
+            # First of all, since what follows may close the attempt.
+            state = state.count_time(stage, attempt, now=context.now)
+        result = finished_result(planned, context.seen)
+        if result is not None:
+            state = _succeed(context, state, stage, result)
+        else:
+            state = _observe_unfinished(context, state, stage, attempt)
+    return state
 
 
 def finished_result(planned: PlannedStage, seen: Observations) -> StageResult | None:
@@ -42,154 +49,139 @@ def finished_result(planned: PlannedStage, seen: Observations) -> StageResult | 
     return result if result.outcome == "Succeeded" else None
 
 
-def _counted(ledger: Ledger, stage: StageStatus, seen: Observations, *, now: datetime) -> Ledger:
-    attempt = seen.attempt_of(stage)
-    return ledger if attempt is None else ledger.counted(stage, attempt, now=now)
-
-
-def _stage(ledger: Ledger, planned: PlannedStage) -> StageStatus:
-    return next(each for each in ledger.stages if each.name == planned.name)
-
-
-def _done(ledger: Ledger, stage: StageStatus, result: StageResult, *, now: datetime) -> Ledger:
+def _succeed(
+    context: Context, state: RunState, stage: StageStatus, result: StageResult
+) -> RunState:
     if stage.state == "Succeeded":
-        return ledger
-    ran_here = any(
-        (each.stage, each.number) == (stage.name, result.attempt) for each in ledger.attempts
-    )
+        return state
+    attempt = (stage.name, result.attempt)
+    ran_here = attempt in {(known.stage, known.number) for known in state.attempts}
     reason = Reason.SUCCEEDED if ran_here else Reason.CACHED
-    ledger = ledger.ended(stage, now=now, reason=reason, resumed_from_step=result.resumed_from_step)
-    return ledger.changed(
+    state = state.end_attempt(
+        stage, now=context.now, reason=reason, resumed_from_step=result.resumed_from_step
+    )
+    return state.update_stage(
         stage,
         state="Succeeded",
         cached=not ran_here,
         seconds=result.seconds,
         attempt=max(stage.attempt, result.attempt),
         reason=reason,
-        message=clipped(result.message),
+        message=truncate_message(result.message),
         result_digest=result.digest,
     )
 
 
-def _not_done(
-    plan: Plan, ledger: Ledger, planned: PlannedStage, seen: Observations, *, now: datetime
-) -> Ledger:
-    ledger = _forget_lost_success(ledger, _stage(ledger, planned))
-    stage = _stage(ledger, planned)
-    attempt = seen.attempt_of(stage)
-    if attempt and attempt.attempt > stage.attempt:
-        ledger = _found_later(plan, ledger, stage, attempt, now=now)
-        stage = _stage(ledger, planned)
+def _observe_unfinished(
+    context: Context, state: RunState, stage: StageStatus, attempt: ObservedAttempt | None
+) -> RunState:
+    """A stage without a result that counts: what its latest attempt does, or how it ended."""
+    if stage.state == "Succeeded":
+        # Its artifacts are gone since, so it has to run again.
+        state = state.update_stage(
+            stage,
+            state="Pending",
+            cached=False,
+            reason=Reason.PENDING,
+            message="",
+            result_digest=None,
+        )
+    if attempt is not None and attempt.attempt > stage.attempt:
+        state = _adopt(context, state, attempt)
+    stage = state.stage(stage.name)
     if not stage.is_under_way:
-        return ledger
-    is_known = attempt is not None and attempt.attempt == stage.attempt
-    if is_known and attempt is not None and attempt.is_running:
-        return _still_running(plan, ledger, stage, attempt, now=now)
-    if is_known or is_told_to_stop(stage):
-        return _ended(plan, ledger, stage, attempt if is_known else None, now=now)
-    return ledger if _is_current(ledger, stage) else _never_begun(ledger, stage, now=now)
+        return state
+    known = attempt if attempt and attempt.attempt == stage.attempt else None
+    if known is not None and known.is_running:
+        return _observe_running(context, state, stage, known)
+    if known is not None or is_stopping(stage):
+        return _end(context, state, stage, known)
+    if state.is_current(stage):
+        # Nobody sees the attempt yet: its start may have been lost, or its child be on its way
+        # into the watch. `transitions.py` asks for the same start again, which does no harm.
+        return state
+    # A start that nobody saw is forgotten if the stage it builds on has to be run again.
+    state = state.end_attempt(stage, now=context.now, reason=Reason.INTERRUPTED)
+    return state.update_stage(stage, state="Pending", reason=Reason.PENDING, message="")
 
 
-def _forget_lost_success(ledger: Ledger, stage: StageStatus) -> Ledger:
-    """A stage whose artifacts are gone has to be run again."""
-    if stage.state != "Succeeded":
-        return ledger
-    return ledger.changed(
-        stage,
-        state="Pending",
-        cached=False,
-        reason=Reason.PENDING,
-        message="",
-        result_digest=None,
-    )
+def _adopt(context: Context, state: RunState, attempt: ObservedAttempt) -> RunState:
+    """Take over an attempt whose start was carried out, and never came to be stored.
 
-
-def _found_later(
-    plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
-) -> Ledger:
-    """Take over an attempt whose start never came to be written down.
-
-    One that has ended while the stage was not thought to run belongs to an earlier life.
+    One that has ended while the stage was not thought to run belongs to an earlier run.
     """
-    if not _is_current(ledger, stage) or not (attempt.is_running or stage.is_under_way):
-        return ledger
-    accelerators = accelerators_of(StageName(stage.name), plan.spec.resources)
-    ledger = ledger.started(stage, attempt=attempt.attempt, accelerators=accelerators, now=now)
-    return ledger.counted(stage, attempt, now=now)
-
-
-def _still_running(
-    plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen, *, now: datetime
-) -> Ledger:
-    if is_told_to_stop(stage) or not _is_current(ledger, stage):
-        return _called_off_early(ledger, stage)
-    waiting = attempt.waiting
-    is_leaving = waiting is not None and is_taken_away(waiting)
-    if waiting and not is_leaving and is_overdue(plan, ledger.open_attempt(stage), now=now):
-        message = overdue_message(plan, waiting)
-        return ledger.given_up(stage, now=now, reason=waiting.reason, message=message)
-    if waiting is None or now < waiting.told_at:
-        return ledger.going(stage, waits_for=None)
-    if waiting.hopeless_at is not None and now >= waiting.hopeless_at:
-        return ledger.given_up(stage, now=now, reason=waiting.reason, message=waiting.message)
-    return ledger.going(stage, waits_for=waiting.reason, message=waiting.message)
-
-
-def _called_off_early(ledger: Ledger, stage: StageStatus) -> Ledger:
-    """An attempt is stopped if the stage it builds on has to be run again."""
-    if is_told_to_stop(stage) or _is_current(ledger, stage):
-        return ledger
-    return ledger.changed(stage, reason=Reason.INTERRUPTED)
-
-
-def _never_begun(ledger: Ledger, stage: StageStatus, *, now: datetime) -> Ledger:
-    """A start that nobody saw is forgotten if the stage it builds on has to be run again."""
-    ledger = ledger.ended(stage, now=now, reason=Reason.INTERRUPTED)
-    return ledger.changed(stage, state="Pending", reason=Reason.PENDING, message="")
-
-
-def _is_current(ledger: Ledger, stage: StageStatus) -> bool:
-    return ledger.current is not None and ledger.current.name == stage.name
-
-
-def _ended(
-    plan: Plan, ledger: Ledger, stage: StageStatus, attempt: AttemptSeen | None, *, now: datetime
-) -> Ledger:
-    ending = ending_of(stage, attempt)
-    if repeats(ending, ledger.last_ended(stage)):
-        message = f"{stage.name} crashed twice alike: {ending.message}"
-        ending = replace(ending, message=message, is_final=True)
-    result = own_result(attempt)
-    ledger = ledger.ended(
+    stage = state.stage(attempt.stage)
+    if not state.is_current(stage) or not (attempt.is_running or stage.is_under_way):
+        return state
+    row = context.plan.stage(stage.name).stage
+    state = state.start_attempt(
         stage,
-        now=now,
-        reason=ending.reason,
-        message=ending.message,
+        number=attempt.attempt,
+        accelerators=row.num_accelerators(context.plan.spec.resources),
+        now=context.now,
+    )
+    return state.count_time(stage, attempt, now=context.now)
+
+
+def _observe_running(
+    context: Context, state: RunState, stage: StageStatus, attempt: ObservedAttempt
+) -> RunState:
+    if is_stopping(stage):
+        return state
+    if not state.is_current(stage):
+        # The stage it builds on has to be run again: `transitions.py` stops it by this reason.
+        return state.update_stage(stage, reason=Reason.INTERRUPTED)
+    waiting = attempt.waiting
+    if waiting is None:
+        return state.mark_running(stage)
+    message = _timeout_message(context, state.open_attempt(stage), waiting)
+    if message is not None:
+        return state.give_up(stage, now=context.now, reason=waiting.reason, message=message)
+    if context.now < waiting.reported_at:
+        return state.mark_running(stage)
+    return state.mark_waiting(stage, reason=waiting.reason, message=waiting.message)
+
+
+def _timeout_message(context: Context, attempt: Attempt | None, waiting: Waiting) -> str | None:
+    """What the job says if it fails since this wait has lasted too long; None if it has not."""
+    overdue_at = pre_running_deadline(context.plan, attempt)
+    # A pod that is taken off its node ends soon, and must not fail the job by a short limit while
+    # it is still being stopped.
+    if overdue_at is not None and context.now >= overdue_at and not is_disrupted(waiting):
+        return pre_running_message(context.plan, waiting)
+    times_out_at = waiting.times_out_at
+    if times_out_at is None or context.now < max(times_out_at, waiting.reported_at):
+        return None
+    return waiting.message
+
+
+def _end(
+    context: Context, state: RunState, stage: StageStatus, attempt: ObservedAttempt | None
+) -> RunState:
+    """The attempt is over: the stage waits for its next one, or the job has failed."""
+    termination = judge_termination(stage, attempt, previous=state.last_ended_attempt(stage))
+    result = result_of_attempt(attempt)
+    state = state.end_attempt(
+        stage,
+        now=context.now,
+        reason=termination.reason,
+        message=termination.message,
         resumed_from_step=result.resumed_from_step if result else None,
     )
-    failures = stage.failures + (1 if ending.counts and not ending.is_final else 0)
-    failure = _failure(stage, ending, result, failures=failures, limit=plan.spec.backoff_limit)
-    ledger = ledger.changed(
+    failures = stage.failures + (1 if termination.action == "Count" else 0)
+    failure = job_failure(
+        stage,
+        termination,
+        result,
+        failures=failures,
+        backoff_limit=context.plan.spec.backoff_limit,
+    )
+    state = state.update_stage(
         stage,
         state="Failed" if failure else "Pending",
         failures=failures,
-        reason=ending.reason,
-        message=clipped(ending.message),
+        reason=termination.reason,
+        message=truncate_message(termination.message),
         seconds=result.seconds if result else stage.seconds,
     )
-    return replace(ledger, failure=failure or ledger.failure)
-
-
-def _failure(
-    stage: StageStatus, ending: Ending, result: StageResult | None, *, failures: int, limit: int
-) -> Failure | None:
-    if ending.is_final:
-        message = clipped(ending.message, ending=ending.where)
-        return Failure(reason=ending.reason, message=message, result=result)
-    if not ending.counts or failures <= limit:
-        return None
-    message = (
-        f"{stage.name} failed {failures} times, at last with {ending.reason}: {ending.message}"
-    )
-    message = clipped(message, ending=ending.where)
-    return Failure(reason=Reason.BACKOFF_LIMIT_EXCEEDED, message=message, result=result)
+    return replace(state, failure=failure or state.failure)

@@ -1,10 +1,16 @@
-"""Why a job cannot be run on this machine at all: said before any stage starts, exit code 2."""
+"""Why a job cannot be run on this machine at all: said before any stage starts, exit code 2.
+
+LocalError              what was given, which rule it breaks, and what to do; carries a Reason
+├── JobBusy             another run of the same job goes on in this home folder
+├── EnvironmentMissing  a stage's libraries are not installed
+└── MachineTooSmall     the job is estimated to take more memory or disk than there is
+"""
 
 from tunesmith_api.reasons import Reason
 
 
 class LocalError(Exception):
-    """What was found, which rule it breaks, and what to do."""
+    """A job cannot be run here."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

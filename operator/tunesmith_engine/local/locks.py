@@ -20,15 +20,17 @@ _PAUSE_S: Final = 0.05
 
 
 @contextmanager
-def only_run(path: Path, *, job: str) -> Iterator[None]:
+def lock_job(path: Path, *, job: str) -> Iterator[None]:
     """Hold the lock within the block.
 
     Raises:
         JobBusy: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # NB: opened without truncating, since the text belongs to whoever holds the lock, and never
+    # removed: a second process could lock a new file of that name beside the old one.
     with path.open("a+", encoding="utf-8") as file:
-        if not _taken(file.fileno()):
+        if not _try_lock(file.fileno()):
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise JobBusy(
@@ -45,6 +47,7 @@ def is_locked(path: Path) -> bool:
     """Whether a process holds the lock."""
     try:
         with path.open("rb") as file:
+            # Shared, so that two who ask at once do not take each other for a run.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -53,7 +56,9 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _taken(file: int) -> bool:
+def _try_lock(file: int) -> bool:
+    # flock, not lockf: a record lock would end when any other descriptor of the file in this
+    # process is closed, as `is_locked` does.
     for _ in range(_TRIES):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,8 @@
 """Stage processes: started in a session of their own, and ended with all that they started.
 
 `process.json` of an attempt tells who it is and, later, how it ended. A run that finds one without
-an ending follows a run that was killed; it ends what is left and says Interrupted.
+an ending follows a run that was killed; it ends what is left and says Interrupted. `executor.py`
+starts and polls them, `process_table.py` finds what they have started.
 """
 
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +18,13 @@ from pydantic import ValidationError
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.local.home import AttemptFolder
-from tunesmith_engine.local.oom_kills import count_oom_kills
+from tunesmith_engine.local.home_folder import AttemptFolder
 from tunesmith_engine.local.process_table import (
     ProcessIdentity,
-    belonging_to,
+    count_oom_kills,
+    find_processes,
     identify,
-    send,
+    send_signal,
 )
 from tunesmith_engine.stages.reporter import write_atomically
 
@@ -41,6 +43,14 @@ class ProcessRecord(ApiModel):
     cause: Reason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _StopRequest:
+    """Why the process was told to end, and when, by the monotonic clock."""
+
+    cause: Reason
+    since: float
+
+
 class StageProcess:
     """One running stage, started by this program."""
 
@@ -49,8 +59,7 @@ class StageProcess:
     ) -> None:
         self._folder = folder
         self._oom_kills = count_oom_kills()
-        self._stop_since: float | None = None
-        self._stop_cause: Reason | None = None
+        self._stop_request: _StopRequest | None = None
         with folder.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -59,8 +68,12 @@ class StageProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # NB: a session of its own. Ctrl-C goes to the terminal's foreground group, and
+                # closing the terminal to its session; a stage ends when the run tells it to, so
+                # that it can write a checkpoint first.
                 start_new_session=True,
             )
+        # Killed before the record is written, a run leaves a process that only the marker finds.
         self._identity = identify(self._process.pid)
         write_record(folder, ProcessRecord(identity=self._identity))
 
@@ -73,7 +86,9 @@ class StageProcess:
         code = self._process.poll()
         if code is None:
             return True
-        end_leftovers(self._folder.path)
+        # NB: before the record says that it has ended. The other way round, a run that is killed
+        # in between would leave daemons that no later run looks for.
+        terminate_leftovers(self._folder.path)
         write_record(
             self._folder,
             ProcessRecord(
@@ -83,57 +98,57 @@ class StageProcess:
         return False
 
     def stop(self, cause: Reason) -> None:
-        """Ask the stage to end; once the grace is over, end it and everything it started.
+        """Ask the stage to end; once the grace is over, kill it and everything it started.
 
         Returns at once: call it again until `poll` says that nothing runs.
         """
-        now = time.monotonic()
-        if self._stop_since is None:
-            self._stop_since, self._stop_cause = now, cause
-            self._signal_group(signal.SIGTERM)
-        elif now - self._stop_since > STOP_GRACE_S:
+        if self._stop_request is None:
+            self._stop_request = _StopRequest(cause, since=time.monotonic())
+            # The group's number cannot be another's: this process is not reaped before `poll`.
+            if self._process.returncode is None:
+                os.killpg(self._process.pid, signal.SIGTERM)
+        elif time.monotonic() - self._stop_request.since > STOP_GRACE_S:
             self.kill()
 
     def kill(self) -> None:
-        """End it and everything it started, without asking."""
-        self._stop_cause = self._stop_cause or Reason.INTERRUPTED
+        """Kill it and everything it started, without asking."""
+        if self._stop_request is None:
+            self._stop_request = _StopRequest(Reason.INTERRUPTED, since=time.monotonic())
         known = [self._identity] if self._identity else []
-        for each in belonging_to(self._folder.path, known=known):
-            send(each, signal.SIGKILL)
+        # Not by its group: daemons in sessions of their own are in other groups.
+        for identity in find_processes(self._folder.path, known=known):
+            send_signal(identity, signal.SIGKILL)
         self._process.wait()
 
-    def _signal_group(self, number: int) -> None:
-        # The group's number cannot be another's: this process is not reaped before `poll`.
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, number)
-
     def _cause(self, code: int) -> Reason | None:
-        if self._stop_cause is not None:
-            return self._stop_cause
+        if self._stop_request is not None:
+            return self._stop_request.cause
         if code == -signal.SIGKILL:
+            # The kernel kills for want of memory with SIGKILL, as a person may. Its counter is of
+            # the whole cgroup, so another victim at the same time could be taken for this one.
             return Reason.HOST_OOM_KILLED if count_oom_kills() > self._oom_kills else Reason.KILLED
         return Reason.KILLED if code == -signal.SIGTERM else None
 
 
-def end_leftovers(folder: Path, *, known: Iterable[ProcessIdentity] = ()) -> None:
+def terminate_leftovers(folder: Path, *, known: Iterable[ProcessIdentity] = ()) -> None:
     """End everything that attempts in `folder` have started: asked first, then killed.
 
     `known` are their recorded processes; one whose number is another's by now is left alone.
     """
     known = tuple(known)
-    left = belonging_to(folder, known=known)
-    for each in left:
-        send(each, signal.SIGTERM)
+    left = find_processes(folder, known=known)
+    for identity in left:
+        send_signal(identity, signal.SIGTERM)
     deadline = time.monotonic() + LEFTOVER_GRACE_S
     while left and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-        left = belonging_to(folder, known=known)
+        left = find_processes(folder, known=known)
     # Again and again, since what is being killed may still start something.
     while left:
-        for each in left:
-            send(each, signal.SIGKILL)
+        for identity in left:
+            send_signal(identity, signal.SIGKILL)
         time.sleep(_POLL_S)
-        left = belonging_to(folder, known=known)
+        left = find_processes(folder, known=known)
 
 
 def read_record(folder: AttemptFolder) -> ProcessRecord | None:
@@ -143,6 +158,7 @@ def read_record(folder: AttemptFolder) -> ProcessRecord | None:
     except FileNotFoundError:
         return None
     except ValidationError:
+        # Torn: something was started, and nobody knows its end. The marker still finds it.
         return ProcessRecord()
 
 

@@ -1,4 +1,4 @@
-"""Old stage folders: those of keys that a job no longer has, which nothing will read again.
+"""Stale stage folders: those of keys that a job no longer has, which nothing will read again.
 
 Each change of a manifest or of its data gives stages new keys, and new folders beside the old ones.
 What a job has now is what its status names. Stages that it does not name, because the last run
@@ -9,12 +9,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_engine.local.home import Home, StageFolder
-from tunesmith_engine.local.locks import only_run
+from tunesmith_engine.local.home_folder import HomeFolder, StageFolder
+from tunesmith_engine.local.locks import lock_job
 
 
 @dataclass(frozen=True, slots=True)
-class OldStage:
+class StaleStage:
     """A stage folder that the job no longer refers to, and what it takes on disk."""
 
     stage: str
@@ -23,41 +23,35 @@ class OldStage:
     num_bytes: int
 
 
-def prune_job(home: Home, name: str, *, is_rehearsal: bool) -> list[OldStage]:
-    """Remove the old stage folders of a job and return them; a rehearsal removes nothing.
+def prune_job(home: HomeFolder, name: str, *, is_dry_run: bool) -> list[StaleStage]:
+    """Remove the stale stage folders of a job and return them; a dry run removes nothing.
 
     Raises:
         JobBusy: a run of the job goes on.
         OSError: a folder cannot be removed.
     """
-    with only_run(home.lock(name), job=name):
-        found = old_stages(home, name)
-        if not is_rehearsal:
-            for each in found:
-                _remove(each.path)
-        return found
+    # Under the lock that a run holds: it may be about to find one of the folders done.
+    with lock_job(home.lock(name), job=name):
+        stale = stale_stages(home, name)
+        for stage in [] if is_dry_run else stale:
+            # First what makes the rest count, should this be cut short.
+            StageFolder(stage.path).result.unlink(missing_ok=True)
+            shutil.rmtree(stage.path)
+        return stale
 
 
-def old_stages(home: Home, name: str) -> list[OldStage]:
+def stale_stages(home: HomeFolder, name: str) -> list[StaleStage]:
     """The stage folders that the status of a job does not refer to, in order of their paths."""
     status = home.read_status(name)
+    # NB: a status that cannot be read names no stage, so that nothing of the job is stale.
     stages = status.stages if status else []
-    named = {each.name for each in stages}
-    kept = {home.stage(name, stage=each.name, key=each.key).path for each in stages}
-    found = sorted((home.job(name) / "stages").glob("*/*"))
-    return [
-        OldStage(stage=path.parent.name, key=path.name, path=path, num_bytes=_size(path))
-        for path in found
-        if path.is_dir() and path.parent.name in named and path not in kept
-    ]
-
-
-def _remove(folder: Path) -> None:
-    # First what makes the rest count, should this be cut short.
-    StageFolder(folder).result.unlink(missing_ok=True)
-    shutil.rmtree(folder)
-
-
-def _size(folder: Path) -> int:
-    """What removing the folder frees; links lead to what stays."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    named = {stage.name for stage in stages}
+    kept = {home.stage(name, stage=stage.name, key=stage.key).path for stage in stages}
+    stale = []
+    for path in sorted((home.job(name) / "stages").glob("*/*")):
+        if not path.is_dir() or path.parent.name not in named or path in kept:
+            continue
+        # What removing it frees: of a link its own bytes, since what it leads to stays.
+        num_bytes = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+        stale.append(StaleStage(path.parent.name, path.name, path, num_bytes))
+    return stale

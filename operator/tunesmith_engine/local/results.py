@@ -16,6 +16,35 @@ from tunesmith_engine.stages.digests import files_below, local_path
 
 _LOG = logging.getLogger(__name__)
 
+# Inode, time of change in ns, and size: `write_atomically` gives each new content another inode.
+_Stamp = tuple[int, int, int]
+
+
+class ResultCache:
+    """Results as `valid_result` has them, each looked at again only when its file has changed.
+
+    An executor looks several times a second, and an artifact may be thousands of files. One that
+    goes missing in the middle of a run is noticed by the stage that reads it, or by the next run.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[_Stamp, StageResult | None]] = {}
+
+    def valid_result(self, path: Path, *, stage: str, key: str) -> StageResult | None:
+        """See the function of this name."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        # NB: taken before the file is read. If it is replaced in between, the old stamp stands
+        # beside the new content, and the next look reads it once more.
+        stamp = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = stamp, valid_result(path, stage=stage, key=key)
+            self._known[path] = known
+        return known[1]
+
 
 def read_result(path: Path) -> StageResult | None:
     """The result in a file; None if there is none, or it is none."""
@@ -24,40 +53,38 @@ def read_result(path: Path) -> StageResult | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
+        # Torn by a crash of the machine, or of another release.
         _LOG.warning("%s is no result and does not count: %s", path, error)
         return None
 
 
-def sound_result(path: Path, *, stage: str, key: str) -> StageResult | None:
+def valid_result(path: Path, *, stage: str, key: str) -> StageResult | None:
     """The result in a file, if the stage succeeded and all it made is still there."""
     result = read_result(path)
     if result is None:
         return None
+    # A folder is named by 16 digits of the key; the result has all of them.
     if (result.stage, result.key) != (stage, key):
         _LOG.warning("%s is of %s %s: it does not count", path, result.stage, result.key)
         return None
     if result.outcome != "Succeeded":
         return None
-    broken = [fault for each in result.artifacts if (fault := _fault(each))]
-    if broken:
-        _LOG.warning("%s does not count: %s", path, "; ".join(broken))
+    faults = [fault for artifact in result.artifacts if (fault := _fault(artifact))]
+    if faults:
+        _LOG.warning("%s does not count: %s", path, "; ".join(faults))
         return None
     return result
 
 
 def _fault(artifact: Artifact) -> str | None:
+    """What is wrong with an artifact on this machine."""
     if not artifact.uri.startswith("file://"):
         return None
     path = local_path(artifact)
     if not path.exists():
         return f"{path} is gone"
-    size = _size(path)
+    files = files_below(path) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
     if size != artifact.bytes:
         return f"{path} has {size:,} bytes instead of {artifact.bytes:,}"
     return None
-
-
-def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(each.stat().st_size for each in files_below(path))
-    return path.stat().st_size

@@ -1,34 +1,46 @@
 """`run_job`: the whole of `tunesmith run` but its words.
 
-Lock the job, read its sources, plan it, check that it can run here, and drive it to its end. Kill
-it at any point: the same call goes on from there.
+Lock the job, read its sources, plan it, check that it can run here, and run its plan to the end.
+Kill it at any point: the same call goes on from there.
 """
 
 import logging
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, Protocol
 
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.capacity import shortage_of_room
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate
-from tunesmith_engine.local.driving import StopAsked, drive
+from tunesmith_engine.estimates import SHORTEST_ROW, estimate, longest_row_of
+from tunesmith_engine.lifecycle.advance import advance
+from tunesmith_engine.lifecycle.runs import rerun
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
-from tunesmith_engine.local.home import Home
-from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.planning.records import Plan, PlannedStage
-from tunesmith_engine.prepared import longest_row_of
+from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.locks import lock_job
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.sources.models import local_model_path
+from tunesmith_engine.sources.resolver import local_model_path
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically
 
 _LOG = logging.getLogger(__name__)
+
+# Between two looks at the job's processes and files. A person watches, and a look costs little.
+POLL_S: Final = 0.1
+
+
+class StopEvent(Protocol):
+    """What a person's Ctrl-C sets; `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
 
 
 def run_job(
@@ -36,11 +48,11 @@ def run_job(
     *,
     manifest_text: str,
     base: Path,
-    home: Home,
+    home: HomeFolder,
     environments: Environments,
-    until: StageName,
+    until: StageName | None = None,
     watch: Callable[[FineTuneJobStatus], None],
-    stop: StopAsked,
+    stop: StopEvent,
 ) -> FineTuneJobStatus:
     """Run the job up to and with `until`; return the status it has then.
 
@@ -50,26 +62,59 @@ def run_job(
 
     Raises:
         JobBusy: another run of this job goes on.
+        NoSuchStage: the job does not go through `until`.
         EnvironmentMissing: a stage that has to run has no environment.
         MachineTooSmall: the job is estimated to need more memory or disk than there is.
         SourceError: the model or the data cannot be read.
     """
     name = job.metadata.name
-    home = Home(home.root.resolve())
-    with only_run(home.lock(name), job=name):
+    # Stages get absolute paths, and are found by them in /proc: resolved once, before either.
+    home = HomeFolder(home.root.resolve())
+    with lock_job(home.lock(name), job=name):
         fingerprints = fingerprint_job(job.spec, base=base, cache=home.cache, secrets=home.secrets)
         planned = plan(job, fingerprints=fingerprints, until=until)
-        require_runnable(planned, home=home, environments=environments, base=base)
+        preflight(planned, home=home, environments=environments, base=base)
         write_atomically(home.manifest(name), manifest_text)
         executor = LocalExecutor(planned, home=home, environments=environments, base=base)
         try:
             executor.recover()
-            return drive(planned, executor, home=home, watch=watch, stop=stop)
+            return run_plan(planned, executor, home=home, watch=watch, stop=stop)
         finally:
             executor.close()
 
 
-def require_runnable(planned: Plan, *, home: Home, environments: Environments, base: Path) -> None:
+def run_plan(
+    plan: Plan,
+    executor: LocalExecutor,
+    *,
+    home: HomeFolder,
+    watch: Callable[[FineTuneJobStatus], None],
+    stop: StopEvent,
+) -> FineTuneJobStatus:
+    """Observe, decide, store and act until there is nothing to do; return the last status.
+
+    `watch` gets every status that differs from the one before.
+    """
+    stored = home.read_status(plan.job)
+    status = rerun(plan, stored)
+    while True:
+        seen = executor.observe(stop_requested=stop.is_set())
+        decision = advance(plan, status, seen, now=datetime.now(UTC))
+        status = decision.status
+        # NB: stored before anything is started or stopped. A run that is killed in between is gone
+        # on with from what it had decided, and starts nothing beside what it had started.
+        if status != stored:
+            home.write_status(plan.job, status)
+            stored = status
+            watch(status)
+        executor.apply(decision.actions)
+        is_over = status.is_finished or status.phase == Phase.SUSPENDED
+        if is_over and not seen.running_attempts():
+            return status
+        time.sleep(POLL_S)
+
+
+def preflight(planned: Plan, *, home: HomeFolder, environments: Environments, base: Path) -> None:
     """Do nothing if every stage that is not done can run on this machine.
 
     Before `prepare` has seen the rows, only what is too large however short they are is refused:
@@ -79,7 +124,12 @@ def require_runnable(planned: Plan, *, home: Home, environments: Environments, b
         EnvironmentMissing: a stage that has to run has no environment.
         MachineTooSmall: the estimate exceeds the machine.
     """
-    to_run = [stage for stage in planned.stages if not _is_done(planned, stage, home=home)]
+    results = {
+        stage.name: home.result(planned.job, stage=stage.name, key=stage.key)
+        for stage in planned.stages
+    }
+    # A machine that has become too small does not refuse to show what is done.
+    to_run = [stage for stage in planned.stages if results[stage.name] is None]
     if not to_run:
         return
     environments.require(stage.environment for stage in to_run)
@@ -87,27 +137,19 @@ def require_runnable(planned: Plan, *, home: Home, environments: Environments, b
     if model is None:
         _LOG.info("the model is not on this machine yet: prepare checks memory and disk")
         return
-    prepare = planned.stage(StageName.PREPARE)
-    prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
+    prepared = results[PREPARE.name]
     longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
+    # What the stages have written already takes no more room.
+    written = [
+        path
+        for stage in planned.stages
+        for path in files_below(home.stage(planned.job, stage=stage.name, key=stage.key).artifacts)
+    ]
     shortage = shortage_of_room(
         estimate(planned.spec, read_model_facts(model), longest_row=longest),
         stages=frozenset(stage.name for stage in to_run),
         folder=home.root,
-        has_bytes=_written(planned, home=home),
+        has_bytes=sum(path.stat().st_size for path in written),
     )
     if shortage is not None:
         raise MachineTooSmall(shortage.reason, shortage.message)
-
-
-def _is_done(planned: Plan, stage: PlannedStage, *, home: Home) -> bool:
-    return home.result(planned.job, stage=stage.name, key=stage.key) is not None
-
-
-def _written(planned: Plan, *, home: Home) -> int:
-    """Bytes that the plan's stages have written so far."""
-    folders = [
-        home.stage(planned.job, stage=stage.name, key=stage.key).artifacts
-        for stage in planned.stages
-    ]
-    return sum(path.stat().st_size for folder in folders for path in files_below(folder))

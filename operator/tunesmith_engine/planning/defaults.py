@@ -1,89 +1,23 @@
-"""The defaults of a spec that need no look at the data, and how to show every setting of a job.
+"""Every setting of a job as it will be used, and who decided it.
 
-First step of `plan`. What depends on the data stays None, and `OPEN_SETTINGS` says the rule by
-which the stage that sees the data decides. `describe` is what `tunesmith plan` prints; `settled`
-is what the status shows as resolved.
+The defaults themselves stand beside their fields in `tunesmith_api.finetunejob`, with the marks
+that are read here. `describe` is what `tunesmith plan` prints; `settled` is what the status shows
+as resolved before any stage has run.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
-from tunesmith_api.finetunejob.compression import Compression
-from tunesmith_api.finetunejob.dataset import Dataset
-from tunesmith_api.finetunejob.resources import CLUSTER_FIELDS
+from tunesmith_api.field_markers import ClusterOnly, DecidedLater, PlannedDefault
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.training import Lora, Optimizer, Training
 
-EPOCHS: Final = 3.0
-VALIDATION_FRACTION: Final = 0.1
-ALPHA_PER_RANK: Final = 2.0
-LEARNING_RATE: Final[Mapping[str, float]] = {"lora": 2e-4, "full": 2e-5}
-MIN_RECOVERY: Final[Mapping[str, float]] = {"none": 0.99, "W8A8": 0.99, "FP8": 0.99, "W4A16": 0.97}
-
-# The fields that `with_defaults` fills in.
-SETTLED_PATHS: Final = (
-    "dataset.validationFraction",
-    "training.lora.alpha",
-    "training.optimizer.learningRate",
-    "training.epochs",
-    "compression.gate.minRecovery",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSetting:
-    """A field that the data, the model or the machine decides.
-
-    `rule` is how; `applies` is whether this job has the question at all.
-    """
-
-    path: str
-    rule: str
-    applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
-
-
-def _makes_workspace(spec: FineTuneJobSpec) -> bool:
-    return spec.workspace.claim_name is None and spec.workspace.uri is None
-
-
-OPEN_SETTINGS: Final = (
-    OpenSetting(
-        "model.revision",
-        "the hub's main branch",
-        lambda spec: spec.model.uri.startswith("hf://"),
-    ),
-    OpenSetting("model.chatTemplate", "the model's own"),
-    OpenSetting("training.evaluateEverySteps", "a tenth of all steps"),
-    OpenSetting("checkpoint.everySteps", "a tenth of all steps"),
-    OpenSetting("evaluation.generalText", "a text that ships with Tunesmith"),
-    OpenSetting(
-        "compression.quantize.groupSize",
-        "the largest that divides the layers",
-        lambda spec: spec.compression.quantize.scheme == "W4A16",
-    ),
-    OpenSetting("serving.maxModelLength", "2048 or the model's context, the smaller"),
-    OpenSetting("output.uri", "the home folder's models/"),
-    OpenSetting("output.version", "the first 12 characters of its digest"),
-    OpenSetting("resources.cpu", "1 for each pod, and for each worker of training"),
-    OpenSetting("resources.memory", "the estimate, once prepare has seen the model; 2Gi before"),
-    OpenSetting("resources.priorityClassName", "the cluster's"),
-    OpenSetting(
-        "workspace.claimName",
-        "one is made for the job",
-        lambda spec: spec.workspace.uri is None,
-    ),
-    OpenSetting("workspace.size", "the operator's", lambda spec: spec.workspace.claim_name is None),
-    OpenSetting("workspace.storageClassName", "the operator's", _makes_workspace),
-    OpenSetting("workspace.accessMode", "ReadWriteOnce", _makes_workspace),
-    OpenSetting("queueName", "no queue"),
-    OpenSetting("activeDeadlineSeconds", "no deadline"),
-    OpenSetting("preRunningDeadlineSeconds", "no deadline"),
-    OpenSetting("ttlSecondsAfterFinished", "never deleted"),
-)
+Mark = TypeVar("Mark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +35,16 @@ class Setting:
     is_for_clusters: bool = False
 
 
-def with_defaults(spec: FineTuneJobSpec) -> FineTuneJobSpec:
-    """`spec` with every default filled in that does not depend on data, model or machine."""
-    return spec.model_copy(
-        update={
-            "dataset": _dataset(spec.dataset),
-            "training": _training(spec.training),
-            "compression": _compression(spec.compression),
-        }
-    )
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A field that is no record itself, and the record that holds it."""
+
+    path: str
+    value: Any
+    field: FieldInfo
+    holder: BaseModel
+    is_given: bool
+    is_for_clusters: bool
 
 
 def describe(spec: FineTuneJobSpec) -> tuple[Setting, ...]:
@@ -117,90 +52,58 @@ def describe(spec: FineTuneJobSpec) -> tuple[Setting, ...]:
 
     `spec` is as the manifest gave it; fields that do not concern the job are left out.
     """
-    open_rules = {each.path: each.rule for each in OPEN_SETTINGS if each.applies(spec)}
-    given = {path for path, value in _leaves(spec, only_given=True) if value is not None}
-    return tuple(
-        _setting(path, value, given=given, open_rules=open_rules)
-        for path, value in _leaves(with_defaults(spec))
-        if value is not None or path in open_rules
-    )
+    return tuple(_settings(spec))
 
 
 def settled(spec: FineTuneJobSpec) -> dict[str, str]:
     """What planning decided, or the manifest gave, for the fields that planning can decide."""
-    values = dict(_leaves(with_defaults(spec)))
-    return {path: _text(values[path]) for path in SETTLED_PATHS if values[path] is not None}
-
-
-def _dataset(dataset: Dataset) -> Dataset:
-    if dataset.validation is not None or dataset.validation_fraction is not None:
-        return dataset
-    return dataset.model_copy(update={"validation_fraction": VALIDATION_FRACTION})
-
-
-def _training(training: Training) -> Training:
-    update: dict[str, object] = {
-        "lora": _lora(training.lora),
-        "optimizer": _optimizer(training.optimizer, method=training.method),
+    return {
+        leaf.path: _text(leaf.value)
+        for leaf in _leaves(spec, spec.with_defaults())
+        if _mark(leaf.field, PlannedDefault) and leaf.value is not None
     }
-    if training.epochs is None and training.max_steps is None:
-        update["epochs"] = EPOCHS
-    return training.model_copy(update=update)
 
 
-def _lora(lora: Lora) -> Lora:
-    if lora.alpha is not None:
-        return lora
-    return lora.model_copy(update={"alpha": ALPHA_PER_RANK * lora.rank})
-
-
-def _optimizer(optimizer: Optimizer, *, method: str) -> Optimizer:
-    if optimizer.learning_rate is not None:
-        return optimizer
-    return optimizer.model_copy(update={"learning_rate": LEARNING_RATE[method]})
-
-
-def _compression(compression: Compression) -> Compression:
-    if compression.gate.min_recovery is not None:
-        return compression
-    recovery = MIN_RECOVERY[compression.quantize.scheme]
-    gate = compression.gate.model_copy(update={"min_recovery": recovery})
-    return compression.model_copy(update={"gate": gate})
-
-
-def _setting(
-    path: str, value: JsonValue, *, given: set[str], open_rules: Mapping[str, str]
-) -> Setting:
-    is_for_clusters = path in CLUSTER_FIELDS
-    if value is None:
-        return Setting(path, open_rules[path], "open", is_for_clusters)
-    origin: Literal["given", "default"] = "given" if path in given else "default"
-    return Setting(path, _text(value), origin, is_for_clusters)
+def _settings(spec: FineTuneJobSpec) -> Iterator[Setting]:
+    for leaf in _leaves(spec, spec.with_defaults()):
+        later = _mark(leaf.field, DecidedLater)
+        if leaf.value is not None:
+            origin: Literal["given", "default"] = "given" if leaf.is_given else "default"
+            yield Setting(leaf.path, _text(leaf.value), origin, leaf.is_for_clusters)
+        elif later is not None and later.applies(leaf.holder):
+            yield Setting(leaf.path, later.rule, "open", leaf.is_for_clusters)
 
 
 def _leaves(
-    record: BaseModel, *, only_given: bool = False, prefix: str = ""
-) -> Iterator[tuple[str, JsonValue]]:
-    """Path and JSON value of every field below `record` that is not itself a record."""
-    for name, field in type(record).model_fields.items():
-        if only_given and name not in record.model_fields_set:
-            continue
-        value = getattr(record, name)
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, only_given=only_given, prefix=f"{prefix}{field.alias}.")
+    given: BaseModel,
+    filled: BaseModel,
+    *,
+    prefix: str = "",
+    is_given: bool = True,
+    is_for_clusters: bool = False,
+) -> Iterator[_Leaf]:
+    """Every leaf of `filled`, which is `given` with its defaults.
+
+    Both are walked side by side: a copy with defaults no longer knows which of them were given.
+    """
+    for name, field in type(filled).model_fields.items():
+        path = f"{prefix}{field.alias}"
+        before, after = getattr(given, name), getattr(filled, name)
+        is_named = is_given and name in given.model_fields_set and before is not None
+        is_theirs = is_for_clusters or _mark(field, ClusterOnly) is not None
+        if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+            yield from _leaves(
+                before, after, prefix=f"{path}.", is_given=is_named, is_for_clusters=is_theirs
+            )
         else:
-            dumped = record.model_dump(mode="json", by_alias=True, include={name})
-            yield f"{prefix}{field.alias}", dumped[str(field.alias)]
+            yield _Leaf(path, after, field, filled, is_named, is_theirs)
 
 
-def _text(value: JsonValue) -> str:
+def _mark(field: FieldInfo, kind: type[Mark]) -> Mark | None:
+    return next((mark for mark in field.metadata if isinstance(mark, kind)), None)
+
+
+def _text(value: Any) -> str:
     """A number or word as it stands; what has structure as JSON without its unset fields."""
-    return value if isinstance(value, str) else json.dumps(_without_unset(value))
-
-
-def _without_unset(value: JsonValue) -> JsonValue:
-    if isinstance(value, list):
-        return [_without_unset(each) for each in value]
-    if isinstance(value, dict):
-        return {key: each for key, each in value.items() if each is not None}
-    return value
+    plain = to_jsonable_python(value, by_alias=True, exclude_none=True)
+    return plain if isinstance(plain, str) else json.dumps(plain)

@@ -1,86 +1,21 @@
 """The key of each stage: a digest of everything its outcome depends on, and of nothing else.
 
-Second step of `plan`. A stage whose key has a finished result is not run again, so a field in the
-wrong row of `STAGE_INPUTS` either repeats work or reuses what no longer fits. Every field of the
-spec stands in exactly one row, or in `WITHOUT_INFLUENCE`; a test proves it.
+Second step of `plan`. A stage whose key has a finished result is not run again. A key digests the
+stage's own fields and sources, as its row of the catalogue names them, and the keys of the stages
+that it reads: a stage that is switched on or off repeats itself and what reads it, nothing else.
+Every field of the spec stands in exactly one row, or in `WITHOUT_INFLUENCE`; a test proves it.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.stages.catalog import Stage
 from tunesmith_engine.stages.contracts import CONTRACT, StageName
 from tunesmith_engine.stages.digests import digest_json
-
-
-@dataclass(frozen=True, slots=True)
-class StageInputs:
-    """What a stage depends on beyond the stage before it.
-
-    `fields` are paths below `spec`, each with all that lies below it; `fingerprints` name the
-    sources whose content counts. `names_the_job` says that the outcome carries the job's name.
-    """
-
-    fields: tuple[str, ...]
-    fingerprints: tuple[str, ...] = ()
-    names_the_job: bool = False
-
-
-STAGE_INPUTS: Final[Mapping[StageName, StageInputs]] = {
-    StageName.PREPARE: StageInputs(
-        fields=(
-            "model.uri",
-            "model.revision",
-            "model.chatTemplate",
-            "dataset.train.uri",
-            "dataset.validation.uri",
-            "dataset.validationFraction",
-            "dataset.format",
-            "dataset.columns",
-            "dataset.overlong",
-            "dataset.cleaning",
-            "dataset.seed",
-            "training.sequenceLength",
-        ),
-        fingerprints=("model", "dataset.train", "dataset.validation"),
-    ),
-    StageName.TRAIN: StageInputs(
-        fields=(
-            "training.method",
-            "training.lora",
-            "training.optimizer",
-            "training.schedule",
-            "training.batch",
-            "training.epochs",
-            "training.maxSteps",
-            "training.precision",
-            "training.evaluateEverySteps",
-            "training.seed",
-            # More workers or another device add up the same gradients in another order.
-            "resources.workers",
-            "resources.gpusPerWorker",
-            "resources.accelerator",
-        ),
-    ),
-    StageName.EVALUATE: StageInputs(
-        fields=(
-            "evaluation.generation",
-            "evaluation.generalText.uri",
-            "evaluation.bootstrap",
-            "evaluation.gates",
-        ),
-        fingerprints=("evaluation.generalText",),
-    ),
-    StageName.COMPRESS: StageInputs(fields=("compression",)),
-    StageName.VERIFY: StageInputs(fields=("verification", "serving")),
-    StageName.PUBLISH: StageInputs(
-        fields=("output.model", "output.uri", "output.version"), names_the_job=True
-    ),
-}
 
 # Who may read and write, where and when it runs, when to stop and how often to try again: the
 # outcome is the same.
@@ -111,38 +46,40 @@ _VERSION: Final = version("tunesmith")
 
 
 def stage_keys(
-    spec: FineTuneJobSpec, *, job: str, fingerprints: Mapping[str, str]
+    spec: FineTuneJobSpec,
+    stages: Iterable[Stage],
+    *,
+    job: str,
+    fingerprints: Mapping[str, str],
 ) -> dict[StageName, str]:
-    """The key of every stage, 64 hexadecimal digits each, chained in the order of the stages.
+    """The key of every stage of a job, 64 hexadecimal digits each.
 
-    `spec` has its defaults filled in, so that a default written out gives the same key.
+    `spec` has its defaults filled in, so that a default written out gives the same key. `stages`
+    are all that apply, in order: one that is read and does not apply is none of the inputs.
     """
+    # NB: unset fields are dumped as null on purpose. A field that a release adds is then in no old
+    # key, and the version, which is in every key, says so.
     dumped = spec.model_dump(mode="json", by_alias=True)
     keys: dict[StageName, str] = {}
-    before = ""
-    for stage, inputs in STAGE_INPUTS.items():
+    for stage in stages:
         digest = digest_json(
             {
-                "stage": stage,
+                "stage": stage.name,
                 "contract": CONTRACT,
                 "version": _VERSION,
-                "job": job if inputs.names_the_job else "",
-                "fields": _part(dumped, inputs.fields),
-                "sources": {name: fingerprints.get(name) for name in inputs.fingerprints},
-                "before": before,
+                "job": job if stage.names_the_job else "",
+                "fields": {path: _at(dumped, path) for path in stage.fields},
+                "sources": {path: fingerprints.get(path) for path in stage.sources},
+                "reads": {name: keys[name] for name in stage.reads if name in keys},
             }
         )
-        before = keys[stage] = digest.removeprefix("sha256:")
+        keys[stage.name] = digest.removeprefix("sha256:")
     return keys
-
-
-def _part(spec: Mapping[str, JsonValue], paths: Iterable[str]) -> dict[str, JsonValue]:
-    return {path: _at(spec, path) for path in paths}
 
 
 def _at(spec: Mapping[str, JsonValue], path: str) -> JsonValue:
     """The value at the path, None where a record on the way was not given."""
-    found: JsonValue = dict(spec)
+    value: JsonValue = dict(spec)
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -5,52 +5,109 @@ by `sources.fingerprints`, and no clock or environment is looked at.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.defaults import with_defaults
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.keys import stage_keys
-from tunesmith_engine.planning.records import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import CATALOG, Catalog, Stage
 from tunesmith_engine.stages.contracts import Environment, StageName
 
-ENVIRONMENTS: Final[Mapping[StageName, Environment]] = {
-    StageName.PREPARE: Environment.TRAINER,
-    StageName.TRAIN: Environment.TRAINER,
-    StageName.EVALUATE: Environment.TRAINER,
-    StageName.COMPRESS: Environment.COMPRESSOR,
-    StageName.VERIFY: Environment.SERVER,
-    StageName.PUBLISH: Environment.TRAINER,
-}
 
-MODULES: Final[Mapping[Environment, str]] = {
-    Environment.TRAINER: "tunesmith_trainer",
-    Environment.COMPRESSOR: "tunesmith_trainer",
-    Environment.SERVER: "tunesmith_serving",
-}
+class NoSuchStage(ValueError):  # noqa: N818 - the name says what is wrong
+    """A stage was named that the job does not go through."""
+
 
 # A manifest on disk has no generation; an API server counts from 1.
 FIRST_GENERATION: Final = 1
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage of this job: its row of the catalogue, and the digest of all its outcome depends on.
+
+    `key` is 64 hexadecimal digits.
+    """
+
+    stage: Stage
+    key: str
+
+    @property
+    def name(self) -> StageName:
+        """The name of the stage."""
+        return self.stage.name
+
+    @property
+    def environment(self) -> Environment:
+        """Where its process runs."""
+        return self.stage.environment
+
+    @property
+    def short_key(self) -> str:
+        """The part of the key that names folders and is shown to people."""
+        return self.key[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job as it will be run: `stages` in order, ending with the last one asked for.
+
+    `spec` has every default filled in that does not depend on the data; those that do stay None
+    and are decided by the stage that sees the data. `is_whole` tells that no stage is left out.
+    """
+
+    job: str
+    generation: int
+    spec: FineTuneJobSpec
+    stages: tuple[PlannedStage, ...]
+    is_whole: bool = True
+
+    def stage(self, name: StageName) -> PlannedStage:
+        """The stage called `name`.
+
+        Raises:
+            KeyError: the plan ends before it, or the job has no such stage.
+        """
+        for planned in self.stages:
+            if planned.name == name:
+                return planned
+        raise KeyError(f"the plan of {self.job} has no stage {name}")
+
+    def read_by(self, reader: PlannedStage) -> tuple[PlannedStage, ...]:
+        """The stages whose results `reader` is given: those that it reads and this job has."""
+        return tuple(planned for planned in self.stages if planned.name in reader.stage.reads)
+
+
 def plan(
-    job: FineTuneJob, *, fingerprints: Mapping[str, str], until: StageName = StageName.PUBLISH
+    job: FineTuneJob,
+    *,
+    fingerprints: Mapping[str, str],
+    until: StageName | None = None,
+    catalog: Catalog = CATALOG,
 ) -> Plan:
-    """The stages of `job` up to and with `until`.
+    """The stages of `job` up to and with `until`, or all of them.
 
     `fingerprints` stand for the content of the sources, by field path: `model`, `dataset.train`
     and, where given, `dataset.validation` and `evaluation.generalText`.
+
+    Raises:
+        NoSuchStage: the job does not go through `until`.
     """
-    spec = with_defaults(job.spec)
-    keys = stage_keys(spec, job=job.metadata.name, fingerprints=fingerprints)
-    names = list(StageName)
+    spec = job.spec.with_defaults()
+    stages = catalog.applying(spec)
+    keys = stage_keys(spec, stages, job=job.metadata.name, fingerprints=fingerprints)
+    names = [stage.name for stage in stages]
+    if until is not None and until not in names:
+        raise NoSuchStage(
+            f"{job.metadata.name} does not go through {until}; "
+            f"name one of its stages: {', '.join(names)}"
+        )
+    end = len(names) if until is None else names.index(until) + 1
     return Plan(
         job=job.metadata.name,
         generation=job.metadata.generation or FIRST_GENERATION,
         spec=spec,
-        stages=tuple(_planned(name, key=keys[name]) for name in names[: names.index(until) + 1]),
+        stages=tuple(PlannedStage(stage, keys[stage.name]) for stage in stages[:end]),
+        is_whole=end == len(names),
     )
-
-
-def _planned(name: StageName, *, key: str) -> PlannedStage:
-    environment = ENVIRONMENTS[name]
-    return PlannedStage(name=name, environment=environment, module=MODULES[environment], key=key)

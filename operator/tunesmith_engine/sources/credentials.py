@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunesmith_api.field_types import SecretReference
 from tunesmith_api.reasons import Reason
-from tunesmith_api.values import SecretReference
 from tunesmith_engine.sources.errors import SourceError
 
 
@@ -60,22 +60,21 @@ def read_secret(reference: SecretReference | None, *, secrets: Path) -> Secret:
         return NO_SECRET
     folder = secrets / reference.name
     try:
-        # Kubernetes keeps the real files behind names that start with two dots.
+        # A mounted Secret is a link to ..data, which is a link to a folder named by the time: names
+        # with dots in front are not keys. Editors and `echo` end a file with a line break.
         values = {
             path.name: path.read_text(encoding="utf-8").strip()
             for path in sorted(folder.iterdir())
             if path.is_file() and not path.name.startswith(".")
         }
+        because = "it holds no key"
     except (OSError, UnicodeDecodeError) as error:
-        raise _not_found(folder, because=type(error).__name__) from None
+        # The class alone: the text of a decoding error quotes the value.
+        values, because = {}, type(error).__name__
     if not values:
-        raise _not_found(folder, because="it holds no key")
+        raise SourceError(
+            Reason.SECRET_NOT_FOUND,
+            f"secret '{folder.name}' cannot be read from {folder} ({because}); make that folder, "
+            "with one file per key, such as AWS_ACCESS_KEY_ID or HF_TOKEN.",
+        )
     return Secret(name=reference.name, values=values)
-
-
-def _not_found(folder: Path, *, because: str) -> SourceError:
-    return SourceError(
-        Reason.SECRET_NOT_FOUND,
-        f"secret '{folder.name}' cannot be read from {folder} ({because}); make that folder, with "
-        "one file per key, such as AWS_ACCESS_KEY_ID or HF_TOKEN.",
-    )

@@ -1,7 +1,7 @@
 """Downloads into the cache: under a temporary name first, so that a file is whole or not there.
 
-A file's place in the cache is named by its path and its marks: changed content has another place,
-and a second job finds what the first one fetched.
+A file's place in the cache is named by its path and its fingerprint: changed content has another
+place, and a second job finds what the first one fetched. `remote_store.py` says what there is.
 """
 
 import logging
@@ -15,83 +15,91 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.sources.errors import SourceError, explained
+from tunesmith_engine.sources.errors import SourceError, translate_error
 from tunesmith_engine.sources.remote_store import RemoteFile, RemoteStore
 from tunesmith_engine.stages.digests import digest_json
 
 LOGGER = logging.getLogger(__name__)
-_PLACE_DIGITS: Final = 32
+_NAME_DIGITS: Final = 32
 _CHUNK_BYTES: Final = 1 << 20
 
 
-def downloaded_files(
-    store: RemoteStore, files: Sequence[RemoteFile], *, folder: Path
-) -> list[Path]:
+def download_files(store: RemoteStore, files: Sequence[RemoteFile], *, folder: Path) -> list[Path]:
     """Local copies of `files`, each in a folder of its own below `folder`.
 
     Raises:
         SourceError: a file cannot be read.
         OSError: this machine's disk is full or not writable.
     """
-    return [_downloaded(store, file, folder / _place_of(store, [file]) / file.name)
-            for file in files]  # fmt: skip
+    # In a folder of its own each, so that it keeps its name: the suffix says what format it has.
+    return [
+        _download(store, file, folder / _cache_name(store, [file]) / file.name) for file in files
+    ]
 
 
-def downloaded_folder(store: RemoteStore, files: Sequence[RemoteFile], *, folder: Path) -> Path:
+def download_folder(store: RemoteStore, files: Sequence[RemoteFile], *, folder: Path) -> Path:
     """One local folder with all `files`, laid out as they are below the store's URI.
 
     Raises:
         SourceError: a file cannot be read.
         OSError: this machine's disk is full or not writable.
     """
-    finished = folder / _place_of(store, files)
-    if finished.exists():
-        return finished
+    complete = folder / _cache_name(store, files)
+    if complete.exists():
+        return complete
     # Files that an earlier, broken attempt finished are kept here, and not fetched again.
-    growing = finished.with_name(f"{finished.name}.partial")
+    partial = complete.with_name(f"{complete.name}.partial")
     root = store.path.rstrip("/")
     for file in files:
-        _downloaded(store, file, growing / file.path.removeprefix(root).lstrip("/"))
+        _download(store, file, partial / file.path.removeprefix(root).lstrip("/"))
     try:
-        growing.rename(finished)
+        partial.rename(complete)
     except OSError:
         # Another job was quicker with the same files.
-        if not finished.exists():
+        if not complete.exists():
             raise
-        shutil.rmtree(growing, ignore_errors=True)
-    return finished
+        shutil.rmtree(partial, ignore_errors=True)
+    return complete
 
 
-def _place_of(store: RemoteStore, files: Sequence[RemoteFile]) -> str:
-    content: list[JsonValue] = [[file.path, file.marks] for file in files]
+def _cache_name(store: RemoteStore, files: Sequence[RemoteFile]) -> str:
+    content: list[JsonValue] = [[file.path, file.fingerprint] for file in files]
     digest = digest_json([store.uri.partition("://")[0], *content])
-    return digest.removeprefix("sha256:")[:_PLACE_DIGITS]
+    return digest.removeprefix("sha256:")[:_NAME_DIGITS]
 
 
-def _downloaded(store: RemoteStore, file: RemoteFile, path: Path) -> Path:
+def _download(store: RemoteStore, file: RemoteFile, path: Path) -> Path:
     if path.exists():
         return path
+    # Without the query, which of a signed address is a credential.
     LOGGER.info("fetching %s (%s bytes)", file.path.partition("?")[0], file.size or "?")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each writer: two jobs that fetch the same file do not write into one.
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         _copy(store, file, temporary)
         temporary.replace(path)
+    except SourceError:
+        raise
     except Exception as error:
-        raise explained(error, uri=store.uri, role=store.role) from error
+        raise translate_error(error, uri=store.uri, role=store.role) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
 
 
 def _copy(store: RemoteStore, file: RemoteFile, path: Path) -> None:
-    with store.filesystem.open(file.path, "rb") as source, path.open("wb") as target:
-        shutil.copyfileobj(source, target, _CHUNK_BYTES)
-        target.flush()
-        os.fsync(target.fileno())
-    if file.size is not None and path.stat().st_size != file.size:
+    with store.filesystem.open(file.path, "rb") as reading, path.open("wb") as writing:
+        shutil.copyfileobj(reading, writing, _CHUNK_BYTES)
+        # NB: before the file gets its final name. Otherwise a loss of power may leave an empty file
+        # there, which would count as whole for ever.
+        writing.flush()
+        os.fsync(writing.fileno())
+    num_bytes = path.stat().st_size
+    # A connection that breaks may look like the end of the file.
+    if file.size is not None and num_bytes != file.size:
         raise SourceError(
             Reason.SOURCE_UNREACHABLE,
-            f"{store.uri}: {file.name} came with {path.stat().st_size} of {file.size} bytes.",
+            f"{store.uri}: {file.name} came with {num_bytes} of {file.size} bytes.",
             retryable=True,
         )

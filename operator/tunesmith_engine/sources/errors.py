@@ -1,12 +1,12 @@
 """How a source or a target says that it cannot be read or written, in the vocabulary of outcomes.
 
-Libraries fail in dozens of ways; `explained` sorts their exceptions into four: not there, not
-allowed, not reachable, and no space (an OSError that is passed on as it is).
+Libraries fail in dozens of ways; `translate_error` sorts their exceptions into four: not there, not
+allowed, not reachable, and no space (an OSError that is passed on as it is). Stages turn a
+`SourceError` into a `StageError` by `as_stage_error`.
 """
 
 import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,8 @@ _MISSING_NAMES: Final = frozenset(
     }
 )
 _UNREACHABLE_NAMES: Final = frozenset({"ClientConnectionError", "EndpointConnectionError"})
+# Faults of this machine while it writes what comes from a source: a full disk, a quota, a disk that
+# is read-only, no more descriptors. They say nothing about the source.
 _LOCAL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE})
 
 
@@ -67,19 +69,25 @@ def as_stage_error(error: SourceError) -> StageError:
     return kind(error.reason, error.message)
 
 
-def explained(error: Exception, *, uri: str, role: Role) -> Exception:
+def translate_error(error: Exception, *, uri: str, role: Role) -> Exception:
     """The exception to raise instead of a library's: a SourceError, or a full disk as it came."""
-    causes = list(_causes(error))
-    full = next((each for each in causes if _is_local_fault(each)), None)
-    if full is not None:
-        return full
-    if any(_is_denied(each) for each in causes):
+    causes: list[Exception] = []
+    last: BaseException | None = error
+    while isinstance(last, Exception):
+        causes.append(last)
+        last = last.__cause__ or last.__context__
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno in _LOCAL_ERRNOS:
+            return cause
+    # NB: the order matters. The hub answers 401 to a repository that does not exist as to one that
+    # is private, and its client raises a "not found" for both.
+    if any(_is_denied(cause) for cause in causes):
         return denied(uri, role=role)
+    unreachable = next((cause for cause in causes if _is_unreachable(cause)), None)
     # fsspec calls every failure of a web server a missing file, and keeps the truth as its cause.
-    if not any(_is_unreachable(each) for each in causes) and any(map(_is_missing, causes)):
+    if unreachable is None and any(_is_missing(cause) for cause in causes):
         return missing(uri, role=role)
-    culprit = next((each for each in causes if _is_unreachable(each)), error)
-    return _unreachable(culprit, uri=uri)
+    return _unreachable(unreachable or error, uri=uri)
 
 
 def missing(uri: str, *, role: Role, hint: str = "check the address and the path") -> SourceError:
@@ -108,15 +116,16 @@ def unusable_model(
 
 
 def _unreachable(error: Exception, *, uri: str) -> SourceError:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} and (
-        uri.startswith("hf://")
-    ):
+    # The words that huggingface_hub takes for true.
+    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    if is_offline and uri.startswith("hf://"):
+        # Not retryable: it would be the same each time.
         return SourceError(
             Reason.SOURCE_UNREACHABLE,
             f"{uri} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset "
             "HF_HUB_OFFLINE, or use a file:// copy.",
         )
-    # The class alone: texts of libraries quote requests, and with them signatures and tokens.
+    # NB: the class alone. Texts of libraries quote requests, and with them signatures and tokens.
     return SourceError(
         Reason.SOURCE_UNREACHABLE,
         f"{uri} could not be reached ({type(error).__name__}); check the network and the address.",
@@ -124,44 +133,37 @@ def _unreachable(error: Exception, *, uri: str) -> SourceError:
     )
 
 
-def _causes(error: BaseException) -> Iterator[Exception]:
-    seen: BaseException | None = error
-    while isinstance(seen, Exception):
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def _is_local_fault(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS
-
-
 def _is_denied(error: Exception) -> bool:
-    is_known = isinstance(error, PermissionError) or bool(_names(error) & _DENIED_NAMES)
-    return is_known or _status(error) in _DENIED
+    if isinstance(error, PermissionError) or _class_names(error) & _DENIED_NAMES:
+        return True
+    return _http_status(error) in _DENIED
 
 
 def _is_unreachable(error: Exception) -> bool:
-    if isinstance(error, ConnectionError | TimeoutError) or _names(error) & _UNREACHABLE_NAMES:
+    if isinstance(error, ConnectionError | TimeoutError):
         return True
-    status = _status(error)
+    if _class_names(error) & _UNREACHABLE_NAMES:
+        return True
+    status = _http_status(error)
     return status is not None and (status == _TOO_MANY or status >= _SERVER_FAULT)
 
 
 def _is_missing(error: Exception) -> bool:
-    names = _names(error)
-    if names & _MISSING_NAMES or _status(error) == _NOT_FOUND:
+    names = _class_names(error)
+    if names & _MISSING_NAMES or _http_status(error) == _NOT_FOUND:
         return True
     # A miss in the hub's local cache is a FileNotFoundError too, and says nothing about the hub.
     return isinstance(error, FileNotFoundError) and "LocalEntryNotFoundError" not in names
 
 
-def _names(error: Exception) -> set[str]:
-    return {each.__name__ for each in type(error).__mro__}
+def _class_names(error: Exception) -> set[str]:
+    return {base.__name__ for base in type(error).__mro__}
 
 
-def _status(error: Exception) -> int | None:
+def _http_status(error: Exception) -> int | None:
     """The HTTP status that an exception of aiohttp, httpx, gcsfs or botocore carries."""
     response = getattr(error, "response", None)
+    # botocore's is a dict; httpx's has `status_code`, aiohttp keeps `status`, gcsfs `code`.
     if isinstance(response, dict):
         value = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return value if isinstance(value, int) else None

@@ -11,14 +11,13 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.sources.content_digests import remembered_digest
 from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.digest_cache import cached_digest
 from tunesmith_engine.sources.errors import DATA, MODEL
-from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.sources.hub_models import hub_commit
 from tunesmith_engine.sources.local_paths import is_local, local_matches
-from tunesmith_engine.sources.models import remote_model_files
 from tunesmith_engine.sources.remote_store import RemoteFile, open_store
+from tunesmith_engine.sources.resolver import fetch_files, remote_model_files
 from tunesmith_engine.stages.digests import digest_json
 
 
@@ -27,23 +26,16 @@ def fingerprint_job(
 ) -> dict[str, str]:
     """The fingerprint of every source of the job, by the path of its field below `spec`.
 
-    Keys: `model`, `dataset.train`, and `dataset.validation` and `evaluation.generalText` where the
-    job names them.
-
     Raises:
         SourceError: a source is not there, not allowed or not reachable.
         OSError: a local file cannot be read.
     """
-    sources = {
-        "dataset.train": spec.dataset.train,
-        "dataset.validation": spec.dataset.validation,
-        "evaluation.generalText": spec.evaluation.general_text,
+    return {
+        path: fingerprint_model(source, base=base, cache=cache, secrets=secrets)
+        if isinstance(source, ModelSource)
+        else fingerprint_data(source, base=base, cache=cache, secrets=secrets)
+        for path, source in spec.sources().items()
     }
-    found = {"model": fingerprint_model(spec.model, base=base, cache=cache, secrets=secrets)}
-    for name, source in sources.items():
-        if source is not None:
-            found[name] = fingerprint_data(source, base=base, cache=cache, secrets=secrets)
-    return found
 
 
 def fingerprint_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) -> str:
@@ -54,11 +46,13 @@ def fingerprint_model(source: ModelSource, *, base: Path, cache: Path, secrets: 
     """
     if is_local(source.uri):
         paths = local_matches(source.uri, base=base, role=MODEL)
-        return _digest([remembered_digest(path, cache=cache) for path in paths])
+        return digest_json([cached_digest(path, cache=cache) for path in paths])
     if source.uri.startswith("hf://"):
         return f"commit:{hub_commit(source, cache=cache, secrets=secrets)}"
     secret = read_secret(source.secret_ref, secrets=secrets)
-    return _marks(remote_model_files(open_store(source.uri, secret=secret, role=MODEL)))
+    return _fingerprint_remote(
+        remote_model_files(open_store(source.uri, secret=secret, role=MODEL))
+    )
 
 
 def fingerprint_data(source: DataSource, *, base: Path, cache: Path, secrets: Path) -> str:
@@ -69,14 +63,13 @@ def fingerprint_data(source: DataSource, *, base: Path, cache: Path, secrets: Pa
     """
     if is_local(source.uri):
         paths = fetch_files(source, base=base, cache=cache, secrets=secrets)
-        return _digest([[path.name, remembered_digest(path, cache=cache)] for path in paths])
+        # The name counts, since it says what format is in the file; the folder does not, so that
+        # a job that was moved has its stages done.
+        return digest_json([[path.name, cached_digest(path, cache=cache)] for path in paths])
     secret = read_secret(source.secret_ref, secrets=secrets)
-    return _marks(open_store(source.uri, secret=secret, role=DATA).files())
+    return _fingerprint_remote(open_store(source.uri, secret=secret, role=DATA).files())
 
 
-def _marks(files: list[RemoteFile]) -> str:
-    return _digest([[file.name, file.marks] for file in files])
-
-
-def _digest(content: list[JsonValue]) -> str:
+def _fingerprint_remote(files: list[RemoteFile]) -> str:
+    content: list[JsonValue] = [[file.name, file.fingerprint] for file in files]
     return digest_json(content)

@@ -42,6 +42,7 @@ class GgufHeader:
             ValueError: the header has no such number.
         """
         value = self.fields.get(name)
+        # A bool is an int to Python, and no number of layers.
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"its header has no number {name}")  # noqa: TRY004 - of a file, not of a program
         return value
@@ -61,31 +62,17 @@ def read_gguf_header(path: Path) -> GgufHeader:
         version = reader.number("I")
         if version not in _VERSIONS:
             raise ValueError(f"its GGUF version is {version}, known are 2 and 3")
+        # The counts come first, the fields before the tensors: nothing can be skipped over.
         num_tensors, num_fields = reader.count(), reader.count()
-        fields, lengths = _fields(reader, num_fields)
-        tensors = dict(_tensor(reader) for _ in range(num_tensors))
-    return GgufHeader(fields=fields, lengths=lengths, tensors=tensors)
-
-
-def _fields(reader: "_Reader", count: int) -> tuple[dict[str, GgufValue], dict[str, int]]:
-    fields: dict[str, GgufValue] = {}
-    lengths: dict[str, int] = {}
-    for _ in range(count):
-        name, kind = reader.text(), reader.number("I")
-        if kind == _ARRAY:
-            fields[name], lengths[name] = None, reader.skip_array()
-        else:
-            fields[name] = reader.value(kind)
-    return fields, lengths
-
-
-def _tensor(reader: "_Reader") -> tuple[str, int]:
-    name, dimensions = reader.text(), reader.number("I")
-    if dimensions > _MAX_DIMENSIONS:
-        raise ValueError(f"its tensor {name} has {dimensions} dimensions")
-    shape = [reader.number("Q") for _ in range(dimensions)]
-    reader.take(struct.calcsize("<IQ"))
-    return name, prod(shape)
+        header = GgufHeader(fields={}, lengths={}, tensors={})
+        for _ in range(num_fields):
+            name, kind = reader.text(), reader.number("I")
+            if kind == _ARRAY:
+                header.fields[name], header.lengths[name] = None, reader.skip_array()
+            else:
+                header.fields[name] = reader.value(kind)
+        header.tensors.update(reader.tensor() for _ in range(num_tensors))
+    return header
 
 
 class _Reader:
@@ -95,6 +82,7 @@ class _Reader:
         self._file = file
 
     def take(self, num_bytes: int) -> bytes:
+        # Bounded by the limits above: a file may claim any length and hold a few bytes.
         data = self._file.read(num_bytes)
         if len(data) != num_bytes:
             raise ValueError("its header is cut short")
@@ -111,18 +99,19 @@ class _Reader:
         return value
 
     def text(self) -> str:
+        # The format says UTF-8; a file that breaks it can still be measured.
         return self._bytes().decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> GgufValue:
         if kind == _STRING:
             return self.text()
         form = _form(kind)
+        value: GgufValue
         (value,) = struct.unpack(f"<{form}", self.take(struct.calcsize(f"<{form}")))
-        found: GgufValue = value
-        return found
+        return value
 
     def skip_array(self) -> int:
-        """Step over an array and return its length."""
+        """Step over an array and return its length; one of arrays is of unknown type."""
         kind, length = self.number("I"), self.count()
         if kind == _STRING:
             for _ in range(length):
@@ -130,6 +119,16 @@ class _Reader:
         else:
             self.take(length * struct.calcsize(f"<{_form(kind)}"))
         return length
+
+    def tensor(self) -> tuple[str, int]:
+        """The name of a tensor and the number of its elements."""
+        name, dimensions = self.text(), self.number("I")
+        if dimensions > _MAX_DIMENSIONS:
+            raise ValueError(f"its tensor {name} has {dimensions} dimensions")
+        shape = [self.number("Q") for _ in range(dimensions)]
+        # Type and offset of its bytes: sizes are estimated from counts, whatever the quantization.
+        self.take(struct.calcsize("<IQ"))
+        return name, prod(shape)
 
     def _bytes(self) -> bytes:
         length = self.number("Q")

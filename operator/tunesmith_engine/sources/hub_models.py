@@ -1,7 +1,13 @@
 """Models on the Hugging Face hub: hf://OWNER/NAME, or hf://OWNER/NAME/FILE.gguf.
 
-The hub's own cache layout is used, below the cache of the home folder. The commit that a branch
-points to is asked for each time; without a network the commit that was fetched last is taken.
+The hub client's own cache layout is used, below the cache of the home folder:
+
+    hub/models--OWNER--NAME/blobs/ETAG                  the bytes
+                            snapshots/COMMIT/FILE       links to blobs
+                            refs/REVISION               the commit that a branch or tag meant
+
+The commit that a branch points to is asked for each time; without a network the commit that was
+fetched last is taken.
 """
 
 import logging
@@ -16,20 +22,17 @@ from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_api.uris import parse_uri
 from tunesmith_engine.sources.credentials import Secret, read_secret
-from tunesmith_engine.sources.errors import MODEL, SourceError, explained, missing
-from tunesmith_engine.sources.model_folders import (
-    WANTED_PATTERNS,
-    require_file_name,
-    require_names,
-)
+from tunesmith_engine.sources.errors import MODEL, SourceError, missing, translate_error
+from tunesmith_engine.sources.model_formats import WANTED_PATTERNS, require_file_name, require_names
 
 LOGGER = logging.getLogger(__name__)
-# DANGER: it logs every address, and those of the hub's files carry signatures.
+# NB: httpx logs every address, and those of the hub's files carry signatures that are credentials.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
-# Written into a snapshot when all of it was fetched.
-_SEAL: Final = ".tunesmith-complete"
+# Written into a snapshot when all of it was fetched. The client links files into the folder one by
+# one: without this, a download that was broken off would look like a model.
+_COMPLETE: Final = ".tunesmith-complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +45,35 @@ class HubModel:
     revision: str
     folder: Path
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit, which never means anything else."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where the client keeps the repository."""
+        return self.folder / f"models--{self.repository.replace('/', '--')}"
+
     def cached_commit(self) -> str | None:
         """The commit that is in the cache for this revision, without asking anybody."""
-        place = self.folder / f"models--{self.repository.replace('/', '--')}"
-        reference = place / "refs" / self.revision
-        is_commit = _COMMIT.fullmatch(self.revision) is not None
-        if not is_commit and not reference.is_file():
+        reference = self.cache_folder / "refs" / self.revision
+        if self.is_pinned:
+            commit = self.revision
+        elif reference.is_file():
+            commit = reference.read_text(encoding="utf-8").strip()
+        else:
             return None
-        commit = self.revision if is_commit else reference.read_text(encoding="utf-8").strip()
-        return commit if (place / "snapshots" / commit / _SEAL).exists() else None
+        is_complete = (self.cache_folder / "snapshots" / commit / _COMPLETE).exists()
+        return commit if is_complete else None
 
     def cached_path(self) -> Path | None:
         """Where the model lies in the cache, None where it is not or only in part."""
         commit = self.cached_commit()
         if commit is None:
             return None
-        place = f"models--{self.repository.replace('/', '--')}"
-        path = self.folder / place / "snapshots" / commit / self.file
+        # Of a repository of which one file was fetched, another may be asked for now.
+        path = self.cache_folder / "snapshots" / commit / self.file
         return path if path.exists() else None
 
 
@@ -87,12 +102,12 @@ def hub_commit(source: ModelSource, *, cache: Path, secrets: Path) -> str:
         SourceError: the hub denies it, does not know it, or is not reached and nothing is cached.
     """
     model = hub_model(source, cache=cache)
-    if _COMMIT.fullmatch(model.revision):
+    if model.is_pinned:
         return model.revision
     try:
-        return _ask(model, secret=read_secret(source.secret_ref, secrets=secrets))[0]
+        return _query_hub(model, secret=read_secret(source.secret_ref, secrets=secrets))[0]
     except SourceError as error:
-        return _from_cache(model, error=error)
+        return _fall_back_on_cache(model, error=error)
 
 
 def fetch_hub_model(source: ModelSource, *, cache: Path, secrets: Path) -> Path:
@@ -106,22 +121,23 @@ def fetch_hub_model(source: ModelSource, *, cache: Path, secrets: Path) -> Path:
     if model.file:
         require_file_name(model.file, uri=model.uri)
     cached = model.cached_path()
-    if cached is not None and _COMMIT.fullmatch(model.revision):
+    if cached is not None and model.is_pinned:
         return cached
     secret = read_secret(source.secret_ref, secrets=secrets)
     try:
-        commit, names = _ask(model, secret=secret)
+        commit, names = _query_hub(model, secret=secret)
     except SourceError as error:
-        if cached is None or error.reason is not Reason.SOURCE_UNREACHABLE:
+        if cached is None:
             raise
-        _from_cache(model, error=error)
+        _fall_back_on_cache(model, error=error)
         return cached
     if not model.file:
         require_names(names, uri=model.uri)
     return _download(model, commit=commit, secret=secret)
 
 
-def _from_cache(model: HubModel, *, error: SourceError) -> str:
+def _fall_back_on_cache(model: HubModel, *, error: SourceError) -> str:
+    """The commit that was fetched last, where the hub is not reached; a refusal stays one."""
     commit = model.cached_commit()
     if commit is None or error.reason is not Reason.SOURCE_UNREACHABLE:
         raise error
@@ -129,16 +145,17 @@ def _from_cache(model: HubModel, *, error: SourceError) -> str:
     return commit
 
 
-def _ask(model: HubModel, *, secret: Secret) -> tuple[str, list[str]]:
+def _query_hub(model: HubModel, *, secret: Secret) -> tuple[str, list[str]]:
     """The commit that the revision points to, and the names of its files."""
+    # False, not None, which would send whatever token lies on this machine.
     api = huggingface_hub.HfApi(token=secret.get("HF_TOKEN") or False)
     try:
         info = api.model_info(model.repository, revision=model.revision, timeout=30)
     except Exception as error:
-        raise explained(error, uri=model.uri, role=MODEL) from error
+        raise translate_error(error, uri=model.uri, role=MODEL) from error
     if info.sha is None:
         raise missing(model.uri, role=MODEL)
-    return info.sha, [each.rfilename for each in info.siblings or []]
+    return info.sha, [sibling.rfilename for sibling in info.siblings or []]
 
 
 def _download(model: HubModel, *, commit: str, secret: Secret) -> Path:
@@ -147,6 +164,7 @@ def _download(model: HubModel, *, commit: str, secret: Secret) -> Path:
         folder = Path(
             huggingface_hub.snapshot_download(
                 model.repository,
+                # Not the branch, which may have moved since it was asked for.
                 revision=commit,
                 cache_dir=model.folder,
                 allow_patterns=patterns,
@@ -154,17 +172,14 @@ def _download(model: HubModel, *, commit: str, secret: Secret) -> Path:
             )
         )
     except Exception as error:
-        raise explained(error, uri=model.uri, role=MODEL) from error
+        raise translate_error(error, uri=model.uri, role=MODEL) from error
     if not (folder / model.file).exists():
         raise missing(model.uri, role=MODEL)
-    _seal(model, folder=folder, commit=commit)
-    return folder / model.file
-
-
-def _seal(model: HubModel, *, folder: Path, commit: str) -> None:
-    """Note that the snapshot is whole, and which commit the revision meant."""
-    (folder / _SEAL).touch()
-    if model.revision != commit:
+    (folder / _COMPLETE).touch()
+    if not model.is_pinned:
+        # The client writes this only where it resolves the branch itself. It is what the next run
+        # without a network finds the snapshot by.
         reference = folder.parents[1] / "refs" / model.revision
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(commit, encoding="utf-8")
+    return folder / model.file

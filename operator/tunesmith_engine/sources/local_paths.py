@@ -26,41 +26,39 @@ def local_matches(uri: str, *, base: Path, role: Role) -> list[Path]:
     """
     parsed = parse_uri(uri)
     if parsed.scheme == "file":
-        found = _matches(base / Path(parsed.path).expanduser())
+        paths = _matches(base / Path(parsed.path).expanduser())
         hint = f"relative paths start at the manifest's folder, {base}"
     else:
-        found = _in_package(uri, parsed.path, role=role)
+        paths = _matches_in_package(uri, parsed.path, role=role)
         hint = "the package is installed but has no such file"
-    if not found:
+    if not paths:
         raise missing(uri, role=role, hint=hint)
-    return found
+    return paths
 
 
-def _in_package(uri: str, path: str, *, role: Role) -> list[Path]:
+def _matches_in_package(uri: str, path: str, *, role: Role) -> list[Path]:
     package, _, resource = path.partition("/")
-    found: set[Path] = set()
-    for folder in _package_folders(uri, package, role=role):
-        matches = _matches(folder / resource)
-        if any(not match.resolve().is_relative_to(folder.resolve()) for match in matches):
-            raise SourceError(
-                role.missing, f"{role.name}: {uri} leads out of the package {package}; name a file "
-                "inside it."
-            )  # fmt: skip
-        found.update(matches)
-    return sorted(found)
-
-
-def _package_folders(uri: str, package: str, *, role: Role) -> list[Path]:
-    # A dotted name would import its parent.
+    # NB: a dotted name would import its parent, and with it run its code.
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    folders = [Path(each) for each in (spec and spec.submodule_search_locations) or []]
+    # A namespace package has several folders; a module that is one file has none.
+    folders = [Path(place) for place in (spec and spec.submodule_search_locations) or []]
     if not folders:
         raise missing(
             uri,
             role=role,
             hint=f"no package '{package}' is installed in the environment that runs; install it",
         )
-    return folders
+    paths: set[Path] = set()
+    for folder in folders:
+        matches = _matches(folder / resource)
+        # Resolved: `..` may leave the package, and so may a link in it.
+        if any(not match.resolve().is_relative_to(folder.resolve()) for match in matches):
+            raise SourceError(
+                role.missing, f"{role.name}: {uri} leads out of the package {package}; name a file "
+                "inside it."
+            )  # fmt: skip
+        paths.update(matches)
+    return sorted(paths)
 
 
 def _matches(path: Path) -> list[Path]:
@@ -70,7 +68,7 @@ def _matches(path: Path) -> list[Path]:
     if first is None:
         return [path] if path.exists() else []
     pattern = escape_all_but_stars("/".join(parts[first:]))
-    return sorted(each for each in Path(*parts[:first]).glob(pattern) if each.is_file())
+    return sorted(match for match in Path(*parts[:first]).glob(pattern) if match.is_file())
 
 
 def escape_all_but_stars(path: str) -> str:

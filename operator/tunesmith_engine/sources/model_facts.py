@@ -1,4 +1,8 @@
-"""The size and shape of a model, read from headers without loading any weight."""
+"""The size and shape of a model, read from headers without loading any weight.
+
+Memory and disk are estimated from it before anything heavy starts. Names of fields are those of
+transformers' config.json, and those of ggml's docs/gguf.md.
+"""
 
 import json
 from dataclasses import dataclass
@@ -49,6 +53,7 @@ def _of_gguf(header: GgufHeader) -> ModelFacts:
         return header.number(f"{architecture}.{name}")
 
     heads = number("attention.head_count")
+    # Absent where every head has keys and values of its own.
     has_kv_heads = f"{architecture}.attention.head_count_kv" in header.fields
     return ModelFacts(
         num_parameters=sum(header.tensors.values()),
@@ -59,6 +64,7 @@ def _of_gguf(header: GgufHeader) -> ModelFacts:
         num_kv_heads=number("attention.head_count_kv") if has_kv_heads else heads,
         vocab_size=header.lengths["tokenizer.ggml.tokens"],
         context_length=number("context_length"),
+        # A model without an output matrix uses its embeddings for it.
         is_tied="output.weight" not in header.tensors,
         has_chat_template="tokenizer.chat_template" in header.fields,
     )
@@ -89,6 +95,7 @@ def _of_folder(folder: Path) -> ModelFacts:
 
 
 def _has_chat_template(folder: Path) -> bool:
+    # transformers reads it from any of these three.
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
     path = folder / "tokenizer_config.json"

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.sources.errors import TARGET, SourceError, explained
+from tunesmith_engine.sources.errors import TARGET, SourceError, translate_error
 from tunesmith_engine.sources.remote_store import RemoteStore
-from tunesmith_engine.sources.target import Say
-from tunesmith_engine.sources.target_errors import conflict, damaged, not_written
+from tunesmith_engine.sources.target import ProgressCallback, conflict, damaged, not_written
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, parse_manifest
 
 LOGGER = logging.getLogger(__name__)
@@ -35,47 +34,55 @@ class ObjectTarget:
         """The URI of the prefix that all of the version's objects share."""
         return f"{self._uri}/{name}"
 
-    def deliver(self, folder: Path, name: str, *, manifest: VersionManifest, say: Say) -> bool:
+    def deliver(
+        self, folder: Path, name: str, *, manifest: VersionManifest, progress: ProgressCallback
+    ) -> bool:
         """See `Target`."""
         try:
-            if self._has(name, manifest=manifest, say=say):
+            if self._is_published(name, manifest=manifest, progress=progress):
                 return False
             with self._claimed(name, manifest=manifest):
                 # Another writer may have finished between the look and the claim.
-                if self._has(name, manifest=manifest, say=say):
+                if self._is_published(name, manifest=manifest, progress=progress):
                     return False
-                self._refuse_strangers(name, manifest=manifest)
-                self._write(folder, name, manifest=manifest, say=say)
+                self._upload(folder, name, manifest=manifest, progress=progress)
         except SourceError:
             raise
         except Exception as error:
-            raise explained(error, uri=self.uri_of(name), role=TARGET) from error
+            raise translate_error(error, uri=self.uri_of(name), role=TARGET) from error
         return True
 
-    def _has(self, name: str, *, manifest: VersionManifest, say: Say) -> bool:
+    def _is_published(
+        self, name: str, *, manifest: VersionManifest, progress: ProgressCallback
+    ) -> bool:
+        """Whether the version is there; it is proven again, since it is about to be relied on."""
         text = self._read(self._path(name, MANIFEST))
         if text is None:
             return False
-        found = parse_manifest(text)
-        if found is None:
+        published = parse_manifest(text)
+        if published is None:
             raise conflict(self.uri_of(name), because="exists and is no published version")
-        if found.digest() != manifest.digest():
+        if published.digest() != manifest.digest():
             raise conflict(self.uri_of(name), because="holds a version with other content")
-        changed = self._difference(name, found, say=say)
-        if changed:
-            raise damaged(self.uri_of(name), because=changed)
+        difference = self._difference(name, published, progress=progress)
+        if difference:
+            raise damaged(self.uri_of(name), because=difference)
         return True
 
     @contextmanager
     def _claimed(self, name: str, *, manifest: VersionManifest) -> Iterator[None]:
         claim, content = f"{self._root}/.{name}.claim", manifest.digest().encode()
+        # NB: all rests on this write, which S3, Google and Azure do on a condition. What fsspec
+        # does for SFTP, SMB, HDFS and OCI is to look and then to write, and a second writer passes
+        # in between; for WebDAV it takes no notice. Those are no targets (docs/log.md).
         try:
             self._files.pipe_file(claim, content, mode="create")
         except Exception:
             # Each store has its own exception for an object that is there already.
             if self._read(claim) is None:
                 raise
-        # Read even after success: a store that ignores the condition has let the last one win.
+        # Read even after success: a store that ignores the condition has let the last one win. A
+        # claim of the same content is that of a job that was killed, or of one that does the same.
         if self._read(claim) != content:
             raise conflict(
                 self.uri_of(name),
@@ -87,41 +94,47 @@ class ObjectTarget:
         finally:
             self._remove([claim])
 
-    def _refuse_strangers(self, name: str, *, manifest: VersionManifest) -> None:
+    def _upload(
+        self, folder: Path, name: str, *, manifest: VersionManifest, progress: ProgressCallback
+    ) -> None:
         prefix = self._path(name, "")
         try:
-            found = {path.removeprefix(prefix) for path in self._files.find(prefix)}
+            present = {path.removeprefix(prefix) for path in self._files.find(prefix)}
         except FileNotFoundError:
-            return
-        strange = sorted(found - manifest.files.keys())
-        if strange:
-            raise conflict(self.uri_of(name), because=f"holds files of others ({strange[0]})")
-
-    def _write(self, folder: Path, name: str, *, manifest: VersionManifest, say: Say) -> None:
+            present = set()
+        # Files of this very version may be there: those of a job that was killed.
+        foreign = sorted(present - manifest.files.keys())
+        if foreign:
+            raise conflict(self.uri_of(name), because=f"holds files of others ({foreign[0]})")
         try:
             for count, file in enumerate(manifest.files):
-                say("uploading", count, len(manifest.files))
+                progress("uploading", count, len(manifest.files))
                 self._files.put_file(str(folder / file), self._path(name, file))
-            self._prove(name, manifest=manifest, say=say)
+            difference = self._difference(name, manifest, progress=progress)
+            if difference:
+                raise not_written(  # noqa: TRY301 - cleaned up as after any failure
+                    self.uri_of(name), because=difference
+                )
+            # NB: last. The version exists from here on.
             self._files.pipe_file(self._path(name, MANIFEST), (folder / MANIFEST).read_bytes())
         except BaseException:
+            # Also when the stage is told to stop. The manifest goes first, since its write may
+            # have worked although its answer was lost.
             self._remove([self._path(name, file) for file in (MANIFEST, *manifest.files)])
             raise
 
-    def _prove(self, name: str, *, manifest: VersionManifest, say: Say) -> None:
-        changed = self._difference(name, manifest, say=say)
-        if changed:
-            raise not_written(self.uri_of(name), because=changed)
-
-    def _difference(self, name: str, manifest: VersionManifest, *, say: Say) -> str:
+    def _difference(
+        self, name: str, manifest: VersionManifest, *, progress: ProgressCallback
+    ) -> str:
         """What differs at the target from the manifest; empty if nothing does."""
         for count, (file, wanted) in enumerate(manifest.files.items()):
-            say("reading back", count, len(manifest.files))
+            progress("reading back", count, len(manifest.files))
             if self._digest(self._path(name, file)) != wanted.digest:
                 return f"{file} has another content or is missing"
         return ""
 
     def _digest(self, path: str) -> str | None:
+        # Of the bytes, read back: an ETag is a digest for some stores and some sizes only.
         digest = hashlib.sha256()
         try:
             with self._files.open(path, "rb") as file:

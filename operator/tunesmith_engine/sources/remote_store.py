@@ -1,6 +1,8 @@
 """Remote places: one file system for each of hf, s3, gs, abfs and https, with its credentials.
 
-Everything remote is fetched through this module except hub models, which have their own cache.
+Everything remote goes through this module except hub models, which have their own cache: what is
+read (`downloads.py`, `fingerprints.py`), published (`object_target.py`), or kept for later stages
+(`workspace_store.py`).
 """
 
 import json
@@ -14,14 +16,16 @@ from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import Secret
-from tunesmith_engine.sources.errors import Role, SourceError, explained, missing
+from tunesmith_engine.sources.errors import Role, SourceError, missing, translate_error
 from tunesmith_engine.sources.local_paths import escape_all_but_stars
 from tunesmith_engine.stages.digests import digest_json
 
 _TIMEOUT_S: Final = 30
 _ATTEMPTS: Final = 3
 
-# What file systems call the marks by which a server tells one content from another.
+# What file systems call the marks by which a server tells one content from another. An ETag need
+# not be a digest (S3's of a multipart upload is none), but it changes with the content. The size
+# and the time are for web servers that give no ETag.
 _MARKS: Final = (
     "ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "LastModified",
     "Last-Modified", "Content-MD5", "size",
@@ -30,11 +34,14 @@ _MARKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file at a remote place: its path there, its size in bytes if known, and its marks."""
+    """A file at a remote place: its path there, and its size in bytes if known.
+
+    `fingerprint` is a digest of the marks that its server gives its content.
+    """
 
     path: str
     size: int | None
-    marks: str
+    fingerprint: str
 
     @property
     def name(self) -> str:
@@ -62,10 +69,15 @@ class RemoteStore:
             SourceError: there is none, or it cannot be reached or read.
         """
         try:
-            found = self._matches() if "*" in self.path else [self.filesystem.info(self.path)]
+            if "*" in self.path:
+                paths = sorted(self.filesystem.glob(escape_all_but_stars(self.path)))
+            else:
+                paths = [self.path]
+            # Listings of web servers carry no marks: each file is asked for its own.
+            infos = [self.filesystem.info(path) for path in paths]
         except Exception as error:
-            raise explained(error, uri=self.uri, role=self.role) from error
-        files = [_remote_file(info) for info in found if info["type"] == "file"]
+            raise translate_error(error, uri=self.uri, role=self.role) from error
+        files = [_remote_file(info) for info in infos if info["type"] == "file"]
         if not files:
             raise missing(self.uri, role=self.role)
         return sorted(files, key=lambda file: file.path)
@@ -77,17 +89,12 @@ class RemoteStore:
             SourceError: it cannot be reached or read.
         """
         try:
-            found = self.filesystem.find(self.path, detail=True)
+            infos = self.filesystem.find(self.path, detail=True)
         except FileNotFoundError:
             return []
         except Exception as error:
-            raise explained(error, uri=self.uri, role=self.role) from error
-        return sorted(map(_remote_file, found.values()), key=lambda file: file.path)
-
-    def _matches(self) -> list[Mapping[str, Any]]:
-        found = self.filesystem.glob(escape_all_but_stars(self.path), detail=True)
-        # Listings of web servers carry no marks: each file is asked for its own.
-        return [self.filesystem.info(each) for each in sorted(found)]
+            raise translate_error(error, uri=self.uri, role=self.role) from error
+        return sorted(map(_remote_file, infos.values()), key=lambda file: file.path)
 
 
 def open_store(uri: str, *, secret: Secret, role: Role) -> RemoteStore:
@@ -100,7 +107,8 @@ def open_store(uri: str, *, secret: Secret, role: Role) -> RemoteStore:
     scheme = uri.partition("://")[0]
     require_driver(uri, role=role)
     options = _OPTIONS[scheme](secret)
-    # A listing may be a minute old, a connection may be used again.
+    # fsspec keeps one instance for each set of options, so that connections are used again. Its
+    # cache of listings would show what was there a minute ago.
     filesystem = fsspec.filesystem(scheme, use_listings_cache=False, **options)
     return RemoteStore(uri=uri, filesystem=filesystem, role=role)
 
@@ -135,6 +143,7 @@ def _s3(secret: Secret) -> dict[str, Any]:
         },
     }
     if secret.get("AWS_ACCESS_KEY_ID") is None:
+        # NB: not left out. Without it, whatever profile or role lies on this machine would count.
         return {**options, "anon": True}
     return {
         **options,
@@ -164,7 +173,7 @@ def _azure(secret: Secret) -> dict[str, Any]:
 
 
 def _hf(secret: Secret) -> dict[str, Any]:
-    # False, not None: None would send whatever token lies on this machine.
+    # NB: False, not None. None would send whatever token lies on this machine.
     return {"token": secret.get("HF_TOKEN") or False}
 
 
@@ -191,4 +200,4 @@ def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
     marks: dict[str, JsonValue] = {
         mark: str(info[mark]) for mark in _MARKS if info.get(mark) is not None
     }
-    return RemoteFile(path=info["name"], size=info.get("size"), marks=digest_json(marks))
+    return RemoteFile(path=info["name"], size=info.get("size"), fingerprint=digest_json(marks))

@@ -1,6 +1,7 @@
 """The header of a safetensors file, read and checked without reading a weight.
 
-The format: eight bytes with the length of a JSON object, the object, the tensors' bytes.
+The format: eight bytes with the length of a JSON object, little-endian, the object, the tensors'
+bytes. `model_formats.py` checks a model by it, `model_facts.py` counts its parameters.
 """
 
 import json
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunesmith_api.base import ApiModel
 
-# The limit of the format's own reader.
+# The limit of the format's own reader: a damaged or hostile length ends here and not in memory.
 _MAX_HEADER_BYTES: Final = 100_000_000
 _LENGTH_BYTES: Final = 8
 
@@ -48,6 +49,8 @@ def read_safetensors_header(path: Path) -> dict[str, TensorHeader]:
         if not 0 < length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
             raise ValueError("it is no safetensors file, or is cut short")
         tensors = _parsed(file.read(length))
+    # Too long counts as damaged, as too short does: the format's own reader refuses both, but only
+    # when a stage loads the model.
     end = max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
     if _LENGTH_BYTES + length + end != size:
         raise ValueError(f"it has {size} bytes, and its header says {_LENGTH_BYTES + length + end}")
@@ -60,7 +63,7 @@ def read_safetensors_header(path: Path) -> dict[str, TensorHeader]:
 def _parsed(text: bytes) -> dict[str, _Tensor]:
     try:
         given: Any = json.loads(text)
-        # Field names of the format are snake_case, as the model's own.
+        # Validated by field names, since those of the format are snake_case as the model's own.
         return _TENSORS.validate_python(
             {name: value for name, value in given.items() if name != "__metadata__"}
         )

@@ -1,13 +1,18 @@
-"""What every kind of target does: take a version whole, or leave no trace of it."""
+"""What every kind of publish target does: take a version whole, or leave no trace of it.
+
+`local_target.py` and `object_target.py` are the two kinds, `resolver.py` opens the one of a URI.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.version_manifest import VersionManifest
 
 # Called with what is done, and how many of how many files.
-Say = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 
 class Target(Protocol):
@@ -16,7 +21,9 @@ class Target(Protocol):
     def uri_of(self, name: str) -> str:
         """Where the version called `name` lies."""
 
-    def deliver(self, folder: Path, name: str, *, manifest: VersionManifest, say: Say) -> bool:
+    def deliver(
+        self, folder: Path, name: str, *, manifest: VersionManifest, progress: ProgressCallback
+    ) -> bool:
         """Bring the files of `manifest` from `folder` to the version `name`, and prove them there.
 
         Return False where the version was there already with the same content.
@@ -26,3 +33,29 @@ class Target(Protocol):
                 not at the target.
             OSError: the target's disk is full.
         """
+
+
+def conflict(uri: str, *, because: str) -> SourceError:
+    """The place of the version is taken."""
+    return SourceError(
+        Reason.OUTPUT_CONFLICT,
+        f"{uri} {because}; versions are never overwritten. Choose another spec.output.version or "
+        "spec.output.uri.",
+    )
+
+
+def not_written(uri: str, *, because: str) -> SourceError:
+    """The version could not be written whole."""
+    return SourceError(
+        Reason.PUBLISH_FAILED,
+        f"{uri} could not be published: {because}. Check the target's space and rights.",
+    )
+
+
+def damaged(uri: str, *, because: str) -> SourceError:
+    """The version was published before, and is no longer what it was."""
+    return SourceError(
+        Reason.PUBLISH_FAILED,
+        f"{uri} was published before and has changed since: {because}. Remove it, or choose "
+        "another spec.output.version.",
+    )

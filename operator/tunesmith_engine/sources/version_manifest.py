@@ -1,6 +1,7 @@
-"""`manifest.json` of a published version: every file but itself, with digest and size.
+"""`manifest.json` of a folder that was written whole: every file but itself, with digest and size.
 
-A folder is a published version if and only if it has this file, which is therefore written last.
+A folder is a published version, or a snapshot in the workspace, if and only if it has this file,
+which is therefore written last and removed first. Both targets and `workspace_store.py` use it.
 """
 
 from pathlib import Path

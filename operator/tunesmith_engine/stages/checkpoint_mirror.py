@@ -13,7 +13,7 @@ from threading import Event, Thread
 from typing import Final
 
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import WorkspaceStore
 
 LOGGER = logging.getLogger(__name__)
 _INTERVAL_S: Final = 3.0
@@ -25,7 +25,7 @@ _Mark = tuple[int, int]
 class CheckpointMirror:
     """The whole folders below `folder`, and `place`, where the store has the same ones."""
 
-    def __init__(self, store: JobStore, place: str, folder: Path) -> None:
+    def __init__(self, store: WorkspaceStore, place: str, folder: Path) -> None:
         self._store = store
         self._place = place
         self._folder = folder
@@ -37,9 +37,9 @@ class CheckpointMirror:
         Raises:
             SourceError: the store cannot be reached or read.
         """
-        for name, manifest in self._store.whole_folders(self._place).items():
+        for name, manifest in self._store.list_snapshots(self._place).items():
             target = self._folder / name
-            is_here = target.exists() or self._store.get_whole(
+            is_here = target.exists() or self._store.get_snapshot(
                 f"{self._place}/{name}", manifest, target
             )
             if not is_here:
@@ -55,6 +55,7 @@ class CheckpointMirror:
         try:
             yield
         finally:
+            # The last look comes after the thread has ended, for both change what is kept.
             stopped.set()
             thread.join()
             self.look()
@@ -76,9 +77,10 @@ class CheckpointMirror:
             self.look()
 
     def _whole(self) -> list[Path]:
-        found = [(_mark(path), path) for path in self._folder.glob("[!.]*")]
-        known = [(mark, path) for mark, path in found if mark is not None]
-        return [path for _, path in sorted(known, key=lambda each: each[0][1])]
+        # A leading dot marks what training has not finished writing, or is about to remove.
+        marked = [(_mark(path), path) for path in self._folder.glob("[!.]*")]
+        whole = [(mark, path) for mark, path in marked if mark is not None]
+        return [path for (_, mtime_ns), path in sorted(whole, key=lambda entry: entry[0][1])]
 
     def _keep(self, name: str, folder: Path) -> bool:
         mark = _mark(folder)
@@ -87,7 +89,7 @@ class CheckpointMirror:
         # From now on there is something of it in the store.
         self._kept[name] = None
         try:
-            self._store.put_whole(folder, f"{self._place}/{name}")
+            self._store.put_snapshot(folder, f"{self._place}/{name}")
         except (SourceError, OSError, ValueError) as error:
             # The stage removes what it no longer needs, also while it is on its way.
             if _mark(folder) == mark:
@@ -99,7 +101,7 @@ class CheckpointMirror:
 
     def _drop(self, name: str) -> None:
         try:
-            self._store.remove_whole(f"{self._place}/{name}")
+            self._store.delete_snapshot(f"{self._place}/{name}")
         except (SourceError, OSError) as error:
             LOGGER.warning("%s is still in the workspace: %s", name, error)
         else:
@@ -108,7 +110,8 @@ class CheckpointMirror:
 
 def _mark(folder: Path) -> _Mark | None:
     try:
-        found = folder.stat()
+        stat = folder.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    # The name alone does not do: a run that starts again writes `step-10` anew.
+    return stat.st_ino, stat.st_mtime_ns

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.reporter import FileReporter, Reporter, write_atomically
+from tunesmith_engine.stages.contracts import Reporter, StageRequest
+from tunesmith_engine.stages.reporter import FileReporter, write_atomically
 
 _LOG = logging.getLogger(__name__)
 
 _SCHEME: Final = "configmap://"
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_S: Final = 10.0
+# How long an API server may be away before a result that took hours is given up.
 _PATIENCE_S: Final = 300.0
 _FIRST_ERROR: Final = 300
 
@@ -55,6 +56,7 @@ class ReportMap:
         connection = http.client.HTTPSConnection(
             self.host, self.port, timeout=_TIMEOUT_S, context=context
         )
+        # Read anew for every request: the kubelet replaces the token before it expires.
         token = (self.account / "token").read_text(encoding="utf-8").strip()
         headers = {
             "Authorization": f"Bearer {token}",
@@ -62,6 +64,7 @@ class ReportMap:
         }
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
         try:
+            # A merge patch touches this one key: other attempts write beside it at the same time.
             connection.request("PATCH", path, json.dumps({"data": {key: text}}), headers)
             status = connection.getresponse().status
         finally:

@@ -1,4 +1,7 @@
-"""What passes between the engine and a stage: one request, progress, one result.
+"""What passes between the engine and a stage: one request, progress, one outcome, one result.
+
+A stage is a `StageFunction`: it is called with a `StageRequest` and a `Reporter`, and returns a
+`StageOutcome` or raises a `StageError` (`errors.py`). `entry.py` makes the `StageResult` of either.
 
 The engine writes `request.json` and starts `python -m MODULE STAGE request.json` in the stage's
 environment. The stage writes its artifacts below `request.output`, its progress through a
@@ -6,31 +9,36 @@ environment. The stage writes its artifacts below `request.output`, its progress
 mean the same on a laptop and in a cluster.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, Protocol
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.stages.digests import digest_json
 
+# NB: raise it whenever a stage could no longer read what one of an earlier release has left: keys
+# digest it, and a job that is half done does not go on across it (`lifecycle/runs.py`).
 CONTRACT: Final = 1
+
+# Environment variables that every stage needs, on a laptop and in a pod.
+STAGE_VARIABLES: Final = {
+    "PYTHONUNBUFFERED": "1",
+    # GNU's OpenMP spins 300,000 times before it sleeps: on cores shared with another job that more
+    # than halves both, and on cores of its own a stage gains nothing by it (docs/log.md).
+    "GOMP_SPINCOUNT": "1000",
+}
 
 # Folder of a stage's output from which its next attempt goes on; `checkpoint_mirror` says how.
 CHECKPOINTS: Final = "checkpoints"
 
 
-class StageName(StrEnum):
-    """The stages, in the order in which a job goes through them."""
-
-    PREPARE = "prepare"
-    TRAIN = "train"
-    EVALUATE = "evaluate"
-    COMPRESS = "compress"
-    VERIFY = "verify"
-    PUBLISH = "publish"
+# Open: `catalog.py` has a row for each stage that there is.
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z]+$", max_length=12)]
 
 
 class Environment(StrEnum):
@@ -66,7 +74,10 @@ class StageResult(ApiModel):
 
     @property
     def digest(self) -> str:
-        """Digest of everything told; a field that a later release adds does not change it."""
+        """Digest of everything told; a field that a later release adds does not change it.
+
+        The operator keeps it in the status, so that a pod cannot change its report afterwards.
+        """
         return digest_json(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
     def artifact(self, name: str) -> Artifact:
@@ -95,6 +106,9 @@ class GivenMemory(ApiModel):
 class StageRequest(ApiModel):
     """Everything a stage may know; `spec` has every default filled in by the planner.
 
+    `inputs` are the results of the stages that this one reads, and of no others: what its key does
+    not digest must not change its outcome.
+
     Folders are absolute paths. `output` is this stage's own and survives its attempts, so that a
     stage can go on where a killed one stopped. `base` is what relative file:// URIs start from.
     `cache` is shared by all jobs. `secrets` holds one folder per secret with one file per key.
@@ -120,3 +134,46 @@ class StageRequest(ApiModel):
     models: str
     memory: dict[StageName, GivenMemory] | None = None
     store: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """The findings of a stage.
+
+    Every field but `message` goes unchanged into its `StageResult`.
+    """
+
+    message: str
+    artifacts: list[Artifact] = field(default_factory=list)
+    evaluation: list[EvaluationResult] = field(default_factory=list)
+    facts: dict[str, JsonValue] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    resumed_from_step: int | None = None
+
+
+class Reporter(Protocol):
+    """Where a stage says how far it is."""
+
+    def progress(
+        self,
+        message: str,
+        *,
+        step: int | None = None,
+        total_steps: int | None = None,
+        epoch: float | None = None,
+        eta_s: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Tell people what the stage does now."""
+
+
+class StageFunction(Protocol):
+    """A stage: it may take hours, and returns only if everything it promises is on disk."""
+
+    def __call__(self, request: StageRequest, reporter: Reporter) -> StageOutcome:
+        """Run the stage.
+
+        Raises:
+            StageError: the stage cannot succeed; any other exception counts as a crash.
+        """

@@ -23,6 +23,7 @@ def digest_file(path: Path) -> str:
 
 def digest_json(value: JsonValue) -> str:
     """Digest of a JSON value, whatever the order of its keys."""
+    # NB: the keys of every stage ever run are made of this text; another one repeats all of them.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -43,7 +44,7 @@ def files_below(folder: Path) -> list[Path]:
 def artifact_of(name: str, path: Path) -> Artifact:
     """The record of a file or folder on this machine."""
     if path.is_dir():
-        size = sum(each.stat().st_size for each in files_below(path))
+        size = sum(file.stat().st_size for file in files_below(path))
         return Artifact(
             name=name, uri=path.resolve().as_uri(), digest=digest_tree(path), bytes=size
         )

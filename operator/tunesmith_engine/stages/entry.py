@@ -3,26 +3,32 @@
 Read the request, run the stage, write the result, choose the exit code.
 
 `python -m tunesmith_trainer STAGE REQUEST` and `python -m tunesmith_serving STAGE REQUEST` both
-end here. Whatever happens, `result.json` is written last and once; a process that ends without it
-has crashed, and the engine treats it so.
+end here, where the catalogue tells which function is meant. Whatever happens, `result.json` is
+written last and once; a process that ends without it has crashed, and the engine treats it so.
 """
 
 import logging
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from pkgutil import resolve_name
+from typing import Any
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_engine.stages.configmap_reporter import reporter_of, write_report
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import (
+    Reporter,
+    StageFunction,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.errors import StageError, is_disk_full
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_engine.stages.remote_workspace import run_in_store
-from tunesmith_engine.stages.reporter import Reporter
 from tunesmith_engine.stages.termination_message import termination_message
 
 EXIT_DONE = 0
@@ -30,30 +36,33 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
-class StageFunction(Protocol):
-    """A stage: it may take hours, and returns only if everything it promises is on disk."""
-
-    def __call__(self, request: StageRequest, reporter: Reporter) -> StageOutcome:
-        """Run the stage.
-
-        Raises:
-            StageError: the stage cannot succeed; any other exception counts as a crash.
-        """
-
-
-def main(stages: Mapping[StageName, StageFunction], argv: list[str]) -> int:
-    """Run the stage that `argv` names with the request file that it names.
+def main(arguments: Sequence[str], *, catalog: Catalog = CATALOG) -> int:
+    """Run the stage that the first argument names with the request file that the second names.
 
     Return the exit code.
     """
-    name, path = StageName(argv[0]), Path(argv[1])
+    name, path = arguments
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    request = StageRequest.model_validate_json(path.read_text(encoding="utf-8"))
-    return run_stage(stages[name], request)
+    request = StageRequest.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    return run_stage(_imported_late(catalog[name].function), request)
+
+
+def _imported_late(function: str) -> StageFunction:
+    """The stage's function, which is imported when it is called.
+
+    A library that cannot be loaded then ends the stage with a result, as any other crash does, and
+    `prepare` pays neither for Ray nor for PEFT.
+    """
+
+    def run(request: StageRequest, reporter: Reporter) -> StageOutcome:
+        stage: StageFunction = resolve_name(function)
+        return stage(request, reporter)
+
+    return run
 
 
 def run_stage(stage: StageFunction, request: StageRequest) -> int:
@@ -69,6 +78,8 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
     except Exception as error:  # noqa: BLE001 - a defect, too, leaves a result behind
         traceback.print_exc()
         result = _crashed(request, error)
+    # NB: last, and atomically. The engine takes a stage whose result is there as done, and all that
+    # it promises must lie on disk or in the store by then.
     result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     write_report(request.result, result.model_dump_json(by_alias=True, indent=1))
     return _exit_code(result)
@@ -108,7 +119,9 @@ def _failed(request: StageRequest, error: StageError) -> StageResult:
 
 def _findings(outcome: StageOutcome) -> dict[str, Any]:
     return {
-        each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name != "message"
+        field.name: getattr(outcome, field.name)
+        for field in fields(outcome)
+        if field.name != "message"
     }
 
 
@@ -120,6 +133,8 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
         attempt=request.attempt,
         outcome="Failed",
         reason=reason,
+        # Retried: a library that fails now may not fail on the next attempt. The same crash at the
+        # same step twice is final all the same (`lifecycle/retry_policy.py`).
         message=termination_message(f"{type(error).__name__}: {error}"),
         retryable=True,
     )

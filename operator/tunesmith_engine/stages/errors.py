@@ -1,16 +1,16 @@
 """How a stage says that it cannot go on.
 
-StageError            any end of a stage that is not success; carries a Reason ├── BadInputError
-the user's manifest, data or model breaks a rule: exit code 2, never retried ├── VerdictError
-a gate or a proof said no: exit code 1, never retried └── TransientError    the machine or the
-network failed: exit code 1, retried within backoffLimit
+StageError          any end of a stage that is not success; carries a Reason
+├── BadInputError   manifest, data or model breaks a rule: exit code 2, never retried
+├── VerdictError    a gate or a proof said no: exit code 1, never retried
+└── TransientError  machine or network failed: exit code 1, retried within backoffLimit
 """
 
 import errno
 from typing import Final
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.outcome import StageOutcome
+from tunesmith_engine.stages.contracts import StageOutcome
 
 # What libraries in Rust and C++ quote of the operating system, in errors of their own.
 _FULL: Final = ("No space left on device", "Disk quota exceeded")

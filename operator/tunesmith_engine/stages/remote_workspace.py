@@ -4,7 +4,7 @@ What earlier stages made is fetched, proven by digest, and handed to the stage a
 the stage makes is in the store before its result is reported: a result that counts can be read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,21 +13,25 @@ from typing import Final
 from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages.checkpoint_mirror import CheckpointMirror
-from tunesmith_engine.stages.contracts import CHECKPOINTS, StageName, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import (
+    CHECKPOINTS,
+    Reporter,
+    StageFunction,
+    StageName,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import StageError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 _FILE: Final = "file://"
 
-Stage = Callable[[StageRequest, Reporter], StageOutcome]
-
 
 def run_in_store(
-    stage: Stage, request: StageRequest, reporter: Reporter, *, uri: str
+    stage: StageFunction, request: StageRequest, reporter: Reporter, *, uri: str
 ) -> StageOutcome:
     """Run `stage` with the store at `uri` as what outlives this machine.
 
@@ -42,6 +46,7 @@ def run_in_store(
         with mirror.running():
             outcome = stage(local, reporter)
     except StageError as error:
+        # A refused model shows its numbers, too.
         if error.findings is not None:
             error.findings = workspace.kept(error.findings)
         raise
@@ -64,7 +69,7 @@ class _Workspace:
     """The store of the job, as one attempt of a stage uses it."""
 
     uri: str
-    store: JobStore
+    store: WorkspaceStore
     request: StageRequest
     reporter: Reporter
 
@@ -72,8 +77,9 @@ class _Workspace:
     def opened(cls, uri: str, request: StageRequest, reporter: Reporter) -> "_Workspace":
         secret_ref = request.spec.workspace.secret_ref
         secret = read_secret(secret_ref, secrets=Path(request.secrets))
-        store = JobStore(uri, secret=secret, folder=Path(request.cache) / "workspace")
-        store.prove_writable()
+        store = WorkspaceStore(uri, secret=secret, folder=Path(request.cache) / "workspace")
+        # Before hours of work whose outcome could not be kept.
+        store.check_writable()
         return cls(uri, store, request, reporter)
 
     def fetched_inputs(self) -> StageRequest:
@@ -91,11 +97,11 @@ class _Workspace:
     def kept(self, outcome: StageOutcome) -> StageOutcome:
         """The outcome with its artifacts in the store."""
         with _as_stage_errors():
-            artifacts = [self._kept(each) for each in outcome.artifacts]
+            artifacts = [self._kept(artifact) for artifact in outcome.artifacts]
         return replace(outcome, artifacts=artifacts)
 
     def _fetched(self, stage: StageName, made: StageResult) -> StageResult:
-        artifacts = [self._here(stage, each) for each in made.artifacts]
+        artifacts = [self._here(stage, artifact) for artifact in made.artifacts]
         return made.model_copy(update={"artifacts": artifacts})
 
     def _here(self, stage: StageName, artifact: Artifact) -> Artifact:

@@ -10,25 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from tunesmith_api.finetunejob.status import Metric, Progress
-
-
-class Reporter(Protocol):
-    """Where a stage says how far it is."""
-
-    def progress(
-        self,
-        message: str,
-        *,
-        step: int | None = None,
-        total_steps: int | None = None,
-        epoch: float | None = None,
-        eta_s: float | None = None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
-        """Tell people what the stage does now."""
 
 
 class FileReporter:
@@ -91,9 +74,12 @@ class FileReporter:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` with `text`: readers see the old file or the new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, since a rename is atomic within one file system only; with the process's
+    # number, since two processes of a stage may write the same file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
+        # Without it a power cut may leave the new name with no content behind it.
         os.fsync(file.fileno())
     temporary.replace(path)

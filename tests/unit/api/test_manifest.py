@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
-from tunesmith_api.yaml_source import MAX_CHARACTERS
+from tunesmith_api.yaml_io import MAX_CHARACTERS
 
 SMALLEST = """\
 apiVersion: tunesmith.dev/v1alpha1

@@ -8,7 +8,12 @@ import pytest
 from chart import EVERYTHING, chart, container, one, rendered
 from tunesmith_api.crds import crds
 from tunesmith_engine.stages.contracts import Environment
-from tunesmith_operator.names import JOB_MARK, REPORT_POLICY, STAGES_ACCOUNT, family_name
+from tunesmith_operator.finetunejob.child_names import (
+    JOB_MARK,
+    REPORT_POLICY,
+    STAGES_ACCOUNT,
+    shared_name,
+)
 from tunesmith_operator.settings import Settings, add_flags, settings_from
 
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
@@ -57,8 +62,8 @@ def test_the_operator_knows_the_policy_and_what_it_holds_in_check_by_name() -> N
     assert binding["spec"] == {"policyName": REPORT_POLICY, "validationActions": ["Deny"]}
     assert f"':{STAGES_ACCOUNT}'" in said
     assert f"+ '{JOB_MARK}'" in said
-    assert f"'{family_name('')}'" in said
-    assert f"size() - {len(family_name(''))})" in said
+    assert f"'{shared_name('')}'" in said
+    assert f"size() - {len(shared_name(''))})" in said
 
 
 def test_helm_finds_no_folder_of_definitions_that_it_would_never_upgrade() -> None:

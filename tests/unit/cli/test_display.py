@@ -10,9 +10,9 @@ import pytest
 
 from job_folders import a_finished_job, a_running_job
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_cli.display import LinesDisplay, LiveDisplay, display_for
-from tunesmith_cli.interrupts import stopping
-from tunesmith_cli.terminal import Style
+from tunesmith_cli.terminal.display import LinesDisplay, LiveDisplay, display_for
+from tunesmith_cli.terminal.signals import stopping
+from tunesmith_cli.terminal.style import Style
 
 
 class Terminal(io.StringIO):
@@ -94,6 +94,18 @@ def test_a_terminal_shows_every_stage_and_draws_over_itself(
         "● train     training 12/30 · 1 min 05 s left · loss 2.31 · held-out 2.4 · 310.…",
     ]
     assert "stopping\n" in stream.getvalue()
+
+
+def test_the_column_of_names_holds_the_longest(running: FineTuneJobStatus) -> None:
+    stream, first = Terminal(), running.stages[0]
+    longer = first.model_copy(update={"name": "backtranslate"})
+    status = running.model_copy(update={"stages": [first, longer]})
+
+    with LiveDisplay("helpdesk", stream=stream, style=Style(has_colour=False)) as display:
+        display.show(status)
+
+    lines = stream.getvalue().splitlines()[-2:]
+    assert lines[0].index("6.2 s") == lines[1].index("6.2 s")
 
 
 def test_no_line_is_wider_than_the_terminal(

@@ -1,11 +1,8 @@
 """Numbers, times and sizes as people read them."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tunesmith_cli.formats import counted, duration, number, percent, size
-from tunesmith_cli.report.scales import Scale, scale_over
 
 
 @pytest.mark.parametrize(
@@ -52,19 +49,3 @@ def test_a_number_has_four_significant_digits(value: float, text: str) -> None:
 def test_parts_and_counts() -> None:
     assert percent(0.9958) == "99.6 %"
     assert (counted(1, "row"), counted(1050, "row")) == ("1 row", "1,050 rows")
-
-
-@given(st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=20))
-def test_every_value_lies_on_its_scale_and_ticks_are_few_and_in_order(values: list[float]) -> None:
-    scale = scale_over(values, start=10.0, end=110.0)
-
-    ticks = scale.ticks(num=5)
-
-    assert all(10.0 <= scale(value) <= 110.0 for value in values)
-    assert len(ticks) <= 12
-    assert ticks == sorted(set(ticks))
-    assert all(9.9 <= scale(tick) <= 110.1 for tick in ticks)
-
-
-def test_ticks_are_round() -> None:
-    assert Scale(low=1.9, high=3.8, start=0, end=1).ticks(num=4) == [2.0, 2.5, 3.0, 3.5]

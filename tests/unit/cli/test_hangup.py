@@ -14,8 +14,8 @@ from manifests import a_job
 from small_models import write_model
 from terminal import in_terminal
 from tunesmith_engine.local.environments import VARIABLE
-from tunesmith_engine.local.processes import end_leftovers
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.local.processes import terminate_leftovers
+from tunesmith_engine.stages.catalog import PREPARE
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
     manifest = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}})
     (place.base / "job.yaml").write_text(yaml.safe_dump(manifest))
     yield place
-    end_leftovers(place.home.root.resolve())
+    terminate_leftovers(place.home.root.resolve())
 
 
 def command_of(place: Place) -> list[str]:
     home = str(place.home.root)
     manifest = str(place.base / "job.yaml")
-    return [str(TUNESMITH), "run", manifest, "--home", home, "--until", StageName.PREPARE]
+    return [str(TUNESMITH), "run", manifest, "--home", home, "--until", PREPARE.name]
 
 
 def environment_of(place: Place) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from command import tunesmith
 from job_folders import a_failed_job, a_finished_job, a_running_job, key_of
 from tunesmith_cli.main import main
-from tunesmith_engine.local.locks import only_run
+from tunesmith_engine.local.locks import lock_job
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_status_lists_all_jobs(home: Path) -> None:
 def test_status_of_one_job_as_an_object(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "refused", "--home", str(home), "--output", "json"]) == 0
 
-    found = json.loads(capsys.readouterr().out)
-    assert (found["job"], found["phase"], found["running"]) == ("refused", "Failed", False)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["job"], printed["phase"], printed["running"]) == ("refused", "Failed", False)
 
 
 def test_an_empty_home_has_no_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +135,7 @@ def test_following_prints_what_is_added_until_the_run_ends(
     log.parent.mkdir(parents=True)
     log.write_text("step 1\n")
 
-    with only_run(job.folder / "lock", job="running"):
+    with lock_job(job.folder / "lock", job="running"):
         command = ["logs", "running", "train", "--follow", "--home", str(tmp_path)]
         follower = threading.Thread(target=main, args=(command,))
         follower.start()
@@ -240,9 +240,9 @@ def test_prune_removes_the_old_folders_of_one_job_or_of_all(
     assert old_folders(pruned_home) == ["refused"]
 
     assert main(["prune", "--output", "json", *home]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["dryRun"], found["bytes"]) == (False, 1 << 20)
-    assert [each["job"] for each in found["stages"]] == ["refused"]
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["dryRun"], printed["bytes"]) == (False, 1 << 20)
+    assert [stage["job"] for stage in printed["stages"]] == ["refused"]
 
     assert main(["prune", *home]) == 0
     assert capsys.readouterr().out.startswith("nothing to remove")
@@ -252,7 +252,7 @@ def test_prune_refuses_a_job_that_runs_and_passes_over_it_among_others(
     pruned_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = ["--home", str(pruned_home)]
-    with only_run(pruned_home / "jobs/helpdesk/lock", job="helpdesk"):
+    with lock_job(pruned_home / "jobs/helpdesk/lock", job="helpdesk"):
         refused = main(["prune", "helpdesk", *home])
         passed = main(["prune", *home])
 

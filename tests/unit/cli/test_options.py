@@ -3,7 +3,8 @@
 import pytest
 
 from tunesmith_cli.arguments import build_parser
-from tunesmith_cli.reference import arguments_of, subcommands
+from tunesmith_cli.command_reference import arguments_of, subcommands
+from tunesmith_engine.stages.catalog import CATALOG
 
 COMMANDS = {
     "run": {"FILE", "--home", "--until", "--serve", "--output"},
@@ -31,16 +32,26 @@ COMMANDS = {
 
 
 def test_these_are_all_commands_and_options() -> None:
-    found = {
+    options = {
         name: {
             text
-            for each in arguments_of(parser)
-            for text in each.option_strings or [str(each.metavar)]
+            for action in arguments_of(parser)
+            for text in action.option_strings or [str(action.metavar)]
         }
         for name, parser in subcommands(build_parser()).items()
     }
 
-    assert found == COMMANDS
+    assert options == COMMANDS
+
+
+def test_a_run_may_end_after_every_stage_of_the_catalogue() -> None:
+    (until,) = [
+        action
+        for action in arguments_of(subcommands(build_parser())["run"])
+        if action.dest == "until"
+    ]
+
+    assert until.choices == CATALOG.names
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -53,7 +64,7 @@ def test_help_of_every_command_shows_examples_and_exit_codes(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_argument_says_what_it_means(name: str) -> None:
-    assert all(each.help for each in arguments_of(subcommands(build_parser())[name]))
+    assert all(action.help for action in arguments_of(subcommands(build_parser())[name]))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report: one page that shows whatever a job has reached, and lets nothing in or out."""
 
+import html
 import json
 import re
 from datetime import UTC, datetime
@@ -9,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job
+from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_cli.report.evidence import gather
+from tunesmith_api.manifest import load_job
+from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.report.page import render, write_report
+from tunesmith_engine.planning.defaults import describe
+from tunesmith_engine.stages.digests import artifact_of
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 VOID = {"meta", "br", "hr", "link", "img", "input"}
+SETTINGS = "Settings"
 HOSTILE = "</pre><script src=\"https://evil.example/x.js\">alert('1')</script><img src=x onerror=1>"
 
 
@@ -51,7 +57,7 @@ class Page(HTMLParser):
 
 
 def page_of(job: JobFolder) -> str:
-    return render(gather(job.folder, job.status), now=NOW)
+    return render(read_job_data(job.folder, job.status), now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +68,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
     page = Page(finished)
 
-    sections = {each["aria-labelledby"] for each in page.named("section")}
+    sections = {section["aria-labelledby"] for section in page.named("section")}
     assert sections == {
         "warnings", "evaluation", "answers", "training", "compression", "parity", "data",
         "course", "origin",
     }  # fmt: skip
     for wanted in ("Succeeded", "2.41", "base model 3.8", "99.6 %", "Is the printer switched on?",
                    "too much lost", "sha256:aaaa", "training.lora.rank", "torch", "4 min 51 s",
-                   "exact duplicates", "learning rate", "4,884,480"):  # fmt: skip
+                   "exact duplicates", "trained parameters", "4,884,480"):  # fmt: skip
         assert wanted in page.text, wanted
 
 
@@ -89,11 +95,11 @@ def test_the_page_names_nothing_outside_itself(finished: str) -> None:
     assert "url(" not in finished
     assert "@import" not in finished
     assert page.named("script") == []
-    assert all(each["href"] == "#content" for each in page.named("a"))
+    assert all(link["href"] == "#content" for link in page.named("a"))
 
 
 def test_the_page_forbids_fetches_and_scripts_by_its_own_policy(finished: str) -> None:
-    policies = [each["content"] for each in Page(finished).named("meta") if "http-equiv" in each]
+    policies = [meta["content"] for meta in Page(finished).named("meta") if "http-equiv" in meta]
 
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
 
@@ -103,8 +109,8 @@ def test_charts_have_text_alternatives_and_tables_have_scopes_and_captions(finis
 
     charts = page.named("svg")
     assert len(charts) >= 6
-    assert all(each["role"] == "img" and each["aria-label"] for each in charts)
-    assert all(each["scope"] in {"row", "col"} for each in page.named("th"))
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+    assert all(head["scope"] in {"row", "col"} for head in page.named("th"))
     assert len(page.named("caption")) == len(page.named("table"))
 
 
@@ -118,10 +124,10 @@ def test_headings_form_an_outline(finished: str) -> None:
 
 def test_identifiers_are_unique_and_everything_labelled_exists(finished: str) -> None:
     page = Page(finished)
-    ids = [found for _, each in page.elements if (found := each.get("id"))]
+    ids = [name for _, attributes in page.elements if (name := attributes.get("id"))]
 
     assert len(ids) == len(set(ids))
-    assert {each["aria-labelledby"] for each in page.named("section")} <= set(ids)
+    assert {section["aria-labelledby"] for section in page.named("section")} <= set(ids)
 
 
 def test_the_trained_part_of_a_row_is_marked(finished: str) -> None:
@@ -144,9 +150,9 @@ def test_a_prompt_reads_as_a_conversation_without_the_markers_of_its_template(
 def test_the_lengths_of_the_rows_are_drawn_and_said(finished: str) -> None:
     page = Page(finished)
 
-    said = [str(each["aria-label"]) for each in page.named("svg")]
-    assert any("30 to 39 tokens: 3 rows; 40 to 49 tokens: 2 rows" in each for each in said)
-    assert len([each for each in page.named("rect") if each["class"] == "bar"]) == 10
+    said = [str(chart["aria-label"]) for chart in page.named("svg")]
+    assert any("30 to 39 tokens: 3 rows; 40 to 49 tokens: 2 rows" in text for text in said)
+    assert len([bar for bar in page.named("rect") if bar["class"] == "bar"]) == 10
     assert "the shortest 31, half up to 48, nine in ten up to 97" in page.text
 
 
@@ -163,7 +169,7 @@ def test_a_card_without_sound_lengths_is_shown_without_the_drawing(
 
     page = Page(page_of(job))
 
-    assert not [each for each in page.named("rect") if each["class"] == "bar"]
+    assert not [bar for bar in page.named("rect") if bar["class"] == "bar"]
     assert "exact duplicates" in page.text
 
 
@@ -198,7 +204,7 @@ def test_a_running_job_shows_its_curve_so_far_though_a_line_is_half_written(
 ) -> None:
     page = Page(page_of(a_running_job(tmp_path)))
 
-    sections = [each["aria-labelledby"] for each in page.named("section")]
+    sections = [section["aria-labelledby"] for section in page.named("section")]
     assert sections == ["warnings", "training", "data", "course", "origin"]
     assert "50 s so far" in page.text
 
@@ -230,6 +236,113 @@ def test_a_job_whose_artifacts_are_gone_still_has_its_numbers(tmp_path: Path) ->
             path.unlink()
 
     assert "base model 3.8" in Page(page_of(job)).text
+
+
+def test_a_stage_that_the_report_has_never_heard_of_has_everything_in_a_plain_form(
+    tmp_path: Path,
+) -> None:
+    job = a_finished_job(tmp_path)
+    artifact = tmp_path / "attributions.json"
+    artifact.write_text("{}")
+    add_stage(
+        job,
+        "explain",
+        facts={"method": "integratedGradients", "planted": {"wasFound": True, "rank": 1}},
+        warnings=["2 of 40 prompts were cut"],
+        evaluation=[
+            EvaluationResult(
+                suite="planted", split="explained", metric="deletion", value=0.731,
+                low=0.7, high=0.76, base=0.5, n=40,
+            ),
+        ],
+        artifacts=[artifact_of("attributions", artifact)],
+    )  # fmt: skip
+
+    page = Page(page_of(job))
+
+    course = rows_of(page_of(job), "Stages")
+    assert [row[0] for row in course][-2:] == ["publish", "explain"]
+    assert course[-1][1:3] == ["done", "10 s"]
+    assert rows_of(page_of(job), "Attempts")[-1][0] == "explain 1"
+    assert rows_of(page_of(job), "What explain reported") == [
+        ["method", "integratedGradients"],
+        ["planted › was found", "yes"],
+        ["planted › rank", "1"],
+    ]
+    assert "2 of 40 prompts were cut" in page.text
+    assert rows_of(page_of(job), "Every measured value")[-1] == [
+        "planted: deletion", "explained", "0.731", "0.7 – 0.76", "base", "0.5", "+0.231", "40",
+    ]  # fmt: skip
+    charts = [str(chart["aria-label"]) for chart in page.named("svg")]
+    assert "planted: deletion: base 0.5; explained 0.731 (interval 0.7 to 0.76)" in charts
+    assert "planted: deletion, 40 rows" in page.text
+    assert rows_of(page_of(job), "What the stages made")[-1][0] == "explain: attributions"
+    assert rows_of(page_of(job), "Lineage")[-2][0] == "key of explain"
+
+
+def test_the_facts_of_an_unknown_stage_are_text_and_bounded(tmp_path: Path) -> None:
+    job = a_finished_job(tmp_path)
+    add_stage(job, "explain", facts={"said": HOSTILE, "many": list(range(1000))})
+
+    text = page_of(job)
+
+    assert Page(text).named("script") == []
+    assert len(rows_of(text, "What explain reported")) == 201
+    assert rows_of(text, "What explain reported")[-1] == ["…", "801 more"]
+
+
+def test_a_stage_that_the_job_does_not_go_through_has_no_row_anywhere(tmp_path: Path) -> None:
+    text = page_of(a_running_job(tmp_path))
+
+    assert [row[0] for row in rows_of(text, "Stages")] == ["prepare", "train"]
+    assert [row[0] for row in rows_of(text, "Attempts")] == ["prepare 1", "train 1"]
+    keys = [row[0] for row in rows_of(text, "Lineage") if row[0].startswith("key of")]
+    assert keys == ["key of prepare", "key of train"]
+
+
+def test_settings_are_in_the_order_of_the_reference_page_with_what_was_decided(
+    tmp_path: Path,
+) -> None:
+    job = a_finished_job(tmp_path)
+    spec = load_job((job.folder / "manifest.yaml").read_text()).spec
+
+    settings = {path: [value, by] for path, value, by in rows_of(page_of(job), SETTINGS)}
+
+    paths = list(settings)
+    assert settings["training.optimizer.learningRate"] == ["0.0002", "default"]
+    assert settings["training.evaluateEverySteps"] == ["3", "decided by the job"]
+    assert settings["training.maxSteps"] == ["30", "decided by the job"]
+    assert paths.index("training.maxSteps") == paths.index("training.epochs") + 1
+    asked = [path for path in paths if path != "training.maxSteps"]
+    assert asked == [setting.path for setting in describe(spec)]
+
+
+def test_a_decision_that_the_spec_has_no_field_for_is_shown_last(tmp_path: Path) -> None:
+    job = a_finished_job(tmp_path)
+    resolved = {"ofALaterVersion.depth": "7", **job.status.resolved}
+    job.status = job.status.model_copy(update={"resolved": resolved})
+
+    last = rows_of(page_of(job), SETTINGS)[-1]
+
+    assert last == ["ofALaterVersion.depth", "7", "decided by the job"]
+
+
+def test_libraries_are_shown_once_for_each_environment(finished: str) -> None:
+    assert rows_of(finished, "Libraries, by their environment") == [
+        ["server: vllm", "0.32.0"],
+        ["trainer: python", "3.11.2"],
+        ["trainer: torch", "2.13.0+cpu"],
+    ]
+
+
+def rows_of(text: str, caption: str) -> list[list[str]]:
+    """The cells of the table below a caption."""
+    body = text.partition(f"<caption>{caption}</caption>")[2].partition("</table>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", body.partition("<tbody>")[2])
+    return [
+        [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in rows
+    ]
 
 
 def _inside_json() -> str:

@@ -17,9 +17,9 @@ from tunesmith_api.reasons import Reason
 from tunesmith_cli.commands import run as command
 from tunesmith_cli.main import main
 from tunesmith_engine.local.errors import JobBusy
-from tunesmith_engine.local.home import Home
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE
 
 Engine = Callable[..., FineTuneJobStatus]
 
@@ -41,7 +41,7 @@ def leaving(make: Callable[..., JobFolder], **update: Any) -> Engine:
     """An engine that leaves such a job behind."""
 
     def run_job(
-        job: Any, *, home: Home, watch: Callable[[FineTuneJobStatus], None], **_: Any
+        job: Any, *, home: HomeFolder, watch: Callable[[FineTuneJobStatus], None], **_: Any
     ) -> FineTuneJobStatus:
         made = make(home.root, name=job.metadata.name)
         status = made.status.model_copy(update=update)
@@ -72,7 +72,7 @@ def test_the_engine_is_asked_for_what_the_options_say(
     main(["run", str(manifest), "--home", str(tmp_path / "h"), "--until", "evaluate"])
 
     assert asked["job"] == "helpdesk"
-    assert asked["until"] is StageName.EVALUATE
+    assert asked["until"] == EVALUATE.name
     assert asked["base"] == tmp_path
     assert asked["manifest_text"] == manifest.read_text()
 
@@ -106,9 +106,9 @@ def test_stdout_holds_exactly_one_object_where_that_was_asked_for(
     code = main(["run", str(manifest), "--home", str(tmp_path), "--output", "json"])
 
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
-    assert (code, found["phase"]) == (0, "Succeeded")
-    assert Path(found["report"]).is_file()
+    printed = json.loads(captured.out)
+    assert (code, printed["phase"]) == (0, "Succeeded")
+    assert Path(printed["report"]).is_file()
     assert "Succeeded in 4 min 51 s" in captured.err
 
 
@@ -133,7 +133,7 @@ def test_a_refused_model_ends_with_1_its_reason_and_its_log(
 def test_bad_input_that_a_stage_found_ends_with_2(
     manifest: Path, tmp_path: Path, engine: Callable[[Engine], None]
 ) -> None:
-    def run_job(job: Any, *, home: Home, **given: Any) -> FineTuneJobStatus:
+    def run_job(job: Any, *, home: HomeFolder, **given: Any) -> FineTuneJobStatus:
         status = leaving(a_failed_job)(job, home=home, **given)
         for path in home.root.glob("jobs/*/stages/evaluate/*/attempts/1/result.json"):
             path.write_text(path.read_text().replace('"badInput":false', '"badInput":true'))

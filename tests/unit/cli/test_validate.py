@@ -62,11 +62,11 @@ def test_one_bad_file_does_not_hide_the_others(
     code = main(["validate", str(bad), str(good), str(tmp_path / "none.yaml"), "--output", "json"])
 
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
+    printed = json.loads(captured.out)
     assert code == 2
-    assert found["valid"] is False
-    assert [each["valid"] for each in found["files"]] == [False, True, False]
-    assert found["files"][0]["problems"] == [
+    assert printed["valid"] is False
+    assert [file["valid"] for file in printed["files"]] == [False, True, False]
+    assert printed["files"][0]["problems"] == [
         {
             "path": "spec.training.epoch",
             "line": 7,
@@ -87,9 +87,9 @@ def test_crds_writes_a_file_for_each_kind(
 ) -> None:
     assert main(["crds", "--directory", str(tmp_path / "new")]) == 0
 
-    found = {path.name: path.read_text() for path in (tmp_path / "new").iterdir()}
-    assert found == crd_files()
-    assert len(capsys.readouterr().out.splitlines()) == len(found)
+    written = {path.name: path.read_text() for path in (tmp_path / "new").iterdir()}
+    assert written == crd_files()
+    assert len(capsys.readouterr().out.splitlines()) == len(written)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_without_a_traceback(

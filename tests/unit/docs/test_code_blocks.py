@@ -55,17 +55,19 @@ def _up_to_operator(words: list[str]) -> list[str]:
 def blocks() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for found in FENCE.finditer(text):
-            line = text.count("\n", 0, found.start()) + 1
-            yield Block(page=page, line=line, head=found["head"].strip(), text=found["text"])
+        for fence in FENCE.finditer(text):
+            line = text.count("\n", 0, fence.start()) + 1
+            yield Block(page=page, line=line, head=fence["head"].strip(), text=fence["text"])
 
 
 def named(wanted: list[Block]) -> dict[str, Block]:
     return {block.place: block for block in wanted}
 
 
-MANIFESTS = named([each for each in blocks() if each.language == "yaml" and "kind:" in each.text])
-PYTHON = named([each for each in blocks() if each.language == "python"])
+MANIFESTS = named(
+    [block for block in blocks() if block.language == "yaml" and "kind:" in block.text]
+)
+PYTHON = named([block for block in blocks() if block.language == "python"])
 COMMANDS = {
     f"{block.place} {shlex.join(words)}": words
     for block in blocks()
@@ -127,19 +129,19 @@ def test_every_page_is_reached_from_the_index() -> None:
 
 def _targets(page: Path) -> list[str]:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    targets = [found["target"] for found in LINK.finditer(text)]
+    targets = [link["target"] for link in LINK.finditer(text)]
     return [target for target in targets if not target.startswith(("http://", "https://"))]
 
 
 def _exists(target: str, *, page: Path) -> bool:
     path, _, heading = target.partition("#")
-    found = (page.parent / path).resolve() if path else page
-    if not found.exists():
+    linked = (page.parent / path).resolve() if path else page
+    if not linked.exists():
         return False
-    return not heading or heading in _headings(found)
+    return not heading or heading in _headings(linked)
 
 
 def _headings(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
-    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}

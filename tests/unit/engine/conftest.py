@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from small_sources import BUCKET, KEYS, write_secret
-from tunesmith_api.values import SecretReference
+from tunesmith_api.field_types import SecretReference
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.errors import DATA
 from tunesmith_engine.sources.remote_store import open_store

@@ -7,10 +7,11 @@ import pytest
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.capacity import shortage_of_given, shortage_of_room, unjudged_memory
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.stages.catalog import EVALUATE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import GivenMemory, StageName
 
 NEEDED = Estimate(
-    memory_bytes={StageName.TRAIN: 9 << 30, StageName.EVALUATE: 3 << 30},
+    memory_bytes={TRAIN.name: 9 << 30, EVALUATE.name: 3 << 30},
     disk_bytes=0,
     accelerator_bytes=5 << 30,
 )
@@ -26,8 +27,8 @@ NEEDED = Estimate(
 def test_what_a_job_lacks_is_told_with_numbers(
     tmp_path: Path, *, memory: int, disk: int, reason: Reason
 ) -> None:
-    needed = Estimate(memory_bytes={StageName.TRAIN: memory}, disk_bytes=disk)
-    stages = frozenset({StageName.TRAIN})
+    needed = Estimate(memory_bytes={TRAIN.name: memory}, disk_bytes=disk)
+    stages = frozenset({TRAIN.name})
 
     shortage = shortage_of_room(needed, stages=stages, folder=tmp_path / "not/there", has_bytes=0)
 
@@ -36,11 +37,11 @@ def test_what_a_job_lacks_is_told_with_numbers(
     assert "1073741824.0 GiB" in shortage.message
 
 
-@pytest.mark.parametrize("stages", [frozenset(), frozenset({StageName.PUBLISH})])
+@pytest.mark.parametrize("stages", [frozenset(), frozenset({PUBLISH.name})])
 def test_what_is_done_or_written_already_needs_no_room(
     tmp_path: Path, stages: frozenset[StageName]
 ) -> None:
-    needed = Estimate(memory_bytes={StageName.TRAIN: 1 << 60}, disk_bytes=1 << 60)
+    needed = Estimate(memory_bytes={TRAIN.name: 1 << 60}, disk_bytes=1 << 60)
 
     assert shortage_of_room(needed, stages=stages, folder=tmp_path, has_bytes=1 << 60) is None
 
@@ -48,7 +49,7 @@ def test_what_is_done_or_written_already_needs_no_room(
 def test_a_stage_is_refused_with_what_gives_it_too_little_and_what_to_do() -> None:
     given = {
         each: GivenMemory(size_bytes=2 << 30, given_by="resources.memory: 2Gi")
-        for each in (StageName.TRAIN, StageName.EVALUATE)
+        for each in (TRAIN.name, EVALUATE.name)
     }
 
     shortage = shortage_of_given(NEEDED, given)
@@ -68,7 +69,7 @@ def test_an_accelerator_is_judged_by_the_least_that_training_keeps_on_it(
     field = "resources.accelerator: nvidia.com/mig-1g.5gb"
     memory = GivenMemory(size_bytes=size << 30, given_by=field, is_per_accelerator=True)
 
-    shortage = shortage_of_given(NEEDED, {StageName.TRAIN: memory})
+    shortage = shortage_of_given(NEEDED, {TRAIN.name: memory})
 
     assert (shortage is not None) is is_short
     assert shortage is None or f"5.0 GiB on each accelerator, and {field} has" in shortage.message
@@ -77,7 +78,7 @@ def test_an_accelerator_is_judged_by_the_least_that_training_keeps_on_it(
 def test_enough_memory_and_unknown_memory_are_no_shortage() -> None:
     enough = GivenMemory(size_bytes=9 << 30, given_by="resources.memory: 9Gi")
 
-    assert shortage_of_given(NEEDED, {StageName.TRAIN: enough}) is None
+    assert shortage_of_given(NEEDED, {TRAIN.name: enough}) is None
     assert shortage_of_given(NEEDED, {}) is None
 
 
@@ -88,4 +89,4 @@ def test_what_nobody_can_judge_is_said() -> None:
 
     assert "9.0 GiB; whether a node has that is not known" in str(asked)
     assert "5.0 GiB on each accelerator; whether" in str(kept)
-    assert unjudged_memory(NEEDED, {StageName.TRAIN: enough}, on_accelerators=False) is None
+    assert unjudged_memory(NEEDED, {TRAIN.name: enough}, on_accelerators=False) is None

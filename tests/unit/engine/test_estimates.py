@@ -7,8 +7,10 @@ import pytest
 from manifests import a_job
 from small_models import SMOL
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.estimates import RAY_BYTES, Estimate, estimate, trainable_parameters
+from tunesmith_engine.estimates import Estimate, estimate
+from tunesmith_engine.stages.catalog import CATALOG, TRAIN
 from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.memory import RAY_BYTES, trainable_parameters
 
 GIB = 1 << 30
 SHORT = {"sequenceLength": 256}
@@ -18,14 +20,14 @@ def estimate_of(**spec: Any) -> Estimate:
     return estimate(FineTuneJob.model_validate(a_job(**spec)).spec, SMOL)
 
 
-def memory_of(stage: StageName = StageName.TRAIN, **spec: Any) -> int:
+def memory_of(stage: StageName = TRAIN.name, **spec: Any) -> int:
     return estimate_of(**spec).memory_bytes[stage]
 
 
 def test_every_stage_has_an_estimate() -> None:
     made = estimate_of()
 
-    assert set(made.memory_bytes) == set(StageName)
+    assert set(made.memory_bytes) == set(CATALOG.names)
     assert made.peak_memory_bytes == max(made.memory_bytes.values())
 
 
@@ -86,7 +88,7 @@ def test_once_rows_are_known_the_longest_of_them_counts_and_not_what_may_be() ->
     spec = FineTuneJob.model_validate(a_job(training={"sequenceLength": 1024})).spec
     seen = estimate(spec, SMOL, longest_row=256)
 
-    assert seen.memory_bytes[StageName.TRAIN] == memory_of(training=SHORT)
+    assert seen.memory_bytes[TRAIN.name] == memory_of(training=SHORT)
     assert seen.disk_bytes == estimate(spec, SMOL).disk_bytes
 
 

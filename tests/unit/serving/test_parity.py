@@ -5,20 +5,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from tunesmith_serving.verify.parity import Answer, TokenView, Verdict, judge
+from tunesmith_serving.verify.parity import AnswerViews, ParityVerdict, TokenView, judge
 
 SURE = TokenView(logprob=-0.1, margin=0.0)
 
 
-def answer(forced: Sequence[TokenView], decoded: Sequence[TokenView] | None = None) -> Answer:
-    return Answer(
+def answer(forced: Sequence[TokenView], decoded: Sequence[TokenView] | None = None) -> AnswerViews:
+    return AnswerViews(
         reference_logprobs=[-0.1] * len(forced),
         forced=forced,
         decoded=forced if decoded is None else decoded,
     )
 
 
-def judged(*answers: Answer, tie: float = 0.01) -> Verdict:
+def judged(*answers: AnswerViews, tie: float = 0.01) -> ParityVerdict:
     return judge(answers, tie=tie, min_agreement=0.9, max_difference=0.25)
 
 
@@ -132,7 +132,7 @@ def test_a_short_answer_that_scatters_as_rounded_activations_do_is_sound() -> No
     assert judged(answer([SURE] * 90), answer([scattered] * 5), tie=0.25).broken == []
 
 
-def agreeing(num_agreed: int, num_tokens: int) -> Answer:
+def agreeing(num_agreed: int, num_tokens: int) -> AnswerViews:
     """An answer whose first tokens are chosen otherwise, by a little more than a tie."""
     different = TokenView(logprob=-0.3, margin=0.3)
     return answer(
@@ -189,11 +189,11 @@ def test_the_way_that_leaves_less_agreement_credible_decides() -> None:
 
 def test_tokens_that_were_decoded_anew_count_and_the_first_departure_bounds_the_prompt() -> None:
     far = TokenView(logprob=-0.2, margin=3.0)
-    made = Answer(
+    made = AnswerViews(
         reference_logprobs=[-0.1] * 4,
         forced=[SURE] * 4,
         decoded=[SURE, TokenView(logprob=-0.2, margin=0.3)],
-        resumed=[SURE, far],
+        continued=[SURE, far],
     )
 
     verdict = judged(*[made] * 20)

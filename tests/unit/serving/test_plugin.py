@@ -10,9 +10,8 @@ from unittest.mock import Mock, patch
 import pytest
 import torch
 
-from tunesmith_serving.plugin import registration
-from tunesmith_serving.plugin.attention import without_amx
-from tunesmith_serving.plugin.integer_products import split_weight
+from tunesmith_serving import plugin
+from tunesmith_serving.plugin import split_weight, without_amx
 from tunesmith_serving.processor import has_amx, read_flags
 
 SAPPHIRE_RAPIDS = "flags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_tile amx_int8\n"
@@ -50,8 +49,8 @@ def test_only_the_amx_kernel_is_replaced(chosen: str, used: str) -> None:
 def replacements() -> Iterator[Mock]:
     made = Mock()
     with (
-        patch.object(registration, "choose_vector_kernel", made.vector),
-        patch.object(registration, "use_two_products", made.two_products),
+        patch.object(plugin, "choose_vector_kernel", made.vector),
+        patch.object(plugin, "use_two_products", made.two_products),
     ):
         yield made
 
@@ -68,10 +67,10 @@ def test_each_fault_is_replaced_where_it_is(
     replacements: Mock, flags: set[str], vector: int, two_products: int, *, exact: bool
 ) -> None:
     with (
-        patch.object(registration, "read_flags", return_value=frozenset(flags)),
-        patch.object(registration, "is_exact", return_value=exact),
+        patch.object(plugin, "read_flags", return_value=frozenset(flags)),
+        patch.object(plugin, "is_exact", return_value=exact),
     ):
-        registration.register()
+        plugin.register()
 
     assert replacements.vector.call_count == vector
     assert replacements.two_products.call_count == two_products

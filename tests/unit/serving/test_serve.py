@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunesmith_engine.stages.digests import digest_file, files_below
-from tunesmith_serving.serve import command
+from tunesmith_serving.serve import serve
 from tunesmith_serving.settings import ServingSettings
 
 SETTINGS = ServingSettings(
@@ -62,7 +62,7 @@ def test_an_unchanged_version_becomes_a_server_on_loopback(
     published: Path, port: int, became: list[Any]
 ) -> None:
     with pytest.raises(BecameServerError):
-        command.serve([str(published), "--port", str(port)])
+        serve([str(published), "--port", str(port)])
 
     ((arguments, environment),) = became
     assert arguments[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
@@ -76,7 +76,7 @@ def test_clients_may_know_the_model_by_another_name(
     published: Path, port: int, became: list[Any]
 ) -> None:
     with pytest.raises(BecameServerError):
-        command.serve([str(published), "--port", str(port), "--name", "assistant"])
+        serve([str(published), "--port", str(port), "--name", "assistant"])
 
     assert "assistant" in became[0][0]
 
@@ -125,7 +125,7 @@ def test_a_version_that_is_not_what_was_published_is_refused(
 ) -> None:
     change(published)
 
-    assert command.serve([str(published), "--port", "8123"]) == 2
+    assert serve([str(published), "--port", "8123"]) == 2
     assert message in capsys.readouterr().err
     assert became == []
 
@@ -138,7 +138,7 @@ def test_a_port_in_use_is_refused_before_anything_is_loaded(
         taken.listen()
         port = taken.getsockname()[1]
 
-        assert command.serve([str(published), "--port", str(port)]) == 2
+        assert serve([str(published), "--port", str(port)]) == 2
 
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
     assert became == []
@@ -147,6 +147,6 @@ def test_a_port_in_use_is_refused_before_anything_is_loaded(
 @pytest.mark.parametrize("port", ["0", "65536", "http"])
 def test_what_is_no_port_is_refused(published: Path, port: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        command.serve([str(published), "--port", port])
+        serve([str(published), "--port", port])
 
     assert ended.value.code == 2

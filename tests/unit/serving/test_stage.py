@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_serving.verify.engine import _until_different, _view
-from tunesmith_serving.verify.parity import Answer, Comparison, TokenView, judge
-from tunesmith_serving.verify.records import ReferencePrompt, read_reference
-from tunesmith_serving.verify.stage import _warnings, prompts_that_fit, refusal
+from tunesmith_serving.verify.parity import AnswerViews, Comparison, TokenView, judge
+from tunesmith_serving.verify.reference_generations import ReferenceGeneration, read_reference
+from tunesmith_serving.verify.stage import parity_warnings, prompts_that_fit, refusal
+from tunesmith_serving.verify.vllm_engine import token_view, views_until_departure
 
 
 class Logprob:
@@ -21,8 +21,8 @@ class Logprob:
         self.logprob = logprob
 
 
-def prompt(num_prompt_tokens: int, num_answer_tokens: int) -> ReferencePrompt:
-    return ReferencePrompt(
+def prompt(num_prompt_tokens: int, num_answer_tokens: int) -> ReferenceGeneration:
+    return ReferenceGeneration(
         prompt_ids=[1] * num_prompt_tokens,
         answer_ids=[2] * num_answer_tokens,
         logprobs=[-0.1] * num_answer_tokens,
@@ -47,7 +47,7 @@ def test_a_length_that_no_prompt_fits_is_bad_input() -> None:
 
 def test_a_refusal_names_numbers_bounds_and_the_remedy() -> None:
     views = [TokenView(logprob=-1.1, margin=1.0)] * 4
-    answer = Answer(reference_logprobs=[-0.1] * 4, forced=views, decoded=views[:1])
+    answer = AnswerViews(reference_logprobs=[-0.1] * 4, forced=views, decoded=views[:1])
     verdict = judge([answer], tie=0.01, min_agreement=0.9, max_difference=0.25)
 
     compiled = refusal(verdict, faults=[], enforce_eager=False)
@@ -65,18 +65,20 @@ def test_a_verdict_over_few_tokens_says_so_and_how_to_get_more(
 ) -> None:
     judged = Comparison(num_tokens=num_tokens, num_agreed=num_tokens, sum_difference=0.0)
 
-    found = _warnings(20, 20, judged=judged)
+    found = parity_warnings(20, 20, judged=judged)
 
     assert len(found) == num_warnings
     assert not found or "raise verification.prompts" in found[0]
 
 
 def test_a_token_among_the_candidates_is_seen_with_its_distance_to_the_favourite() -> None:
-    assert _view({7: Logprob(-0.5), 8: Logprob(-1.25)}, 8) == TokenView(logprob=-1.25, margin=0.75)
+    assert token_view({7: Logprob(-0.5), 8: Logprob(-1.25)}, 8) == TokenView(
+        logprob=-1.25, margin=0.75
+    )
 
 
 def test_a_token_beyond_the_candidates_can_be_no_tie() -> None:
-    view = _view({7: Logprob(-0.5), 8: Logprob(-1.25)}, 9)
+    view = token_view({7: Logprob(-0.5), 8: Logprob(-1.25)}, 9)
 
     assert view.logprob == -1.25
     assert view.margin == float("inf")
@@ -85,7 +87,7 @@ def test_a_token_beyond_the_candidates_can_be_no_tie() -> None:
 def test_decoded_tokens_are_seen_up_to_and_with_the_first_different_one() -> None:
     candidates = [{1: Logprob(-0.1), 2: Logprob(-3.0)}] * 3
 
-    views = _until_different(candidates, chosen=[1, 2, 1], expected=[1, 1, 1])
+    views = views_until_departure(candidates, chosen=[1, 2, 1], expected=[1, 1, 1])
 
     assert len(views) == 2
 

@@ -17,16 +17,21 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
 
+# Relative. Both models compute in fp32, so that only the order of its sums differs.
 MERGE_TOLERANCE = 2e-3
+# Fixed: the same adapters give the same bytes, and so the same digest, whoever merges them.
 ROUNDING_SEED = 0
 
+# 0xffff0000 as a signed number, which torch's int32 wants.
 _UPPER_HALF = -(1 << 16)
 
+# No `generation_config.json`: save_pretrained writes that one itself.
 _TEXT_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -45,7 +50,7 @@ def refuse_changed(request: StageRequest, tuned: Mapping[str, RowLosses]) -> Non
     Raises:
         VerdictError: merging changed the model.
     """
-    evaluated = request.inputs.get(StageName.EVALUATE)
+    evaluated = request.inputs.get(EVALUATE.name)
     for result in evaluated.evaluation if evaluated else []:
         if result.metric != "loss" or result.suite not in tuned:
             continue
@@ -65,9 +70,12 @@ def save_merged(model: PreTrainedModel, folder: Path, *, tokenizer_folder: Path)
     Tied embeddings stay tied: one table is written, and the settings say so.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    # NB: parameters() yields a tied table once. By state_dict() it would come twice, be rounded
+    # with other random numbers, and head and embedding would part.
     generator = torch.Generator(device=model.device).manual_seed(ROUNDING_SEED)
     for parameter in model.parameters():
         parameter.data = rounded_to_bf16(parameter.data, generator=generator)
+    # Cast once, and from fp32. This cast rounds nothing any more.
     model.to(torch.bfloat16).save_pretrained(folder)
     copy_tokenizer(tokenizer_folder, folder)
 
@@ -86,7 +94,10 @@ def rounded_to_bf16(values: torch.Tensor, *, generator: torch.Generator) -> torc
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the files of the tokenizer and the chat template byte for byte."""
+    """Copy the files of the tokenizer and the chat template byte for byte.
+
+    The libraries' own save_pretrained writes them anew, in a form that depends on their version.
+    """
     for pattern in _TEXT_FILES:
         for path in source.glob(pattern):
             if path.is_dir():

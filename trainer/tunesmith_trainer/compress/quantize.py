@@ -22,7 +22,7 @@ from tunesmith_trainer.compress.schemes import (
     quantized_widths,
     recipe,
 )
-from tunesmith_trainer.evaluate.pair import load_for_scoring
+from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring
 
 
 def quantize_folder(
@@ -32,27 +32,37 @@ def quantize_folder(
     name: SchemeName,
     settings: Quantize,
     calibration: Sequence[Sequence[int]],
-) -> None:
-    """Write the model of `merged` to `target` in scheme `name`.
+) -> int | None:
+    """Write the model of `merged` to `target` in scheme `name`; return its group size, if any.
 
     `calibration` are rows of token ids, used by schemes that calibrate.
 
     Raises:
         BadInputError: the model's layers do not fit the scheme.
     """
+    from compressed_tensors import ModelCompressor
+
     model = load_for_scoring(merged)
     group_size = None
     if name == "W4A16":
         group_size = group_size_for(settings, in_features=quantized_widths(model))
     modifiers = recipe(name, architecture=type(model).__name__, group_size=group_size)
-    _run(model, modifiers, pipeline=SCHEMES[name].pipeline, calibration=calibration)
-    _round_scales(model)
+    _calibrate(model, modifiers, pipeline=SCHEMES[name].pipeline, calibration=calibration)
+    # NB: the order. Weights are rounded to their scales only when they are packed; a scale that is
+    # cut afterwards would no longer be the one that they were divided by.
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith("_scale"):
+            parameter.data = parameter.data.to(torch.bfloat16).to(parameter.dtype)
     shutil.rmtree(target, ignore_errors=True)
-    _save(model, target)
+    # NB: packed here, in fp32. llm-compressor has wrapped save_pretrained, which would pack as
+    # well, but after the cast to bf16. What is still floating point then becomes bf16.
+    ModelCompressor.from_pretrained_model(model).compress_model(model)
+    model.to(torch.bfloat16).save_pretrained(target)
     copy_tokenizer(merged, target)
+    return group_size
 
 
-def _run(
+def _calibrate(
     model: PreTrainedModel,
     modifiers: list[object],
     *,
@@ -61,9 +71,13 @@ def _run(
 ) -> None:
     from llmcompressor import oneshot
 
+    # NB: `oneshot` unties a tied head. Saving ties it again only where head and embedding are still
+    # equal, which is one more reason for `schemes.IGNORED`.
     if pipeline == "datafree":
         oneshot(model=model, recipe=modifiers, pipeline=pipeline)
         return
+    # A loader of our own: `oneshot` tokenizes and cuts a data set by settings of its own. One row a
+    # batch needs no padding, which would count as activations.
     rows = [
         {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(len(ids), dtype=torch.long)}
         for ids in calibration
@@ -74,17 +88,3 @@ def _run(
         dataset=DataLoader(rows, batch_size=1),
         pipeline=pipeline,
     )
-
-
-def _round_scales(model: PreTrainedModel) -> None:
-    for name, parameter in model.named_parameters():
-        if name.endswith("_scale"):
-            parameter.data = parameter.data.to(torch.bfloat16).to(parameter.dtype)
-
-
-def _save(model: PreTrainedModel, target: Path) -> None:
-    """Pack the weights first, in fp32; what is still floating point then becomes bf16."""
-    from compressed_tensors import ModelCompressor
-
-    ModelCompressor.from_pretrained_model(model).compress_model(model)
-    model.to(torch.bfloat16).save_pretrained(target)

@@ -1,6 +1,7 @@
-"""The quantization schemes: what each needs, what it may lose, and which is the next wider one.
+"""The quantization schemes: what each needs, and which is the next wider one.
 
-All matrices are quantized but the head, whose errors go straight into the probabilities.
+How much a scheme may lose is a default of the spec: `tunesmith_api.finetunejob.compression`. This
+module imports no heavy library until it is asked for a recipe: `prepare` refuses by its rules, too.
 """
 
 from collections.abc import Iterable
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
 
+# Largest first: fewer scales are smaller and quicker. A hidden size of 576 takes no more than 64.
 GROUP_SIZES = (128, 64, 32)
+# The head's errors go straight into the probabilities; a tied one is the embedding as well.
 IGNORED = ["lm_head"]
 
-# Their norms feed these matrices and nothing else, so scaling one and the others cancels out.
+# Their norms feed these matrices and nothing else, so scaling one and the others cancels out. In
+# other architectures SmoothQuant may change the model itself, so it stays away from them.
 SMOOTHED_ARCHITECTURES = frozenset(
     {
         "GraniteForCausalLM",
@@ -30,6 +34,7 @@ SMOOTHED_ARCHITECTURES = frozenset(
         "SmolLM3ForCausalLM",
     }
 )
+# Between 0 (all of the difficulty stays in the activations) and 1 (all of it goes to the weights).
 SMOOTHING_STRENGTH = 0.8
 _SMOOTHED = [
     [["re:.*q_proj", "re:.*k_proj", "re:.*v_proj"], "re:.*input_layernorm"],
@@ -39,20 +44,23 @@ _SMOOTHED = [
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A way to store the weights; `wider` loses less and takes more space."""
+    """A way to store the weights; `wider` loses less and takes more space.
+
+    `pipeline` is how llm-compressor calibrates: not at all, all layers in one pass, or layer by
+    layer, each with the inputs that the quantized layers before it give.
+    """
 
     name: SchemeName
-    min_recovery: float
     wider: SchemeName | None
     pipeline: Literal["datafree", "basic", "sequential"] = "datafree"
     needs_gpu: bool = False
 
 
 SCHEMES: dict[SchemeName, Scheme] = {
-    "none": Scheme("none", min_recovery=0.99, wider=None),
-    "W8A8": Scheme("W8A8", min_recovery=0.99, wider="none", pipeline="basic"),
-    "W4A16": Scheme("W4A16", min_recovery=0.97, wider="W8A8", pipeline="sequential"),
-    "FP8": Scheme("FP8", min_recovery=0.99, wider="none", needs_gpu=True),
+    "none": Scheme("none", wider=None),
+    "W8A8": Scheme("W8A8", wider="none", pipeline="basic"),
+    "W4A16": Scheme("W4A16", wider="W8A8", pipeline="sequential"),
+    "FP8": Scheme("FP8", wider="none", needs_gpu=True),
 }
 
 
@@ -75,6 +83,7 @@ def quantized_widths(model: "PreTrainedModel") -> list[int]:
     """The columns of every matrix that is quantized."""
     import torch
 
+    # By identity: the head that a model declares, whatever its name.
     head = model.get_output_embeddings()
     return [
         module.in_features
@@ -116,7 +125,15 @@ def recipe(name: SchemeName, *, architecture: str, group_size: int | None) -> li
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
     if name == "W4A16":
-        groups = {"group_0": {"targets": ["Linear"], "weights": _four_bit(group_size)}}
+        # Spelt out: the preset of that name has groups of 128 whatever the layers.
+        weights = {
+            "num_bits": 4,
+            "type": "int",
+            "symmetric": True,
+            "strategy": "group",
+            "group_size": group_size,
+        }
+        groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
         return [GPTQModifier(config_groups=groups, ignore=IGNORED)]
     if name == "FP8":
         return [QuantizationModifier(targets="Linear", scheme="FP8_DYNAMIC", ignore=IGNORED)]
@@ -127,13 +144,3 @@ def recipe(name: SchemeName, *, architecture: str, group_size: int | None) -> li
         SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH, mappings=_SMOOTHED),
         rounding,
     ]
-
-
-def _four_bit(group_size: int | None) -> dict[str, Any]:
-    return {
-        "num_bits": 4,
-        "type": "int",
-        "symmetric": True,
-        "strategy": "group",
-        "group_size": group_size,
-    }

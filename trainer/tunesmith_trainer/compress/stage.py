@@ -1,9 +1,12 @@
-"""compress: merge, quantize, prove that little was lost, and write reference answers.
+"""compress: merge, quantize, prove that little was lost, and write the reference for `verify`.
 
-Reads the weights of `train`, and the rows of `prepare` to calibrate and to score. The model that
-ships also answers the held-out prompts, for people to see beside the tuned one. The quantized
-model is loaded again from disk before it is scored, and runs in transformers as it will in the
-server: with quantized activations where the scheme has them.
+Reads the weights of `train`, the rows of `prepare` to calibrate and to score, and the numbers of
+`evaluate` to compare with. The model that ships also answers the held-out prompts, for people to
+see beside the tuned one. The quantized model is loaded again from disk before it is scored, and
+runs in transformers as it will in the server: with quantized activations where the scheme has them.
+
+Facts: `{"scheme", "asked", "dtype", "tries", "mergedBytes", "compressedBytes", "resolved"}`; each
+of `tries` is a `SchemeTrial` as JSON.
 """
 
 import json
@@ -15,37 +18,45 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
-from tunesmith_trainer.compress.answers import answers_scored
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
-from tunesmith_trainer.compress.recovery import Try, recovery_of, required_recovery, shortfall
-from tunesmith_trainer.compress.reference import reference_answers, reference_prompts
+from tunesmith_trainer.compress.recovery_gate import (
+    SchemeTrial,
+    recovery_of,
+    required_recovery,
+    shortfall,
+)
+from tunesmith_trainer.compress.reference_generations import generate_reference, reference_prompts
 from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName, refuse_unrunnable
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.evaluate.general import general_text
-from tunesmith_trainer.evaluate.generation import pad_id_of
-from tunesmith_trainer.evaluate.pair import load_for_scoring, ready_for_scoring
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.general_text import load_general_text
+from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
+from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite, generation_result
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring, ready_for_scoring
 from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, loss_results, score_suites
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
 LIBRARIES = ("torch", "transformers", "peft", "llmcompressor", "compressed-tensors")
+# GPTQ solves for each layer's weights from these rows' activations; the other schemes only look for
+# the largest of them.
 FEW_CALIBRATION_ROWS = 32
 
 
 @dataclass(slots=True)
-class _Work:
+class CompressionRun:
     """What the stage holds while it goes down its list of schemes."""
 
     request: StageRequest
@@ -53,9 +64,25 @@ class _Work:
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
     suites: dict[str, TokenRows]
-    warnings: list[str]
-    tries: list[Try] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    trials: list[SchemeTrial] = field(default_factory=list)
+    group_size: int | None = None
     merged_bytes: int = 0
+
+    @classmethod
+    def of(cls, request: StageRequest, reporter: Reporter) -> "CompressionRun":
+        """The suites are those of `evaluate`, row by row: its losses prove the merge."""
+        prepared = load_prepared(request)
+        tokenizer = load_tokenizer(prepared.model)
+        general = load_general_text(
+            request, tokenizer, context_length=request.spec.training.sequence_length
+        )
+        suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
+        return cls(request, reporter, prepared, tokenizer, suites)
+
+    @property
+    def spec(self) -> FineTuneJobSpec:
+        return self.request.spec
 
     @property
     def merged(self) -> Path:
@@ -76,6 +103,32 @@ class _Work:
             say=lambda suite, done, total: self.say(f"{name}: {suite}", done, total),
         )
 
+    def outcome(
+        self, results: Sequence[EvaluationResult], *, artifacts: dict[str, Path]
+    ) -> StageOutcome:
+        """What was found with the last scheme that was tried."""
+        last = self.trials[-1]
+        resolved: dict[str, JsonValue] = {}
+        if self.group_size is not None:
+            resolved["compression.quantize.groupSize"] = self.group_size
+        return StageOutcome(
+            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.num_bytes:,} bytes "
+            f"(bf16: {self.merged_bytes:,})",
+            artifacts=[artifact_of(name, path) for name, path in artifacts.items()],
+            evaluation=list(results),
+            facts={
+                "scheme": last.scheme,
+                "asked": self.spec.compression.quantize.scheme,
+                "dtype": "float32",
+                "tries": [trial.as_json() for trial in self.trials],
+                "mergedBytes": self.merged_bytes,
+                "compressedBytes": last.num_bytes,
+                "resolved": resolved,
+            },
+            versions=library_versions(*LIBRARIES),
+            warnings=list(self.warnings),
+        )
+
 
 def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """Leave a model that vLLM loads in `compressed/`, and what it must say in `reference.json`.
@@ -84,170 +137,158 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: the scheme does not fit the model or this machine.
         VerdictError: no allowed scheme keeps enough, or merging changed the model.
     """
-    quantize = request.spec.compression.quantize
-    refuse_unrunnable(quantize, has_gpu=torch.cuda.is_available())
-    work = _opened(request, reporter)
-    tuned = _merge(work)
-    model, results = _first_accepted(work, tuned)
-    results += _answered(work, model)
-    work.say("reference answers")
-    reference = _write_reference(work, model)
-    shutil.rmtree(work.merged, ignore_errors=True)
-    return _outcome(
-        work, results, artifacts={"compressed": work.compressed, "reference": reference}
+    refuse_unrunnable(request.spec.compression.quantize, has_gpu=torch.cuda.is_available())
+    run = CompressionRun.of(request, reporter)
+    tuned = merge(run)
+    model, results = compress_until_accepted(run, tuned)
+    score = answers_result(run, model)
+    run.say("reference answers")
+    verification = request.spec.verification
+    reference = generate_reference(
+        model,
+        run.tokenizer,
+        reference_prompts(request, run.prepared, run.tokenizer),
+        max_new_tokens=verification.max_new_tokens,
+        on_batch=lambda done, total: run.say("reference answers", done, total),
+    )
+    path = Path(request.output) / "reference.json"
+    write_atomically(path, json.dumps(reference))
+    # Not earlier: every wider scheme starts from it again.
+    shutil.rmtree(run.merged, ignore_errors=True)
+    return run.outcome(
+        [*results, *([score] if score else [])],
+        artifacts={"compressed": run.compressed, "reference": path},
     )
 
 
-def _opened(request: StageRequest, reporter: Reporter) -> _Work:
-    prepared = load_prepared(request)
-    tokenizer = load_tokenizer(prepared.model)
-    general = general_text(request, tokenizer, context_length=request.spec.training.sequence_length)
-    suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
-    return _Work(request, reporter, prepared, tokenizer, suites, warnings=[])
-
-
-def _merge(work: _Work) -> dict[str, RowLosses]:
+def merge(run: CompressionRun) -> dict[str, RowLosses]:
     """Write the merged model; return its losses in fp32, before anything is rounded."""
-    work.say("merging")
-    model = ready_for_scoring(load_tuned(work.request, dtype=torch.float32))
-    losses = work.score(model, name="merged")
-    refuse_changed(work.request, losses)
-    save_merged(model, work.merged, tokenizer_folder=work.prepared.model)
-    work.merged_bytes = _bytes_below(work.merged)
+    run.say("merging")
+    model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
+    losses = run.score(model, name="merged")
+    refuse_changed(run.request, losses)
+    # NB: this casts the model in place, so it is scored before.
+    save_merged(model, run.merged, tokenizer_folder=run.prepared.model)
+    run.merged_bytes = _bytes_below(run.merged)
     return losses
 
 
-def _first_accepted(
-    work: _Work, tuned: dict[str, RowLosses]
+def compress_until_accepted(
+    run: CompressionRun, tuned: dict[str, RowLosses]
 ) -> tuple[PreTrainedModel, list[EvaluationResult]]:
-    """Try the scheme that was asked for, then wider ones as far as the gate allows."""
-    name: SchemeName = work.request.spec.compression.quantize.scheme
+    """Try the scheme that was asked for, then wider ones as far as the gate allows.
+
+    Raises:
+        VerdictError: none of them keeps enough of `tuned`, the losses before compression.
+    """
+    scheme: SchemeName = run.spec.compression.quantize.scheme
     while True:
-        model, losses = _try(work, name, tuned=tuned)
-        results = _results(work.request, losses, tuned=tuned)
-        if work.tries[-1].is_accepted:
+        model, losses = try_scheme(run, scheme, tuned=tuned)
+        results = [
+            result
+            for suite in losses
+            for result in loss_results(
+                suite,
+                losses[suite],
+                base=tuned[suite],
+                split="compressed",
+                settings=run.spec.evaluation.bootstrap,
+            )
+        ]
+        trial = run.trials[-1]
+        if trial.is_accepted:
             return model, results
-        name = _next_scheme(work, results)
+        wider = SCHEMES[scheme].wider
+        if wider is None or run.spec.compression.gate.fallback == "fail":
+            remedy = "lower it" if wider is None else f"choose {wider}, or set fallback: widen"
+            raise VerdictError(
+                Reason.COMPRESSION_LOSS_EXCEEDED,
+                f"{shortfall(trial)} (spec.compression.gate.minRecovery); {remedy}.",
+                findings=run.outcome(results, artifacts={}),
+            )
+        run.warnings.append(f"{shortfall(trial)}; {wider} was tried instead.")
+        scheme = wider
 
 
-def _try(
-    work: _Work, name: SchemeName, *, tuned: dict[str, RowLosses]
+def try_scheme(
+    run: CompressionRun, scheme: SchemeName, *, tuned: dict[str, RowLosses]
 ) -> tuple[PreTrainedModel, dict[str, RowLosses]]:
+    """Compress, load what was written, and score it; the trial is added to those of the run."""
     started = time.monotonic()
-    work.say(f"quantizing: {name}")
-    _build(work, name)
-    model = load_for_scoring(work.compressed)
-    losses = work.score(model, name=name)
-    work.tries.append(
-        Try(
-            scheme=name,
+    run.say(f"quantizing: {scheme}")
+    if scheme == "none":
+        # Nothing comes after `none` that would need the merged folder once more.
+        shutil.rmtree(run.compressed, ignore_errors=True)
+        run.merged.rename(run.compressed)
+    else:
+        run.group_size = quantize_folder(
+            run.merged,
+            run.compressed,
+            name=scheme,
+            settings=run.spec.compression.quantize,
+            calibration=calibration_rows(run, scheme),
+        )
+    # From disk: packing and casting are part of what must keep the quality.
+    model = load_for_scoring(run.compressed)
+    losses = run.score(model, name=scheme)
+    run.trials.append(
+        SchemeTrial(
+            scheme=scheme,
             recovery=recovery_of(tuned, losses),
-            min_recovery=required_recovery(name, work.request.spec.compression),
+            min_recovery=required_recovery(scheme, run.spec.compression),
             seconds=time.monotonic() - started,
-            num_bytes=_bytes_below(work.compressed),
+            num_bytes=_bytes_below(run.compressed),
         )
     )
     return model, losses
 
 
-def _build(work: _Work, name: SchemeName) -> None:
-    if name == "none":
-        shutil.rmtree(work.compressed, ignore_errors=True)
-        work.merged.rename(work.compressed)
-        return
-    quantize_folder(
-        work.merged,
-        work.compressed,
-        name=name,
-        settings=work.request.spec.compression.quantize,
-        calibration=_calibration(work, name),
-    )
-
-
-def _calibration(work: _Work, name: SchemeName) -> list[list[int]]:
+def calibration_rows(run: CompressionRun, scheme: SchemeName) -> list[list[int]]:
     """Training rows in seeded order: the same rows whatever the scheme."""
-    rows, wanted = work.prepared.train, work.request.spec.compression.quantize.calibration_rows
-    used = min(len(rows), wanted)
-    if name == "W4A16" and used < FEW_CALIBRATION_ROWS:
-        work.warnings.append(
+    # NB: never held-out rows, by which the scheme is judged afterwards.
+    rows = run.prepared.train
+    used = min(len(rows), run.spec.compression.quantize.calibration_rows)
+    if scheme == "W4A16" and used < FEW_CALIBRATION_ROWS:
+        run.warnings.append(
             f"W4A16 was calibrated on {used} training rows; fewer than {FEW_CALIBRATION_ROWS} "
             "make a poor fit."
         )
-    order = np.random.default_rng(work.request.spec.dataset.seed).permutation(len(rows))
+    order = np.random.default_rng(run.spec.dataset.seed).permutation(len(rows))
     return [rows.row(int(index))[0].tolist() for index in order[:used]]
 
 
-def _next_scheme(work: _Work, results: list[EvaluationResult]) -> SchemeName:
-    refused = work.tries[-1]
-    wider = SCHEMES[refused.scheme].wider
-    if wider is None or work.request.spec.compression.gate.fallback == "fail":
-        remedy = "lower it" if wider is None else f"choose {wider}, or set fallback: widen"
-        raise VerdictError(
-            Reason.COMPRESSION_LOSS_EXCEEDED,
-            f"{shortfall(refused)} (spec.compression.gate.minRecovery); {remedy}.",
-            findings=_outcome(work, results, artifacts={}),
-        )
-    work.warnings.append(f"{shortfall(refused)}; {wider} was tried instead.")
-    return wider
+def answers_result(run: CompressionRun, model: PreTrainedModel) -> EvaluationResult | None:
+    """The score of the model's answers beside that of the tuned model; None without a metric.
 
-
-def _results(
-    request: StageRequest, losses: dict[str, RowLosses], *, tuned: dict[str, RowLosses]
-) -> list[EvaluationResult]:
-    settings = request.spec.evaluation.bootstrap
-    return [
-        result
-        for suite, found in losses.items()
-        for result in loss_results(
-            suite, found, base=tuned[suite], split="compressed", settings=settings
-        )
-    ]
-
-
-def _answered(work: _Work, model: PreTrainedModel) -> list[EvaluationResult]:
-    work.say("answers")
-    found = answers_scored(
-        work.request,
-        work.prepared,
-        model=model,
-        tokenizer=work.tokenizer,
-        on_batch=lambda done, total: work.say("answers", done, total),
+    It is told, not judged: the recovery gate goes by loss.
+    """
+    run.say("answers")
+    evaluation = run.spec.evaluation
+    # The rows that `evaluate` asked: the choice is the same for the same spec.
+    suite = choose_generation_suite(
+        run.prepared.records("validation"), settings=evaluation.generation
     )
-    return [found] if found else []
-
-
-def _write_reference(work: _Work, model: PreTrainedModel) -> Path:
-    answers = reference_answers(
+    if suite.metric is None:
+        return None
+    answers = generate_texts(
         model,
-        work.tokenizer,
-        reference_prompts(work.request, work.prepared, work.tokenizer),
-        max_new_tokens=work.request.spec.verification.max_new_tokens,
-        on_batch=lambda done, total: work.say("reference answers", done, total),
+        run.tokenizer,
+        suite.prompts,
+        max_new_tokens=evaluation.generation.max_new_tokens,
+        on_batch=lambda done, total: run.say("answers", done, total),
     )
-    path = Path(work.request.output) / "reference.json"
-    write_atomically(path, json.dumps(answers))
-    return path
-
-
-def _outcome(
-    work: _Work, results: Sequence[EvaluationResult], *, artifacts: dict[str, Path]
-) -> StageOutcome:
-    last = work.tries[-1]
-    return StageOutcome(
-        message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.num_bytes:,} bytes "
-        f"(bf16: {work.merged_bytes:,})",
-        artifacts=[artifact_of(name, path) for name, path in artifacts.items()],
-        evaluation=list(results),
-        facts={
-            "scheme": last.scheme,
-            "asked": work.request.spec.compression.quantize.scheme,
-            "dtype": "float32",
-            "tries": [each.as_json() for each in work.tries],
-            "mergedBytes": work.merged_bytes,
-            "compressedBytes": last.num_bytes,
-        },
-        versions=library_versions(*LIBRARIES),
-        warnings=list(work.warnings),
+    evaluated = run.request.inputs.get(EVALUATE.name)
+    tuned = (
+        result.value
+        for result in (evaluated.evaluation if evaluated else ())
+        if (result.suite, result.split, result.metric) == (HELD_OUT, "tuned", suite.metric)
+    )
+    return generation_result(
+        suite,
+        answers,
+        split="compressed",
+        base=next(tuned, None),
+        settings=evaluation.bootstrap,
     )
 
 

@@ -1,8 +1,8 @@
 """Raw rows to conversations or texts: what the fields of each format mean.
 
-The second step of the data. `messages` and `sharegpt` are lists of turns, `alpaca` and
-`promptCompletion` one question and answer, `dialogues` turns that alternate, `text` plain text.
-Whatever follows the last answer of a conversation teaches nothing and is left out.
+Follows `readers`, and is followed by `cleaning`. `messages` and `sharegpt` are lists of turns,
+`alpaca` and `promptCompletion` one question and answer, `dialogues` turns that alternate, `text`
+plain text. Whatever follows the last answer of a conversation teaches nothing and is left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,7 @@ from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.problems import Problems, quoted
-from tunesmith_trainer.data.readers import RawRow
-from tunesmith_trainer.data.records import Message
+from tunesmith_trainer.data.rows import Message, Problems, RawRow, Row, quoted
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 
@@ -31,15 +29,6 @@ _SHAREGPT_ROLES: Final[Mapping[str, str]] = {
 
 # Fields that would change what is trained. To pass over them would train something else silently.
 _UNSUPPORTED: Final = ("tool_calls", "function_call", "train", "weight", "tools")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A conversation (`messages`) or a text (`text`); exactly one of the two is given."""
-
-    source: str
-    messages: tuple[Message, ...] = ()
-    text: str | None = None
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
@@ -66,15 +55,17 @@ def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
     if isinstance(first.value, list):
         return "dialogues"
     fields = set(_renamed(first.value, columns))
-    found = [
-        name for name, each in _FORMATS.items() if each.required and fields >= set(each.required)
+    # NB: a row may have more fields than its format, such as an id; but not those of two formats,
+    # for a guess would train one half of the row silently.
+    matching = [
+        name for name, form in _FORMATS.items() if form.required and fields >= set(form.required)
     ]
-    if len(found) == 1:
-        return found[0]
+    if len(matching) == 1:
+        return matching[0]
     known = "; ".join(f"{n}: {', '.join(f.required)}" for n, f in _FORMATS.items() if f.required)
     rule = (
-        f"these are fields of several formats ({', '.join(found)})"
-        if found
+        f"these are fields of several formats ({', '.join(matching)})"
+        if matching
         else f"no format has these fields ({known})"
     )
     raise BadInputError(
@@ -92,17 +83,6 @@ def read_format(
     Raises:
         BadInputError: `columns` maps a field that the format has not.
     """
-    _refuse_columns(name, columns)
-    rows = []
-    for each in raw:
-        try:
-            rows.append(_read_row(each, _FORMATS[name], name, columns))
-        except _Refused as refused:
-            problems.add(each.source, **refused.parts)
-    return rows
-
-
-def _refuse_columns(name: str, columns: Mapping[str, str]) -> None:
     known = (*_FORMATS[name].required, *_FORMATS[name].optional)
     unknown = [field for field in columns if field not in known]
     if unknown:
@@ -111,6 +91,13 @@ def _refuse_columns(name: str, columns: Mapping[str, str]) -> None:
             f"dataset.columns: given {', '.join(unknown)}; the format {name} has the fields "
             f"{', '.join(known) or '(none)'}; map those",
         )
+    rows = []
+    for raw_row in raw:
+        try:
+            rows.append(_read_row(raw_row, _FORMATS[name], name, columns))
+        except _Refused as refused:
+            problems.add(raw_row.source, **refused.parts)
+    return rows
 
 
 def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str]) -> Row:
@@ -121,10 +108,10 @@ def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str])
             remedy="bring the rows into one format",
         )
     value = raw.value if isinstance(raw.value, list) else _fields(raw.value, form, name, columns)
-    found = form.read(value)
-    if isinstance(found, str):
-        return Row(source=raw.source, text=found)
-    return Row(source=raw.source, messages=_up_to_last_answer(found))
+    content = form.read(value)
+    if isinstance(content, str):
+        return Row(source=raw.source, text=content)
+    return Row(source=raw.source, messages=_up_to_last_answer(content))
 
 
 def _fields(
@@ -143,6 +130,8 @@ def _fields(
 
 
 def _renamed(given: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    # A column that stands for a field is gone under its own name: with `prompt: text`, the row has
+    # a prompt and no text, and cannot be taken for the format `text`.
     renamed = {field: given[name] for field, name in columns.items() if name in given}
     taken = set(columns.values())
     return {key: value for key, value in given.items() if key not in taken} | renamed
@@ -180,7 +169,8 @@ def _text(value: Any, *, field: str) -> str:
             rule=f"{field} is text",
             remedy="write it as text, in quotes",
         )
-    if not _is_unicode(value):
+    # json.loads accepts "\ud800"; no tokenizer and no UTF-8 file can take it.
+    if any("\ud800" <= character <= "\udfff" for character in value):
         raise _Refused(
             given=f"{field}: {quoted(value)}",
             rule="text is Unicode, without halves of surrogate pairs",
@@ -189,19 +179,15 @@ def _text(value: Any, *, field: str) -> str:
     return value
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def _turns(value: Any, *, field: str) -> list[Mapping[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise _Refused(
             given=f"{field}: {quoted(value)}",
             rule=f"{field} is a list of turns",
             remedy="write [{…}, {…}]",
         )
-    for each in value:
-        _refuse_unsupported(each)
+    for turn in value:
+        _refuse_unsupported(turn)
     return value
 
 
@@ -225,12 +211,12 @@ def _turn(turn: Mapping[str, Any], *, who: str, what: str, roles: Mapping[str, s
 def _messages(fields: Mapping[str, Any]) -> list[Message]:
     roles = {role: role for role in ROLES}
     turns = _turns(fields["messages"], field="messages")
-    return [_turn(each, who="role", what="content", roles=roles) for each in turns]
+    return [_turn(turn, who="role", what="content", roles=roles) for turn in turns]
 
 
 def _sharegpt(fields: Mapping[str, Any]) -> list[Message]:
     turns = _turns(fields["conversations"], field="conversations")
-    said = [_turn(each, who="from", what="value", roles=_SHAREGPT_ROLES) for each in turns]
+    said = [_turn(turn, who="from", what="value", roles=_SHAREGPT_ROLES) for turn in turns]
     return [*_system(fields), *said]
 
 
@@ -263,10 +249,6 @@ def _dialogue(turns: Any) -> list[Message]:
     ]
 
 
-def _plain_text(fields: Mapping[str, Any]) -> str:
-    return _text(fields["text"], field="text")
-
-
 _FORMATS: Final[Mapping[str, _Format]] = {
     "messages": _Format(required=("messages",), optional=(), read=_messages),
     "sharegpt": _Format(required=("conversations",), optional=("system",), read=_sharegpt),
@@ -276,6 +258,8 @@ _FORMATS: Final[Mapping[str, _Format]] = {
     "promptCompletion": _Format(
         required=("prompt", "completion"), optional=("system",), read=_prompt_completion
     ),
-    "text": _Format(required=("text",), optional=(), read=_plain_text),
+    "text": _Format(
+        required=("text",), optional=(), read=lambda fields: _text(fields["text"], field="text")
+    ),
     "dialogues": _Format(required=(), optional=(), read=_dialogue),
 }

@@ -1,13 +1,20 @@
-"""What later stages take from prepare: the base model, both splits as tokens and as records."""
+"""What later stages take from prepare: the base model, and both splits as tokens and as records.
 
-from dataclasses import dataclass
+A split lies on disk twice, row by row in the same order: `train.safetensors` is what is trained on
+and scored (`token_rows`), `train.jsonl` is what people and generation read, one `RowRecord` a line.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
-from tunesmith_trainer.data.records import RowRecord, read_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_trainer.data.rows import Message
+from tunesmith_trainer.data.token_rows import TokenRows
 
 Split = Literal["train", "validation"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
@@ -15,6 +22,25 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
 MODEL: Final = "model"
 DATA: Final = "data"
 CARD: Final = "card"
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecord:
+    """A kept row, as text.
+
+    Attributes:
+        source: "file:line" of the row in the user's data.
+        messages: the conversation; None for rows of format text.
+        text: the text of a row of format text; None for conversations.
+        prompt: rendered up to and with the generation prompt of the last assistant turn.
+        reference: what the assistant says in that turn.
+    """
+
+    source: str
+    messages: list[Message] | None
+    text: str | None
+    prompt: str | None
+    reference: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +61,7 @@ class Prepared:
 
     def records(self, split: Split) -> list[RowRecord]:
         """The rows of a split as people read them, in the order of its tokens."""
-        return read_records(self.folder / f"{split}.jsonl")
+        return read_row_records(self.folder / f"{split}.jsonl")
 
 
 def load_prepared(request: StageRequest) -> Prepared:
@@ -45,7 +71,7 @@ def load_prepared(request: StageRequest) -> Prepared:
         KeyError: the request carries no result of prepare, or one without its artifacts.
         OSError: an artifact is gone.
     """
-    result = request.inputs[StageName.PREPARE]
+    result = request.inputs[PREPARE.name]
     folder = local_path(result.artifact(DATA))
     return Prepared(
         model=local_path(result.artifact(MODEL)),
@@ -53,3 +79,31 @@ def load_prepared(request: StageRequest) -> Prepared:
         validation=TokenRows.load(folder / "validation.safetensors"),
         folder=folder,
     )
+
+
+def write_row_records(records: Iterable[RowRecord], path: Path) -> None:
+    """Write one JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+
+
+def read_row_records(path: Path) -> list[RowRecord]:
+    """Read what `write_row_records` wrote.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: a line is no record.
+    """
+    records = []
+    # NB: not splitlines(), which ends a line at U+2028, too: JSON leaves that unescaped in text.
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            fields = json.loads(line)
+            messages = fields.pop("messages")
+            try:
+                turns = None if messages is None else [Message(**turn) for turn in messages]
+                records.append(RowRecord(messages=turns, **fields))
+            except TypeError as error:
+                raise ValueError(f"not the record of a row: {error}") from error
+    return records

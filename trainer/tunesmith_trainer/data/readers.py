@@ -1,32 +1,29 @@
 """Files to raw rows: jsonl, json, csv, parquet and yaml, each row with its file and line.
 
 The first step of the data. Nothing is understood here but the syntax of the files; what the fields
-mean is said in `formats`. Text is UTF-8, strictly, with or without a byte order mark.
+mean is said in `formats`. Text is UTF-8, strictly, with or without a byte order mark. What is wrong
+goes to `Problems`, so that a run names as much of it as it can.
+
+A YAML file is a list of rows, or has `conversations`, each a list of turns: the dialect of
+chatterbot-corpus.
 """
 
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tunesmith_trainer.data.problems import Problems, quoted
-from tunesmith_trainer.data.yaml_rows import read_yaml
+import yaml
 
+from tunesmith_trainer.data.rows import Problems, RawRow, quoted
+
+# Python's own limit is 131,072 characters; a row of training data may hold a long document.
 _CSV_FIELD_LIMIT: Final = 1 << 30
 
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row as the file has it: a mapping of fields, or the list of turns of a dialogue.
-
-    `source` is "file:line"; the number of the row, from 1, where a file has no lines.
-    """
-
-    source: str
-    value: Any
+# The same loader on top of libyaml, ten times as fast where it was built in.
+_YamlLoader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
@@ -75,6 +72,7 @@ def _read_jsonl(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
         source = f"{label}:{number}"
         try:
             value = json.loads(line)
+        # RecursionError: brackets nested a thousand deep are one line to a parser, and broken data.
         except (json.JSONDecodeError, RecursionError) as error:
             _add_broken(problems, source, given=quoted(line.strip()), kind="a JSON line", why=error)
             continue
@@ -88,27 +86,31 @@ def _read_json(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        found = text.split("\n")[line - 1].strip()
-        given = quoted(found) if found else "the end of the file"
-        _add_broken(problems, f"{label}:{line}", given=given, kind="JSON", why=error)
+        number = getattr(error, "lineno", 1)
+        line = text.split("\n")[number - 1].strip()
+        given = quoted(line) if line else "the end of the file"
+        _add_broken(problems, f"{label}:{number}", given=given, kind="JSON", why=error)
         return
     if not isinstance(value, list):
+        top = "an object" if isinstance(value, dict) else quoted(value)
         problems.add(
             label,
-            given=f"JSON with {_kind(value)} at its top",
+            given=f"JSON with {top} at its top",
             rule="a .json file holds one list of rows",
             remedy="put the rows in [ ], or write one row a line and name the file .jsonl",
         )
         return
-    for number, each in enumerate(value, start=1):
-        yield from _as_row(each, f"{label}:{number}", problems)
+    for number, item in enumerate(value, start=1):
+        yield from _as_row(item, f"{label}:{number}", problems)
 
 
 def _read_csv(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
     csv.field_size_limit(_CSV_FIELD_LIMIT)
+    # newline="" leaves line ends inside quoted fields as they are; strict refuses what the module
+    # would otherwise guess, such as a quote that nothing closes.
     reader = csv.reader(io.StringIO(_text_of(path, label, problems), newline=""), strict=True)
     header: list[str] | None = None
+    # A row may span lines, so it starts where the one before it ended: reader.line_num is its end.
     start = 1
     try:
         for cells in reader:
@@ -116,7 +118,7 @@ def _read_csv(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
             if not cells or cells == [""]:
                 continue
             if header is None:
-                header = _header(cells, source, problems)
+                header = _csv_header(cells, source, problems)
             elif len(cells) == len(header):
                 yield RawRow(source=source, value=dict(zip(header, cells, strict=True)))
             else:
@@ -131,7 +133,7 @@ def _read_csv(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
         _add_broken(problems, f"{label}:{start}", given=given, kind="CSV", why=error)
 
 
-def _header(cells: list[str], source: str, problems: Problems) -> list[str]:
+def _csv_header(cells: list[str], source: str, problems: Problems) -> list[str]:
     names = [cell.strip() for cell in cells]
     if len(set(names)) < len(names) or not all(names):
         problems.add(
@@ -159,9 +161,57 @@ def _read_parquet(path: Path, label: str, problems: Problems) -> Iterator[RawRow
 
 
 def _read_yaml(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
-    text = _text_of(path, label, problems)
-    for line, value in read_yaml(text, label=label, problems=problems):
-        yield from _as_row(value, f"{label}:{line}", problems)
+    loader = _YamlLoader(_text_of(path, label, problems))
+    try:
+        # The nodes, not what they stand for: only nodes know their lines.
+        for node in _yaml_items(loader.get_single_node(), label, problems):
+            if isinstance(node, yaml.SequenceNode):
+                value = [_yaml_turn(loader, turn, label, problems) for turn in node.value]
+            else:
+                value = loader.construct_object(node, deep=True)
+            yield from _as_row(value, f"{label}:{node.start_mark.line + 1}", problems)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problems.add(
+            f"{label}:{mark.line + 1}" if mark else label,
+            given="a broken document",
+            rule=f"this is not YAML ({getattr(error, 'problem', None) or error})",
+            remedy="mend it, or check whether the file was cut off",
+        )
+    finally:
+        loader.dispose()
+
+
+def _yaml_items(root: yaml.Node | None, label: str, problems: Problems) -> list[yaml.Node]:
+    """The nodes of the rows, whichever of the two shapes the file has."""
+    if root is None:
+        return []
+    if isinstance(root, yaml.MappingNode):
+        named = {key.value: value for key, value in root.value}
+        root = named.get("conversations", root)
+    if isinstance(root, yaml.SequenceNode):
+        return list(root.value)
+    problems.add(
+        f"{label}:{root.start_mark.line + 1}",
+        given="a document without conversations",
+        rule="a YAML file is a list of rows, or has `conversations: [[question, answer], …]`",
+        remedy="bring it into one of these shapes",
+    )
+    return []
+
+
+def _yaml_turn(loader: Any, node: yaml.Node, label: str, problems: Problems) -> str:
+    # Taken as written, not constructed: an unquoted `yes`, `10` or `1:30` stays the author's word,
+    # where YAML 1.1 would make it a boolean, a number, a number to base 60.
+    if isinstance(node, yaml.ScalarNode):
+        return "" if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+    problems.add(
+        f"{label}:{node.start_mark.line + 1}",
+        given=quoted(loader.construct_object(node, deep=True)),
+        rule="a turn is text",
+        remedy="put it in quotes: an unquoted colon, bracket or brace makes it something else",
+    )
+    return ""
 
 
 def _as_row(value: Any, source: str, problems: Problems) -> Iterator[RawRow]:
@@ -183,10 +233,6 @@ def _add_broken(problems: Problems, source: str, *, given: str, kind: str, why: 
         rule=f"this is not {kind} ({str(why).splitlines()[0]})",
         remedy="mend it, or check whether the file was cut off",
     )
-
-
-def _kind(value: Any) -> str:
-    return "an object" if isinstance(value, dict) else quoted(value)
 
 
 _READERS: Final[Mapping[str, Callable[[Path, str, Problems], Iterator[RawRow]]]] = {

@@ -1,7 +1,8 @@
 """Judge an evaluation by `spec.evaluation.gates`: pure, and the same for every suite and metric.
 
 A gate that names a number which this job does not measure is refused before anything is measured,
-because a gate that cannot fail protects nobody.
+because a gate that cannot fail protects nobody. The point value is judged, not its interval: a
+manifest's bound means what it says on however many rows.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,12 +15,9 @@ from tunesmith_engine.stages.errors import BadInputError
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One gate, what was measured, and whether the bound holds."""
+class GateVerdict:
+    """Whether one gate's bound holds, and what was measured, in words."""
 
-    gate: Gate
-    value: float
-    base: float | None
     holds: bool
     statement: str
 
@@ -48,6 +46,7 @@ def refuse_unmeasured(gates: Iterable[Gate], *, measured: Iterable[tuple[str, st
     Raises:
         BadInputError: a gate could never be judged.
     """
+    # `auto` chooses the metric of the answers by the data, so no rule of the manifest can tell.
     known = sorted(set(measured))
     for gate in gates:
         if (gate.suite, gate.metric) not in known:
@@ -60,40 +59,34 @@ def refuse_unmeasured(gates: Iterable[Gate], *, measured: Iterable[tuple[str, st
             )
 
 
-def judge(gates: Sequence[Gate], results: Sequence[EvaluationResult]) -> list[Verdict]:
-    """A verdict for each gate, in the order of the gates."""
-    found = {(each.suite, each.metric): each for each in results}
-    return [_verdict(gate, found[gate.suite, gate.metric]) for gate in gates]
+def judge(gates: Sequence[Gate], results: Sequence[EvaluationResult]) -> list[GateVerdict]:
+    """A verdict for each gate, in the order of the gates.
+
+    Raises:
+        KeyError: a gate is on a number that was not measured; `refuse_unmeasured` comes first.
+        ValueError: a change is asked for, and there is no base value to change from.
+    """
+    measured = {(result.suite, result.metric): result for result in results}
+    return [_judge_gate(gate, measured[gate.suite, gate.metric]) for gate in gates]
 
 
-def _verdict(gate: Gate, result: EvaluationResult) -> Verdict:
-    kind = next(each for each in _BOUNDS if getattr(gate, each.field) is not None)
-    bound: float = getattr(gate, kind.field)
-    judged = result.value - _base_of(result) if kind.is_delta else result.value
-    holds = kind.holds(judged, bound)
-    return Verdict(
-        gate=gate,
-        value=result.value,
-        base=result.base,
-        holds=holds,
-        statement=_statement(result, kind, judged=judged, bound=bound, holds=holds),
-    )
-
-
-def _base_of(result: EvaluationResult) -> float:
-    if result.base is None:
-        raise ValueError(f"{result.suite} {result.metric} was measured without a base value")
-    return result.base
-
-
-def _statement(
-    result: EvaluationResult, kind: _Bound, *, judged: float, bound: float, holds: bool
-) -> str:
+def _judge_gate(gate: Gate, result: EvaluationResult) -> GateVerdict:
     name = f"{result.suite} {result.metric}"
-    verb = "keeps" if holds else "breaks"
+    # The API's rules let exactly one of the four be given.
+    kind = next(kind for kind in _BOUNDS if getattr(gate, kind.field) is not None)
+    bound: float = getattr(gate, kind.field)
     if not kind.is_delta:
-        return f"{name} is {judged:.4g} and {verb} the bound of {kind.words} {bound:g}"
-    return (
-        f"{name} went from {_base_of(result):.4g} (base) to {result.value:.4g}, a change of "
-        f"{judged:+.4g}, and {verb} the bound of {kind.words} {bound:+g}"
+        holds = kind.holds(result.value, bound)
+        verb = "keeps" if holds else "breaks"
+        statement = f"{name} is {result.value:.4g} and {verb} the bound of {kind.words} {bound:g}"
+        return GateVerdict(holds, statement)
+    if result.base is None:
+        raise ValueError(f"{name} was measured without a base value")
+    change = result.value - result.base
+    holds = kind.holds(change, bound)
+    verb = "keeps" if holds else "breaks"
+    return GateVerdict(
+        holds,
+        f"{name} went from {result.base:.4g} (base) to {result.value:.4g}, a change of "
+        f"{change:+.4g}, and {verb} the bound of {kind.words} {bound:+g}",
     )

@@ -3,62 +3,138 @@
 Reads the held-out rows of `prepare` and the weights of `train`; writes `evaluation.json`. Gates
 that could never be judged are refused before a weight is loaded. A model that breaks a gate ends
 the job with `EvaluationGateFailed`, its numbers attached.
+
+Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.prepared import load_prepared
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.evaluate.answers import Questions, answer_result, choose_questions
-from tunesmith_trainer.evaluate.gates import Verdict, judge, refuse_unmeasured
-from tunesmith_trainer.evaluate.general import general_text
-from tunesmith_trainer.evaluate.generation import generate_answers, pad_id_of
-from tunesmith_trainer.evaluate.pair import measure_both
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.gates import GateVerdict, judge, refuse_unmeasured
+from tunesmith_trainer.evaluate.general_text import load_general_text
+from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
+from tunesmith_trainer.evaluate.generation_metric import (
+    GenerationSuite,
+    choose_generation_suite,
+    generation_result,
+    mean_score,
+)
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
+    Say,
     few_rows_warnings,
     loss_results,
     score_suites,
 )
-from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED, load_tokenizer
 from tunesmith_trainer.versions import library_versions
 
 LIBRARIES = ("torch", "transformers", "peft")
 
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What is measured of either model."""
-
-    base_folder: Path
-    tokenizer: PreTrainedTokenizerBase
-    suites: dict[str, TokenRows]
-    questions: Questions
-    max_new_tokens: int
-    warnings: list[str]
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    """What was measured of one model."""
+class Measurement:
+    """What was measured of one model: losses by suite, and its answers."""
 
     losses: dict[str, RowLosses]
     answers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """What is measured of either model."""
+
+    settings: Evaluation
+    base: Path
+    tokenizer: PreTrainedTokenizerBase
+    suites: dict[str, TokenRows]
+    generation: GenerationSuite
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, request: StageRequest) -> "EvaluationPlan":
+        """Read the rows and tokenize the general text; no weights are loaded.
+
+        Raises:
+            BadInputError: the general text is unusable.
+        """
+        settings, prepared = request.spec.evaluation, load_prepared(request)
+        tokenizer = load_tokenizer(prepared.model)
+        general = load_general_text(
+            request, tokenizer, context_length=request.spec.training.sequence_length
+        )
+        return cls(
+            settings=settings,
+            base=prepared.model,
+            tokenizer=tokenizer,
+            suites={HELD_OUT: prepared.validation, GENERAL: general.rows},
+            generation=choose_generation_suite(
+                prepared.records("validation"), settings=settings.generation
+            ),
+            warnings=general.warnings,
+        )
+
+    def metrics(self) -> list[tuple[str, str]]:
+        """Suite and metric of every number that will be measured."""
+        losses = [(suite, metric) for suite in self.suites for metric in ("loss", "perplexity")]
+        metric = self.generation.metric
+        return [*losses, (HELD_OUT, metric)] if metric else losses
+
+    def measure(self, model: PreTrainedModel, *, say: Say) -> Measurement:
+        """Score the suites, then answer the prompts."""
+        return Measurement(
+            losses=score_suites(model, self.suites, pad_id=pad_id_of(self.tokenizer), say=say),
+            answers=generate_texts(
+                model,
+                self.tokenizer,
+                self.generation.prompts,
+                max_new_tokens=self.settings.generation.max_new_tokens,
+                on_batch=lambda done, total: say("answers", done, total),
+            ),
+        )
+
+    def results(self, base: Measurement, tuned: Measurement) -> list[EvaluationResult]:
+        """Every number of the tuned model beside the base's, the held-out loss first."""
+        bootstrap = self.settings.bootstrap
+        losses = [
+            result
+            for suite in self.suites
+            for result in loss_results(
+                suite,
+                tuned.losses[suite],
+                base=base.losses[suite],
+                split="tuned",
+                settings=bootstrap,
+            )
+        ]
+        score = generation_result(
+            self.generation,
+            tuned.answers,
+            split="tuned",
+            base=mean_score(self.generation, base.answers),
+            settings=bootstrap,
+        )
+        return [*losses, score] if score else losses
 
 
 def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -68,113 +144,83 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: a gate names a number that is not measured, or the general text is unusable.
         VerdictError: a gate does not hold, or a loss is undefined.
     """
-    task = _task(request)
-    refuse_unmeasured(request.spec.evaluation.gates, measured=_measured_pairs(task))
-    base, tuned = measure_both(
-        task.base_folder,
-        local_path(request.inputs[StageName.TRAIN].artifact("tuned")),
-        measure=lambda name, model: _measure(model, task, name=name, reporter=reporter),
-    )
-    results = _results(request, task, base=base, tuned=tuned)
-    verdicts = judge(request.spec.evaluation.gates, results)
-    samples = _samples(task.questions, base.answers, tuned.answers)
-    record = _record(task, results, verdicts=verdicts, samples=samples)
+    plan, gates = EvaluationPlan.of(request), request.spec.evaluation.gates
+    refuse_unmeasured(gates, measured=plan.metrics())
+
+    def measure(name: str, model: PreTrainedModel) -> Measurement:
+        def say(what: str, done: int, total: int) -> None:
+            reporter.progress(f"{name} model: {what}", step=done, total_steps=total)
+
+        return plan.measure(model, say=say)
+
+    folder = local_path(request.inputs[TRAIN.name].artifact(TUNED))
+    base, tuned = measure_both(plan.base, folder, measure=measure)
+    results = plan.results(base, tuned)
+    verdicts = judge(gates, results)
+    document = evaluation_document(plan, results, verdicts=verdicts, base=base, tuned=tuned)
+    # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
-    write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False))
-    return _judged(_outcome(path, task, tuned, results), verdicts)
-
-
-def _task(request: StageRequest) -> _Task:
-    prepared = load_prepared(request)
-    tokenizer = load_tokenizer(prepared.model)
-    generation = request.spec.evaluation.generation
-    general = general_text(request, tokenizer, context_length=request.spec.training.sequence_length)
-    return _Task(
-        base_folder=prepared.model,
-        tokenizer=tokenizer,
-        suites={HELD_OUT: prepared.validation, GENERAL: general.rows},
-        questions=choose_questions(prepared.records("validation"), wanted=generation),
-        max_new_tokens=generation.max_new_tokens,
-        warnings=general.warnings,
-    )
-
-
-def _measured_pairs(task: _Task) -> list[tuple[str, str]]:
-    pairs = [(suite, metric) for suite in task.suites for metric in ("loss", "perplexity")]
-    return [*pairs, *((HELD_OUT, each) for each in [task.questions.metric] if each)]
-
-
-def _measure(model: PreTrainedModel, task: _Task, *, name: str, reporter: Reporter) -> _Measured:
-    def say(what: str, done: int, total: int) -> None:
-        reporter.progress(f"{name} model: {what}", step=done, total_steps=total)
-
-    losses = score_suites(model, task.suites, pad_id=pad_id_of(task.tokenizer), say=say)
-    answers = generate_answers(
-        model,
-        task.tokenizer,
-        task.questions.prompts,
-        max_new_tokens=task.max_new_tokens,
-        on_batch=lambda done, total: say("answers", done, total),
-    )
-    return _Measured(losses=losses, answers=answers)
-
-
-def _results(
-    request: StageRequest, task: _Task, *, base: _Measured, tuned: _Measured
-) -> list[EvaluationResult]:
-    settings = request.spec.evaluation.bootstrap
-    results = [
-        result
-        for suite in task.suites
-        for result in loss_results(
-            suite, tuned.losses[suite], base=base.losses[suite], split="tuned", settings=settings
-        )
-    ]
-    answered = answer_result(
-        task.questions, base=base.answers, tuned=tuned.answers, settings=settings
-    )
-    return [*results, answered] if answered else results
-
-
-def _record(
-    task: _Task,
-    results: Sequence[EvaluationResult],
-    *,
-    verdicts: Sequence[Verdict],
-    samples: list[JsonValue],
-) -> dict[str, JsonValue]:
-    return {
-        "metric": task.questions.metric,
-        "results": [each.model_dump(mode="json", by_alias=True) for each in results],
-        "verdicts": [{"statement": each.statement, "holds": each.holds} for each in verdicts],
-        "samples": samples,
-    }
-
-
-def _samples(questions: Questions, base: Sequence[str], tuned: Sequence[str]) -> list[JsonValue]:
-    rows = zip(questions.prompts, questions.references, base, tuned, strict=True)
-    return [
-        {"prompt": prompt, "reference": reference, "base": before, "tuned": after}
-        for prompt, reference, before, after in rows
-    ]
-
-
-def _outcome(
-    path: Path, task: _Task, tuned: _Measured, results: list[EvaluationResult]
-) -> StageOutcome:
-    held_out = results[0]
-    return StageOutcome(
+    write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
+    held_out, metric = results[0], plan.generation.metric
+    outcome = StageOutcome(
         message=f"held-out loss {held_out.base:.4f} (base) to {held_out.value:.4f} (tuned)",
         artifacts=[artifact_of("evaluation", path)],
         evaluation=results,
-        facts={"dtype": "float32", "metric": task.questions.metric},
+        facts={
+            "dtype": "float32",
+            "metric": metric,
+            "resolved": {"evaluation.generation.metric": metric or "none"},
+        },
         versions=library_versions(*LIBRARIES),
-        warnings=[*task.warnings, *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]})],
+        # The general suite is the same text for every job, and its size the manifest's own affair.
+        warnings=[*plan.warnings, *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]})],
     )
-
-
-def _judged(outcome: StageOutcome, verdicts: Sequence[Verdict]) -> StageOutcome:
-    broken = [each.statement for each in verdicts if not each.holds]
+    broken = [verdict.statement for verdict in verdicts if not verdict.holds]
     if broken:
         raise VerdictError(Reason.EVALUATION_GATE_FAILED, "; ".join(broken) + ".", findings=outcome)
     return outcome
+
+
+def measure_both(
+    base: Path, tuned: Path, *, measure: Callable[[str, PreTrainedModel], Measured]
+) -> tuple[Measured, Measured]:
+    """What `measure(name, model)` returns for "base" and for "tuned", both in fp32.
+
+    `tuned` is a folder of adapters or of a whole model. With adapters both are the same weights,
+    with the adapters switched off and on; they are not merged here, so that `compress` proves its
+    merging by arriving at the same loss.
+    """
+    if not (tuned / ADAPTER_SETTINGS).is_file():
+        # NB: no name may hold the first model while the second is loaded, or both are in memory.
+        return measure("base", load_for_scoring(base)), measure("tuned", load_for_scoring(tuned))
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(load_for_scoring(base), str(tuned)).eval()
+    # NB: base first, and measured within the block: leaving it switches the adapters on again.
+    with model.disable_adapter():
+        before = measure("base", model)
+    return before, measure("tuned", model)
+
+
+def evaluation_document(
+    plan: EvaluationPlan,
+    results: Sequence[EvaluationResult],
+    *,
+    verdicts: Sequence[GateVerdict],
+    base: Measurement,
+    tuned: Measurement,
+) -> dict[str, JsonValue]:
+    """The content of `evaluation.json`: numbers, verdicts, and every answer before and after."""
+    suite = plan.generation
+    rows = zip(suite.prompts, suite.references, base.answers, tuned.answers, strict=True)
+    return {
+        "metric": suite.metric,
+        "results": [result.model_dump(mode="json", by_alias=True) for result in results],
+        "verdicts": [
+            {"statement": verdict.statement, "holds": verdict.holds} for verdict in verdicts
+        ],
+        "samples": [
+            {"prompt": prompt, "reference": reference, "base": before, "tuned": after}
+            for prompt, reference, before, after in rows
+        ],
+    }

@@ -1,4 +1,4 @@
-"""The suites a model is scored on, and the results that are drawn from its losses.
+"""The suites a model is scored on by loss, and the results that are drawn from its losses.
 
 `evaluate` compares the base with the tuned model, `compress` the tuned model with the quantized
 one; both go through here, so the numbers of a job can be laid side by side.
@@ -14,13 +14,15 @@ from tunesmith_api.finetunejob.evaluation import Bootstrap
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
-from tunesmith_trainer.evaluate.scoring import RowLosses, score_rows
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS, bootstrap, ratio
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, score_rows
 
 HELD_OUT = "heldOut"
 GENERAL = "general"
-FEW_ROWS = 30
+# Nats per token. A model that knows nothing has the logarithm of its vocabulary, about 12; from 709
+# on the perplexity overflows.
+_DIVERGED_LOSS = 100.0
 
 Say = Callable[[str, int, int], None]
 
@@ -33,12 +35,18 @@ def score_suites(
     Raises:
         VerdictError: a loss is infinite or undefined.
     """
-    losses = {}
+    by_suite = {}
     for suite, rows in suites.items():
-        found = score_rows(model, rows, pad_id=pad_id, on_batch=partial(say, suite))
-        _refuse_undefined(suite, found)
-        losses[suite] = found
-    return losses
+        losses = score_rows(model, rows, pad_id=pad_id, on_batch=partial(say, suite))
+        loss = mean_loss(losses)
+        if not math.isfinite(loss) or loss > _DIVERGED_LOSS:
+            raise VerdictError(
+                Reason.LOSS_DIVERGED,
+                f"the model's {suite} loss is {loss:g}, so training has destroyed it; lower "
+                "training.optimizer.learningRate.",
+            )
+        by_suite[suite] = losses
+    return by_suite
 
 
 def mean_loss(losses: RowLosses) -> float:
@@ -50,7 +58,6 @@ def loss_results(
     suite: str, losses: RowLosses, *, base: RowLosses, split: str, settings: Bootstrap
 ) -> list[EvaluationResult]:
     """Loss (nats per target token) and perplexity, whose bounds are those of the loss, raised."""
-    value, base_value = mean_loss(losses), mean_loss(base)
     interval = bootstrap(
         losses.sums,
         losses.weights,
@@ -61,41 +68,26 @@ def loss_results(
         suite=suite,
         split=split,
         metric="loss",
-        value=value,
+        value=mean_loss(losses),
         low=interval.low if interval else None,
         high=interval.high if interval else None,
-        base=base_value,
+        base=mean_loss(base),
         n=len(losses.sums),
     )
-    return [loss, _perplexity(loss)]
-
-
-def few_rows_warnings(losses: Mapping[str, RowLosses]) -> list[str]:
-    """A warning for each suite that is too small for narrow intervals."""
-    return [
-        f"{suite} has {len(found.sums)} rows: with fewer than {FEW_ROWS}, intervals are wide."
-        for suite, found in losses.items()
-        if len(found.sums) < FEW_ROWS
-    ]
-
-
-def _perplexity(loss: EvaluationResult) -> EvaluationResult:
-    raised = {
+    # Percentiles pass through any rising function, so the ends need no bootstrap of their own.
+    perplexity = {
         name: None if nats is None else math.exp(nats)
         for name in ("value", "low", "high", "base")
         for nats in [getattr(loss, name)]
     }
-    return loss.model_copy(update={"metric": "perplexity", **raised})
+    return [loss, loss.model_copy(update={"metric": "perplexity", **perplexity})]
 
 
-_MAX_LOSS = 100.0
-
-
-def _refuse_undefined(suite: str, losses: RowLosses) -> None:
-    loss = mean_loss(losses)
-    if not math.isfinite(loss) or loss > _MAX_LOSS:
-        raise VerdictError(
-            Reason.LOSS_DIVERGED,
-            f"the model's {suite} loss is {loss:g}, so training has destroyed it; lower "
-            "training.optimizer.learningRate.",
-        )
+def few_rows_warnings(losses: Mapping[str, RowLosses]) -> list[str]:
+    """A warning for each suite that is too small for narrow intervals."""
+    num_rows = {suite: len(of_rows.sums) for suite, of_rows in losses.items()}
+    return [
+        f"{suite} has {number} rows: with fewer than {FEW_ROWS}, intervals are wide."
+        for suite, number in num_rows.items()
+        if number < FEW_ROWS
+    ]

@@ -1,8 +1,9 @@
 """The base model as a folder of safetensors with tokenizer and chat template.
 
-A folder of safetensors is used where it lies. A GGUF file is converted in the cache. With
-`spec.model.chatTemplate`, the stage's own output gets a folder of links to the weights with that
-template beside them, so that every later stage, and the server, sees the same one.
+`stage` asks for it; `gguf` and `preflight` serve it. A folder of safetensors is used where it lies.
+A GGUF file is converted in the cache. With `spec.model.chatTemplate`, the stage's own output gets a
+folder of links to the weights with that template beside them, so that every later stage, and the
+server, sees the same one.
 """
 
 import json
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
-from tunesmith_engine.sources.models import fetch_model
+from tunesmith_engine.sources.resolver import fetch_model
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.prepare.gguf import converted_model
-from tunesmith_trainer.prepare.limits import refuse_too_large
+from tunesmith_trainer.prepare.preflight import refuse_too_large
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +29,11 @@ _TOKENIZER_SETTINGS: Final = "tokenizer_config.json"
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """Where the base model lies, its shape, its tokenizer, and the ids that end its answers."""
+    """Where the base model lies, its shape, its tokenizer, and the ids that end its answers.
+
+    `stops` are the ids at which transformers and vLLM stop: those that the generation settings
+    name, and the tokenizer's own.
+    """
 
     folder: Path
     facts: ModelFacts
@@ -51,11 +56,13 @@ def prepare_base(request: StageRequest) -> BaseModel:
         facts = read_model_facts(source)
     except SourceError as error:
         raise as_stage_error(error) from error
+    # Before the conversion, which needs the memory and the disk that this judges.
     refuse_too_large(request, facts)
     folder = source if source.is_dir() else converted_model(source, cache=cache)
     if model.chat_template is not None:
         target = Path(request.output) / "model"
-        folder = _with_template(folder, model.chat_template, target=target)
+        _link_with_template(folder, model.chat_template, target=target)
+        folder = target
     tokenizer = load_tokenizer(folder)
     return BaseModel(
         folder=folder, facts=facts, tokenizer=tokenizer, stops=_stops(folder, tokenizer)
@@ -63,26 +70,27 @@ def prepare_base(request: StageRequest) -> BaseModel:
 
 
 def _stops(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """The ids at which transformers and vLLM stop: those of the settings and the tokenizer's."""
-    found = {tokenizer.eos_token_id}
+    stops = {tokenizer.eos_token_id}
     path = folder / "generation_config.json"
     if path.exists():
         named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        found |= set(named) if isinstance(named, list) else {named}
-    return frozenset(each for each in found if each is not None)
+        stops |= set(named) if isinstance(named, list) else {named}
+    return frozenset(stop for stop in stops if stop is not None)
 
 
-def _with_template(folder: Path, template: str, *, target: Path) -> Path:
+def _link_with_template(folder: Path, template: str, *, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in folder.iterdir():
         if path.is_file() and not path.name.startswith("chat_template"):
             (target / path.name).symlink_to(path.resolve())
+    # Older models have their template in the tokenizer's settings: it goes, so that the job's is
+    # the only one that anybody can read from this folder.
     settings = target / _TOKENIZER_SETTINGS
     if settings.exists():
         fields = json.loads(settings.read_text(encoding="utf-8"))
         fields.pop("chat_template", None)
+        # NB: unlinked first. It is a link: writing through it would change the user's own model.
         settings.unlink()
         settings.write_text(json.dumps(fields, indent=2, ensure_ascii=False), encoding="utf-8")
     (target / _TEMPLATE_FILE).write_text(template, encoding="utf-8")
-    return target

@@ -18,7 +18,8 @@ from tunesmith_engine.stages.reporter import write_atomically
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Raised whenever the same GGUF file would become other bytes.
+# Raised whenever the same GGUF file would become other bytes: what older releases converted is then
+# made anew.
 CONVERSION: Final = 1
 
 
@@ -32,12 +33,13 @@ def converted_model(gguf: Path, *, cache: Path) -> Path:
     """
     folder = cache / "models" / digest_file(gguf).removeprefix("sha256:")
     if not _is_whole(folder):
+        # The cache is shared: another job may convert the same file now, in a folder of its own.
         part = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
             _convert(gguf, part)
-            _settle(part, folder)
+            _put_in_place(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -51,13 +53,15 @@ def _is_whole(folder: Path) -> bool:
     return bool(record == {"conversion": CONVERSION, "tree": digest_tree(folder)})
 
 
-def _settle(part: Path, folder: Path) -> None:
+def _put_in_place(part: Path, folder: Path) -> None:
     """Put the finished folder in its place, unless another job was faster."""
     if _is_whole(folder):
         return
     shutil.rmtree(folder, ignore_errors=True)
     record = {"conversion": CONVERSION, "tree": digest_tree(part)}
     part.replace(folder)
+    # NB: the record last. Cut off in between, the folder has none, or one that does not match it,
+    # and is made anew; the other way round, half a model could be taken for a whole one.
     write_atomically(_record_of(folder), json.dumps(record))
 
 
@@ -73,7 +77,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(
             gguf.parent, gguf_file=gguf.name, local_files_only=True
         )
-        # fp32 first: the weights are de-quantized in it, and rounded once.
+        # fp32 first: the weights are de-quantized in it, and rounded to bf16 once, below.
         model, loading = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,
@@ -85,7 +89,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise _unreadable(gguf, f"transformers cannot read it ({error})") from error
     _refuse_incomplete(gguf, model, missing=sorted(loading["missing_keys"]))
     _mend_ends(model, tokenizer)
-    # Both would make save_pretrained write a model that claims to be quantized still.
+    # NB: both would make save_pretrained write a model that claims to be quantized still.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -96,6 +100,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 def _refuse_incomplete(gguf: Path, model: "PreTrainedModel", *, missing: list[str]) -> None:
     import torch
 
+    # transformers only warns of missing weights, and leaves them as they were drawn at random.
     if missing:
         raise _unreadable(gguf, f"it has no weights for {', '.join(missing[:5])}")
     for name, weight in model.named_parameters():

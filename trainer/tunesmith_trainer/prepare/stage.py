@@ -8,53 +8,59 @@ part marked.
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue
+from pydantic.alias_generators import to_camel
 
 from tunesmith_api.results import Artifact
-from tunesmith_engine.sources.credentials import read_secret
-from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
-from tunesmith_engine.sources.local_paths import is_local
-from tunesmith_engine.sources.model_facts import ModelFacts
-from tunesmith_engine.sources.remote_store import require_driver
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter, write_atomically
-from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split
-from tunesmith_trainer.data.records import write_records
-from tunesmith_trainer.data.tokens import TokenRows
+from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split, write_row_records
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
-from tunesmith_trainer.prepare.card import Removed, count_removed, data_card
-from tunesmith_trainer.prepare.feasibility import refuse_unfit_model, refuse_without_gpu
-from tunesmith_trainer.prepare.gathering import Gathered, gather_rows
-from tunesmith_trainer.prepare.limits import note_on_memory, refuse_too_long
-from tunesmith_trainer.prepare.sample import Sample, markers_in, sample_of
-from tunesmith_trainer.prepare.sides import Sides, part_rows
-from tunesmith_trainer.prepare.tokenizing import RowTokenizer, Tokenized
+from tunesmith_trainer.prepare.data_card import (
+    RemovedRows,
+    SampleRow,
+    count_removed,
+    data_card,
+    markers_in,
+    sample_row,
+)
+from tunesmith_trainer.prepare.loading import LoadedData, load_data
+from tunesmith_trainer.prepare.preflight import (
+    note_on_memory,
+    refuse_missing,
+    refuse_too_long,
+    refuse_unfit_model,
+    refuse_without_gpu,
+)
+from tunesmith_trainer.prepare.splits import Splits, split_data
+from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)
 
+# Part of the rows; cleaning took them out, but more than half is seldom what somebody meant.
 _MANY_DUPLICATES: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _PreparedRows:
     """What became of the rows."""
 
-    gathered: Gathered
-    sides: Sides
+    loaded: LoadedData
+    splits: Splits
     tokens: dict[Split, TokenRows]
-    removed: Removed
+    removed: RemovedRows
     warnings: list[str]
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row of either side."""
+        """Tokens of the longest row of either split."""
         return max(int(rows.lengths.max()) for rows in self.tokens.values())
 
 
@@ -66,86 +72,69 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
             job asks, or there is too little memory or disk for the job.
         TransientError: a source cannot be reached now.
     """
-    _check_secrets(request)
-    _check_output(request)
+    # Cheapest first: what a look at the request can refuse, then the data, then gigabytes of
+    # weights.
+    refuse_missing(request)
     refuse_without_gpu(request.spec)
     reporter.progress("reading the data")
-    gathered = gather_rows(request)
+    loaded = load_data(request)
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
-    rows = _make_rows(request, base, gathered, reporter)
+    rows = _prepare_rows(request, base, loaded, reporter)
+    # A second time, and by the longest row that there is: a job of short rows needs less than
+    # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
-    sample = sample_of(rows.sides.train[0].tokens, base.tokenizer)
+    sample = sample_row(rows.splits.train[0].tokens, base.tokenizer)
     markers = markers_in(rows.tokens.values(), base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
-    said = _said(rows, note=note_on_memory(request, base.facts, longest_row=rows.longest))
-    _log.info("%s", said)
+    message = _message(rows, note=note_on_memory(request, base.facts, longest_row=rows.longest))
+    _log.info("%s", message)
     return StageOutcome(
-        message=said,
+        message=message,
         artifacts=artifacts,
-        facts={**_facts(base.facts, rows, sample, artifacts), "markers": [*markers]},
+        facts={**_facts(base, rows, sample, artifacts), "markers": [*markers]},
         versions=library_versions("transformers", "tokenizers", "torch"),
         warnings=rows.warnings,
     )
 
 
-def _check_secrets(request: StageRequest) -> None:
-    """A secret that only later stages need is missed now, and not after hours of training."""
-    spec = request.spec
-    general = spec.evaluation.general_text
-    for reference in (spec.output.secret_ref, general.secret_ref if general else None):
-        try:
-            read_secret(reference, secrets=Path(request.secrets))
-        except SourceError as error:
-            raise as_stage_error(error) from error
-
-
-def _check_output(request: StageRequest) -> None:
-    """So is the package that only publishing needs."""
-    uri = request.spec.output.uri
-    if uri is None or is_local(uri):
-        return
-    try:
-        require_driver(uri, role=TARGET)
-    except SourceError as error:
-        raise as_stage_error(error) from error
-
-
-def _make_rows(
-    request: StageRequest, base: BaseModel, gathered: Gathered, reporter: Reporter
-) -> _Rows:
+def _prepare_rows(
+    request: StageRequest, base: BaseModel, loaded: LoadedData, reporter: Reporter
+) -> _PreparedRows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
     row_tokenizer = RowTokenizer(base.tokenizer, longest=longest, overlong=spec.dataset.overlong)
-    found: dict[Split, list[Tokenized]] = {
-        split: row_tokenizer.tokenize(side.rows, reporter=reporter)
-        for split, side in gathered.sides.items()
+    tokenized: dict[Split, list[TokenizedRow]] = {
+        split: row_tokenizer.tokenize(source.rows, reporter=reporter)
+        for split, source in loaded.sources.items()
     }
-    overlong = sum(len(side.rows) - len(found[split]) for split, side in gathered.sides.items())
-    sides = part_rows(found["train"], found.get("validation"), dataset=spec.dataset)
-    removed = count_removed(gathered, sides, num_overlong=overlong)
-    return _Rows(
-        gathered=gathered,
-        sides=sides,
-        tokens={"train": _packed(sides.train), "validation": _packed(sides.validation)},
+    overlong = sum(
+        len(source.rows) - len(tokenized[split]) for split, source in loaded.sources.items()
+    )
+    splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
+    removed = count_removed(loaded, splits, num_overlong=overlong)
+    return _PreparedRows(
+        loaded=loaded,
+        splits=splits,
+        tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
         removed=removed,
         warnings=[
-            *_warnings(request, base, gathered, removed),
-            *sides.warnings,
-            *_endings(base, sides.train[0]),
+            *_warnings(request, base, loaded, removed),
+            *splits.warnings,
+            *_warnings_of_end(base, splits.train[0]),
         ],
     )
 
 
-def _packed(rows: Sequence[Tokenized]) -> TokenRows:
-    return TokenRows.of((each.tokens.ids, each.tokens.trained) for each in rows)
+def _stored(rows: Sequence[TokenizedRow]) -> TokenRows:
+    return TokenRows.of((row.tokens.ids, row.tokens.trained) for row in rows)
 
 
 def _warnings(
-    request: StageRequest, base: BaseModel, gathered: Gathered, removed: Removed
+    request: StageRequest, base: BaseModel, loaded: LoadedData, removed: RemovedRows
 ) -> list[str]:
     warnings = []
     asked, context = request.spec.training.sequence_length, base.facts.context_length
@@ -153,16 +142,21 @@ def _warnings(
         warnings.append(
             f"training.sequenceLength is {asked}; rows end at the model's context of {context}"
         )
-    read = sum(side.num_read for side in gathered.sides.values())
-    if removed.duplicates > _MANY_DUPLICATES * read:
-        warnings.append(f"{removed.duplicates} of {read} rows are exact duplicates of others")
+    if removed.duplicates > _MANY_DUPLICATES * loaded.num_read:
+        warnings.append(
+            f"{removed.duplicates} of {loaded.num_read} rows are exact duplicates of others"
+        )
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
     return warnings
 
 
-def _endings(base: BaseModel, row: Tokenized) -> list[str]:
-    """A warning if the token that the rows teach to end with is none that a server stops at."""
+def _warnings_of_end(base: BaseModel, row: TokenizedRow) -> list[str]:
+    """A warning if the token that the rows teach to end with is none that a server stops at.
+
+    So it is where a base model has borrowed a chat template: the tuned model would talk on for
+    ever.
+    """
     last = len(row.tokens.ids) - 1 - row.tokens.trained[::-1].index(True)
     end = row.tokens.ids[last]
     if row.row.text is not None or end in base.stops:
@@ -176,17 +170,17 @@ def _endings(base: BaseModel, row: Tokenized) -> list[str]:
 
 
 def _write(
-    output: Path, base: BaseModel, request: StageRequest, rows: _Rows, sample: Sample
+    output: Path, base: BaseModel, request: StageRequest, rows: _PreparedRows, sample: SampleRow
 ) -> list[Artifact]:
     folder = output / DATA
     folder.mkdir(parents=True, exist_ok=True)
-    for split, side in zip(SPLITS, (rows.sides.train, rows.sides.validation), strict=True):
+    for split, kept in zip(SPLITS, (rows.splits.train, rows.splits.validation), strict=True):
         rows.tokens[split].save(folder / f"{split}.safetensors")
-        write_records((each.record for each in side), folder / f"{split}.jsonl")
+        write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
-        rows.gathered,
-        rows.sides,
+        rows.loaded,
+        rows.splits,
         dataset=request.spec.dataset,
         removed=rows.removed,
         tokens=rows.tokens,
@@ -202,18 +196,18 @@ def _write(
 
 
 def _facts(
-    facts: ModelFacts, rows: _Rows, sample: Sample, artifacts: Sequence[Artifact]
+    base: BaseModel, rows: _PreparedRows, sample: SampleRow, artifacts: Sequence[Artifact]
 ) -> dict[str, JsonValue]:
     train, validation = rows.tokens["train"], rows.tokens["validation"]
-    digests = {each.name: each.digest for each in artifacts}
+    digests = {artifact.name: artifact.digest for artifact in artifacts}
     return {
         "numTrainRows": len(train),
         "numValidationRows": len(validation),
         "numTrainTokens": len(train.input_ids),
         "numTrainTargets": train.num_targets,
         "longestRow": rows.longest,
-        "format": rows.gathered.format,
-        "modelFacts": _shape(facts),
+        "format": rows.loaded.format,
+        "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},
         "dataDigest": digests[DATA],
         "modelDigest": digests[MODEL],
         "removed": rows.removed.as_json(),
@@ -221,26 +215,11 @@ def _facts(
     }
 
 
-def _shape(facts: ModelFacts) -> dict[str, JsonValue]:
-    return {
-        "numParameters": facts.num_parameters,
-        "numLayers": facts.num_layers,
-        "hiddenSize": facts.hidden_size,
-        "intermediateSize": facts.intermediate_size,
-        "numHeads": facts.num_heads,
-        "numKvHeads": facts.num_kv_heads,
-        "vocabSize": facts.vocab_size,
-        "contextLength": facts.context_length,
-        "isTied": facts.is_tied,
-        "hasChatTemplate": facts.has_chat_template,
-    }
-
-
-def _said(rows: _Rows, *, note: str | None) -> str:
+def _message(rows: _PreparedRows, *, note: str | None) -> str:
     removed = rows.removed
     counts = (
         f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
-        f"rows of format {rows.gathered.format}; left out: {removed.duplicates} duplicates, "
+        f"rows of format {rows.loaded.format}; left out: {removed.duplicates} duplicates, "
         f"{removed.empty} empty, {removed.overlong} overlong"
     )
     return f"{counts}. {note}" if note else counts

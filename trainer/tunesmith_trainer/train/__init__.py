@@ -1,7 +1,8 @@
 """The train stage: Ray Train places the workers, a loop of ours trains on each of them.
 
-Read it in this order: `stage` (what comes in and goes out), `recipe` (every number decided),
-`cluster` (Ray on this machine), `worker` (what each Ray worker runs), `loop` (the training itself)
-and the parts it is made of: `order`, `batches`, `loss`, `schedule`, `optimizer`, `ranks`,
-`checkpoints`, `curve`; then `export`.
+Read it in this order: `stage` (what comes in and goes out), `ray_cluster` (the Ray of the run),
+`ray_train` (what Ray Train is told, and what its failures mean), `worker` (what each Ray worker
+runs), `config` (the spec, and what is decided of it), `loop` (the training itself) and the parts it
+is made of: `adapters`, `dataloader`, `optimizer`, `collectives`, `history`, `train_state`,
+`checkpoints`, `progress`; then `export`.
 """

@@ -1,8 +1,9 @@
 """Points from which training goes on: `step-N/` folders of safetensors files and one JSON file.
 
-A folder is written beside its final name, flushed to disk and renamed, so it is there whole or not
-at all; `state.json` holds a digest of every file, so one that the disk spoilt later is passed over.
-Nothing in it is code: no pickle is written or read.
+`train_state` fills them, and the `checkpoint_mirror` of the engine copies them where the disk does
+not outlive the pod. A folder is written beside its final name, flushed to disk and renamed, so it
+is there whole or not at all; `state.json` holds a digest of every file, so one that the disk spoilt
+later is passed over. Nothing in it is code: no pickle is written or read.
 """
 
 import json
@@ -16,14 +17,23 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
+from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_engine.stages.digests import digest_file
 
 Tensors = dict[str, torch.Tensor]
 
 _STATE: Final = "state.json"
-_FORMAT: Final = 1
+
+# Raised whenever what stands in a checkpoint changes its meaning; others are passed over.
+_FORMAT: Final = 2
 
 log = logging.getLogger(__name__)
+
+
+def newest_step(output: Path) -> int:
+    """The step of the newest checkpoint below a stage's output folder, 0 if there is none."""
+    names = (path.name for path in (output / CHECKPOINTS).glob("step-*"))
+    return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +51,11 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run below `root`; those of another recipe are none of ours."""
+    """The checkpoints of one run below `root`; those of another configuration are none of ours."""
 
-    def __init__(self, root: Path, *, recipe_digest: str, keep: int) -> None:
+    def __init__(self, root: Path, *, config_digest: str, keep: int) -> None:
         self._root = root
-        self._recipe_digest = recipe_digest
+        self._config_digest = config_digest
         self._keep = keep
 
     def write(
@@ -56,14 +66,30 @@ class Checkpoints:
         `best_step` is the checkpoint that is the best one so far; it may be this one.
         """
         final = self._folder(step)
+        # A name that the next process does not share, and that no glob for step-* matches.
         temporary = final.with_name(f".{final.name}.{os.getpid()}")
         _remove(temporary)
         temporary.mkdir(parents=True)
         for name, tensors in files.items():
             path = temporary / f"{name}.safetensors"
-            save_file({key: each.detach().contiguous() for key, each in tensors.items()}, path)
+            # safetensors refuses tensors that are not contiguous.
+            save_file({key: value.detach().contiguous() for key, value in tensors.items()}, path)
             _flush(path)
-        _write_record(temporary, self._record(best_step, folder=temporary, state=state))
+        record = {
+            "format": _FORMAT,
+            "config": self._config_digest,
+            "bestStep": best_step,
+            "files": {path.name: digest_file(path) for path in sorted(temporary.iterdir())},
+            "state": state,
+        }
+        (temporary / _STATE).write_text(json.dumps(record), encoding="utf-8")
+        # NB: the order of what is flushed. First all bytes and then the entries of their folder, or
+        # after a power failure the new name could stand over files that are empty; last the entry
+        # of the folder itself, or the rename could be undone.
+        _flush(temporary / _STATE)
+        _flush(temporary)
+        # rename() replaces no folder that has something in it. Between these two lines the step has
+        # no checkpoint; a run killed here goes on from the one before.
         _remove(final)
         temporary.rename(final)
         _flush(self._root)
@@ -71,17 +97,17 @@ class Checkpoints:
     def newest(self) -> Checkpoint | None:
         """The intact checkpoint with the highest step, or None."""
         for step in reversed(self._steps()):
-            found = self.read(step)
-            if found is not None:
-                return found
+            checkpoint = self.read(step)
+            if checkpoint is not None:
+                return checkpoint
         return None
 
     def read(self, step: int) -> Checkpoint | None:
-        """The checkpoint of `step`, or None if it is missing, spoilt or of another recipe."""
+        """The checkpoint of `step`, or None if it is missing, spoilt or of another run."""
         folder = self._folder(step)
         try:
             record = _read_record(folder)
-            self._check(record, folder=folder)
+            self._verify(record, folder=folder)
         except (OSError, ValueError, KeyError) as error:
             log.warning("checkpoint %s is passed over: %s", folder.name, error)
             return None
@@ -89,10 +115,19 @@ class Checkpoints:
             folder=folder, step=step, best_step=record["bestStep"], state=record["state"]
         )
 
+    def _verify(self, record: dict[str, Any], *, folder: Path) -> None:
+        if record["format"] != _FORMAT or record["config"] != self._config_digest:
+            raise ValueError("it belongs to another configuration or version")
+        for name, digest in record["files"].items():
+            if digest_file(folder / name) != digest:
+                raise ValueError(f"{name} is not what was written")
+
     def prune(self) -> None:
         """Remove all but the newest `keep` checkpoints and those that they call the best."""
         steps = self._steps()
         newest = steps[-self._keep :]
+        # NB: the best of each that is kept, not of the newest alone. Should that one be spoilt one
+        # day, the run goes on from an older one, whose best step must still be there at the end.
         best = {_read_record(self._folder(step))["bestStep"] for step in newest}
         for step in set(steps) - set(newest) - best:
             _remove(self._folder(step))
@@ -112,36 +147,14 @@ class Checkpoints:
         names = (path.name.removeprefix("step-") for path in self._root.glob("step-*"))
         return sorted(int(name) for name in names if name.isdigit())
 
-    def _record(self, best_step: int, *, folder: Path, state: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "recipe": self._recipe_digest,
-            "bestStep": best_step,
-            "files": {path.name: digest_file(path) for path in sorted(folder.iterdir())},
-            "state": state,
-        }
-
-    def _check(self, record: dict[str, Any], *, folder: Path) -> None:
-        if record["format"] != _FORMAT or record["recipe"] != self._recipe_digest:
-            raise ValueError("it belongs to another recipe or version")
-        for name, digest in record["files"].items():
-            if digest_file(folder / name) != digest:
-                raise ValueError(f"{name} is not what was written")
-
 
 def _read_record(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     return record
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    path = folder / _STATE
-    path.write_text(json.dumps(record), encoding="utf-8")
-    _flush(path)
-    _flush(folder)
-
-
 def _flush(path: Path) -> None:
+    """Wait until the bytes of a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-TUNED = "tuned"
+from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED
 
+# Also the chat template: a full model is served from its own folder, an adapter from its base's.
 _TOKENIZER_FILES = (
     "tokenizer*",
     "*.jinja",
@@ -27,6 +28,7 @@ def export_tuned(model: Any, *, base: Path, base_uri: str, output: Path) -> Path
     `base` is the folder of the base model, `base_uri` the name that users know it by.
     """
     temporary, final = output / f".{TUNED}", output / TUNED
+    # No crash window to mind: a folder without the stage's result is no artifact yet.
     for leftover in (temporary, final):
         shutil.rmtree(leftover, ignore_errors=True)
     if hasattr(model, "peft_config"):
@@ -38,23 +40,25 @@ def export_tuned(model: Any, *, base: Path, base_uri: str, output: Path) -> Path
 
 
 def _write_adapter(model: Any, folder: Path, *, base_uri: str) -> None:
+    # NB: save_embedding_layers is "auto" by default, which asks the hub about the base model.
     model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    # PEFT's template of a model card: publish writes one that says something.
     (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
+    path = folder / ADAPTER_SETTINGS
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = _hub_name(base_uri)
-    if isinstance(config["target_modules"], list):  # a set in PEFT: its order changes by process
+    # PEFT finds an hf:// base by this name; other bases are known to the job alone, and the path
+    # that PEFT wrote here is one of the machine that trained.
+    scheme, _, name = base_uri.partition("://")
+    config["base_model_name_or_path"] = name.split("@")[0] if scheme == "hf" else None
+    # NB: a set in PEFT, whose order changes from process to process; equal adapters are equal
+    # bytes.
+    if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _hub_name(base_uri: str) -> str | None:
-    """What PEFT finds an hf:// base by; other bases are known to the job alone."""
-    scheme, _, rest = base_uri.partition("://")
-    return rest.split("@")[0] if scheme == "hf" else None
-
-
 def _write_model(model: Any, folder: Path, *, base: Path) -> None:
+    # Training had switched it off, and generation of whoever loads this would crawl.
     model.config.use_cache = True
     model.save_pretrained(folder)
     for pattern in _TOKENIZER_FILES:

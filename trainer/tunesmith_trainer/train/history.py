@@ -1,12 +1,22 @@
 """What has happened in a run so far: the part of its state that is numbers, not tensors.
 
-`loop` fills it, `snapshot` keeps it in checkpoints, `stage` makes the facts of it.
+`loop` fills it, `train_state` keeps it in checkpoints, `progress` shows it, `stage` makes the facts
+of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
+"kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
+`{"step", "kind": "heldOut", "loss"}`. Losses are mean nats per target token; `tokens` are the real
+tokens of the step's rows; `seconds` count training alone.
 """
 
+import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tunesmith_trainer.train.curve import Point, held_out_point
+from pydantic import JsonValue
+
+from tunesmith_engine.stages.reporter import write_atomically
+
+Point = dict[str, JsonValue]
 
 
 @dataclass(slots=True)
@@ -30,28 +40,38 @@ class History:
 
         Step 0, the base model, is measured but never the best: a run keeps something trained.
         """
-        self.points.append(held_out_point(self.step, loss=loss))
+        self.points.append({"step": self.step, "kind": "heldOut", "loss": loss})
         if self.step == 0 or (self.best_loss is not None and loss >= self.best_loss):
             return False
         self.best_step, self.best_loss = self.step, loss
         return True
 
-    def record_step(self, point: Point, *, tokens: int, seconds: float) -> None:
-        """Note one finished optimizer step."""
+    def record_step(
+        self, *, loss: float, rate: float, grad_norm: float, tokens: int, seconds: float
+    ) -> None:
+        """Note one more optimizer step."""
         self.step += 1
         self.tokens += tokens
         self.seconds += seconds
-        self.points.append(point)
+        self.points.append(
+            {
+                "step": self.step,
+                "kind": "train",
+                "loss": loss,
+                "learningRate": rate,
+                "gradNorm": grad_norm,
+                "tokens": tokens,
+                "tokensPerSecond": round(tokens / seconds, 1) if seconds > 0 else 0.0,
+                "seconds": round(seconds, 4),
+            }
+        )
 
-    def latest(self, kind: str) -> float | None:
-        """The last loss of that kind: train or heldOut."""
-        for point in reversed(self.points):
-            if point["kind"] == kind and isinstance(point["loss"], float):
-                return point["loss"]
-        return None
+    def latest(self, kind: str) -> Point | None:
+        """The last point of that kind: train or heldOut."""
+        return next((point for point in reversed(self.points) if point["kind"] == kind), None)
 
     def held_out_at(self, step: int) -> float:
-        """The held-out loss after `step` steps.
+        """The held-out loss after `step` steps; step 0 is the base model.
 
         Raises:
             KeyError: it was not measured there.
@@ -64,3 +84,7 @@ class History:
     def as_state(self) -> dict[str, Any]:
         """JSON that `History(**state)` reads back, with the same bits in every number."""
         return asdict(self)
+
+    def write_curve(self, path: Path) -> None:
+        """Replace `path` with the curve, a line for each point."""
+        write_atomically(path, "".join(json.dumps(point) + "\n" for point in self.points))

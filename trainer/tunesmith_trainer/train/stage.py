@@ -1,30 +1,27 @@
 """The stage `train`: from prepared tokens to `tuned`, the weights with the lowest held-out loss.
 
-Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `curve` says.
-Facts: `{"method", "precision", "numSteps", "bestStep", "bestHeldOutLoss", "finalTrainLoss",
-"tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved"}`; losses in nats per
-target token, `resolved` every hyperparameter as text. `checkpoints/` in the output folder is what a
-killed run goes on from.
+Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
+Facts: `{"method", "precision", "numSteps", "warmupSteps", "bestStep", "bestHeldOutLoss",
+"finalTrainLoss", "tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved"}`;
+losses in nats per target token, `resolved` every hyperparameter as text by the path of its field.
+`checkpoints/` in the output folder is what a killed run goes on from.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
-from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.train.cluster import is_in_cluster, joined_ray, local_ray
-from tunesmith_trainer.train.export import TUNED
+from tunesmith_engine.stages.errors import BadInputError, VerdictError
+from tunesmith_trainer.data.prepared import load_prepared
+from tunesmith_trainer.models import TUNED
+from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.history import History
-from tunesmith_trainer.train.placement import fit, num_gpus
-from tunesmith_trainer.train.starts import STARTS, count_start, newest_step
-from tunesmith_trainer.train.worker import CURVE, Refusal, Trained
+from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
+from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
+from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
 
@@ -38,42 +35,41 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
             itself more often than there were checkpoints.
     """
     prepared = load_prepared(request)
-    _refuse_empty(prepared)
+    for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
+        if len(rows) == 0:
+            raise BadInputError(
+                Reason.DATASET_INVALID, f"no {name} rows are left; add rows, or clean less"
+            )
     with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
-        outcome = fit(request, folder=folder)
-    if "kind" in outcome:
-        raise _error(outcome)
-    return _outcome(request, outcome, num_targets=prepared.train.num_targets)
+        trained = fit(request, folder=folder)
+    # NB: raised here, not in the workers: Ray Train would take it for a lost worker, and try again.
+    if "kind" in trained:
+        kind = BadInputError if trained["kind"] == "bad input" else VerdictError
+        raise kind(Reason(trained["reason"]), trained["message"])
+    return _outcome(request, trained, num_targets=prepared.train.num_targets)
 
 
-def _ray(request: StageRequest, reporter: Reporter) -> AbstractContextManager[Path]:
+@contextmanager
+def _ray(request: StageRequest, reporter: Reporter) -> Iterator[Path]:
     """The Ray of this run, and a folder for its records."""
     resources, output = request.spec.resources, Path(request.output)
     gpus = num_gpus(resources, on_this_machine=not is_in_cluster())
     if is_in_cluster():
         count_start(output / STARTS, attempt=request.attempt, newest=newest_step(output))
         reporter.progress("joining Ray")
-        return joined_ray(folder=output / ".ray-train")
-    reporter.progress("starting Ray")
-    return local_ray(workers=resources.workers, gpus=gpus, record=output / ".ray")
-
-
-def _refuse_empty(prepared: Prepared) -> None:
-    for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
-        if len(rows) == 0:
-            raise BadInputError(
-                Reason.DATASET_INVALID, f"no {name} rows are left; add rows, or clean less"
-            )
-
-
-def _error(refusal: Refusal) -> StageError:
-    kind = BadInputError if refusal["kind"] == "bad input" else VerdictError
-    return kind(Reason(refusal["reason"]), refusal["message"])
+        with joined_ray(folder=output / ".ray-train") as folder:
+            yield folder
+    else:
+        reporter.progress("starting Ray")
+        record = output / ".ray"
+        with local_ray(workers=resources.workers, gpus=gpus, record=record) as folder:
+            yield folder
 
 
 def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> StageOutcome:
     history = History(**trained["history"])
+    last = history.latest("train")
     output = Path(request.output)
     return StageOutcome(
         message=f"{history.step} steps; held-out loss {history.held_out_at(0):.4f} before, "
@@ -82,39 +78,36 @@ def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> St
             artifact_of("tuned", output / TUNED),
             artifact_of("curve", output / CURVE),
         ],
-        facts=_facts(request, trained, history=history, num_targets=num_targets),
+        facts={
+            "method": request.spec.training.method,
+            "precision": trained["resolved"]["training.precision"],
+            "numSteps": history.step,
+            "warmupSteps": trained["warmup_steps"],
+            "bestStep": history.best_step,
+            "bestHeldOutLoss": history.best_loss,
+            "finalTrainLoss": last["loss"] if last else None,
+            "tokensPerSecond": round(history.tokens / history.seconds, 1),
+            "numTargets": num_targets,
+            "workers": request.spec.resources.workers,
+            "trainableParameters": trained["num_trainable"],
+            "resolved": {**trained["resolved"]},
+        },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=_warnings(trained, history=history),
         resumed_from_step=trained["resumed_from"],
     )
 
 
-def _facts(
-    request: StageRequest, trained: Trained, *, history: History, num_targets: int
-) -> dict[str, JsonValue]:
-    return {
-        "method": trained["resolved"]["method"],
-        "precision": trained["resolved"]["precision"],
-        "numSteps": history.step,
-        "bestStep": history.best_step,
-        "bestHeldOutLoss": history.best_loss,
-        "finalTrainLoss": history.latest("train"),
-        "tokensPerSecond": round(history.tokens / history.seconds, 1),
-        "numTargets": num_targets,
-        "workers": request.spec.resources.workers,
-        "trainableParameters": trained["num_trainable"],
-        "resolved": trained["resolved"],
-    }
-
-
 def _warnings(trained: Trained, *, history: History) -> list[str]:
-    found = list(trained["warnings"])
+    warnings = list(trained["warnings"])
     best, base = history.held_out_at(history.best_step), history.held_out_at(0)
     if best >= base:
-        found.append(f"training did not lower the held-out loss: {base:.4f} before, {best:.4f} now")
+        warnings.append(
+            f"training did not lower the held-out loss: {base:.4f} before, {best:.4f} now"
+        )
     if history.best_step < history.step:
-        found.append(
+        warnings.append(
             f"the held-out loss was lowest after step {history.best_step} of {history.step}; "
             "those weights are kept, and fewer epochs would do"
         )
-    return found
+    return warnings

@@ -1,6 +1,6 @@
 """What every Ray worker runs: load what `prepare` left, train, and on the first worker write.
 
-`stage` names `train_on_worker` to Ray Train, which calls it once per worker, and again on fresh
+`ray_train` names `train_on_worker` to Ray Train, which calls it once per worker, and again on fresh
 workers after one was lost; it then goes on from the newest checkpoint.
 """
 
@@ -10,26 +10,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypedDict, final
+from typing import Any, Literal, TypedDict, final
 
 import torch
 
 from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
-from tunesmith_engine.stages.errors import BadInputError, StageError, VerdictError
+from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import processor_has_bf16
+from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
-from tunesmith_trainer.train.cluster import threads_per_worker
+from tunesmith_trainer.train.collectives import WorkerGroup
+from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.loop import Loop, Watcher
-from tunesmith_trainer.train.ranks import Ranks
-from tunesmith_trainer.train.recipe import Recipe, resolve_recipe
-from tunesmith_trainer.train.trainable import build_trainable
-from tunesmith_trainer.train.watch import ProgressWatcher, silent
+from tunesmith_trainer.train.loop import Loop
+from tunesmith_trainer.train.progress import ProgressReporter
+from tunesmith_trainer.train.ray_cluster import threads_per_worker
 
 CURVE = "curve.jsonl"
 
+# A worker of a killed attempt leaves within seconds of its Ray; it may be at a checkpoint still.
 _LOCK_WAIT_S = 60.0
 
 
@@ -38,7 +39,8 @@ class Trained(TypedDict):
     """What the first worker hands back of a run that reached its last step."""
 
     history: dict[str, Any]
-    resolved: dict[str, Any]
+    resolved: dict[str, str]
+    warmup_steps: int
     num_trainable: int
     resumed_from: int | None
     warnings: list[str]
@@ -53,129 +55,111 @@ class Refusal(TypedDict):
     message: str
 
 
-def train_on_worker(config: dict[str, str]) -> Trained | Refusal:
-    """Train this worker's share; `config["request"]` is the stage's request as JSON.
+def train_on_worker(loop_config: dict[str, str]) -> Trained | Refusal:
+    """Train this worker's share; `loop_config["request"]` is the stage's request as JSON.
 
     Every worker returns; Ray hands on what the first one returned.
     """
+    # Each worker is a process of its own, started by Ray: nothing that the stage set up is here.
+    from ray import train
+    from ray.train.torch import get_device
+
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    request = StageRequest.model_validate_json(config["request"])
+    request = StageRequest.model_validate_json(loop_config["request"])
+    context = train.get_context()
+    group = WorkerGroup(
+        rank=context.get_world_rank(), size=context.get_world_size(), device=get_device()
+    )
+    torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
     try:
-        torch.set_num_threads(threads_per_worker(_workers_on_this_node()))
-        return _train(request, ranks=_ranks())
+        return _train(request, group=group)
     except (BadInputError, VerdictError) as error:
-        return _refusal(error)
+        return Refusal(
+            kind="bad input" if error.bad_input else "verdict",
+            reason=error.reason,
+            message=error.message,
+        )
 
 
-def recipe_of(request: StageRequest, *, prepared: Prepared) -> Recipe:
-    """The recipe of this request on this machine; the same on every worker."""
-    spec = request.spec
-    if spec.resources.gpus_per_worker:
+def config_of(request: StageRequest, *, prepared: Prepared) -> TrainConfig:
+    """The configuration of this request on this machine; the same on every worker."""
+    # NB: by the processor it runs on. On nodes of different kinds workers would disagree, and so
+    # would the digests of their checkpoints; `precision: bf16` or `fp32` settles it.
+    if request.spec.resources.gpus_per_worker:
         has_bf16 = torch.cuda.is_bf16_supported()
     else:
         has_bf16 = processor_has_bf16()
-    return resolve_recipe(spec, num_rows=len(prepared.train), has_bf16=has_bf16)
+    return resolve_config(request.spec, num_rows=len(prepared.train), has_bf16=has_bf16)
 
 
-def _train(request: StageRequest, *, ranks: Ranks) -> Trained:
+def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
     prepared = load_prepared(request)
-    recipe = recipe_of(request, prepared=prepared)
+    config = config_of(request, prepared=prepared)
+    # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
+    # in the last bits when it is resumed.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    model = build_trainable(prepared.model, recipe=recipe, device=ranks.device)
-    with _sole_writer(Path(request.output), ranks=ranks):
-        loop = _loop(model, request=request, prepared=prepared, recipe=recipe, ranks=ranks)
-        history = loop.run()
-        if ranks.is_first:
-            loop.load_best()
-            export_tuned(
-                model,
-                base=prepared.model,
-                base_uri=request.spec.model.uri,
-                output=Path(request.output),
+    model = build_trainable(prepared.model, config=config, device=group.device)
+    output = Path(request.output)
+    with _sole_writer(output, group=group):
+        loop = Loop(
+            model,
+            config=config,
+            train=prepared.train,
+            validation=prepared.validation,
+            group=group,
+            checkpoints=Checkpoints(
+                output / CHECKPOINTS, config_digest=config.digest(), keep=config.checkpoint.keep
+            ),
+            on_step=ProgressReporter(
+                reporter_of(request), num_steps=config.num_steps, curve=output / CURVE
             )
+            if group.is_first
+            else None,
+        )
+        history = loop.run()
+        if group.is_first:
+            # After the last step, and not by the other workers: no collective is called from here
+            # on, so they may return while this one writes.
+            loop.load_best()
+            export_tuned(model, base=prepared.model, base_uri=request.spec.model.uri, output=output)
     return Trained(
         history=history.as_state(),
-        resolved=recipe.as_text(),
+        resolved=config.resolved(),
+        warmup_steps=config.warmup_steps,
         num_trainable=loop.num_trainable,
         resumed_from=loop.resumed_from,
-        warnings=_warnings(recipe, request=request),
+        warnings=_warnings(config, request=request),
     )
 
 
-def _warnings(recipe: Recipe, *, request: StageRequest) -> list[str]:
+def _warnings(config: TrainConfig, *, request: StageRequest) -> list[str]:
     on_cpu = request.spec.resources.gpus_per_worker == 0
-    if recipe.precision == "bf16" and on_cpu and not processor_has_bf16():
+    if config.precision == "bf16" and on_cpu and not processor_has_bf16():
         return ["training.precision is bf16, which this processor computes only slowly; use auto"]
     return []
 
 
-def _loop(
-    model: Any, *, request: StageRequest, prepared: Prepared, recipe: Recipe, ranks: Ranks
-) -> Loop:
-    output = Path(request.output)
-    watch: Watcher = silent
-    if ranks.is_first:
-        reporter = reporter_of(request)
-        watch = ProgressWatcher(reporter, num_steps=recipe.num_steps, curve=output / CURVE)
-    return Loop(
-        model,
-        recipe=recipe,
-        train=prepared.train,
-        validation=prepared.validation,
-        pad_id=0,
-        ranks=ranks,
-        checkpoints=Checkpoints(
-            output / CHECKPOINTS, recipe_digest=recipe.digest(), keep=recipe.keep
-        ),
-        watch=watch,
-    )
-
-
-def _ranks() -> Ranks:
-    from ray import train
-    from ray.train.torch import get_device
-
-    context = train.get_context()
-    return Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
-
-
-def _workers_on_this_node() -> int:
-    from ray import train
-
-    count: int = train.get_context().get_local_world_size()
-    return count
-
-
 @contextmanager
-def _sole_writer(output: Path, *, ranks: Ranks) -> Iterator[None]:
+def _sole_writer(output: Path, *, group: WorkerGroup) -> Iterator[None]:
     """Hold the output folder: a worker of a killed attempt may live for a moment longer.
 
     Raises:
         TimeoutError: another process still writes there.
     """
-    if not ranks.is_first:
+    if not group.is_first:
         yield
         return
+    # NB: flock, which the kernel drops with the process, however it ends; a lock file would stay.
     with (output / ".writer").open("w", encoding="utf-8") as lock:
         deadline = time.monotonic() + _LOCK_WAIT_S
-        while not _locked(lock):
-            if time.monotonic() > deadline:
-                raise TimeoutError("another process still trains into the same folder")
-            time.sleep(0.2)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(
+                        "another process still trains into the same folder"
+                    ) from None
+                time.sleep(0.2)
         yield
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _refusal(error: StageError) -> Refusal:
-    return Refusal(
-        kind="bad input" if error.bad_input else "verdict",
-        reason=error.reason,
-        message=error.message,
-    )

@@ -7,18 +7,18 @@ import pytest
 
 from fake_runs import Place, make_place
 from tunesmith_engine.lifecycle import retry_policy
-from tunesmith_engine.local import driving, processes
+from tunesmith_engine.local import processes, runner
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry_policy, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(retry_policy, "BACKOFF_BASE_S", 0.01)
     monkeypatch.setattr(processes, "LEFTOVER_GRACE_S", 0.1)
-    monkeypatch.setattr(driving, "POLL_S", 0.02)
+    monkeypatch.setattr(runner, "POLL_S", 0.02)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     place = make_place(tmp_path)
     yield place
-    processes.end_leftovers(place.home.root.resolve())
+    processes.terminate_leftovers(place.home.root.resolve())

@@ -7,11 +7,12 @@ import pytest
 
 from fake_runs import Place, a_small_job
 from tunesmith_engine.local.errors import JobBusy
-from tunesmith_engine.local.locks import only_run
-from tunesmith_engine.local.pruning import old_stages, prune_job
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.local.locks import lock_job
+from tunesmith_engine.local.pruning import prune_job, stale_stages
+from tunesmith_engine.stages import catalog
+from tunesmith_engine.stages.catalog import PREPARE
 
-EVALUATE = StageName.EVALUATE
+EVALUATE = catalog.EVALUATE.name
 OTHER_TRAINING = {"training": {"maxSteps": 3}}
 
 
@@ -31,18 +32,18 @@ def changed(place: Place) -> Place:
 def test_the_folders_of_old_keys_go_and_those_of_the_job_as_it_is_stay(changed: Place) -> None:
     before = folders(changed)
 
-    pruned = prune_job(changed.home, "helpdesk", is_rehearsal=False)
+    pruned = prune_job(changed.home, "helpdesk", is_dry_run=False)
 
     current = changed.plan(a_small_job(**OTHER_TRAINING), until=EVALUATE)
     assert folders(changed) == {f"{each.name}/{each.short_key}" for each in current.stages}
     assert {each.stage for each in pruned} == {"train", "evaluate"}
     assert {f"{each.stage}/{each.key}" for each in pruned} == before - folders(changed)
     assert all(each.num_bytes > 0 for each in pruned)
-    assert prune_job(changed.home, "helpdesk", is_rehearsal=False) == []
+    assert prune_job(changed.home, "helpdesk", is_dry_run=False) == []
 
 
 def test_after_pruning_a_run_finds_everything_done(changed: Place) -> None:
-    prune_job(changed.home, "helpdesk", is_rehearsal=False)
+    prune_job(changed.home, "helpdesk", is_dry_run=False)
     started = len(changed.started())
 
     again = changed.run(a_small_job(**OTHER_TRAINING), until=EVALUATE)
@@ -54,7 +55,7 @@ def test_after_pruning_a_run_finds_everything_done(changed: Place) -> None:
 def test_a_rehearsal_removes_nothing(changed: Place) -> None:
     before = folders(changed)
 
-    told = prune_job(changed.home, "helpdesk", is_rehearsal=True)
+    told = prune_job(changed.home, "helpdesk", is_dry_run=True)
 
     assert len(told) == 2
     assert folders(changed) == before
@@ -62,17 +63,17 @@ def test_a_rehearsal_removes_nothing(changed: Place) -> None:
 
 def test_stages_after_the_one_that_was_run_up_to_are_left_alone(place: Place) -> None:
     place.run(until=EVALUATE)
-    place.run(until=StageName.PREPARE)
+    place.run(until=PREPARE.name)
 
-    assert prune_job(place.home, "helpdesk", is_rehearsal=False) == []
+    assert prune_job(place.home, "helpdesk", is_dry_run=False) == []
     assert {each.split("/")[0] for each in folders(place)} == {"prepare", "train", "evaluate"}
 
 
 def test_a_job_that_runs_is_not_touched(changed: Place) -> None:
     before = folders(changed)
 
-    with only_run(changed.home.lock("helpdesk"), job="helpdesk"), pytest.raises(JobBusy):
-        prune_job(changed.home, "helpdesk", is_rehearsal=False)
+    with lock_job(changed.home.lock("helpdesk"), job="helpdesk"), pytest.raises(JobBusy):
+        prune_job(changed.home, "helpdesk", is_dry_run=False)
 
     assert folders(changed) == before
 
@@ -80,7 +81,7 @@ def test_a_job_that_runs_is_not_touched(changed: Place) -> None:
 def test_a_job_without_a_status_that_can_be_read_loses_nothing(changed: Place) -> None:
     (changed.home.job("helpdesk") / "status.json").write_text("{")
 
-    assert prune_job(changed.home, "helpdesk", is_rehearsal=False) == []
+    assert prune_job(changed.home, "helpdesk", is_dry_run=False) == []
 
 
 def test_a_removal_that_is_cut_short_leaves_no_result_behind(
@@ -91,21 +92,21 @@ def test_a_removal_that_is_cut_short_leaves_no_result_behind(
 
     monkeypatch.setattr(shutil, "rmtree", cut_short)
     with pytest.raises(OSError, match="cannot remove"):
-        prune_job(changed.home, "helpdesk", is_rehearsal=False)
+        prune_job(changed.home, "helpdesk", is_dry_run=False)
     monkeypatch.undo()
 
-    first, *_ = old_stages(changed.home, "helpdesk")
+    first, *_ = stale_stages(changed.home, "helpdesk")
     assert not (first.path / "result.json").exists()
 
 
 def test_what_links_lead_to_is_neither_counted_nor_removed(changed: Place) -> None:
-    old = old_stages(changed.home, "helpdesk")[0]
+    old = stale_stages(changed.home, "helpdesk")[0]
     kept = changed.root / "kept"
     kept.mkdir()
     (kept / "weights").write_bytes(bytes(1 << 20))
     (old.path / "link").symlink_to(kept)
 
-    pruned = prune_job(changed.home, "helpdesk", is_rehearsal=False)
+    pruned = prune_job(changed.home, "helpdesk", is_dry_run=False)
 
     assert (kept / "weights").exists()
     assert sum(each.num_bytes for each in pruned) < 1 << 20

@@ -16,6 +16,7 @@ from tunesmith_engine.local.errors import EnvironmentMissing, MachineTooSmall
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.model_facts import read_model_facts
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 
 
@@ -29,7 +30,7 @@ def job(place: Place) -> FineTuneJob:
     )
 
 
-def run(place: Place, job: FineTuneJob, *, until: StageName = StageName.TRAIN) -> FineTuneJobStatus:
+def run(place: Place, job: FineTuneJob, *, until: StageName = TRAIN.name) -> FineTuneJobStatus:
     return run_job(
         job,
         manifest_text="the manifest\n",
@@ -73,10 +74,10 @@ def test_memory_is_judged_by_the_rows_that_there_are(
     place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = read_model_facts(place.base / "model")
-    enough = estimate(job.spec, facts, longest_row=SHORTEST_ROW).memory_bytes[StageName.TRAIN]
+    enough = estimate(job.spec, facts, longest_row=SHORTEST_ROW).memory_bytes[TRAIN.name]
     monkeypatch.setattr(capacity, "memory_bytes", lambda: enough)
 
-    run(place, job, until=StageName.PREPARE)
+    run(place, job, until=PREPARE.name)
     _prepare_says(place, longest_row=facts.context_length)
     with pytest.raises(MachineTooSmall, match="train is estimated"):
         run(place, job)

@@ -1,21 +1,23 @@
 """Defaults that need no data are filled in; the others say by which rule they will be."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from manifests import Manifest, a_job, jobs
+from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.rules import broken_rules
+from tunesmith_api.finetunejob.rules import RULES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.defaults import (
-    OPEN_SETTINGS,
-    SETTLED_PATHS,
-    describe,
-    settled,
-    with_defaults,
-)
+from tunesmith_api.finetunejob.training import DEFAULT_LEARNING_RATES, Optimizer
+from tunesmith_api.rules import broken_rules
+from tunesmith_engine.planning.defaults import describe, settled
 
 TRAIN = {"uri": "s3://tickets/2026-11.jsonl"}
 
@@ -57,12 +59,21 @@ def test_a_default_follows_its_rule(spec: dict[str, Any], path: str, value: str 
 def test_filling_in_keeps_the_rules_and_is_done_once(manifest: Manifest) -> None:
     spec = FineTuneJobSpec.model_validate(manifest["spec"])
 
-    filled = with_defaults(spec)
+    filled = spec.with_defaults()
 
-    assert {each.rule.name for each in broken_rules(filled)} <= {
-        each.rule.name for each in broken_rules(spec)
+    assert {each.rule.name for each in broken_rules(filled, RULES)} <= {
+        each.rule.name for each in broken_rules(spec, RULES)
     }
-    assert with_defaults(filled) == filled
+    assert filled.with_defaults() == filled
+
+
+def filled_paths(record: BaseModel, prefix: str = "") -> Iterator[str]:
+    for name, field in type(record).model_fields.items():
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            yield from filled_paths(value, f"{prefix}{field.alias}.")
+        elif value is not None:
+            yield f"{prefix}{field.alias}"
 
 
 def test_what_was_given_is_told_from_what_was_not() -> None:
@@ -86,21 +97,81 @@ def test_a_question_that_the_job_does_not_have_is_not_shown(scheme: str) -> None
     assert ("compression.quantize.groupSize" in told) == (scheme == "W4A16")
 
 
+def test_a_record_that_is_given_leaves_no_question_about_its_own_fields() -> None:
+    told = values(evaluation={"generalText": {"uri": "hf://a/b"}})
+
+    assert told["evaluation.generalText.uri"] == ("hf://a/b", "given")
+    assert "evaluation.generalText.secretRef" not in told
+
+
 def test_lists_are_shown_as_json_without_unset_fields() -> None:
     text = '[{"suite": "heldOut", "metric": "loss", "maxDelta": 0.0}]'
 
     assert values()["evaluation.gates"] == (text, "default")
 
 
-def test_open_and_settled_fields_exist_and_have_no_plain_default() -> None:
-    paths = [*SETTLED_PATHS, *(each.path for each in OPEN_SETTINGS)]
+def marked_fields(
+    record: type[BaseModel], mark: type[PlannedDefault | DecidedLater], prefix: str = ""
+) -> Iterator[tuple[str, FieldInfo]]:
+    for field in record.model_fields.values():
+        if any(isinstance(each, mark) for each in field.metadata):
+            yield f"{prefix}{field.alias}", field
+        for child, suffix in records_in(field.annotation):
+            yield from marked_fields(child, mark, f"{prefix}{field.alias}{suffix}.")
 
-    for path in paths:
-        found: Any = spec_of()
-        for name in path.split("."):
-            found = (
-                found.model_dump(by_alias=True)[name]
-                if name == path.split(".")[-1]
-                else (getattr(found, name))
-            )
-        assert found is None, path
+
+@pytest.mark.parametrize("mark", [PlannedDefault, DecidedLater])
+def test_a_field_that_is_decided_has_no_plain_default(
+    mark: type[PlannedDefault | DecidedLater],
+) -> None:
+    """Its None is what says that nobody has decided yet."""
+    marked = dict(marked_fields(FineTuneJobSpec, mark))
+
+    assert marked
+    assert {path: field.default for path, field in marked.items()} == dict.fromkeys(marked)
+
+
+def test_planning_fills_in_the_fields_that_are_marked_so_and_no_other() -> None:
+    """A mark without its default, or a default without its mark, is caught here."""
+    before, after = (set(filled_paths(spec)) for spec in (spec_of(), spec_of().with_defaults()))
+
+    assert after - before == dict(marked_fields(FineTuneJobSpec, PlannedDefault)).keys()
+
+
+@pytest.mark.parametrize(
+    ("workspace", "asked"),
+    [
+        ({}, {"claimName", "size", "storageClassName", "accessMode"}),
+        ({"claimName": "shared"}, set()),
+        ({"uri": "s3://jobs"}, {"size"}),
+    ],
+)
+def test_what_is_asked_about_the_workspace_depends_on_what_it_is(
+    workspace: dict[str, str], asked: set[str]
+) -> None:
+    told = values(output={"model": "m", "uri": "s3://models"}, workspace=workspace)
+
+    opened = {path for path, (_, origin) in told.items() if origin == "open"}
+    assert {f"workspace.{name}" for name in asked} == {
+        path for path in opened if path.startswith("workspace.")
+    }
+
+
+def test_what_clusters_alone_look_at_is_told_apart() -> None:
+    """The mark on a record holds for every field below it."""
+    spec = spec_of(
+        output={"model": "m", "uri": "s3://models"},
+        workspace={"uri": "s3://jobs", "secretRef": {"name": "store"}},
+    )
+    marked = {setting.path for setting in describe(spec) if setting.is_for_clusters}
+
+    assert {"workspace.secretRef.name", "workspace.size", "queueName", "resources.spot"} <= marked
+    assert not {"resources.workers", "resources.gpusPerWorker", "suspend"} & marked
+
+
+def test_the_words_about_the_learning_rate_name_its_defaults() -> None:
+    """They are the one default that its description cannot be written from."""
+    words = Optimizer.model_fields["learning_rate"].description or ""
+
+    told = {method: float(rate) for rate, method in re.findall(r"(\S+) for (lora|full)", words)}
+    assert told == DEFAULT_LEARNING_RATES

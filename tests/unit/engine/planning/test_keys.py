@@ -7,11 +7,20 @@ import pytest
 from pydantic import BaseModel
 
 from manifests import a_job
-from tunesmith_api.fields import records_in
+from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.keys import STAGE_INPUTS, WITHOUT_INFLUENCE
+from tunesmith_engine.planning.keys import WITHOUT_INFLUENCE
 from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import StageName
 
 FINGERPRINTS = {
@@ -20,36 +29,36 @@ FINGERPRINTS = {
     "dataset.validation": "v",
     "evaluation.generalText": "g",
 }
-ALL = tuple(StageName)
+ALL = tuple(CATALOG.names)
 
-TRAIN = {"uri": "s3://tickets/2026-11.jsonl"}
+ROWS = {"uri": "s3://tickets/2026-11.jsonl"}
 REMOTE = {"model": "helpdesk", "uri": "s3://models"}
 HUB = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 
 # A change of the spec, and the first stage that has to run again; None: no stage.
 CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
-    ({"model": {"uri": HUB, "revision": "v2"}}, StageName.PREPARE),
-    ({"dataset": {"train": TRAIN, "seed": 1}}, StageName.PREPARE),
-    ({"dataset": {"train": TRAIN, "columns": {"prompt": "q"}}}, StageName.PREPARE),
-    ({"training": {"sequenceLength": 512}}, StageName.PREPARE),
-    ({"training": {"lora": {"rank": 8}}}, StageName.TRAIN),
-    ({"training": {"seed": 1}}, StageName.TRAIN),
-    ({"resources": {"workers": 2}}, StageName.TRAIN),
-    ({"resources": {"accelerator": "amd.com/gpu"}}, StageName.TRAIN),
+    ({"model": {"uri": HUB, "revision": "v2"}}, PREPARE.name),
+    ({"dataset": {"train": ROWS, "seed": 1}}, PREPARE.name),
+    ({"dataset": {"train": ROWS, "columns": {"prompt": "q"}}}, PREPARE.name),
+    ({"training": {"sequenceLength": 512}}, PREPARE.name),
+    ({"training": {"lora": {"rank": 8}}}, TRAIN.name),
+    ({"training": {"seed": 1}}, TRAIN.name),
+    ({"resources": {"workers": 2}}, TRAIN.name),
+    ({"resources": {"accelerator": "amd.com/gpu"}}, TRAIN.name),
     ({"resources": {"nodeSelector": {"pool": "gpu"}, "spot": True, "memory": "8Gi"}}, None),
     ({"workspace": {"size": "10Gi"}, "queueName": "team"}, None),
     # A workspace in a store needs such an output, which is what counts.
-    ({"workspace": {"uri": "s3://jobs"}, "output": REMOTE}, StageName.PUBLISH),
-    ({"evaluation": {"gates": []}}, StageName.EVALUATE),
-    ({"evaluation": {"generation": {"maxSamples": 8}}}, StageName.EVALUATE),
-    ({"compression": {"quantize": {"scheme": "W4A16"}}}, StageName.COMPRESS),
-    ({"compression": {"gate": {"fallback": "fail"}}}, StageName.COMPRESS),
-    ({"verification": {"prompts": 5}}, StageName.VERIFY),
-    ({"serving": {"enforceEager": False}}, StageName.VERIFY),
-    ({"output": {"model": "other"}}, StageName.PUBLISH),
-    ({"output": {"model": "helpdesk", "version": "v1"}}, StageName.PUBLISH),
+    ({"workspace": {"uri": "s3://jobs"}, "output": REMOTE}, PUBLISH.name),
+    ({"evaluation": {"gates": []}}, EVALUATE.name),
+    ({"evaluation": {"generation": {"maxSamples": 8}}}, EVALUATE.name),
+    ({"compression": {"quantize": {"scheme": "W4A16"}}}, COMPRESS.name),
+    ({"compression": {"gate": {"fallback": "fail"}}}, COMPRESS.name),
+    ({"verification": {"prompts": 5}}, VERIFY.name),
+    ({"serving": {"enforceEager": False}}, VERIFY.name),
+    ({"output": {"model": "other"}}, PUBLISH.name),
+    ({"output": {"model": "helpdesk", "version": "v1"}}, PUBLISH.name),
     ({"model": {"uri": HUB, "secretRef": {"name": "hub"}}}, None),
-    ({"dataset": {"train": {**TRAIN, "secretRef": {"name": "bucket"}}}}, None),
+    ({"dataset": {"train": {**ROWS, "secretRef": {"name": "bucket"}}}}, None),
     ({"checkpoint": {"everySteps": 7, "keep": 5}}, None),
     ({"suspend": True, "backoffLimit": 9, "activeDeadlineSeconds": 60}, None),
     # A default written out is the same job.
@@ -82,10 +91,10 @@ def test_a_changed_field_changes_its_stage_and_what_follows(
 @pytest.mark.parametrize(
     ("source", "first"),
     [
-        ("model", StageName.PREPARE),
-        ("dataset.train", StageName.PREPARE),
-        ("dataset.validation", StageName.PREPARE),
-        ("evaluation.generalText", StageName.EVALUATE),
+        ("model", PREPARE.name),
+        ("dataset.train", PREPARE.name),
+        ("dataset.validation", PREPARE.name),
+        ("evaluation.generalText", EVALUATE.name),
     ],
 )
 def test_another_content_of_a_source_changes_what_reads_it(source: str, first: StageName) -> None:
@@ -99,7 +108,7 @@ def test_only_publish_depends_on_the_name_of_the_job() -> None:
 
     after = {stage.name: stage.key for stage in plan(job, fingerprints=FINGERPRINTS).stages}
 
-    assert changed(keys_of(), after) == (StageName.PUBLISH,)
+    assert changed(keys_of(), after) == (PUBLISH.name,)
 
 
 def test_keys_are_distinct_and_made_of_64_hexadecimal_digits() -> None:
@@ -120,7 +129,7 @@ def leaves(record: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("leaf", list(leaves(FineTuneJobSpec)))
 def test_every_field_belongs_to_one_stage_or_is_known_to_change_nothing(leaf: str) -> None:
-    rows = [field for inputs in STAGE_INPUTS.values() for field in inputs.fields]
+    rows = [field for stage in CATALOG for field in stage.fields]
 
     found = [row for row in (*rows, *WITHOUT_INFLUENCE) if f"{leaf}.".startswith(f"{row}.")]
 
@@ -129,7 +138,7 @@ def test_every_field_belongs_to_one_stage_or_is_known_to_change_nothing(leaf: st
 
 def test_every_row_of_the_table_names_a_field() -> None:
     known = list(leaves(FineTuneJobSpec))
-    rows = [field for inputs in STAGE_INPUTS.values() for field in inputs.fields]
+    rows = [field for stage in CATALOG for field in stage.fields]
 
     strangers = [
         row

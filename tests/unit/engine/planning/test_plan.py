@@ -5,6 +5,15 @@ import pytest
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import Environment, StageName
 
 FINGERPRINTS = {"model": "m", "dataset.train": "t"}
@@ -14,17 +23,17 @@ JOB = FineTuneJob.model_validate(a_job())
 def test_stages_come_in_order_each_in_the_environment_that_has_its_libraries() -> None:
     made = plan(JOB, fingerprints=FINGERPRINTS)
 
-    assert [(stage.name, stage.environment, stage.module) for stage in made.stages] == [
-        (StageName.PREPARE, Environment.TRAINER, "tunesmith_trainer"),
-        (StageName.TRAIN, Environment.TRAINER, "tunesmith_trainer"),
-        (StageName.EVALUATE, Environment.TRAINER, "tunesmith_trainer"),
-        (StageName.COMPRESS, Environment.COMPRESSOR, "tunesmith_trainer"),
-        (StageName.VERIFY, Environment.SERVER, "tunesmith_serving"),
-        (StageName.PUBLISH, Environment.TRAINER, "tunesmith_trainer"),
+    assert [(stage.name, stage.environment, stage.stage.package) for stage in made.stages] == [
+        (PREPARE.name, Environment.TRAINER, "tunesmith_trainer"),
+        (TRAIN.name, Environment.TRAINER, "tunesmith_trainer"),
+        (EVALUATE.name, Environment.TRAINER, "tunesmith_trainer"),
+        (COMPRESS.name, Environment.COMPRESSOR, "tunesmith_trainer"),
+        (VERIFY.name, Environment.SERVER, "tunesmith_serving"),
+        (PUBLISH.name, Environment.TRAINER, "tunesmith_trainer"),
     ]
 
 
-@pytest.mark.parametrize("until", list(StageName))
+@pytest.mark.parametrize("until", list(CATALOG.names))
 def test_a_plan_up_to_a_stage_is_the_beginning_of_the_whole_plan(until: StageName) -> None:
     part = plan(JOB, fingerprints=FINGERPRINTS, until=until)
 
@@ -33,10 +42,10 @@ def test_a_plan_up_to_a_stage_is_the_beginning_of_the_whole_plan(until: StageNam
 
 
 def test_a_stage_beyond_the_end_is_named_in_the_error() -> None:
-    part = plan(JOB, fingerprints=FINGERPRINTS, until=StageName.TRAIN)
+    part = plan(JOB, fingerprints=FINGERPRINTS, until=TRAIN.name)
 
     with pytest.raises(KeyError, match="no stage publish"):
-        part.stage(StageName.PUBLISH)
+        part.stage(PUBLISH.name)
 
 
 def test_a_manifest_without_generation_counts_as_the_first() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from small_models import write_model
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.sources import content_digests
+from tunesmith_engine.sources import digest_cache
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 
 LONG_AGO = 1_000_000_000
@@ -66,7 +66,7 @@ def test_a_touched_file_keeps_its_fingerprint(job: Path) -> None:
 
 def test_a_second_look_reads_nothing(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprints(job)
-    monkeypatch.setattr(content_digests, "digest_file", None)
+    monkeypatch.setattr(digest_cache, "digest_file", None)
 
     assert fingerprints(job) == before
 

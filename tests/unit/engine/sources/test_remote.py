@@ -1,6 +1,7 @@
 """s3:// and https:// sources, spoken to over loopback; hf:// without a network."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
+from tunesmith_engine.sources.downloads import download_files
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
-from tunesmith_engine.sources.files import fetch_files
 from tunesmith_engine.sources.fingerprints import fingerprint_data, fingerprint_model
-from tunesmith_engine.sources.models import fetch_model, local_model_path
 from tunesmith_engine.sources.remote_store import RemoteStore
+from tunesmith_engine.sources.resolver import fetch_files, fetch_model, local_model_path
 from tunesmith_engine.stages.errors import BadInputError, TransientError
 
 
@@ -71,6 +72,20 @@ def test_changed_content_is_fetched_and_has_another_fingerprint(
     assert same == before
     assert fingerprint_data(source, **places) != before
     assert fetch_files(source, **places)[0].read_bytes() == b"two"
+
+
+def test_a_body_that_was_cut_off_is_retried_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/cut/rows.jsonl", b"half")
+    store = RemoteStore(uri="memory://cut/rows.jsonl", filesystem=files, role=DATA)
+    (file,) = store.files()
+
+    with pytest.raises(SourceError, match="came with 4 of 8 bytes") as caught:
+        download_files(store, [replace(file, size=8)], folder=tmp_path)
+
+    assert caught.value.reason is Reason.SOURCE_UNREACHABLE
+    assert caught.value.retryable
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_missing_object_and_a_missing_bucket_are_bad_input(
@@ -159,7 +174,7 @@ def https_is_http(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_plain(uri: str, **_: Any) -> RemoteStore:
         return web_store(uri.replace("https://", "http://"))
 
-    monkeypatch.setattr("tunesmith_engine.sources.files.open_store", open_plain)
+    monkeypatch.setattr("tunesmith_engine.sources.resolver.open_store", open_plain)
     monkeypatch.setattr("tunesmith_engine.sources.fingerprints.open_store", open_plain)
 
 

@@ -12,14 +12,19 @@ from command import wait_until
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
-from tunesmith_engine.sources.job_store import JobStore
+from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import (
+    Reporter,
+    StageFunction,
+    StageName,
+    StageOutcome,
+    StageRequest,
+    StageResult,
+)
 from tunesmith_engine.stages.digests import artifact_of, local_path
-from tunesmith_engine.stages.entry import StageFunction
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
-from tunesmith_engine.stages.reporter import Reporter
 
 PREFIX = f"{BUCKET}/work/ns-helpdesk-u"
 CHECKPOINTS = "checkpoints"
@@ -76,7 +81,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
 def read(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """A stage that says what it has read of the one before it."""
-    made = request.inputs[StageName.PREPARE]
+    made = request.inputs[PREPARE.name]
     data = local_path(made.artifact("data"))
     texts = [(data / name).read_text() for name in ("train.bin", "deep/more.bin")]
     return StageOutcome(", ".join([*texts, local_path(made.artifact("card")).read_text()]))
@@ -106,7 +111,7 @@ def test_what_a_stage_makes_is_there_for_the_next_one_on_an_empty_disk(
     root = f"prepare/{request.key[:16]}/1"
     (tmp_path / "prepare-1").rename(tmp_path / "gone")
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert [each.uri for each in made.artifacts] == [
         f"s3://{PREFIX}/{root}/data",
@@ -125,7 +130,7 @@ def test_what_was_changed_in_the_store_is_never_used(
     made = run(request := pod("prepare"), prepare)
     bucket.pipe_file(f"{PREFIX}/prepare/{request.key[:16]}/1/data/train.bin", b"rows of attempt 2")
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert (got.reason, got.bad_input) == (Reason.WORKSPACE_UNAVAILABLE, True)
     assert "data is not what was written there" in got.message
@@ -138,7 +143,7 @@ def test_what_was_removed_from_the_store_is_said_to_be_missing(
     made = run(request := pod("prepare"), prepare)
     bucket.rm(f"{PREFIX}/prepare/{request.key[:16]}/1/{name}", recursive=True)
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert (got.reason, got.bad_input) == (Reason.WORKSPACE_UNAVAILABLE, True)
     assert f"1/{name}; somebody has removed it" in got.message
@@ -236,7 +241,7 @@ def test_killed_before_it_could_report_it_runs_again_and_nothing_is_mixed(
     # The first one, thought dead on a lost node, comes to its end only now.
     bucket.pipe_file(f"{home}/1/data/train.bin", b"late")
 
-    got = run(pod("train", inputs={StageName.PREPARE: made}), read)
+    got = run(pod("train", inputs={PREPARE.name: made}), read)
 
     assert got.message == "rows of attempt 2, more, {}"
 
@@ -327,9 +332,9 @@ def test_a_checkpoint_that_could_not_be_kept_is_tried_again_and_the_stage_goes_o
     bucket: Any, pod: Callable[..., StageRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
-    really = JobStore.put_whole
+    really = WorkspaceStore.put_snapshot
 
-    def sometimes(store: JobStore, folder: Path, place: str) -> None:
+    def sometimes(store: WorkspaceStore, folder: Path, place: str) -> None:
         nonlocal tries
         tries += 1
         if tries < 3:
@@ -341,7 +346,7 @@ def test_a_checkpoint_that_could_not_be_kept_is_tried_again_and_the_stage_goes_o
         wait_until(lambda: tries >= 3, what="another try", timeout_s=20)
         return StageOutcome("trained")
 
-    monkeypatch.setattr(JobStore, "put_whole", sometimes)
+    monkeypatch.setattr(WorkspaceStore, "put_snapshot", sometimes)
 
     assert run(pod("train"), train).outcome == "Succeeded"
     assert run(pod("train", attempt=2), resume).message == "step-2: weights 2"
@@ -358,6 +363,6 @@ def test_a_checkpoint_that_was_restored_is_not_uploaded_again(
         raise AssertionError("it is there")
 
     run(pod("train"), crash)
-    monkeypatch.setattr(JobStore, "put_whole", refuse)
+    monkeypatch.setattr(WorkspaceStore, "put_snapshot", refuse)
 
     assert run(pod("train", attempt=2), resume).outcome == "Succeeded"

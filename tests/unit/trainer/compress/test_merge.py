@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from tuned_job import make_tuned_job, request_for
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.compress.merge import refuse_changed, rounded_to_bf16, save_merged
-from tunesmith_trainer.evaluate.pair import load_for_scoring
-from tunesmith_trainer.evaluate.scoring import RowLosses
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 
 
@@ -28,16 +28,16 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def merged(job: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("merged") / "model"
-    request = request_for(job, StageName.COMPRESS, output=folder.parent)
+    request = request_for(job, COMPRESS.name, output=folder.parent)
     model = load_tuned(request, dtype=torch.float32)
     save_merged(model, folder, tokenizer_folder=job / "model")
     return folder
 
 
 def with_evaluation(job: Path, output: Path, *, loss: float) -> StageRequest:
-    request = request_for(job, StageName.COMPRESS, output=output)
+    request = request_for(job, COMPRESS.name, output=output)
     result = StageResult(
-        stage=StageName.EVALUATE,
+        stage=EVALUATE.name,
         key="0" * 64,
         attempt=1,
         outcome="Succeeded",
@@ -46,7 +46,7 @@ def with_evaluation(job: Path, output: Path, *, loss: float) -> StageRequest:
             EvaluationResult(suite="heldOut", split="tuned", metric="loss", value=loss, n=2)
         ],
     )
-    return request.model_copy(update={"inputs": {**request.inputs, StageName.EVALUATE: result}})
+    return request.model_copy(update={"inputs": {**request.inputs, EVALUATE.name: result}})
 
 
 def test_the_merged_weights_are_bf16_safetensors(merged: Path) -> None:
@@ -69,9 +69,9 @@ def test_the_merged_model_answers_as_the_adapted_one_but_for_rounding(
 ) -> None:
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        adapted = load_tuned(
-            request_for(job, StageName.COMPRESS, output=tmp_path), dtype=torch.float32
-        )(ids).logits
+        adapted = load_tuned(request_for(job, COMPRESS.name, output=tmp_path), dtype=torch.float32)(
+            ids
+        ).logits
         base = load_for_scoring(job / "model")(ids).logits
         found = load_for_scoring(merged)(ids).logits
 

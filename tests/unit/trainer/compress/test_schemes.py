@@ -2,11 +2,15 @@
 
 import pytest
 
-from tunesmith_api.finetunejob.compression import Compression, CompressionGate, Quantize
+from tunesmith_api.finetunejob.compression import (
+    DEFAULT_MIN_RECOVERY,
+    Compression,
+    CompressionGate,
+    Quantize,
+)
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.planning.defaults import MIN_RECOVERY
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.compress.recovery import required_recovery
+from tunesmith_trainer.compress.recovery_gate import required_recovery
 from tunesmith_trainer.compress.schemes import SCHEMES, group_size_for, refuse_unrunnable
 
 
@@ -77,5 +81,5 @@ def test_the_default_of_the_scheme_asked_for_does_not_bind_a_wider_one(
     assert required_recovery("W8A8", asked) == 0.99
 
 
-def test_the_planner_fills_in_the_same_defaults() -> None:
-    assert {each.name: each.min_recovery for each in SCHEMES.values()} == MIN_RECOVERY
+def test_every_scheme_has_a_default_bound() -> None:
+    assert DEFAULT_MIN_RECOVERY.keys() == SCHEMES.keys()

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName, StageResult
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
+from tunesmith_engine.stages.contracts import StageOutcome, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.compress import stage
 from tunesmith_trainer.compress.merge import copy_tokenizer
 
@@ -28,7 +28,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quantize(merged: Path, target: Path, *, name: str, **_: Any) -> None:
+    def quantize(merged: Path, target: Path, *, name: str, **_: Any) -> int | None:
         target.mkdir(exist_ok=True)
         (target / "config.json").write_bytes((merged / "config.json").read_bytes())
         torch.manual_seed(0)
@@ -38,6 +38,7 @@ def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
         }
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
         copy_tokenizer(merged, target)
+        return 64 if name == "W4A16" else None
 
     monkeypatch.setattr(stage, "quantize_folder", quantize)
 
@@ -54,7 +55,7 @@ def compressed(
     """Run the stage; `answered` is the score that `evaluate` found for the tuned model."""
     request = request_for(
         job,
-        StageName.COMPRESS,
+        COMPRESS.name,
         output=output,
         compression={"quantize": {"scheme": scheme}, "gate": gate},
         evaluation={"generation": {"metric": metric, "maxNewTokens": 4}},
@@ -62,7 +63,7 @@ def compressed(
     )
     if answered is not None:
         request = request.model_copy(
-            update={"inputs": {**request.inputs, StageName.EVALUATE: evaluated(answered)}}
+            update={"inputs": {**request.inputs, EVALUATE.name: evaluated(answered)}}
         )
     return stage.compress(request, SilentReporter())
 
@@ -70,7 +71,7 @@ def compressed(
 def evaluated(score: float) -> StageResult:
     found = EvaluationResult(suite="heldOut", split="tuned", metric="rougeL", value=score, n=4)
     return StageResult(
-        stage=StageName.EVALUATE,
+        stage=EVALUATE.name,
         key="0" * 64,
         attempt=1,
         outcome="Succeeded",
@@ -133,12 +134,14 @@ def test_a_scheme_that_loses_too_much_gives_way_to_wider_ones_with_warnings(
     assert tried(outcome) == [("W4A16", False), ("W8A8", False), ("none", True)]
     assert any("W8A8 was tried instead" in each for each in outcome.warnings)
     assert any("none was tried instead" in each for each in outcome.warnings)
+    assert outcome.facts["resolved"] == {}
 
 
 def test_a_low_bound_lets_the_scheme_pass(job: Path, tmp_path: Path) -> None:
     outcome = compressed(job, tmp_path, scheme="W4A16", minRecovery=0.001)
 
     assert tried(outcome) == [("W4A16", True)]
+    assert outcome.facts["resolved"] == {"compression.quantize.groupSize": 64}
 
 
 def test_without_fallback_the_job_fails_with_its_numbers(job: Path, tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ import pytest
 
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import question_key, without_duplicates, without_empty
-from tunesmith_trainer.data.formats import Row
-from tunesmith_trainer.data.problems import Problems
-from tunesmith_trainer.data.records import Message
+from tunesmith_trainer.data.rows import Message, Problems, Row
 
 
 def _row(question: str, answer: str, *, line: int = 1) -> Row:

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.formats import Row, detect_format, read_format
-from tunesmith_trainer.data.problems import SHOWN, Problems
-from tunesmith_trainer.data.readers import RawRow
+from tunesmith_trainer.data.formats import detect_format, read_format
+from tunesmith_trainer.data.rows import SHOWN, Problems, RawRow, Row
 
 TURN = {"role": "user", "content": "Who?"}
 ANSWER = {"role": "assistant", "content": "Me."}

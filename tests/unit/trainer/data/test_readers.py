@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tunesmith_trainer.data.problems import Problems
-from tunesmith_trainer.data.readers import RawRow, read_rows
+from tunesmith_trainer.data.readers import read_rows
+from tunesmith_trainer.data.rows import Problems, RawRow
 
 PAIR = {"prompt": "Who?", "completion": "Me."}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_trainer.evaluate.generation import generate_answers, generate_ids, stop_ids
+from tunesmith_trainer.evaluate.generation import generate_ids, generate_texts, stop_ids
 from tunesmith_trainer.models import load_model, load_tokenizer
 
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16]]
@@ -55,9 +55,9 @@ def test_small_batches_keep_the_order_of_the_prompts(
 ) -> None:
     texts = ["One two three four five", "Six", "Seven eight"]
 
-    answers = generate_answers(model, tokenizer, texts, max_new_tokens=3, batch_rows=1)
+    answers = generate_texts(model, tokenizer, texts, max_new_tokens=3, batch_rows=1)
 
-    assert answers == generate_answers(model, tokenizer, texts, max_new_tokens=3, batch_rows=3)
+    assert answers == generate_texts(model, tokenizer, texts, max_new_tokens=3, batch_rows=3)
 
 
 def test_the_end_of_a_turn_is_among_the_stops(

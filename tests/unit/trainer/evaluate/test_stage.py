@@ -11,19 +11,17 @@ from small_models import TINY_VOCABULARY
 from tuned_job import QUESTIONS, SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.evaluate.stage import evaluate
 
 SHORT = {"generation": {"maxNewTokens": 4}, "bootstrap": {"resamples": 200}, "gates": []}
 
 
 def evaluated(job: Path, output: Path, **evaluation: Any) -> StageOutcome:
-    request = request_for(
-        job, StageName.EVALUATE, output=output, evaluation={**SHORT, **evaluation}
-    )
+    request = request_for(job, EVALUATE.name, output=output, evaluation={**SHORT, **evaluation})
     return evaluate(request, SilentReporter())
 
 
@@ -78,6 +76,13 @@ def test_the_record_holds_results_verdicts_and_answers_before_and_after(
     assert len(record["results"]) == len(outcome.evaluation)
     assert {each["reference"] for each in record["samples"]} == {each for _, each in QUESTIONS}
     assert set(record["samples"][0]) == {"prompt", "reference", "base", "tuned"}
+
+
+def test_the_metric_that_suits_the_data_is_told_by_its_path_in_the_spec(
+    outcome: StageOutcome,
+) -> None:
+    assert outcome.facts["metric"] == "rougeL"
+    assert outcome.facts["resolved"] == {"evaluation.generation.metric": "rougeL"}
 
 
 def test_a_broken_gate_fails_the_job_and_keeps_the_numbers(job: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import yaml
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import local_target
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_engine.stages.outcome import StageOutcome
 from tunesmith_trainer.publish.stage import publish
 from verified_job import SilentReporter, make_verified_job, publish_request
 
@@ -44,6 +45,16 @@ def test_a_version_has_everything_that_is_known_about_it(root: Path) -> None:
         "model.safetensors", "parity.json", "serving.json", "tokenizer.json",
         "tokenizer_config.json",
     }  # fmt: skip
+
+
+def test_every_document_that_the_catalogue_publishes_is_in_the_version(root: Path) -> None:
+    published(root)
+
+    (version,) = versions_of(root)
+    for stage in CATALOG:
+        for document in stage.published:
+            written = root / stage.name / f"{document.artifact}.json"
+            assert (version / document.file).read_bytes() == written.read_bytes()
 
 
 def test_the_manifest_lists_every_file_but_itself_with_its_digest(root: Path) -> None:
@@ -81,8 +92,18 @@ def test_the_record_can_be_read_back_and_says_what_the_model_was_made_from(root:
     record = ModelVersion.model_validate(yaml.safe_load(text))
     assert record.metadata.name == "tickets-v1"
     assert record.spec.lineage.base_model == "hf://acme/base"
-    assert record.spec.lineage.hyperparameters["learningRate"] == "0.0002"
+    assert record.spec.lineage.hyperparameters["training.optimizer.learningRate"] == "0.0002"
     assert outcome.facts["modelVersion"] == yaml.safe_load(text)
+
+
+def test_what_the_manifest_left_open_is_told_by_its_path_in_the_spec(root: Path) -> None:
+    outcome = published(root)
+
+    (version,) = versions_of(root)
+    assert outcome.facts["resolved"] == {
+        "output.uri": (root / "models/tickets").as_uri(),
+        "output.version": version.name,
+    }
 
 
 def test_serving_json_holds_the_settings_that_were_verified(root: Path) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.checkpoints import Checkpoints, newest_step
 
 WEIGHTS = {"weights": {"a": torch.arange(4.0)}}
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path, recipe_digest="sha256:1", keep=2)
+    return Checkpoints(tmp_path, config_digest="sha256:1", keep=2)
 
 
 def _write(kept: Checkpoints, *steps: int, best_step: int = 0) -> None:
@@ -23,20 +23,20 @@ def _write(kept: Checkpoints, *steps: int, best_step: int = 0) -> None:
 def test_what_was_written_comes_back_with_the_same_bits(kept: Checkpoints) -> None:
     _write(kept, 5)
 
-    found = kept.newest()
+    newest = kept.newest()
 
-    assert found is not None
-    assert (found.step, found.state) == (5, {"loss": 0.1 + 0.2})
-    assert torch.equal(found.tensors("weights")["a"], torch.arange(4.0))
+    assert newest is not None
+    assert (newest.step, newest.state) == (5, {"loss": 0.1 + 0.2})
+    assert torch.equal(newest.tensors("weights")["a"], torch.arange(4.0))
 
 
 def test_the_newest_is_the_one_with_the_highest_step(kept: Checkpoints) -> None:
     _write(kept, 9, 10)
 
-    found = kept.newest()
+    newest = kept.newest()
 
-    assert found is not None
-    assert found.step == 10
+    assert newest is not None
+    assert newest.step == 10
 
 
 def test_a_checkpoint_with_a_changed_byte_is_passed_over(kept: Checkpoints, tmp_path: Path) -> None:
@@ -46,10 +46,10 @@ def test_a_checkpoint_with_a_changed_byte_is_passed_over(kept: Checkpoints, tmp_
     data[-1] ^= 1
     spoilt.write_bytes(data)
 
-    found = kept.newest()
+    newest = kept.newest()
 
-    assert found is not None
-    assert found.step == 1
+    assert newest is not None
+    assert newest.step == 1
 
 
 @pytest.mark.parametrize("name", ["state.json", "weights.safetensors"])
@@ -60,16 +60,18 @@ def test_a_checkpoint_with_a_cut_or_missing_file_is_passed_over(
     (tmp_path / "step-3" / name).unlink()
     (tmp_path / "step-2" / name).write_bytes((tmp_path / "step-2" / name).read_bytes()[:20])
 
-    found = kept.newest()
+    newest = kept.newest()
 
-    assert found is not None
-    assert found.step == 1
+    assert newest is not None
+    assert newest.step == 1
 
 
-def test_a_checkpoint_of_another_recipe_is_none_of_ours(tmp_path: Path, kept: Checkpoints) -> None:
+def test_a_checkpoint_of_another_configuration_is_none_of_ours(
+    tmp_path: Path, kept: Checkpoints
+) -> None:
     _write(kept, 1)
 
-    assert Checkpoints(tmp_path, recipe_digest="sha256:2", keep=2).newest() is None
+    assert Checkpoints(tmp_path, config_digest="sha256:2", keep=2).newest() is None
 
 
 def test_a_write_that_is_cut_off_leaves_nothing_that_looks_like_a_checkpoint(
@@ -106,3 +108,11 @@ def test_a_checkpoint_holds_no_pickle(kept: Checkpoints, tmp_path: Path) -> None
 
     names = sorted(path.name for path in (tmp_path / "step-1").iterdir())
     assert names == ["state.json", "weights.safetensors"]
+
+
+def test_the_newest_step_is_that_of_a_folder_of_a_checkpoint(tmp_path: Path) -> None:
+    for name in ("step-9", "step-10", ".step-30.7"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+
+    assert newest_step(tmp_path) == 10
+    assert newest_step(tmp_path / "nothing") == 0

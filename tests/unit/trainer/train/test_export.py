@@ -9,11 +9,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from small_models import small_model
-from small_runs import a_recipe
+from small_runs import a_train_config
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.optimizer import trainable_parameters
-from tunesmith_trainer.train.trainable import build_trainable
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 9)[None]
@@ -29,7 +29,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_adapter_folder_loads_in_peft_and_computes_the_same(base: Path, tmp_path: Path) -> None:
-    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+    model = build_trainable(base, config=a_train_config(), device=CPU)
     with torch.no_grad():
         for parameter in trainable_parameters(model).values():
             parameter.add_(0.05)
@@ -45,7 +45,7 @@ def test_an_adapter_folder_loads_in_peft_and_computes_the_same(base: Path, tmp_p
 
 
 def test_an_adapter_names_no_folder_of_the_machine_that_made_it(base: Path, tmp_path: Path) -> None:
-    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+    model = build_trainable(base, config=a_train_config(), device=CPU)
 
     folder = export_tuned(model, base=base, base_uri="file:///home/me/base", output=tmp_path)
 
@@ -56,7 +56,7 @@ def test_an_adapter_names_no_folder_of_the_machine_that_made_it(base: Path, tmp_
 
 def test_the_same_adapter_is_the_same_bytes_in_every_process(base: Path, tmp_path: Path) -> None:
     """PEFT keeps the targets in a set, whose order changes from process to process."""
-    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+    model = build_trainable(base, config=a_train_config(), device=CPU)
 
     folder = export_tuned(model, base=base, base_uri="file://base", output=tmp_path)
 
@@ -66,8 +66,8 @@ def test_the_same_adapter_is_the_same_bytes_in_every_process(base: Path, tmp_pat
 
 
 def test_a_full_model_folder_has_weights_and_tokenizer(base: Path, tmp_path: Path) -> None:
-    recipe = a_recipe(training={"method": "full"})
-    model = build_trainable(base, recipe=recipe, device=CPU)
+    config = a_train_config(training={"method": "full"})
+    model = build_trainable(base, config=config, device=CPU)
     (tmp_path / "tuned").mkdir()
 
     folder = export_tuned(model, base=base, base_uri="file://base", output=tmp_path)
@@ -79,7 +79,7 @@ def test_a_full_model_folder_has_weights_and_tokenizer(base: Path, tmp_path: Pat
 
 
 def test_only_adapters_are_trained_and_they_start_without_effect(base: Path) -> None:
-    model = build_trainable(base, recipe=a_recipe(), device=CPU)
+    model = build_trainable(base, config=a_train_config(), device=CPU)
 
     names = list(trainable_parameters(model))
     assert names
@@ -89,25 +89,25 @@ def test_only_adapters_are_trained_and_they_start_without_effect(base: Path) -> 
 
 
 def test_named_targets_get_adapters_and_others_none(base: Path) -> None:
-    recipe = a_recipe(training={"lora": {"targetModules": ["q_proj", "v_proj"]}})
+    config = a_train_config(training={"lora": {"targetModules": ["q_proj", "v_proj"]}})
 
-    names = list(trainable_parameters(build_trainable(base, recipe=recipe, device=CPU)))
+    names = list(trainable_parameters(build_trainable(base, config=config, device=CPU)))
 
     assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in names} == {"q_proj", "v_proj"}
 
 
 def test_unknown_targets_are_refused_by_name_with_those_that_exist(base: Path) -> None:
-    recipe = a_recipe(training={"lora": {"targetModules": ["q_proj", "query", "mlp"]}})
+    config = a_train_config(training={"lora": {"targetModules": ["q_proj", "query", "mlp"]}})
 
     with pytest.raises(BadInputError, match=r"no linear module query, mlp; .*down_proj.*q_proj"):
-        build_trainable(base, recipe=recipe, device=CPU)
+        build_trainable(base, config=config, device=CPU)
 
 
 def test_frozen_layers_are_held_in_bf16_where_autocast_would_cast_them(base: Path) -> None:
-    recipe = a_recipe(training={"precision": "bf16"})
-    model = build_trainable(base, recipe=recipe, device=CPU)
+    config = a_train_config(training={"precision": "bf16"})
+    model = build_trainable(base, config=config, device=CPU)
 
-    types = {name: each.dtype for name, each in model.named_parameters()}
+    types = {name: weight.dtype for name, weight in model.named_parameters()}
     frozen = {types[name] for name in types if name.endswith("proj.base_layer.weight")}
     assert frozen == {torch.bfloat16}
     assert {types[name] for name in types if "proj" not in name} == {torch.float32}

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from small_models import small_model
-from small_runs import a_loop, a_recipe, losses
+from small_runs import a_loop, a_train_config, losses
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.train.history import History
-from tunesmith_trainer.train.optimizer import decay_groups, trainable_parameters
 
 FULL = {
     "method": "full",
@@ -31,7 +30,9 @@ def test_micro_batches_add_up_to_one_big_batch(tmp_path: Path) -> None:
         losses(
             a_loop(
                 small_model(),
-                recipe=a_recipe(training={**FULL, "batch": {"size": 8, "microBatchSize": size}}),
+                config=a_train_config(
+                    training={**FULL, "batch": {"size": 8, "microBatchSize": size}}
+                ),
                 folder=tmp_path / str(size),
             ).run()
         )
@@ -47,12 +48,12 @@ def test_micro_batches_add_up_to_one_big_batch(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_the_curve_of_an_undisturbed_one_to_the_last_bit(tmp_path: Path) -> None:
-    recipe = a_recipe(training=FULL, checkpoint={"everySteps": 4})
-    undisturbed = a_loop(_with_dropout(), recipe=recipe, folder=tmp_path / "a").run()
+    config = a_train_config(training=FULL, checkpoint={"everySteps": 4})
+    undisturbed = a_loop(_with_dropout(), config=config, folder=tmp_path / "a").run()
 
     with pytest.raises(Killed):
-        a_loop(_with_dropout(), recipe=recipe, folder=tmp_path / "b", watch=_dies_at(11)).run()
-    second = a_loop(_with_dropout(seed=9), recipe=recipe, folder=tmp_path / "b")
+        a_loop(_with_dropout(), config=config, folder=tmp_path / "b", on_step=_dies_at(11)).run()
+    second = a_loop(_with_dropout(seed=9), config=config, folder=tmp_path / "b")
     resumed = second.run()
 
     assert second.resumed_from == 8
@@ -61,32 +62,34 @@ def test_a_resumed_run_has_the_curve_of_an_undisturbed_one_to_the_last_bit(tmp_p
 
 
 def test_the_dropout_of_that_test_is_at_work(tmp_path: Path) -> None:
-    recipe = a_recipe(training=FULL)
-    with_dropout = a_loop(_with_dropout(), recipe=recipe, folder=tmp_path / "a").run()
-    without = a_loop(small_model(), recipe=recipe, folder=tmp_path / "b").run()
+    config = a_train_config(training=FULL)
+    with_dropout = a_loop(_with_dropout(), config=config, folder=tmp_path / "a").run()
+    without = a_loop(small_model(), config=config, folder=tmp_path / "b").run()
 
     assert losses(with_dropout) != losses(without)
 
 
 def test_a_run_killed_after_its_last_step_only_has_to_be_read(tmp_path: Path) -> None:
-    recipe = a_recipe(training=FULL)
-    first = a_loop(small_model(), recipe=recipe, folder=tmp_path).run()
+    config = a_train_config(training=FULL)
+    first = a_loop(small_model(), config=config, folder=tmp_path).run()
 
-    again = a_loop(small_model(), recipe=recipe, folder=tmp_path)
+    again = a_loop(small_model(), config=config, folder=tmp_path)
 
     assert losses(again.run()) == losses(first)
     assert again.resumed_from == 12
 
 
 def test_training_lowers_the_held_out_loss_and_the_best_step_is_kept(tmp_path: Path) -> None:
-    recipe = a_recipe(training={**FULL, "maxSteps": 30})
+    config = a_train_config(training={**FULL, "maxSteps": 30})
     model = small_model()
-    loop = a_loop(model, recipe=recipe, folder=tmp_path)
+    loop = a_loop(model, config=config, folder=tmp_path)
 
     history = loop.run()
     loop.load_best()
 
-    held_out = {each["step"]: each["loss"] for each in losses(history) if each["kind"] == "heldOut"}
+    held_out = {
+        point["step"]: point["loss"] for point in losses(history) if point["kind"] == "heldOut"
+    }
     assert set(held_out) == {0, *range(3, 31, 3)}
     assert history.best_loss == min(loss for step, loss in held_out.items() if step)
     assert held_out[history.best_step] == history.best_loss
@@ -97,8 +100,8 @@ def test_training_lowers_the_held_out_loss_and_the_best_step_is_kept(tmp_path: P
 
 def test_tokens_are_counted_without_padding(tmp_path: Path) -> None:
     """Three steps of eight rows read all 24 rows once."""
-    recipe = a_recipe(training={**FULL, "maxSteps": 3})
-    loop = a_loop(small_model(), recipe=recipe, folder=tmp_path)
+    config = a_train_config(training={**FULL, "maxSteps": 3})
+    loop = a_loop(small_model(), config=config, folder=tmp_path)
 
     assert loop.run().tokens == int(loop._train.lengths.sum())
 
@@ -109,33 +112,18 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
         model.model.norm.weight.fill_(float("inf"))
 
     with pytest.raises(VerdictError, match="learningRate") as caught:
-        a_loop(model, recipe=a_recipe(training=FULL), folder=tmp_path).run()
+        a_loop(model, config=a_train_config(training=FULL), folder=tmp_path).run()
 
     assert caught.value.reason is Reason.LOSS_DIVERGED
     assert not list(tmp_path.glob("step-*"))
 
 
-def test_norms_and_biases_are_not_decayed() -> None:
-    model = small_model()
-    parameters = trainable_parameters(model)
-
-    decayed, kept = decay_groups(parameters)
-
-    names = {id(each): name for name, each in parameters.items()}
-    assert {names[id(each)].split(".")[-2] for each in kept} == {
-        "input_layernorm",
-        "post_attention_layernorm",
-        "norm",
-    }
-    assert len(decayed) + len(kept) == len(parameters)
-
-
 def _dies_at(step: int) -> Any:
-    def watch(history: History, *, epoch: float) -> None:
+    def on_step(history: History, *, epoch: float) -> None:
         if history.step == step:
             raise Killed
 
-    return watch
+    return on_step
 
 
 def _with_dropout(*, seed: int = 0) -> Any:

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from small_models import small_model
 from small_runs import random_rows
-from tunesmith_trainer.data.tokens import TokenRows
-from tunesmith_trainer.train.batches import micro_batch
-from tunesmith_trainer.train.loss import summed_loss
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.train.dataloader import collate
+from tunesmith_trainer.train.loop import summed_loss
 
 ROWS = [0, 1, 2, 3, 4]
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def test_the_loss_of_target_positions_equals_the_plain_loss() -> None:
     model, tokens = small_model(), random_rows(5)
 
-    selected = summed_loss(model, micro_batch(tokens, ROWS, pad_id=0, device=CPU))
+    selected = summed_loss(model, collate(tokens, ROWS, pad_id=0, device=CPU))
 
     assert selected.item() == pytest.approx(_plain_loss(model, tokens).item(), rel=1e-5)
 
@@ -28,7 +28,7 @@ def test_the_loss_of_target_positions_equals_the_plain_loss() -> None:
 def test_so_do_its_gradients() -> None:
     one, other, tokens = small_model(), small_model(), random_rows(5)
 
-    summed_loss(one, micro_batch(tokens, ROWS, pad_id=0, device=CPU)).backward()
+    summed_loss(one, collate(tokens, ROWS, pad_id=0, device=CPU)).backward()
     _plain_loss(other, tokens).backward()
 
     for got, expected in zip(one.parameters(), other.parameters(), strict=True):
@@ -40,7 +40,7 @@ def test_the_head_computes_no_logits_for_other_positions() -> None:
     shapes = []
     model.lm_head.register_forward_hook(lambda _m, _i, logits: shapes.append(tuple(logits.shape)))
 
-    summed_loss(model, micro_batch(tokens, ROWS, pad_id=0, device=CPU))
+    summed_loss(model, collate(tokens, ROWS, pad_id=0, device=CPU))
 
     assert shapes == [(tokens.num_targets, model.config.vocab_size)]
 
@@ -48,12 +48,12 @@ def test_the_head_computes_no_logits_for_other_positions() -> None:
 def test_what_the_padding_holds_makes_no_difference() -> None:
     model, tokens = small_model(), random_rows(5)
 
-    found = [
-        summed_loss(model, micro_batch(tokens, ROWS, pad_id=pad_id, device=CPU)).item()
+    sums = [
+        summed_loss(model, collate(tokens, ROWS, pad_id=pad_id, device=CPU)).item()
         for pad_id in (0, 50)
     ]
 
-    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert sums[0] == pytest.approx(sums[1], rel=1e-6)
 
 
 def test_a_micro_batch_is_as_long_as_its_longest_row_up_to_the_last_target() -> None:
@@ -63,7 +63,7 @@ def test_a_micro_batch_is_as_long_as_its_longest_row_up_to_the_last_target() -> 
         offsets=np.array([0, 5, 9], dtype=np.int64),
     )
 
-    batch = micro_batch(tokens, [0, 1], pad_id=0, device=CPU)
+    batch = collate(tokens, [0, 1], pad_id=0, device=CPU)
 
     assert batch.input_ids.tolist() == [[1, 2], [6, 7]]
     assert batch.positions.tolist() == [0, 1, 3]

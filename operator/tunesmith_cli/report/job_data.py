@@ -1,0 +1,149 @@
+"""Everything that a job has left behind so far, read from its folder HOME/jobs/NAME.
+
+The first half of a report; `context.py` is the second. `run` and `serve` ask it for results and
+for the published version. Stages that have not run, artifacts that are still being written and
+files that are gone are simply not there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import JsonValue, ValidationError
+
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.manifest import ManifestError, load_job, read_manifest
+from tunesmith_api.results import Artifact
+from tunesmith_cli.report.artifacts import (
+    CompressFacts,
+    CurveLine,
+    EvaluationFile,
+    KnownRecord,
+    ParityFile,
+    PrepareFacts,
+    TrainFacts,
+    VerifyFacts,
+    as_record,
+    read_curve,
+    read_json,
+    read_record,
+)
+from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
+from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.digests import local_path
+
+# Of the 64 of a stage's key; so many digits name its folder.
+_KEY_DIGITS: Final = 16
+# Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
+# every other stage are shown as they stand.
+FACTS_WITH_A_FORM: Final = frozenset({PREPARE.name, TRAIN.name, COMPRESS.name, VERIFY.name})
+
+
+@dataclass(frozen=True, slots=True)
+class JobData:
+    """A job's status, the latest result of each stage, and what its artifacts hold.
+
+    `results` are in the order of the job's stages, whichever it has.
+    """
+
+    name: str
+    status: FineTuneJobStatus
+    job: FineTuneJob | None = None
+    results: Mapping[str, StageResult] = field(default_factory=dict)
+    curve: list[CurveLine] = field(default_factory=list)
+    evaluation: EvaluationFile | None = None
+    card: JsonValue = None
+    parity: ParityFile | None = None
+
+    @property
+    def prepare(self) -> PrepareFacts:
+        return self._facts(PREPARE.name, PrepareFacts)
+
+    @property
+    def train(self) -> TrainFacts:
+        return self._facts(TRAIN.name, TrainFacts)
+
+    @property
+    def compress(self) -> CompressFacts:
+        return self._facts(COMPRESS.name, CompressFacts)
+
+    @property
+    def verify(self) -> VerifyFacts:
+        return self._facts(VERIFY.name, VerifyFacts)
+
+    @property
+    def published(self) -> Artifact | None:
+        """The published version of the job's model."""
+        result = self.results.get(PUBLISH.name)
+        artifacts = result.artifacts if result and result.outcome == "Succeeded" else []
+        return next((artifact for artifact in artifacts if artifact.name == "version"), None)
+
+    def _facts(self, stage: str, kind: type[KnownRecord]) -> KnownRecord:
+        result = self.results.get(stage)
+        facts = as_record(result.facts, kind) if result else None
+        return facts or kind()
+
+
+def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
+    """Read the folder of a job."""
+    folders = {
+        stage.name: folder / "stages" / stage.name / stage.key[:_KEY_DIGITS]
+        for stage in status.stages
+    }
+    results = {
+        name: result
+        for name, path in folders.items()
+        if (result := _latest_result(path)) is not None
+    }
+    curve = _artifact(results, TRAIN.name, "curve")
+    if curve is None and TRAIN.name in folders:
+        # Where training writes it before it has a result that names it.
+        curve = folders[TRAIN.name] / "artifacts" / "curve.jsonl"
+    evaluation = _artifact(results, EVALUATE.name, "evaluation")
+    return JobData(
+        name=folder.name,
+        status=status,
+        job=_manifest(folder / "manifest.yaml"),
+        results=results,
+        curve=read_curve(curve),
+        evaluation=read_record(evaluation, EvaluationFile),
+        card=read_json(_artifact(results, PREPARE.name, "card")),
+        parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
+    )
+
+
+def _manifest(path: Path) -> FineTuneJob | None:
+    # A folder of an older release may hold a manifest that today's rules refuse.
+    try:
+        return load_job(read_manifest(path), source=str(path))
+    except ManifestError:
+        return None
+
+
+def _latest_result(folder: Path) -> StageResult | None:
+    """The result that counts, or else that of the last attempt that left one.
+
+    A refused model has numbers, too, and they are what its owner wants to see.
+    """
+    attempts = sorted(
+        folder.glob("attempts/*/result.json"),
+        # By number: 10 comes after 9. The length first does that for names of digits.
+        key=lambda path: (len(path.parent.name), path),
+    )
+    for path in (folder / "result.json", *reversed(attempts)):
+        try:
+            return StageResult.model_validate(read_json(path))
+        except ValidationError:
+            continue
+    return None
+
+
+def _artifact(results: Mapping[str, StageResult], stage: str, name: str) -> Path | None:
+    result = results.get(stage)
+    for artifact in result.artifacts if result else ():
+        # One in an object store is not fetched: writing a report must not cost a download.
+        if artifact.name == name and artifact.uri.startswith("file://"):
+            return local_path(artifact)
+    return None

@@ -1,0 +1,200 @@
+"""What was measured, as charts and tables: losses, gates, answers, compression, agreement.
+
+The evaluation shows every number of every stage, known here or not; the other parts are made from
+the facts and artifacts of the stage that they are about. The template asks for each by its name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.formats import counted, duration, number, percent, size
+from tunesmith_cli.metrics import (
+    SUITE_LABELS,
+    base_of,
+    change_of,
+    direction_of,
+    interval_of,
+    label_of,
+    latest_in_order,
+)
+from tunesmith_cli.report.artifacts import GateResult, ParityFile, Sample
+from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart
+from tunesmith_cli.report.components import Chart, Table, shown, table_of
+from tunesmith_cli.report.conversation import Turn, question_of, turns_of
+from tunesmith_cli.report.job_data import JobData
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredPrompt:
+    """A held-out prompt as a conversation, with what was wanted and what the models said."""
+
+    turns: list[Turn]
+    answers: Sample
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The numbers of a job; each part is empty where the job has not come so far."""
+
+    job: JobData
+
+    @cached_property
+    def results(self) -> list[EvaluationResult]:
+        """Every result of every stage, by suite and metric."""
+        # From the stages' own results: a model that a gate refused has numbers there, while the
+        # status takes those of stages that succeeded.
+        return latest_in_order(
+            measured for result in self.job.results.values() for measured in result.evaluation
+        )
+
+    @cached_property
+    def gates(self) -> list[GateResult]:
+        """What the gates demanded, and whether it holds."""
+        return self.job.evaluation.verdicts if self.job.evaluation else []
+
+    @cached_property
+    def intervals(self) -> list[Chart]:
+        """A chart for each measure: the base model, and each split that was measured."""
+        charts = []
+        for title, group in groupby(self.results, key=label_of):
+            measured = list(group)
+            direction = direction_of(measured[0])
+            head = f"{title} ({direction})" if direction else title
+            caption = f"{head}, {counted(measured[0].n, 'row')}"
+            drawing = interval_chart(title, _interval_rows(measured))
+            charts.append(Chart(drawing=drawing, caption=caption))
+        return charts
+
+    @cached_property
+    def evaluation(self) -> Table | None:
+        """Every measured value, in figures."""
+        rows = [
+            (
+                label_of(result),
+                result.split,
+                number(result.value),
+                interval_of(result),
+                "tuned" if result.split == "compressed" else "base",
+                _optional(result.base),
+                change_of(result),
+                f"{result.n:,}",
+            )
+            for result in self.results
+        ]
+        head = ("measure", "model", "value", "interval", "against", "its value", "change", "rows")
+        return table_of("Every measured value", head, rows, numeric=(2, 3, 5, 6, 7))
+
+    @cached_property
+    def samples(self) -> list[AnsweredPrompt]:
+        """Held-out prompts with the answers of both models."""
+        markers = self.job.prepare.markers
+        return [
+            AnsweredPrompt(turns=turns_of(sample.prompt, markers), answers=sample)
+            for sample in (self.job.evaluation.samples if self.job.evaluation else ())
+        ]
+
+    @cached_property
+    def curve(self) -> Chart | None:
+        """Losses by step, of a training that still runs as well."""
+        lines = self.job.curve
+        train = [Point(line.step, line.loss) for line in lines if line.kind == "train"]
+        held_out = [Point(line.step, line.loss) for line in lines if line.kind == "heldOut"]
+        if not train and not held_out:
+            return None
+        best = self.job.train.best_step
+        caption = "Nats per target token, by optimizer step. Step 0 is the base model."
+        if best is not None:
+            caption += f" The weights of step {best:,} are kept: the lowest held-out loss."
+        return Chart(drawing=loss_chart(train, held_out, best=best), caption=caption)
+
+    @cached_property
+    def schemes(self) -> Table | None:
+        """The compression schemes with what each kept of the model's quality."""
+        rows = [
+            (
+                scheme.scheme,
+                *(_optional_percent(scheme.recovery.get(suite)) for suite in SUITE_LABELS),
+                _optional_percent(scheme.min_recovery),
+                "accepted" if scheme.accepted else "too much lost",
+                size(scheme.bytes) if scheme.bytes else "",
+                duration(scheme.seconds) if scheme.seconds else "",
+            )
+            for scheme in self.job.compress.tries
+        ]
+        head = (
+            "scheme", "held-out recovery", "general recovery", "needed", "verdict", "size", "time"
+        )  # fmt: skip
+        return table_of("Schemes in the order they were tried", head, rows, numeric=(1, 2, 3, 5, 6))
+
+    @cached_property
+    def agreement(self) -> Table | None:
+        """How well the served model agreed with the trainer's own answers."""
+        facts, bounds = self.job.verify, self.job.parity or ParityFile()
+        if facts.agreement is None:
+            return None
+        agreed, apart = percent(facts.agreement), _optional(facts.mean_logprob_difference)
+        at_least = _optional_percent(bounds.min_agreement)
+        at_most = _optional(bounds.max_logprob_difference)
+        # Exact (Clopper-Pearson) bounds: a share of few tokens says little, and alone hides it.
+        low, high = facts.agreement_interval or (None, None)
+        credible = f"{_optional_percent(low)} to {_optional_percent(high)}, each end at 95 %"
+        rows = [
+            ("tokens that agree", f"{agreed} (at least {at_least})" if at_least else agreed),
+            (
+                "log-probabilities apart",
+                f"{apart} nats (at most {at_most})" if at_most else f"{apart} nats",
+            ),
+            ("prompts", _optional(facts.num_prompts)),
+            ("tokens", _optional(facts.num_tokens)),
+            ("of them equal", _optional(facts.num_agreed)),
+            ("agreement that is credible", credible if facts.agreement_interval else ""),
+            ("attention kernel", facts.kernel or ""),
+            ("eager", "" if facts.enforce_eager is None else shown(facts.enforce_eager)),
+            ("vLLM", facts.vllm_version or ""),
+            ("time to load", "" if facts.load_seconds is None else duration(facts.load_seconds)),
+        ]
+        told = [row for row in rows if row[1]]
+        return table_of("vLLM against transformers", ("", ""), told, numeric=())
+
+    @cached_property
+    def prompts(self) -> Table | None:
+        """One row for each prompt that both engines answered."""
+        rows = [
+            (
+                shown(question_of(prompt.prompt, self.job.prepare.markers)),
+                _optional_percent(prompt.agreement),
+                _optional(prompt.mean_logprob_difference),
+                shown(prompt.reference),
+                shown(prompt.served),
+            )
+            for prompt in (self.job.parity.prompts if self.job.parity else ())
+        ]
+        head = ("prompt", "agreement", "nats apart", "transformers", "vLLM")
+        return table_of("Every prompt in both engines", head, rows, numeric=(1, 2))
+
+
+def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
+    base = base_of(measured)
+    rows = [] if base is None else [Interval(label="base", role="base", value=base)]
+    return rows + [
+        Interval(
+            label=result.split,
+            # A split of another stage is drawn in the neutral colour.
+            role=result.split if result.split in {"tuned", "compressed"} else "base",
+            value=result.value,
+            low=result.low,
+            high=result.high,
+        )
+        for result in measured
+    ]
+
+
+def _optional(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _optional_percent(part: float | None) -> str:
+    return "" if part is None else percent(part)

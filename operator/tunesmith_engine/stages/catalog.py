@@ -1,0 +1,258 @@
+"""Every stage that a job may go through: one row each, in the order in which they run.
+
+All else about a stage derives from its row: the plan and the keys (`planning/`), phase, condition
+and share of progress (`lifecycle/`), what its pod asks for (the operator), which process is started
+(both executors) and which function that process calls (`entry.py`), the choices of `--until`, the
+rows of the report, and what `publish` copies into a version. docs/concept/architecture.md has the
+steps to add one.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tunesmith_api.finetunejob.resources import Resources
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.stages import memory
+from tunesmith_engine.stages.contracts import Environment, StageName
+from tunesmith_engine.stages.memory import Workload
+
+# A stage's name stands between the job's and the attempt's number in the name of a pod, whose
+# hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).
+_NAME: Final = re.compile(r"[a-z]{1,12}")
+
+
+class Compute(StrEnum):
+    """What a stage computes on: what its pods ask for, and what the job is billed for."""
+
+    PROCESSOR = "processor"
+    # One accelerator where the job's workers have any: the stage only runs a model.
+    ACCELERATOR = "accelerator"
+    # The stage itself is spread over the job's workers, each with all its accelerators.
+    WORKERS = "workers"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An artifact of the stage that every version keeps, and its file name there."""
+
+    artifact: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One row.
+
+    `phase` is the job's word while the stage runs, `condition` the one that is True once it is
+    done. `function` is `module:name`, a `StageFunction`, called in a process of
+    `environment`. `weight` is its share of the job's time, which only moves the percentage.
+    `memory` is the most that all its processes take, in bytes.
+
+    `fields` are paths below `spec`, each with all below it, that the outcome depends on; `sources`
+    are paths of sources whose content counts; `reads` are earlier stages whose results it is given,
+    and whose keys its own key digests. NB: a field in the wrong row either repeats work or reuses
+    what no longer fits. `names_the_job` says that the outcome carries the job's name. `applies`
+    tells whether a spec wants the stage at all.
+    """
+
+    name: StageName
+    phase: str
+    condition: str
+    environment: Environment
+    function: str
+    weight: float
+    fields: tuple[str, ...]
+    memory: Callable[[Workload], int]
+    reads: tuple[StageName, ...] = ()
+    sources: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
+    compute: Compute = Compute.PROCESSOR
+    names_the_job: bool = False
+    applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
+
+    @property
+    def package(self) -> str:
+        """What `python -m` starts in the environment."""
+        return self.function.partition(":")[0].partition(".")[0]
+
+    def num_workers(self, resources: Resources) -> int:
+        """Over how many processes the stage is spread."""
+        return resources.workers if self.compute is Compute.WORKERS else 1
+
+    def num_accelerators(self, resources: Resources) -> int:
+        """The accelerators of all its pods together."""
+        match self.compute:
+            case Compute.PROCESSOR:
+                return 0
+            case Compute.ACCELERATOR:
+                return min(1, resources.gpus_per_worker)
+            case Compute.WORKERS:
+                return resources.workers * resources.gpus_per_worker
+
+
+class Catalog:
+    """Stages in order.
+
+    Raises:
+        ValueError: a row has a name that pods cannot carry or that another has, reads a stage that
+            does not come before it, or has no weight.
+    """
+
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        self._stages: dict[StageName, Stage] = {}
+        for stage in stages:
+            self._require_sound(stage)
+            self._stages[stage.name] = stage
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self._stages.values())
+
+    def __getitem__(self, name: StageName) -> Stage:
+        return self._stages[name]
+
+    @property
+    def names(self) -> tuple[StageName, ...]:
+        """The names in order."""
+        return tuple(self._stages)
+
+    def applying(self, spec: FineTuneJobSpec) -> tuple[Stage, ...]:
+        """The stages that a job with this spec goes through."""
+        return tuple(stage for stage in self if stage.applies(spec))
+
+    def with_stage(self, added: Stage, *, before: StageName) -> "Catalog":
+        """A catalogue with one stage more."""
+        rows = ((added, stage) if stage.name == before else (stage,) for stage in self)
+        return Catalog(stage for row in rows for stage in row)
+
+    def _require_sound(self, stage: Stage) -> None:
+        if not _NAME.fullmatch(stage.name) or stage.name in self._stages:
+            raise ValueError(f"stage '{stage.name}': a name is new and has 1 to 12 small letters")
+        unknown = [name for name in stage.reads if name not in self._stages]
+        if unknown:
+            raise ValueError(f"stage '{stage.name}' reads {unknown}, which do not come before it")
+        if stage.weight <= 0:
+            raise ValueError(f"stage '{stage.name}' has weight {stage.weight}; give more than 0")
+
+
+PREPARE: Final = Stage(
+    name="prepare",
+    phase="Preparing",
+    condition="DataReady",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.prepare.stage:prepare",
+    weight=5.0,
+    fields=(
+        "model.uri",
+        "model.revision",
+        "model.chatTemplate",
+        "dataset.train.uri",
+        "dataset.validation.uri",
+        "dataset.validationFraction",
+        "dataset.format",
+        "dataset.columns",
+        "dataset.overlong",
+        "dataset.cleaning",
+        "dataset.seed",
+        "training.sequenceLength",
+    ),
+    sources=("model", "dataset.train", "dataset.validation"),
+    memory=memory.preparing,
+    published=(Published("card", "data-card.json"),),
+)
+
+TRAIN: Final = Stage(
+    name="train",
+    phase="Training",
+    condition="Trained",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.train.stage:train",
+    weight=55.0,
+    fields=(
+        "training.method",
+        "training.lora",
+        "training.optimizer",
+        "training.schedule",
+        "training.batch",
+        "training.epochs",
+        "training.maxSteps",
+        "training.precision",
+        "training.evaluateEverySteps",
+        "training.seed",
+        # More workers or another device add up the same gradients in another order.
+        "resources.workers",
+        "resources.gpusPerWorker",
+        "resources.accelerator",
+    ),
+    reads=("prepare",),
+    compute=Compute.WORKERS,
+    memory=memory.training,
+)
+
+EVALUATE: Final = Stage(
+    name="evaluate",
+    phase="Evaluating",
+    condition="Evaluated",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.evaluate.stage:evaluate",
+    weight=10.0,
+    fields=(
+        "evaluation.generation",
+        "evaluation.generalText.uri",
+        "evaluation.bootstrap",
+        "evaluation.gates",
+    ),
+    reads=("prepare", "train"),
+    sources=("evaluation.generalText",),
+    compute=Compute.ACCELERATOR,
+    memory=memory.scoring,
+)
+
+COMPRESS: Final = Stage(
+    name="compress",
+    phase="Compressing",
+    condition="Compressed",
+    environment=Environment.COMPRESSOR,
+    function="tunesmith_trainer.compress.stage:compress",
+    weight=10.0,
+    fields=("compression",),
+    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them.
+    reads=("prepare", "train", "evaluate"),
+    compute=Compute.ACCELERATOR,
+    memory=memory.compressing,
+)
+
+VERIFY: Final = Stage(
+    name="verify",
+    phase="Verifying",
+    condition="Verified",
+    environment=Environment.SERVER,
+    function="tunesmith_serving.verify.stage:verify",
+    weight=15.0,
+    fields=("verification", "serving"),
+    reads=("compress",),
+    compute=Compute.ACCELERATOR,
+    memory=memory.serving,
+    published=(
+        Published("parity", "parity.json"),
+        Published("fingerprints", "fingerprints.json"),
+    ),
+)
+
+PUBLISH: Final = Stage(
+    name="publish",
+    phase="Publishing",
+    condition="Published",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.publish.stage:publish",
+    weight=5.0,
+    fields=("output.model", "output.uri", "output.version"),
+    # All of them: a version documents everything that it was made from.
+    reads=("prepare", "train", "evaluate", "compress", "verify"),
+    memory=memory.publishing,
+    names_the_job=True,
+)
+
+CATALOG: Final = Catalog((PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY, PUBLISH))

@@ -1,0 +1,148 @@
+"""Memory that each stage takes at most, from the spec and the shape of its model, in bytes.
+
+The rows of `catalog.py` name the functions, `estimates.py` adds the disk. Pure arithmetic.
+Activations are counted tensor by tensor, as Korthikanti et al. 2022 (arXiv 2205.05198, section 4)
+do for GPT, here for a gated block with grouped queries and fused attention, which keeps no square
+of the length.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import Training
+from tunesmith_engine.sources.model_facts import ModelFacts
+
+FP32: Final = 4
+BF16: Final = 2
+
+# AdamW keeps two moments, and every trained parameter has a gradient, all in fp32.
+MOMENTS: Final = 2 * FP32
+GRADIENT: Final = FP32
+
+# Logits, their log-softmax and the gradients of both are alive together, all in fp32.
+LOGIT_COPIES: Final = 4
+
+# Resident memory over what autograd keeps: the buffers of the backward pass, and what the
+# allocator does not give back. From two peaks measured on CPU with adapters, 4 × 256 tokens, fp32:
+# SmolLM2-135M (4.7 GB, which makes 1.8) and 12 blocks of hidden size 288 (1.1 GB, about 2).
+RESIDENT_PER_ACTIVATION: Final = 2
+
+# Resident memory of a process before any model: Python, torch and the stage's libraries; Ray's
+# own processes; vLLM's three processes, and the key-value cache it is given.
+PROCESS_BYTES: Final = 600 << 20
+RAY_BYTES: Final = 500 << 20
+VLLM_BYTES: Final = 2 << 30
+KV_CACHE_BYTES: Final = 1 << 30
+
+# Rows scored at a time outside training, in tokens.
+SCORING_TOKENS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What memory is estimated from.
+
+    `longest_row` is in tokens; None, before `prepare` has seen the rows, stands for the longest
+    that there may be.
+    """
+
+    spec: FineTuneJobSpec
+    facts: ModelFacts
+    longest_row: int | None = None
+
+
+def preparing(workload: Workload) -> int:
+    """Of `prepare`: GGUF weights are de-quantized to fp32, then written as bf16."""
+    return PROCESS_BYTES + (FP32 + BF16) * workload.facts.num_parameters
+
+
+def training(workload: Workload) -> int:
+    """Of `train`: every worker holds the whole model; without the rows, the longest allowed."""
+    spec, facts = workload.spec, workload.facts
+    longest = min(workload.longest_row or spec.training.sequence_length, facts.context_length)
+    tokens = spec.training.batch.micro_batch_size * longest
+    # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
+    weights = (FP32 if spec.training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
+    kept = tokens * facts.num_layers * _activations(facts)
+    passing = RESIDENT_PER_ACTIVATION * kept + _logits(tokens, facts)
+    worker = PROCESS_BYTES + weights + trained_state(spec, facts) + passing
+    return RAY_BYTES + spec.resources.workers * worker
+
+
+def scoring(workload: Workload) -> int:
+    """Of `evaluate`: one model in fp32 at a time, and the logits of one batch."""
+    facts = workload.facts
+    return PROCESS_BYTES + FP32 * facts.num_parameters + _logits(SCORING_TOKENS, facts)
+
+
+def compressing(workload: Workload) -> int:
+    """Of `compress`: the merged model in fp32 and, cast, in bf16; GPTQ's Hessian on top."""
+    cast = BF16 * workload.facts.num_parameters
+    return scoring(workload) + cast + _hessian(workload.spec, workload.facts)
+
+
+def serving(workload: Workload) -> int:
+    """Of `verify`: vLLM's processes, its key-value cache, and the weights."""
+    return VLLM_BYTES + KV_CACHE_BYTES + BF16 * workload.facts.num_parameters
+
+
+def publishing(_workload: Workload) -> int:
+    """Of `publish`: files are linked or copied, and never loaded."""
+    return PROCESS_BYTES
+
+
+def trained_state(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """Gradients and moments of what is trained, and the adapters themselves."""
+    adapters = FP32 if spec.training.method == "lora" else 0
+    return (GRADIENT + MOMENTS + adapters) * trainable_parameters(spec.training, facts)
+
+
+def trainable_parameters(training: Training, facts: ModelFacts) -> int:
+    """All parameters, or those of the adapters: rank × (inputs + outputs) for each linear layer.
+
+    A target module that is none of the usual names counts as every linear layer.
+    """
+    if training.method == "full":
+        return facts.num_parameters
+    shapes = _linear_layers(facts)
+    wanted = set(training.lora.target_modules)
+    chosen = [shapes[name] for name in wanted] if wanted <= set(shapes) else list(shapes.values())
+    per_block = sum(inputs + outputs for inputs, outputs in chosen)
+    return facts.num_layers * training.lora.rank * per_block
+
+
+def _activations(facts: ModelFacts) -> int:
+    """Bytes that one block keeps of one token for the backward pass, all counted as fp32.
+
+    Of the hidden size: two norms' inputs and outputs, query before and after rotation, attention's
+    output, and keys and values repeated for every head; of the keys' size: key and value, the key
+    rotated; of the inner size: gate, its activation, up, and their product.
+    """
+    keys = facts.num_kv_heads * (facts.hidden_size // facts.num_heads)
+    return FP32 * (9 * facts.hidden_size + 3 * keys + 4 * facts.intermediate_size)
+
+
+def _logits(tokens: int, facts: ModelFacts) -> int:
+    return LOGIT_COPIES * FP32 * tokens * facts.vocab_size
+
+
+def _linear_layers(facts: ModelFacts) -> dict[str, tuple[int, int]]:
+    hidden, inner = facts.hidden_size, facts.intermediate_size
+    keys = facts.num_kv_heads * (hidden // facts.num_heads)
+    return {
+        "q_proj": (hidden, hidden),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (hidden, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+
+
+def _hessian(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    if spec.compression.quantize.scheme != "W4A16":
+        return 0
+    # The matrix, its inverse and the Cholesky factor (GPTQ, arXiv 2210.17323, section 3.3).
+    return 3 * FP32 * max(facts.intermediate_size, facts.hidden_size) ** 2

@@ -1,0 +1,1 @@
+"""What knows controllers, and no kind: queue, caches, event router, metrics, health, leader."""

@@ -1,0 +1,37 @@
+"""What a controller is: a record that the run loop, the event router and the metrics go by.
+
+A second controller is one more of these, registered in `app.py`. Nothing in this package asks which
+kind it has before it.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunesmith_operator.controller.child_cache import ChildCache
+from tunesmith_operator.controller.object_cache import ObjectCache
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.kube.resources import Resource
+
+# Brings the object one step on; returns the seconds after which to look again, None if nothing but
+# news is a reason to. Whatever it raises has the key tried again, later each time.
+Reconcile = Callable[[Key], Coroutine[Any, Any, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """A kind, the function that looks at one object of it, and what is kept of what was told.
+
+    `objects` holds copies of the objects themselves, `children` of what the controller makes for
+    them, by the kinds that it was given; both are filled by the event router and read by
+    `reconcile`.
+    """
+
+    resource: Resource
+    reconcile: Reconcile
+    objects: ObjectCache = field(default_factory=ObjectCache)
+    children: ChildCache = field(default_factory=ChildCache)
+
+    @property
+    def kind(self) -> str:
+        return self.resource.kind

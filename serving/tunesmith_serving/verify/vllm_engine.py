@@ -1,0 +1,166 @@
+"""Asks vLLM: loads a model with its serving settings and turns vLLM's answers into records.
+
+Everything of vLLM that verify touches is in this module, and in the plugin that it shares with the
+server. Prompts go in as token ids: vLLM tokenizes nothing, so that another version of a tokenizer
+cannot pass for a fault of a kernel.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tunesmith_serving.plugin import computes_two_products, is_exact
+from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.verify.numerics import Kernels
+from tunesmith_serving.verify.parity import AnswerViews, TokenView
+from tunesmith_serving.verify.reference_generations import (
+    Continuation,
+    ReferenceGeneration,
+    continued_views,
+)
+
+# vLLM refuses to give more candidates per token unless `max_logprobs` says otherwise.
+_CANDIDATES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAnswer:
+    """vLLM's answer to one prompt: for the judge, and its tokens for people."""
+
+    views: AnswerViews
+    token_ids: list[int]
+
+
+class VllmEngine:
+    """A model loaded in vLLM, in this process."""
+
+    def __init__(self, folder: Path, *, settings: ServingSettings) -> None:
+        # NB: vLLM reads its environment variables while it is imported, so they are set before.
+        os.environ.update(settings.environment())
+        from vllm import LLM
+
+        self._llm = LLM(model=str(folder), disable_log_stats=True, **settings.engine_arguments())
+        self._dtype = settings.dtype
+        self._tokenizer = self._llm.get_tokenizer()
+
+    def ask(self, references: Sequence[ReferenceGeneration]) -> list[ServedAnswer]:
+        """Both ways through every prompt: forced along the reference's answer, and by itself."""
+        forced = self._force(references)
+        whole = [
+            Continuation(given=reference.prompt_ids, expected=reference.answer_ids)
+            for reference in references
+        ]
+        outputs = self._decode(whole)
+        decoded = _views(outputs, whole)
+        continued = continued_views(
+            references, decoded, decode=lambda rests: _views(self._decode(rests), rests)
+        )
+        return [
+            ServedAnswer(
+                views=AnswerViews(
+                    reference_logprobs=reference.logprobs,
+                    forced=forced[place],
+                    decoded=decoded[place],
+                    continued=continued[place],
+                ),
+                token_ids=list(outputs[place].token_ids),
+            )
+            for place, reference in enumerate(references)
+        ]
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Tokens as people read them."""
+        return str(self._tokenizer.decode(list(token_ids)))
+
+    def kernels(self) -> Kernels:
+        """What the model runs on."""
+        import torch
+        from vllm.v1.attention.backends import cpu_attn
+
+        config = self._llm.llm_engine.vllm_config
+        return Kernels(
+            attention=cpu_attn._get_attn_isa(  # noqa: SLF001 - nothing public tells the choice
+                getattr(torch, self._dtype),
+                config.cache_config.block_size,
+                config.model_config.get_head_size(),
+            ),
+            two_products=computes_two_products(),
+            exact_products=is_exact(),
+        )
+
+    def _force(self, references: Sequence[ReferenceGeneration]) -> list[list[TokenView]]:
+        """Teacher forcing: prompt and answer go in together; views of the answer's tokens come out.
+
+        `prompt_logprobs` tells of each token that was given, beside vLLM's favourite in its place.
+        One token is generated as well, because vLLM wants to generate at least one.
+        """
+        rows = [[*reference.prompt_ids, *reference.answer_ids] for reference in references]
+        outputs = self._generate(rows, _parameters(max_tokens=1, prompt_logprobs=1))
+        return [
+            [
+                token_view(candidates, token)
+                for candidates, token in zip(
+                    # The first of all is None: nothing comes before it. A prompt has a token at
+                    # least, so that this cuts it off.
+                    output.prompt_logprobs[len(reference.prompt_ids) :],
+                    reference.answer_ids,
+                    strict=True,
+                )
+            ]
+            for output, reference in zip(outputs, references, strict=True)
+        ]
+
+    def _decode(self, rests: Sequence[Continuation]) -> list[Any]:
+        """One answer for each, exactly as long as the reference's."""
+        parameters = [
+            _parameters(max_tokens=len(rest.expected), logprobs=_CANDIDATES) for rest in rests
+        ]
+        outputs = self._generate([rest.given for rest in rests], parameters)
+        return [output.outputs[0] for output in outputs]
+
+    def _generate(self, rows: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
+        inputs = [{"prompt_token_ids": list(row)} for row in rows]
+        return list(self._llm.generate(inputs, parameters, use_tqdm=False))
+
+
+def _parameters(**given: Any) -> Any:
+    from vllm import SamplingParams
+
+    # `ignore_eos`: the reference may end with the stop token, which is a token to judge like any
+    # other, and views are paired with tokens one by one.
+    return SamplingParams(temperature=0, ignore_eos=True, detokenize=False, **given)
+
+
+def _views(outputs: Sequence[Any], rests: Sequence[Continuation]) -> list[list[TokenView]]:
+    return [
+        views_until_departure(output.logprobs, output.token_ids, rest.expected)
+        for output, rest in zip(outputs, rests, strict=True)
+    ]
+
+
+def views_until_departure(
+    candidates: Sequence[Mapping[int, Any]], chosen: Sequence[int], expected: Sequence[int]
+) -> list[TokenView]:
+    """vLLM's view of each expected token, up to and with the first that it chose differently."""
+    views: list[TokenView] = []
+    for of_token, choice, token in zip(candidates, chosen, expected, strict=True):
+        views.append(token_view(of_token, token))
+        if choice != token:
+            break
+    return views
+
+
+def token_view(candidates: Mapping[int, Any], token: int) -> TokenView:
+    """vLLM's view of `token` among its candidates.
+
+    A token that is not among them lies below the last of them: its log-probability is then the
+    highest it can have, and its margin without bound.
+    """
+    logprobs = [candidate.logprob for candidate in candidates.values()]
+    if token not in candidates:
+        return TokenView(logprob=min(logprobs), margin=math.inf)
+    logprob = candidates[token].logprob
+    return TokenView(logprob=logprob, margin=max(logprobs) - logprob)

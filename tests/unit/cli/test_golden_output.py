@@ -1,0 +1,275 @@
+"""What `plan`, `status` and the end of `run` print, word for word."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import yaml
+
+from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
+from manifests import a_job
+from tunesmith_api.manifest import load_job
+from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
+from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
+from tunesmith_cli.commands.status import (
+    NamedStatus,
+    jobs_as_text,
+    status_as_json,
+    status_as_text,
+)
+from tunesmith_cli.metrics import evaluation_table
+from tunesmith_cli.report.job_data import read_job_data
+from tunesmith_cli.terminal.style import Style
+from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.planning.defaults import describe
+from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
+
+PLAIN = Style(has_colour=False)
+GIB = 1 << 30
+
+
+@pytest.fixture
+def view() -> PlanView:
+    """A plan of which prepare is done before, on a machine with too little memory to train."""
+    job = load_job(yaml.safe_dump(a_job(training={"epochs": 2})))
+    memory = {PREPARE.name: GIB, TRAIN.name: 20 * GIB}
+    return PlanView(
+        plan=plan(job, fingerprints={"model": "m", "dataset.train": "d"}),
+        is_cached={name: name == PREPARE.name for name in CATALOG.names},
+        settings=describe(job.spec),
+        estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB),
+        machine=Machine(memory_bytes=16 * GIB, free_disk_bytes=100 * GIB),
+    )
+
+
+def test_a_plan_says_which_settings_matter_in_a_cluster_only() -> None:
+    job = load_job(yaml.safe_dump(a_job(queueName="team", resources={"spot": True})))
+    settings = {setting.path: setting for setting in describe(job.spec)}
+
+    assert settings["queueName"].is_for_clusters
+    assert settings["resources.spot"].is_for_clusters
+    assert not settings["resources.workers"].is_for_clusters
+
+
+def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
+    keys = {stage.name: stage.short_key for stage in view.plan.stages}
+    text = plan_as_text(view)
+
+    assert text.startswith(
+        dedent(f"""\
+        helpdesk: 6 stages, 1 done before
+
+        stage     environment  key               state
+        prepare   trainer      {keys[PREPARE.name]}  done before
+        train     trainer      {keys[TRAIN.name]}  to do
+        evaluate  trainer      {keys[EVALUATE.name]}  to do
+        compress  compressor   {keys[COMPRESS.name]}  to do
+        verify    server       {keys[VERIFY.name]}  to do
+        publish   trainer      {keys[PUBLISH.name]}  to do
+
+        setting """)
+    )
+    assert text.endswith(
+        dedent("""\
+        needs              at most   this machine
+        memory of prepare  1.0 GiB   16.0 GiB
+        memory of train    20.0 GiB  16.0 GiB        too much
+        disk               2.0 GiB   100.0 GiB free""")
+    )
+
+
+def test_a_plan_says_of_every_setting_who_decides_it(view: PlanView) -> None:
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in _lines(plan_as_text(view))}
+
+    assert rows["resources.spot"] == "default false in a cluster only"
+    assert rows["training.epochs"] == "manifest 2.0"
+    assert rows["training.lora.alpha"] == "default 32.0"
+    assert rows["checkpoint.everySteps"] == "decided by the job a tenth of all steps"
+    assert rows["model.chatTemplate"] == "decided by the job the model's own"
+
+
+def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanView) -> None:
+    unknown = PlanView(
+        plan=view.plan,
+        is_cached=view.is_cached,
+        settings=view.settings,
+        estimate=None,
+        machine=view.machine,
+    )
+
+    assert plan_as_text(unknown).endswith(
+        "needs: not known before the model lies on this machine; prepare checks them"
+    )
+    assert plan_as_json(unknown)["estimate"] is None
+
+
+def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
+    printed = plan_as_json(view)
+
+    assert printed["job"] == "helpdesk"
+    assert isinstance(printed["stages"], list)
+    assert printed["stages"][0] == {
+        "name": "prepare",
+        "environment": "trainer",
+        "key": view.plan.stages[0].key,
+        "cached": True,
+    }
+    assert printed["estimate"] == {
+        "memoryBytes": {"prepare": GIB, "train": 20 * GIB},
+        "diskBytes": 2 * GIB,
+    }
+
+
+def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> None:
+    assert status_as_text(_named(a_failed_job(tmp_path)), style=PLAIN) == dedent("""\
+        refused: Failed
+          EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0
+          What to do: the message names metric, value and bound
+
+        stage     state   attempt  time
+        prepare   done    1        6.2 s       Succeeded
+        train     done    1        2 min 31 s  Succeeded
+        evaluate  failed  1        20 s        heldOut loss is 3.1, 0.2 above the base's 2.9; \
+the gate allows 0
+
+        measure                 base  tuned  interval     compressed  interval
+        Held-out rows: loss     3.8   3.31   3 – 3.73
+        Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
+        General text: loss      2.98  3.92   3.85 – 4
+
+        warning  3 held-out rows: the intervals are wide""")
+
+
+def test_a_split_of_a_stage_of_its_own_gets_its_columns(tmp_path: Path) -> None:
+    job = a_failed_job(tmp_path)
+    add_stage(job, "distill", evaluation=[
+        EvaluationResult(suite="heldOut", split="distilled", metric="loss", value=2.6, n=3),
+        EvaluationResult(suite="planted", split="distilled", metric="recall", value=0.9,
+                         base=0.4, n=40),
+    ])  # fmt: skip
+
+    assert evaluation_table(job.status.evaluation) == dedent("""\
+        measure                 base  tuned  interval     compressed  interval  distilled  interval
+        Held-out rows: loss     3.8   3.31   3 – 3.73                           2.6
+        Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
+        General text: loss      2.98  3.92   3.85 – 4
+        planted: recall         0.4                                             0.9""")
+
+
+def test_the_status_of_a_running_job_shows_its_progress(tmp_path: Path) -> None:
+    job = _named(a_running_job(tmp_path), is_running=True)
+
+    assert status_as_text(job, style=PLAIN) == dedent("""\
+        running: Training
+
+        stage    state    attempt  time
+        prepare  done     1        6.2 s  Succeeded
+        train    running  1        40 s   training 12/30 · 1 min 05 s left · loss 2.31 · \
+held-out 2.4 · 310.2 tokens/s""")
+
+
+def test_a_job_whose_run_died_says_that_no_run_is_going_on(tmp_path: Path) -> None:
+    text = status_as_text(_named(a_running_job(tmp_path)), style=PLAIN)
+
+    assert text.startswith("running: Training (no run is going on)\n")
+
+
+def test_the_list_of_jobs_has_a_line_for_each(tmp_path: Path) -> None:
+    jobs = [_named(a_finished_job(tmp_path)), _named(a_running_job(tmp_path), is_running=True)]
+
+    assert jobs_as_text(jobs) == dedent("""\
+        job       phase      progress  held-out loss  started
+        helpdesk  Succeeded            2.41           2026-11-24 11:05 UTC
+        running   Training   31 %                     2026-11-24 11:05 UTC""")
+
+
+def test_a_status_as_json_is_the_status_with_the_name(tmp_path: Path) -> None:
+    job = a_failed_job(tmp_path)
+
+    printed = status_as_json(_named(job))
+
+    assert printed["job"] == "refused"
+    assert printed["running"] is False
+    assert printed["phase"] == "Failed"
+    assert printed["completionTime"] == "2026-11-24T11:08:00.700000Z"
+
+
+def test_the_end_of_a_run_says_what_came_out_and_what_to_do_next(tmp_path: Path) -> None:
+    job = a_finished_job(tmp_path)
+    where = job.folder / "stages/publish" / f"{_key(job, 'publish')}/artifacts/helpdesk"
+
+    assert summary_as_text(_summary(job), style=PLAIN) == dedent(f"""\
+        helpdesk: Succeeded in 4 min 51 s
+
+        measure                 base  tuned  interval     compressed  interval
+        Held-out rows: loss     3.8   2.41   2.1 – 2.83   2.42        2.11 – 2.84
+        Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55  0.42        0.31 – 0.55
+        General text: loss      2.98  3.02   2.95 – 3.1   3.03        2.96 – 3.11
+
+        warning  3 held-out rows: the intervals are wide
+
+        model   {where}/1a2b3c4d5e6f (13 bytes)
+        report  report.html
+        next    tunesmith serve helpdesk --home here""")
+
+
+def test_the_end_of_a_failed_run_says_why_and_where_the_log_is(tmp_path: Path) -> None:
+    text = summary_as_text(_summary(a_failed_job(tmp_path), log=Path("log.txt")), style=PLAIN)
+
+    assert text.startswith(
+        "refused: Failed in 3 min 01 s\n"
+        "  EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0\n"
+        "  What to do: the message names metric, value and bound\n"
+    )
+    assert text.endswith("log     log.txt\nreport  report.html")
+
+
+def test_the_one_object_of_a_run_has_the_promised_fields(tmp_path: Path) -> None:
+    printed = summary_as_json(_summary(a_finished_job(tmp_path)))
+
+    assert set(printed) == {
+        "job", "phase", "reason", "message", "conditions", "evaluation", "artifacts", "stages",
+        "warnings", "report", "modelVersion",
+    }  # fmt: skip
+    assert (printed["phase"], printed["reason"]) == ("Succeeded", "Succeeded")
+    assert printed["modelVersion"] == "helpdesk-1a2b3c4d5e6f"
+
+
+def test_text_from_a_model_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    job = a_failed_job(tmp_path)
+    job.status = job.status.model_copy(update={"warnings": ["\x1b[2Jgone\nand more"]})
+
+    assert "\x1b" not in summary_as_text(_summary(job), style=PLAIN)
+    assert "\x1b" not in status_as_text(_named(job), style=PLAIN)
+
+
+def _named(job: JobFolder, *, is_running: bool = False) -> NamedStatus:
+    return NamedStatus(name=job.folder.name, status=job.status, is_running=is_running)
+
+
+def _summary(job: JobFolder, *, log: Path | None = None) -> Summary:
+    return Summary(
+        job=read_job_data(job.folder, job.status),
+        report=Path("report.html"),
+        log=log,
+        home_option=" --home here",
+    )
+
+
+def _key(job: JobFolder, stage: str) -> str:
+    return next(status.key for status in job.status.stages if status.name == stage)[:16]
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (line for line in text.splitlines() if line.strip())

@@ -1,0 +1,206 @@
+"""What is made, deleted and mended for the actions of one look, and in which order."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+
+from job_double import KEY, REPORT, SETTINGS, WRITES, JobDouble
+from tunesmith_engine.lifecycle.observations import Action, Observations, Start, Stop
+from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_operator.controller.child_cache import ChildCache
+from tunesmith_operator.finetunejob.controller import WATCHES
+from tunesmith_operator.finetunejob.executor import KubeExecutor
+from tunesmith_operator.finetunejob.observer import Snapshot
+from tunesmith_operator.finetunejob.service_accounts import StageAccounts
+from tunesmith_operator.kube.api_errors import CONFLICT
+
+OWN = "helpdesk-tunesmith"
+ACCOUNT = [f"apply {kind} {OWN}" for kind in ("ServiceAccount", "Role", "RoleBinding")]
+SHARED = [f"apply {kind} {OWN}" for kind in ("PersistentVolumeClaim", "ConfigMap")]
+
+
+def apply(
+    double: JobDouble,
+    *actions: Action,
+    snapshot: Snapshot | None = None,
+    children: ChildCache | None = None,
+) -> bool:
+    """Whether a child was created by a look that decided on these actions."""
+    executor = KubeExecutor(
+        double.plan,
+        double,
+        owner=double.owner,
+        settings=SETTINGS,
+        accounts=StageAccounts(double),
+        children=ChildCache(WATCHES) if children is None else children,
+    )
+    return asyncio.run(executor.apply(actions, snapshot or Snapshot()))
+
+
+def start(double: JobDouble, stage: str = "prepare") -> Start:
+    planned = next(planned for planned in double.plan.stages if planned.name == stage)
+    return Start(planned.name, planned.key, 1)
+
+
+def finished(double: JobDouble, *stages: str, facts: Any = None) -> Snapshot:
+    """What a look has seen after these stages."""
+    planned = [stage for stage in double.plan.stages if stage.name in stages]
+    results = {
+        stage.key: StageResult(
+            stage=stage.name,
+            key=stage.key,
+            attempt=1,
+            outcome="Succeeded",
+            reason="Succeeded",
+            facts=facts or {},
+        )
+        for stage in planned
+    }
+    return Snapshot(Observations(finished=results), has_report=True)
+
+
+def training(double: JobDouble, modes: Sequence[str] = ()) -> str:
+    """The kind in which the training of the job is started, with a claim of these modes."""
+    if modes:
+        claim = {"name": OWN, "namespace": "ns"}
+        spec = {"accessModes": list(modes)}
+        double.put(
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim, "spec": spec}
+        )
+    apply(double, start(double, "train"), snapshot=finished(double, "prepare"))
+    return double.asked("create")[0].split()[1]
+
+
+def test_the_child_is_made_last_after_the_identity_and_what_all_stages_share() -> None:
+    double = JobDouble()
+    has_created = apply(double, start(double))
+    (job,) = double.names("Job")
+
+    assert has_created
+    assert double.asked(*WRITES) == [*ACCOUNT, *SHARED, f"create Job {job}"]
+
+
+def test_what_is_there_already_is_not_made_again() -> None:
+    double = JobDouble()
+    apply(double, start(double))
+    double.requests.clear()
+    has_created = apply(double, start(double), snapshot=Snapshot(has_report=True))
+    (job,) = double.names("Job")
+
+    assert not has_created
+    assert double.asked(*WRITES) == [f"create Job {job}"]
+
+
+def test_a_job_with_a_volume_of_somebodys_own_gets_none_from_the_operator() -> None:
+    double = JobDouble(workspace={"claimName": "shared"})
+    apply(double, start(double))
+
+    assert double.names("PersistentVolumeClaim") == []
+
+
+def test_a_request_that_fits_into_no_annotation_is_there_before_its_pod() -> None:
+    double = JobDouble()
+    facts = {"columns": ["x" * 1000] * 300}
+    apply(double, start(double, "train"), snapshot=finished(double, "prepare", facts=facts))
+    (job,) = double.names("Job")
+    template = double.objects["Job", "ns", job]["spec"]["template"]
+
+    assert double.asked(*WRITES) == [*ACCOUNT, f"apply ConfigMap {job}", f"create Job {job}"]
+    assert template["metadata"]["annotations"] == {}
+
+
+def test_a_stop_deletes_whatever_the_child_may_be_and_counts_nothing_that_was_told() -> None:
+    double = JobDouble("RayJob", resources={"workers": 2})
+    action = start(double, "train")
+    children = ChildCache(WATCHES)
+    told = {"metadata": {"name": "a", "ownerReferences": [{"uid": double.owner.uid}]}}
+    children.note(KEY, "Job", told, is_gone=False)
+    apply(
+        double,
+        Stop(action.stage, action.key, 1, because="Suspended"),
+        children=children,
+    )
+    kinds = [request.split()[1] for request in double.asked("delete")]
+
+    assert kinds == ["Job", "RayJob"]
+    assert children._children == {}
+
+
+def test_what_somebody_took_away_from_what_runs_is_given_back_without_any_action() -> None:
+    double = JobDouble()
+    apply(double, snapshot=Snapshot(lacks_report=True))
+    without_report = double.asked(*WRITES)
+    apply(double, snapshot=Snapshot(has_report=True, lacks_pods=True))
+    without_pods = double.asked(*WRITES)
+    apply(double, snapshot=Snapshot(has_report=True))
+
+    assert without_report == SHARED
+    assert without_pods == ACCOUNT
+    assert double.asked(*WRITES) == []
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "PersistentVolumeClaim"])
+def test_what_a_deleted_job_has_left_is_waited_for_and_never_taken_over(kind: str) -> None:
+    double = JobDouble()
+    owner = {"kind": "FineTuneJob", "name": "helpdesk", "uid": "of-the-deleted-job"}
+    left = {"name": OWN, "namespace": "ns", "ownerReferences": [owner]}
+    double.put({"apiVersion": "v1", "kind": kind, "metadata": left})
+
+    with pytest.raises(ApiException) as refused:
+        apply(double, start(double))
+
+    assert refused.value.status == CONFLICT
+    assert double.names("Job") == []
+    owners = double.objects[kind, "ns", OWN]["metadata"]["ownerReferences"]
+    assert owners == [owner]
+
+
+def test_a_report_without_an_owner_is_taken_over() -> None:
+    double = JobDouble()
+    double.put(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": OWN, "namespace": "ns"}}
+    )
+    apply(double, start(double))
+
+    owners = double.objects[REPORT]["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == [double.owner.uid]
+
+
+def test_several_workers_train_in_a_rayjob_where_kuberay_is_installed() -> None:
+    workers = {"resources": {"workers": 2}}
+
+    assert training(JobDouble("RayJob", **workers)) == "RayJob"
+    assert training(JobDouble(**workers)) == "Job"
+    assert training(JobDouble("RayJob")) == "Job"
+
+
+@pytest.mark.parametrize(
+    ("modes", "kind", "is_together"),
+    [
+        (["ReadWriteMany"], "RayJob", False),
+        (["ReadWriteOnce"], "RayJob", True),
+        (["ReadWriteOncePod"], "Job", None),
+    ],
+)
+def test_how_far_apart_the_workers_may_be_follows_from_the_volume_that_is_there(
+    modes: list[str], kind: str, *, is_together: bool | None
+) -> None:
+    double = JobDouble("RayJob", resources={"workers": 2})
+
+    assert training(double, modes) == kind
+    for name in double.names("RayJob"):
+        groups = double.objects["RayJob", "ns", name]["spec"]["rayClusterSpec"]
+        head = groups["headGroupSpec"]["template"]["spec"]
+        assert ("podAffinity" in head.get("affinity", {})) is is_together
+
+
+def test_a_stage_is_told_the_results_of_all_stages_before_it() -> None:
+    double = JobDouble()
+    snapshot = finished(double, "prepare", "train")
+    apply(double, start(double, "evaluate"), snapshot=snapshot)
+    (job,) = double.names("Job")
+
+    assert set(double.request_of(job).inputs) == {"prepare", "train"}

@@ -1,0 +1,260 @@
+"""One look at a job: what is stored, what is started, in which order, and what comes after."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+
+from job_double import KEY, READS, SETTINGS, WRITES, JobDouble
+from tunesmith_operator.controller.controller import Controller
+from tunesmith_operator.finetunejob.controller import finetunejob_controller
+from tunesmith_operator.finetunejob.step import AGAIN_S, STOPPING_S
+from tunesmith_operator.kube.api_errors import CONFLICT, FORBIDDEN
+
+QUOTA = '{"message": "exceeded quota: small"}'
+GOING = '{"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}'
+
+
+class Refusing(JobDouble):
+    """A server that refuses to create Jobs, for as long as it is told to."""
+
+    refusal: ApiException | None = None
+
+    async def create(self, manifest: dict[str, Any]) -> bool:
+        if manifest["kind"] == "Job" and self.refusal is not None:
+            self.requests.append("refused")
+            raise self.refusal
+        return await super().create(manifest)
+
+
+def forbidden(text: str) -> ApiException:
+    return ApiException(status=FORBIDDEN, reason=f"POST /x: {text}")
+
+
+def told_of(double: JobDouble) -> Controller:
+    """A controller that has watched the creation of the job."""
+    controller = finetunejob_controller(double, SETTINGS)
+    controller.objects.note(KEY, double.job, is_created=True)
+    return controller
+
+
+def look(double: JobDouble, controller: Controller | None = None) -> float | None:
+    """One look, by an operator that knows nothing yet unless one is given."""
+    controller = controller or finetunejob_controller(double, SETTINGS)
+    return asyncio.run(controller.reconcile(KEY))
+
+
+def started(**spec: Any) -> JobDouble:
+    double = JobDouble(**spec)
+    look(double)
+    double.requests.clear()
+    return double
+
+
+def reasons(double: JobDouble) -> set[str]:
+    return {condition["reason"] for condition in double.status["conditions"]}
+
+
+def test_the_status_is_stored_and_told_before_anything_is_made() -> None:
+    double = JobDouble()
+    look(double)
+    first, second, *others = [request.split()[:2] for request in double.asked(*WRITES)]
+
+    assert (first, second) == (["patch_status", "FineTuneJob"], ["create", "Event"])
+    assert others[-1] == ["create", "Job"]
+    assert double.status["phase"] == "Preparing"
+
+
+def test_for_a_job_whose_creation_was_watched_no_child_is_looked_for() -> None:
+    double = JobDouble()
+    look(double, told_of(double))
+    reads = double.asked(*READS)
+
+    assert not any(request.startswith(("get Job", "list", "get FineTuneJob")) for request in reads)
+    assert len(double.names("Job")) == 1
+
+
+def test_a_job_whose_creation_was_watched_and_has_a_child_all_the_same_is_observed() -> None:
+    """A start of another operator came late."""
+    double = JobDouble()
+    controller = told_of(double)
+    late = {"metadata": {"name": "helpdesk--prepare-1-aaaaa"}}
+    controller.children.note(KEY, "Job", late, is_gone=False)
+    look(double, controller)
+
+    assert any(request.startswith("list Job") for request in double.asked("list"))
+
+
+def test_nothing_is_done_for_a_job_that_is_gone_or_going() -> None:
+    going, gone = JobDouble(), JobDouble()
+    going.job["metadata"]["deletionTimestamp"] = "2026-11-26T00:00:00Z"
+    del gone.objects[KEY]
+
+    assert (look(going), look(gone)) == (None, None)
+    assert going.asked(*WRITES) == gone.asked(*WRITES) == []
+
+
+def test_of_two_operators_that_look_at_once_one_is_refused_and_starts_nothing() -> None:
+    double = JobDouble()
+    first, second = told_of(double), told_of(double)
+    look(double, first)
+    double.requests.clear()
+    with pytest.raises(ApiException) as refused:
+        look(double, second)
+
+    assert refused.value.status == CONFLICT
+    assert [request.split()[0] for request in double.asked(*WRITES)] == ["patch_status"]
+
+
+def test_after_a_look_that_failed_the_job_is_read_as_it_is_stored() -> None:
+    double = JobDouble()
+    controller = told_of(double)
+    look(double)
+    double.requests.clear()
+    with pytest.raises(ApiException):
+        look(double, controller)
+    from_the_copy = double.asked("get")
+    look(double, controller)
+
+    assert "get FineTuneJob helpdesk" not in from_the_copy
+    assert double.asked("get")[0] == "get FineTuneJob helpdesk"
+
+
+def test_a_start_that_is_repeated_is_confirmed_to_be_of_the_present_first() -> None:
+    """A crash came between the status and the child; the status has nothing new to say."""
+    double = started()
+    (job,) = double.names("Job")
+    del double.objects["Job", "ns", job]
+    look(double)
+    writes = [request.split()[:2] for request in double.asked(*WRITES)]
+
+    assert writes[0] == ["patch_status", "FineTuneJob"]
+    assert writes[-1] == ["create", "Job"]
+    assert double.names("Job") == [job]
+
+
+def test_a_start_that_is_repeated_from_a_past_version_is_not_made() -> None:
+    double = started()
+    (job,) = double.names("Job")
+    del double.objects["Job", "ns", job]
+    controller = finetunejob_controller(double, SETTINGS)
+    controller.objects.note(KEY, double.job, is_created=False)
+    double.change(*KEY, {"spec": {"suspend": True}})
+    with pytest.raises(ApiException) as refused:
+        look(double, controller)
+
+    assert refused.value.status == CONFLICT
+    assert double.names("Job") == []
+
+
+def test_a_spec_that_this_release_cannot_read_is_refused_once_for_each_generation() -> None:
+    double = JobDouble()
+    double.change(*KEY, {"spec": {"ofALaterRelease": 1}})
+    double.requests.clear()
+    waits = [look(double), look(double)]
+    writes = [request.split()[:2] for request in double.asked(*WRITES)]
+
+    assert waits == [None, None]
+    assert double.status["phase"] == "Failed"
+    assert reasons(double) >= {"InvalidSpec"}
+    assert writes == [["patch_status", "FineTuneJob"], ["create", "Event"]]
+
+
+def test_a_step_that_the_server_forbids_is_said_in_the_job_and_tried_again() -> None:
+    double = Refusing()
+    double.refusal = forbidden(QUOTA)
+    with pytest.raises(ApiException):
+        look(double)
+    ready = next(c for c in double.status["conditions"] if c["type"] == "Ready")
+
+    assert ready["reason"] == "Forbidden"
+    assert "exceeded quota: small" in ready["message"]
+
+
+def test_while_a_step_stays_forbidden_nothing_new_is_said_and_afterwards_it_is_taken_back() -> None:
+    double = Refusing()
+    double.refusal = forbidden(QUOTA)
+    for _ in range(2):
+        with pytest.raises(ApiException):
+            look(double)
+    version = double.job["metadata"]["resourceVersion"]
+    double.requests.clear()
+    with pytest.raises(ApiException):
+        look(double)
+    unchanged = double.job["metadata"]["resourceVersion"]
+    double.refusal = None
+    double.requests.clear()
+    look(double)
+    writes = [request.split()[:2] for request in double.asked(*WRITES)]
+
+    assert unchanged == version
+    assert "Forbidden" not in reasons(double)
+    # First it has to work, then it is said.
+    assert writes.index(["create", "Job"]) < len(writes) - 1
+    assert writes[-1] == ["patch_status", "FineTuneJob"]
+
+
+def test_a_namespace_that_is_going_takes_its_jobs_along_and_nothing_is_said() -> None:
+    double = Refusing()
+    double.refusal = forbidden(GOING)
+
+    assert look(double) is None
+    assert "Forbidden" not in reasons(double)
+
+
+def test_an_event_that_cannot_be_written_is_lost_and_holds_nothing_up() -> None:
+    class Mute(JobDouble):
+        async def create(self, manifest: dict[str, Any]) -> bool:
+            if manifest["kind"] == "Event":
+                raise ApiException(status=500, reason="no")
+            return await super().create(manifest)
+
+    double = Mute()
+    look(double)
+
+    assert len(double.names("Job")) == 1
+
+
+def test_an_attempt_that_is_stopped_is_looked_at_again_soon_although_nothing_is_heard() -> None:
+    double = started()
+    double.change(*KEY, {"spec": {"suspend": True}})
+    after_s = look(double)
+
+    assert after_s is not None
+    assert after_s <= STOPPING_S
+    assert double.names("Job") == []
+
+
+def test_a_start_that_finds_its_child_there_is_looked_at_again_at_once() -> None:
+    double = started()
+    double.job["status"] = {}
+    first = look(double)
+
+    assert first == AGAIN_S
+
+
+def test_a_job_that_is_over_long_enough_is_deleted_as_it_was_seen() -> None:
+    double = JobDouble(ttlSecondsAfterFinished=0)
+    for _ in range(20):
+        look(double)
+        for name in double.names("Job"):
+            if "status" not in double.objects["Job", "ns", name]:
+                double.report(double.request_of(name))
+                double.end(name)
+        if KEY not in double.objects:
+            break
+
+    assert double.asked("delete")[-1] == "delete FineTuneJob helpdesk"
+    assert KEY not in double.objects
+
+
+def test_what_the_operator_wrote_itself_is_not_read_again_when_it_is_told() -> None:
+    double = JobDouble()
+    controller = told_of(double)
+    look(double, controller)
+    controller.objects.note(KEY, double.job, is_created=False)
+    double.requests.clear()
+    look(double, controller)
+
+    assert "get FineTuneJob helpdesk" not in double.asked("get")

@@ -1,0 +1,56 @@
+"""What is made of the API server's refusals."""
+
+import json
+
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+
+from tunesmith_operator.kube.api_errors import is_namespace_terminating, refusal_message
+
+NO_RIGHT = (
+    'jobs.batch is forbidden: User "system:serviceaccount:t:tunesmith" cannot create resource '
+    '"jobs" in API group "batch" in the namespace "team-a"'
+)
+QUOTA = (
+    'jobs.batch "x" is forbidden: exceeded quota: small, requested: count/jobs.batch=1, '
+    "used: count/jobs.batch=9, limited: count/jobs.batch=9"
+)
+
+
+def refused(message: str, *, cause: str = "") -> ApiException:
+    """A refusal as the client raises it."""
+    causes = [{"reason": cause}] if cause else []
+    answer = {"kind": "Status", "message": message, "details": {"causes": causes}, "code": 403}
+    return ApiException(status=403, reason=f"POST /apis/batch/v1/jobs: {json.dumps(answer)}")
+
+
+def test_a_missing_right_is_named_with_its_group_and_the_next_step() -> None:
+    assert refusal_message(refused(NO_RIGHT), subject="this job") == (
+        "the operator may not create jobs.batch here; "
+        "give it that right again: the roles and bindings of its chart have it"
+    )
+
+
+def test_a_right_of_the_core_group_has_no_group() -> None:
+    core = 'cannot list resource "pods" in API group "" in the namespace "x"'
+
+    assert refusal_message(refused(core), subject="this job").startswith(
+        "the operator may not list pods here"
+    )
+
+
+def test_a_quota_or_policy_is_quoted() -> None:
+    assert "exceeded quota: small" in refusal_message(refused(QUOTA), subject="this job")
+
+
+@pytest.mark.parametrize("reason", ["POST /x: {no json", "POST /x: [1]", "", None])
+def test_an_answer_that_is_none_is_quoted_as_it_is(reason: str | None) -> None:
+    error = ApiException(status=403, reason=reason)
+
+    assert refusal_message(error, subject="this job")
+    assert not is_namespace_terminating(error)
+
+
+def test_a_namespace_that_goes_away_is_told_from_a_missing_right() -> None:
+    assert is_namespace_terminating(refused("being terminated", cause="NamespaceTerminating"))
+    assert not is_namespace_terminating(refused(NO_RIGHT))

@@ -1,0 +1,91 @@
+"""What verify leaves behind: facts by paths of the spec, and fingerprints that repeat no data."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.verify import parity_report
+from tunesmith_serving.verify.numerics import Kernels
+from tunesmith_serving.verify.parity import AnswerViews, ParityVerdict, TokenView, judge
+from tunesmith_serving.verify.parity_report import (
+    NUM_FINGERPRINTS,
+    AnswerTexts,
+    EngineRun,
+    facts_of,
+    fingerprints_record,
+    parity_record,
+)
+from tunesmith_serving.verify.reference_generations import ReferenceGeneration
+from tunesmith_serving.verify.vllm_engine import ServedAnswer
+
+W8A8: dict[str, Any] = {
+    "quantization_config": {"config_groups": {"group_0": {"input_activations": {"num_bits": 8}}}}
+}
+
+
+@pytest.fixture(autouse=True)
+def vllm_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity_report, "version", lambda name: f"{name} 0.32.0")
+
+
+def a_run(*kinds: str, exact_products: bool = True) -> EngineRun:
+    """One answer of two tokens for each kind of prompt, all as the reference has them."""
+    views = [TokenView(logprob=-0.1, margin=0.0)] * 2
+    answer = AnswerViews(reference_logprobs=[-0.1, -0.1], forced=views, decoded=views)
+    return EngineRun(
+        settings=ServingSettings(
+            model="helpdesk", dtype="float32", enforce_eager=True, max_model_length=512
+        ),
+        references=[
+            ReferenceGeneration(
+                prompt_ids=[place], answer_ids=[1, 2], logprobs=[-0.1, -0.1], kind=kind
+            )
+            for place, kind in enumerate(kinds)
+        ],
+        answers=[ServedAnswer(views=answer, token_ids=[1, 2]) for _ in kinds],
+        texts=[AnswerTexts(prompt="Why?", reference="So.", served="So.") for _ in kinds],
+        kernels=Kernels("vec", two_products=False, exact_products=exact_products),
+        config=W8A8,
+        load_seconds=58.0,
+    )
+
+
+def judged(run: EngineRun) -> ParityVerdict:
+    return judge(
+        [answer.views for answer in run.answers],
+        tie=run.tie,
+        min_agreement=0.9,
+        max_difference=0.25,
+    )
+
+
+def test_facts_tell_the_served_length_by_its_path_in_the_spec() -> None:
+    run = a_run("probe")
+
+    facts = facts_of(judged(run), run=run)
+
+    assert facts["resolved"] == {"serving.maxModelLength": 512}
+    assert facts["settings"] == run.settings.model_dump(mode="json", by_alias=True)
+    assert (facts["numAgreed"], facts["numTokens"], facts["agreement"]) == (2, 2, 1.0)
+
+
+def test_a_wrong_kernel_is_told_though_every_answer_agrees() -> None:
+    run = a_run("probe", exact_products=False)
+    verdict = judged(run)
+
+    record = parity_record(verdict, run=run)
+
+    assert verdict.holds
+    assert record["holds"] is False
+    assert "int8 products overflow" in record["faults"][0]
+
+
+def test_fingerprints_take_the_fixed_prompts_first() -> None:
+    run = a_run(*["heldOut"] * 15, *["probe"] * 10)
+
+    probes = fingerprints_record(run)["probes"]
+
+    assert len(probes) == NUM_FINGERPRINTS
+    assert [probe["promptIds"] for probe in probes[:10]] == [[place] for place in range(15, 25)]
+    assert probes[0]["logprobs"] == [-0.1, -0.1]

@@ -1,0 +1,54 @@
+"""What holds for every split."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.prepare.splits import split_indices
+
+KEYS = st.lists(st.integers(0, 8), min_size=2, max_size=40).filter(lambda keys: len(set(keys)) > 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(keys=KEYS, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 99))
+def test_every_row_is_on_one_side_and_no_key_on_both(
+    keys: list[int], fraction: float, seed: int
+) -> None:
+    train, validation = split_indices(keys, fraction=fraction, seed=seed)
+
+    assert sorted(train + validation) == list(range(len(keys)))
+    assert train
+    assert validation
+    assert not {keys[at] for at in train} & {keys[at] for at in validation}
+
+
+@settings(max_examples=30, deadline=None)
+@given(keys=KEYS, seed=st.integers(0, 99))
+def test_the_order_of_the_rows_does_not_matter(keys: list[int], seed: int) -> None:
+    shuffled = random.Random(seed).sample(keys, len(keys))
+
+    sides = [split_indices(order, fraction=0.3, seed=0)[1] for order in (keys, shuffled)]
+
+    assert {keys[at] for at in sides[0]} == {shuffled[at] for at in sides[1]}
+
+
+def test_ten_rows_and_three_tenths_are_seven_and_three() -> None:
+    train, validation = split_indices(list(range(10)), fraction=0.3, seed=0)
+
+    assert (len(train), len(validation)) == (7, 3)
+
+
+def test_another_seed_gives_another_split() -> None:
+    splits = {
+        tuple(split_indices(list(range(50)), fraction=0.2, seed=seed)[1]) for seed in range(5)
+    }
+
+    assert len(splits) == 5
+
+
+def test_rows_that_all_share_one_question_cannot_be_split() -> None:
+    with pytest.raises(BadInputError, match="no validation rows left: the 3 row"):
+        split_indices(["a", "a", "a"], fraction=0.5, seed=0)

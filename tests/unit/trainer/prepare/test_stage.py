@@ -1,0 +1,430 @@
+"""The prepare stage from files to artifacts, on a tiny model."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+
+from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
+from small_models import CHATML, make_tiny_model
+from tunesmith_api.reasons import Reason
+from tunesmith_engine import capacity
+from tunesmith_engine.estimates import estimate
+from tunesmith_engine.sources.model_facts import read_model_facts
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import GivenMemory, StageOutcome, StageRequest, StageResult
+from tunesmith_engine.stages.digests import local_path
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.models import load_tokenizer
+
+QUESTIONS = tuple(f"What is wrong with device {number}?" for number in range(10))
+HELPDESK = {"train": {"uri": "python://chatterbot_corpus/data/english/tech_support.yml"}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_tiny_model(tmp_path_factory.mktemp("model")).as_uri()
+
+
+def _prepared(root: Path, rows: list[Any], *, model: str, **spec: Any) -> StageOutcome:
+    write_jsonl(root / "rows.jsonl", rows)
+    return run_prepare(prepare_request(root, model=model, **spec))
+
+
+def _refused(root: Path, rows: list[Any], *, model: str, **spec: Any) -> BadInputError:
+    with pytest.raises(BadInputError) as caught:
+        _prepared(root, rows, model=model, **spec)
+    return caught.value
+
+
+def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
+    result = StageResult(
+        stage=PREPARE.name,
+        key="0" * 64,
+        attempt=1,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        artifacts=outcome.artifacts,
+    )
+    request = prepare_request(root, model=model)
+    return load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))
+
+
+def _card(outcome: StageOutcome) -> Any:
+    return json.loads(local_path(outcome.artifacts[2]).read_text(encoding="utf-8"))
+
+
+def test_the_help_desk_corpus_becomes_seven_rows_to_learn_and_three_to_judge(
+    tmp_path: Path, model: str
+) -> None:
+    dataset = {**HELPDESK, "validationFraction": 0.3}
+
+    outcome = run_prepare(prepare_request(tmp_path, model=model, dataset=dataset))
+
+    assert outcome.facts["numTrainRows"] == 7
+    assert outcome.facts["numValidationRows"] == 3
+    assert outcome.facts["removed"] == {
+        "duplicates": 1040,
+        "empty": 0,
+        "overlong": 0,
+        "inValidation": 0,
+    }
+    assert outcome.warnings == ["1040 of 1050 rows are exact duplicates of others"]
+
+
+def test_later_stages_read_the_same_rows_as_tokens_and_as_records(
+    tmp_path: Path, model: str
+) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model)
+
+    prepared = _loaded(tmp_path, outcome, model=model)
+    record = prepared.records("train")[0]
+    ids, trained = prepared.train.row(0)
+    tokenizer = load_tokenizer(prepared.model)
+
+    assert (len(prepared.train), len(prepared.validation)) == (9, 1)
+    assert record.source == "rows.jsonl:1"
+    assert tokenizer.decode(ids[~trained]).startswith(record.prompt)
+    assert tokenizer.decode(ids[trained]) == f"{record.reference}<|im_end|>"
+
+
+def test_the_sample_shows_what_is_trained(tmp_path: Path, model: str) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model)
+    sample: Any = outcome.facts["sample"]
+
+    shown = [sample["text"][start:end] for start, end in sample["trained"]]
+
+    assert shown == ["Turn it off and on again.<|im_end|>"]
+    marked = (tmp_path / "artifacts" / "data" / "sample.txt").read_text(encoding="utf-8")
+    assert "⟦Turn it off and on again.<|im_end|>⟧" in marked
+
+
+def test_the_same_data_gives_the_same_bytes(tmp_path: Path, model: str) -> None:
+    digests = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        outcome = _prepared(tmp_path / name, asked(*QUESTIONS), model=model)
+        digests.append([artifact.digest for artifact in outcome.artifacts])
+
+    assert digests[0] == digests[1]
+
+
+def test_text_needs_no_chat_template_and_is_trained_whole(tmp_path: Path) -> None:
+    plain = make_tiny_model(tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    rows = [{"text": question} for question in QUESTIONS]
+
+    outcome = _prepared(tmp_path, rows, model=plain.as_uri())
+
+    train = _loaded(tmp_path, outcome, model=plain.as_uri()).train
+    assert outcome.facts["format"] == "text"
+    assert train.num_targets == len(train.input_ids) - len(train)
+
+
+def test_conversations_need_a_chat_template(tmp_path: Path) -> None:
+    plain = make_tiny_model(tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=plain.as_uri())
+
+    assert error.reason is Reason.CHAT_TEMPLATE_MISSING
+    assert "spec.model.chatTemplate" in error.message
+
+
+def test_a_template_of_the_job_replaces_that_of_the_model(tmp_path: Path, model: str) -> None:
+    template = CHATML.replace("You are a helpful assistant.", "Be brief.")
+
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+    request = prepare_request(tmp_path, model=model, chat_template=template)
+
+    outcome = run_prepare(request)
+
+    prepared = _loaded(tmp_path, outcome, model=model)
+    assert "Be brief." in (prepared.records("train")[0].prompt or "")
+    assert load_tokenizer(prepared.model).chat_template == template
+    assert (prepared.model / "model.safetensors").is_file()
+
+
+def test_an_end_token_that_no_server_stops_at_is_warned_of(tmp_path: Path, model: str) -> None:
+    template = CHATML.replace("<|im_end|>", "<|endoftext|>")
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+
+    outcome = run_prepare(prepare_request(tmp_path, model=model, chat_template=template))
+
+    assert "answers end with <|endoftext|>" in outcome.warnings[0]
+
+
+def test_a_template_that_hides_the_answer_is_refused_with_the_row_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changing = make_tiny_model(tmp_path / "changing")
+    template = CHATML.replace("message['content']", "message['content'] | replace('off', 'OFF')")
+    (changing / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=changing.as_uri())
+
+    assert error.reason is Reason.LOSS_MASK_INVALID
+    assert error.message.startswith("rows.jsonl:1: given a row whose rendering is in the log")
+    assert error.message.endswith("and 5 more problems")
+    assert "Turn it OFF" in caplog.text
+
+
+def test_the_card_counts_rows_by_their_length(tmp_path: Path, model: str) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS, "Why? " * 30), model=model)
+
+    prepared = _loaded(tmp_path, outcome, model=model)
+    lengths = [*prepared.train.lengths.tolist(), *prepared.validation.lengths.tolist()]
+    histogram = _card(outcome)["lengthHistogram"]
+    start, width, counts = histogram["start"], histogram["width"], histogram["counts"]
+    edges = range(start, start + width * len(counts), width)
+    assert counts == [sum(edge <= length < edge + width for length in lengths) for edge in edges]
+    assert sum(counts) == 11
+    assert 5 <= len(counts) <= 24
+    assert min(counts[0], counts[-1]) > 0
+
+
+def test_the_special_tokens_of_the_rows_are_told(tmp_path: Path, model: str) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model)
+
+    assert outcome.facts["markers"] == ["<|im_end|>", "<|im_start|>"]
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, model: str) -> None:
+    rows = [*asked(*QUESTIONS), *asked("Why? " * 300)]
+
+    outcome = _prepared(tmp_path, rows, model=model)
+
+    assert _card(outcome)["rows"] == {
+        "read": 11,
+        "kept": 10,
+        "removed": {"duplicates": 0, "empty": 0, "overlong": 1, "inValidation": 0},
+    }
+    assert "1 row(s) left out: longer than 256" in outcome.warnings
+
+
+def test_rows_that_are_too_long_can_be_refused(tmp_path: Path, model: str) -> None:
+    dataset = {"train": {"uri": "file://rows.jsonl"}, "overlong": "fail"}
+
+    error = _refused(tmp_path, asked(*QUESTIONS, "Why? " * 300), model=model, dataset=dataset)
+
+    assert error.reason is Reason.DATASET_INVALID
+    assert error.message.startswith("rows.jsonl:11: given a row of ")
+
+
+def test_rows_that_are_too_long_can_lose_the_oldest_of_their_prompt(
+    tmp_path: Path, model: str
+) -> None:
+    dataset = {"train": {"uri": "file://rows.jsonl"}, "overlong": "truncatePrompt"}
+    rows = asked(*("Why? " * 300 + question for question in QUESTIONS))
+
+    outcome = _prepared(tmp_path, rows, model=model, dataset=dataset)
+
+    prepared = _loaded(tmp_path, outcome, model=model)
+    prompt = prepared.records("train")[0].prompt
+    assert set(prepared.train.lengths) == {256}
+    assert prompt is not None
+    assert prompt.endswith("?<|im_end|>\n<|im_start|>assistant\n")
+    assert not prompt.startswith("<|im_start|>")
+
+
+def test_rows_never_exceed_the_context_of_the_model(tmp_path: Path, model: str) -> None:
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model, training={"sequenceLength": 4096})
+
+    assert "rows end at the model's context of 512" in outcome.warnings[0]
+
+
+def test_rows_of_the_validation_source_are_left_out_of_training(tmp_path: Path, model: str) -> None:
+    write_jsonl(tmp_path / "held.jsonl", asked(QUESTIONS[0]))
+    dataset = {
+        "train": {"uri": "file://rows.jsonl"},
+        "validation": {"uri": "file://held.jsonl"},
+    }
+
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model, dataset=dataset)
+
+    assert outcome.facts["numTrainRows"] == 9
+    assert outcome.facts["numValidationRows"] == 1
+    assert "1 training row(s) left out" in outcome.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (asked(QUESTIONS[0]) * 3, "no validation rows left"),
+        (asked(*QUESTIONS, answer=" "), "no training rows left"),
+        (asked(*QUESTIONS, answer="x<|im_end|>y"), "given <|im_end|> inside an answer"),
+        ([*asked(*QUESTIONS), {"text": "x"}], "rows.jsonl:11: given the fields text; rows of"),
+    ],
+)
+def test_rows_that_leave_nothing_to_train_or_break_turns_are_refused(
+    tmp_path: Path, model: str, rows: list[Any], said: str
+) -> None:
+    error = _refused(tmp_path, rows, model=model)
+
+    assert error.reason is Reason.DATASET_INVALID
+    assert said in error.message
+
+
+def test_data_that_is_not_there_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(BadInputError, match=r"rows\.jsonl") as caught:
+        run_prepare(prepare_request(tmp_path, model=model))
+
+    assert caught.value.reason is Reason.DATASET_NOT_FOUND
+
+
+def test_a_job_larger_than_the_memory_is_refused(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: 1 << 20)
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model)
+
+    assert error.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
+
+
+def test_memory_is_judged_by_the_longest_row_that_there_is(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"sequenceLength": 512, "batch": {"size": 4096, "microBatchSize": 4096}}
+    spec = prepare_request(tmp_path, model=model, training=training).spec
+    facts = read_model_facts(Path(urlsplit(model).path))
+    enough = estimate(spec, facts, longest_row=100).peak_memory_bytes
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: enough)
+
+    short = _prepared(tmp_path, asked(*QUESTIONS), model=model, training=training)
+    rows = asked(*QUESTIONS, "Why? " * 40)
+    error = _refused(tmp_path, rows, model=model, training=training)
+
+    longest = max(_loaded(tmp_path, short, model=model).train.lengths.tolist())
+    assert short.facts["longestRow"] in range(longest, 101)
+    assert error.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
+    assert "training.sequenceLength" in error.message
+
+
+def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_one(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This pod has just enough for prepare itself."""
+    facts = read_model_facts(Path(urlsplit(model).path))
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+    request = prepare_request(tmp_path, model=model)
+    own = estimate(request.spec, facts).memory_bytes[PREPARE.name]
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: own)
+
+    def given(size_bytes: int) -> StageRequest:
+        memory = GivenMemory(size_bytes=size_bytes, given_by="resources.memory: 1Mi")
+        return request.model_copy(update={"memory": {TRAIN.name: memory}})
+
+    judged = run_prepare(given(1 << 40))
+    unknown = run_prepare(request.model_copy(update={"memory": {}}))
+    with pytest.raises(BadInputError) as small:
+        run_prepare(given(1 << 20))
+    with pytest.raises(BadInputError) as here:
+        run_prepare(request)
+
+    assert "memory" not in judged.message
+    assert "train will ask for its estimate" in unknown.message
+    assert small.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
+    assert "resources.memory: 1Mi gives it 0.0 GiB" in small.value.message
+    assert "this machine has" in here.value.message
+
+
+def test_in_a_cluster_prepare_itself_needs_the_memory_of_its_own_pod(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: 1 << 20)
+    write_jsonl(tmp_path / "rows.jsonl", asked(*QUESTIONS))
+    request = prepare_request(tmp_path, model=model).model_copy(update={"memory": {}})
+
+    with pytest.raises(BadInputError, match="prepare is estimated to take"):
+        run_prepare(request)
+
+
+def test_a_job_larger_than_the_free_disk_is_refused(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "free_disk_bytes", lambda _: 1)
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model)
+
+    assert error.reason is Reason.DISK_ESTIMATE_EXCEEDED
+
+
+def test_a_secret_that_only_publishing_needs_is_missed_before_training(
+    tmp_path: Path, model: str
+) -> None:
+    output = {"model": "tiny", "uri": "s3://bucket/models", "secretRef": {"name": "store"}}
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, output=output)
+
+    assert error.reason == Reason.SECRET_NOT_FOUND
+    assert "'store'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (
+            {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 128}}},
+            "spec.compression.quantize.groupSize: W4A16 needs layers whose columns groups of 128",
+        ),
+        (
+            {"training": {"lora": {"targetModules": ["query"]}}},
+            "training.lora.targetModules: the model has no linear module query",
+        ),
+        (
+            {"training": {"lora": {"targetModules": ["q_proj", "lm_head"]}}},
+            "training.lora.targetModules: lm_head is the model's head and its embedding in one",
+        ),
+    ],
+)
+def test_what_later_stages_cannot_do_to_the_model_is_refused_before_training(
+    tmp_path: Path, model: str, spec: dict[str, Any], field: str
+) -> None:
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, **spec)
+
+    assert error.reason is Reason.INVALID_SPEC
+    assert error.message.startswith(field)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 64}}},
+        {"training": {"lora": {"targetModules": ["q_proj"]}}},
+        {"training": {"method": "full", "lora": {"targetModules": ["query"]}}},
+    ],
+)
+def test_what_later_stages_can_do_to_the_model_is_let_through(
+    tmp_path: Path, model: str, spec: dict[str, Any]
+) -> None:
+    _prepared(tmp_path, asked(*QUESTIONS), model=model, **spec)
+
+
+def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    eight = {"compression": {"quantize": {"scheme": "FP8"}}}
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, **eight)
+    _prepared(tmp_path, asked(*QUESTIONS), model=model, resources={"gpusPerWorker": 1}, **eight)
+
+    assert error.reason is Reason.RESOURCES_UNAVAILABLE
+    assert error.message.startswith("spec.compression.quantize.scheme: FP8 runs on GPUs only")
+
+
+@pytest.mark.skipif(find_spec("adlfs") is not None, reason="the driver is installed here")
+def test_a_driver_that_only_publishing_needs_is_missed_before_training(
+    tmp_path: Path, model: str
+) -> None:
+    output = {"model": "tiny", "uri": "abfs://models/tiny"}
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, output=output)
+
+    assert error.reason is Reason.ENVIRONMENT_MISSING
+    assert error.message.startswith("output: abfs:// needs the package adlfs")

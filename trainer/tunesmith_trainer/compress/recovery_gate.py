@@ -1,0 +1,77 @@
+"""`spec.compression.gate`: how much of the tuned model's quality a quantized one keeps.
+
+Recovery of a suite is the tuned model's loss divided by the compressed one's, at most 1; the
+smallest of the suites counts. A scheme that keeps too little gives way to the next wider one. Loss
+is judged, not the score of a few answers: it sees every token, where a score jumps with one word.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from tunesmith_api.finetunejob.compression import DEFAULT_MIN_RECOVERY, Compression
+from tunesmith_trainer.compress.schemes import SchemeName
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
+from tunesmith_trainer.evaluate.suites import mean_loss
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeTrial:
+    """One scheme: what it kept, what it had to keep, and what it cost."""
+
+    scheme: SchemeName
+    recovery: dict[str, float]
+    min_recovery: float
+    seconds: float
+    num_bytes: int
+
+    @property
+    def lowest(self) -> float:
+        return min(self.recovery.values())
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.lowest >= self.min_recovery
+
+    def as_json(self) -> JsonValue:
+        return {
+            "scheme": self.scheme,
+            "recovery": dict(self.recovery),
+            "minRecovery": self.min_recovery,
+            "accepted": self.is_accepted,
+            "seconds": round(self.seconds, 3),
+            "bytes": self.num_bytes,
+        }
+
+
+def recovery_of(
+    tuned: Mapping[str, RowLosses], compressed: Mapping[str, RowLosses]
+) -> dict[str, float]:
+    """Recovery of each suite, between 0 and 1."""
+    # At most 1: rounding sometimes lowers a loss by chance, which must not make up for another
+    # suite's loss.
+    return {
+        suite: min(1.0, mean_loss(tuned[suite]) / mean_loss(compressed[suite])) for suite in tuned
+    }
+
+
+def required_recovery(scheme: SchemeName, compression: Compression) -> float:
+    """What the manifest asks for, else what suits the scheme's width.
+
+    Planning has filled in the default of the scheme that was asked for, which says nothing about a
+    wider one that takes its place: that is held to the default of its own.
+    """
+    bound = compression.gate.min_recovery
+    if bound is None or bound == DEFAULT_MIN_RECOVERY[compression.quantize.scheme]:
+        return DEFAULT_MIN_RECOVERY[scheme]
+    return bound
+
+
+def shortfall(refused: SchemeTrial) -> str:
+    """Why a scheme was refused, in words."""
+    suite = min(refused.recovery, key=refused.recovery.__getitem__)
+    return (
+        f"{refused.scheme} keeps {refused.lowest:.4f} of the tuned model's {suite} loss, "
+        f"less than the bound of {refused.min_recovery:g}"
+    )

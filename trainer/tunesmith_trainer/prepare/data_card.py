@@ -1,0 +1,175 @@
+"""What people read of the data: the data card, and one row as the model sees it.
+
+The card tells where the rows came from, what was left out and why, and what they are like. The
+sample is the first training row, decoded, with the part that is trained marked. `stage` writes
+both, and the report and the model card show them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count, groupby
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from tunesmith_api.finetunejob.dataset import Dataset
+from tunesmith_trainer.data.loss_mask import TokenRow
+from tunesmith_trainer.data.prepared import Split
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.prepare.loading import LoadedData
+from tunesmith_trainer.prepare.splits import Splits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SAMPLE_ROWS: Final = 3
+_MOST_BINS: Final = 24
+_PERCENTILES: Final[Mapping[str, int]] = {"min": 0, "p50": 50, "p90": 90, "p99": 99, "max": 100}
+
+# Characters of the sample: it is part of the stage's facts, and those must stay small.
+_LONGEST_SAMPLE: Final = 4000
+_OPEN: Final = "⟦"
+_CLOSE: Final = "⟧"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRows:
+    """Rows that were left out, by cause; `in_validation`: training rows that are held out, too."""
+
+    duplicates: int
+    empty: int
+    overlong: int
+    in_validation: int
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The counts as they stand in card and facts."""
+        return {
+            "duplicates": self.duplicates,
+            "empty": self.empty,
+            "overlong": self.overlong,
+            "inValidation": self.in_validation,
+        }
+
+
+def count_removed(data: LoadedData, splits: Splits, *, num_overlong: int) -> RemovedRows:
+    """Everything that was left out of both sources."""
+    return RemovedRows(
+        duplicates=sum(source.num_duplicates for source in data.sources.values()),
+        empty=sum(source.num_empty for source in data.sources.values()),
+        overlong=num_overlong,
+        in_validation=splits.num_leaked,
+    )
+
+
+def data_card(
+    data: LoadedData,
+    splits: Splits,
+    *,
+    dataset: Dataset,
+    removed: RemovedRows,
+    tokens: Mapping[Split, TokenRows],
+    warnings: Sequence[str],
+) -> dict[str, JsonValue]:
+    """The card as JSON; lengths are in tokens."""
+    lengths = np.concatenate([rows.lengths for rows in tokens.values()])
+    return {
+        "sources": [
+            {
+                "split": split,
+                "uri": source.uri,
+                "file": file.label,
+                "digest": file.digest,
+                "bytes": file.num_bytes,
+            }
+            for split, source in data.sources.items()
+            for file in source.files
+        ],
+        "format": data.format,
+        "columns": dict(dataset.columns),
+        "rows": {
+            "read": data.num_read,
+            "kept": sum(len(rows) for rows in tokens.values()),
+            "removed": removed.as_json(),
+        },
+        "split": {
+            "seed": dataset.seed,
+            "validationFraction": None if dataset.validation else dataset.validation_fraction,
+            **{split: _size(rows) for split, rows in tokens.items()},
+        },
+        # A length that a row has, never one between two rows.
+        "tokensPerRow": {
+            name: int(np.percentile(lengths, percent, method="higher"))
+            for name, percent in _PERCENTILES.items()
+        },
+        "lengthHistogram": _histogram(lengths),
+        "sampleRows": [asdict(row.record) for row in splits.train[:_SAMPLE_ROWS]],
+        "warnings": list(warnings),
+    }
+
+
+def _size(rows: TokenRows) -> dict[str, JsonValue]:
+    return {
+        "rows": len(rows),
+        "tokens": len(rows.input_ids),
+        "targets": rows.num_targets,
+        "targetShare": round(rows.num_targets / len(rows.input_ids), 4),
+    }
+
+
+def _histogram(lengths: NDArray[np.int64]) -> dict[str, JsonValue]:
+    """Rows by length: bin n holds those of `start + n × width` tokens and up to the next bin."""
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    widths = (digit * 10**zeros for zeros in count() for digit in (1, 2, 5))
+    width = next(width for width in widths if longest // width - shortest // width < _MOST_BINS)
+    first = shortest // width
+    counts = np.bincount(lengths // width - first)
+    return {"start": first * width, "width": width, "counts": counts.tolist()}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A decoded row; `trained` are spans of characters, start and end, in ascending order."""
+
+    text: str
+    trained: tuple[tuple[int, int], ...]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The sample as it stands in the stage's facts."""
+        return {"text": self.text, "trained": [[start, end] for start, end in self.trained]}
+
+    def marked(self) -> str:
+        """The text with the trained parts in brackets."""
+        pieces, at = [], 0
+        for start, end in self.trained:
+            pieces += [self.text[at:start], _OPEN, self.text[start:end], _CLOSE]
+            at = end
+        return "".join([*pieces, self.text[at:]])
+
+
+def sample_row(tokens: TokenRow, tokenizer: "PreTrainedTokenizerBase") -> SampleRow:
+    """Decode a row; of a long one, the first characters."""
+
+    # NB: from the start, however long: a token's own text depends on those before it (a leading
+    # space, the bytes of one character), so that lengths of pieces do not add up.
+    def length(end: int) -> int:
+        """Characters of the first `end` tokens."""
+        return len(tokenizer.decode(list(tokens.ids[:end]), clean_up_tokenization_spaces=False))
+
+    spans, at = [], 0
+    for is_trained, run in groupby(tokens.trained):
+        end = at + len(list(run))
+        if is_trained:
+            spans.append((length(at), length(end)))
+        at = end
+    text = tokenizer.decode(list(tokens.ids), clean_up_tokenization_spaces=False)[:_LONGEST_SAMPLE]
+    shown = [(start, min(end, len(text))) for start, end in spans if start < len(text)]
+    return SampleRow(text=text, trained=tuple(shown))
+
+
+def markers_in(rows: Iterable[TokenRows], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """The special tokens that the rows hold, such as the marks around turns."""
+    used = {int(token) for split in rows for token in np.unique(split.input_ids)}
+    added = tokenizer.added_tokens_decoder.items()
+    return sorted(token.content for number, token in added if token.special and number in used)

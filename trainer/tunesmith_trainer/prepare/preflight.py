@@ -1,0 +1,144 @@
+"""Whether the job can be done where it runs: asked by prepare, before anything is paid for.
+
+Four questions that would otherwise be answered after hours: are the secrets and packages there that
+only publishing needs, is there a GPU for the scheme, do memory and disk suffice by the engine's
+estimate, and do the model's layers take the adapters and the scheme that the spec names. The rules
+are those of the later stages, which ask them again.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.capacity import (
+    Shortage,
+    shortage_of_given,
+    shortage_of_memory,
+    shortage_of_room,
+    unjudged_memory,
+)
+from tunesmith_engine.estimates import SHORTEST_ROW, Estimate, estimate
+from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
+from tunesmith_engine.sources.local_paths import is_local
+from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.sources.remote_store import require_driver
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.compress.schemes import (
+    SCHEMES,
+    group_size_for,
+    quantized_widths,
+    refuse_unrunnable,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def refuse_missing(request: StageRequest) -> None:
+    """Return if the secrets and the driver that only later stages need are here.
+
+    Raises:
+        StageError: one is missing.
+    """
+    spec = request.spec
+    general = spec.evaluation.general_text
+    uri = spec.output.uri
+    try:
+        for reference in (spec.output.secret_ref, general.secret_ref if general else None):
+            read_secret(reference, secrets=Path(request.secrets))
+        if uri is not None and not is_local(uri):
+            require_driver(uri, role=TARGET)
+    except SourceError as error:
+        raise as_stage_error(error) from error
+
+
+def refuse_without_gpu(spec: FineTuneJobSpec) -> None:
+    """Return if a GPU is here, or is asked for, or the scheme needs none.
+
+    Raises:
+        BadInputError: compress would have none to try the model on.
+    """
+    quantize = spec.compression.quantize
+    if not SCHEMES[quantize.scheme].needs_gpu:
+        return
+    import torch
+
+    # In a cluster prepare has none; a job that asks for some gets one for compress.
+    has_gpu = spec.resources.gpus_per_worker > 0 or torch.cuda.is_available()
+    refuse_unrunnable(quantize, has_gpu=has_gpu)
+
+
+def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
+    """Return if there is room for the job, should its rows be short.
+
+    Asked before the model is converted, for what is too large however short the rows are.
+
+    Raises:
+        BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
+    """
+    needed = estimate(request.spec, facts, longest_row=SHORTEST_ROW)
+    here, folder = _stages_here(request, needed), Path(request.output)
+    _refuse(shortage_of_room(needed, stages=here, folder=folder, has_bytes=0))
+    _refuse(shortage_of_given(needed, request.memory or {}))
+
+
+def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> None:
+    """Return if there is memory to train on a row of `longest_row` tokens.
+
+    Raises:
+        BadInputError: there is not.
+    """
+    needed = estimate(request.spec, facts, longest_row=longest_row)
+    _refuse(shortage_of_memory(needed, stages=_stages_here(request, needed)))
+    _refuse(shortage_of_given(needed, request.memory or {}))
+
+
+def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> str | None:
+    """What training will take, where nobody could judge whether it gets that."""
+    if request.memory is None:
+        return None
+    return unjudged_memory(
+        estimate(request.spec, facts, longest_row=longest_row),
+        request.memory,
+        on_accelerators=request.spec.resources.gpus_per_worker > 0,
+    )
+
+
+def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
+    """Return if the layers of the model in `folder` take the adapters and the scheme.
+
+    Raises:
+        BadInputError: they do not; the message names the field and the layers.
+    """
+    from tunesmith_trainer.train.adapters import ALL_LINEAR, refuse_unfit_targets
+
+    names, quantize = spec.training.lora.target_modules, spec.compression.quantize
+    is_lora = spec.training.method == "lora"
+    # The defaults fit every model: only what somebody named is worth building the layers for.
+    if is_lora and names != [ALL_LINEAR]:
+        refuse_unfit_targets(names, model=_model_without_weights(folder))
+    if quantize.scheme == "W4A16":
+        group_size_for(quantize, in_features=quantized_widths(_model_without_weights(folder)))
+
+
+def _model_without_weights(folder: Path) -> "PreTrainedModel":
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # On the device "meta" layers have shapes, and take no memory.
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:
+    # On one machine every stage is judged by its memory. In a cluster none but this one runs in
+    # this pod: the others are judged by what theirs are given, as far as the operator knows it.
+    return frozenset(needed.memory_bytes if request.memory is None else [request.stage])
+
+
+def _refuse(shortage: Shortage | None) -> None:
+    if shortage is not None:
+        raise BadInputError(shortage.reason, shortage.message)

@@ -1,0 +1,184 @@
+"""Clean rows to tokens with a proven loss mask, at most as long as the job allows.
+
+`stage` calls it between `loading` and `splits`. It raises where the chat template or the tokenizer
+would let something else be trained than the answers.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import Reporter
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.chat_template import (
+    ChatTemplate,
+    RefusedConversationError,
+    UnclearAnswerError,
+)
+from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
+from tunesmith_trainer.data.prepared import RowRecord
+from tunesmith_trainer.data.rows import Problems, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedRow:
+    """A row with its tokens, and as later stages read it."""
+
+    row: Row
+    tokens: TokenRow
+    record: RowRecord
+
+
+class RowTokenizer:
+    """Tokenizes the rows of a job, and keeps count of what breaks a rule."""
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        longest: int,
+        overlong: Literal["drop", "fail", "truncatePrompt"],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._longest = longest
+        self._overlong = overlong
+        self._template = ChatTemplate(tokenizer)
+        self._masker = LossMasker(tokenizer)
+        self._added = frozenset(tokenizer.added_tokens_decoder)
+        self._special = tuple(tokenizer.all_special_tokens)
+        self._problems = Problems()
+        # Apart from the others: they are refused with a reason of their own.
+        self._unclear = Problems()
+
+    def tokenize(self, rows: Sequence[Row], *, reporter: Reporter) -> list[TokenizedRow]:
+        """The rows that fit, in order.
+
+        Raises:
+            BadInputError: the model has no template for conversations, or the rows, the template
+                or the loss mask break a rule; the log holds the first row with an unclear answer.
+        """
+        if any(row.text is None for row in rows) and not self._tokenizer.chat_template:
+            raise BadInputError(
+                Reason.CHAT_TEMPLATE_MISSING,
+                "the rows are conversations, and the model has no chat template; set "
+                "spec.model.chatTemplate, or take an instruct model",
+            )
+        tokenized = []
+        for number, row in enumerate(rows, start=1):
+            tokenized_row = self._tokenize(row)
+            if tokenized_row is not None:
+                tokenized.append(tokenized_row)
+            reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
+        self._problems.refuse()
+        self._unclear.refuse(Reason.LOSS_MASK_INVALID)
+        return tokenized
+
+    def _tokenize(self, row: Row) -> TokenizedRow | None:
+        try:
+            whole = self._masked(row)
+        except RefusedConversationError as refused:
+            turns = ", ".join(message.role for message in row.messages)
+            self._problems.add(
+                row.source,
+                given=f"turns of {turns}",
+                rule=f"the model's chat template refuses them: {refused}",
+                remedy="change the turns, or set spec.model.chatTemplate",
+            )
+            return None
+        except UnclearAnswerError as unclear:
+            # One rendering is enough to see what a template does, and may be long.
+            if not self._unclear.count:
+                _log.error("%s is rendered as:\n%s", row.source, unclear.rendered)
+            self._unclear.add(
+                row.source,
+                given="a row whose rendering is in the log",
+                rule=str(unclear),
+                remedy="set spec.model.chatTemplate to a template that shows turns as they are",
+            )
+            return None
+        return whole and self._fitted(whole)
+
+    def _masked(self, row: Row) -> TokenizedRow | None:
+        if row.text is not None:
+            record = RowRecord(
+                source=row.source, messages=None, text=row.text, prompt=None, reference=None
+            )
+            return TokenizedRow(row=row, tokens=self._masker.mask_text(row.text), record=record)
+        if self._breaks_turns(row):
+            return None
+        rendered = self._template.render(row.messages)
+        record = RowRecord(
+            source=row.source,
+            messages=list(row.messages),
+            text=None,
+            prompt=rendered.prompt or None,
+            reference=row.messages[-1].content,
+        )
+        return TokenizedRow(row=row, tokens=self._masker.mask_answers(rendered), record=record)
+
+    def _breaks_turns(self, row: Row) -> bool:
+        """Whether an answer holds the text of a special token, which would end or open a turn.
+
+        Tokenizers read special tokens anywhere in a text, so the model would be taught to stop
+        there, or to speak for the user. Only answers are looked at: nothing else is trained.
+        """
+        for message in row.messages:
+            special = [token for token in self._special if token in message.content]
+            if message.role == "assistant" and special:
+                self._problems.add(
+                    row.source,
+                    given=f"{special[0]} inside an answer",
+                    rule="this text is a special token of the model, and would break the turn",
+                    remedy="take it out of the answer",
+                )
+                return True
+        return False
+
+    def _fitted(self, whole: TokenizedRow) -> TokenizedRow | None:
+        length = len(whole.tokens.ids)
+        if length <= self._longest:
+            return whole
+        if self._overlong == "fail":
+            self._problems.add(
+                whole.row.source,
+                given=f"a row of {length} tokens",
+                rule=f"rows have at most {self._longest} tokens and dataset.overlong is fail",
+                remedy="shorten it, raise training.sequenceLength, or set overlong: drop",
+            )
+        cut = None
+        if self._overlong == "truncatePrompt" and whole.row.text is None:
+            cut = truncate_prompt(whole.tokens, longest=self._longest, special=self._added)
+        if cut is None:
+            return None
+        # The prompt as it was cut, so that generation reads no more than training did.
+        prompt = self._tokenizer.decode(
+            cut.ids[: cut.first_of_last_answer], clean_up_tokenization_spaces=False
+        )
+        return TokenizedRow(row=whole.row, tokens=cut, record=replace(whole.record, prompt=prompt))
+
+
+def truncate_prompt(row: TokenRow, *, longest: int, special: Collection[int]) -> TokenRow | None:
+    """The row without its oldest tokens, at most `longest` tokens; None if that is impossible.
+
+    Only what stands before the first answer is ever cut; the last special token before that answer,
+    which opens its turn, stays with what follows. `special` are the ids of the tokens that
+    templates build turns of.
+    """
+    excess = len(row.ids) - longest
+    if excess <= 0:
+        return row
+    answer = row.trained.index(True)
+    # A special token at the very start begins the text, not a turn.
+    openings = [at for at in range(1, answer) if row.ids[at] in special]
+    # Without turns, one token stays: the first target is predicted from it.
+    kept_from = openings[-1] if openings else max(0, answer - 1)
+    if excess > kept_from:
+        return None
+    return TokenRow(ids=row.ids[excess:], trained=row.trained[excess:])

@@ -1,0 +1,111 @@
+"""The model as it is trained: every weight in fp32, or frozen with LoRA adapters in fp32.
+
+`worker` builds it, `loop` trains it, `export` writes it out. Which modules may get adapters is
+asked by prepare's `preflight`, and again here before they are made.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import PreTrainedModel
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.models import load_model
+from tunesmith_trainer.train.config import TrainConfig
+
+# PEFT's own word: every linear layer but the head.
+ALL_LINEAR: Final = "all-linear"
+
+
+def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) -> Any:
+    """The model of `folder`, ready to be trained on `device`; adapters start from the seed.
+
+    Raises:
+        BadInputError: `lora.targetModules` does not fit this model.
+    """
+    # NB: what is trained stays in fp32. A step of AdamW is smaller than half a step of bf16 for
+    # most weights, and would be rounded away.
+    model = load_model(folder, dtype=torch.float32)
+    # The cache serves generation; in training it would only hold memory.
+    model.config.use_cache = False
+    if config.training.method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        lora = config.training.lora
+        names = list(lora.target_modules)
+        refuse_unfit_targets(names, model=model)
+        # NB: every worker draws the same first values: nothing sends them from one to the others.
+        torch.manual_seed(config.training.seed)
+        adapters = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            # A word, not a list with this word in it, which PEFT would take for a module's name.
+            target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
+            task_type="CAUSAL_LM",
+        )
+        model = get_peft_model(model, adapters)
+        if config.precision == "bf16":
+            _round_frozen_layers(model)
+    return model.to(device)
+
+
+def _round_frozen_layers(model: Any) -> None:
+    """Hold frozen linear layers in bf16: autocast would cast them so for every product.
+
+    The head stays in fp32, since its matrix may be the embedding too.
+    """
+    # NB: layer by layer, never model.to(bfloat16): norms, embeddings and the frequencies of the
+    # rotary embedding are used outside of autocast's casts, and would lose precision for good.
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            for parameter in module.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def refuse_unfit_targets(names: Sequence[str], *, model: PreTrainedModel) -> None:
+    """Return if every one of `lora.targetModules` names linear modules that can be merged.
+
+    Raises:
+        BadInputError: a name fits no linear module, or the head of a model whose head is its
+            embedding: merging would change both.
+    """
+    if list(names) == [ALL_LINEAR]:
+        return
+    linear = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    known = ", ".join(sorted({path.rsplit(".", 1)[-1] for path in linear}))
+    unknown = [name for name in names if not any(_fits(name, path) for path in linear)]
+    if unknown:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.lora.targetModules: the model has no linear module {', '.join(unknown)}; "
+            f"choose among {known}, or give {ALL_LINEAR} alone",
+        )
+    head = _tied_head(model)
+    tied = [name for name in names if head is not None and _fits(name, head)]
+    if tied:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.lora.targetModules: {', '.join(tied)} is the model's head and its embedding "
+            "in one, and merging an adapter would change both; leave it out, or give "
+            f"{ALL_LINEAR} alone",
+        )
+
+
+def _fits(name: str, path: str) -> bool:
+    # As PEFT compares: the whole path, or its end from a dot on, so that `proj` is no `q_proj`.
+    return path == name or path.endswith(f".{name}")
+
+
+def _tied_head(model: PreTrainedModel) -> str | None:
+    """The path of the head, if its matrix is that of the embedding."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    # One object, not equal numbers: config.tie_word_embeddings says what was meant, this what is.
+    if head is None or head.weight is not embedding.weight:
+        return None
+    return next(path for path, module in model.named_modules() if module is head)

@@ -1,0 +1,104 @@
+"""From the step's number to the tensors of a forward pass: sampler, share of a worker, collator.
+
+`loop` asks for each in turn. Nothing here has a state that a checkpoint would have to keep: epochs
+are seeded permutations laid end to end, a step takes the next `batch_size` rows, so the step number
+alone is the position in the data, and a resumed run reads the rows it would have read.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tunesmith_trainer.data.token_rows import TokenRows
+
+
+class RowSampler:
+    """The endless stream of training rows."""
+
+    def __init__(self, num_rows: int, *, batch_size: int, seed: int) -> None:
+        self._num_rows = num_rows
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = -1
+        self._permutation: NDArray[np.int64] = np.arange(0)
+
+    def rows_of(self, step: int) -> list[int]:
+        """Row numbers of optimizer step `step`, counted from 1; a batch may span two epochs."""
+        first = (step - 1) * self._batch_size
+        return [self._row_at(place) for place in range(first, first + self._batch_size)]
+
+    def epoch_after(self, step: int) -> float:
+        """How often the data has been read once `step` steps are done."""
+        return step * self._batch_size / self._num_rows
+
+    def _row_at(self, place: int) -> int:
+        epoch, index = divmod(place, self._num_rows)
+        if epoch != self._epoch:
+            # NB: a generator for each epoch, seeded with its number, and numpy's rather than
+            # torch's global one: what else draws from that (dropout) must not move the order of the
+            # rows.
+            generator = np.random.default_rng([self._seed, epoch])
+            self._permutation = generator.permutation(self._num_rows)
+            self._epoch = epoch
+        return int(self._permutation[index])
+
+
+def micro_batches(
+    rows: list[int], *, lengths: NDArray[np.int64], size: int, rank: int, num_ranks: int
+) -> list[list[int]]:
+    """The share of one rank, in micro batches of at most `size` rows.
+
+    Rows are dealt out by length, longest first: ranks get about equal work, micro batches hold rows
+    of about equal length, and a batch that does not fit into memory fails at once. The loss is a
+    sum over the whole batch, so the order within it changes nothing but rounding.
+    """
+    # A rank may get none: a batch of three rows on four workers. It joins the sums with zeros.
+    by_length = sorted(rows, key=lambda row: -int(lengths[row]))
+    share = by_length[rank::num_ranks]
+    return [share[first : first + size] for first in range(0, len(share), size)]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The rows of one forward pass.
+
+    `input_ids` has shape (rows, length) and is padded on the right. `positions` (targets,) points
+    into the flattened inputs at the tokens that predict; `targets` (targets,) are the token ids
+    to be predicted there.
+    """
+
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+
+
+def collate(tokens: TokenRows, rows: list[int], *, pad_id: int, device: torch.device) -> MicroBatch:
+    """Pad `rows` to the longest of them; `pad_id` is any token id, for no padding is trained.
+
+    What follows the last target of a row predicts nothing and is cut.
+    """
+    cut = []
+    for row in rows:
+        ids, trained = tokens.row(row)
+        end = int(np.flatnonzero(trained)[-1]) + 1
+        cut.append((ids[:end], trained[:end]))
+    # The last token of a row is only ever predicted, so the inputs are one shorter.
+    length = max(len(ids) for ids, _ in cut) - 1
+    # NB: padded on the right, and the model gets no attention mask: it is causal, so padding that
+    # only follows the tokens that matter changes nothing, and attention keeps its fast kernel.
+    # Padding on the left would need both a mask and position ids.
+    input_ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+    positions, targets = [], []
+    for index, (ids, trained) in enumerate(cut):
+        input_ids[index, : len(ids) - 1] = ids[:-1]
+        predicted = np.flatnonzero(trained)
+        # Token n is predicted at n - 1.
+        positions.append(predicted - 1 + index * length)
+        targets.append(ids[predicted].astype(np.int64))
+    return MicroBatch(
+        input_ids=torch.from_numpy(input_ids).to(device),
+        positions=torch.from_numpy(np.concatenate(positions)).to(device),
+        targets=torch.from_numpy(np.concatenate(targets)).to(device),
+    )

@@ -1,0 +1,59 @@
+"""Progress of a run: shown to people, and the curve so far put on disk, by the first worker.
+
+`worker` hands it to the `loop`, which calls it after every step. Losing it harms nothing; the curve
+in the checkpoints counts.
+"""
+
+import time
+from pathlib import Path
+
+from tunesmith_engine.stages.contracts import Reporter
+from tunesmith_trainer.train.history import History
+
+_CURVE_INTERVAL_S = 2.0
+
+
+class ProgressReporter:
+    """Reports every step and writes the curve every other second, and at the end."""
+
+    def __init__(self, reporter: Reporter, *, num_steps: int, curve: Path) -> None:
+        self._reporter = reporter
+        self._num_steps = num_steps
+        self._curve = curve
+        self._first_step: int | None = None
+        self._started = time.monotonic()
+        self._curve_written = -_CURVE_INTERVAL_S
+
+    def __call__(self, history: History, *, epoch: float) -> None:
+        """Show the state after `history.step` steps."""
+        if self._first_step is None:
+            self._first_step = history.step
+        # By the steps that this process did: a resumed run knows nothing of the machine before.
+        done, eta_s = history.step - self._first_step, None
+        if done > 0:
+            seconds_per_step = (time.monotonic() - self._started) / done
+            eta_s = round(seconds_per_step * (self._num_steps - history.step), 1)
+        self._reporter.progress(
+            "training",
+            step=history.step,
+            total_steps=self._num_steps,
+            epoch=round(epoch, 3),
+            eta_s=eta_s,
+            metrics=_metrics(history),
+        )
+        is_due = time.monotonic() - self._curve_written >= _CURVE_INTERVAL_S
+        # The last step always: the curve on disk is an artifact of the stage.
+        if is_due or history.step == self._num_steps:
+            history.write_curve(self._curve)
+            self._curve_written = time.monotonic()
+
+
+def _metrics(history: History) -> dict[str, float]:
+    train, held_out = history.latest("train") or {}, history.latest("heldOut") or {}
+    metrics = {
+        "loss": train.get("loss"),
+        "heldOutLoss": held_out.get("loss"),
+        "tokensPerSecond": train.get("tokensPerSecond"),
+        "learningRate": train.get("learningRate"),
+    }
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}

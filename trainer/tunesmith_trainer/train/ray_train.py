@@ -1,0 +1,170 @@
+"""What Ray Train is told: where the workers run, and what happens when one is lost.
+
+`stage` calls `fit` inside `ray_cluster.local_ray` or `joined_ray`; Ray Train calls
+`train_on_worker` on every worker. The GPU settings are generated and tested as settings; no run on
+a GPU stands behind them yet.
+
+A worker that is lost is replaced in three ways, one around the other: by Ray Train, on fresh
+workers; in a cluster by `fit`, as long as there is a checkpoint more each time; and by KubeRay,
+which puts a new head in the place of a lost one and runs the stage there from its beginning, within
+the same RayJob, so that nobody else counts it (so it does after Kueue has taken the quota back).
+`count_start` counts that. Each time the run goes on from its newest checkpoint.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from ray.exceptions import RayActorError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import (
+    PlacementGroupCleanerCallback,
+)
+
+from tunesmith_api.finetunejob.resources import Resources
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
+from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.train.checkpoints import newest_step
+from tunesmith_trainer.train.ray_cluster import is_in_cluster
+from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
+
+MAX_LOST_WORKERS: Final = 2
+MAX_STARTS: Final = 4
+
+# The record of `count_start` in the stage's output folder.
+STARTS: Final = ".starts.json"
+
+
+class _PrivateTrainer(TorchTrainer):
+    """A trainer for a Ray that no other run uses, which reads its data itself.
+
+    Ray's cleaner of placement groups serves clusters that outlive the run; without a dashboard it
+    would complain every second. Its manager of Ray data sets would have nothing to manage. Each is
+    a process that takes seconds to start.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [
+            callback
+            for callback in super()._create_default_callbacks()
+            if not isinstance(callback, PlacementGroupCleanerCallback | DatasetsCallback)
+        ]
+
+
+def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
+    """Run `train_on_worker` on every worker; what the first one returned.
+
+    `folder` takes Ray Train's own records. In a cluster, where nodes come and go, losses count from
+    the newest checkpoint on.
+
+    Raises:
+        TransientError: a worker failed, and so did those that replaced it.
+    """
+    rounds = 0
+    while True:
+        before = newest_step(Path(request.output))
+        trainer = _PrivateTrainer(
+            train_on_worker,
+            train_loop_config={"request": request.model_dump_json(by_alias=True)},
+            scaling_config=scaling_config(request.spec.resources),
+            run_config=RunConfig(
+                name="train",
+                # NB: a folder for each round: Ray Train takes up the run whose records it finds.
+                storage_path=str(folder / str(rounds) / "storage"),
+                failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
+            ),
+        )
+        try:
+            trained: Trained | Refusal = trainer.fit().return_value
+        except TrainingFailedError as error:
+            if not is_in_cluster() or newest_step(Path(request.output)) <= before:
+                raise as_transient(error) from error
+        else:
+            return trained
+        rounds += 1
+
+
+def scaling_config(resources: Resources) -> ScalingConfig:
+    """One Ray worker for each of the spec's workers, with one GPU each if it asks for GPUs."""
+    return ScalingConfig(num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0)
+
+
+def num_gpus(resources: Resources, *, on_this_machine: bool = True) -> int:
+    """How many GPUs the run needs.
+
+    Raises:
+        BadInputError: more than one GPU per worker, or more than there are, if on this machine.
+    """
+    if resources.gpus_per_worker == 0:
+        return 0
+    if resources.gpus_per_worker > 1:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"resources.gpusPerWorker is {resources.gpus_per_worker}, but a worker computes on one "
+            "GPU; set it to 1 and raise resources.workers",
+        )
+    # Ray would wait for ever for GPUs that no node of its has.
+    available = torch.cuda.device_count()
+    if on_this_machine and available < resources.workers:
+        raise BadInputError(
+            Reason.RESOURCES_UNAVAILABLE,
+            f"resources ask for {resources.workers} GPUs, this machine has {available}; lower "
+            "resources.workers, or set gpusPerWorker: 0 to train on the CPU",
+        )
+    return resources.workers
+
+
+def as_transient(error: Exception) -> TransientError:
+    """Ray's error as a stage error, with the reason of the worker's failure where it shows."""
+    # The lowest rank that failed, so that the same failure reads the same in every attempt: two in
+    # a row that are alike end the job.
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    rank = min(failures)
+    # Ray wraps what a worker raised, to add its traceback; the type that counts is within.
+    cause = getattr(failures[rank], "_base_exc", failures[rank])
+    first = (str(cause).strip().splitlines() or [""])[0]
+    return TransientError(
+        _reason_of(cause), f"worker {rank} failed with {type(cause).__name__}: {first}"
+    )
+
+
+def _reason_of(cause: BaseException) -> Reason:
+    if is_disk_full(cause):
+        return Reason.DISK_FULL
+    # By its words: Ray, torch on a GPU and torch on a CPU each have an error of their own.
+    text = f"{type(cause).__name__}: {cause}".lower()
+    if any(sign in text for sign in ("outofmemory", "out of memory", "can't allocate memory")):
+        return Reason.OUT_OF_MEMORY
+    # A worker that is gone has told no error of its own.
+    return Reason.KILLED if isinstance(cause, RayActorError) else Reason.STAGE_CRASHED
+
+
+def count_start(record: Path, *, attempt: int, newest: int) -> None:
+    """Count this start of `attempt`; `newest` is the step that it goes on from.
+
+    An attempt that only ever begins, for want of memory say, ends here, and is counted as any that
+    failed.
+
+    Raises:
+        TransientError: the attempt was begun so often without a checkpoint in between.
+    """
+    try:
+        before: dict[str, int] = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or spoilt: this start counts as the first
+        before = {}
+    is_again = (before.get("attempt"), before.get("step")) == (attempt, newest)
+    starts = before.get("starts", 0) + 1 if is_again else 1
+    if starts > MAX_STARTS:
+        raise TransientError(
+            Reason.KILLED,
+            f"this attempt was started {MAX_STARTS} times and each time cut off before the next "
+            "checkpoint; the events of its head pod say by what: more memory, or a smaller "
+            "checkpoint.everySteps",
+        )
+    # NB: before anything else is done, or what is cut off early would never be counted.
+    write_atomically(record, json.dumps({"attempt": attempt, "step": newest, "starts": starts}))
