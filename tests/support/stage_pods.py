@@ -7,21 +7,19 @@ the Job controller of the control plane does the rest.
 import json
 import time
 from base64 import b64decode
-from cluster import Cluster
-from cluster import kubectl
-from datetime import UTC
-from datetime import datetime
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
-from httpx import HTTPStatusError
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from tunesmith_engine.stages.configmap_reporter import ReportMap
-from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
 from typing import Any
 from urllib.parse import urlsplit
+
+from httpx import HTTPStatusError
+
+from cluster import Cluster, kubectl
+from tunesmith_engine.stages.configmap_reporter import ReportMap
+from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
 
 
 def pending_pods(cluster: Cluster) -> list[dict[str, Any]]:
