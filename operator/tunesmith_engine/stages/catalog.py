@@ -3,7 +3,7 @@
 All else about a stage derives from its row: the plan and the keys (`planning/`), phase, condition
 and share of progress (`lifecycle/`), what its pod asks for (the operator), which process is started
 (both executors) and which function that process calls (`entry.py`), the choices of `--until`, the
-rows of the report, and what `publish` copies into a version. docs/concept/architecture.md has the
+rows of the report, and what `publish` copies into a version. docs/task/extend.md has the
 steps to add one.
 """
 
@@ -241,6 +241,10 @@ VERIFY: Final = Stage(
     ),
 )
 
+# All of a job before `publish`, in order. A version documents everything that it was made from, so
+# `publish` reads every one of them that applies.
+_BEFORE_PUBLISH: Final = (PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+
 PUBLISH: Final = Stage(
     name="publish",
     phase="Publishing",
@@ -249,10 +253,9 @@ PUBLISH: Final = Stage(
     function="tunesmith_trainer.publish.stage:publish",
     weight=5.0,
     fields=("output.model", "output.uri", "output.version"),
-    # All of them: a version documents everything that it was made from.
-    reads=("prepare", "train", "evaluate", "compress", "verify"),
+    reads=tuple(stage.name for stage in _BEFORE_PUBLISH),
     memory=memory.publishing,
     names_the_job=True,
 )
 
-CATALOG: Final = Catalog((PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY, PUBLISH))
+CATALOG: Final = Catalog((*_BEFORE_PUBLISH, PUBLISH))
