@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
@@ -29,7 +29,7 @@ FINGERPRINTS = {
     "dataset.validation": "v",
     "evaluation.generalText": "g",
 }
-ALL = tuple(CATALOG.names)
+ALL = DEFAULT_STAGES
 
 ROWS = {"uri": "s3://tickets/2026-11.jsonl"}
 REMOTE = {"model": "helpdesk", "uri": "s3://models"}
