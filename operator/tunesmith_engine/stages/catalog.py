@@ -3,21 +3,23 @@
 All else about a stage derives from its row: the plan and the keys (`planning/`), phase, condition
 and share of progress (`lifecycle/`), what its pod asks for (the operator), which process is started
 (both executors) and which function that process calls (`entry.py`), the choices of `--until`, the
-rows of the report, and what `publish` copies into a version. docs/concept/architecture.md has the
+rows of the report, and what `publish` copies into a version. docs/task/extend.md has the
 steps to add one.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
-
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages import memory
-from tunesmith_engine.stages.contracts import Environment, StageName
+from tunesmith_engine.stages.contracts import Environment
+from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.memory import Workload
+from typing import Final
 
 # A stage's name stands between the job's and the attempt's number in the name of a pod, whose
 # hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).
@@ -257,6 +259,10 @@ VERIFY: Final = Stage(
     ),
 )
 
+# All of a job before `publish`, in order. A version documents everything that it was made from, so
+# `publish` reads every one of them that applies.
+_BEFORE_PUBLISH: Final = (PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+
 PUBLISH: Final = Stage(
     name="publish",
     phase="Publishing",
@@ -265,10 +271,9 @@ PUBLISH: Final = Stage(
     function="tunesmith_trainer.publish.stage:publish",
     weight=5.0,
     fields=("output.model", "output.uri", "output.version"),
-    # All of them: a version documents everything that it was made from.
-    reads=("prepare", "train", "evaluate", "compress", "verify"),
+    reads=tuple(stage.name for stage in _BEFORE_PUBLISH),
     memory=memory.publishing,
     names_the_job=True,
 )
 
-CATALOG: Final = Catalog((PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY, PUBLISH))
+CATALOG: Final = Catalog((*_BEFORE_PUBLISH, PUBLISH))

@@ -1,27 +1,24 @@
 """A changed field runs again what follows from it, and nothing else."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from pydantic import BaseModel
-
+from collections.abc import Iterator
+from manifests import DEFAULT_STAGES
 from manifests import a_job
+from pydantic import BaseModel
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.keys import WITHOUT_INFLUENCE
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.catalog import (
-    CATALOG,
-    COMPRESS,
-    EVALUATE,
-    PREPARE,
-    PUBLISH,
-    TRAIN,
-    VERIFY,
-)
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.catalog import PUBLISH
+from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.contracts import StageName
+from typing import Any
 
 FINGERPRINTS = {
     "model": "m",
@@ -29,7 +26,7 @@ FINGERPRINTS = {
     "dataset.validation": "v",
     "evaluation.generalText": "g",
 }
-ALL = tuple(CATALOG.names)
+ALL = DEFAULT_STAGES
 
 ROWS = {"uri": "s3://tickets/2026-11.jsonl"}
 REMOTE = {"model": "helpdesk", "uri": "s3://models"}
