@@ -8,18 +8,16 @@ steps to add one.
 """
 
 import re
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages import memory
-from tunesmith_engine.stages.contracts import Environment
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.contracts import Environment, StageName
 from tunesmith_engine.stages.memory import Workload
-from typing import Final
 
 # A stage's name stands between the job's and the attempt's number in the name of a pod, whose
 # hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).

@@ -1,24 +1,27 @@
 """A changed field runs again what follows from it, and nothing else."""
 
-import pytest
 from collections.abc import Iterator
-from manifests import DEFAULT_STAGES
-from manifests import a_job
+from typing import Any
+
+import pytest
 from pydantic import BaseModel
+
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.keys import WITHOUT_INFLUENCE
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.catalog import CATALOG
-from tunesmith_engine.stages.catalog import COMPRESS
-from tunesmith_engine.stages.catalog import EVALUATE
-from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.catalog import PUBLISH
-from tunesmith_engine.stages.catalog import TRAIN
-from tunesmith_engine.stages.catalog import VERIFY
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import StageName
-from typing import Any
 
 FINGERPRINTS = {
     "model": "m",

@@ -1,24 +1,26 @@
 """The catalogue holds only rows that a job can go through."""
 
 import ast
-import pytest
 from dataclasses import replace
-from manifests import DEFAULT_STAGES
-from manifests import a_job
 from pathlib import Path
+
+import pytest
+
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.planning.plan import NoSuchStage
-from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.catalog import CATALOG
-from tunesmith_engine.stages.catalog import Catalog
-from tunesmith_engine.stages.catalog import EVALUATE
-from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.catalog import Published
-from tunesmith_engine.stages.catalog import Stage
-from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.planning.plan import NoSuchStage, plan
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    EVALUATE,
+    PREPARE,
+    TRAIN,
+    Catalog,
+    Published,
+    Stage,
+)
 
 ROOT = Path(__file__).parents[4]
 
