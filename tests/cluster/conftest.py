@@ -12,7 +12,9 @@ import pytest
 
 from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
+from tunesmith_api.base import GROUP
 from tunesmith_api.crds import crds_yaml
+from tunesmith_api.kinds import KINDS
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
 WANTED = "set KUBECONFIG to a local API server, and put kubectl on the PATH"
@@ -32,7 +34,7 @@ def server() -> Iterator[httpx.Client]:
         yield http
 
 
-OUR_CRDS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")
+OUR_CRDS = tuple(f"{kind.plural}.{GROUP}" for kind in KINDS)
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 

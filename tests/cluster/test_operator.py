@@ -118,7 +118,8 @@ def test_another_replica_takes_over_when_the_leader_is_killed(cluster: Cluster) 
         with an_operator(cluster.namespace):
             first.kill()
             end_pod(cluster, pod, succeeded(request_of(cluster, pod)), ended={"exitCode": 0})
-            ran = run_pods(cluster, "helpdesk")
+            # The Lease of the dead leader alone takes up to 15 s of it.
+            ran = run_pods(cluster, "helpdesk", timeout_s=120)
     jobs = json.loads(cluster.kubectl("get", "jobs", "--output=json"))["items"]
 
     assert ran == [f"{stage}-1" for stage in STAGES[1:]]

@@ -8,7 +8,7 @@ from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.finetunejob.job_ref import JobRef
-from tunesmith_operator.finetunejob.manifests import batch_job_of
+from tunesmith_operator.finetunejob.manifests import StageAttempt, batch_job_of
 from tunesmith_operator.finetunejob.rayjob_manifest import rayjob_of
 from tunesmith_operator.settings import Settings
 
@@ -49,14 +49,14 @@ def attempt_for(
     `facts` and `longest_row` are what prepare found out about the model and the rows.
     """
     planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(stage)
-    return batch_job_of(
+    attempt = StageAttempt(
         owner,
         planned,
         request_for(stage, facts=facts, **spec),
-        settings=SETTINGS,
         account="stages",
         prepared=_prepared(facts, longest_row=longest_row) if facts else None,
     )
+    return batch_job_of(attempt, settings=SETTINGS)
 
 
 def _prepared(facts: dict[str, Any] | None, *, longest_row: int | None) -> StageResult:
@@ -73,13 +73,5 @@ def _prepared(facts: dict[str, Any] | None, *, longest_row: int | None) -> Stage
 def rayjob_for(*, owner: JobRef = OWNER, on_one_node: bool = True, **spec: Any) -> Manifest:
     """The RayJob of an attempt of training."""
     planned = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints={}).stage(TRAIN.name)
-    request = request_for("train", **spec)
-    return rayjob_of(
-        owner,
-        planned,
-        request,
-        settings=SETTINGS,
-        account="stages",
-        prepared=None,
-        on_one_node=on_one_node,
-    )
+    attempt = StageAttempt(owner, planned, request_for("train", **spec), account="stages")
+    return rayjob_of(attempt, settings=SETTINGS, on_one_node=on_one_node)

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tunesmith_api.kinds import KINDS
+
 _LOCAL = {"127.0.0.1", "::1", "localhost"}
-_PLURALS = {"FineTuneJob": "finetunejobs", "ModelVersion": "modelversions"}
+_PLURALS = {kind.name: kind.plural for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True)

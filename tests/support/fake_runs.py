@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.local.environments import Environments
@@ -19,7 +19,7 @@ from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_engine.stages.contracts import Environment, StageName
 
-STAGES = [str(name) for name in CATALOG.names]
+STAGES = list(DEFAULT_STAGES)
 FINGERPRINTS = {"model": "a model", "dataset.train": "some rows"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.conditions import Condition, ConditionType
 from tunesmith_api.finetunejob.status import (
     Attempt,
@@ -25,7 +25,6 @@ from tunesmith_api.finetunejob.status import (
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import (
-    CATALOG,
     COMPRESS,
     EVALUATE,
     PREPARE,
@@ -73,7 +72,7 @@ def key_of(stage: str) -> str:
 def a_finished_job(home: Path, *, name: str = "helpdesk") -> JobFolder:
     """A job that went through all six stages."""
     job = _begun(home, name=name)
-    for stage in CATALOG.names:
+    for stage in DEFAULT_STAGES:
         _succeed(job, stage)
     _conclude(job, phase=Phase.SUCCEEDED, reason=Reason.SUCCEEDED, message="published 1a2b3c4d5e6f")
     return job

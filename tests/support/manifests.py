@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
 from tunesmith_api.crds import crds
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_engine.stages.catalog import CATALOG
 
 Manifest = dict[str, Any]
 Schema = dict[str, Any]
@@ -54,6 +56,12 @@ def a_job(**spec: Any) -> Manifest:
             **spec,
         },
     }
+
+
+# The stages that `a_job` goes through. The catalogue has others, which a job has to ask for.
+DEFAULT_STAGES: Final = tuple(
+    stage.name for stage in CATALOG.applying(FineTuneJob.model_validate(a_job()).spec)
+)
 
 
 def a_version(**spec: Any) -> Manifest:

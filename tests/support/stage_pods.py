@@ -8,6 +8,7 @@ import json
 import time
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,8 +24,9 @@ from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
 
 def pending_pods(cluster: Cluster) -> list[dict[str, Any]]:
     """The pods that wait to be run."""
-    found = json.loads(cluster.kubectl("get", "pods", "--output=json"))["items"]
-    return [each for each in found if each["status"].get("phase") == "Pending"]
+    # Asked ten times a second by tests that wait: a kubectl each time would keep a processor busy.
+    answer = cluster.http.get(f"/api/v1/namespaces/{cluster.namespace}/pods").raise_for_status()
+    return [pod for pod in answer.json()["items"] if pod["status"].get("phase") == "Pending"]
 
 
 def request_of(cluster: Cluster, pod: dict[str, Any]) -> StageRequest:
@@ -54,9 +56,14 @@ def succeeded(request: StageRequest) -> StageResult:
 def token_of(cluster: Cluster, pod: dict[str, Any]) -> str:
     """A token as the kubelet gives it to the pod: bound to that pod."""
     known = pod["metadata"]
-    bound = {"kind": "Pod", "name": known["name"], "uid": known["uid"]}
-    flags = [f"--bound-object-{key}={value}" for key, value in bound.items()]
-    return cluster.kubectl("create", "token", pod["spec"]["serviceAccountName"], *flags)
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": known["name"], "uid": known["uid"]}
+    account = f"serviceaccounts/{pod['spec']['serviceAccountName']}"
+    answer = cluster.http.post(
+        f"/api/v1/namespaces/{cluster.namespace}/{account}/token",
+        json={"spec": {"boundObjectRef": bound}},
+    )
+    token: str = answer.raise_for_status().json()["status"]["token"]
+    return token
 
 
 def report_with(token: str, *, address: str, text: str) -> None:
@@ -65,8 +72,7 @@ def report_with(token: str, *, address: str, text: str) -> None:
     Raises:
         OSError: the API server refuses.
     """
-    found = json.loads(kubectl("config", "view", "--raw", "--minify", "--output=json"))
-    server = found["clusters"][0]["cluster"]
+    server = _server()
     at = urlsplit(server["server"])
     with TemporaryDirectory() as folder:
         if "certificate-authority" in server:
@@ -76,6 +82,14 @@ def report_with(token: str, *, address: str, text: str) -> None:
         (Path(folder) / "ca.crt").write_bytes(authority)
         (Path(folder) / "token").write_text(token)
         ReportMap(at.hostname or "", at.port or 443, account=Path(folder)).write(address, text)
+
+
+@cache
+def _server() -> dict[str, str]:
+    """Address and authority of the API server, of which there is one for all tests."""
+    found = json.loads(kubectl("config", "view", "--raw", "--minify", "--output=json"))
+    server: dict[str, str] = found["clusters"][0]["cluster"]
+    return server
 
 
 def end_pod(

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from manifests import DEFAULT_STAGES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import (
-    CATALOG,
     COMPRESS,
     EVALUATE,
     PREPARE,
@@ -18,7 +18,7 @@ from tunesmith_engine.stages.catalog import (
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 
-KEYS = {stage: f"{place}" * 64 for place, stage in enumerate(CATALOG.names)}
+KEYS = {stage: f"{place}" * 64 for place, stage in enumerate(DEFAULT_STAGES)}
 _FACTS: dict[StageName, dict[str, Any]] = {
     PREPARE.name: {
         "numTrainRows": 24, "numValidationRows": 6, "format": "messages",

@@ -3,7 +3,7 @@
 All else about a stage derives from its row: the plan and the keys (`planning/`), phase, condition
 and share of progress (`lifecycle/`), what its pod asks for (the operator), which process is started
 (both executors) and which function that process calls (`entry.py`), the choices of `--until`, the
-rows of the report, and what `publish` copies into a version. docs/concept/architecture.md has the
+rows of the report, and what `publish` copies into a version. docs/task/extend.md has the
 steps to add one.
 """
 
@@ -98,7 +98,8 @@ class Catalog:
 
     Raises:
         ValueError: a row has a name that pods cannot carry or that another has, reads a stage that
-            does not come before it, or has no weight.
+            does not come before it, or has no weight; or the last stage, which publishes, does not
+            read one whose documents belong into a version.
     """
 
     def __init__(self, stages: Iterable[Stage]) -> None:
@@ -106,6 +107,10 @@ class Catalog:
         for stage in stages:
             self._require_sound(stage)
             self._stages[stage.name] = stage
+        last = list(self)[-1]
+        unread = [stage.name for stage in self if stage.published and stage.name not in last.reads]
+        if unread:
+            raise ValueError(f"{last.name} does not read {unread}, whose documents are published")
 
     def __iter__(self) -> Iterator[Stage]:
         return iter(self._stages.values())
@@ -217,7 +222,14 @@ COMPRESS: Final = Stage(
     environment=Environment.COMPRESSOR,
     function="tunesmith_trainer.compress.stage:compress",
     weight=10.0,
-    fields=("compression",),
+    fields=(
+        "compression",
+        # It also writes the reference that `verify` compares with: as many answers, of as many
+        # tokens, to prompts of as many, as are asked for there.
+        "verification.prompts",
+        "verification.maxNewTokens",
+        "serving.maxModelLength",
+    ),
     # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them.
     reads=("prepare", "train", "evaluate"),
     compute=Compute.ACCELERATOR,
@@ -231,7 +243,11 @@ VERIFY: Final = Stage(
     environment=Environment.SERVER,
     function="tunesmith_serving.verify.stage:verify",
     weight=15.0,
-    fields=("verification", "serving"),
+    fields=(
+        "verification.minAgreement",
+        "verification.maxLogprobDifference",
+        "serving.enforceEager",
+    ),
     reads=("compress",),
     compute=Compute.ACCELERATOR,
     memory=memory.serving,
@@ -241,6 +257,10 @@ VERIFY: Final = Stage(
     ),
 )
 
+# All of a job before `publish`, in order. A version documents everything that it was made from, so
+# `publish` reads every one of them that applies.
+_BEFORE_PUBLISH: Final = (PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+
 PUBLISH: Final = Stage(
     name="publish",
     phase="Publishing",
@@ -249,10 +269,9 @@ PUBLISH: Final = Stage(
     function="tunesmith_trainer.publish.stage:publish",
     weight=5.0,
     fields=("output.model", "output.uri", "output.version"),
-    # All of them: a version documents everything that it was made from.
-    reads=("prepare", "train", "evaluate", "compress", "verify"),
+    reads=tuple(stage.name for stage in _BEFORE_PUBLISH),
     memory=memory.publishing,
     names_the_job=True,
 )
 
-CATALOG: Final = Catalog((PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY, PUBLISH))
+CATALOG: Final = Catalog((*_BEFORE_PUBLISH, PUBLISH))

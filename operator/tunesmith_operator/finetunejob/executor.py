@@ -12,12 +12,12 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_engine.lifecycle.observations import Action, Start, Stop
 from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.controller.child_cache import ChildCache
 from tunesmith_operator.finetunejob.attempts import may_run_in_rayjob, possible_children
 from tunesmith_operator.finetunejob.child_names import shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.manifests import (
+    StageAttempt,
     batch_job_of,
     request_map,
     request_of,
@@ -96,8 +96,8 @@ class KubeExecutor:
             await self._client.apply(large)
         # For the estimate of memory, whether or not the stage itself reads that result.
         prepared = snapshot.observations.finished.get(self._plan.stage(PREPARE.name).key)
-        child = await self._child(stage, request, account=account, prepared=prepared)
-        return await self._client.create(child)
+        attempt = StageAttempt(self._owner, stage, request, account, prepared)
+        return await self._client.create(await self._child(attempt))
 
     async def _stop(self, action: Stop) -> None:
         # A watch may miss that it has gone, and what was told of it would count for minutes.
@@ -108,33 +108,12 @@ class KubeExecutor:
         for kind, name in children:
             await self._client.delete(kind, self._owner.namespace, name)
 
-    async def _child(
-        self,
-        stage: PlannedStage,
-        request: StageRequest,
-        *,
-        account: str,
-        prepared: StageResult | None,
-    ) -> Manifest:
-        placement = await self._placement_of_workers(stage)
+    async def _child(self, attempt: StageAttempt) -> Manifest:
+        placement = await self._placement_of_workers(attempt.stage)
         if placement is WorkerPlacement.ONE_POD:
-            return batch_job_of(
-                self._owner,
-                stage,
-                request,
-                settings=self._settings,
-                account=account,
-                prepared=prepared,
-            )
-        return rayjob_of(
-            self._owner,
-            stage,
-            request,
-            settings=self._settings,
-            account=account,
-            prepared=prepared,
-            on_one_node=placement is WorkerPlacement.ONE_NODE,
-        )
+            return batch_job_of(attempt, settings=self._settings)
+        on_one_node = placement is WorkerPlacement.ONE_NODE
+        return rayjob_of(attempt, settings=self._settings, on_one_node=on_one_node)
 
     async def _placement_of_workers(self, stage: PlannedStage) -> WorkerPlacement:
         # Asked at each start: KubeRay may come and go while the operator runs.

@@ -6,6 +6,7 @@ FineTuneJob, so that its deletion takes all of it away.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -118,7 +119,7 @@ def request_map(owner: JobRef, request: StageRequest) -> Manifest | None:
     text = text_of(request)
     if fits_annotation(text):
         return None
-    return owned("v1", "ConfigMap", _request_name(owner, request), owner, data={REQUEST_FILE: text})
+    return owned("v1", "ConfigMap", _attempt_name(owner, request), owner, data={REQUEST_FILE: text})
 
 
 def text_of(request: StageRequest) -> str:
@@ -131,17 +132,24 @@ def fits_annotation(text: str) -> bool:
     return len(text.encode()) <= _MAX_ANNOTATION
 
 
-def batch_job_of(
-    owner: JobRef,
-    stage: PlannedStage,
-    request: StageRequest,
-    *,
-    settings: Settings,
-    account: str,
-    prepared: StageResult | None,
-) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class StageAttempt:
+    """What the child of an attempt is made from.
+
+    `account` is the ServiceAccount of its pods. `prepared` is what `prepare` found out, whether or
+    not this stage reads it: memory is estimated from it. None before that is done.
+    """
+
+    owner: JobRef
+    stage: PlannedStage
+    request: StageRequest
+    account: str
+    prepared: StageResult | None = None
+
+
+def batch_job_of(attempt: StageAttempt, *, settings: Settings) -> Manifest:
     """The batch Job of an attempt: one pod, never restarted, for whoever decides is `advance`."""
-    name = attempt_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
+    owner, request = attempt.owner, attempt.request
     spec = {
         **queue_hold(request.spec),
         "backoffLimit": 0,
@@ -159,31 +167,22 @@ def batch_job_of(
                 }
             ]
         },
-        "template": pod_template(
-            owner, stage, request, settings=settings, account=account, prepared=prepared
-        ),
+        "template": pod_template(attempt, settings=settings),
     }
+    name = _attempt_name(owner, request)
     return owned("batch/v1", "Job", name, owner, labels=queue_labels(request.spec), spec=spec)
 
 
-def pod_template(
-    owner: JobRef,
-    stage: PlannedStage,
-    request: StageRequest,
-    *,
-    settings: Settings,
-    account: str,
-    prepared: StageResult | None,
-) -> Manifest:
+def pod_template(attempt: StageAttempt, *, settings: Settings) -> Manifest:
     """The pod of an attempt, in which all its workers are."""
-    text = text_of(request)
+    text = text_of(attempt.request)
     return {
         "metadata": {
-            "labels": _labels(owner) | {LABEL_STAGE: str(stage.name)},
+            "labels": _labels(attempt.owner) | {LABEL_STAGE: attempt.stage.name},
             # Not only in a ConfigMap, which would cost each attempt one more write.
             "annotations": {REQUEST_ANNOTATION: text} if fits_annotation(text) else {},
         },
-        "spec": _pod(owner, stage, request, settings=settings, account=account, prepared=prepared),
+        "spec": _pod(attempt, settings=settings),
     }
 
 
@@ -192,19 +191,12 @@ def stage_command(stage: PlannedStage) -> list[str]:
     return ["python", "-m", stage.stage.package, stage.name, f"{REQUESTS}/{REQUEST_FILE}"]
 
 
-def _pod(
-    owner: JobRef,
-    stage: PlannedStage,
-    request: StageRequest,
-    *,
-    settings: Settings,
-    account: str,
-    prepared: StageResult | None,
-) -> Manifest:
-    volumes, mounts = _volumes(owner, request, settings=settings)
+def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
+    stage, spec = attempt.stage, attempt.request.spec
+    volumes, mounts = _volumes(attempt.owner, attempt.request, settings=settings)
     return {
         "restartPolicy": "Never",
-        "serviceAccountName": account,
+        "serviceAccountName": attempt.account,
         "automountServiceAccountToken": True,
         # A Service named RAY or VLLM would else become variables that those programs read.
         "enableServiceLinks": False,
@@ -229,9 +221,9 @@ def _pod(
                 ],
                 "resources": demands_of(
                     stage.stage,
-                    request.spec,
-                    prepared=prepared,
-                    workers=request.spec.resources.workers,
+                    spec,
+                    prepared=attempt.prepared,
+                    workers=spec.resources.workers,
                 ),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -244,17 +236,17 @@ def _pod(
             }
         ],
         "volumes": volumes,
-        **placement_of(request.spec.resources),
+        **placement_of(spec.resources),
     }
 
 
-def _request_name(owner: JobRef, request: StageRequest) -> str:
+def _attempt_name(owner: JobRef, request: StageRequest) -> str:
     return attempt_name(owner.name, stage=request.stage, attempt=request.attempt, key=request.key)
 
 
 def _request_source(owner: JobRef, request: StageRequest) -> Manifest:
     if not fits_annotation(text_of(request)):
-        name = _request_name(owner, request)
+        name = _attempt_name(owner, request)
         return {"configMap": {"name": name}}
     field = {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"}
     return {"downwardAPI": {"items": [{"path": REQUEST_FILE, "fieldRef": field}]}}
@@ -270,6 +262,7 @@ def _volumes(
         ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
         ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
     ]
+    secrets = sorted({secret.name for secret in request.spec.secret_references().values()})
     # A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
     # which says more than a pod that never starts.
     placed += [
@@ -278,7 +271,7 @@ def _volumes(
             f"{SECRETS}/{secret}",
             {"secret": {"secretName": secret, "optional": True}},
         )
-        for index, secret in enumerate(_secrets(request))
+        for index, secret in enumerate(secrets)
     ]
     volumes = [{"name": volume, **source} for volume, _, source in placed]
     return volumes, [{"name": volume, "mountPath": path} for volume, path, _ in placed]
@@ -291,21 +284,6 @@ def _workspace_source(owner: JobRef, workspace: Workspace, settings: Settings) -
         return {"emptyDir": {"sizeLimit": workspace.size or settings.workspace_size}}
     claim = workspace.claim_name or shared_name(owner.name)
     return {"persistentVolumeClaim": {"claimName": claim}}
-
-
-def _secrets(request: StageRequest) -> list[str]:
-    """The secrets that this job names, each once."""
-    spec = request.spec
-    sources = (
-        spec.model,
-        spec.dataset.train,
-        spec.dataset.validation,
-        spec.evaluation.general_text,
-        spec.output,
-        spec.workspace,
-    )
-    named = (source.secret_ref for source in sources if source)
-    return sorted({secret.name for secret in named if secret})
 
 
 def owned(

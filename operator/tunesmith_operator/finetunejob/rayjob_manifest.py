@@ -10,11 +10,13 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Final
 
-from tunesmith_engine.planning.plan import PlannedStage
-from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.finetunejob.child_names import rayjob_name
-from tunesmith_operator.finetunejob.job_ref import JobRef
-from tunesmith_operator.finetunejob.manifests import owned, pod_template, stage_command
+from tunesmith_operator.finetunejob.manifests import (
+    StageAttempt,
+    owned,
+    pod_template,
+    stage_command,
+)
 from tunesmith_operator.finetunejob.placement import demands_of, queue_hold, queue_labels
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.ray_job import POD_LABEL
@@ -51,21 +53,11 @@ def worker_placement(claim: Manifest | None) -> WorkerPlacement:
     return WorkerPlacement.ONE_POD if modes == ["ReadWriteOncePod"] else WorkerPlacement.ONE_NODE
 
 
-def rayjob_of(
-    owner: JobRef,
-    stage: PlannedStage,
-    request: StageRequest,
-    *,
-    settings: Settings,
-    account: str,
-    prepared: StageResult | None,
-    on_one_node: bool,
-) -> Manifest:
+def rayjob_of(attempt: StageAttempt, *, settings: Settings, on_one_node: bool) -> Manifest:
     """The RayJob; `on_one_node` keeps its pods together, for a volume that only one node mounts."""
+    owner, stage, request = attempt.owner, attempt.stage, attempt.request
     name = rayjob_name(owner.name, stage=stage.name, attempt=request.attempt, key=stage.key)
-    template = pod_template(
-        owner, stage, request, settings=settings, account=account, prepared=prepared
-    )
+    template = pod_template(attempt, settings=settings)
     template["metadata"]["labels"][POD_LABEL] = name
     if on_one_node:
         _keep_together(template, name)
@@ -84,7 +76,7 @@ def rayjob_of(
             # KubeRay 1.5 does not know it and drops it; Ray's job API is open to the cluster then.
             "authOptions": {"mode": "token"},
             "headGroupSpec": _head(template),
-            "workerGroupSpecs": [_workers(template, stage, request, prepared)],
+            "workerGroupSpecs": [_workers(template, attempt)],
         },
     }
     labels = queue_labels(request.spec)
@@ -100,11 +92,10 @@ def _head(template: Manifest) -> Manifest:
     }
 
 
-def _workers(
-    template: Manifest, stage: PlannedStage, request: StageRequest, prepared: StageResult | None
-) -> Manifest:
+def _workers(template: Manifest, attempt: StageAttempt) -> Manifest:
     """One Ray worker in each pod: what Ray thinks a pod has is what one of them takes."""
-    resources = request.spec.resources
+    spec = attempt.request.spec
+    resources = spec.resources
     count = resources.workers
     return {
         "groupName": "workers",
@@ -113,7 +104,7 @@ def _workers(
         "maxReplicas": count,
         "rayStartParams": _start_params(cpus=1, gpus=resources.gpus_per_worker),
         "template": _ray_pod(
-            template, resources=demands_of(stage.stage, request.spec, prepared=prepared)
+            template, resources=demands_of(attempt.stage.stage, spec, prepared=attempt.prepared)
         ),
     }
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from chart import Manifest, rendered
+from tunesmith_api.kinds import KINDS
 from tunesmith_operator.permissions import PERMISSIONS
 
 Right = tuple[str, str, str]
@@ -106,6 +107,6 @@ def test_people_who_may_edit_a_namespace_may_edit_jobs_but_not_their_status() ->
     edit = granted(roles["rbac.authorization.k8s.io/aggregate-to-edit"])
     view = granted(roles["rbac.authorization.k8s.io/aggregate-to-view"])
 
-    assert {resource for _, resource, _ in edit} == {"finetunejobs", "modelversions"}
+    assert {resource for _, resource, _ in edit} == {kind.plural for kind in KINDS}
     assert {verb for _, _, verb in view} == {"get", "list", "watch"}
     assert edit == granted(roles["rbac.authorization.k8s.io/aggregate-to-admin"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.manifest import load_job
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
@@ -26,7 +26,6 @@ from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
-    CATALOG,
     COMPRESS,
     EVALUATE,
     PREPARE,
@@ -46,7 +45,7 @@ def view() -> PlanView:
     memory = {PREPARE.name: GIB, TRAIN.name: 20 * GIB}
     return PlanView(
         plan=plan(job, fingerprints={"model": "m", "dataset.train": "d"}),
-        is_cached={name: name == PREPARE.name for name in CATALOG.names},
+        is_cached={name: name == PREPARE.name for name in DEFAULT_STAGES},
         settings=describe(job.spec),
         estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB),
         machine=Machine(memory_bytes=16 * GIB, free_disk_bytes=100 * GIB),

@@ -13,11 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from tunesmith_api.finetunejob.compression import Quantize
+from tunesmith_api.finetunejob.compression import Quantize, SchemeName
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.compress.schemes import (
     SCHEMES,
-    SchemeName,
     group_size_for,
     quantized_widths,
     recipe,

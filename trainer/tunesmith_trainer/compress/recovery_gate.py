@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.compression import DEFAULT_MIN_RECOVERY, Compression
-from tunesmith_trainer.compress.schemes import SchemeName
+from tunesmith_api.finetunejob.compression import DEFAULT_MIN_RECOVERY, Compression, SchemeName
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
 

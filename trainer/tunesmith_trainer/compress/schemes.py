@@ -8,14 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith_api.finetunejob.compression import Quantize
+from tunesmith_api.finetunejob.compression import Quantize, SchemeName
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
 
 # Largest first: fewer scales are smaller and quicker. A hidden size of 576 takes no more than 64.
 GROUP_SIZES = (128, 64, 32)

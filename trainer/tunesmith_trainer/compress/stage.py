@@ -21,6 +21,7 @@ import torch
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith_api.finetunejob.compression import SchemeName
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
@@ -38,7 +39,7 @@ from tunesmith_trainer.compress.recovery_gate import (
     shortfall,
 )
 from tunesmith_trainer.compress.reference_generations import generate_reference, reference_prompts
-from tunesmith_trainer.compress.schemes import SCHEMES, SchemeName, refuse_unrunnable
+from tunesmith_trainer.compress.schemes import SCHEMES, refuse_unrunnable
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text

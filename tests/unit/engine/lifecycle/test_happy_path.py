@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from manifests import DEFAULT_STAGES
 from simulation import START, Simulation, a_plan, a_result, is_at_rest
 from tunesmith_api.finetunejob.status import Phase, Progress
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact, EvaluationResult
 from tunesmith_engine.stages.catalog import (
-    CATALOG,
     COMPRESS,
     EVALUATE,
     PREPARE,
@@ -31,7 +31,7 @@ def test_stages_run_in_order_one_attempt_each() -> None:
     simulation.run_until(is_over)
 
     assert [(each.stage, each.attempt) for each in simulation.started] == [
-        (stage, 1) for stage in CATALOG.names
+        (stage, 1) for stage in DEFAULT_STAGES
     ]
 
 
@@ -225,4 +225,4 @@ def test_a_job_run_up_to_a_stage_goes_on_from_there_when_run_whole() -> None:
 
     assert simulation.status is not None
     assert simulation.status.phase == Phase.SUCCEEDED
-    assert [each.stage for each in simulation.started] == list(CATALOG.names)
+    assert [each.stage for each in simulation.started] == list(DEFAULT_STAGES)

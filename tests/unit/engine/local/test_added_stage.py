@@ -4,7 +4,7 @@ import json
 
 from counting import WANTED, WITH_COUNT
 from fake_runs import Place, a_small_job
-from tunesmith_engine.stages.catalog import CATALOG
+from manifests import DEFAULT_STAGES
 
 STAGES = ["prepare", "train", "count", "evaluate", "compress", "verify", "publish"]
 
@@ -30,8 +30,8 @@ def test_it_is_given_the_results_that_it_reads_and_no_others(place: Place) -> No
 def test_a_job_that_does_not_want_it_shows_nothing_of_it(place: Place) -> None:
     status = place.run(catalog=WITH_COUNT)
 
-    assert place.started() == list(CATALOG.names)
-    assert [stage.name for stage in status.stages] == list(CATALOG.names)
+    assert place.started() == list(DEFAULT_STAGES)
+    assert [stage.name for stage in status.stages] == list(DEFAULT_STAGES)
     assert "Counted" not in {each.type for each in status.conditions}
 
 
@@ -39,7 +39,7 @@ def test_switched_on_later_it_alone_is_run(place: Place) -> None:
     place.run(catalog=WITH_COUNT)
     status = place.run(a_small_job(**WANTED), catalog=WITH_COUNT)
 
-    assert place.started() == list(CATALOG.names)
+    assert place.started() == list(DEFAULT_STAGES)
     assert [stage.name for stage in status.stages if not stage.cached] == ["count"]
 
 

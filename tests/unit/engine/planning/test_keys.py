@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
@@ -29,7 +29,7 @@ FINGERPRINTS = {
     "dataset.validation": "v",
     "evaluation.generalText": "g",
 }
-ALL = tuple(CATALOG.names)
+ALL = DEFAULT_STAGES
 
 ROWS = {"uri": "s3://tickets/2026-11.jsonl"}
 REMOTE = {"model": "helpdesk", "uri": "s3://models"}
@@ -53,7 +53,10 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"evaluation": {"generation": {"maxSamples": 8}}}, EVALUATE.name),
     ({"compression": {"quantize": {"scheme": "W4A16"}}}, COMPRESS.name),
     ({"compression": {"gate": {"fallback": "fail"}}}, COMPRESS.name),
-    ({"verification": {"prompts": 5}}, VERIFY.name),
+    # The reference that verify compares with is written by compress.
+    ({"verification": {"prompts": 5}}, COMPRESS.name),
+    ({"serving": {"maxModelLength": 512}}, COMPRESS.name),
+    ({"verification": {"minAgreement": 0.8}}, VERIFY.name),
     ({"serving": {"enforceEager": False}}, VERIFY.name),
     ({"output": {"model": "other"}}, PUBLISH.name),
     ({"output": {"model": "helpdesk", "version": "v1"}}, PUBLISH.name),

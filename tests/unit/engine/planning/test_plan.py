@@ -2,11 +2,10 @@
 
 import pytest
 
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
-    CATALOG,
     COMPRESS,
     EVALUATE,
     PREPARE,
@@ -33,7 +32,7 @@ def test_stages_come_in_order_each_in_the_environment_that_has_its_libraries() -
     ]
 
 
-@pytest.mark.parametrize("until", list(CATALOG.names))
+@pytest.mark.parametrize("until", DEFAULT_STAGES)
 def test_a_plan_up_to_a_stage_is_the_beginning_of_the_whole_plan(until: StageName) -> None:
     part = plan(JOB, fingerprints=FINGERPRINTS, until=until)
 

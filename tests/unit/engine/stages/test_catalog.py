@@ -1,24 +1,37 @@
 """The catalogue holds only rows that a job can go through."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
+from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.resources import Resources
+from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.planning.plan import NoSuchStage, plan
-from tunesmith_engine.stages.catalog import CATALOG, EVALUATE, PREPARE, TRAIN, Catalog
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    EVALUATE,
+    PREPARE,
+    TRAIN,
+    Catalog,
+    Published,
+    Stage,
+)
 
-SIDE = replace(EVALUATE, name="explain", phase="Explaining", condition="Explained")
+ROOT = Path(__file__).parents[4]
+
+SIDE = replace(EVALUATE, name="side", phase="Sidestepping", condition="Sidestepped")
 
 
 def test_a_stage_is_put_before_the_one_named() -> None:
-    names = CATALOG.with_stage(SIDE, before="compress").names
+    *before, after = CATALOG.with_stage(SIDE, before="publish").names
 
-    assert names == (
-        "prepare", "train", "evaluate", "explain", "compress", "verify", "publish",
-    )  # fmt: skip
+    assert before == [*CATALOG.names[:-1], "side"]
+    assert after == "publish"
 
 
 @pytest.mark.parametrize(
@@ -35,10 +48,17 @@ def test_a_row_that_no_job_could_go_through_is_refused(row: object, message: str
         Catalog([PREPARE, TRAIN, row])  # type: ignore[list-item]
 
 
+def test_documents_that_publish_would_not_be_given_are_refused() -> None:
+    row = replace(SIDE, published=(Published("report", "explanation.json"),))
+
+    with pytest.raises(ValueError, match="publish does not read"):
+        CATALOG.with_stage(row, before="compress")
+
+
 def test_only_a_distributed_stage_has_the_accelerators_of_every_worker() -> None:
     resources = Resources(workers=4, gpus_per_worker=2)
 
-    held = {stage.name: stage.num_accelerators(resources) for stage in CATALOG}
+    held = {name: CATALOG[name].num_accelerators(resources) for name in DEFAULT_STAGES}
 
     assert held == {
         "prepare": 0, "train": 8, "evaluate": 1, "compress": 1, "verify": 1, "publish": 0,
@@ -52,7 +72,27 @@ def test_a_stage_that_does_not_apply_is_in_no_plan_and_cannot_be_asked_for() -> 
     job = FineTuneJob.model_validate(a_job())
 
     assert [stage.name for stage in plan(job, fingerprints={}, catalog=catalog).stages] == list(
-        CATALOG.names
+        DEFAULT_STAGES
     )
-    with pytest.raises(NoSuchStage, match="does not go through explain; name one of its stages"):
-        plan(job, fingerprints={}, until="explain", catalog=catalog)
+    with pytest.raises(NoSuchStage, match="does not go through side; name one of its stages"):
+        plan(job, fingerprints={}, until="side", catalog=catalog)
+
+
+@pytest.mark.parametrize("stage", CATALOG, ids=lambda stage: stage.name)
+def test_the_function_of_a_row_is_there(stage: Stage) -> None:
+    """It is imported only in an environment with its libraries, and there only when it runs."""
+    module, _, function = stage.function.partition(":")
+    root = ROOT / ("serving" if stage.package == "tunesmith_serving" else "trainer")
+    source = (root / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+
+    assert function in {
+        node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)
+    }
+
+
+def test_phases_and_conditions_of_rows_are_words_that_nothing_else_has() -> None:
+    phases = [*Phase, *(stage.phase for stage in CATALOG)]
+    conditions = [*ConditionType, *(stage.condition for stage in CATALOG)]
+
+    assert len(set(phases)) == len(phases)
+    assert len(set(conditions)) == len(conditions)

@@ -9,7 +9,8 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from api_double import ApiDouble
 from api_double import Key as ObjectKey
-from tunesmith_engine.stages.catalog import CATALOG, TRAIN
+from manifests import DEFAULT_STAGES
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
@@ -141,7 +142,7 @@ def test_every_stage_in_a_pod_is_told_what_the_pods_are_given() -> None:
     run(double)
 
     memory = {request.stage: request.memory for request in double.requests}
-    assert set(memory) == set(CATALOG.names)
+    assert set(memory) == set(DEFAULT_STAGES)
     assert all(each and each[TRAIN.name].size_bytes == 4 << 30 for each in memory.values())
 
 

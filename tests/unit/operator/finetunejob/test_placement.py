@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from attempts import OWNER, SETTINGS, attempt_for
-from manifests import a_job
+from manifests import DEFAULT_STAGES, a_job
 from small_models import SMOL, as_told
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.resources import Resources
@@ -45,7 +45,7 @@ def test_selector_priority_and_pull_secrets_stand_in_the_pod_of_every_stage() ->
         "priorityClassName": "batch",
         "imagePullSecrets": [{"name": "registry"}],
     }
-    for stage in CATALOG.names:
+    for stage in DEFAULT_STAGES:
         pod = pod_for(stage, resources=resources)
 
         assert {name: pod[name] for name in resources} == resources
@@ -143,7 +143,7 @@ def test_training_on_accelerators_is_given_their_memory_where_a_field_tells() ->
 
 
 def test_a_queue_is_named_on_the_job_of_every_stage() -> None:
-    for stage in CATALOG.names:
+    for stage in DEFAULT_STAGES:
         labels = attempt_for(stage, queueName="team")["metadata"]["labels"]
 
         assert labels["kueue.x-k8s.io/queue-name"] == "team"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from manifests import DEFAULT_STAGES
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import local_target
@@ -51,9 +52,9 @@ def test_every_document_that_the_catalogue_publishes_is_in_the_version(root: Pat
     published(root)
 
     (version,) = versions_of(root)
-    for stage in CATALOG:
-        for document in stage.published:
-            written = root / stage.name / f"{document.artifact}.json"
+    for name in DEFAULT_STAGES:
+        for document in CATALOG[name].published:
+            written = root / name / f"{document.artifact}.json"
             assert (version / document.file).read_bytes() == written.read_bytes()
 
 
