@@ -21,7 +21,9 @@ def a_recording(folder: Path, **rollout: Any) -> Path:
         limits=limits_of(Metric.ERRORS, Metric.TTFT_P50),
         ended_seconds=SECONDS,
     )
-    path.write_text("\n".join(map(line_of, [header, *a_rollout(**rollout)])) + "\n")
+    path.write_text(
+        "\n".join([line_of(header), *(line_of(sample) for sample in a_rollout(**rollout))]) + "\n"
+    )
     return path
 
 
