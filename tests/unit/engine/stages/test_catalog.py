@@ -78,7 +78,7 @@ def test_a_stage_that_does_not_apply_is_in_no_plan_and_cannot_be_asked_for() -> 
         plan(job, fingerprints={}, until="side", catalog=catalog)
 
 
-@pytest.mark.parametrize("stage", CATALOG, ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", tuple(CATALOG), ids=lambda stage: stage.name)
 def test_the_function_of_a_row_is_there(stage: Stage) -> None:
     """It is imported only in an environment with its libraries, and there only when it runs."""
     module, _, function = stage.function.partition(":")
