@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from tunesmith_cli.main import main
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "helpdesk" / "job.yaml"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(?P<head>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+# A block in a list is indented like the list's text.
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<head>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 END_OF_COMMAND = {"|", ">", ">>", "<", "&&", ";", "&"}
 
@@ -57,7 +61,8 @@ def blocks() -> Iterator[Block]:
         text = page.read_text(encoding="utf-8")
         for fence in FENCE.finditer(text):
             line = text.count("\n", 0, fence.start()) + 1
-            yield Block(page=page, line=line, head=fence["head"].strip(), text=fence["text"])
+            text_of_block = textwrap.dedent(fence["text"])
+            yield Block(page=page, line=line, head=fence["head"].strip(), text=text_of_block)
 
 
 def named(wanted: list[Block]) -> dict[str, Block]:
