@@ -16,7 +16,10 @@ from tunesmith_cli.main import main
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "helpdesk" / "job.yaml"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 # A block in a list is indented like the list's text.
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<head>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
