@@ -1,4 +1,4 @@
-"""`advance`: one step of a deployment, pure and total. Both executors call it, nothing else decides.
+"""`advance`: one step of a deployment, pure and total; nothing else decides.
 
 It is level-triggered, as a job's: from what is stored and what is seen, never from what has just
 happened.
