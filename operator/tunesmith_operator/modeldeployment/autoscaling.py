@@ -46,7 +46,16 @@ def scaled_object(
                 "replicas": scaling.fallback_replicas or max(scaling.min_replicas, replicas),
             },
             "advanced": {
-                "horizontalPodAutoscalerConfig": {"behavior": _behavior(scaling, is_frozen)}
+                "horizontalPodAutoscalerConfig": {
+                    "behavior": {
+                        # NB: KEDA's own pause would hold back scaling up, too, under the load of a
+                        # rollout. An HPA takes an hour at most.
+                        "scaleDown": {
+                            "stabilizationWindowSeconds": min(scaling.cooldown_seconds, 3600),
+                            "selectPolicy": "Disabled" if is_frozen else "Max",
+                        }
+                    }
+                }
             },
             "triggers": [
                 _trigger(prometheus, _QUEUE.format(pods=pods), str(scaling.queue_length)),
