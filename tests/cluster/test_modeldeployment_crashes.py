@@ -8,11 +8,10 @@ import json
 import time
 
 from kubernetes.aio import client, config
-from test_modeldeployment import GATEWAY
 
 from attempts import SETTINGS
 from cluster import Cluster
-from model_deployments import a_deployment, is_at_rest, publish
+from model_deployments import GATEWAY, Holds, a_deployment, is_at_rest, publish
 from serving_cluster import ServingCluster
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
