@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tunesmith_engine.deployment.observations import Route
-from tunesmith_engine.local.envoy import proxy
 from tunesmith_engine.local.envoy.config import Endpoint, routes_file
 from tunesmith_engine.local.envoy.proxy import Envoy, ProxyError
+from tunesmith_engine.stages.reporter import write_atomically
 from upstreams import Upstream, upstream
 
 OLD, NEW = "0000000a", "0000000b"
@@ -187,7 +187,7 @@ def test_routes_that_are_refused_are_not_believed(
     broken = json.loads(routes_file(tmp_path).read_text())
     broken["version_info"] = "broken"
     broken["resources"][0]["virtual_hosts"][0]["domains"] = []
-    proxy.write_atomically(routes_file(tmp_path), json.dumps(broken))
+    write_atomically(routes_file(tmp_path), json.dumps(broken))
     deadline = time.monotonic() + 5
     while not process.observe().is_refused and time.monotonic() < deadline:
         time.sleep(0.05)
