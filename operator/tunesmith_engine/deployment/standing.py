@@ -51,11 +51,7 @@ def _hindrance(
     if route.failure is not None:
         return Refusal(route.failure, route.message)
     if state.candidate is not None:
-<<<<<<< HEAD
-        return _why_held(context, state.candidate, verdict_message)
-=======
         return _why_held(context, state, state.candidate, verdict_message)
->>>>>>> mdep
     if choice.refusal is not None or state.stable is None:
         return choice.refusal
     for replica in context.replicas_of(state.stable.revision):
@@ -70,11 +66,7 @@ def candidate_words(
     context: Context, state: DeploymentState, candidate: CandidateStatus, verdict_message: str
 ) -> Refusal:
     """Reason and message of the candidate itself."""
-<<<<<<< HEAD
-    held = _why_held(context, candidate, verdict_message)
-=======
     held = _why_held(context, state, candidate, verdict_message)
->>>>>>> mdep
     return held or _progress(context, state, candidate, verdict_message)
 
 
@@ -92,13 +84,6 @@ def _of_stable(
     return Standing(phase, Reason.SERVING, shown, is_at_rest=True)
 
 
-<<<<<<< HEAD
-def _why_held(context: Context, candidate: CandidateStatus, verdict_message: str) -> Refusal | None:
-    """What keeps the candidate where it is until a person acts."""
-    if candidate.state == "RollingBack":
-        return None
-    if candidate.state != "Promoting":
-=======
 def _why_held(
     context: Context, state: DeploymentState, candidate: CandidateStatus, verdict_message: str
 ) -> Refusal | None:
@@ -107,7 +92,6 @@ def _why_held(
         return None
     # The first version takes over from nobody, whatever the strategy.
     if candidate.state != "Promoting" and state.stable is not None:
->>>>>>> mdep
         refusal = context.strategy_refusal(candidate.strategy)
         if refusal is not None:
             return refusal
