@@ -88,7 +88,8 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     cluster = restricted
     cluster.create(a_job(deploy={"name": "of-job"})).raise_for_status()
 
-    with an_operator(cluster.namespace, KUBECONFIG=kubeconfig_of(cluster, tmp_path)):
+    prometheus = "--prometheus-url=http://prometheus:9090"
+    with an_operator(cluster.namespace, prometheus, KUBECONFIG=kubeconfig_of(cluster, tmp_path)):
         wait_for_pod(cluster)
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": True}}).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")

@@ -132,7 +132,7 @@ class Reconciler:
         executor = KubeExecutor(
             self._client, self._settings, owner=owner, spec=spec, snapshot=snapshot
         )
-        await executor.make(decision.desired)
+        await executor.make(decision.desired, after)
         return _requeue_after_s(decision, uid=owner.uid, now=now)
 
     async def _observations(

@@ -25,6 +25,7 @@ COMMANDS = {
         "--workers",
         "--workspace-size",
         "--workspace-class",
+        "--prometheus-url",
         "--metrics-port",
         "--health-port",
         "--leader-election-namespace",

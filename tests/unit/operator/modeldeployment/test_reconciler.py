@@ -1,12 +1,14 @@
 """One look at a deployment: what is stored, what is made, what is said when it cannot be."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry
 
+from attempts import SETTINGS
 from deployment_double import KEY, DeploymentDouble
 from model_deployments import condition
 from tunesmith_operator.kube.api_errors import FORBIDDEN
@@ -167,3 +169,23 @@ def test_a_phase_is_told_as_an_event() -> None:
 
     assert reasons[-1] == "Serving"
     assert len(reasons) == len(set(reasons))
+
+
+def test_replicas_of_stable_are_the_scalers_alone_and_others_are_ours() -> None:
+    double = DeploymentDouble("ScaledObject", autoscaling={"maxReplicas": 4})
+    double.use(replace(SETTINGS, prometheus_url="http://prometheus:9090"))
+    double.publish("v1")
+    looks(double)
+    (name,) = double.names("ScaledObject")
+    double.change("Deployment", "ns", name, {"spec": {"replicas": 4}})
+    looks(double, 3)
+    assert double.objects["Deployment", "ns", name]["spec"]["replicas"] == 4
+    double.publish("v2")
+    looks(double, 12)
+    assert double.names("ScaledObject") == [f"helpdesk-{double.status['stable']['revision']}"]
+    double.change("ModelDeployment", "ns", "helpdesk", {"spec": {"autoscaling": None}})
+    looks(double, 3)
+
+    (name,) = double.names("Deployment")
+    assert double.names("ScaledObject") == []
+    assert double.objects["Deployment", "ns", name]["spec"]["replicas"] == 1
