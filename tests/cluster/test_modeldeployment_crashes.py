@@ -44,10 +44,9 @@ class Mortal(ApiServer):
         self._die("patch", "status")
 
     async def create(self, manifest: Manifest) -> bool:
-        is_new = await super().create(manifest)
-        if not is_new:
-            return False
-        self._die("create", manifest["kind"])
+        if await super().create(manifest):
+            self._die("create", manifest["kind"])
+        return False
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None

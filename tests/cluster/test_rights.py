@@ -9,7 +9,7 @@ import pytest
 
 from cluster import Cluster, kubectl
 from kuberay import KubeRay
-from model_deployments import GATEWAY, a_deployment, is_at_rest, publish
+from model_deployments import GATEWAY, a_deployment, is_at_rest, make_gateway, publish
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
 from serving_cluster import ServingCluster
@@ -62,6 +62,7 @@ def train_in_several_pods(cluster: Cluster) -> None:
 
 def serve_two_versions(cluster: Cluster, *names: str) -> None:
     """Serve a version by deployments of these names, then another, and then none."""
+    make_gateway(cluster)
     rollout = {"strategy": "blueGreen", "drainSeconds": 5}
     for name in names:
         deployment = a_deployment(
