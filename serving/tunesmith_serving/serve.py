@@ -2,7 +2,8 @@
 
 This process becomes the server instead of starting one, so that a signal to it reaches vLLM, which
 ends its engine process itself. What is served is what `verify` judged: the files are proven by the
-version's manifest, and vLLM runs with the settings that lie beside them.
+version's manifest, and vLLM runs with the settings that lie beside them. Only what depends on the
+build of vLLM follows the one that is here.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
+from tunesmith_serving.platforms import installed_platform
 from tunesmith_serving.settings import ServingSettings
 
 # NB: the server's module. The `vllm` command asks for the metadata of a distribution `vllm`, and
@@ -43,7 +45,13 @@ def serve(argv: list[str]) -> int:
     try:
         # The port first: it takes no time, and digests of gigabytes do.
         require_free_port(arguments.host, arguments.port)
-        settings = read_version(folder)
+        proved = read_version(folder)
+        settings = proved.on(installed_platform())
+        if settings != proved:
+            sys.stderr.write(
+                f"serve: verify proved this version with vLLM for {proved.platform}, and here is "
+                f"vLLM for {settings.platform}, whose kernels are others.\n"
+            )
         options = settings.command_line(
             folder, name=arguments.name or settings.model, host=arguments.host, port=arguments.port
         )

@@ -72,6 +72,24 @@ def test_an_unchanged_version_becomes_a_server_on_loopback(
     assert environment.items() >= SETTINGS.environment().items()
 
 
+def test_a_build_for_gpus_serves_what_was_proved_on_a_cpu_and_says_so(
+    published: Path,
+    port: int,
+    became: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tunesmith_serving.serve.installed_platform", lambda: "gpu")
+
+    with pytest.raises(BecameServerError):
+        serve([str(published), "--port", str(port)])
+
+    ((arguments, environment),) = became
+    assert "--gpu-memory-utilization" in arguments
+    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+    assert "proved this version with vLLM for cpu" in capsys.readouterr().err
+
+
 def test_clients_may_know_the_model_by_another_name(
     published: Path, port: int, became: list[Any]
 ) -> None:
