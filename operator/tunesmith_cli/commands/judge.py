@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from tunesmith_api.modeldeployment.limits import METRICS, Metric
 from tunesmith_cli.errors import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -23,7 +24,6 @@ from tunesmith_cli.formats import duration, number
 from tunesmith_cli.terminal.style import Style, style_of, table
 from tunesmith_engine.rollout.columns import columns_of, window_end_s
 from tunesmith_engine.rollout.judge import Analysis, Cause, Decision, Evidence, Verdict
-from tunesmith_engine.rollout.limits import METRICS, Metric
 from tunesmith_engine.rollout.recording import Recording, RecordingError, read_recording
 
 _EXIT_CODES: Final = {
