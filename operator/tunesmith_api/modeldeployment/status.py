@@ -13,7 +13,7 @@ from tunesmith_api.modeldeployment.rollout import Strategy
 from tunesmith_api.results import Address
 
 # One version with one set of engine settings; a digest's first characters.
-RevisionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+RevisionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$", max_length=8)]
 ReasonWord = Annotated[str, StringConstraints(max_length=MAX_REASON)]
 Weight = Annotated[int, Field(ge=0, le=100)]
 
@@ -33,6 +33,14 @@ class DeploymentPhase(StrEnum):
     ROLLING_BACK = "RollingBack"
     SUSPENDED = "Suspended"
     FAILED = "Failed"
+
+
+class DeploymentCondition(StrEnum):
+    """The conditions beside those of every kind."""
+
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    ROLLED_BACK = "RolledBack"
 
 
 class RevisionStatus(ApiModel):
@@ -60,7 +68,8 @@ class CandidateStatus(RevisionStatus):
     """The revision that is on trial.
 
     `state`: its replicas start; it is judged; it is taken over; it is taken back. `step` counts
-    from 0; `step_since` is when the route of the step was seen to be in use.
+    from 0; `step_since` is when the route of the step was seen to be in use. `waiting_since` is set
+    while replicas that were added have not all been ready, `unready_since` while it has lost some.
     """
 
     strategy: Strategy
@@ -69,6 +78,8 @@ class CandidateStatus(RevisionStatus):
     step: Annotated[int, Field(ge=0)] = 0
     step_since: datetime | None = None
     analysis_since: datetime | None = None
+    waiting_since: datetime | None = None
+    unready_since: datetime | None = None
     reason: ReasonWord = ""
     message: Message = ""
 
@@ -76,11 +87,13 @@ class CandidateStatus(RevisionStatus):
 class DrainingStatus(RevisionStatus):
     """A revision that gets no more requests, and goes when its running ones are answered.
 
-    `quiet_since` is when the route was seen without it.
+    `quiet_since` is when the route was seen without it, from which `deadline` counts; `reason` why
+    it goes.
     """
 
     quiet_since: datetime | None = None
     deadline: datetime
+    reason: ReasonWord = ""
 
 
 class MetricEvidence(ApiModel):
