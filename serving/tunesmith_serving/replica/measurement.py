@@ -25,7 +25,8 @@ class Measurement:
     """One request; `arrived` and every `now` are seconds of one monotonic clock.
 
     `cluster` is a digest of whose request it is. `ended` is when its response did, whichever way,
-    and `is_admitted` is false where it was refused for want of a key.
+    and `is_admitted` is false where it was refused for want of a key. While it `is_compared` with
+    stable's answer, its `quality_loss` is still to come.
     """
 
     arrived: float
@@ -33,6 +34,8 @@ class Measurement:
     ended: float | None = None
     is_admitted: bool = True
     status: int = 0
+    is_compared: bool = False
+    quality_loss: float | None = None
     first_token: float | None = None
     last_token: float | None = None
     _num_chunks: int = 0
@@ -52,7 +55,7 @@ class Measurement:
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes."""
-        return self.ended is not None
+        return self.ended is not None and not self.is_compared
 
     def start(self, status: int, *, is_stream: bool) -> None:
         """The response's head has come."""
@@ -111,6 +114,7 @@ class Measurement:
             "itlSeconds": self._itl(),
             "outputTokens": self._output_tokens(),
             "refusal": None if self._incomplete or self._error else self._refuses,
+            "qualityLoss": self.quality_loss,
             "cluster": self.cluster,
         }
         return {name: value for name, value in fields.items() if value is not None}
@@ -187,6 +191,6 @@ class Measurement:
         return (self.last_token - self.first_token) / (num_tokens - 1) if num_tokens > 1 else None
 
     def _output_tokens(self) -> int | None:
-        if not self.is_over or self._error or self._incomplete or self._is_blind:
+        if self.ended is None or self._error or self._incomplete or self._is_blind:
             return None
         return self._num_tokens if self._num_tokens is not None else self._num_chunks
