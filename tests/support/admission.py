@@ -57,7 +57,7 @@ def _unknown(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
 def _broken_rules(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
     for each in schema.get("x-kubernetes-validations", []):
         is_transition = "oldSelf" in each["rule"]
-        if not is_transition and not _program(each["rule"]).execute({"self": given}):
+        if not is_transition and not _holds(each["rule"], given):
             yield f"{path}{each.get('fieldPath', '')}: {each['message']}"
     if isinstance(given, list):
         for index, item in enumerate(given):
@@ -66,6 +66,14 @@ def _broken_rules(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
         for key, child in schema.get("properties", {}).items():
             if key in given:
                 yield from _broken_rules(child, given[key], path=f"{path}.{key}")
+
+
+def _holds(rule: str, given: Any) -> bool:
+    try:
+        return bool(_program(rule).execute({"self": given}))
+    except KeyError:
+        # As the server has it: a rule that cannot be evaluated does not hold.
+        return False
 
 
 @cache

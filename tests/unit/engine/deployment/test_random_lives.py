@@ -158,7 +158,9 @@ def test_a_killed_executor_comes_to_the_same_end(
 
 @GENEROUS
 @given(health=st.sampled_from(HEALTH), strategy=st.sampled_from(STRATEGIES))
-def test_a_good_candidate_takes_over_and_a_bad_one_is_rejected(health: Health, strategy: str) -> None:
+def test_a_good_candidate_takes_over_and_a_bad_one_is_rejected(
+    health: Health, strategy: str
+) -> None:
     world = World(spec=a_spec(replicas=2, rollout=ROLLOUT | {"strategy": strategy}))
     publish(world, "good")
     world.run()
