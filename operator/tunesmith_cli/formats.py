@@ -16,6 +16,8 @@ _STEP = 1024
 _WHOLE_FROM_S = 10
 _THOUSAND = 1e3
 _FULL_DIGITS = 1e15
+# An e-value of a million and one of a billion say the same to a person.
+_SHOWN_E = 1e6
 
 
 def duration(seconds: float) -> str:
@@ -67,6 +69,11 @@ def effect(metric: str, value: float | None) -> str:
     if compared == "ratio":
         return f"{100 * value:+.1f} %"
     return f"{value:+.3f}"
+
+
+def e_value(value: float) -> str:
+    """Three significant digits, up to a million."""
+    return f">{_SHOWN_E:.0e}" if value > _SHOWN_E else number(float(f"{value:.3g}"))
 
 
 def counted(num: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from tunesmith_api.modeldeployment.status import (
     RevisionStatus,
     VerdictStatus,
 )
-from tunesmith_cli.formats import duration, effect, number
+from tunesmith_cli.formats import duration, e_value, effect
 from tunesmith_cli.terminal.live_screen import LiveScreen
 from tunesmith_cli.terminal.style import Style, is_terminal, plain, style_of, table
 
@@ -178,8 +178,8 @@ def _verdict_lines(verdict: VerdictStatus) -> list[str]:
         (
             row.metric,
             *(effect(row.metric, value) for value in (row.effect, row.lower, row.upper)),
-            number(row.harm),
-            number(row.promotion),
+            e_value(row.harm),
+            e_value(row.promotion),
             f"{row.stable:,}",
             f"{row.candidate:,}",
         )

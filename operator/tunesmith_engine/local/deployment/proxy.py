@@ -64,12 +64,13 @@ class EnvoyProxy:
             self._in_use, self._since = state.in_use, self._now()
         if failure or not state.is_running:
             return RouteState(failure=Reason.PROXY_DOWN, message=failure or "Envoy has ended")
-        if state.rejected:
-            return RouteState(failure=Reason.ROUTE_NOT_ACCEPTED, message=state.rejected)
+        log = self._folder / "envoy.log"
         return RouteState(
             in_use=state.in_use,
             since=self._since,
             achieved=state.achieved,
+            failure=Reason.ROUTE_NOT_ACCEPTED if state.is_refused else None,
+            message=f"Envoy refuses the route; {log} says why" if state.is_refused else "",
             endpoint=self.endpoint,
         )
 
