@@ -153,7 +153,7 @@ class World:
             running=running if is_up else None,
             accepted=replica.accepted if is_up else None,
             quiet_seconds=self.seconds - quiet_since if is_up else None,
-            restarts=int(age // 30) if health == "crashing" else 0,
+            restarts=int(age // 10) if health == "crashing" else 0,
             failure="WrongDigest" if health == "failing" and age >= self.start_s else None,
             message="" if health in {"good", "worse"} else f"it is {health}",
         )
@@ -176,10 +176,25 @@ class World:
         is_worse = self.health.get(candidate.version) == "worse"
         return a_verdict("rollback" if is_worse else "promote")
 
+    def condition(self, type_: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition as stored."""
+        stored = self.status.conditions if self.status else []
+        condition = next(entry for entry in stored if entry.type == type_)
+        return condition.status, condition.reason, condition.message
+
     # What happens
 
-    def step(self, *, seconds: float | None = None, is_killed: bool = False) -> Decision:
-        """One look of the executor; then time goes on, by default until it has to look again."""
+    def step(
+        self,
+        *,
+        seconds: float | None = None,
+        killed_after: Literal["status", "replicas"] | None = None,
+    ) -> Decision:
+        """One look of the executor; then time goes on, by default until it has to look again.
+
+        It may be killed when it has stored the status, or when the replicas are as they should be
+        and the route is not.
+        """
         decision = advance(
             self.spec, self.status, self.observations(), generation=self.generation, now=self.now
         )
@@ -189,7 +204,9 @@ class World:
         assert self.status == decision.status
         self.decisions.append(decision)
         self.check(decision)
-        if not is_killed:
+        if killed_after == "replicas":
+            self.apply(replace(decision.desired, route=self.desired.route))
+        elif killed_after is None:
             self.apply(decision.desired)
         self.pass_time(self._wait_s(decision) if seconds is None else seconds)
         return decision
