@@ -36,6 +36,14 @@ ANALYSIS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Replayed:
+    """A recording, judged again."""
+
+    returncode: int
+    json: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Laptop:
     """One deployment of one home folder."""
 
@@ -131,6 +139,29 @@ class Laptop:
             check=False,
             env=self.environment(),
         )
+
+    def replay(self, recording: Path) -> "Replayed":
+        """What `tunesmith judge replay` says."""
+        done = subprocess.run(
+            [TUNESMITH, "judge", "replay", str(recording), "--output", "json"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Replayed(done.returncode, json.loads(done.stdout))
+
+    def engines(self) -> dict[str, int]:
+        """The process of every replica."""
+        records = {
+            path.parent.name: json.loads(path.read_text())
+            for path in self.folder.glob("replicas/*/process.json")
+        }
+        return {
+            name: record["identity"]["pid"]
+            for name, record in records.items()
+            if record.get("identity")
+        }
 
     @contextmanager
     def deployed(self) -> Iterator[subprocess.Popen[bytes]]:
