@@ -30,7 +30,7 @@ def main() -> None:
     command += ["--model", given.name, "--version", given.folder.name]
     for name, value in options.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - an argument list, no shell
 
 
 if __name__ == "__main__":

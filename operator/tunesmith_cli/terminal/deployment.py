@@ -115,7 +115,7 @@ def events(before: ModelDeploymentStatus | None, status: ModelDeploymentStatus) 
     if status.endpoint and status.endpoint != seen.endpoint:
         yield f"listens at {status.endpoint}"
     if (status.phase, _headline(status)) != (seen.phase, _headline(seen)):
-        yield f"{status.phase}: {_headline(status)}"
+        yield _with_phase(status)
     known = {entry.revision for entry in seen.rejected}
     for entry in status.rejected:
         if entry.revision not in known and before is not None:
@@ -146,6 +146,12 @@ def _headline(status: ModelDeploymentStatus) -> str:
     """Reason and message of what is, or hinders, now."""
     ready = next((c for c in status.conditions if c.type == ConditionType.READY), None)
     return f"{ready.reason}: {plain(ready.message)}" if ready else ""
+
+
+def _with_phase(status: ModelDeploymentStatus) -> str:
+    headline = _headline(status)
+    is_said = headline.startswith(f"{status.phase}:")
+    return headline if is_said else f"{status.phase}, {headline}"
 
 
 def _identity(revision: RevisionStatus | None) -> str | None:

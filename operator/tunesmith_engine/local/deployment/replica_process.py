@@ -70,7 +70,8 @@ class Replica:
 
     @property
     def is_running(self) -> bool:
-        return self._record.identity is not None
+        """Whether nobody has seen its end yet."""
+        return self._record.identity is not None or self._process is not None
 
     @property
     def is_reachable(self) -> bool:
@@ -113,15 +114,15 @@ class Replica:
 
     def observe(self, now: float) -> None:
         """See whether it runs, and ask it how it is."""
-        identity = self._record.identity
-        if identity is None:
+        identity, process = self._record.identity, self._process
+        if identity is None and process is None:
             return
-        code = self._process.poll() if self._process else None
-        if not is_alive(identity):
+        # One that ended before it could be identified has a process, and no identity.
+        if identity is None or not is_alive(identity):
             # What vLLM has started must not hold the memory that the next start needs.
             terminate_leftovers(self.folder.path)
-            self._report, self._ended_at = None, now
-            self._keep(identity=None, exit_code=code)
+            self._report, self._ended_at, self._process = None, now, None
+            self._keep(identity=None, exit_code=process.wait() if process else None)
             return
         report = read_state(self.port)
         self._report = report if report and report.revision == self.folder.revision else None
