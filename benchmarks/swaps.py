@@ -2,8 +2,9 @@
 
 10,000 requests at a constant rate, half of them streamed, pass through 20 swaps of the version. An
 answer counts by its content, never by its status (`tests/support/open_loop.py`). The peer is a
-rolling update with vLLM's defaults: the same Envoy is pointed at the new engine once its /health is
-200, and the old one gets SIGTERM at once. Engines are stand-ins with vLLM's abort and drain.
+rolling update with vLLM's defaults: the same Envoy is pointed at the new engine once that is ready,
+and the old one gets SIGTERM as soon as Envoy says that it has the route. Engines are stand-ins with
+vLLM's abort and drain.
 """
 
 import asyncio
@@ -122,8 +123,8 @@ def _measure(way: Way, requests: Sequence[Request]) -> dict[str, Any]:
     begin = time.monotonic()
     thread.start()
     for number in range(NUM_SWAPS):
-        # Spread over the whole run, the first and the last within it.
-        due = begin + (number + 0.5) * len(requests) / RATE / NUM_SWAPS
+        # Spread over the whole run, so that the last is over before the last request is sent.
+        due = begin + (number + 0.5) * len(requests) / RATE / (NUM_SWAPS + 1)
         time.sleep(max(0.0, due - time.monotonic()))
         started = time.monotonic()
         way.swap(f"v{number + 2}")
@@ -218,7 +219,7 @@ class RollingUpdate:
             command += [f"--{name}", str(value)]
         engine = subprocess.Popen(command)
         self.lives.began[version] = time.monotonic()
-        while not _is_healthy(port):
+        while not _is_ready(port):
             time.sleep(0.05)
         self._envoy.apply(Route({version: 100}), {version: [Endpoint(HOST, port)]})
         if self._engine is not None:
@@ -228,9 +229,10 @@ class RollingUpdate:
         self._engine, self._version = engine, version
 
 
-def _is_healthy(port: int) -> bool:
+def _is_ready(port: int) -> bool:
+    # vLLM's /health would do in a cluster. This Envoy asks for more, and must not be why it fails.
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/tunesmith/ready", timeout=1) as answer:
             return bool(answer.status == _OK)
     except OSError:
         return False
