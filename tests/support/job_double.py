@@ -13,6 +13,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.parsing import fingerprints_of
+from tunesmith_operator.kube.objects import MANAGER
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
@@ -93,9 +94,9 @@ class JobDouble(ApiDouble):
         self.requests.append(f"list {kind} {labels}")
         return await super().list(kind, namespace, labels=labels)
 
-    async def apply(self, manifest: Manifest) -> None:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> None:
         self.requests.append(f"apply {_named(manifest)}")
-        await super().apply(manifest)
+        await super().apply(manifest, manager=manager)
 
     async def patch_status(self, seen: Manifest, change: Manifest) -> str:
         self.requests.append(f"patch_status {_named(seen)}")
