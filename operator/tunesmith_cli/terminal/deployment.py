@@ -127,8 +127,8 @@ def events(before: ModelDeploymentStatus | None, status: ModelDeploymentStatus) 
 def status_lines(status: ModelDeploymentStatus) -> list[str]:
     """Why it stands as it does, who serves, who might, and what the judge says."""
     lines = [f"  {headline}"] if (headline := _headline(status)) else []
-    rows = [("", "version", "weight", "achieved", "ready", "since")]
-    rows += list(_rows(status))
+    head = ("", "version", "weight", "achieved", "ready", "since")
+    rows: list[tuple[str, ...]] = [head, *_rows(status)]
     lines += ["", *(f"  {line}" for line in table(rows).splitlines())] if len(rows) > 1 else []
     verdict = status.last_verdict
     if verdict is not None:

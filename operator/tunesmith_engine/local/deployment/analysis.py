@@ -82,7 +82,7 @@ class Analysis:
 
     def _rewrite(self, header: Header) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = (line_of(record) for record in (header, *self._merger.samples))
+        lines = [line_of(header), *map(line_of, self._merger.samples)]
         write_atomically(self._path, "".join(f"{line}\n" for line in lines))
 
 

@@ -77,7 +77,7 @@ class EnvoyProxy:
     def apply(self, route: Route, ports: Ports) -> None:
         # NB: `advance` names stable first. Envoy draws conversations to the first revision as its
         # weight grows, and never back: that has to be the candidate.
-        weights = dict(reversed(route.weights.items()))
+        weights = dict(reversed(tuple(route.weights.items())))
         endpoints = {
             revision: [Endpoint(HOST, port) for port in replicas]
             for revision, replicas in ports.items()

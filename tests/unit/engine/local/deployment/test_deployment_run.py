@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -191,7 +190,14 @@ def _report(laptop: Laptop, port: int) -> ReplicaReport | None:
     for folder in DeploymentFolder(laptop.folder.resolve()).started_replicas():
         record = folder.read()
         if record is not None and record.port == port:
-            fields: dict[str, Any] = {"ready": True, "reason": "Ready", "message": ""}
-            counts = {"running": 0, "accepted": 0, "quiet_seconds": 60.0}
-            return ReplicaReport(revision=folder.revision, instance=MODEL, **fields, **counts)
+            return ReplicaReport(
+                revision=folder.revision,
+                instance=MODEL,
+                ready=True,
+                reason="Ready",
+                message="",
+                running=0,
+                accepted=0,
+                quiet_seconds=60.0,
+            )
     return None
