@@ -9,11 +9,15 @@ import pytest
 
 from cluster import Cluster, kubectl
 from kuberay import KubeRay
+from model_deployments import GATEWAY, a_deployment, is_at_rest, publish
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
+from serving_cluster import ServingCluster
 from stage_pods import end_pod, mount_nothing, request_of, run_pods, succeeded
 from tunesmith_operator.permissions import PERMISSIONS
 
+# Of the first the requests come through a Gateway, where the Gateway API is defined.
+DEPLOYMENTS = ("routed", "plain")
 WAITS_FOR_VOLUME = (
     "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=VolumeUnavailable"
 )
@@ -56,11 +60,33 @@ def train_in_several_pods(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=delete", "rayjob", "--all", "--timeout=60s")
 
 
+def serve_two_versions(cluster: Cluster, *names: str) -> None:
+    """Serve a version by deployments of these names, then another, and then none."""
+    rollout = {"strategy": "blueGreen", "drainSeconds": 5}
+    for name in names:
+        deployment = a_deployment(
+            rollout=rollout, **({"gateway": GATEWAY} if name == "routed" else {})
+        )
+        deployment["metadata"]["name"] = name
+        cluster.create(deployment).raise_for_status()
+    with ServingCluster(cluster).running() as serving:
+        for version in ("v1", "v2"):
+            publish(cluster, version)
+            for name in names:
+                serving.wait_until(is_at_rest(version), name=name)
+        for name in names:
+            suspend = {"spec": {"suspend": True}}
+            cluster.merge("ModelDeployment", name, suspend).raise_for_status()
+            serving.wait_until(
+                lambda status: status["phase"] == "Suspended" and not status["draining"], name=name
+            )
+
+
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     restricted: Cluster, audit_log: Path, tmp_path: Path
 ) -> None:
     cluster = restricted
-    cluster.create(a_job()).raise_for_status()
+    cluster.create(a_job(deploy={"name": "of-job"})).raise_for_status()
 
     with an_operator(cluster.namespace, KUBECONFIG=kubeconfig_of(cluster, tmp_path)):
         wait_for_pod(cluster)
@@ -68,6 +94,7 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": False}}).raise_for_status()
         run_pods(cluster, "helpdesk", timeout_s=120)
+        serve_two_versions(cluster, *DEPLOYMENTS)
         ttl = {"spec": {"ttlSecondsAfterFinished": 0}}
         cluster.merge("FineTuneJob", "helpdesk", ttl).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "ftj/helpdesk", "--timeout=60s")

@@ -60,7 +60,9 @@ class JobDouble(ApiDouble):
         """What there is of a kind."""
         return [name for of_kind, _, name in self.objects if of_kind == kind]
 
-    def report(self, request: StageRequest, *, outcome: Any = "Succeeded") -> StageResult:
+    def report(
+        self, request: StageRequest, *, outcome: Any = "Succeeded", **facts: Any
+    ) -> StageResult:
         """The stage reports its result."""
         result = StageResult(
             stage=request.stage,
@@ -68,6 +70,7 @@ class JobDouble(ApiDouble):
             attempt=request.attempt,
             outcome=outcome,
             reason="Succeeded" if outcome == "Succeeded" else "DatasetNotFound",
+            facts=facts,
         )
         key = request.result.rsplit("/", 1)[1]
         self.change(*REPORT, {"data": {key: result.model_dump_json(by_alias=True)}})
