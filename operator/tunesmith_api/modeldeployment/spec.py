@@ -19,8 +19,9 @@ from tunesmith_api.field_types import (
     SecretReference,
     VersionLabel,
 )
-from tunesmith_api.modeldeployment import rollout
+from tunesmith_api.modeldeployment import rollout, slo
 from tunesmith_api.modeldeployment.rollout import Rollout
+from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
 from tunesmith_api.placement import TOLERATION_RULES, Placement
 from tunesmith_api.rules import Rule
 
@@ -85,6 +86,20 @@ class Gateway(ApiModel):
     )
 
 
+class Cost(ApiModel):
+    """What serving costs."""
+
+    price_per_accelerator_hour: Annotated[
+        Annotated[float, Field(ge=0, le=1_000_000)] | None,
+        DecidedLater("the operator's"),
+        ClusterOnly(),
+    ] = Field(
+        None,
+        description="Price of one accelerator for one hour, in your currency. Default: the chart's "
+        "`cost.pricePerAcceleratorHour`.",
+    )
+
+
 class ModelDeploymentSpec(ApiModel):
     """A model behind one address, whatever its version."""
 
@@ -107,6 +122,12 @@ class ModelDeploymentSpec(ApiModel):
         "for.",
     )
     rollout: Rollout = Rollout()
+    slo: Annotated[ServiceLevelObjectives | None, DecidedLater("nothing is promised")] = Field(
+        None,
+        description="What is promised to clients; alerts ring when it is at risk. Default: nothing "
+        "is promised.",
+    )
+    cost: Cost = Cost()
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8000, description="Port of the endpoint on a laptop, and of the Service in a cluster."
     )
@@ -118,5 +139,6 @@ class ModelDeploymentSpec(ApiModel):
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     *rollout.RULES,
+    *slo.RULES,
     *TOLERATION_RULES,
 )
