@@ -21,6 +21,15 @@ class Firing:
     alerts: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a query answers at a time, by label set."""
+
+    query: str
+    at: str
+    samples: Mapping[str, float]
+
+
 def promtool(*arguments: str) -> str:
     """Run it; its complaint is the failure of the test."""
     if shutil.which("promtool") is None:
@@ -48,26 +57,42 @@ def check_alerts(
 ) -> None:
     """Hold what fires at each time to `firing`.
 
-    `series` are in promtool's notation, with a sample each `interval`; `by` are the labels that
-    tell alerts apart, `severity` a pattern of those that are looked at.
+    `by` are the labels that tell alerts apart, `severity` a pattern of those that are looked at.
     """
     alerts = f'ALERTS{{alertstate="firing",severity=~"{severity}"}}'
     question = f"count by ({', '.join(by)}) ({alerts})"
+    values = [Value(question, each.at, dict.fromkeys(each.alerts, 1.0)) for each in firing]
+    check_values(folder, rules=rules, series=series, values=values, interval=interval)
+
+
+def check_values(
+    folder: Path,
+    *,
+    rules: Sequence[Path],
+    series: Mapping[str, str],
+    values: Sequence[Value],
+    interval: str = "1m",
+) -> None:
+    """Hold the answers to queries to what is expected.
+
+    `series` are in promtool's notation, with a sample each `interval`.
+    """
     asked = [
         {
-            "expr": question,
+            "expr": each.query,
             "eval_time": each.at,
-            "exp_samples": [{"labels": labels, "value": 1} for labels in sorted(each.alerts)],
+            "exp_samples": [
+                {"labels": labels, "value": value} for labels, value in sorted(each.samples.items())
+            ],
         }
-        for each in firing
+        for each in values
     ]
-    given = [{"series": name, "values": values} for name, values in series.items()]
-    test = {"interval": interval, "input_series": given, "promql_expr_test": asked}
-    path = folder / "test.yaml"
+    given = [{"series": name, "values": samples} for name, samples in series.items()]
     document = {
         "rule_files": [str(each) for each in rules],
         "evaluation_interval": interval,
-        "tests": [test],
+        "tests": [{"interval": interval, "input_series": given, "promql_expr_test": asked}],
     }
+    path = folder / "test.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     promtool("test", "rules", str(path))

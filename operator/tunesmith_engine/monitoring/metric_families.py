@@ -89,7 +89,6 @@ ARTIFACT_MISMATCH: Final = MetricFamily(
     _VERSION,
     "1 where replicas do not answer as the published version does.",
 )
-JOBS: Final = MetricFamily("tunesmith_jobs", "gauge", ("namespace", "phase"), "Jobs by phase.")
 JOB_GPU_SECONDS: Final = MetricFamily(
     "tunesmith_job_gpu_seconds_total",
     "counter",
@@ -118,7 +117,6 @@ FAMILIES: Final = (
     DRIFT_EFFECT,
     DRIFT_THRESHOLD,
     ARTIFACT_MISMATCH,
-    JOBS,
     JOB_GPU_SECONDS,
     DEFAULT_PRICE,
 )

@@ -187,7 +187,7 @@ def _burn_alerts(
             {**labels, "severity": severity},
             summary=_SUMMARY,
             description=f"{indicator.objective:.5g} of the requests are promised over 30 days; at "
-            "this pace the budget of the month is gone early. Look at versions, replicas and queue.",
+            "this pace the budget of the month is gone early. Look at versions, replicas, queue.",
             runbooks=runbooks,
         )
 

@@ -1,0 +1,201 @@
+"""A deployment with a canary as Prometheus sees it: two replicas and the operator, each on a port.
+
+Replicas count with the metrics of `tunesmith_serving`, the operator's series come from its own code
+or from the table of its families, and vLLM's bear names that a test holds to its source.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tunesmith_api.modeldeployment.deployment import ModelDeployment
+from tunesmith_engine.monitoring import metric_families as families
+from tunesmith_engine.monitoring.deployment_metrics import Measurement, deployment_metrics
+from tunesmith_operator.controller.metrics import Metrics
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_serving.tap.metrics import ReplicaMetrics
+
+NAMESPACE = "ml"
+VLLM_METRICS = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+)
+_REVISION = {"digest": "sha256:0", "uri": "file:///models", "since": "2026-11-27T10:00:00Z"}
+REVISIONS = {
+    "stable": {"version": "v1", "revision": "0000aaaa", "weight": 75, "achievedWeight": 74.2},
+    "candidate": {"version": "v2", "revision": "0000bbbb", "weight": 25, "achievedWeight": 25.8},
+}
+_DRIFT = {"namespace": NAMESPACE, "deployment": "helpdesk", "version": "v1"}
+# What the operator exports beyond the status: series of each family, with a value or a pace.
+OTHER_SERIES: Mapping[families.MetricFamily, tuple[tuple[dict[str, str], float], ...]] = {
+    families.DRIFT_LOG_E: (({**_DRIFT, "signal": "promptTokens"}, 9.0),),
+    families.DRIFT_EFFECT: (({**_DRIFT, "signal": "promptTokens"}, 0.2),),
+    families.DRIFT_THRESHOLD: ((_DRIFT, 7.0),),
+    families.ARTIFACT_MISMATCH: ((_DRIFT, 0.0),),
+    families.DEFAULT_PRICE: (({}, 2.5),),
+}
+COUNTERS: Mapping[families.MetricFamily, dict[str, str]] = {
+    families.ROLLOUTS: {"namespace": NAMESPACE, "deployment": "helpdesk", "result": "promoted"},
+    families.JOB_GPU_SECONDS: {"namespace": NAMESPACE, "model": "helpdesk"},
+}
+
+
+def deployment() -> ModelDeployment:
+    """It promises three things, names a price and judges a candidate."""
+    evidence = {"metric": "ttftP90", "harm": 1.5, "promotion": 12, "stable": 900, "candidate": 300}
+    status = {
+        "phase": "Progressing",
+        "stable": {**_REVISION, **REVISIONS["stable"], "replicas": 1, "readyReplicas": 1},
+        "candidate": {
+            **_REVISION,
+            **REVISIONS["candidate"],
+            "replicas": 1,
+            "readyReplicas": 1,
+            "strategy": "canary",
+        },
+        "lastVerdict": {
+            "version": "v2",
+            "revision": REVISIONS["candidate"]["revision"],
+            "decision": "inconclusive",
+            "cause": "NotEnoughEvidence",
+            "time": datetime(2026, 11, 27, 10, tzinfo=UTC),
+            "evidence": [evidence],
+        },
+    }
+    spec = {
+        "model": "helpdesk",
+        "slo": {"availability": {}, "ttft": {"seconds": 2}, "itl": {"seconds": 0.07}},
+        "cost": {"pricePerAcceleratorHour": 3},
+        "resources": {"gpusPerReplica": 1},
+    }
+    return ModelDeployment.model_validate(
+        {"metadata": {"name": "helpdesk"}, "spec": spec, "status": status}
+    )
+
+
+class MeasurementCollector(Collector):
+    """Shows `deployment_metrics`, and counters that grow whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def collect(self) -> Iterator[Metric]:
+        self._looks += 1
+        given = [*deployment_metrics(deployment(), namespace=NAMESPACE, default_price=None)]
+        for family, series in OTHER_SERIES.items():
+            given += [Measurement(family, labels, value) for labels, value in series]
+        for family, labels in COUNTERS.items():
+            given.append(Measurement(family, labels, float(self._looks)))
+        by_family: dict[families.MetricFamily, list[Measurement]] = {}
+        for measurement in given:
+            by_family.setdefault(measurement.family, []).append(measurement)
+        for family, measurements in by_family.items():
+            # Of a counter, too, only the name and the value count here.
+            shown = GaugeMetricFamily(family.name, family.about, labels=family.labels)
+            for each in measurements:
+                assert set(each.labels) == set(family.labels)
+                shown.add_metric([each.labels[name] for name in family.labels], each.value)
+            yield shown
+
+
+@dataclass(slots=True)
+class MonitoredDeployment:
+    """The three processes of it that Prometheus scrapes; `targets` are ports with their labels."""
+
+    targets: dict[int, dict[str, str]] = field(default_factory=dict)
+    _replicas: list[ReplicaMetrics] = field(default_factory=list)
+    _servers: list[ThreadingHTTPServer] = field(default_factory=list)
+    _operator: Metrics = field(default_factory=Metrics)
+
+    def start(self) -> None:
+        """Serve the metrics of both replicas and of the operator."""
+        slo = deployment().spec.slo
+        assert slo is not None
+        assert slo.ttft is not None
+        assert slo.itl is not None
+        for role, revision in REVISIONS.items():
+            registry = CollectorRegistry()
+            version = str(revision["version"])
+            metrics = ReplicaMetrics(
+                models=["helpdesk"],
+                version=version,
+                ttft_seconds=[slo.ttft.seconds],
+                itl_seconds=[slo.itl.seconds],
+                registry=registry,
+            )
+            for name in VLLM_METRICS:
+                Gauge(name, "vLLM's own.", ["model_name"], registry=registry).labels(
+                    "helpdesk"
+                ).set(1)
+            self._replicas.append(metrics)
+            labels = {"deployment": "helpdesk", "revision": str(revision["revision"])}
+            pod = {"namespace": NAMESPACE, "pod": f"helpdesk-{role}", "version": version}
+            self._serve(registry, {**labels, **pod})
+        self._operator.registry.register(MeasurementCollector())
+        self._operator.leading.labels(name="tunesmith-operator").set(1)
+        # A queue is read in an event loop, which nothing here needs.
+        self._operator.depth.labels(name="finetunejob").set(2)
+        self._serve(self._operator.registry, {"namespace": "tunesmith", "pod": "tunesmith-0"})
+
+    def answer(self, num_requests: int) -> None:
+        """Let every replica answer some requests, and the operator look at a job."""
+        for replica in self._replicas:
+            for _ in range(num_requests):
+                replica.observe(
+                    "helpdesk",
+                    outcome="complete",
+                    ttft_seconds=0.2,
+                    itl_seconds=0.02,
+                    prompt_tokens=200,
+                    output_tokens=100,
+                )
+            replica.observe("helpdesk", outcome="error")
+        job = Key("FineTuneJob", NAMESPACE, "helpdesk")
+        self._operator.added(job)
+        self._operator.waited(job, 0.01)
+        for result in ("success", "error"):
+            self._operator.reconciled(job, result, seconds=0.1)
+
+    def stop(self) -> None:
+        """End the servers."""
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def _serve(self, registry: CollectorRegistry, labels: dict[str, str]) -> None:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, registry))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._servers.append(server)
+        self.targets[server.server_port] = labels
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """`/metrics` as vLLM and the operator have it.
+
+    NB: as text, whatever is asked for. In OpenMetrics prometheus_client writes `vllm_num…`.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *request: Any) -> None:
+        self._registry = registry
+        super().__init__(*request)
+
+    def do_GET(self) -> None:
+        """Answer with all series."""
+        body = generate_latest(self._registry)
+        self.send_response(200)
+        self.send_header("content-type", "text/plain; version=0.0.4; charset=utf-8")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nobody reads it."""
