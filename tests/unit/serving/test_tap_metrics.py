@@ -1,4 +1,4 @@
-"""What a replica counts: bounded, exact at the thresholds of an SLO, and unharmed by odd numbers."""
+"""What a replica counts: bounded, exact at the thresholds of an SLO, unharmed by odd numbers."""
 
 import math
 
