@@ -19,7 +19,8 @@ from tunesmith_api.field_types import (
     SecretReference,
     VersionLabel,
 )
-from tunesmith_api.modeldeployment import rollout, slo
+from tunesmith_api.modeldeployment import autoscaling, rollout, slo
+from tunesmith_api.modeldeployment.autoscaling import Autoscaling
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
 from tunesmith_api.placement import TOLERATION_RULES, Placement
@@ -108,6 +109,11 @@ class ModelDeploymentSpec(ApiModel):
         Field(None, description="Serve this version and no other. Default: follow the newest.")
     )
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    autoscaling: Annotated[Autoscaling | None, DecidedLater("replicas"), ClusterOnly()] = Field(
+        None,
+        description="Replicas by load, where KEDA is installed; `replicas` then counts only until "
+        "the scaler takes over. Default: always `replicas`.",
+    )
     engine: Engine = Engine()
     resources: ServingResources = ServingResources()
     storage: Annotated[Storage, ClusterOnly()] = Storage()
@@ -138,6 +144,7 @@ class ModelDeploymentSpec(ApiModel):
 
 
 RULES: Final[tuple[Rule[Any], ...]] = (
+    *autoscaling.RULES,
     *rollout.RULES,
     *slo.RULES,
     *TOLERATION_RULES,
