@@ -93,9 +93,9 @@ class JobDouble(ApiDouble):
         self.requests.append(f"list {kind} {labels}")
         return await super().list(kind, namespace, labels=labels)
 
-    async def apply(self, manifest: Manifest) -> None:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> None:
         self.requests.append(f"apply {_named(manifest)}")
-        await super().apply(manifest)
+        await super().apply(manifest, manager=manager)
 
     async def patch_status(self, seen: Manifest, change: Manifest) -> str:
         self.requests.append(f"patch_status {_named(seen)}")

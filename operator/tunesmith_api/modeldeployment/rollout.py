@@ -52,7 +52,10 @@ class Rollout(ApiModel):
         description="What follows when `analysis.deadlineSeconds` ends without a verdict. hold: "
         "the last step stays until a person decides or the version changes.",
     )
-    paused: bool = Field(False, description="true keeps the weights as they are.")
+    paused: bool = Field(
+        False,
+        description="true holds steps and promotion. A candidate that fails is still taken back.",
+    )
     progress_deadline_seconds: Positive = Field(
         1800, description="Seconds that the replicas of a new version may take to get ready."
     )

@@ -35,6 +35,14 @@ class DeploymentPhase(StrEnum):
     FAILED = "Failed"
 
 
+class DeploymentCondition(StrEnum):
+    """The conditions beside those of every kind."""
+
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    ROLLED_BACK = "RolledBack"
+
+
 class RevisionStatus(ApiModel):
     """A version as it is served: with which settings, by how many replicas, since when.
 
@@ -60,7 +68,8 @@ class CandidateStatus(RevisionStatus):
     """The revision that is on trial.
 
     `state`: its replicas start; it is judged; it is taken over; it is taken back. `step` counts
-    from 0; `step_since` is when the route of the step was seen to be in use.
+    from 0; `step_since` is when the route of the step was seen to be in use. `waiting_since` is set
+    while replicas that were added have not all been ready, `unready_since` while it has lost some.
     """
 
     strategy: Strategy
@@ -69,6 +78,8 @@ class CandidateStatus(RevisionStatus):
     step: Annotated[int, Field(ge=0)] = 0
     step_since: datetime | None = None
     analysis_since: datetime | None = None
+    waiting_since: datetime | None = None
+    unready_since: datetime | None = None
     reason: ReasonWord = ""
     message: Message = ""
 
@@ -76,11 +87,13 @@ class CandidateStatus(RevisionStatus):
 class DrainingStatus(RevisionStatus):
     """A revision that gets no more requests, and goes when its running ones are answered.
 
-    `quiet_since` is when the route was seen without it.
+    `quiet_since` is when the route was seen without it, from which `deadline` counts; `reason` why
+    it goes.
     """
 
     quiet_since: datetime | None = None
     deadline: datetime
+    reason: ReasonWord = ""
 
 
 class MetricEvidence(ApiModel):
