@@ -16,14 +16,18 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.monitoring import metric_families as families
-from tunesmith_engine.monitoring.deployment_metrics import Measurement, deployment_metrics
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.finetunejob.metrics import JobMetrics
+from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
 from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 NAMESPACE = "ml"
+KEY = Key("ModelDeployment", NAMESPACE, "helpdesk")
 VLLM_METRICS = (
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
@@ -35,18 +39,19 @@ REVISIONS = {
     "candidate": {"version": "v2", "revision": "0000bbbb", "weight": 25, "achievedWeight": 25.8},
 }
 _DRIFT = {"namespace": NAMESPACE, "deployment": "helpdesk", "version": "v1"}
-# What the operator exports beyond the status: series of each family, with a value or a pace.
-OTHER_SERIES: Mapping[families.MetricFamily, tuple[tuple[dict[str, str], float], ...]] = {
-    families.DRIFT_LOG_E: (({**_DRIFT, "signal": "promptTokens"}, 9.0),),
-    families.DRIFT_EFFECT: (({**_DRIFT, "signal": "promptTokens"}, 0.2),),
-    families.DRIFT_THRESHOLD: ((_DRIFT, 7.0),),
-    families.ARTIFACT_MISMATCH: ((_DRIFT, 0.0),),
-    families.DEFAULT_PRICE: (({}, 2.5),),
+# The families of drift, of which nothing is exported by code yet.
+OTHER_SERIES: Mapping[families.MetricFamily, tuple[dict[str, str], float]] = {
+    families.DRIFT_LOG_E: ({**_DRIFT, "signal": "promptTokens"}, 9.0),
+    families.DRIFT_EFFECT: ({**_DRIFT, "signal": "promptTokens"}, 0.2),
+    families.DRIFT_THRESHOLD: (_DRIFT, 7.0),
+    families.ARTIFACT_MISMATCH: (_DRIFT, 0.0),
 }
-COUNTERS: Mapping[families.MetricFamily, dict[str, str]] = {
-    families.ROLLOUTS: {"namespace": NAMESPACE, "deployment": "helpdesk", "result": "promoted"},
-    families.JOB_GPU_SECONDS: {"namespace": NAMESPACE, "model": "helpdesk"},
-}
+
+
+def _status() -> ModelDeploymentStatus:
+    status = deployment().status
+    assert status is not None
+    return status
 
 
 def deployment() -> ModelDeployment:
@@ -82,28 +87,13 @@ def deployment() -> ModelDeployment:
     )
 
 
-class MeasurementCollector(Collector):
-    """Shows `deployment_metrics`, and counters that grow whenever somebody looks."""
-
-    def __init__(self) -> None:
-        self._looks = 0
+class DriftCollector(Collector):
+    """Those of `OTHER_SERIES`."""
 
     def collect(self) -> Iterator[Metric]:
-        self._looks += 1
-        given = [*deployment_metrics(deployment(), namespace=NAMESPACE, default_price=None)]
-        for family, series in OTHER_SERIES.items():
-            given += [Measurement(family, labels, value) for labels, value in series]
-        for family, labels in COUNTERS.items():
-            given.append(Measurement(family, labels, float(self._looks)))
-        by_family: dict[families.MetricFamily, list[Measurement]] = {}
-        for measurement in given:
-            by_family.setdefault(measurement.family, []).append(measurement)
-        for family, measurements in by_family.items():
-            # Of a counter, too, only the name and the value count here.
+        for family, (labels, value) in OTHER_SERIES.items():
             shown = GaugeMetricFamily(family.name, family.about, labels=family.labels)
-            for each in measurements:
-                assert set(each.labels) == set(family.labels)
-                shown.add_metric([each.labels[name] for name in family.labels], each.value)
+            shown.add_metric([labels[name] for name in family.labels], value)
             yield shown
 
 
@@ -115,6 +105,9 @@ class MonitoredDeployment:
     _replicas: list[ReplicaMetrics] = field(default_factory=list)
     _servers: list[ThreadingHTTPServer] = field(default_factory=list)
     _operator: Metrics = field(default_factory=Metrics)
+    _deployments: DeploymentMetrics = field(default_factory=lambda: DeploymentMetrics(2.5))
+    _gpu_seconds: float = 0.0
+    _jobs: JobMetrics = field(default_factory=JobMetrics)
 
     def start(self) -> None:
         """Serve the metrics of both replicas and of the operator."""
@@ -140,7 +133,9 @@ class MonitoredDeployment:
             labels = {"deployment": "helpdesk", "revision": str(revision["revision"])}
             pod = {"namespace": NAMESPACE, "pod": f"helpdesk-{role}", "version": version}
             self._serve(registry, {**labels, **pod})
-        self._operator.registry.register(MeasurementCollector())
+        for collector in (*self._jobs.collectors, *self._deployments.collectors, DriftCollector()):
+            self._operator.registry.register(collector)
+        self._deployments.note(KEY, before=None, after=_status(), spec=deployment().spec)
         self._operator.leading.labels(name="tunesmith-operator").set(1)
         # A queue is read in an event loop, which nothing here needs.
         self._operator.depth.labels(name="finetunejob").set(2)
@@ -164,6 +159,10 @@ class MonitoredDeployment:
         self._operator.waited(job, 0.01)
         for result in ("success", "error"):
             self._operator.reconciled(job, result, seconds=0.1)
+        self._gpu_seconds += 8.0
+        used = FineTuneJobStatus(gpu_seconds=self._gpu_seconds)
+        before = FineTuneJobStatus(gpu_seconds=self._gpu_seconds - 8.0)
+        self._jobs.note(job, "helpdesk", before=before, after=used)
 
     def stop(self) -> None:
         """End the servers."""

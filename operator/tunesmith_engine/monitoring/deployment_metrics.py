@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 
-from tunesmith_api.modeldeployment.deployment import ModelDeployment
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import (
     DeploymentPhase,
     ModelDeploymentStatus,
@@ -31,19 +31,23 @@ class Measurement:
 
 
 def deployment_metrics(
-    deployment: ModelDeployment, *, namespace: str, default_price: float | None
+    spec: ModelDeploymentSpec,
+    status: ModelDeploymentStatus | None,
+    *,
+    namespace: str,
+    name: str,
+    default_price: float | None,
 ) -> Iterator[Measurement]:
-    """Every gauge of one deployment.
+    """Every gauge of the deployment `name`.
 
     `default_price` is that of one accelerator for one hour where the deployment names none; None
     if nobody knows it, and then no cost is shown rather than 0.
     """
-    labels = {"namespace": namespace, "deployment": deployment.metadata.name}
-    own_price = deployment.spec.cost.price_per_accelerator_hour
+    labels = {"namespace": namespace, "deployment": name}
+    own_price = spec.cost.price_per_accelerator_hour
     price = default_price if own_price is None else own_price
     if price is not None:
         yield Measurement(families.PRICE, labels, price)
-    status = deployment.status
     if status is None:
         return
     for phase in DeploymentPhase:
@@ -56,9 +60,9 @@ def deployment_metrics(
             "revision": revision.revision,
             "role": role,
         }
-        info = {**of_revision, "model": deployment.spec.model}
+        info = {**of_revision, "model": spec.model}
         yield Measurement(families.DEPLOYMENT_INFO, info, 1.0)
-        gpus = deployment.spec.resources.gpus_per_replica
+        gpus = spec.resources.gpus_per_replica
         yield from _revision_metrics(revision, of_revision, gpus_per_replica=gpus)
     yield from _judge_metrics(status, labels)
 

@@ -27,6 +27,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.events import event_of
 from tunesmith_operator.finetunejob.executor import KubeExecutor
 from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.finetunejob.observer import Observer, Snapshot
 from tunesmith_operator.finetunejob.parsing import (
     Unreadable,
@@ -55,6 +56,7 @@ class Reconciler:
         jobs: ObjectCache,
         children: ChildCache,
         catalog: Catalog = CATALOG,
+        metrics: JobMetrics | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
@@ -62,6 +64,7 @@ class Reconciler:
         self._children = children
         self._catalog = catalog
         self._accounts = StageAccounts(client)
+        self._metrics = metrics or JobMetrics()
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring the job one step on; return the seconds after which to look again, if at all.
@@ -132,6 +135,10 @@ class Reconciler:
             children=self._children,
         )
         has_created = await self._carry_out(step, executor, snapshot)
+        if step.writes_status:
+            # What was not stored is counted when it is.
+            model = job.spec.output.model
+            self._metrics.note(owner.key, model, before=status, after=decision.status)
         if decision.is_expired:
             # Only as it was seen: somebody may have taken it up again at this very moment.
             await self._client.delete(
