@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from chart import CHART
-from monitored_deployment import NAMESPACE, MonitoredDeployment, deployment
+from monitored_deployment import MonitoredDeployment, slo_groups
 from prometheus_server import PrometheusServer, prometheus
-from tunesmith_engine.monitoring.slo_rules import prometheus_rule
 
 DASHBOARDS = {
     path.stem: json.loads(path.read_text())
@@ -31,9 +30,7 @@ MOST_SECONDS = 40.0
 
 def rule_groups() -> list[dict[str, Any]]:
     """Those of the chart and those of the deployment."""
-    of_deployment = prometheus_rule(deployment(), namespace=NAMESPACE, runbooks="docs/runbook")
-    assert of_deployment is not None
-    groups: list[dict[str, Any]] = list(of_deployment["spec"]["groups"])
+    groups = slo_groups()
     for path in (CHART / "files" / "rules").glob("*.yaml"):
         groups += yaml.safe_load(path.read_text())["groups"]
     return groups

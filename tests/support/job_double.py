@@ -13,6 +13,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.parsing import fingerprints_of
+from tunesmith_operator.kube.objects import MANAGER
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))

@@ -20,6 +20,7 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.monitoring import metric_families as families
+from tunesmith_engine.monitoring.slo_rules import slo_rule_groups
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.metrics import JobMetrics
@@ -46,6 +47,12 @@ OTHER_SERIES: Mapping[families.MetricFamily, tuple[dict[str, str], float]] = {
     families.DRIFT_THRESHOLD: (_DRIFT, 7.0),
     families.ARTIFACT_MISMATCH: (_DRIFT, 0.0),
 }
+
+
+def slo_groups() -> list[dict[str, Any]]:
+    """The rules of its SLO."""
+    spec = deployment().spec
+    return slo_rule_groups(spec, namespace=NAMESPACE, name="helpdesk", runbooks="docs/runbook")
 
 
 def _status() -> ModelDeploymentStatus:
@@ -135,7 +142,8 @@ class MonitoredDeployment:
             self._serve(registry, {**labels, **pod})
         for collector in (*self._jobs.collectors, *self._deployments.collectors, DriftCollector()):
             self._operator.registry.register(collector)
-        self._deployments.note(KEY, before=None, after=_status(), spec=deployment().spec)
+        self._deployments.read(KEY, deployment().spec)
+        self._deployments.note(KEY, None, _status())
         self._operator.leading.labels(name="tunesmith-operator").set(1)
         # A queue is read in an event loop, which nothing here needs.
         self._operator.depth.labels(name="finetunejob").set(2)

@@ -1,4 +1,4 @@
-"""Recording rules and burn-rate alerts of one deployment, as the PrometheusRule that holds them.
+"""Recording rules and burn-rate alerts of one deployment, from what it promises.
 
 The windows and factors are the table of Google's SRE workbook for 30 days (chapter 5, "Alerting on
 SLOs"), which Sloth uses, too: two windows each, so that an alert neither comes late nor stays long.
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.slo import Latency
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 
 Rule = dict[str, Any]
 BURN_ALERT: Final = "TunesmithErrorBudgetBurn"
@@ -71,25 +71,17 @@ class _Indicator:
         return f"1 - {self.good.replace('{W}', window)} / ({every} > 0)"
 
 
-def prometheus_rule(
-    deployment: ModelDeployment,
-    *,
-    namespace: str,
-    runbooks: str,
-    labels: Mapping[str, str] | None = None,
-) -> dict[str, Any] | None:
-    """The PrometheusRule of a deployment with an SLO; None for one without.
+def slo_rule_groups(
+    spec: ModelDeploymentSpec, *, namespace: str, name: str, runbooks: str
+) -> list[dict[str, Any]]:
+    """The groups of rules of the deployment `name`, as a PrometheusRule holds them; [] for no SLO.
 
-    `runbooks` is the address of the folder that holds a page for each alert; `labels` are those by
-    which Prometheus finds the object. NB: latencies are counted by buckets, so the replicas must
-    have a boundary at each threshold (`tunesmith_serving.tap.metrics`).
+    `runbooks` is the address of the folder that holds a page for each alert. NB: latencies are
+    counted by buckets, so the replicas must have a boundary at each threshold
+    (`tunesmith_serving.tap.metrics`).
     """
-    name = deployment.metadata.name
-    indicators = list(_indicators(deployment, namespace=namespace))
-    if not indicators:
-        return None
     groups: list[dict[str, Any]] = []
-    for indicator in indicators:
+    for indicator in _indicators(spec, namespace=namespace, name=name):
         of_series = {"namespace": namespace, "deployment": name, "slo": indicator.name}
         group = f"tunesmith-slo-{namespace}-{name}-{indicator.name}"
         rules = [
@@ -102,23 +94,14 @@ def prometheus_rule(
             # A month of samples is added up: seldom, but before the last value is stale (5 min).
             {"name": f"{group}-month", "interval": "2m", "rules": _month(indicator, of_series)}
         )
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {**(labels or {}), "tunesmith.dev/deployment": name},
-        },
-        "spec": {"groups": groups},
-    }
+    return groups
 
 
-def _indicators(deployment: ModelDeployment, *, namespace: str) -> Iterator[_Indicator]:
-    slo = deployment.spec.slo
+def _indicators(spec: ModelDeploymentSpec, *, namespace: str, name: str) -> Iterator[_Indicator]:
+    slo = spec.slo
     if slo is None:
         return
-    series = f'namespace="{namespace}",deployment="{deployment.metadata.name}"'
+    series = f'namespace="{namespace}",deployment="{name}"'
     if slo.availability is not None:
         # What the client did wrong or gave up says nothing about us.
         counted = f'tunesmith_requests_total{{{series},outcome=~"complete|error|incomplete"}}'

@@ -1,4 +1,4 @@
-"""What every pod that the operator makes has for Pod Security *restricted*, and where it may run."""
+"""What every pod that the operator makes has: Pod Security *restricted*, and where it may run."""
 
 from typing import Final
 

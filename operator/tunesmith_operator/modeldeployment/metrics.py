@@ -6,7 +6,6 @@ its revision. What has happened is counted here.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,12 +21,6 @@ Result = Literal["promoted", "rolledBack"]
 RESULTS: Final[tuple[Result, ...]] = get_args(Result)
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    spec: ModelDeploymentSpec
-    status: ModelDeploymentStatus
-
-
 class DeploymentMetrics(Collector):
     """The metrics of all deployments.
 
@@ -36,7 +29,8 @@ class DeploymentMetrics(Collector):
 
     def __init__(self, default_price: float | None = None) -> None:
         self._default_price = default_price
-        self._noted: dict[Key, _Noted] = {}
+        self._specs: dict[Key, ModelDeploymentSpec] = {}
+        self._statuses: dict[Key, ModelDeploymentStatus] = {}
         self._rollouts: Counter[tuple[Key, Result]] = Counter()
 
     @property
@@ -44,16 +38,15 @@ class DeploymentMetrics(Collector):
         """What a registry is to show."""
         return (self,)
 
+    def read(self, key: Key, spec: ModelDeploymentSpec) -> None:
+        """Note what a deployment asks for."""
+        self._specs[key] = spec
+
     def note(
-        self,
-        key: Key,
-        *,
-        before: ModelDeploymentStatus | None,
-        after: ModelDeploymentStatus,
-        spec: ModelDeploymentSpec,
+        self, key: Key, before: ModelDeploymentStatus | None, after: ModelDeploymentStatus
     ) -> None:
         """Note the status of a deployment, and what happened since the one before."""
-        self._noted[key] = _Noted(spec, after)
+        self._statuses[key] = after
         if before is None:
             return
         known = {entry.revision for entry in before.rejected}
@@ -66,7 +59,8 @@ class DeploymentMetrics(Collector):
 
     def forget(self, key: Key) -> None:
         """Note that a deployment is gone."""
-        self._noted.pop(key, None)
+        self._specs.pop(key, None)
+        self._statuses.pop(key, None)
         for result in RESULTS:
             self._rollouts.pop((key, result), None)
 
@@ -81,10 +75,10 @@ class DeploymentMetrics(Collector):
     def _measurements(self) -> Iterator[Measurement]:
         if self._default_price is not None:
             yield Measurement(DEFAULT_PRICE, {}, self._default_price)
-        for key, noted in self._noted.items():
+        for key, spec in self._specs.items():
             yield from deployment_metrics(
-                noted.spec,
-                noted.status,
+                spec,
+                self._statuses.get(key),
                 namespace=key.namespace,
                 name=key.name,
                 default_price=self._default_price,

@@ -12,10 +12,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from chart import CHART, EVERYTHING, rendered
-from monitored_deployment import NAMESPACE, VLLM_METRICS, deployment
+from monitored_deployment import VLLM_METRICS, slo_groups
 from promtool import Firing, Value, check_alerts, check_values, promtool, write_rules
 from tunesmith_engine.monitoring.metric_families import FAMILIES
-from tunesmith_engine.monitoring.slo_rules import prometheus_rule
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_serving.tap.metrics import ReplicaMetrics
 
@@ -92,13 +91,6 @@ def groups(*names: str) -> list[dict[str, Any]]:
         for name in names or RULES
         for group in yaml.safe_load(RULES[name].read_text(encoding="utf-8"))["groups"]
     ]
-
-
-def slo_groups() -> list[dict[str, Any]]:
-    """Those that the operator makes for a deployment that promises everything."""
-    made = prometheus_rule(deployment(), namespace=NAMESPACE, runbooks="docs/runbook")
-    assert made is not None
-    return list(made["spec"]["groups"])
 
 
 def rules() -> list[dict[str, Any]]:

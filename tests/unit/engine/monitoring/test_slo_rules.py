@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from promtool import Firing, check_alerts, promtool, write_rules
-from tunesmith_api.modeldeployment.deployment import ModelDeployment
-from tunesmith_engine.monitoring.slo_rules import BURN_WINDOWS, prometheus_rule
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_engine.monitoring.slo_rules import BURN_WINDOWS, slo_rule_groups
 
 Rate = Callable[[int], float]
 # Ticks of two minutes.
@@ -26,21 +26,14 @@ SHARES = {"availability": 1.0, "ttft": 1.0, "itl": 0.5}
 SLO = {"availability": {}, "ttft": {"seconds": 2}, "itl": {"seconds": 0.1}}
 
 
-def deployment(slo: dict[str, Any] | None) -> ModelDeployment:
-    return ModelDeployment.model_validate(
-        {"metadata": {"name": "helpdesk"}, "spec": {"model": "helpdesk", "slo": slo}}
-    )
-
-
-def groups(slo: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    made = prometheus_rule(deployment(slo or SLO), namespace="ml", runbooks="docs/runbook")
-    assert made is not None
-    return list(made["spec"]["groups"])
+def groups(slo: dict[str, Any] | None) -> list[dict[str, Any]]:
+    spec = ModelDeploymentSpec.model_validate({"model": "helpdesk", "slo": slo})
+    return slo_rule_groups(spec, namespace="ml", name="helpdesk", runbooks="docs/runbook")
 
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    return write_rules(tmp_path / "rules.yaml", groups())
+    return write_rules(tmp_path / "rules.yaml", groups(SLO))
 
 
 def burn(severity: str, slo: str) -> str:
@@ -48,7 +41,7 @@ def burn(severity: str, slo: str) -> str:
 
 
 def test_a_deployment_without_promises_has_no_rules() -> None:
-    assert prometheus_rule(deployment(None), namespace="ml", runbooks="docs") is None
+    assert groups(None) == []
 
 
 def test_the_factors_are_those_of_the_workbook() -> None:
@@ -61,7 +54,7 @@ def test_the_factors_are_those_of_the_workbook() -> None:
 
 
 def test_prometheus_takes_the_rules(rules: Path) -> None:
-    num_rules = sum(len(group["rules"]) for group in groups())
+    num_rules = sum(len(group["rules"]) for group in groups(SLO))
 
     assert f"{num_rules} rules found" in promtool("check", "rules", str(rules))
 
