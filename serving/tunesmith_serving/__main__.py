@@ -1,10 +1,19 @@
-"""`python -m tunesmith_serving verify REQUEST` runs the stage; `… serve FOLDER` serves a model."""
+"""The package's commands.
+
+`python -m tunesmith_serving verify REQUEST` runs the stage, `… serve FOLDER` serves a model, and
+`… drain --deadline S` waits until a served model has nothing under way.
+"""
 
 import sys
+from collections.abc import Callable
+from typing import Final
 
 from tunesmith_engine.stages.entry import main
+from tunesmith_serving.replica.drain import drain
 from tunesmith_serving.serve import serve
 
+_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {"drain": drain, "serve": serve}
+
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(serve(arguments[1:]) if arguments[:1] == ["serve"] else main(arguments))
+    name, *rest = sys.argv[1:] or [""]
+    sys.exit(_COMMANDS[name](rest) if name in _COMMANDS else main([name, *rest]))

@@ -23,13 +23,24 @@ Key = tuple[str, str, str]
 Keys = list[Key]
 
 _CLUSTER_WIDE: Final = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-_OUR_KINDS: Final = {"FineTuneJob", "ModelDeployment", "ModelVersion"}
-_CUSTOM: Final = _OUR_KINDS | {"Gateway", "HTTPRoute", "RayJob", "ScaledObject", "Workload"}
+_CUSTOM: Final = {"FineTuneJob", "Gateway", "HTTPRoute", "ModelDeployment", "ModelVersion"} | {
+    "RayJob",
+    "ScaledObject",
+    "Workload",
+}
 _WITH_GENERATION: Final = _CUSTOM | {"Deployment", "Job"}
 _KINDS: Final = frozenset(
-    {"ConfigMap", "Event", "Job", "PersistentVolumeClaim", "Pod", "Role", "RoleBinding"}
+    {
+        "ConfigMap",
+        "Event",
+        "FineTuneJob",
+        "Job",
+        "PersistentVolumeClaim",
+        "Pod",
+        "Role",
+        "RoleBinding",
+    }
     | {"Deployment", "PodDisruptionBudget", "Service", "ServiceAccount"}
-    | _OUR_KINDS
     | _CLUSTER_WIDE
 )
 _FOREGROUND: Final = "foregroundDeletion"

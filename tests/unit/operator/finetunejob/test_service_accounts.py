@@ -8,8 +8,8 @@ import pytest
 from api_double import ApiDouble
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY, STAGES_ACCOUNT
 from tunesmith_operator.finetunejob.job_ref import JobRef
-from tunesmith_operator.kube.objects import MANAGER
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
+from tunesmith_operator.kube.objects import MANAGER
 
 POLICY = "ValidatingAdmissionPolicy"
 BINDING = "ValidatingAdmissionPolicyBinding"

@@ -1,0 +1,124 @@
+"""`fingerprints.json` of a version against what the engine answers now: records in, verdict out.
+
+The engine is handed a prompt with its known answer, generates one token, and gives the
+log-probabilities of the answer's tokens, as `verify` had them from it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunesmith_api.finetunejob.serving import Verification
+from tunesmith_serving.verify.parity import LARGEST_DIFFERENCE, PROMPT_ALLOWANCE
+
+# Nats. Against itself on another processor or kernel a W8A8 model differs by 0.08 to 0.17 in the
+# mean and by 0.55 in its worst prompt, weights disturbed by a tenth by 2.2 in theirs (docs/log.md):
+# twice what verify allows in the mean, and what it allows a single prompt.
+MAX_MEAN_DIFFERENCE: Final = 2 * float(Verification().max_logprob_difference)
+MAX_PROMPT_DIFFERENCE: Final = PROMPT_ALLOWANCE * float(Verification().max_logprob_difference)
+
+
+class Fingerprint(BaseModel):
+    """A prompt, its answer, and the log-probabilities (nats) of the answer's tokens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_ids: list[int] = Field(alias="promptIds", min_length=1)
+    answer_ids: list[int] = Field(alias="answerIds", min_length=1)
+    logprobs: list[float] = Field(min_length=1)
+
+
+class Fingerprints(BaseModel):
+    """The file, as far as it is needed here."""
+
+    model_config = ConfigDict(frozen=True)
+
+    probes: list[Fingerprint] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """By how much an engine differs: in the mean of all tokens, and in its worst prompt, nats."""
+
+    mean: float
+    worst: float
+    num_prompts: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may be the same model."""
+        return self.mean <= MAX_MEAN_DIFFERENCE and self.worst <= MAX_PROMPT_DIFFERENCE
+
+    def __str__(self) -> str:
+        return (
+            f"log-probabilities of {self.num_prompts} known answers differ by {self.mean:.3f} nats "
+            f"in the mean (at most {MAX_MEAN_DIFFERENCE:g}) and by {self.worst:.3f} in the worst "
+            f"(at most {MAX_PROMPT_DIFFERENCE:g})"
+        )
+
+
+def read_fingerprints(path: Path, *, max_model_length: int | None) -> list[Fingerprint]:
+    """Those fingerprints of a version that fit into `max_model_length` tokens.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is something else, or none fits.
+    """
+    probes = Fingerprints.model_validate_json(path.read_text(encoding="utf-8")).probes
+    fitting = [
+        probe
+        for probe in probes
+        # One token more is generated.
+        if max_model_length is None
+        or len(probe.prompt_ids) + len(probe.answer_ids) < max_model_length
+    ]
+    if not fitting:
+        raise ValueError(f"none of {len(probes)} prompts fits into {max_model_length} tokens")
+    return fitting
+
+
+def question(probes: Sequence[Fingerprint], *, model: str) -> dict[str, Any]:
+    """The body of a request to /v1/completions that has all of `probes` judged."""
+    return {
+        "model": model,
+        "prompt": [[*probe.prompt_ids, *probe.answer_ids] for probe in probes],
+        "max_tokens": 1,
+        "temperature": 0,
+        # Of the prompt's own tokens alone. NB: such a request takes nothing from the prefix cache.
+        "prompt_logprobs": 0,
+    }
+
+
+def compare(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> Comparison:
+    """Hold the engine's answer to `question` against the fingerprints.
+
+    Raises:
+        LookupError: it lacks what was asked for.
+        TypeError: so it does.
+    """
+    by_index = {choice["index"]: choice["prompt_logprobs"] for choice in answer["choices"]}
+    differences = [
+        _differences(probe, by_index[index][len(probe.prompt_ids) :])
+        for index, probe in enumerate(probes)
+    ]
+    return Comparison(
+        mean=sum(map(sum, differences)) / sum(map(len, differences)),
+        worst=max(sum(prompt) / len(prompt) for prompt in differences),
+        num_prompts=len(probes),
+    )
+
+
+def _differences(probe: Fingerprint, views: Sequence[dict[str, Any]]) -> list[float]:
+    return [
+        _clipped(abs(view[str(token)]["logprob"] - known))
+        for token, known, view in zip(probe.answer_ids, probe.logprobs, views, strict=True)
+    ]
+
+
+def _clipped(nats: float) -> float:
+    # NB: NaN too, which every comparison would let pass.
+    return min(nats, LARGEST_DIFFERENCE) if math.isfinite(nats) else LARGEST_DIFFERENCE

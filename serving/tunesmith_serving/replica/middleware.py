@@ -1,0 +1,114 @@
+"""The middleware that vLLM loads: `--middleware tunesmith_serving.replica.middleware.Replica`.
+
+Outermost in the server, so it sees what vLLM refuses for want of a key, too. Every response below
+/v1 gets `x-tunesmith-version`, requests are counted and measured as they pass, and /tunesmith/ is
+answered here. Whatever fails in measuring, the request goes on.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
+from tunesmith_serving.replica.readiness import Heartbeat, Readiness
+from tunesmith_serving.replica.replica_state import ReplicaState
+from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.replica.traffic import Traffic
+from tunesmith_serving.replica.watch import Watch
+
+MIDDLEWARE: Final = f"{__name__}.Replica"
+VERSION_HEADER: Final = b"x-tunesmith-version"
+_OPENAI: Final = "/v1/"
+_OWN: Final = "/tunesmith/"
+_LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+_DEFAULT_LIMIT: Final = 1000
+# What Starlette hands down in every scope, and its handlers need.
+_SHARED: Final = ("app", "state")
+
+
+class Replica:
+    """An ASGI application around the engine's."""
+
+    def __init__(
+        self,
+        app: Application,
+        settings: ReplicaSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._settings = settings or ReplicaSettings.from_environment()
+        heartbeat = Heartbeat()
+        self._readiness = Readiness(self._settings.progress_seconds, heartbeat)
+        self._traffic = Traffic(heartbeat=heartbeat, clock=clock)
+        self._state = ReplicaState(
+            self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
+        )
+        self._watch = Watch(app, self._settings, readiness=self._readiness, clock=clock)
+        self._watching: asyncio.Task[None] | None = None
+        self._version = (VERSION_HEADER, self._settings.version.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or let it through."""
+        if self._watching is None:
+            # The first scope is that of the server's own start, when the engine has loaded.
+            self._watch.shared = {name: scope[name] for name in _SHARED if name in scope}
+            self._watching = asyncio.get_running_loop().create_task(self._watch.run())
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.startswith(_OWN):
+            await _respond(send, *self._own(scope))
+        elif scope["type"] == "http" and path.startswith(_OPENAI):
+            await self._openai(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _openai(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), self._version]
+                if self._readiness.is_draining:
+                    # Clients with open connections would come back otherwise, whatever is routed.
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        if scope["method"] == "POST":
+            await self._traffic.passed(self._app, scope, receive, tagged)
+        else:
+            await self._app(scope, receive, tagged)
+
+    def _own(self, scope: Scope) -> tuple[int, dict[str, Any]]:
+        """Status and content of what is asked below /tunesmith/."""
+        match scope["method"], scope["path"].removeprefix(_OWN):
+            case "GET", "ready":
+                return self._state.ready()
+            case "GET", "state":
+                return 200, self._state.state()
+            case "GET", "samples":
+                return self._samples(scope["query_string"])
+            case "POST", "drain":
+                return self._drain((scope.get("client") or ("",))[0])
+        return 404, {"message": f"there is no {scope['path']}"}
+
+    def _drain(self, client: str) -> tuple[int, dict[str, Any]]:
+        if not client.startswith(_LOOPBACK):
+            return 403, {"message": "drain is asked for from inside of the pod"}
+        self._readiness.is_draining = True
+        return 200, self._state.state()
+
+    def _samples(self, query: bytes) -> tuple[int, dict[str, Any]]:
+        given = parse_qs(query.decode("ascii", "replace"))
+        try:
+            after = int(given.get("after", ["0"])[0])
+            limit = int(given.get("limit", [str(_DEFAULT_LIMIT)])[0])
+        except ValueError:
+            return 400, {"message": "after and limit are whole numbers"}
+        return 200, self._state.samples(after=max(0, after), limit=max(1, limit))
+
+
+async def _respond(send: Send, status: int, content: dict[str, Any]) -> None:
+    body = json.dumps(content).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,67 @@
+"""What a replica says of itself at /tunesmith/ready, /tunesmith/state and /tunesmith/samples.
+
+Ages, never times: whoever reads them has a clock of its own.
+"""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from tunesmith_serving.replica.readiness import Readiness
+from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.replica.traffic import Traffic
+
+
+class ReplicaState:
+    """Views on what the middleware holds; `instance` is another one after every start."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        *,
+        readiness: Readiness,
+        traffic: Traffic,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._readiness = readiness
+        self._traffic = traffic
+        self._clock = clock
+        self._started = clock()
+        self.instance = secrets.token_hex(8)
+
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        """200 or 503, and why."""
+        verdict = self._readiness.verdict(self._clock())
+        content = {"reason": verdict.reason, "message": verdict.message}
+        return (200 if verdict.is_ready else 503), content
+
+    def state(self) -> dict[str, Any]:
+        """Everything but samples."""
+        now = self._clock()
+        verdict = self._readiness.verdict(now)
+        return {
+            "version": self._settings.version,
+            "digest": self._settings.digest,
+            "revision": self._settings.revision,
+            "instance": self.instance,
+            "uptimeSeconds": round(now - self._started, 3),
+            "ready": verdict.is_ready,
+            "reason": verdict.reason,
+            "message": verdict.message,
+            "draining": self._readiness.is_draining,
+            "running": self._readiness.heartbeat.num_running,
+            "accepted": self._traffic.num_accepted,
+            "quietSeconds": round(now - self._traffic.last_arrival, 3),
+        }
+
+    def samples(self, *, after: int, limit: int) -> dict[str, Any]:
+        """Up to `limit` samples behind the place `after`."""
+        page = self._traffic.ring.after(after, limit=limit, now=self._clock())
+        return {
+            "instance": self.instance,
+            "next": page.next,
+            "dropped": page.dropped,
+            "watermarkSeconds": page.watermark_seconds,
+            "samples": page.samples,
+        }

@@ -1,0 +1,60 @@
+"""What a replica is told about itself, in one environment variable.
+
+NB: by the environment, since vLLM makes a middleware with nothing but the application.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import Field
+
+from tunesmith_api.base import ApiModel
+
+VARIABLE: Final = "TUNESMITH_REPLICA"
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ReplicaSettings(ApiModel):
+    """The version that a replica serves, and how it watches itself.
+
+    Attributes:
+        version: the version's name; the value of `x-tunesmith-version`.
+        digest: the version's digest, proven before the engine was started.
+        revision: the revision of the deployment; empty outside of one.
+        model: the public name by which clients ask for the model.
+        fingerprints: path of the version's `fingerprints.json`.
+        max_model_length: longest request in tokens; longer fingerprints are left out.
+        probe_seconds: between two questions to the engine.
+        progress_seconds: with requests under way and no token for so long, the engine hangs. 120 is
+            what llm-d and others wait (vllm#45526): a long prefill has no token for tens of
+            seconds.
+    """
+
+    version: str
+    digest: str = ""
+    revision: str = ""
+    model: str
+    fingerprints: Path
+    max_model_length: Annotated[int, Field(ge=1)] | None = None
+    probe_seconds: Seconds = 30.0
+    progress_seconds: Seconds = 120.0
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read what `environment` wrote.
+
+        Raises:
+            RuntimeError: this process was not started by `tunesmith_serving serve`.
+            ValidationError: the variable holds something else.
+        """
+        text = os.environ.get(VARIABLE)
+        if text is None:
+            raise RuntimeError(
+                f"{VARIABLE} is not set: start the server by `python -m tunesmith_serving serve`"
+            )
+        return cls.model_validate_json(text)
+
+    def environment(self) -> dict[str, str]:
+        """The variable that hands these settings over."""
+        return {VARIABLE: self.model_dump_json(by_alias=True, exclude_none=True)}

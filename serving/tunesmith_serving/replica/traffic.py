@@ -1,0 +1,118 @@
+"""The requests that pass: counted, and those for text measured, whatever happens to them."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from tunesmith_serving.replica.clusters import cluster_of, salt
+from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
+from tunesmith_serving.replica.measurement import Measurement
+from tunesmith_serving.replica.readiness import Heartbeat
+from tunesmith_serving.replica.sample_ring import SampleRing
+
+LOGGER = logging.getLogger(__name__)
+MEASURED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+_OK: Final = 200
+_STREAM: Final = b"text/event-stream"
+
+
+class Traffic:
+    """Counters and the ring of samples; `last_arrival` is the clock's time."""
+
+    def __init__(self, *, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
+        self.heartbeat = heartbeat
+        self.ring = SampleRing()
+        self.num_accepted = 0
+        self.last_arrival = clock()
+        self._clock = clock
+        self._salt = salt()
+
+    async def passed(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through to `app`."""
+        now = self._clock()
+        self.num_accepted += 1
+        self.last_arrival = now
+        self.heartbeat.begin(now)
+        try:
+            if scope["path"] in MEASURED:
+                await self._measured(app, scope, receive, send)
+            else:
+                await app(scope, receive, send)
+        finally:
+            self.heartbeat.end()
+
+    async def _measured(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+        measurement = Measurement(
+            arrived=self._clock(), cluster=cluster_of(scope["headers"], salt=self._salt)
+        )
+        seq = self.ring.add(measurement)
+        view = _View(measurement, heartbeat=self.heartbeat, clock=self._clock)
+        view.receive, view.send = receive, send
+        try:
+            await app(scope, view.received, view.sent)
+        except Exception:
+            measurement.fail()
+            raise
+        finally:
+            view.close()
+            if not measurement.is_admitted:
+                self.ring.forget(seq)
+
+
+class _View:
+    """What passes between server and application, in both directions, and at once."""
+
+    receive: Receive
+    send: Send
+
+    def __init__(
+        self, measurement: Measurement, *, heartbeat: Heartbeat, clock: Callable[[], float]
+    ) -> None:
+        self._measurement = measurement
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._is_whole = False
+        self._is_disconnected = False
+
+    async def received(self) -> Message:
+        """Pass on what the client sends."""
+        message = await self.receive()
+        # After a whole response the server reports a disconnect, too.
+        if message["type"] == "http.disconnect" and not self._is_whole:
+            self._is_disconnected = True
+        return message
+
+    async def sent(self, message: Message) -> None:
+        """Pass on what the application answers, then look at it."""
+        now = self._clock()
+        await self.send(message)
+        try:
+            self._look_at(message, now)
+        except Exception as error:  # noqa: BLE001 - measuring never breaks a request
+            LOGGER.debug("a response cannot be measured: %s", type(error).__name__)
+            self._measurement.lose_sight()
+
+    def close(self) -> None:
+        """The application has returned or raised."""
+        try:
+            self._measurement.end(
+                now=self._clock(),
+                is_whole=self._is_whole,
+                is_disconnected=self._is_disconnected,
+            )
+        except Exception as error:  # noqa: BLE001 - measuring never breaks a request
+            LOGGER.debug("a response cannot be measured: %s", type(error).__name__)
+            self._measurement.lose_sight()
+
+    def _look_at(self, message: Message, now: float) -> None:
+        if message["type"] == "http.response.start":
+            headers = dict(message.get("headers", ()))
+            is_stream = headers.get(b"content-type", b"").startswith(_STREAM)
+            self._measurement.start(message["status"], is_stream=is_stream)
+        elif message["type"] == "http.response.body":
+            self._is_whole = not message.get("more_body", False)
+            body = message.get("body", b"")
+            has_token = self._measurement.read(body, now=now)
+            # An answer in one piece was made of tokens, an error need not have come to the engine.
+            if has_token or (self._is_whole and self._measurement.status == _OK):
+                self._heartbeat.beat(now)

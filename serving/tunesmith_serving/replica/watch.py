@@ -1,0 +1,151 @@
+"""The replica's own questions to its engine, for as long as the process runs.
+
+All fingerprints first, again and again until they are right; later one in turn, which takes less
+than a client's request. Answers and counters go into `Readiness`.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tunesmith_serving.replica.fingerprints import (
+    Fingerprint,
+    compare,
+    question,
+    read_fingerprints,
+)
+from tunesmith_serving.replica.in_process import Application, Response, request
+from tunesmith_serving.replica.readiness import Readiness, ReadyReason, Verdict
+from tunesmith_serving.replica.settings import ReplicaSettings
+
+LOGGER = logging.getLogger(__name__)
+# Counters of vLLM that every step of its engine advances. Answers that are not streamed show no
+# token before their end.
+_STEPS: Final = (b"vllm:iteration_tokens_total_count", b"vllm:generation_tokens_total")
+_OK: Final = 200
+# More questions than the engine takes (429, 503): that says nothing about its answers.
+_BUSY: Final = (429, 503)
+# Looks at the counters within the time that proves a hang.
+_LOOKS: Final = 8
+
+
+class Watch:
+    """Asks `app`, which is vLLM's own application without this middleware."""
+
+    def __init__(
+        self,
+        app: Application,
+        settings: ReplicaSettings,
+        *,
+        readiness: Readiness,
+        clock: Callable[[], float],
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._readiness = readiness
+        self._clock = clock
+        self._steps = b""
+        self._turn = 0
+        self.shared: Mapping[str, Any] = {}
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        await asyncio.gather(self._ask_for_ever(), self._look_for_ever())
+
+    async def _ask_for_ever(self) -> None:
+        while True:
+            await self.ask()
+            await asyncio.sleep(self._settings.probe_seconds)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.progress_seconds / _LOOKS)
+            await self.look()
+
+    async def ask(self) -> None:
+        """Ask for fingerprints, and keep what follows from the answer."""
+        timeout = self._settings.progress_seconds
+        try:
+            proof = await asyncio.wait_for(self._proof(), timeout)
+        except TimeoutError:
+            # An engine with a long queue is late, and gets on.
+            if self._clock() - self._readiness.heartbeat.last < timeout:
+                return
+            proof = Verdict(
+                ReadyReason.NO_PROGRESS,
+                f"the engine did not make one token within {timeout:g} s; restart it",
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the engine raises, it did not answer
+            # The class alone: a message may quote a request.
+            proof = Verdict(
+                ReadyReason.GENERATION_FAILED, f"the engine raised {type(error).__name__}"
+            )
+        if proof is None:
+            return
+        if proof.reason is not self._readiness.proof.reason:
+            level = logging.INFO if proof.is_ready else logging.WARNING
+            LOGGER.log(level, "%s: %s", proof.reason, proof.message)
+        self._readiness.proof = proof
+
+    async def look(self) -> None:
+        """Read the engine's counters: a heartbeat if they have moved."""
+        if not self._readiness.heartbeat.num_running:
+            return
+        try:
+            answer = await asyncio.wait_for(
+                self._request("/metrics", method="GET"), self._settings.progress_seconds
+            )
+        except Exception as error:  # noqa: BLE001 - then tokens alone tell
+            LOGGER.debug("no counters: %s", type(error).__name__)
+            return
+        steps = b"\n".join(line for line in answer.body.splitlines() if line.startswith(_STEPS))
+        if steps != self._steps:
+            self._steps = steps
+            self._readiness.heartbeat.beat(self._clock())
+
+    async def _proof(self) -> Verdict | None:
+        """What the answers prove; None if they prove nothing."""
+        try:
+            # Read again each time: a file that was replaced under a running engine is noticed.
+            known = read_fingerprints(
+                self._settings.fingerprints, max_model_length=self._settings.max_model_length
+            )
+        except (OSError, ValueError) as error:
+            return Verdict(
+                ReadyReason.FINGERPRINTS_UNREADABLE,
+                f"{self._settings.fingerprints.name} cannot be used ({type(error).__name__})",
+            )
+        if self._readiness.proof.is_ready:
+            self._turn = (self._turn + 1) % len(known)
+            verdict = await self._asked([known[self._turn]])
+            if verdict is None or verdict.is_ready:
+                return verdict
+        return await self._asked(known)
+
+    async def _asked(self, probes: Sequence[Fingerprint]) -> Verdict | None:
+        body = json.dumps(question(probes, model=self._settings.model)).encode()
+        answer = await self._request("/v1/completions", method="POST", body=body)
+        if answer.status in _BUSY:
+            return None
+        if answer.status != _OK:
+            return Verdict(
+                ReadyReason.GENERATION_FAILED, f"the engine answered with status {answer.status}"
+            )
+        comparison = compare(probes, json.loads(answer.body))
+        self._readiness.heartbeat.beat(self._clock())
+        return Verdict(
+            ReadyReason.READY if comparison.holds else ReadyReason.FINGERPRINT_MISMATCH,
+            str(comparison),
+        )
+
+    async def _request(self, path: str, *, method: str, body: bytes = b"") -> Response:
+        headers = {"host": "127.0.0.1", "content-type": "application/json"}
+        if key := os.environ.get("VLLM_API_KEY"):
+            headers["authorization"] = f"Bearer {key}"
+        headers["content-length"] = str(len(body))
+        return await request(
+            self._app, path, method=method, body=body, headers=headers, shared=self.shared
+        )

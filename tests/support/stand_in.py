@@ -1,0 +1,307 @@
+"""A stand-in for vLLM's OpenAI server: its protocol, its abort and its drain, and no model.
+
+`stand_in_engine.py` runs it as a process. `tests/model/test_replica_in_vllm.py` holds it to the
+real server. Answers have as many tokens as a request's `max_tokens`. `POST /faults` with any of the
+fields of `Faults` changes how it misbehaves while it runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+from asgi_messages import (
+    read_body,
+    run_lifespan,
+    send_json,
+    send_piece,
+    send_response,
+    send_start,
+    wait_for_disconnect,
+)
+from stand_in_answers import (
+    DONE,
+    Answer,
+    Json,
+    answer_body,
+    error_body,
+    error_event,
+    models_body,
+    opening_event,
+    scored_body,
+    token_event,
+    usage_event,
+)
+from tunesmith_serving.replica.fingerprints import Fingerprint
+from tunesmith_serving.replica.in_process import Receive, Scope, Send
+
+_PATHS: Final = {"/v1/chat/completions": True, "/v1/completions": False}
+# How far from the known log-probabilities an engine with other weights answers, in nats.
+_NONSENSE_NATS: Final = 3.0
+_DEFAULT_TOKENS: Final = 16
+# What vLLM says when its engine process is gone.
+_ENGINE_DEAD: Final = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+# What it says to text that comes while it drains: its own executor is gone.
+_NO_TOKENIZER: Final = "cannot schedule new futures after shutdown"
+_EVENTS: Final = b"text/event-stream; charset=utf-8"
+_SERVER_ERROR: Final = "InternalServerError"
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How the engine misbehaves; times in seconds.
+
+    `ttft` and `itl` are its speed, with `jitter` as the standard deviation of their logarithm.
+    `errors` is the share of requests answered with 500, `aborts` of answers that are given up,
+    `refusals` of those that refuse. `hang`: no token comes any more, with /health at 200.
+    `nonsense`: other weights' answers and log-probabilities. `crash`: the process ends in the
+    middle of the next answer.
+    """
+
+    ttft: float = 0.002
+    itl: float = 0.0005
+    jitter: float = 0.0
+    errors: float = 0.0
+    aborts: float = 0.0
+    refusals: float = 0.0
+    hang: bool = False
+    nonsense: bool = False
+    crash: bool = False
+
+
+class EngineDeadError(Exception):
+    """The engine was killed under the request."""
+
+
+class StandIn:
+    """The application, and what stands for vLLM's engine."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        faults: Faults,
+        known: Sequence[Fingerprint] = (),
+        shutdown_timeout: float = 0.0,
+        api_key: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.faults = faults
+        self._known = {(*probe.prompt_ids, *probe.answer_ids): probe for probe in known}
+        self._shutdown_timeout = shutdown_timeout
+        self._api_key = api_key
+        self._random = random.Random(seed)
+        self._waits: set[asyncio.Future[None]] = set()
+        self._is_stopping = False
+        self._idle = asyncio.Event()
+        self._num_running = 0
+        self._num_tokens = 0
+        self._count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await run_lifespan(receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        if path.startswith("/v1") and not self._is_allowed(scope):
+            await send_json(send, 401, {"error": "Unauthorized"})
+        elif method == "POST" and path in _PATHS:
+            await self._generate(receive, send, is_chat=_PATHS[path])
+        elif method == "POST" and path == "/faults":
+            self.faults = replace(self.faults, **json.loads(await read_body(receive)))
+            await send_json(send, 200, asdict(self.faults))
+        elif path == "/v1/models":
+            await send_json(send, 200, models_body(self.model))
+        elif path == "/health":
+            await send_response(send, 200, b"", content_type=b"text/plain")
+        elif path == "/metrics":
+            await send_response(send, 200, self._metrics(), content_type=b"text/plain")
+        else:
+            await send_json(send, 404, {"detail": "Not Found"})
+
+    async def stop(self) -> None:
+        """What vLLM does on SIGTERM; the server closes its connections afterwards.
+
+        With a timeout it ends what runs. Without one the engine is killed at once.
+        """
+        self._is_stopping = True
+        if self._shutdown_timeout and self._num_running:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), self._shutdown_timeout)
+        if not self._shutdown_timeout:
+            for wait in self._waits:
+                if not wait.done():
+                    wait.set_exception(EngineDeadError)
+        # NB: after the timeout vLLM kills its engine, too, and tells nobody: what is under way
+        # hangs until the server itself is killed.
+        self.faults = replace(self.faults, hang=True)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return self._api_key is None or given == f"Bearer {self._api_key}".encode()
+
+    async def _generate(self, receive: Receive, send: Send, *, is_chat: bool) -> None:
+        try:
+            request = json.loads(await read_body(receive))
+        except ValueError as invalid:
+            await send_json(send, 400, error_body(str(invalid), 400, kind="Bad Request"))
+            return
+        if request.get("model", self.model) != self.model:
+            message = f"The model `{request['model']}` does not exist."
+            body = error_body(message, 404, kind="NotFoundError", param="model")
+            await send_json(send, 404, body)
+            return
+        if self._is_stopping:
+            await self._turn_away(send, request, is_chat=is_chat)
+        elif self._random.random() < self.faults.errors:
+            await send_json(send, 500, error_body(_ENGINE_DEAD, 500, kind=_SERVER_ERROR))
+        else:
+            await self._run(receive, send, request, is_chat=is_chat)
+
+    async def _turn_away(self, send: Send, request: Json, *, is_chat: bool) -> None:
+        """What vLLM answers while it drains.
+
+        Text is refused, since what makes tokens of it has gone. Token ids come to the engine, which
+        aborts them: an empty answer with status 200.
+        """
+        if is_chat or isinstance(request.get("prompt"), str):
+            await send_json(send, 500, error_body(_NO_TOKENIZER, 500, kind=_SERVER_ERROR))
+        elif request.get("stream"):
+            await send_response(send, 200, DONE, content_type=_EVENTS)
+        else:
+            aborted = self._answer(request, is_chat=is_chat).aborted(0)
+            await send_json(send, 200, answer_body(aborted))
+
+    async def _run(self, receive: Receive, send: Send, request: Json, *, is_chat: bool) -> None:
+        """Answer until the client goes."""
+        answer = self._answer(request, is_chat=is_chat)
+        write = self._stream if request.get("stream") else self._write
+        writing = asyncio.ensure_future(write(send, request, answer))
+        leaving = asyncio.ensure_future(wait_for_disconnect(receive))
+        self._num_running += 1
+        try:
+            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done():
+                writing.result()
+        finally:
+            writing.cancel()
+            leaving.cancel()
+            self._num_running -= 1
+            if self._is_stopping and not self._num_running:
+                self._idle.set()
+
+    def _answer(self, request: Json, *, is_chat: bool) -> Answer:
+        limit = request.get("max_completion_tokens") or request.get("max_tokens")
+        self._count += 1
+        return Answer(
+            id=f"{'chatcmpl' if is_chat else 'cmpl'}-{self._count:016x}",
+            model=self.model,
+            is_chat=is_chat,
+            num_tokens=limit or _DEFAULT_TOKENS,
+            finish_reason="length" if limit else "stop",
+            is_refusal=self._random.random() < self.faults.refusals,
+            is_nonsense=self.faults.nonsense,
+            created=int(time.time()),
+        )
+
+    async def _write(self, send: Send, request: Json, answer: Answer) -> None:
+        seconds = self._seconds(self.faults.ttft)
+        seconds += self._seconds(self.faults.itl) * (answer.num_tokens - 1)
+        try:
+            await self._work(seconds)
+        except EngineDeadError:
+            await send_json(send, 500, error_body(_ENGINE_DEAD, 500, kind=_SERVER_ERROR))
+            return
+        self._crash_if_told()
+        self._num_tokens += answer.num_tokens
+        if self._gives_up():
+            answer = answer.aborted(answer.num_tokens // 2)
+        if "prompt_logprobs" in request:
+            scores = [self._scores(prompt) for prompt in request["prompt"]]
+            await send_json(send, 200, scored_body(answer, scores))
+        else:
+            await send_json(send, 200, answer_body(answer))
+
+    async def _stream(self, send: Send, request: Json, answer: Answer) -> None:
+        await send_start(send, 200, content_type=_EVENTS)
+        if self._gives_up():
+            answer = answer.aborted(answer.num_tokens // 2)
+        try:
+            await self._work(self._seconds(self.faults.ttft))
+            await send_piece(send, opening_event(answer) + token_event(answer, 0))
+            for place in range(1, answer.num_tokens):
+                self._crash_if_told()
+                await self._work(self._seconds(self.faults.itl))
+                await send_piece(send, token_event(answer, place))
+                self._num_tokens += 1
+        except EngineDeadError:
+            # With status 200 and [DONE], as if the answer were whole.
+            end = error_event(_ENGINE_DEAD, 500, kind=_SERVER_ERROR)
+        else:
+            asked = request.get("stream_options") or {}
+            end = usage_event(answer) if asked.get("include_usage") else b""
+        await send_piece(send, end + DONE, more=False)
+
+    async def _work(self, seconds: float) -> None:
+        """Let the engine work for so long.
+
+        Raises:
+            EngineDeadError: it was killed meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        wait: asyncio.Future[None] = loop.create_future()
+        timer = None if self.faults.hang else loop.call_later(seconds, _finish, wait)
+        self._waits.add(wait)
+        try:
+            await wait
+        finally:
+            self._waits.discard(wait)
+            if timer is not None:
+                timer.cancel()
+
+    def _gives_up(self) -> bool:
+        return self._random.random() < self.faults.aborts
+
+    def _crash_if_told(self) -> None:
+        if self.faults.crash:
+            os._exit(1)
+
+    def _seconds(self, median: float) -> float:
+        jitter = self.faults.jitter
+        return median * math.exp(self._random.gauss(0.0, jitter)) if jitter else median
+
+    def _scores(self, prompt: Sequence[int]) -> list[Json | None]:
+        """Log-probabilities of the prompt's tokens: the known ones, where this engine is sound."""
+        probe = self._known.get(tuple(prompt))
+        known = probe.logprobs if probe else []
+        shift = _NONSENSE_NATS if self.faults.nonsense else 0.0
+        logprobs = [-1.0] * (len(prompt) - len(known)) + [value - shift for value in known]
+        views: list[Json | None] = [
+            {str(token): {"logprob": value, "rank": 1, "decoded_token": "x"}}
+            for token, value in zip(prompt, logprobs, strict=True)
+        ]
+        # Nothing stands before the first.
+        return [None, *views[1:]]
+
+    def _metrics(self) -> bytes:
+        labels = f'{{engine="0",model_name="{self.model}"}}'
+        lines = (
+            f"vllm:num_requests_running{labels} {self._num_running}",
+            f"vllm:num_requests_waiting{labels} 0",
+            f"vllm:generation_tokens_total{labels} {self._num_tokens}",
+            f"vllm:iteration_tokens_total_count{labels} {self._num_tokens}",
+        )
+        return "\n".join((*lines, "")).encode()
+
+
+def _finish(wait: asyncio.Future[None]) -> None:
+    if not wait.done():
+        wait.set_result(None)
