@@ -12,7 +12,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -29,11 +29,9 @@ from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 NAMESPACE = "ml"
 KEY = Key("ModelDeployment", NAMESPACE, "helpdesk")
-VLLM_METRICS = (
-    "vllm:num_requests_running",
-    "vllm:num_requests_waiting",
-    "vllm:kv_cache_usage_perc",
-)
+VLLM_GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
+VLLM_COUNTERS = ("vllm:prompt_tokens", "vllm:generation_tokens")
+VLLM_HISTOGRAMS = ("vllm:request_prompt_tokens", "vllm:request_generation_tokens")
 _REVISION = {"digest": "sha256:0", "uri": "file:///models", "since": "2026-11-27T10:00:00Z"}
 REVISIONS = {
     "stable": {"version": "v1", "revision": "0000aaaa", "weight": 75, "achievedWeight": 74.2},
@@ -104,11 +102,36 @@ class DriftCollector(Collector):
             yield shown
 
 
+class Engine:
+    """What vLLM counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels, about = ["model_name"], "vLLM's own."
+        for name in VLLM_GAUGES:
+            Gauge(name, about, labels, registry=registry).labels("helpdesk").set(1)
+        self._tokens = [
+            Counter(name, about, labels, registry=registry).labels("helpdesk")
+            for name in VLLM_COUNTERS
+        ]
+        self._lengths = [
+            Histogram(name, about, labels, registry=registry).labels("helpdesk")
+            for name in VLLM_HISTOGRAMS
+        ]
+
+    def answer(self, num_requests: int) -> None:
+        """Answer some requests of 200 tokens each."""
+        for counter in self._tokens:
+            counter.inc(200 * num_requests)
+        for histogram in self._lengths:
+            histogram.observe(200)
+
+
 @dataclass(slots=True)
 class MonitoredDeployment:
     """The three processes of it that Prometheus scrapes; `targets` are ports with their labels."""
 
     targets: dict[int, dict[str, str]] = field(default_factory=dict)
+    _engines: list[Engine] = field(default_factory=list)
     _replicas: list[ReplicaMetrics] = field(default_factory=list)
     _servers: list[ThreadingHTTPServer] = field(default_factory=list)
     _operator: Metrics = field(default_factory=Metrics)
@@ -132,10 +155,7 @@ class MonitoredDeployment:
                 itl_seconds=[slo.itl.seconds],
                 registry=registry,
             )
-            for name in VLLM_METRICS:
-                Gauge(name, "vLLM's own.", ["model_name"], registry=registry).labels(
-                    "helpdesk"
-                ).set(1)
+            self._engines.append(Engine(registry))
             self._replicas.append(metrics)
             labels = {"deployment": "helpdesk", "revision": str(revision["revision"])}
             pod = {"namespace": NAMESPACE, "pod": f"helpdesk-{role}", "version": version}
@@ -151,6 +171,8 @@ class MonitoredDeployment:
 
     def answer(self, num_requests: int) -> None:
         """Let every replica answer some requests, and the operator look at a job."""
+        for engine in self._engines:
+            engine.answer(num_requests)
         for replica in self._replicas:
             for _ in range(num_requests):
                 replica.observe(

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
 from tunesmith_serving.replica.fingerprints import read_fingerprints
@@ -56,6 +57,8 @@ def main() -> None:
             fingerprints=known,
             probe_seconds=arguments.probe_seconds,
             progress_seconds=arguments.progress_seconds,
+            ttft_threshold_seconds=arguments.ttft_threshold_seconds,
+            itl_threshold_seconds=arguments.itl_threshold_seconds,
         )
         uvloop.run(_serve(engine, settings, arguments))
 
@@ -64,7 +67,7 @@ async def _serve(engine: StandIn, settings: ReplicaSettings, arguments: argparse
     # vLLM loads its model before it listens.
     await asyncio.sleep(arguments.start_seconds)
     config = uvicorn.Config(
-        Replica(engine, settings),
+        Replica(engine, settings, registry=REGISTRY),
         host=arguments.host,
         port=arguments.port,
         log_level="warning",
@@ -103,6 +106,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fingerprints", type=Path)
     parser.add_argument("--probe-seconds", type=float, default=30.0)
     parser.add_argument("--progress-seconds", type=float, default=120.0)
+    parser.add_argument("--ttft-threshold-seconds", type=float)
+    parser.add_argument("--itl-threshold-seconds", type=float)
     parser.add_argument("--shutdown-timeout", type=float, default=0.0)
     parser.add_argument("--start-seconds", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)

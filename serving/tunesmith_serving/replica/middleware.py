@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from prometheus_client import REGISTRY, CollectorRegistry
+
 from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
 from tunesmith_serving.replica.readiness import Heartbeat, Readiness
 from tunesmith_serving.replica.replica_state import ReplicaState
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.replica.traffic import Traffic
 from tunesmith_serving.replica.watch import Watch
+from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
 VERSION_HEADER: Final = b"x-tunesmith-version"
@@ -37,12 +40,22 @@ class Replica:
         app: Application,
         settings: ReplicaSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._app = app
+        if registry is None:
+            # vLLM makes it with the application alone, and shows the process's registry. Whoever
+            # makes several in one process says where each counts.
+            registry = REGISTRY if settings is None else CollectorRegistry()
         self._settings = settings or ReplicaSettings.from_environment()
         heartbeat = Heartbeat()
         self._readiness = Readiness(self._settings.progress_seconds, heartbeat)
-        self._traffic = Traffic(heartbeat=heartbeat, clock=clock)
+        self._traffic = Traffic(
+            heartbeat=heartbeat,
+            clock=clock,
+            model=self._settings.model,
+            metrics=_metrics(self._settings, registry),
+        )
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
         )
@@ -105,6 +118,17 @@ class Replica:
         except ValueError:
             return 400, {"message": "after and limit are whole numbers"}
         return 200, self._state.samples(after=max(0, after), limit=max(1, limit))
+
+
+def _metrics(settings: ReplicaSettings, registry: CollectorRegistry) -> ReplicaMetrics:
+    ttft, itl = settings.ttft_threshold_seconds, settings.itl_threshold_seconds
+    return ReplicaMetrics(
+        models=[settings.model],
+        version=settings.version,
+        ttft_seconds=[] if ttft is None else [ttft],
+        itl_seconds=[] if itl is None else [itl],
+        registry=registry,
+    )
 
 
 async def _respond(send: Send, status: int, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from chart import CHART, EVERYTHING, rendered
-from monitored_deployment import VLLM_METRICS, slo_groups
+from monitored_deployment import VLLM_COUNTERS, VLLM_GAUGES, VLLM_HISTOGRAMS, slo_groups
 from promtool import Firing, Value, check_alerts, check_values, promtool, write_rules
 from tunesmith_engine.monitoring.metric_families import FAMILIES
 from tunesmith_operator.controller.metrics import Metrics
@@ -111,7 +111,11 @@ def exported() -> set[str]:
     replica, operator = CollectorRegistry(), Metrics().registry
     ReplicaMetrics(models=["helpdesk"], version="v1", registry=replica)
     families = {family.name for each in (replica, operator) for family in each.collect()}
-    return families | {family.name for family in FAMILIES} | set(VLLM_METRICS)
+    return (
+        families
+        | {family.name for family in FAMILIES}
+        | {*VLLM_COUNTERS, *VLLM_GAUGES, *VLLM_HISTOGRAMS}
+    )
 
 
 def test_rules_and_dashboards_are_about_metrics_that_there_are() -> None:
@@ -232,8 +236,8 @@ def test_cost_is_accelerators_times_price_by_tokens_and_requests(tmp_path: Path)
         f"tunesmith_deployment_accelerators{{{labels}, role='stable'}}": "2x90",
         f"tunesmith_deployment_accelerators{{{labels}, role='candidate'}}": "1x90",
         f"tunesmith_deployment_accelerator_hour_price{{{labels}}}": "2x90",
-        f"tunesmith_prompt_tokens_total{{{labels}, version='v1'}}": "0+3600x90",
-        f"tunesmith_output_tokens_total{{{labels}, version='v1'}}": "0+2400x90",
+        f"vllm:prompt_tokens_total{{{labels}, version='v1'}}": "0+3600x90",
+        f"vllm:generation_tokens_total{{{labels}, version='v1'}}": "0+2400x90",
         f"tunesmith_requests_total{{{labels}, outcome='complete'}}": "0+30x90",
         "tunesmith_accelerator_hour_price": "2x90",
         "tunesmith_job_gpu_seconds_total{namespace='ml', model='helpdesk'}": "0+120x90",
