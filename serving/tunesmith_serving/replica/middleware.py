@@ -96,6 +96,8 @@ class Replica:
         match scope["method"], scope["path"].removeprefix(_OWN):
             case "GET", "ready":
                 return self._state.ready()
+            case "GET", "live":
+                return self._state.live()
             case "GET", "state":
                 return 200, self._state.state()
             case "GET", "samples":
