@@ -5,7 +5,7 @@ its revision. What has happened is counted here.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +18,10 @@ from tunesmith_engine.monitoring.metric_families import DEFAULT_PRICE, ROLLOUTS,
 from tunesmith_operator.controller.work_queue import Key
 
 Result = Literal["promoted", "rolledBack"]
+_KINDS: Final[Mapping[str, type[GaugeMetricFamily | CounterMetricFamily]]] = {
+    "gauge": GaugeMetricFamily,
+    "counter": CounterMetricFamily,
+}
 RESULTS: Final[tuple[Result, ...]] = get_args(Result)
 
 
@@ -89,8 +93,7 @@ class DeploymentMetrics(Collector):
 
 
 def _shown(family: MetricFamily, measurements: list[Measurement]) -> Metric:
-    make = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}[family.type]
-    shown = make(family.name, family.about, labels=family.labels)
+    shown = _KINDS[family.type](family.name, family.about, labels=family.labels)
     for each in measurements:
         shown.add_metric([each.labels[name] for name in family.labels], each.value)
     return shown

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def ask(registry: CollectorRegistry, body: dict[str, Any], *, faults: Faults = Q
         model="helpdesk", faults=faults, known=[], shutdown_timeout=0, api_key=None, seed=0
     )
     settings = ReplicaSettings(
-        version="v1", model="helpdesk", fingerprints="none", ttft_threshold_seconds=0.3
+        version="v1", model="helpdesk", fingerprints=Path("none"), ttft_threshold_seconds=0.3
     )
     replica = Replica(engine, settings, registry=registry)
     text = json.dumps({"model": "helpdesk", "messages": [], "max_tokens": 4, **body}).encode()
