@@ -19,7 +19,7 @@ from vllm.entrypoints.serve.instrumentator.metrics import attach_router
 app = FastAPI()
 attach_router(app)
 Gauge("vllm:num_requests_waiting", "As vLLM makes it.")
-ReplicaMetrics(models=["helpdesk"], version="v1", ttft_seconds=[2.0])
+ReplicaMetrics(models=["helpdesk"], version="v1")
 accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 print(TestClient(app).get("/metrics", headers={"accept": accept}).text)
 """

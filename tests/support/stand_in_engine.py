@@ -57,8 +57,6 @@ def main() -> None:
             fingerprints=known,
             probe_seconds=arguments.probe_seconds,
             progress_seconds=arguments.progress_seconds,
-            ttft_threshold_seconds=arguments.ttft_threshold_seconds,
-            itl_threshold_seconds=arguments.itl_threshold_seconds,
         )
         uvloop.run(_serve(engine, settings, arguments))
 
@@ -106,8 +104,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fingerprints", type=Path)
     parser.add_argument("--probe-seconds", type=float, default=30.0)
     parser.add_argument("--progress-seconds", type=float, default=120.0)
-    parser.add_argument("--ttft-threshold-seconds", type=float)
-    parser.add_argument("--itl-threshold-seconds", type=float)
     parser.add_argument("--shutdown-timeout", type=float, default=0.0)
     parser.add_argument("--start-seconds", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,11 +1,13 @@
 """`spec.slo`: what a deployment promises over 30 days, and how much of it may fail.
 
-Burn-rate alerts are made from it, and replicas count latencies with a boundary at each threshold.
+Burn-rate alerts are made from it. A share of quick requests is exact only where the histograms have
+a boundary at the threshold, so thresholds are chosen among the boundaries.
 """
 
+from bisect import bisect
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
@@ -13,8 +15,30 @@ from tunesmith_api.rules import Rule
 
 # Below 0.9 no outage could burn fast enough for the first alert: 14.4 times 0.1 is more than all.
 Objective = Annotated[float, Field(ge=0.9, le=0.99999)]
-# A millisecond to ten minutes, the range of the histograms.
-Threshold = Annotated[float, Field(ge=0.001, le=600)]
+# Seconds, 1 ms to 100 s: those that OpenTelemetry recommends for generative models, and as many
+# between them that people find the one they mean. Were thresholds free, each change of an SLO would
+# need new replicas, and what was counted before would say nothing.
+BOUNDARIES: Final = (
+    *(
+        round(step * 10.0**power, 6)
+        for power in range(-3, 2)
+        for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 8)
+    ),
+    100.0,
+)
+
+
+def _on_a_boundary(seconds: float) -> float:
+    if seconds not in BOUNDARIES:
+        place = bisect(BOUNDARIES, seconds)
+        near = " or ".join(f"{each:g}" for each in BOUNDARIES[max(0, place - 1) : place + 1])
+        raise ValueError(f"{seconds:g} is no boundary of the histograms; give {near}")
+    return seconds
+
+
+Threshold = Annotated[
+    float, AfterValidator(_on_a_boundary), Field(json_schema_extra={"enum": list(BOUNDARIES)})
+]
 
 
 class Availability(ApiModel):
@@ -28,7 +52,10 @@ class Availability(ApiModel):
 class Latency(ApiModel):
     """A time that most requests have to keep."""
 
-    seconds: Threshold = Field(description="Longest time that counts as kept.")
+    seconds: Threshold = Field(
+        description="Longest time that counts as kept, 0.001 to 100: a "
+        "power of ten times 1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5 or 8."
+    )
     objective: Objective = Field(
         0.99, description="Share of the requests that have to be as quick as that."
     )

@@ -13,7 +13,6 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 
 Rule = dict[str, Any]
 BURN_ALERT: Final = "TunesmithErrorBudgetBurn"
-UNMEASURED_ALERT: Final = "TunesmithSLONotMeasured"
 _PERIOD_HOURS: Final = 30 * 24
 # The bad and all requests of a second, from which the month is made up.
 _BAD: Final = "deployment:slo_bad_requests:rate5m"
@@ -76,9 +75,7 @@ def slo_rule_groups(
 ) -> list[dict[str, Any]]:
     """The groups of rules of the deployment `name`, as a PrometheusRule holds them; [] for no SLO.
 
-    `runbooks` is the address of the folder that holds a page for each alert. NB: latencies are
-    counted by buckets, so the replicas must have a boundary at each threshold
-    (`tunesmith_serving.tap.metrics`).
+    `runbooks` is the address of the folder that holds a page for each alert.
     """
     groups: list[dict[str, Any]] = []
     for indicator in _indicators(spec, namespace=namespace, name=name):
@@ -87,7 +84,6 @@ def slo_rule_groups(
         rules = [
             *_records(indicator, of_series),
             *_burn_alerts(indicator, of_series, runbooks=runbooks),
-            _unmeasured_alert(of_series, runbooks=runbooks),
         ]
         groups.append({"name": group, "interval": "30s", "rules": rules})
         groups.append(
@@ -173,21 +169,6 @@ def _burn_alerts(
             "this pace the budget of the month is gone early. Look at versions, replicas, queue.",
             runbooks=runbooks,
         )
-
-
-def _unmeasured_alert(labels: Mapping[str, str], *, runbooks: str) -> Rule:
-    """An alert on a bucket that nobody has would be silent for ever."""
-    alert = _alert(
-        UNMEASURED_ALERT,
-        f"{_ALL}{_selector(labels)} > 0 unless {_ratio('5m', labels)}",
-        {**labels, "severity": "warning"},
-        summary="Nobody measures whether {{ $labels.deployment }} keeps its {{ $labels.slo }}.",
-        description="Its replicas do not count by the threshold that is promised. Start them anew, "
-        "or look why they know another one.",
-        runbooks=runbooks,
-    )
-    # New replicas count by a new threshold; the old ones take their time to go.
-    return {**alert, "for": "30m"}
 
 
 def _alert(

@@ -54,7 +54,9 @@ class Replica:
             heartbeat=heartbeat,
             clock=clock,
             model=self._settings.model,
-            metrics=_metrics(self._settings, registry),
+            metrics=ReplicaMetrics(
+                models=[self._settings.model], version=self._settings.version, registry=registry
+            ),
         )
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
@@ -120,17 +122,6 @@ class Replica:
         except ValueError:
             return 400, {"message": "after and limit are whole numbers"}
         return 200, self._state.samples(after=max(0, after), limit=max(1, limit))
-
-
-def _metrics(settings: ReplicaSettings, registry: CollectorRegistry) -> ReplicaMetrics:
-    ttft, itl = settings.ttft_threshold_seconds, settings.itl_threshold_seconds
-    return ReplicaMetrics(
-        models=[settings.model],
-        version=settings.version,
-        ttft_seconds=[] if ttft is None else [ttft],
-        itl_seconds=[] if itl is None else [itl],
-        registry=registry,
-    )
 
 
 async def _respond(send: Send, status: int, content: dict[str, Any]) -> None:

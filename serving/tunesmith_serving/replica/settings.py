@@ -29,8 +29,6 @@ class ReplicaSettings(ApiModel):
         progress_seconds: with requests under way and no token for so long, the engine hangs. 120 is
             what llm-d and others wait (vllm#45526): a long prefill has no token for tens of
             seconds.
-        ttft_threshold_seconds: the longest time to the first token that keeps the SLO; latencies
-            are counted with a boundary there. `itl_threshold_seconds` likewise.
     """
 
     version: str
@@ -41,8 +39,6 @@ class ReplicaSettings(ApiModel):
     max_model_length: Annotated[int, Field(ge=1)] | None = None
     probe_seconds: Seconds = 30.0
     progress_seconds: Seconds = 120.0
-    ttft_threshold_seconds: Seconds | None = None
-    itl_threshold_seconds: Seconds | None = None
 
     @classmethod
     def from_environment(cls) -> Self:

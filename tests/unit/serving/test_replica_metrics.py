@@ -30,9 +30,7 @@ def ask(registry: CollectorRegistry, body: dict[str, Any], *, faults: Faults = Q
     engine = StandIn(
         model="helpdesk", faults=faults, known=[], shutdown_timeout=0, api_key=None, seed=0
     )
-    settings = ReplicaSettings(
-        version="v1", model="helpdesk", fingerprints=Path("none"), ttft_threshold_seconds=0.3
-    )
+    settings = ReplicaSettings(version="v1", model="helpdesk", fingerprints=Path("none"))
     replica = Replica(engine, settings, registry=registry)
     text = json.dumps({"model": "helpdesk", "messages": [], "max_tokens": 4, **body}).encode()
     headers = {"content-type": "application/json", "content-length": str(len(text))}

@@ -18,9 +18,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> ReplicaMetrics:
-    return ReplicaMetrics(
-        models=["helpdesk"], version="v1", ttft_seconds=[0.3], itl_seconds=[0.07], registry=registry
-    )
+    return ReplicaMetrics(models=["helpdesk"], version="v1", registry=registry)
 
 
 def num_series(registry: CollectorRegistry) -> int:
