@@ -79,12 +79,12 @@ def a_verdict(decision: str, *, is_final: bool | None = None, more: int | None =
 
 @dataclass
 class Replica:
-    """One process of a revision; `began` and `last_request` are times of the world's clock."""
+    """One process of a revision; `began` and `last_request` are in seconds of the world."""
 
     revision: str
     version: str
-    began: datetime
-    last_request: datetime | None = None
+    began: float
+    last_request: float | None = None
     accepted: int = 0
     was_ready: bool = False
 
@@ -94,7 +94,8 @@ class World:
     """A deployment and all around it.
 
     `health` says of each version how it does; `judged_after_s` how long the judge takes,
-    None for a judge that never hears of a request.
+    None for a judge that never hears of a request. `now` is the clock on the wall, which a test may
+    set; `seconds` are those that have really passed.
     """
 
     spec: ModelDeploymentSpec = field(default_factory=a_spec)
@@ -102,6 +103,7 @@ class World:
     health: dict[str, Health] = field(default_factory=dict)
     status: ModelDeploymentStatus | None = None
     now: datetime = START
+    seconds: float = 0.0
     start_s: float = 20.0
     route_s: float = 3.0
     request_s: float = 10.0
@@ -114,7 +116,7 @@ class World:
     replicas: dict[str, Replica] = field(default_factory=dict)
     desired: Desired = field(default_factory=Desired)
     in_use: Route | None = None
-    applied_at: datetime = START
+    applied_at: float = 0.0
     unreachable: set[str] = field(default_factory=set)
     decisions: list[Decision] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
@@ -139,10 +141,10 @@ class World:
     def replica_state(self, name: str) -> ReplicaState:
         replica = self.replicas[name]
         health = self.health.get(replica.version, "good")
-        age = (self.now - replica.began).total_seconds()
+        age = self.seconds - replica.began
         is_up = age >= self.start_s and name not in self.unreachable
         running = self.num_running(replica)
-        quiet_since = replica.last_request or replica.began
+        quiet_since = max(replica.last_request or 0.0, replica.began)
         return ReplicaState(
             name=name,
             revision=replica.revision,
@@ -150,8 +152,8 @@ class World:
             is_reachable=is_up,
             running=running if is_up else None,
             accepted=replica.accepted if is_up else None,
-            quiet_seconds=max(0.0, (self.now - quiet_since).total_seconds()) if is_up else None,
-            restarts=int(age // 30) if health == "crashing" else 0,
+            quiet_seconds=self.seconds - quiet_since if is_up else None,
+            restarts=int(age // 10) if health == "crashing" else 0,
             failure="WrongDigest" if health == "failing" and age >= self.start_s else None,
             message="" if health in {"good", "worse"} else f"it is {health}",
         )
@@ -160,7 +162,7 @@ class World:
         """Requests that the replica has under way."""
         if replica.last_request is None:
             return 0
-        return int((self.now - replica.last_request).total_seconds() < self.request_s)
+        return int(self.seconds - replica.last_request < self.request_s)
 
     def verdict(self) -> Verdict | None:
         candidate = self.status.candidate if self.status else None
@@ -174,10 +176,25 @@ class World:
         is_worse = self.health.get(candidate.version) == "worse"
         return a_verdict("rollback" if is_worse else "promote")
 
+    def condition(self, type_: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition as stored."""
+        stored = self.status.conditions if self.status else []
+        condition = next(entry for entry in stored if entry.type == type_)
+        return condition.status, condition.reason, condition.message
+
     # What happens
 
-    def step(self, *, seconds: float | None = None, is_killed: bool = False) -> Decision:
-        """One look of the executor; then time goes on, by default until it has to look again."""
+    def step(
+        self,
+        *,
+        seconds: float | None = None,
+        killed_after: Literal["status", "replicas"] | None = None,
+    ) -> Decision:
+        """One look of the executor; then time goes on, by default until it has to look again.
+
+        It may be killed when it has stored the status, or when the replicas are as they should be
+        and the route is not.
+        """
         decision = advance(
             self.spec, self.status, self.observations(), generation=self.generation, now=self.now
         )
@@ -187,7 +204,9 @@ class World:
         assert self.status == decision.status
         self.decisions.append(decision)
         self.check(decision)
-        if not is_killed:
+        if killed_after == "replicas":
+            self.apply(replace(decision.desired, route=self.desired.route))
+        elif killed_after is None:
             self.apply(decision.desired)
         self.pass_time(self._wait_s(decision) if seconds is None else seconds)
         return decision
@@ -212,7 +231,7 @@ class World:
     def apply(self, desired: Desired) -> None:
         """Make it so: replicas that are missing or too many, and the route."""
         if desired.route != self.desired.route:
-            self.applied_at = self.now
+            self.applied_at = self.seconds
         self.desired = desired
         wanted = {revision.revision: revision for revision in desired.revisions}
         for name, replica in list(self.replicas.items()):
@@ -228,14 +247,15 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Time goes on, the proxy takes up the route, requests come and end."""
         self.now += timedelta(seconds=seconds)
-        if (self.now - self.applied_at).total_seconds() >= self.route_s:
+        self.seconds += seconds
+        if self.seconds - self.applied_at >= self.route_s:
             self.in_use = self.desired.route
         for name, replica in self.replicas.items():
             replica.was_ready = replica.was_ready or self.replica_state(name).is_ready
             route = self.in_use or Route()
             gets = route.weights.get(replica.revision, 0) or route.mirror == replica.revision
             if self.has_traffic and gets and replica.was_ready:
-                replica.last_request = self.now
+                replica.last_request = self.seconds
                 replica.accepted += 1
 
     def kill(self, name: str) -> None:
@@ -287,5 +307,5 @@ class World:
         for _ in range(missing):
             self.num_born += 1
             self.replicas[f"{revision.revision}-{self.num_born}"] = Replica(
-                revision=revision.revision, version=revision.version, began=self.now
+                revision=revision.revision, version=revision.version, began=self.seconds
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.rules import Rule
@@ -28,6 +28,16 @@ class Metric(StrEnum):
     LONGER_ANSWERS = "longerAnswers"
     SHORTER_ANSWERS = "shorterAnswers"
     QUALITY_LOSS = "qualityLoss"
+
+
+def _metric_of(name: object) -> object:
+    # Manifests are read strictly, and text is then no member of an enumeration.
+    if isinstance(name, str) and name not in set(Metric):
+        raise ValueError(f"{name!r} is none of {', '.join(Metric)}; choose one of them")
+    return Metric(name) if isinstance(name, str) else name
+
+
+MetricName = Annotated[Metric, BeforeValidator(_metric_of)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,7 @@ class Limits(ApiModel):
     deadline_seconds: Positive = 3600.0
     unit: Literal["request", "cluster"] = "request"
     cluster_window_seconds: Positive = 60.0
-    metrics: dict[Metric, MetricLimits] = Field(
+    metrics: dict[MetricName, MetricLimits] = Field(
         default_factory=lambda: {metric: MetricLimits() for metric in DEFAULT_METRICS},
         min_length=1,
         max_length=len(Metric),

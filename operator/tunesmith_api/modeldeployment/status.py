@@ -13,7 +13,7 @@ from tunesmith_api.modeldeployment.rollout import Strategy
 from tunesmith_api.results import Address
 
 # One version with one set of engine settings; a digest's first characters.
-RevisionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+RevisionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$", max_length=8)]
 ReasonWord = Annotated[str, StringConstraints(max_length=MAX_REASON)]
 Weight = Annotated[int, Field(ge=0, le=100)]
 

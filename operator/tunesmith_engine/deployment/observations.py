@@ -73,10 +73,12 @@ class Route:
 class RouteState:
     """The route as the proxy says it is in use.
 
-    `in_use` is None while the proxy has not confirmed any. `achieved` is the percent that each
-    revision really got since `since`, when this route came into use; empty without traffic.
-    `failure` is a CamelCase reason why the proxy refuses the route (NoGateway, RouteNotAccepted,
-    OwnedByAnother, ProxyDown), `message` what to do. `endpoint` is the base URL for clients.
+    `in_use` is None while the proxy has not confirmed any, and an empty `Route` once it routes
+    nothing any more: only then is it known that a revision gets no more requests. `achieved` is the
+    percent that each revision really got since `since`, when this route came into use; empty
+    without traffic. `failure` is a CamelCase reason why the proxy refuses the route (NoGateway,
+    RouteNotAccepted, OwnedByAnother, ProxyDown), `message` what to do. `endpoint` is the base URL
+    for clients.
     """
 
     in_use: Route | None = None

@@ -51,7 +51,7 @@ def _hindrance(
     if route.failure is not None:
         return Refusal(route.failure, route.message)
     if state.candidate is not None:
-        return _why_held(context, state.candidate, verdict_message)
+        return _why_held(context, state, state.candidate, verdict_message)
     if choice.refusal is not None or state.stable is None:
         return choice.refusal
     for replica in context.replicas_of(state.stable.revision):
@@ -66,7 +66,7 @@ def candidate_words(
     context: Context, state: DeploymentState, candidate: CandidateStatus, verdict_message: str
 ) -> Refusal:
     """Reason and message of the candidate itself."""
-    held = _why_held(context, candidate, verdict_message)
+    held = _why_held(context, state, candidate, verdict_message)
     return held or _progress(context, state, candidate, verdict_message)
 
 
@@ -84,11 +84,14 @@ def _of_stable(
     return Standing(phase, Reason.SERVING, shown, is_at_rest=True)
 
 
-def _why_held(context: Context, candidate: CandidateStatus, verdict_message: str) -> Refusal | None:
+def _why_held(
+    context: Context, state: DeploymentState, candidate: CandidateStatus, verdict_message: str
+) -> Refusal | None:
     """What keeps the candidate where it is until a person acts."""
     if candidate.state == "RollingBack":
         return None
-    if candidate.state != "Promoting":
+    # The first version takes over from nobody, whatever the strategy.
+    if candidate.state != "Promoting" and state.stable is not None:
         refusal = context.strategy_refusal(candidate.strategy)
         if refusal is not None:
             return refusal

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
+from tunesmith_api.conditions import MAX_REASON
 from tunesmith_api.modeldeployment.status import MAX_REJECTED, CandidateStatus, RejectedVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.conditions import truncate_message
@@ -44,7 +45,7 @@ def roll_back(context: Context, state: DeploymentState, why: Refusal) -> Deploym
     candidate = state.candidate
     if candidate is None:
         return state
-    why = Refusal(why.reason, truncate_message(why.message))
+    why = Refusal(why.reason[:MAX_REASON], truncate_message(why.message))
     # At once, not when it has drained: whatever happens in between, it never comes back.
     state = replace(state, rejected=_remember(context, state, candidate, why))
     if _is_untouched(context, candidate):

@@ -54,9 +54,8 @@ def in_words(verdict: Verdict | None, limits: Limits) -> str:
     limit = _amount(shown.metric, limits.minimum_effect(shown.metric))
     if verdict.decision == Decision.ROLLBACK:
         return (
-            f"{effect} against stable (from {_amount(shown.metric, shown.lower)} to "
-            f"{_amount(shown.metric, shown.upper)}, {limit} matters); {numbers}; e-value "
-            f"{verdict.harm:.3g} of {1 / limits.alpha:.3g}"
+            f"{effect} against stable, at least {_amount(shown.metric, shown.lower)} ({limit} "
+            f"matters); {numbers}; e-value {verdict.harm:.3g} of {1 / limits.alpha:.3g}"
         )
     return (
         f"no metric is worse by what matters; the last to show it: {effect} of {limit}; {numbers}"
@@ -79,7 +78,7 @@ def _what_would_settle(verdict: Verdict, limits: Limits) -> str:
 
 def _amount(metric: Metric, effect: float | None) -> str:
     if effect is None or not isfinite(effect):
-        return "unknown" if effect is None else f"{effect:+.3g}"
+        return "unknown"
     match METRICS[metric].compared:
         case "rate":
             return f"{100 * effect:+.2g} points"

@@ -8,9 +8,11 @@ from tunesmith_engine.deployment.deployment_state import Context, DeploymentStat
 from tunesmith_engine.deployment.rollout_step import step_of
 from tunesmith_engine.deployment.take_back import UNREADY_SECONDS
 
-# After a transition the next one may be due; while replicas or a route are waited for, or a drain.
+# After a transition the next one may be due; while replicas or a route are waited for, or a drain;
+# while nothing but time has to pass.
 AT_ONCE_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 30.0
 
 
 def wake_at(context: Context, state: DeploymentState, *, has_moved: bool) -> datetime | None:
@@ -30,15 +32,17 @@ def _times(context: Context, state: DeploymentState) -> Iterator[datetime]:
         yield now + timedelta(seconds=CHECK_SECONDS)
     if state.candidate is None:
         return
-    candidate = state.candidate
-    yield now + timedelta(seconds=min(rollout.analysis.window_seconds, CHECK_SECONDS * 6))
+    candidate, window = state.candidate, rollout.analysis.window_seconds
+    yield now + timedelta(seconds=min(max(window, AT_ONCE_SECONDS), LONGEST_SECONDS))
     limits = (
-        (candidate.step_since, float(step_of(context, candidate).seconds)),
+        (candidate.step_since, step_of(context, candidate).seconds),
         (candidate.analysis_since, rollout.analysis.deadline_seconds),
-        (candidate.waiting_since, float(rollout.progress_deadline_seconds)),
+        (candidate.waiting_since, rollout.progress_deadline_seconds),
         # A tick later: the limit has to be passed.
         (candidate.unready_since, UNREADY_SECONDS + AT_ONCE_SECONDS),
     )
     for since, seconds in limits:
-        if since is not None and since + timedelta(seconds=seconds) > now:
-            yield since + timedelta(seconds=seconds)
+        remaining = seconds - context.elapsed_s(since)
+        # NB: a spec may give more seconds than a date can have.
+        if since is not None and 0 < remaining < LONGEST_SECONDS:
+            yield now + timedelta(seconds=remaining)
