@@ -7,6 +7,7 @@ confirmed as a Gateway's controller does, and requests follow what was confirmed
 
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -23,13 +24,15 @@ from typing import Any, Final
 import httpx
 
 from cluster import Cluster
-from tunesmith_operator.modeldeployment.deployment_ref import LABEL_REVISION
+from tunesmith_operator.modeldeployment.deployment_ref import LABEL_REVISION, LABEL_VERSION
 
 Json = dict[str, Any]
 ENGINE: Final = Path(__file__).parent / "stand_in_engine.py"
 PORT: Final = 8000
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
-_ADDRESSES: Final = itertools.count(2)
+# Of this process alone: several tests run side by side.
+_NETWORK: Final = f"127.{10 + os.getpid() % 240}"
+_ADDRESSES: Final = itertools.count(0)
 _STREAMED: Final = 0.5
 _QUESTION: Final[Json] = {
     "model": "helpdesk",
@@ -99,6 +102,14 @@ class ServingCluster:
         found: list[Json] = self.cluster.http.get(url).raise_for_status().json()["items"]
         return found
 
+    def versions(self) -> list[str]:
+        """The versions that have a Deployment, but for those that are on their way out."""
+        return [
+            item["metadata"]["labels"][LABEL_VERSION]
+            for item in self.objects("apps/v1/deployments")
+            if "deletionTimestamp" not in item["metadata"]
+        ]
+
     @contextmanager
     def running(self) -> Iterator["ServingCluster"]:
         """Play, until the context ends."""
@@ -163,7 +174,7 @@ class ServingCluster:
         command = server["command"]
         version = command[command.index("--version") + 1]
         number = next(_ADDRESSES)
-        address = f"127.{70 + number // 200}.{number % 200}.2"
+        address = f"{_NETWORK}.{number // 200}.{number % 200 + 2}"
         process = self._engine(command, version=version, address=address)
         revision = pod["metadata"]["labels"][LABEL_REVISION]
         self.replicas[name] = Replica(name, revision, version, address, process)
