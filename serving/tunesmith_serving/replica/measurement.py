@@ -6,8 +6,11 @@ from typing import Any, Final
 
 from tunesmith_serving.replica.event_stream import DONE, EventStream
 from tunesmith_serving.replica.refusals import OPENING_CHARACTERS, refuses
+from tunesmith_serving.tap.metrics import Outcome
 
 _CLIENT_FAULT: Final = 400
+_SERVER_FAULT: Final = 500
+_TOO_MANY: Final = 429
 # Nobody's request: whoever has no key must not move a judge's figures.
 _NOT_ADMITTED: Final = (401, 403)
 # A body that is no stream is read when it is whole; of longer ones only the time is known.
@@ -38,6 +41,7 @@ class Measurement:
     quality_loss: float | None = None
     first_token: float | None = None
     last_token: float | None = None
+    num_prompt_tokens: int | None = None
     _num_chunks: int = 0
     _num_tokens: int | None = None
     _choices: set[int] = field(default_factory=set)
@@ -56,6 +60,19 @@ class Measurement:
     def is_over(self) -> bool:
         """Whether nothing more comes."""
         return self.ended is not None and not self.is_compared
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, for counters: what the client spoilt or gave up is nobody's failure.
+
+        A client that went before the first token has got nothing, whoever lost patience.
+        """
+        if self._error:
+            is_refused = _CLIENT_FAULT <= self.status < _SERVER_FAULT
+            return "rejected" if is_refused and self.status != _TOO_MANY else "error"
+        if self._incomplete == "disconnect" and self.first_token is not None:
+            return "cancelled"
+        return "complete" if self._incomplete is None else "incomplete"
 
     def start(self, status: int, *, is_stream: bool) -> None:
         """The response's head has come."""
@@ -147,6 +164,7 @@ class Measurement:
         usage, has_token = chunk.get("usage"), False
         if usage:
             self._num_tokens = usage["completion_tokens"]
+            self.num_prompt_tokens = usage.get("prompt_tokens")
         for choice in chunk.get("choices", ()):
             content = choice.get(part) or choice
             texts = [content[name] for name in _TEXTS if content.get(name)]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from prometheus_client import REGISTRY, CollectorRegistry
+
 from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
 from tunesmith_serving.replica.readiness import Heartbeat, Readiness
 from tunesmith_serving.replica.replica_state import ReplicaState
@@ -19,6 +21,7 @@ from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.replica.stable_answers import StableAnswers
 from tunesmith_serving.replica.traffic import Traffic
 from tunesmith_serving.replica.watch import Watch
+from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
 VERSION_HEADER: Final = b"x-tunesmith-version"
@@ -38,13 +41,26 @@ class Replica:
         app: Application,
         settings: ReplicaSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._app = app
+        if registry is None:
+            # vLLM makes it with the application alone, and shows the process's registry. Whoever
+            # makes several in one process says where each counts.
+            registry = REGISTRY if settings is None else CollectorRegistry()
         self._settings = settings or ReplicaSettings.from_environment()
         heartbeat = Heartbeat()
         self._readiness = Readiness(self._settings.progress_seconds, heartbeat)
         self._stable = stable_answers(app, self._settings)
-        self._traffic = Traffic(heartbeat=heartbeat, clock=clock, stable=self._stable)
+        self._traffic = Traffic(
+            heartbeat=heartbeat,
+            clock=clock,
+            stable=self._stable,
+            model=self._settings.model,
+            metrics=ReplicaMetrics(
+                models=[self._settings.model], version=self._settings.version, registry=registry
+            ),
+        )
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
         )

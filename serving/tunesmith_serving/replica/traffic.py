@@ -11,10 +11,13 @@ from tunesmith_serving.replica.measurement import Measurement
 from tunesmith_serving.replica.readiness import Heartbeat
 from tunesmith_serving.replica.sample_ring import SampleRing
 from tunesmith_serving.replica.stable_answers import MAX_BODY_BYTES, StableAnswers
+from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 LOGGER = logging.getLogger(__name__)
 MEASURED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
 _OK: Final = 200
+# No key, no right, and a model that is not served.
+_OF_NO_MODEL: Final = (401, 403, 404)
 _STREAM: Final = b"text/event-stream"
 
 
@@ -26,9 +29,13 @@ class Traffic:
         *,
         heartbeat: Heartbeat,
         clock: Callable[[], float],
+        model: str,
+        metrics: ReplicaMetrics,
         stable: StableAnswers | None = None,
     ) -> None:
         self.heartbeat = heartbeat
+        self._model = model
+        self._metrics = metrics
         self.ring = SampleRing()
         self.num_accepted = 0
         self.last_arrival = clock()
@@ -71,6 +78,21 @@ class Traffic:
             view.close()
             if not measurement.is_admitted:
                 self.ring.forget(seq)
+            self._count(measurement)
+
+    def _count(self, measurement: Measurement) -> None:
+        try:
+            fields = measurement.fields(now=self._clock())
+            self._metrics.observe(
+                None if measurement.status in _OF_NO_MODEL else self._model,
+                outcome=measurement.outcome,
+                ttft_seconds=fields.get("ttftSeconds"),
+                itl_seconds=fields.get("itlSeconds"),
+                prompt_tokens=measurement.num_prompt_tokens,
+                output_tokens=fields.get("outputTokens"),
+            )
+        except Exception as error:  # noqa: BLE001 - measuring never breaks a request
+            LOGGER.debug("a request cannot be counted: %s", type(error).__name__)
 
     def _compare(self, scope: Scope, body: bytes | None, measurement: Measurement) -> None:
         """Ask stable the same, beside and after the client's own answer."""
