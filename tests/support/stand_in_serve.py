@@ -21,7 +21,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name in ("host", "port", "name", "revision"):
         parser.add_argument(f"--{name}", required=True)
-    given = parser.parse_args()
+    # The settings of an engine are none of a stand-in's.
+    given, _ = parser.parse_known_args()
     options = json.loads((given.folder / OPTIONS).read_text())
     if options.pop("refused", False):
         sys.exit(2)
