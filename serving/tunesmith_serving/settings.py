@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH, Serving
+from tunesmith_engine.deployment.serve_command import SHUTDOWN_TIMEOUT_S
 from tunesmith_serving import platforms
 from tunesmith_serving.platforms import Capability, NumberFormat, Platform
 
@@ -59,8 +60,20 @@ class ServingSettings(ApiModel):
             **platforms.engine_arguments(self.platform),
         }
 
-    def command_line(self, folder: Path, *, name: str, host: str, port: int) -> list[str]:
-        """Arguments of vLLM's OpenAI server for the model in `folder`."""
+    def command_line(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        shutdown_timeout: int = SHUTDOWN_TIMEOUT_S,
+    ) -> list[str]:
+        """Arguments of vLLM's OpenAI server for the model in `folder`.
+
+        `shutdown_timeout`: seconds in which running requests are answered after SIGTERM. Without it
+        vLLM cuts them off.
+        """
         given = {
             "model": folder,
             "served-model-name": name,
@@ -72,9 +85,7 @@ class ServingSettings(ApiModel):
             "max-num-batched-tokens": self.max_batched_tokens,
             "tensor-parallel-size": self.tensor_parallel_size,
             **platforms.server_arguments(self.platform),
-            # Seconds in which running requests are answered after SIGTERM. Without it vLLM cuts
-            # them off.
-            "shutdown-timeout": 10,
+            "shutdown-timeout": shutdown_timeout,
         }
         switches = ["--enforce-eager"] if self.enforce_eager else []
         switches += ["--no-enable-log-requests", "--disable-uvicorn-access-log"]

@@ -21,21 +21,11 @@ from tunesmith_api.field_types import (
 )
 from tunesmith_api.modeldeployment import autoscaling, rollout, slo
 from tunesmith_api.modeldeployment.autoscaling import Autoscaling
+from tunesmith_api.modeldeployment.engine import Engine
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
 from tunesmith_api.placement import TOLERATION_RULES, Placement
 from tunesmith_api.rules import Rule
-
-
-class Engine(ApiModel):
-    """How vLLM runs the model, beyond what was proven and published with the version."""
-
-    max_model_length: Annotated[
-        Annotated[int, Field(ge=16, le=1_048_576)] | None, DecidedLater("the version's")
-    ] = Field(None, description="Longest request in tokens. Default: as verified and published.")
-    max_requests: Annotated[
-        Annotated[int, Field(ge=1, le=4096)] | None, DecidedLater("the version's")
-    ] = Field(None, description="Requests that are computed together. Default: as published.")
 
 
 class ServingResources(Placement):
