@@ -40,7 +40,9 @@ def run(play: Callable[[SloRules], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(connected())
 
 
-def test_the_rules_of_a_deployment_live_and_go_with_it(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_rules_of_a_deployment_come_and_go_with_its_slo(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     cluster.create(
         {
             "apiVersion": API_VERSION,
@@ -58,5 +60,6 @@ def test_the_rules_of_a_deployment_live_and_go_with_it(cluster: Cluster, tmp_pat
     rule = json.loads(cluster.kubectl("get", "prometheusrule/helpdesk", "--output=json"))
     promtool("check", "rules", str(write_rules(tmp_path / "rules.yaml", rule["spec"]["groups"])))
     assert rule["metadata"]["labels"]["release"] == "prometheus"
-    cluster.kubectl("delete", "modeldeployment/helpdesk")
-    cluster.kubectl("wait", "--for=delete", "prometheusrule/helpdesk", "--timeout=60s")
+    assert [each["uid"] for each in rule["metadata"]["ownerReferences"]] == [owner.uid]
+    run(lambda rules: rules.make(owner, spec.model_copy(update={"slo": None})))
+    cluster.kubectl("wait", "--for=delete", "prometheusrule/helpdesk", "--timeout=20s")
