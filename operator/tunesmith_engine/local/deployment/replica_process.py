@@ -128,6 +128,8 @@ class Replica:
         self._report = report if report and report.revision == self.folder.revision else None
         if self._report is not None:
             self._heard_at = now
+            # By whoever was here before, perhaps.
+            self.is_told_to_drain = self.is_told_to_drain or self._report.draining
 
     def state(self) -> ReplicaState:
         """The replica as `advance` reads it."""

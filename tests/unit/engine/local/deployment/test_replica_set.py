@@ -152,6 +152,17 @@ def test_an_engine_that_hangs_is_ended_and_started_again(engines: Engines) -> No
     assert "it hung: no token for 120 s" in state.message
 
 
+def test_an_engine_that_somebody_else_told_to_drain_is_replaced(engines: Engines) -> None:
+    engines.open().apply([_wanted()], in_use=IN_USE)
+    engines.report = _report(ready=False, reason="Draining", draining=True)
+    after = engines.open()
+    after.observe()
+
+    after.apply([_wanted()], in_use=IN_USE)
+
+    assert [state.is_stopping for state in after.observe()] == [True]
+
+
 def test_draining_begins_when_the_proxy_has_let_go(engines: Engines) -> None:
     replicas = engines.open()
     replicas.apply([_wanted()], in_use=IN_USE)
@@ -240,12 +251,18 @@ def _wanted(replicas: int = 1, *, is_draining: bool = False) -> DesiredRevision:
 
 
 def _report(
-    *, ready: bool = True, reason: str = "Ready", message: str = "", running: int = 0
+    *,
+    ready: bool = True,
+    reason: str = "Ready",
+    message: str = "",
+    running: int = 0,
+    draining: bool = False,
 ) -> ReplicaReport:
     return ReplicaReport(
         revision=REVISION,
         instance="i",
         ready=ready,
+        draining=draining,
         reason=reason,
         message=message,
         running=running,
