@@ -201,8 +201,11 @@ class Replica:
         return Reason.VERSION_UNUSABLE if is_refused else None
 
     def _message(self) -> str:
-        if self._report is not None:
-            return "" if self._report.ready else f"{self._report.reason}: {self._report.message}"
+        report = self._report
+        if report is not None:
+            # A failure has the reason for its name.
+            named = "" if report.reason in _WRONG_ANSWERS else f"{report.reason}: "
+            return "" if report.ready else f"{named}{report.message}"
         if self.is_running:
             return self._last_words or "the engine starts"
         ended = f"ended with exit code {self._record.exit_code}"
