@@ -148,18 +148,28 @@ def _reject(**options: Any) -> Scenario:
 
 
 def _kill(seen: Seen, deploy: Popen[bytes]) -> None:
+    """Killed where a candidate starts, where it is judged, and where stable drains."""
     laptop = seen.laptop
     laptop.publish("v2")
-    wait_until(lambda: laptop.candidate().get("state") == "Analyzing", what="the analysis")
-    seen.said["before"] = laptop.engines()
+    wait_until(lambda: bool(laptop.candidate()), what="the candidate")
+    _end_at_once(deploy)
+    with laptop.deployed() as second:
+        wait_until(lambda: laptop.candidate().get("state") == "Analyzing", what="the analysis")
+        seen.said["before"] = laptop.engines()
+        _end_at_once(second)
+    with laptop.deployed() as third:
+        wait_until(lambda: bool(laptop.status()["draining"]), what="the end of v1")
+        seen.said["adopted"] = laptop.engines()
+        _end_at_once(third)
+    with laptop.deployed() as last:
+        wait_until(lambda: laptop.condition("Ready"), what="v2 alone")
+        last.send_signal(signal.SIGINT)
+        last.wait(timeout=60)
+
+
+def _end_at_once(deploy: Popen[bytes]) -> None:
     deploy.send_signal(signal.SIGKILL)
     deploy.wait()
-    with laptop.deployed() as again:
-        wait_until(lambda: laptop.condition("Available"), what="answers again")
-        seen.said["adopted"] = laptop.engines()
-        wait_until(lambda: laptop.stable() == "v2", what="the promotion")
-        again.send_signal(signal.SIGINT)
-        again.wait(timeout=60)
 
 
 def _steer(seen: Seen, deploy: Popen[bytes]) -> None:

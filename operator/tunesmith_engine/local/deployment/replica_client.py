@@ -20,6 +20,7 @@ class ReplicaReport(ApiModel):
     revision: str
     instance: str
     ready: bool
+    draining: bool
     reason: str
     message: str
     running: int

@@ -129,6 +129,8 @@ class Replica:
         self._report = report if report and report.revision == self.folder.revision else None
         if self._report is not None:
             self._heard_at = now
+            # By whoever was here before, perhaps.
+            self.is_told_to_drain = self.is_told_to_drain or self._report.draining
 
     def state(self) -> ReplicaState:
         """The replica as `advance` reads it."""
@@ -200,8 +202,11 @@ class Replica:
         return Reason.VERSION_UNUSABLE if is_refused else None
 
     def _message(self) -> str:
-        if self._report is not None:
-            return "" if self._report.ready else f"{self._report.reason}: {self._report.message}"
+        report = self._report
+        if report is not None:
+            # A failure has the reason for its name.
+            named = "" if report.reason in _WRONG_ANSWERS else f"{report.reason}: "
+            return "" if report.ready else f"{named}{report.message}"
         if self.is_running:
             return self._last_words or "the engine starts"
         ended = f"ended with exit code {self._record.exit_code}"

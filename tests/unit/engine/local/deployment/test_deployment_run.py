@@ -194,6 +194,7 @@ def _report(laptop: Laptop, port: int) -> ReplicaReport | None:
                 revision=folder.revision,
                 instance=MODEL,
                 ready=True,
+                draining=False,
                 reason="Ready",
                 message="",
                 running=0,

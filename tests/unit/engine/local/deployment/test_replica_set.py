@@ -136,7 +136,7 @@ def test_wrong_answers_are_a_failure_at_once(engines: Engines) -> None:
     (state,) = replicas.observe()
 
     assert (state.is_ready, state.failure) == (False, "FingerprintMismatch")
-    assert state.message == "FingerprintMismatch: 3 of 5 differ"
+    assert state.message == "3 of 5 differ"
 
 
 def test_an_engine_that_hangs_is_ended_and_started_again(engines: Engines) -> None:
@@ -150,6 +150,17 @@ def test_an_engine_that_hangs_is_ended_and_started_again(engines: Engines) -> No
     assert engines.running() == 0
     (state,) = replicas.observe()
     assert "it hung: no token for 120 s" in state.message
+
+
+def test_an_engine_that_somebody_else_told_to_drain_is_replaced(engines: Engines) -> None:
+    engines.open().apply([_wanted()], in_use=IN_USE)
+    engines.report = _report(ready=False, reason="Draining", draining=True)
+    after = engines.open()
+    after.observe()
+
+    after.apply([_wanted()], in_use=IN_USE)
+
+    assert [state.is_stopping for state in after.observe()] == [True]
 
 
 def test_draining_begins_when_the_proxy_has_let_go(engines: Engines) -> None:
@@ -240,12 +251,18 @@ def _wanted(replicas: int = 1, *, is_draining: bool = False) -> DesiredRevision:
 
 
 def _report(
-    *, ready: bool = True, reason: str = "Ready", message: str = "", running: int = 0
+    *,
+    ready: bool = True,
+    reason: str = "Ready",
+    message: str = "",
+    running: int = 0,
+    draining: bool = False,
 ) -> ReplicaReport:
     return ReplicaReport(
         revision=REVISION,
         instance="i",
         ready=ready,
+        draining=draining,
         reason=reason,
         message=message,
         running=running,
