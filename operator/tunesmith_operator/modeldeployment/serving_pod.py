@@ -9,6 +9,12 @@ from kubernetes.utils.quantity import parse_quantity
 
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
+from tunesmith_engine.deployment.serve_command import (
+    API_KEY,
+    API_KEY_VARIABLE,
+    SHUTDOWN_TIMEOUT_S,
+    serve_arguments,
+)
 from tunesmith_engine.stages.contracts import Environment
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.restricted_pod import (
@@ -26,15 +32,11 @@ from tunesmith_operator.settings import Settings
 
 PORT: Final = 8000
 CONTAINER: Final = "server"
-API_KEY: Final = "api-key"
 DEFAULT_CPU: Final = "1"
 # Python, torch and vLLM themselves.
 _ENGINE_BYTES: Final = 3 << 30
 _SHM_SIZE: Final = "2Gi"
 
-# Seconds. vLLM answers what arrives after SIGTERM with an abort in the dress of an answer
-# (vllm#57082), so requests end before it, and few are left for vLLM's own timeout.
-SHUTDOWN_TIMEOUT_S: Final = 10
 _GRACE_MARGIN_S: Final = 15
 _STARTUP_PERIOD_S: Final = 5
 # A busy engine misses probes of a second or two and was restarted eight times a day for it
@@ -58,7 +60,18 @@ def pod_template(
     container = {
         "name": CONTAINER,
         "image": image,
-        "command": _serve_command(revision, spec, folder=files.folder),
+        "command": [
+            "python",
+            *serve_arguments(
+                revision,
+                spec,
+                folder=files.folder,
+                # The pod's own address, whichever that is.
+                host="0.0.0.0",  # noqa: S104
+                port=PORT,
+                stable_url=_stable_url(revision, owner),
+            ),
+        ],
         "env": _environment(spec, owner),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": _demands(spec, num_bytes=num_bytes),
@@ -114,28 +127,11 @@ def needed_bytes(num_bytes: int) -> int:
     return 2 * num_bytes + _ENGINE_BYTES
 
 
-def _serve_command(
-    revision: DesiredRevision, spec: ModelDeploymentSpec, *, folder: str
-) -> list[str]:
-    options = {
-        "host": "0.0.0.0",  # noqa: S104 - the pod's own address
-        "port": PORT,
-        "name": spec.model,
-        "version": revision.version,
-        "revision": revision.revision,
-        "digest": revision.digest,
-        "shutdown-timeout": SHUTDOWN_TIMEOUT_S,
-        "tensor-parallel-size": max(1, spec.resources.gpus_per_replica),
-        "max-model-length": spec.engine.max_model_length,
-        "max-requests": spec.engine.max_requests,
-    }
-    given = (
-        part
-        for name, value in options.items()
-        if value is not None
-        for part in (f"--{name}", str(value))
-    )
-    return ["python", "-m", "tunesmith_serving", "serve", folder, *given]
+def _stable_url(revision: DesiredRevision, owner: DeploymentRef) -> str | None:
+    """The Service of the revision to compare with: that of the route would split, too."""
+    if revision.compared_with is None:
+        return None
+    return f"http://{owner.name_of(revision.compared_with)}:{PORT}"
 
 
 def _drain_command(deadline_s: int) -> list[str]:
@@ -152,7 +148,7 @@ def _environment(spec: ModelDeploymentSpec, owner: DeploymentRef) -> list[Manife
     if spec.api_keys is not None:
         # Not in the command, which anybody on the node can list.
         key = {"name": spec.api_keys.name, "key": API_KEY}
-        variables.append({"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": key}})
+        variables.append({"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": key}})
     return variables
 
 
