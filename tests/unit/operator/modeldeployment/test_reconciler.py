@@ -150,17 +150,22 @@ def test_metrics_are_of_what_there_is_and_go_with_the_deployment() -> None:
     registry = CollectorRegistry()
     for collector in double.metrics.collectors:
         registry.register(collector)
-    labels = {"namespace": "ns", "deployment": "helpdesk", "role": "stable"}
-    weight = "tunesmith_deployment_weight"
-    assert registry.get_sample_value(weight, labels | {"version": "v1"}) == 100
+
+    def weights() -> dict[str, float]:
+        return {
+            sample.labels["version"]: sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == "tunesmith_deployment_weight_ratio"
+        }
+
+    assert weights() == {"v1": 1.0}
     double.publish("v2")
     looks(double, 12)
-
-    assert registry.get_sample_value(weight, labels | {"version": "v1"}) is None
-    assert registry.get_sample_value(weight, labels | {"version": "v2"}) == 100
+    assert weights() == {"v2": 1.0}
     del double.objects[KEY]
     asyncio.run(double.new_operator().reconcile(KEY))
-    assert registry.get_sample_value(weight, labels | {"version": "v2"}) is None
+    assert weights() == {}
 
 
 def test_a_phase_is_told_as_an_event() -> None:
