@@ -26,10 +26,10 @@ from other_judges import (
 )
 from simulated_canaries import LENGTH_S, REQUESTS_PER_S, Scenario, simulate
 
+from tunesmith_api.modeldeployment.limits import DEFAULT_METRICS, Limits, Metric, MetricLimits
 from tunesmith_engine.rollout.columns import Columns, window_end_s
 from tunesmith_engine.rollout.eprocess import Flags
 from tunesmith_engine.rollout.judge import Analysis, Decision
-from tunesmith_engine.rollout.limits import DEFAULT_METRICS, Limits, Metric, MetricLimits
 
 SEED = 14
 NUM_SAME, NUM_WORSE = 1000, 200

@@ -10,9 +10,9 @@ from statistics import NormalDist
 import numpy as np
 from simulated_canaries import LENGTH_S, TTFT_S, TTFT_SIGMA, load_factors
 
+from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_engine.rollout.columns import Columns
 from tunesmith_engine.rollout.eprocess import Flags, Floats
-from tunesmith_engine.rollout.limits import Limits
 
 # Flagger's and Argo's checks ask Prometheus for the last minute.
 RANGE_S = 60.0

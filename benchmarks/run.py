@@ -21,6 +21,7 @@ import demo_stages
 import finished_jobs
 import judge
 import serving_throughput
+import swaps
 import training_throughput
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
     "judge": judge.measure,
+    "swaps": swaps.measure,
 }
 _CLUSTER = """controllerScale and finishedJobs load the API server that KUBECONFIG names, and are
 skipped where that is none of this machine, or where kubectl and kwok (0.8) are neither on the PATH

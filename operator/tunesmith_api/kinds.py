@@ -11,6 +11,8 @@ from typing import Any, Final
 from tunesmith_api import modelversion
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob import job, rules
+from tunesmith_api.modeldeployment import deployment
+from tunesmith_api.modeldeployment import spec as deployment_spec
 from tunesmith_api.printer_columns import PrinterColumn
 from tunesmith_api.rules import Rule, TransitionRule
 
@@ -52,5 +54,12 @@ KINDS: Final = (
         short_name="mver",
         columns=modelversion.PRINTER_COLUMNS,
         transition_rules=modelversion.TRANSITION_RULES,
+    ),
+    Kind(
+        model=deployment.ModelDeployment,
+        plural="modeldeployments",
+        short_name="mdep",
+        columns=deployment.PRINTER_COLUMNS,
+        rules=deployment_spec.RULES,
     ),
 )

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import API_VERSION, ApiModel
 from tunesmith_api.conditions import Name
-from tunesmith_api.field_types import DnsLabel, VersionLabel
+from tunesmith_api.field_types import DnsLabel, ObjectName, VersionLabel
 from tunesmith_api.metadata import Metadata
 from tunesmith_api.printer_columns import PrinterColumn
 from tunesmith_api.results import Address, Artifact, EvaluationResult
@@ -60,6 +60,9 @@ class ModelVersionSpec(ApiModel):
     version: VersionLabel
     uri: Address
     digest: Digest
+    claim_name: ObjectName | None = Field(
+        None, description="The PersistentVolumeClaim that holds the files of a file:// URI."
+    )
     scheme: Name
     files: Annotated[list[Artifact], Field(max_length=1000)]
     lineage: Lineage

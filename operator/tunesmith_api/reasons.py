@@ -1,14 +1,14 @@
-"""Why a job or a stage is where it is, in one CamelCase word.
+"""Why a job, a stage or a deployment is where it is, in one CamelCase word.
 
-The same word stands in conditions, results, Events, logs and `docs/task/when-a-job-fails.md`, where
-a test looks for every one of them.
+The same word stands in conditions, results, Events, logs and `docs/task/when-a-job-fails.md` or
+`docs/task/when-a-rollout-stops.md`, where a test looks for every one of them.
 """
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a job or a stage is in the state it is in.
+    """Why a job, a stage or a deployment is in the state it is in.
 
     Part of the API: values are only ever added.
     """
@@ -79,3 +79,31 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"
     POD_DELETED = "PodDeleted"
     STAGE_CRASHED = "StageCrashed"
+
+    # Life of a deployment
+    SERVING = "Serving"
+    DEPLOYING = "Deploying"
+    ANALYZING = "Analyzing"
+    PAUSED = "Paused"
+    PROMOTING = "Promoting"
+    PROMOTED = "Promoted"
+    DRAINING = "Draining"
+    SUPERSEDED = "Superseded"
+
+    # A version that is not served, or not any more
+    ROLLED_BACK = "RolledBack"
+    VERSION_NOT_FOUND = "VersionNotFound"
+    VERSION_UNUSABLE = "VersionUnusable"
+    STRATEGY_NOT_SUPPORTED = "StrategyNotSupported"
+    ANALYSIS_FAILED = "AnalysisFailed"
+    ANALYSIS_INCONCLUSIVE = "AnalysisInconclusive"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    REPLICA_CRASHED = "ReplicaCrashed"
+    REPLICA_NOT_READY = "ReplicaNotReady"
+    ABORTED = "Aborted"
+
+    # The route of a deployment
+    NO_GATEWAY = "NoGateway"
+    ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
+    OWNED_BY_ANOTHER = "OwnedByAnother"
+    PROXY_DOWN = "ProxyDown"

@@ -62,8 +62,16 @@ def _structural(node: Schema, *, records: dict[str, Schema]) -> Schema:
             schema[key] = value
     # The keys of a mapping have neither bounds nor a pattern in a structural schema, which knows
     # additionalProperties alone: they are told as rules.
-    if "propertyNames" in node:
-        least, most = node["propertyNames"].get("minLength", 0), node["propertyNames"]["maxLength"]
+    names = _written_out(node.get("propertyNames", {}), records=records)
+    if "enum" in names:
+        schema["x-kubernetes-validations"] = [
+            {
+                "rule": f"self.all(name, name in {names['enum']})",
+                "message": f"every name is one of {', '.join(names['enum'])}",
+            }
+        ]
+    elif names:
+        least, most = names.get("minLength", 0), names["maxLength"]
         schema["x-kubernetes-validations"] = [
             {
                 "rule": f"self.all(name, name.size() >= {least} && name.size() <= {most})",

@@ -96,6 +96,9 @@ def error_message(details: ErrorDetails, *, model: type[BaseModel]) -> str:
     page = f"docs/reference/{page_name(model)}"
     if kind == BROKEN_RULE:
         return details["msg"]
+    if kind == "value_error":
+        # A validator of ours, which has said it all.
+        return str(context["error"])
     if kind == "missing":
         return f"required, but not given; add it ({page} says what it takes)"
     if kind == "extra_forbidden":

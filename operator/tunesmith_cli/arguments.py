@@ -76,6 +76,9 @@ def build_parser() -> CommandParser:
         _logs,
         _report,
         _serve,
+        _deploy,
+        _rollout,
+        _chat,
         _prune,
         _judge,
         _crds,
@@ -200,6 +203,81 @@ def _serve(commands: Any) -> None:
     )
     parser.add_argument(
         "--port", metavar="PORT", type=_port, default=8000, help="TCP port (default: 8000)"
+    )
+    _add_home(parser)
+
+
+def _deploy(commands: Any) -> None:
+    parser = commands.add_parser(
+        "deploy",
+        help="serve a model behind one address, and try out each new version",
+        description="Serve the newest published version of a model. A version that is published "
+        "meanwhile gets a growing part of the requests, and is promoted or taken back by what they "
+        "show. The state goes to stderr. Ctrl-C lets running requests end and stops; twice, at "
+        "once. The same command goes on, after kill -9, too.",
+        examples="  tunesmith deploy deployment.yaml\n"
+        "  tunesmith deploy deployment.yaml --until settled",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the deployment")
+    _add_home(parser)
+    parser.add_argument(
+        "--until",
+        choices=("serving", "settled"),
+        help="stop as soon as a version answers, or as no rollout goes on; for a test "
+        "(default: at Ctrl-C)",
+    )
+
+
+def _rollout(commands: Any) -> None:
+    parser = commands.add_parser(
+        "rollout",
+        help="see or steer the rollout of a deployment on this machine",
+        description="See or steer the rollout of what `tunesmith deploy` serves. `pause` holds the "
+        "weights until `resume`; a candidate that fails is still taken back. In a cluster: kubectl "
+        "get mdep NAME, and kubectl annotate --overwrite mdep NAME tunesmith.dev/rollout=pause, "
+        "'promote VERSION' or 'abort VERSION'.",
+        examples="  tunesmith rollout status helpdesk\n  tunesmith rollout pause helpdesk\n"
+        "  tunesmith rollout promote helpdesk 1a2b3c4d5e6f\n"
+        "  tunesmith rollout status helpdesk --output json",
+    )
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=("status", "pause", "resume", "promote", "abort"),
+        help="status, pause, resume, promote or abort",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the deployment")
+    parser.add_argument(
+        "version",
+        metavar="VERSION",
+        nargs="?",
+        help="the candidate that is meant; promote and abort need it",
+    )
+    _add_home(parser)
+    _add_output(parser)
+
+
+def _chat(commands: Any) -> None:
+    parser = commands.add_parser(
+        "chat",
+        help="talk to what is deployed on this machine",
+        description="Send each line of stdin to the deployment as the next message of one "
+        "conversation, and print the answer as it comes. On a terminal the version that answered "
+        "is shown below it. Ends with the end of stdin, or Ctrl-C.",
+        examples="  tunesmith chat helpdesk\n"
+        "  echo 'My printer does not print.' | tunesmith chat helpdesk",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the deployment")
+    parser.add_argument(
+        "--conversation-id",
+        metavar="ID",
+        help="one conversation stays with one version (default: a new one)",
+    )
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help="file with the API key (default: the secret that the deployment names)",
     )
     _add_home(parser)
 

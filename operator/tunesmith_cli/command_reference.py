@@ -37,6 +37,9 @@ _TAIL = """\
 | `jobs/NAME/status.json`, `report.html` | how far it is; the report |
 | `jobs/NAME/stages/STAGE/KEY/artifacts/` | what a stage made; shared by its attempts |
 | `jobs/NAME/stages/STAGE/KEY/attempts/N/log.txt` | the output of one attempt |
+| `deployments/NAME/status.json` | how a deployment stands; its manifest lies beside it |
+| `deployments/NAME/recordings/` | what each rollout was judged by, for `tunesmith judge replay` |
+| `deployments/NAME/replicas/REVISION-N/log.txt` | the output of one replica |
 | `models/MODEL/VERSION/` | published models, unless `spec.output.uri` says otherwise |
 | `cache/` | downloads and converted models; may be deleted |
 | `secrets/NAME/KEY` | credentials that a `secretRef` names |

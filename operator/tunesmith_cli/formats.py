@@ -3,7 +3,10 @@
 Every function takes SI or binary base units (seconds, bytes, parts of one) and returns text.
 """
 
+import math
 from datetime import UTC, datetime
+
+from tunesmith_api.modeldeployment.limits import METRICS, Metric
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -13,6 +16,8 @@ _STEP = 1024
 _WHOLE_FROM_S = 10
 _THOUSAND = 1e3
 _FULL_DIGITS = 1e15
+# An e-value of a million and one of a billion say the same to a person.
+_SHOWN_E = 1e6
 
 
 def duration(seconds: float) -> str:
@@ -50,6 +55,25 @@ def number(value: float) -> str:
 def percent(part: float) -> str:
     """`99.2 %` of a part between 0 and 1."""
     return f"{100 * part:.1f} %"
+
+
+def effect(metric: str, value: float | None) -> str:
+    """Signed: points of a share, per cent of a ratio, or the loss in its own unit."""
+    if value is None:
+        return "-"
+    if math.isinf(value):
+        return "-inf" if value < 0 else "inf"
+    compared = METRICS[Metric(metric)].compared
+    if compared == "rate":
+        return f"{100 * value:+.2f} pt"
+    if compared == "ratio":
+        return f"{100 * value:+.1f} %"
+    return f"{value:+.3f}"
+
+
+def e_value(value: float) -> str:
+    """Three significant digits, up to a million."""
+    return f">{_SHOWN_E:.0e}" if value > _SHOWN_E else number(float(f"{value:.3g}"))
 
 
 def counted(num: int, noun: str) -> str:

@@ -1,7 +1,8 @@
-"""Why a job is where it is, and what to do about it.
+"""Why a job or a deployment is where it is, and what to do about it.
 
 The end of `run`, `status` and the report say it in the same words. A hint is one line for each
-reason; docs/task/when-a-job-fails.md says the same, and a test keeps the two in step.
+reason; docs/task/when-a-job-fails.md and docs/task/when-a-rollout-stops.md say the same, and a test
+keeps them in step.
 """
 
 from collections.abc import Mapping
@@ -68,6 +69,27 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.SUSPENDED: "suspend: false, or the same command: it goes on from the last checkpoint",
     Reason.INTERRUPTED: "suspend: false, or the same command: it goes on from the last checkpoint",
     Reason.STOPPED_AS_ASKED: "the same command without --until goes on",
+    Reason.ROLLED_BACK: "publish another version, or change engine or resources: either is tried "
+    "anew",
+    Reason.VERSION_NOT_FOUND: "publish it, or set spec.version to one that is there",
+    Reason.VERSION_UNUSABLE: "publish it again, or set another spec.version",
+    Reason.STRATEGY_NOT_SUPPORTED: "rollout.strategy: blueGreen, or a Gateway that can",
+    Reason.ANALYSIS_FAILED: "the message names the metric; mend the version, or raise its "
+    "minimumEffect",
+    Reason.ANALYSIS_INCONCLUSIVE: "the message says what would settle it: more requests; or "
+    "promote or abort it yourself",
+    Reason.PROGRESS_DEADLINE_EXCEEDED: "the message says what they wait for; ask for less, or "
+    "allow more time",
+    Reason.REPLICA_CRASHED: "the log of the replica",
+    Reason.REPLICA_NOT_READY: "the log of the replica",
+    Reason.ABORTED: "publish another version, or change its settings",
+    Reason.SUPERSEDED: "nothing: the newer one is tried",
+    Reason.PAUSED: "rollout.paused: false, or resume it",
+    Reason.NO_GATEWAY: "create it, or name another",
+    Reason.ROUTE_NOT_ACCEPTED: "allow the route's namespace and host names in the Gateway's "
+    "listener",
+    Reason.OWNED_BY_ANOTHER: "rename the deployment, or delete the other one",
+    Reason.PROXY_DOWN: "see that the proxy runs; the rollout then goes on by itself",
 }
 
 

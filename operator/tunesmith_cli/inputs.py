@@ -1,4 +1,4 @@
-"""What a command line names: the manifest of a job, or a job of the home folder.
+"""What a command line names: a manifest, or a job or a deployment of the home folder.
 
 Found and checked, or refused with a near name. Commands start here.
 """
@@ -8,9 +8,12 @@ from pathlib import Path
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_api.manifest import ManifestError, load_job, read_manifest
+from tunesmith_api.manifest import ManifestError, load_job, load_resource, read_manifest
+from tunesmith_api.modeldeployment.deployment import ModelDeployment
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.errors import CommandError
+from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder
 from tunesmith_engine.local.home_folder import HomeFolder
 
 
@@ -63,11 +66,54 @@ def find_job(name: str, *, root: Path) -> StoredJob:
     status = home.read_status(name) if name in known else None
     if status is not None:
         return StoredJob(name=name, home=home, status=status)
+    hint = _hint(name, known) or "no job was run there; give --home, or run one"
+    raise CommandError(f"no job '{name}' in {root}; {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeployment:
+    """A deployment that was served here at least once; `status` as it was stored last."""
+
+    name: str
+    folder: DeploymentFolder
+    deployment: ModelDeployment
+    status: ModelDeploymentStatus
+
+
+def open_deployment(path: Path) -> tuple[ModelDeployment, str]:
+    """The deployment that the manifest at `path` describes, and its text.
+
+    Raises:
+        CommandError: it is no sound deployment; every problem with file, line, field and remedy.
+    """
+    try:
+        text = read_manifest(path)
+        return load_resource(text, ModelDeployment, source=str(path)), text
+    except ManifestError as error:
+        raise CommandError(str(error)) from error
+
+
+def find_deployment(name: str, *, root: Path) -> StoredDeployment:
+    """The deployment called `name` in the home folder `root`.
+
+    Raises:
+        CommandError: no deployment of that name was served from this home folder.
+    """
+    home = HomeFolder(root)
+    known = home.list_deployments()
+    # NB: looked up before it becomes part of a path, as above.
+    if name in known:
+        folder = DeploymentFolder.of(home, name)
+        deployment = folder.read_deployment()
+        if deployment is not None:
+            status = folder.read_status() or ModelDeploymentStatus()
+            return StoredDeployment(name, folder, deployment, status)
+    hint = _hint(name, known) or "none was served there; give --home, or run: tunesmith deploy FILE"
+    raise CommandError(f"no deployment '{name}' in {root}; {hint}")
+
+
+def _hint(name: str, known: list[str]) -> str:
     near = near_match(name, known)
     if near:
-        hint = f"did you mean '{near}'?"
-    elif known:
-        hint = f"known: {', '.join(known)}"
-    else:
-        hint = "no job was run there; give --home, or run one"
-    raise CommandError(f"no job '{name}' in {root}; {hint}")
+        return f"did you mean '{near}'?"
+    return f"known: {', '.join(known)}" if known else ""

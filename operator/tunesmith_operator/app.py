@@ -12,11 +12,16 @@ from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.resources import Resource
+from tunesmith_operator.modeldeployment.controller import modeldeployment_controller
+from tunesmith_operator.modeldeployment.deployment_ref import MODEL_DEPLOYMENT, MODEL_VERSION
 from tunesmith_operator.settings import LEASE_NAME, Settings
 
 CONTROLLERS: Final[Mapping[Resource, Callable[[KubeClient, Settings], Controller]]] = {
     FINE_TUNE_JOB: finetunejob_controller,
+    MODEL_DEPLOYMENT: modeldeployment_controller,
 }
+# Jobs leave versions behind, and deployments serve them; nobody changes one.
+RECORDS: Final = (MODEL_VERSION,)
 
 
 def main(settings: Settings) -> None:
@@ -37,4 +42,4 @@ def main(settings: Settings) -> None:
         lease_name=LEASE_NAME,
         lease_namespace=settings.lease_namespace,
     )
-    run(options, resources=CONTROLLERS, build=build)
+    run(options, resources=(*CONTROLLERS, *RECORDS), build=build)

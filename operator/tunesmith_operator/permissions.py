@@ -45,6 +45,24 @@ PERMISSIONS: Final = (
     ),
     Permission("tunesmith.dev", ("finetunejobs/status",), ("patch",), "say how far a job is"),
     Permission(
+        "tunesmith.dev",
+        ("modelversions",),
+        ("get", "list", "watch", "create"),
+        "record what a job has published; learn of new versions. None is ever changed",
+    ),
+    Permission(
+        "tunesmith.dev",
+        ("modeldeployments",),
+        ("get", "list", "watch", "create"),
+        "learn of deployments; make the one that a job asks for, if it is missing",
+    ),
+    Permission(
+        "tunesmith.dev",
+        ("modeldeployments/status",),
+        ("patch",),
+        "say what serves, and how a rollout goes",
+    ),
+    Permission(
         "",
         ("events",),
         ("list", "create"),
@@ -67,6 +85,48 @@ PERMISSIONS: Final = (
         ("pods",),
         ("list", "watch"),
         "learn why an attempt waits or has ended",
+    ),
+    Permission(
+        "apps",
+        ("deployments",),
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "run the replicas of each revision, and as many as are wanted",
+    ),
+    Permission(
+        "",
+        ("services",),
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "give each revision, and each deployment, an address",
+    ),
+    Permission(
+        "policy",
+        ("poddisruptionbudgets",),
+        ("list", "create", "delete"),
+        "have nodes emptied one replica at a time",
+    ),
+    Permission(
+        "gateway.networking.k8s.io",
+        ("httproutes",),
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "split and mirror requests, where the Gateway API is installed",
+    ),
+    Permission(
+        "keda.sh",
+        ("scaledobjects",),
+        ("list", "create", "patch", "delete"),
+        "have replicas follow the load, where KEDA is installed",
+    ),
+    Permission(
+        "gateway.networking.k8s.io",
+        ("gateways",),
+        ("get",),
+        "see whether the Gateway of a route is there, and at which address",
+    ),
+    Permission(
+        "monitoring.coreos.com",
+        ("prometheusrules",),
+        ("get", "create", "patch", "delete"),
+        "alert on broken SLOs, where Prometheus' operator is installed",
     ),
     Permission(
         "",

@@ -1,7 +1,8 @@
 """The package's commands.
 
-`python -m tunesmith_serving verify REQUEST` runs the stage, `… serve FOLDER` serves a model, and
-`… drain --deadline S` waits until a served model has nothing under way.
+`python -m tunesmith_serving verify REQUEST` runs the stage, `… serve FOLDER` serves a model,
+`… fetch URI FOLDER` gets it from an object store before, and `… drain --deadline S` waits until a
+served model has nothing under way.
 """
 
 import sys
@@ -9,10 +10,15 @@ from collections.abc import Callable
 from typing import Final
 
 from tunesmith_engine.stages.entry import main
+from tunesmith_serving.fetch import fetch
 from tunesmith_serving.replica.drain import drain
 from tunesmith_serving.serve import serve
 
-_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {"drain": drain, "serve": serve}
+_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
+    "drain": drain,
+    "fetch": fetch,
+    "serve": serve,
+}
 
 if __name__ == "__main__":
     name, *rest = sys.argv[1:] or [""]

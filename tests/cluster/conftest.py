@@ -12,6 +12,8 @@ import pytest
 
 from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
+from model_deployments import make_gateway
+from serving_cluster import ServingCluster
 from tunesmith_api.base import GROUP
 from tunesmith_api.crds import crds_yaml
 from tunesmith_api.kinds import KINDS
@@ -76,3 +78,12 @@ def cluster(server: httpx.Client) -> Iterator[Cluster]:
 def dry(server: httpx.Client) -> Cluster:
     """Where nothing is kept: for requests that are only tried."""
     return Cluster(server)
+
+
+@pytest.fixture
+def serving(cluster: Cluster) -> Iterator[ServingCluster]:
+    """The namespace with nodes that serve, and a Gateway."""
+    if not make_gateway(cluster):
+        pytest.skip("define the Gateway API in the API server of the tests (--crds gateway)")
+    with ServingCluster(cluster).running() as serving:
+        yield serving

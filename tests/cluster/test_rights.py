@@ -9,11 +9,15 @@ import pytest
 
 from cluster import Cluster, kubectl
 from kuberay import KubeRay
+from model_deployments import GATEWAY, a_deployment, is_at_rest, make_gateway, publish
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
+from serving_cluster import ServingCluster
 from stage_pods import end_pod, mount_nothing, request_of, run_pods, succeeded
 from tunesmith_operator.permissions import PERMISSIONS
 
+# Of the first the requests come through a Gateway, where the Gateway API is defined.
+DEPLOYMENTS = ("routed", "plain")
 WAITS_FOR_VOLUME = (
     "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=VolumeUnavailable"
 )
@@ -56,22 +60,74 @@ def train_in_several_pods(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=delete", "rayjob", "--all", "--timeout=60s")
 
 
+def serve_two_versions(cluster: Cluster, *names: str) -> None:
+    """Serve a version by deployments of these names, then another, and then none."""
+    make_gateway(cluster)
+    rollout = {"strategy": "blueGreen", "drainSeconds": 5}
+    for name in names:
+        more = {"gateway": GATEWAY} if name == "routed" else {"autoscaling": {"maxReplicas": 2}}
+        deployment = a_deployment(rollout=rollout, **more)
+        deployment["metadata"]["name"] = name
+        cluster.create(deployment).raise_for_status()
+    with ServingCluster(cluster).running() as serving:
+        for version in ("v1", "v2"):
+            publish(cluster, version)
+            for name in names:
+                serving.wait_until(is_at_rest(version), name=name)
+        # Taken away by somebody, it is looked for by name and made again.
+        cluster.kubectl("delete", "deployments", "--all")
+        # That of the job's own deployment comes again, too.
+        serving.wait_until(lambda _: len(serving.versions()) > len(names), name=names[0])
+        for name in names:
+            suspend = {"spec": {"suspend": True}}
+            cluster.merge("ModelDeployment", name, suspend).raise_for_status()
+            serving.wait_until(
+                lambda status: status["phase"] == "Suspended" and not status["draining"], name=name
+            )
+
+
+def promise_and_take_back(cluster: Cluster) -> None:
+    """An SLO that comes, changes and goes, where Prometheus' operator is installed."""
+    if "monitoring.coreos.com/v1" not in kubectl("api-versions").splitlines():
+        return
+    rule = "prometheusrule/promised"
+    slo = {"availability": {"objective": 0.99}}
+    deployment = {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "promised"},
+        "spec": {"model": "helpdesk", "slo": slo},
+    }
+    cluster.create(deployment).raise_for_status()
+    cluster.kubectl("wait", "--for=create", rule, "--timeout=60s")
+    stricter = {"spec": {"slo": {"availability": {"objective": 0.999}}}}
+    cluster.merge("ModelDeployment", "promised", stricter).raise_for_status()
+    objective = "{.spec.groups[0].rules[2].expr}"
+    cluster.kubectl("wait", rule, f"--for=jsonpath={objective}=vector(0.999)", "--timeout=60s")
+    cluster.merge("ModelDeployment", "promised", {"spec": {"slo": None}}).raise_for_status()
+    cluster.kubectl("wait", "--for=delete", rule, "--timeout=60s")
+
+
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     restricted: Cluster, audit_log: Path, tmp_path: Path
 ) -> None:
     cluster = restricted
-    cluster.create(a_job()).raise_for_status()
+    cluster.create(a_job(deploy={"name": "of-job"})).raise_for_status()
 
-    with an_operator(cluster.namespace, KUBECONFIG=kubeconfig_of(cluster, tmp_path)):
+    flags = ["--prometheus-url=http://prometheus:9090", "--runbook-url=https://wiki"]
+    account = kubeconfig_of(cluster, tmp_path)
+    with an_operator(cluster.namespace, *flags, KUBECONFIG=account):
         wait_for_pod(cluster)
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": True}}).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": False}}).raise_for_status()
         run_pods(cluster, "helpdesk", timeout_s=120)
+        serve_two_versions(cluster, *DEPLOYMENTS)
         ttl = {"spec": {"ttlSecondsAfterFinished": 0}}
         cluster.merge("FineTuneJob", "helpdesk", ttl).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "ftj/helpdesk", "--timeout=60s")
         train_in_several_pods(cluster)
+        promise_and_take_back(cluster)
         cluster.create(a_job("queued", queueName="team")).raise_for_status()
         cluster.kubectl("wait", "ftj/queued", "--for=jsonpath={.status.phase}=Queued")
         cluster.create(a_job("stuck")).raise_for_status()

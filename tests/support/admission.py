@@ -23,7 +23,7 @@ def refusals(schema: Schema, given: dict[str, Any]) -> list[str]:
     found = with_defaults(schema, given)
     # NB: OpenAPI v3 writes exclusive bounds as draft 4 did.
     broken = [error.message for error in _Validator(schema).iter_errors(found)]
-    return unknown + (broken or list(_broken_rules(schema, found, path="")))
+    return unknown + (broken or list(_broken_rules(schema, _typed(schema, found), path="")))
 
 
 def with_defaults(schema: Schema, given: Any) -> Any:
@@ -45,7 +45,10 @@ def _unknown(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
     if isinstance(given, list) and "items" in schema:
         for index, each in enumerate(given):
             yield from _unknown(schema["items"], each, path=f"{path}[{index}]")
-    elif isinstance(given, dict) and path != ".metadata" and "additionalProperties" not in schema:
+    elif isinstance(given, dict) and "additionalProperties" in schema:
+        for key, value in given.items():
+            yield from _unknown(schema["additionalProperties"], value, path=f"{path}.{key}")
+    elif isinstance(given, dict) and path != ".metadata":
         children: Schema = schema.get("properties", {})
         for key, value in given.items():
             if key in children:
@@ -57,7 +60,7 @@ def _unknown(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
 def _broken_rules(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
     for each in schema.get("x-kubernetes-validations", []):
         is_transition = "oldSelf" in each["rule"]
-        if not is_transition and not _program(each["rule"]).execute({"self": given}):
+        if not is_transition and not _holds(each["rule"], given):
             yield f"{path}{each.get('fieldPath', '')}: {each['message']}"
     if isinstance(given, list):
         for index, item in enumerate(given):
@@ -66,6 +69,25 @@ def _broken_rules(schema: Schema, given: Any, *, path: str) -> Iterator[str]:
         for key, child in schema.get("properties", {}).items():
             if key in given:
                 yield from _broken_rules(child, given[key], path=f"{path}.{key}")
+
+
+def _typed(schema: Schema, given: Any) -> Any:
+    """`given` with the types of CEL, to which a number is a double however it was written."""
+    if isinstance(given, list) and "items" in schema:
+        return [_typed(schema["items"], item) for item in given]
+    if isinstance(given, dict):
+        children: Schema = schema.get("properties", {})
+        other: Schema = schema.get("additionalProperties", {})
+        return {key: _typed(children.get(key, other), value) for key, value in given.items()}
+    return float(given) if schema.get("type") == "number" else given
+
+
+def _holds(rule: str, given: Any) -> bool:
+    try:
+        return bool(_program(rule).execute({"self": given}))
+    except KeyError:
+        # As the server has it: a rule that cannot be evaluated does not hold.
+        return False
 
 
 @cache

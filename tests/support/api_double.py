@@ -15,6 +15,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from clock import now_text
 from json_merge import merged
+from tunesmith_operator.kube.objects import MANAGER
 
 Manifest = dict[str, Any]
 Manifests = list[Manifest]
@@ -22,11 +23,24 @@ Key = tuple[str, str, str]
 Keys = list[Key]
 
 _CLUSTER_WIDE: Final = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-_CUSTOM: Final = {"FineTuneJob", "RayJob", "Workload"}
-_WITH_GENERATION: Final = {"FineTuneJob", "Job", "RayJob", "Workload"}
+_CUSTOM: Final = {"FineTuneJob", "Gateway", "HTTPRoute", "ModelDeployment", "ModelVersion"} | {
+    "RayJob",
+    "ScaledObject",
+    "Workload",
+}
+_WITH_GENERATION: Final = _CUSTOM | {"Deployment", "Job"}
 _KINDS: Final = frozenset(
-    {"ConfigMap", "Event", "FineTuneJob", "Job", "PersistentVolumeClaim", "Pod", "Role"}
-    | {"RoleBinding", "ServiceAccount"}
+    {
+        "ConfigMap",
+        "Event",
+        "FineTuneJob",
+        "Job",
+        "PersistentVolumeClaim",
+        "Pod",
+        "Role",
+        "RoleBinding",
+    }
+    | {"Deployment", "PodDisruptionBudget", "Service", "ServiceAccount"}
     | _CLUSTER_WIDE
 )
 _FOREGROUND: Final = "foregroundDeletion"
@@ -39,7 +53,7 @@ class ApiDouble:
         self.objects: dict[Key, Manifest] = {}
         self._kinds = _KINDS | set(kinds)
         self._namespaces = set(namespaces)
-        self._applied: dict[Key, Manifest] = {}
+        self._applied: dict[tuple[str, Key], Manifest] = {}
         self._versions = count(1)
 
     async def get(
@@ -54,7 +68,7 @@ class ApiDouble:
 
     async def list(self, kind: str, namespace: str, *, labels: str) -> Manifests:
         self._refuse_unknown(kind)
-        wanted = dict(each.split("=", 1) for each in labels.split(","))
+        wanted = dict(each.split("=", 1) for each in labels.split(",") if each)
         found = [
             deepcopy(each)
             for (of_kind, within, _), each in sorted(self.objects.items())
@@ -63,14 +77,14 @@ class ApiDouble:
         ]
         return found if kind in _CUSTOM else [_without_kind(each) for each in found]
 
-    async def apply(self, manifest: Manifest) -> None:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> None:
         key = key_of(manifest)
-        before = self._applied.get(key, {})
+        before = self._applied.get((manager, key), {})
         if key in self.objects:
             self._replace(key, _applied(self.objects[key], before, manifest))
         else:
             self._make(key, manifest)
-        self._applied[key] = deepcopy(manifest)
+        self._applied[manager, key] = deepcopy(manifest)
         self.written()
         if "deletionTimestamp" in self.objects[key]["metadata"]:
             raise ApiException(status=409, reason=f"{key} is there, but being deleted")
@@ -199,7 +213,7 @@ class ApiDouble:
             self._replace(key, merged(self.objects[key], {"metadata": {"finalizers": held}}))
         else:
             del self.objects[key]
-            self._applied.pop(key, None)
+            self._applied = {of: each for of, each in self._applied.items() if of[1] != key}
 
     def _is_going(self, key: Key) -> bool:
         return "deletionTimestamp" in self.objects[key]["metadata"]

@@ -13,6 +13,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.parsing import fingerprints_of
+from tunesmith_operator.kube.objects import MANAGER
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
@@ -59,7 +60,9 @@ class JobDouble(ApiDouble):
         """What there is of a kind."""
         return [name for of_kind, _, name in self.objects if of_kind == kind]
 
-    def report(self, request: StageRequest, *, outcome: Any = "Succeeded") -> StageResult:
+    def report(
+        self, request: StageRequest, *, outcome: Any = "Succeeded", **facts: Any
+    ) -> StageResult:
         """The stage reports its result."""
         result = StageResult(
             stage=request.stage,
@@ -67,6 +70,7 @@ class JobDouble(ApiDouble):
             attempt=request.attempt,
             outcome=outcome,
             reason="Succeeded" if outcome == "Succeeded" else "DatasetNotFound",
+            facts=facts,
         )
         key = request.result.rsplit("/", 1)[1]
         self.change(*REPORT, {"data": {key: result.model_dump_json(by_alias=True)}})
@@ -93,9 +97,9 @@ class JobDouble(ApiDouble):
         self.requests.append(f"list {kind} {labels}")
         return await super().list(kind, namespace, labels=labels)
 
-    async def apply(self, manifest: Manifest) -> None:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> None:
         self.requests.append(f"apply {_named(manifest)}")
-        await super().apply(manifest)
+        await super().apply(manifest, manager=manager)
 
     async def patch_status(self, seen: Manifest, change: Manifest) -> str:
         self.requests.append(f"patch_status {_named(seen)}")

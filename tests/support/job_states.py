@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.lifecycle.conditions import job_conditions, merge_conditions
+from tunesmith_engine.conditions import merge_conditions
+from tunesmith_engine.lifecycle.conditions import job_conditions
 from tunesmith_engine.stages.catalog import CATALOG
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

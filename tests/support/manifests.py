@@ -84,6 +84,16 @@ def a_version(**spec: Any) -> Manifest:
     }  # fmt: skip
 
 
+def a_deployment(**spec: Any) -> Manifest:
+    """The smallest deployment, with the top-level fields of its spec replaced or added."""
+    return {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "helpdesk"},
+        "spec": {"model": "helpdesk", **spec},
+    }
+
+
 @st.composite
 def jobs(draw: st.DrawFn) -> Manifest:
     """Jobs whose every field keeps its own bounds; most keep the rules across fields too."""
@@ -100,6 +110,29 @@ def broken_jobs(draw: st.DrawFn) -> Manifest:
     for _ in range(draw(st.integers(1, 3))):
         _break(draw, job)
     return job
+
+
+@st.composite
+def deployments(draw: st.DrawFn) -> Manifest:
+    """Deployments whose every field keeps its own bounds; most keep the rules across fields too."""
+    deployment = a_deployment(**draw(_deployment_specs()))
+    if draw(st.integers(0, 3)):
+        _mend_deployment(deployment["spec"])
+    return deployment
+
+
+@st.composite
+def broken_deployments(draw: st.DrawFn) -> Manifest:
+    """Deployments with one to three faults, as `broken_jobs` has them."""
+    deployment = draw(deployments())
+    for _ in range(draw(st.integers(1, 3))):
+        _break(draw, deployment)
+    return deployment
+
+
+@cache
+def _deployment_specs() -> st.SearchStrategy[Manifest]:
+    return values_of(schema_of("ModelDeployment")["properties"]["spec"])
 
 
 @cache
@@ -143,6 +176,9 @@ def _names(node: Schema) -> st.SearchStrategy[str]:
     rules = "".join(
         each["rule"].replace("' + '", "") for each in node.get("x-kubernetes-validations", [])
     )
+    listed = re.search(r"name in \[([^\]]*)\]", rules)
+    if listed is not None:
+        return st.sampled_from(re.findall(r"'([^']*)'", listed[1]))
     pattern = re.search(r"matches\('(.*)'\)", rules)
     if pattern is None:
         return st.text(_TEXT, min_size=1, max_size=6)
@@ -191,10 +227,7 @@ def _mend(spec: Manifest) -> None:
     _drop(spec, "resources.workers")
     _drop(spec, "workspace.claimName")
     _drop(spec, "workspace.uri")
-    for toleration in spec.get("resources", {}).get("tolerations", []):
-        toleration.pop("value", None)
-        toleration.pop("tolerationSeconds", None)
-        toleration["operator"] = "Exists"
+    _mend_tolerations(spec)
     for holder in (
         "model",
         "dataset.train",
@@ -212,6 +245,25 @@ def _mend(spec: Manifest) -> None:
             gate |= {"metric": "loss", "maxDelta": 0.5}
     if "batch" in spec.get("training", {}):
         spec["training"]["batch"] = {"size": 8, "microBatchSize": 8}
+
+
+def _mend_deployment(spec: Manifest) -> None:
+    _mend_tolerations(spec)
+    rollout = spec.get("rollout", {})
+    for number, step in enumerate(rollout.get("steps", [])):
+        step["weight"] = 10 * (number + 1)
+    analysis = rollout.get("analysis", {})
+    if analysis:
+        analysis |= {"deadlineSeconds": 1e9, "windowSeconds": 10.0, "warmupSeconds": 60.0}
+    for limits in analysis.get("metrics", {}).values():
+        limits |= {"tolerated": 0.0, "minimumEffect": 0.01, "bound": 1.0}
+
+
+def _mend_tolerations(spec: Manifest) -> None:
+    for toleration in spec.get("resources", {}).get("tolerations", []):
+        toleration.pop("value", None)
+        toleration.pop("tolerationSeconds", None)
+        toleration["operator"] = "Exists"
 
 
 def _drop(spec: Manifest, dotted: str) -> None:

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from tunesmith_engine.rollout.limits import Limits, Metric, MetricLimits
+from tunesmith_api.modeldeployment.limits import Limits, Metric, MetricLimits
 from tunesmith_engine.rollout.samples import Arm, Sample
 
 SECONDS = 600.0

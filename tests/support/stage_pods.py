@@ -15,8 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from httpx import HTTPStatusError
+from pydantic import JsonValue
 
 from cluster import Cluster, kubectl
+from manifests import a_version
+from tunesmith_engine.stages.catalog import PUBLISH
 from tunesmith_engine.stages.configmap_reporter import ReportMap
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
@@ -50,7 +53,16 @@ def succeeded(request: StageRequest) -> StageResult:
         reason="Succeeded",
         message=f"{request.stage} is done",
         seconds=1.0,
+        facts={"modelVersion": _published(request)} if request.stage == PUBLISH.name else {},
     )
+
+
+def _published(request: StageRequest) -> JsonValue:
+    """The record of a version that went to an object store."""
+    model, version = request.spec.output.model, "1a2b3c"
+    record = a_version(model=model, version=version)
+    record["metadata"]["name"] = f"{model}-{version}"
+    return record
 
 
 def token_of(cluster: Cluster, pod: dict[str, Any]) -> str:

@@ -11,43 +11,13 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import ClusterOnly, DecidedLater
-from tunesmith_api.field_types import (
-    Bytes,
-    ExtendedResource,
-    LabelKey,
-    LabelValue,
-    ObjectName,
-    Processors,
-    SecretReference,
-)
+from tunesmith_api.field_types import Bytes, ObjectName, Processors, SecretReference
+from tunesmith_api.placement import TOLERATION_RULES, Placement
 from tunesmith_api.rules import Rule
 from tunesmith_api.uris import StoreUri
 
 
-class Toleration(ApiModel):
-    """A taint of nodes that the pods of the job put up with, as in a pod's own tolerations."""
-
-    key: LabelKey | None = Field(None, description="Key of the taint. Default: every key.")
-    operator: Literal["Exists", "Equal"] = Field(
-        "Equal", description="Equal: the taint has this value. Exists: whatever its value."
-    )
-    value: LabelValue | None = Field(None, description="Value of the taint. Default: empty.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="Effect of the taint. Default: every effect."
-    )
-    toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
-        None,
-        description="Seconds that a running pod stays after a NoExecute taint. Default: for ever.",
-    )
-
-
-class PullSecret(ApiModel):
-    """The name of a secret, in the job's namespace, with which images are pulled."""
-
-    name: ObjectName
-
-
-class Resources(ApiModel):
+class Resources(Placement):
     """What training runs on, and where the pods of all stages may run."""
 
     workers: Annotated[int, Field(ge=1, le=1024)] = Field(
@@ -57,11 +27,6 @@ class Resources(ApiModel):
     )
     gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(
         0, description="Accelerators of each worker; stages that only run a model get one."
-    )
-    accelerator: Annotated[ExtendedResource, ClusterOnly()] = Field(
-        "nvidia.com/gpu",
-        description="Name under which nodes offer accelerators: nvidia.com/gpu, amd.com/gpu, "
-        "google.com/tpu, a MIG profile. The images must have a torch for it.",
     )
     cpu: Annotated[
         Processors | None,
@@ -82,28 +47,12 @@ class Resources(ApiModel):
         "Default: the estimate of `tunesmith plan` once prepare has seen the model, 2Gi before. "
         "Less than the estimate is refused.",
     )
-    node_selector: Annotated[dict[LabelKey, LabelValue], ClusterOnly()] = Field(
-        default_factory=dict,
-        max_length=20,
-        description="Labels that a node must have to run a stage of this job.",
-    )
-    tolerations: Annotated[list[Toleration], Field(max_length=20), ClusterOnly()] = Field(
-        default_factory=list, description="Taints that do not keep the stages from a node."
-    )
     # NB: each cloud marks spot nodes by taints and labels of its own; the operator knows them.
     spot: Annotated[bool, ClusterOnly()] = Field(
         False,
         description="true tolerates the taints by which GKE, AKS, EKS and Karpenter mark spot "
         "nodes, and prefers such nodes. What is preempted goes on from its last checkpoint and "
         "does not count against backoffLimit.",
-    )
-    priority_class_name: Annotated[
-        ObjectName | None,
-        DecidedLater("the cluster's"),
-        ClusterOnly(),
-    ] = Field(None, description="PriorityClass of the pods. Default: the cluster's.")
-    image_pull_secrets: Annotated[list[PullSecret], Field(max_length=10), ClusterOnly()] = Field(
-        default_factory=list, description="Secrets with which the images of the stages are pulled."
     )
 
 
@@ -158,35 +107,6 @@ class Workspace(ApiModel):
         return self.claim_name is None and self.uri is None
 
 
-_TOLERATION_RULES: Final[tuple[Rule[Toleration], ...]] = (
-    Rule(
-        name="toleration-of-any-value",
-        scopes=("resources.tolerations.*",),
-        field="value",
-        holds=lambda toleration: toleration.operator == "Equal" or toleration.value is None,
-        cel="self.operator == 'Equal' || !has(self.value)",
-        message="operator Exists tolerates every value; leave value out, or set operator: Equal",
-    ),
-    Rule(
-        name="toleration-of-any-key",
-        scopes=("resources.tolerations.*",),
-        field="operator",
-        holds=lambda toleration: toleration.key is not None or toleration.operator == "Exists",
-        cel="has(self.key) || self.operator == 'Exists'",
-        message="without a key every taint is tolerated; name the key, or set operator: Exists",
-    ),
-    Rule(
-        name="toleration-for-a-time",
-        scopes=("resources.tolerations.*",),
-        field="tolerationSeconds",
-        holds=lambda toleration: (
-            toleration.toleration_seconds is None or toleration.effect == "NoExecute"
-        ),
-        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-        message="only NoExecute evicts after a time; leave tolerationSeconds out, or set effect",
-    ),
-)
-
 _WORKSPACE_RULES: Final[tuple[Rule[Workspace], ...]] = (
     Rule(
         name="workspace-given-or-made",
@@ -223,4 +143,4 @@ _WORKSPACE_RULES: Final[tuple[Rule[Workspace], ...]] = (
     ),
 )
 
-RULES: Final[tuple[Rule[Any], ...]] = (*_TOLERATION_RULES, *_WORKSPACE_RULES)
+RULES: Final[tuple[Rule[Any], ...]] = (*TOLERATION_RULES, *_WORKSPACE_RULES)

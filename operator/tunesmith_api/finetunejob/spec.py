@@ -16,6 +16,7 @@ from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.field_types import NonNegative, Positive, QueueName, SecretReference
 from tunesmith_api.finetunejob.compression import Compression
 from tunesmith_api.finetunejob.dataset import Dataset, DataSource
+from tunesmith_api.finetunejob.deploy import Deploy
 from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.output import Output
@@ -36,6 +37,11 @@ class FineTuneJobSpec(ApiModel):
     verification: Verification = Verification()
     serving: Serving = Serving()
     output: Output
+    deploy: Annotated[Deploy | None, DecidedLater("nothing is deployed"), ClusterOnly()] = Field(
+        None,
+        description="Serve the model when it is published: makes a ModelDeployment if it is "
+        "missing. Default: nothing is deployed.",
+    )
     resources: Resources = Resources()
     workspace: Annotated[Workspace, ClusterOnly()] = Workspace()
     queue_name: Annotated[QueueName | None, DecidedLater("no queue"), ClusterOnly()] = Field(

@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from tunesmith_api.modeldeployment.limits import Metric
 from tunesmith_cli.errors import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -19,11 +20,10 @@ from tunesmith_cli.errors import (
     EXIT_INCONCLUSIVE,
     CommandError,
 )
-from tunesmith_cli.formats import duration, number
+from tunesmith_cli.formats import duration, e_value, effect
 from tunesmith_cli.terminal.style import Style, style_of, table
 from tunesmith_engine.rollout.columns import columns_of, window_end_s
 from tunesmith_engine.rollout.judge import Analysis, Cause, Decision, Evidence, Verdict
-from tunesmith_engine.rollout.limits import METRICS, Metric
 from tunesmith_engine.rollout.recording import Recording, RecordingError, read_recording
 
 _EXIT_CODES: Final = {
@@ -38,8 +38,6 @@ _COLOURS: Final = {
 }
 # Looks that the table of the course shows: it has to fit a screen.
 _SHOWN_LOOKS: Final = 8
-# An e-value of a million and one of a billion say the same to a person.
-_SHOWN_E: Final = 1e6
 
 
 def run(options: argparse.Namespace) -> int:
@@ -102,9 +100,9 @@ def _course_table(analysis: Analysis, metric: Metric) -> str:
         rows.append(
             (
                 duration(window_end_s(analysis.limits, look)),
-                *(_effect(metric, value) for value in (seen.effect, seen.lower, seen.upper)),
-                *(_e_value(value) for value in (seen.harm, seen.promotion)),
-                _e_value(analysis.harm_at(look)),
+                *(effect(metric, value) for value in (seen.effect, seen.lower, seen.upper)),
+                *(e_value(value) for value in (seen.harm, seen.promotion)),
+                e_value(analysis.harm_at(look)),
                 "-" if decision is Decision.INCONCLUSIVE else decision,
             )
         )
@@ -116,11 +114,11 @@ def _evidence_table(verdict: Verdict) -> str:
     rows = [
         (
             seen.metric,
-            _effect(seen.metric, seen.effect),
-            _effect(seen.metric, seen.lower),
-            _effect(seen.metric, seen.upper),
-            _e_value(seen.harm),
-            _e_value(seen.promotion),
+            effect(seen.metric, seen.effect),
+            effect(seen.metric, seen.lower),
+            effect(seen.metric, seen.upper),
+            e_value(seen.harm),
+            e_value(seen.promotion),
             f"{seen.num_stable:,}",
             f"{seen.num_candidate:,}",
         )
@@ -147,23 +145,6 @@ def _verdict_line(verdict: Verdict, *, style: Style) -> str:
     return (
         f"{name}{when}: {why}; {verdict.metric} needs about {verdict.more_requests:,} more requests"
     )
-
-
-def _effect(metric: Metric, value: float | None) -> str:
-    """Signed: points of a share, per cent of a ratio, or the loss in its own unit."""
-    if value is None:
-        return "-"
-    if math.isinf(value):
-        return "-inf" if value < 0 else "inf"
-    if METRICS[metric].compared == "rate":
-        return f"{100 * value:+.2f} pt"
-    if METRICS[metric].compared == "ratio":
-        return f"{100 * value:+.1f} %"
-    return f"{value:+.3f}"
-
-
-def _e_value(value: float) -> str:
-    return f">{_SHOWN_E:.0e}" if value > _SHOWN_E else number(float(f"{value:.3g}"))
 
 
 def replay_as_json(

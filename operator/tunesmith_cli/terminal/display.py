@@ -4,8 +4,6 @@ On a terminal the list of stages is redrawn in place; into a file or a pipe goes
 each change, and for progress at most one every few seconds. `stages.py` words the lines.
 """
 
-import shutil
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -13,6 +11,7 @@ from typing import Protocol, Self, TextIO
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
 from tunesmith_cli.formats import duration
+from tunesmith_cli.terminal.live_screen import LiveScreen
 from tunesmith_cli.terminal.stages import (
     name_width,
     progress_of,
@@ -22,8 +21,6 @@ from tunesmith_cli.terminal.stages import (
 )
 from tunesmith_cli.terminal.style import Style, is_terminal, plain, style_of
 
-# Seconds between two drawings; often enough that the clock in the head moves by each second.
-REDRAW_S = 0.5
 # Seconds between two lines of progress, so that the log of an hour of training stays readable.
 LINE_EVERY_S = 5.0
 # Pending and Waiting are not told in lines: nothing of the stage runs yet.
@@ -103,8 +100,8 @@ class LinesDisplay:
         print(f"{self._name}: {text}", file=self._stream, flush=True)
 
 
-class LiveDisplay:
-    """The list of stages, drawn over itself twice a second so that the clock moves."""
+class LiveDisplay(LiveScreen):
+    """The list of stages, drawn over itself so that the clock moves."""
 
     def __init__(
         self,
@@ -114,67 +111,23 @@ class LiveDisplay:
         style: Style,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(stream)
         self._name = name
-        self._stream = stream
         self._style = style
         self._clock = clock
         self._begin = clock()
         self._status: FineTuneJobStatus | None = None
-        self._num_drawn = 0
-        # Held while anything is written: the ticker draws, and `say` comes from another thread.
-        self._lock = threading.Lock()
-        self._is_over = threading.Event()
-        # A daemon, so that a second Ctrl-C does not wait for it.
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._ticker.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # NB: the ticker must be gone before the last drawing, which is to stay on the screen.
-        self._is_over.set()
-        self._ticker.join()
-        self._draw()
 
     def show(self, status: FineTuneJobStatus) -> None:
         """Draw the status from now on."""
         # The ticker draws it; the engine tells of more changes than a screen can show.
         self._status = status
 
-    def say(self, text: str) -> None:
-        """Write a line above the list."""
-        with self._lock:
-            self._erase()
-            print(text, file=self._stream, flush=True)
-        self._draw()
-
-    def _tick(self) -> None:
-        while not self._is_over.wait(REDRAW_S):
-            self._draw()
-
-    def _draw(self) -> None:
+    def lines(self, width: int) -> list[str]:
+        """The head and a line for each stage."""
         status = self._status
         if status is None:
-            return
-        with self._lock:
-            lines = self._lines(status)
-            self._erase()
-            self._stream.write("".join(f"{line}\n" for line in lines))
-            self._stream.flush()
-            self._num_drawn = len(lines)
-
-    def _erase(self) -> None:
-        # Up to the first line of the list, then clear to the end of the screen (CSI A, CSI J).
-        if self._num_drawn:
-            self._stream.write(f"\x1b[{self._num_drawn}A\x1b[J")
-        self._num_drawn = 0
-
-    def _lines(self, status: FineTuneJobStatus) -> list[str]:
-        """Cut to the width of the terminal, for a line that wraps cannot be drawn over."""
-        # Asked each time, for a window changes its size; SIGWINCH would only redraw it sooner. One
-        # column is left free: some terminals wrap once the last one is filled.
-        width = shutil.get_terminal_size().columns - 1
+            return []
         spent = duration(self._clock() - self._begin)
         head = f"{self._name} · {status.phase} · {spent}"[:width]
         lines = [self._style.paint(head, "bold")]

@@ -7,8 +7,8 @@
 from datetime import datetime, timedelta
 
 from tunesmith_api.finetunejob.status import Attempt, FineTuneJobStatus
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.lifecycle.accounting import queue_held_since
-from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.lifecycle.observations import Action, Decision, Observations, Waiting
 from tunesmith_engine.lifecycle.run_state import Context, RunState
 from tunesmith_engine.planning.plan import Plan

@@ -11,13 +11,9 @@ from tunesmith_api.finetunejob.status import (
     Progress,
     StageStatus,
 )
+from tunesmith_engine.conditions import merge_conditions, truncate_message
 from tunesmith_engine.lifecycle.accounting import usage_totals, without_usage
-from tunesmith_engine.lifecycle.conditions import (
-    job_conditions,
-    merge_conditions,
-    stage_conditions,
-    truncate_message,
-)
+from tunesmith_engine.lifecycle.conditions import job_conditions, stage_conditions
 from tunesmith_engine.lifecycle.run_state import Context, RunState, is_waiting
 from tunesmith_engine.lifecycle.stage_results import merge_results
 from tunesmith_engine.lifecycle.stage_states import finished_result

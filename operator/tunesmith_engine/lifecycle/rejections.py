@@ -10,7 +10,8 @@ from datetime import datetime
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.conditions import job_conditions, merge_conditions
+from tunesmith_engine.conditions import merge_conditions
+from tunesmith_engine.lifecycle.conditions import job_conditions
 
 
 def reject_spec(

@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 from tunesmith_api.finetunejob.status import Attempt, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.conditions import truncate_message, truncate_reason
+from tunesmith_engine.conditions import truncate_message
+from tunesmith_engine.lifecycle.conditions import truncate_reason
 from tunesmith_engine.lifecycle.observations import ObservedAttempt, Waiting
 from tunesmith_engine.lifecycle.run_state import STOP_CAUSES, JobFailure, RunState, is_stopping
 from tunesmith_engine.stages.contracts import StageResult

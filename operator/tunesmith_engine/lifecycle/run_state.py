@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from tunesmith_api.finetunejob.status import MAX_ATTEMPTS, Attempt, FineTuneJobStatus, StageStatus
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.lifecycle.accounting import count_time
-from tunesmith_engine.lifecycle.conditions import truncate_message
 from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, StopCause
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult

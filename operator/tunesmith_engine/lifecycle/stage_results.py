@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.status import MAX_WARNINGS
 from tunesmith_api.results import Artifact, EvaluationResult
-from tunesmith_engine.lifecycle.conditions import truncate_message
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.planning.defaults import settled
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import StageResult

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tunesmith_api.finetunejob.status import Attempt, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.conditions import truncate_message
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.lifecycle.deadlines import pre_running_deadline, pre_running_message
 from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, Waiting
 from tunesmith_engine.lifecycle.retry_policy import (

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tunesmith_api.finetunejob.status import Phase, StageStatus
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.conditions import truncate_message
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.lifecycle.deadlines import (
     active_deadline,
     is_in_queue,

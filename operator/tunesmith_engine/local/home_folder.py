@@ -4,6 +4,7 @@
     jobs/NAME/stages/STAGE/KEY/result.json artifacts/
     jobs/NAME/stages/STAGE/KEY/attempts/N/request.json progress.json result.json
                                           log.txt process.json
+    deployments/NAME/   (`deployment/deployment_folder.py`)
     cache/   secrets/NAME/KEY   models/MODEL/VERSION/
 
 KEY is the first 16 digits of a stage's key, N counts from 1. A stage writes `result.json` of its
@@ -110,6 +111,18 @@ class HomeFolder:
             ValueError: it is no name of a job, and might lead elsewhere.
         """
         return self.root / "jobs" / _checked(name, what="job")
+
+    def deployment(self, name: str) -> Path:
+        """The folder of a deployment.
+
+        Raises:
+            ValueError: it is no name of a deployment, and might lead elsewhere.
+        """
+        return self.root / "deployments" / _checked(name, what="deployment")
+
+    def list_deployments(self) -> list[str]:
+        """The names of all deployments that were ever started here, in order."""
+        return sorted(path.parent.name for path in self.root.glob("deployments/*/manifest.yaml"))
 
     def manifest(self, name: str) -> Path:
         return self.job(name) / "manifest.yaml"

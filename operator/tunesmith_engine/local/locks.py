@@ -1,4 +1,4 @@
-"""One run of a job at a time: a lock that ends with the process that holds it, however it ends.
+"""One run of a job or a deployment at a time: a lock ends with its process, however that ends.
 
 The kernel holds it for the open file, which no stage inherits. The file stays; only its lock
 counts, and its text names the holder for people.
@@ -7,12 +7,12 @@ counts, and its text names the holder for people.
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.local.errors import JobBusy
+from tunesmith_engine.local.errors import DeploymentBusy, JobBusy, LocalError
 
 # Someone who only asks whether a job runs holds the lock for a moment.
 _TRIES: Final = 5
@@ -26,20 +26,18 @@ def lock_job(path: Path, *, job: str) -> Iterator[None]:
     Raises:
         JobBusy: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # NB: opened without truncating, since the text belongs to whoever holds the lock, and never
-    # removed: a second process could lock a new file of that name beside the old one.
-    with path.open("a+", encoding="utf-8") as file:
-        if not _try_lock(file.fileno()):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise JobBusy(
-                f"job '{job}' is being run by process {holder}; wait for it, or end it with: "
-                f"kill -INT {holder}"
-            )
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with _hold(path, refuse=JobBusy, what=f"job '{job}' is being run"):
+        yield
+
+
+@contextmanager
+def lock_deployment(path: Path, *, deployment: str) -> Iterator[None]:
+    """Hold the lock within the block.
+
+    Raises:
+        DeploymentBusy: another process holds it.
+    """
+    with _hold(path, refuse=DeploymentBusy, what=f"deployment '{deployment}' is being served"):
         yield
 
 
@@ -67,3 +65,21 @@ def _try_lock(file: int) -> bool:
         else:
             return True
     return False
+
+
+@contextmanager
+def _hold(path: Path, *, refuse: Callable[[str], LocalError], what: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # NB: opened without truncating, since the text belongs to whoever holds the lock, and never
+    # removed: a second process could lock a new file of that name beside the old one.
+    with path.open("a+", encoding="utf-8") as file:
+        if not _try_lock(file.fileno()):
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise refuse(
+                f"{what} by process {holder}; wait for it, or end it with: kill -INT {holder}"
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -32,6 +32,7 @@ WITHOUT_INFLUENCE: Final = (
     "preRunningDeadlineSeconds",
     "ttlSecondsAfterFinished",
     "queueName",
+    "deploy",
     "workspace",
     "resources.cpu",
     "resources.memory",

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from tunesmith_api.modeldeployment.limits import METRICS, Limits
 from tunesmith_engine.rollout.eprocess import Flags, Floats, Indices
-from tunesmith_engine.rollout.limits import METRICS, Limits
 from tunesmith_engine.rollout.samples import Arm, Sample
 
 _FIELDS: Final = tuple(dict.fromkeys(kind.field for kind in METRICS.values()))

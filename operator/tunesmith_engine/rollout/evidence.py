@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from tunesmith_api.modeldeployment.limits import METRICS, Limits, Metric, MetricKind
 from tunesmith_engine.rollout.columns import Counted
 from tunesmith_engine.rollout.eprocess import (
     BETS,
@@ -22,7 +23,6 @@ from tunesmith_engine.rollout.eprocess import (
     one_sample_log_e,
     two_sample_log_e,
 )
-from tunesmith_engine.rollout.limits import METRICS, Limits, Metric, MetricKind
 
 Sign = Literal[1, -1]
 Scale = Callable[[float], float]

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
+from tunesmith_api.modeldeployment.limits import Limits, Metric
 from tunesmith_engine.rollout.columns import Columns, columns_of, count, window_end_s
 from tunesmith_engine.rollout.eprocess import Flags, Floats
 from tunesmith_engine.rollout.evidence import MetricEvidence, Outlook
-from tunesmith_engine.rollout.limits import Limits, Metric
 from tunesmith_engine.rollout.samples import Sample
 
 # Beyond it a float overflows; nobody needs to know how much more certain it is.

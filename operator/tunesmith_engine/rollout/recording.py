@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_paths import dotted
+from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.validation_errors import near_match
-from tunesmith_engine.rollout.limits import Limits
 from tunesmith_engine.rollout.samples import Sample
 
 # At 50 requests a second this is over an hour, and some 30 MB. What writes a recording stops there.

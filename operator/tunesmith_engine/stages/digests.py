@@ -55,4 +55,9 @@ def artifact_of(name: str, path: Path) -> Artifact:
 
 def local_path(artifact: Artifact) -> Path:
     """Where an artifact with a file:// URI lies on this machine."""
-    return Path(unquote(urlsplit(artifact.uri).path))
+    return path_of(artifact.uri)
+
+
+def path_of(uri: str) -> Path:
+    """The path of a file:// URI."""
+    return Path(unquote(urlsplit(uri).path))

@@ -4,13 +4,16 @@ A second controller is one more of these, registered in `app.py`. Nothing in thi
 kind it has before it.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from prometheus_client.registry import Collector
 
 from tunesmith_operator.controller.child_cache import ChildCache
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.resources import Resource
 
 # Brings the object one step on; returns the seconds after which to look again, None if nothing but
@@ -19,18 +22,32 @@ Reconcile = Callable[[Key], Coroutine[Any, Any, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
+class RelatedWatch:
+    """A kind of objects that the controller's own depend on, and which nobody made for them.
+
+    `keys_of` says which objects are to be looked at after news of one. Such a kind is watched where
+    it is defined; no copies are kept.
+    """
+
+    resource: Resource
+    keys_of: Callable[[Manifest], Iterable[Key]]
+
+
+@dataclass(frozen=True, slots=True)
 class Controller:
     """A kind, the function that looks at one object of it, and what is kept of what was told.
 
     `objects` holds copies of the objects themselves, `children` of what the controller makes for
     them, by the kinds that it was given; both are filled by the event router and read by
-    `reconcile`.
+    `reconcile`. `collectors` are metrics of its own, which appear beside those of all controllers.
     """
 
     resource: Resource
     reconcile: Reconcile
     objects: ObjectCache = field(default_factory=ObjectCache)
     children: ChildCache = field(default_factory=ChildCache)
+    related: tuple[RelatedWatch, ...] = ()
+    collectors: tuple[Collector, ...] = ()
 
     @property
     def kind(self) -> str:

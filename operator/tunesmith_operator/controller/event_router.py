@@ -8,7 +8,7 @@ sees the whole object, so an event only says that there may be something to see.
 from collections.abc import Iterable
 from typing import Final
 
-from tunesmith_operator.controller.controller import Controller
+from tunesmith_operator.controller.controller import Controller, RelatedWatch
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.work_queue import Key, WorkQueue
 from tunesmith_operator.kube.objects import Manifest, is_deleting
@@ -19,8 +19,9 @@ DEBOUNCE_S: Final = 1.0
 MAX_DEBOUNCE_S: Final = 15.0
 _SHORT_QUEUE: Final = 32
 
-# What of an object makes a look worth while, and not merely its status: uid, generation, deletion.
-_Version = tuple[str, int, bool]
+# What of an object makes a look worth while, and not merely its status: uid, generation, deletion,
+# and a hash of its annotations, by which people give commands.
+_Version = tuple[str, int, bool, int]
 
 
 class EventRouter:
@@ -49,7 +50,9 @@ class EventRouter:
         if controller.objects.is_over(key):
             controller.children.drop_copies(key)
         metadata = manifest["metadata"]
-        version = (metadata["uid"], metadata.get("generation", 0), is_deleting(manifest))
+        annotations = hash(tuple(sorted((metadata.get("annotations") or {}).items())))
+        generation = metadata.get("generation", 0)
+        version = (metadata["uid"], generation, is_deleting(manifest), annotations)
         # The operator's own writes to the status are no news; each would bring one look more. But
         # an object without a status was emptied by somebody, and is to begin anew.
         if type_ == "MODIFIED" and self._routed.get(key) == version and "status" in manifest:
@@ -68,6 +71,11 @@ class EventRouter:
         # The end of a child is what the next step waits for; all else is progress.
         debounce_s = min(MAX_DEBOUNCE_S, DEBOUNCE_S * (1 + len(self._queue) / _SHORT_QUEUE))
         self._add(key, after_s=0.0 if is_over else debounce_s, is_urgent=is_over)
+
+    def on_related(self, watch: RelatedWatch, manifest: Manifest) -> None:
+        """Note an event of an object that objects of some controller depend on."""
+        for key in watch.keys_of(manifest):
+            self._add(key, is_urgent=False)
 
     def _add(self, key: Key, *, is_urgent: bool, after_s: float = 0.0) -> None:
         self._metrics.added(key)

@@ -16,7 +16,7 @@ import kopf
 from kubernetes.aio.client.exceptions import ApiException
 
 from tunesmith_operator.controller.child_cache import ChildWatch
-from tunesmith_operator.controller.controller import Controller
+from tunesmith_operator.controller.controller import Controller, RelatedWatch
 from tunesmith_operator.controller.event_router import EventRouter
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.client import KubeClient
@@ -68,9 +68,13 @@ async def watch(
 
 
 def _optional_kinds(controllers: Iterable[Controller]) -> tuple[str, ...]:
-    """The kinds of children that are watched where they are defined, each once."""
-    watches = (watch for controller in controllers for watch in controller.children.watches)
-    return tuple(dict.fromkeys(watch.resource.kind for watch in watches if watch.is_optional))
+    """The kinds that are watched where they are defined, each once."""
+    kinds: dict[str, None] = {}
+    for controller in controllers:
+        children = controller.children.watches
+        kinds |= dict.fromkeys(watch.resource.kind for watch in children if watch.is_optional)
+        kinds |= dict.fromkeys(watch.resource.kind for watch in controller.related)
+    return tuple(kinds)
 
 
 async def _served(client: KubeClient, kinds: Iterable[str]) -> set[str]:
@@ -153,6 +157,9 @@ def registry_of(router: EventRouter, served: Collection[str]) -> kopf.OperatorRe
             for watch in controller.children.watches:
                 if not watch.is_optional or watch.resource.kind in served:
                     _watch_children(registry, router, controller.kind, watch)
+            for related in controller.related:
+                if related.resource.kind in served:
+                    _watch_related(registry, router, related)
     return registry
 
 
@@ -180,6 +187,16 @@ def _watch_children(
     ours: dict[str, Any] = {MANAGED_BY: MANAGER, watch.parent_label: kopf.PRESENT}
     resource = watch.resource
     kopf.on.event(resource.api_version, resource.plural, labels=ours, registry=registry)(on_child)
+
+
+def _watch_related(
+    registry: kopf.OperatorRegistry, router: EventRouter, watch: RelatedWatch
+) -> None:
+    async def on_related(*, event: Any, **_: Any) -> None:
+        router.on_related(watch, event["object"])
+
+    resource = watch.resource
+    kopf.on.event(resource.api_version, resource.plural, registry=registry)(on_related)
 
 
 def kopf_settings(controllers: Collection[Controller]) -> kopf.OperatorSettings:

@@ -121,6 +121,9 @@ async def run_controllers(
     """Watch until told to stop, and work until cancelled."""
     queue = WorkQueue(waited=metrics.waited)
     metrics.follow(queue, [controller.kind for controller in controllers])
+    for controller in controllers:
+        for collector in controller.collectors:
+            metrics.registry.register(collector)
     health.queue = queue
     router = EventRouter(queue, metrics, controllers)
     # A task that fails takes the others with it, and the process then: what is left would be an

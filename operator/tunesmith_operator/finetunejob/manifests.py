@@ -36,6 +36,7 @@ from tunesmith_operator.finetunejob.placement import (
     queue_labels,
 )
 from tunesmith_operator.kube.objects import MANAGED_BY, MANAGER, Manifest
+from tunesmith_operator.kube.restricted_pod import CONTAINER_SECURITY, POD_SECURITY
 from tunesmith_operator.settings import Settings
 
 WORKSPACE: Final = "/workspace"
@@ -44,8 +45,6 @@ SECRETS: Final = "/run/tunesmith/secrets"
 REQUEST_FILE: Final = "request.json"
 # Bytes. All annotations of an object together may have 256 KiB; a request has some 20.
 _MAX_ANNOTATION: Final = 192 << 10
-# Nobody's user, by the custom of distroless images; Pod Security *restricted* wants no root.
-_UNPRIVILEGED: Final = 65532
 # Ray's object store and torch's workers hand tensors on there; a container's own has 64 MiB.
 _SHM_SIZE: Final = "2Gi"
 
@@ -200,15 +199,7 @@ def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
         "automountServiceAccountToken": True,
         # A Service named RAY or VLLM would else become variables that those programs read.
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _UNPRIVILEGED,
-            "runAsGroup": _UNPRIVILEGED,
-            "fsGroup": _UNPRIVILEGED,
-            # Always would walk through all checkpoints before each attempt.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "containers": [
             {
                 "name": "stage",
@@ -225,11 +216,7 @@ def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
                     prepared=attempt.prepared,
                     workers=spec.resources.workers,
                 ),
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": CONTAINER_SECURITY,
                 "volumeMounts": mounts,
                 # What the log ends with stays readable in the pod's status.
                 "terminationMessagePolicy": "FallbackToLogsOnError",

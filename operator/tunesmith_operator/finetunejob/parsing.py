@@ -13,7 +13,7 @@ from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus
 from tunesmith_api.validation_errors import error_message, error_path
-from tunesmith_engine.lifecycle.conditions import truncate_message
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_operator.kube.objects import Manifest, status_of
 
 

@@ -18,6 +18,7 @@ from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageResul
 from tunesmith_engine.stages.memory import Workload
 from tunesmith_operator.kube.kueue import QUEUE_LABEL
 from tunesmith_operator.kube.objects import Manifest
+from tunesmith_operator.kube.restricted_pod import placement_fields
 
 DEFAULT_CPU: Final = "1"
 DEFAULT_MEMORY: Final = "2Gi"
@@ -35,14 +36,16 @@ SPOT_MARKS: Final = (
 
 def placement_of(resources: Resources) -> Manifest:
     """The fields of a pod that say where it may run; those that nobody asked for are left out."""
-    placed: Manifest = {
-        "nodeSelector": dict(resources.node_selector),
-        "tolerations": _tolerations(resources),
-        "affinity": _spot_affinity() if resources.spot else {},
-        "priorityClassName": resources.priority_class_name,
-        "imagePullSecrets": [{"name": secret.name} for secret in resources.image_pull_secrets],
-    }
-    return {field: value for field, value in placed.items() if value}
+    placed = placement_fields(resources)
+    if not resources.spot:
+        return placed
+    # Each provider taints with its own mark; a toleration of what no node has does no harm.
+    spot = [
+        {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
+        for key, value in SPOT_MARKS
+    ]
+    tolerations = [*placed.get("tolerations", []), *spot]
+    return {**placed, "tolerations": tolerations, "affinity": _spot_affinity()}
 
 
 def queue_labels(spec: FineTuneJobSpec) -> dict[str, str]:
@@ -119,19 +122,6 @@ def _memory(stage: Stage, spec: FineTuneJobSpec, prepared: StageResult | None) -
 def _times(quantity: str, count: int) -> str:
     unit = quantity.lstrip("0123456789")
     return f"{int(quantity.removesuffix(unit)) * count}{unit}"
-
-
-def _tolerations(resources: Resources) -> list[Manifest]:
-    given = [
-        toleration.model_dump(by_alias=True, exclude_none=True)
-        for toleration in resources.tolerations
-    ]
-    # Each provider taints with its own mark; a toleration of what no node has does no harm.
-    spot = [
-        {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
-        for key, value in SPOT_MARKS
-    ]
-    return [*given, *(spot if resources.spot else [])]
 
 
 def _spot_affinity() -> Manifest:

@@ -10,6 +10,7 @@ two operators that look at once, one is refused and looks again.
 
 import logging
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -17,9 +18,10 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
+from tunesmith_engine.lifecycle.observations import Decision
 from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
 from tunesmith_engine.lifecycle.runs import pin_keys
-from tunesmith_engine.planning.plan import plan
+from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
@@ -27,12 +29,18 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.events import event_of
 from tunesmith_operator.finetunejob.executor import KubeExecutor
 from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.finetunejob.observer import Observer, Snapshot
 from tunesmith_operator.finetunejob.parsing import (
     Unreadable,
     fingerprints_of,
     parse_job,
     parse_status,
+)
+from tunesmith_operator.finetunejob.publication import (
+    Publisher,
+    has_just_succeeded,
+    with_warning,
 )
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
 from tunesmith_operator.finetunejob.step import Step
@@ -55,6 +63,7 @@ class Reconciler:
         jobs: ObjectCache,
         children: ChildCache,
         catalog: Catalog = CATALOG,
+        metrics: JobMetrics | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
@@ -62,6 +71,8 @@ class Reconciler:
         self._children = children
         self._catalog = catalog
         self._accounts = StageAccounts(client)
+        self._metrics = metrics or JobMetrics()
+        self._publisher = Publisher(client)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring the job one step on; return the seconds after which to look again, if at all.
@@ -122,6 +133,9 @@ class Reconciler:
             observer = Observer(planned, self._client, self._children, key=owner.key, uid=owner.uid)
             snapshot = await observer.observe(status, now=now, active=active)
         decision = advance(planned, status, snapshot.observations, now=now)
+        if has_just_succeeded(status, decision.status):
+            # NB: before that is stored. A job that is over is not looked at for this again.
+            decision = await self._publish(planned, decision, snapshot, owner=owner)
         step = Step(cached.manifest, status, decision, now)
         executor = KubeExecutor(
             planned,
@@ -132,6 +146,10 @@ class Reconciler:
             children=self._children,
         )
         has_created = await self._carry_out(step, executor, snapshot)
+        if step.writes_status:
+            # What was not stored is counted when it is.
+            model = job.spec.output.model
+            self._metrics.note(owner.key, model, before=status, after=decision.status)
         if decision.is_expired:
             # Only as it was seen: somebody may have taken it up again at this very moment.
             await self._client.delete(
@@ -139,6 +157,17 @@ class Reconciler:
             )
             return None
         return step.requeue_after_s(has_created=has_created)
+
+    async def _publish(
+        self, planned: Plan, decision: Decision, snapshot: Snapshot, *, owner: JobRef
+    ) -> Decision:
+        """Record what the job has published; the decision says what went otherwise."""
+        result = snapshot.observations.finished.get(planned.stages[-1].key)
+        facts = result.facts if result is not None else {}
+        warning = await self._publisher.publish(facts, planned.spec, owner=owner)
+        if warning is None:
+            return decision
+        return replace(decision, status=with_warning(decision.status, warning))
 
     async def _carry_out(self, step: Step, executor: KubeExecutor, snapshot: Snapshot) -> bool:
         """Store the status and do what was decided; return whether a child was created."""

@@ -54,8 +54,11 @@ class KubeClient(Protocol):
     async def list(self, kind: str, namespace: str, *, labels: str) -> list[Manifest]:
         """The objects with these labels; those of built-in kinds lack `kind` and `apiVersion`."""
 
-    async def apply(self, manifest: Manifest) -> None:
-        """Server-side apply, in the operator's name.
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> None:
+        """Server-side apply, as a rule in the operator's name.
+
+        Another `manager` adds to what the operator applies elsewhere, and neither takes the
+        other's fields away.
 
         Raises:
             kubernetes.aio.client.exceptions.ApiException: the server refuses, or the object that is
@@ -121,13 +124,13 @@ class ApiServer:
         """The objects with these labels; those of built-in kinds lack `kind` and `apiVersion`."""
         return await self._items(self._path(kind, namespace), labelSelector=labels)
 
-    async def apply(self, manifest: Manifest) -> None:
-        """Server-side apply, in the operator's name."""
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> None:
+        """Server-side apply, as a rule in the operator's name."""
         meta = manifest["metadata"]
         path = self._path(manifest["kind"], meta["namespace"], meta["name"])
         # Forced: a field that somebody else took over is ours again, or the apply would fail at
         # every look from then on.
-        query = urlencode({**_AS_MANAGER, "force": "true"})
+        query = urlencode({"fieldManager": manager, "force": "true"})
         stored = await self._request(
             "PATCH", f"{path}?{query}", manifest, content_type="application/apply-patch+yaml"
         )

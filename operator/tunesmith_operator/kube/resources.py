@@ -32,21 +32,39 @@ class Resource:
 
 
 _ADMISSION: Final = "admissionregistration.k8s.io"
+_GATEWAY_API: Final = "gateway.networking.k8s.io"
 _RBAC: Final = "rbac.authorization.k8s.io"
 
 CONFIG_MAP: Final = Resource("ConfigMap", "", "v1", "configmaps")
+DEPLOYMENT: Final = Resource("Deployment", "apps", "v1", "deployments")
+DISRUPTION_BUDGET: Final = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 EVENT: Final = Resource("Event", "", "v1", "events")
 JOB: Final = Resource("Job", "batch", "v1", "jobs")
 POD: Final = Resource("Pod", "", "v1", "pods")
-# Served where KubeRay is installed; the others are there in every cluster.
+SERVICE: Final = Resource("Service", "", "v1", "services")
+# Served where KubeRay, the Gateway API, KEDA or Prometheus' operator is installed; the others are
+# there in every cluster.
 RAY_JOB: Final = Resource("RayJob", "ray.io", "v1", "rayjobs")
+GATEWAY: Final = Resource("Gateway", _GATEWAY_API, "v1", "gateways")
+HTTP_ROUTE: Final = Resource("HTTPRoute", _GATEWAY_API, "v1", "httproutes")
+PROMETHEUS_RULE: Final = Resource(
+    "PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules"
+)
+SCALED_OBJECT: Final = Resource("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects")
 
 RESOURCES: Final = (
     CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
     EVENT,
+    GATEWAY,
+    HTTP_ROUTE,
     JOB,
     POD,
+    PROMETHEUS_RULE,
     RAY_JOB,
+    SCALED_OBJECT,
+    SERVICE,
     Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
     Resource("Role", _RBAC, "v1", "roles"),
     Resource("RoleBinding", _RBAC, "v1", "rolebindings"),

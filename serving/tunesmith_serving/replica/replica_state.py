@@ -1,4 +1,4 @@
-"""What a replica says of itself at /tunesmith/ready, /tunesmith/state and /tunesmith/samples.
+"""What a replica says of itself at /tunesmith/ready, live, state and samples.
 
 Ages, never times: whoever reads them has a clock of its own.
 """
@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from tunesmith_serving.replica.readiness import Readiness
+from tunesmith_serving.replica.readiness import Readiness, ReadyReason
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.replica.traffic import Traffic
 
@@ -35,6 +35,12 @@ class ReplicaState:
         verdict = self._readiness.verdict(self._clock())
         content = {"reason": verdict.reason, "message": verdict.message}
         return (200 if verdict.is_ready else 503), content
+
+    def live(self) -> tuple[int, dict[str, Any]]:
+        """503 only where a new process would help: the engine hangs."""
+        verdict = self._readiness.verdict(self._clock())
+        hangs = verdict.reason is ReadyReason.NO_PROGRESS
+        return (503 if hangs else 200), {"reason": verdict.reason, "message": verdict.message}
 
     def state(self) -> dict[str, Any]:
         """Everything but samples."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rollouts import SECONDS, a_rollout, limits_of
+from tunesmith_api.modeldeployment.limits import Metric
 from tunesmith_cli.main import main
-from tunesmith_engine.rollout.limits import Metric
 from tunesmith_engine.rollout.recording import Header, line_of
 
 

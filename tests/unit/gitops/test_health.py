@@ -1,5 +1,6 @@
 """What Argo CD and Flux conclude: their own languages run over the engine's own conditions."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from lupa.lua51 import LuaRuntime
 
+from deployment_double import KEY, DeploymentDouble
 from job_states import PHASES, job_in, new_job
 from manifests import a_version
 from tunesmith_api.crds import crds
@@ -90,3 +92,43 @@ def test_flux_is_content_with_a_job_that_git_suspends() -> None:
 def test_flux_trusts_no_verdict_on_an_earlier_manifest() -> None:
     assert flux(job_in(Phase.FAILED, observed=0)) == "InProgress"
     assert flux(new_job()) == "InProgress"
+
+
+def deployment(**spec: Any) -> DeploymentDouble:
+    double = DeploymentDouble(**spec)
+    double.publish("v1")
+    look_at(double)
+    return double
+
+
+def look_at(double: DeploymentDouble, *, times: int = 8) -> None:
+    async def run() -> None:
+        for _ in range(times):
+            await double.look()
+
+    asyncio.run(run())
+
+
+def test_argo_cd_shows_a_deployment_as_what_it_is() -> None:
+    serving, starting = deployment(), DeploymentDouble()
+    assert argo(starting.objects[KEY])["status"] == "Progressing"
+    starting.publish("v1")
+    look_at(starting, times=1)
+    assert argo(starting.objects[KEY])["status"] == "Progressing"
+    assert argo(serving.objects[KEY])["status"] == "Healthy"
+
+    serving.change("ModelDeployment", "ns", "helpdesk", {"spec": {"replicas": 2}})
+    assert argo(serving.objects[KEY])["status"] == "Progressing"
+    serving.change("ModelDeployment", "ns", "helpdesk", {"spec": {"suspend": True}})
+    look_at(serving)
+    assert argo(serving.objects[KEY])["status"] == "Suspended"
+
+
+def test_argo_cd_shows_a_version_that_cannot_be_had_although_another_serves() -> None:
+    double = deployment()
+    double.change("ModelDeployment", "ns", "helpdesk", {"spec": {"version": "v9"}})
+    look_at(double)
+    health = argo(double.objects[KEY])
+
+    assert double.status["phase"] == "Serving"
+    assert (health["status"], health["message"].split(":")[0]) == ("Degraded", "VersionNotFound")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tunesmith_api.modeldeployment.limits import Limits, Metric, MetricLimits
 from tunesmith_engine.rollout.columns import Columns
 from tunesmith_engine.rollout.eprocess import Units, one_sample_log_e, two_sample_log_e
 from tunesmith_engine.rollout.judge import Analysis, Decision
-from tunesmith_engine.rollout.limits import Limits, Metric, MetricLimits
 
 LIMITS = Limits(
     alpha=0.1,

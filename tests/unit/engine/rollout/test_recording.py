@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from rollouts import a_rollout
+from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_engine.rollout import recording
-from tunesmith_engine.rollout.limits import Limits
 from tunesmith_engine.rollout.recording import (
     MAX_LINE,
     Header,

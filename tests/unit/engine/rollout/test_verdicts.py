@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts import SECONDS, a_rollout, limits_of
+from tunesmith_api.modeldeployment.limits import Limits, Metric, MetricLimits
 from tunesmith_engine.rollout.judge import Cause, Decision, judge
-from tunesmith_engine.rollout.limits import Limits, Metric, MetricLimits
 from tunesmith_engine.rollout.samples import Arm, Sample
 
 PLAIN = limits_of(Metric.ERRORS, Metric.TTFT_P50)

@@ -9,6 +9,7 @@ from api_double import ApiDouble
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY, STAGES_ACCOUNT
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
+from tunesmith_operator.kube.objects import MANAGER
 
 POLICY = "ValidatingAdmissionPolicy"
 BINDING = "ValidatingAdmissionPolicyBinding"
@@ -30,8 +31,8 @@ class Double(ApiDouble):
         metadata = {"name": REPORT_POLICY, "uid": uid}
         self.put({"apiVersion": "v1", "kind": POLICY, "metadata": metadata})
 
-    async def apply(self, manifest: dict[str, Any]) -> None:
-        await super().apply(manifest)
+    async def apply(self, manifest: dict[str, Any], *, manager: str = MANAGER) -> None:
+        await super().apply(manifest, manager=manager)
         self.applied.append(f"{manifest['kind']} {manifest['metadata']['name']}")
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.rules import Rule
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -27,6 +28,16 @@ class Metric(StrEnum):
     LONGER_ANSWERS = "longerAnswers"
     SHORTER_ANSWERS = "shorterAnswers"
     QUALITY_LOSS = "qualityLoss"
+
+
+def _metric_of(name: object) -> object:
+    # Manifests are read strictly, and text is then no member of an enumeration.
+    if isinstance(name, str) and name not in set(Metric):
+        raise ValueError(f"{name!r} is none of {', '.join(Metric)}; choose one of them")
+    return Metric(name) if isinstance(name, str) else name
+
+
+MetricName = Annotated[Metric, BeforeValidator(_metric_of)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +121,10 @@ class Limits(ApiModel):
     deadline_seconds: Positive = 3600.0
     unit: Literal["request", "cluster"] = "request"
     cluster_window_seconds: Positive = 60.0
-    metrics: dict[Metric, MetricLimits] = Field(
+    metrics: dict[MetricName, MetricLimits] = Field(
         default_factory=lambda: {metric: MetricLimits() for metric in DEFAULT_METRICS},
         min_length=1,
+        max_length=len(Metric),
     )
 
     @model_validator(mode="after")
@@ -140,3 +152,45 @@ class Limits(ApiModel):
     def minimum_effect(self, metric: Metric) -> float:
         """The smallest effect of a metric that must not be promoted."""
         return self.metrics[metric].minimum_effect or METRICS[metric].minimum_effect
+
+
+def _minimum_effects_cel() -> str:
+    """The minimum effect of the metric `name`, as CEL finds it."""
+    defaults = ", ".join(f"'{metric}': {kind.minimum_effect}" for metric, kind in METRICS.items())
+    given = "has(self.metrics[name].minimumEffect)"
+    return f"({given} ? self.metrics[name].minimumEffect : {{{defaults}}}[name])"
+
+
+def _largest_effect_cel() -> str:
+    rates = [str(metric) for metric, kind in METRICS.items() if kind.compared == "rate"]
+    means = [str(metric) for metric, kind in METRICS.items() if kind.compared == "mean"]
+    return f"(name in {rates} ? 1.0 : name in {means} ? self.metrics[name].bound : 1e300)"
+
+
+# The models refuse these by the validator above, with the numbers; a server needs them as CEL.
+RULES: Final[tuple[Rule[Limits], ...]] = (
+    Rule(
+        name="tolerated-below-minimum-effect",
+        scopes=("rollout.analysis",),
+        field="metrics",
+        holds=lambda _: True,
+        cel=f"self.metrics.all(name, self.metrics[name].tolerated < {_minimum_effects_cel()})",
+        message="tolerated has to be below the minimum effect; lower it, or raise minimumEffect",
+    ),
+    Rule(
+        name="minimum-effect-can-be-reached",
+        scopes=("rollout.analysis",),
+        field="metrics",
+        holds=lambda _: True,
+        cel=f"self.metrics.all(name, {_minimum_effects_cel()} < {_largest_effect_cel()})",
+        message="no effect can be as large as minimumEffect; lower it",
+    ),
+    Rule(
+        name="deadline-after-warm-up",
+        scopes=("rollout.analysis",),
+        field="deadlineSeconds",
+        holds=lambda _: True,
+        cel="self.deadlineSeconds >= self.warmupSeconds + self.windowSeconds",
+        message="deadlineSeconds has to leave one window after the warm-up; raise it",
+    ),
+)

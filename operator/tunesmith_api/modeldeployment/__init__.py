@@ -1,0 +1,1 @@
+"""`ModelDeployment`: its spec part by part, its status and its rules."""

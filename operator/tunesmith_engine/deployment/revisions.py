@@ -1,0 +1,71 @@
+"""The name of a revision, and its first record in the status.
+
+A revision is a version with all settings that shape its pods. What does not shape them (replicas,
+rollout, gateway, port, suspend) changes no revision.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+from math import ceil
+from typing import Any, Final
+
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_api.modeldeployment.status import RevisionStatus
+from tunesmith_engine.deployment.observations import AvailableVersion
+
+_SHAPING: Final = ("model", "engine", "resources", "storage", "api_keys")
+
+
+def revision_of(spec: ModelDeploymentSpec, version: AvailableVersion) -> str:
+    """Eight hexadecimal characters for a version under the settings of `spec`."""
+    # NB: without defaults, so that a field that a later release adds starts no rollout anywhere.
+    settings = spec.model_dump(mode="json", include=set(_SHAPING), exclude_defaults=True)
+    shape: Mapping[str, Any] = settings | {
+        "version": version.version,
+        "digest": version.digest,
+        "uri": version.uri,
+        "claim": claim_of(spec, version),
+    }
+    return sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def is_of(spec: ModelDeploymentSpec, revision: RevisionStatus) -> bool:
+    """Whether a revision that is served has the settings of `spec`.
+
+    Where it does not, its pods cannot be made from the spec of now: they stay as they are.
+    """
+    version = AvailableVersion(
+        version=revision.version,
+        digest=revision.digest,
+        uri=revision.uri,
+        created=revision.since,
+        num_bytes=0,
+        claim_name=revision.claim_name,
+    )
+    return revision_of(spec, version) == revision.revision
+
+
+def claim_of(spec: ModelDeploymentSpec, version: AvailableVersion) -> str | None:
+    """The volume that the replicas read the version from, if it lies on one."""
+    return spec.storage.claim_name or version.claim_name
+
+
+def taken_up(
+    spec: ModelDeploymentSpec, version: AvailableVersion, *, now: datetime
+) -> dict[str, Any]:
+    """The fields that a revision keeps for as long as it is served."""
+    return {
+        "revision": revision_of(spec, version),
+        "version": version.version,
+        "digest": version.digest,
+        "uri": version.uri,
+        "claim_name": claim_of(spec, version),
+        "since": now,
+    }
+
+
+def replicas_for(percent: int, *, replicas: int) -> int:
+    """How many of the replicas answer that part of the requests; one at least."""
+    return max(1, ceil(replicas * percent / 100))

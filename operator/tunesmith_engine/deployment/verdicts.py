@@ -1,0 +1,127 @@
+"""The judge's verdict as the status keeps it, and in words with its numbers."""
+
+from datetime import datetime
+from math import isfinite
+from typing import Final
+
+from tunesmith_api.modeldeployment.limits import METRICS, Limits, Metric
+from tunesmith_api.modeldeployment.status import CandidateStatus, MetricEvidence, VerdictStatus
+from tunesmith_engine.conditions import truncate_message
+from tunesmith_engine.deployment.deployment_state import Context
+from tunesmith_engine.rollout.judge import Cause, Decision, Evidence, Verdict
+
+# Evidence moves with every window; the status is written when its meaning does, or this often.
+REFRESH_SECONDS: Final = 30.0
+
+
+def is_past_deadline(context: Context, candidate: CandidateStatus) -> bool:
+    """Whether time is up for a verdict: by the judge's clock, or by ours if it is silent."""
+    verdict = context.seen.verdict
+    if candidate.analysis_since is None:
+        return False
+    if verdict is not None and verdict.is_final:
+        return verdict.decision == Decision.INCONCLUSIVE
+    deadline = context.spec.rollout.analysis.deadline_seconds
+    return context.elapsed_s(candidate.analysis_since) >= deadline
+
+
+def next_verdict(
+    before: VerdictStatus | None, candidate: CandidateStatus | None, context: Context
+) -> VerdictStatus | None:
+    """The verdict to store: the one before unless it means something else, or is old."""
+    verdict = context.seen.verdict
+    if verdict is None or candidate is None or candidate.analysis_since is None:
+        return before
+    after = _stored(verdict, candidate, context.spec.rollout.analysis, now=context.now)
+    if before is None or _meaning(before) != _meaning(after):
+        return after
+    is_old = abs((context.now - before.time).total_seconds()) >= REFRESH_SECONDS
+    is_same = after.model_copy(update={"time": before.time}) == before
+    return after if is_old and not is_same else before
+
+
+def in_words(verdict: Verdict | None, limits: Limits) -> str:
+    """What the verdict rests on, or what would settle it."""
+    if verdict is None:
+        return "no metrics of the replicas yet, so no verdict"
+    if verdict.decision == Decision.INCONCLUSIVE:
+        return _what_would_settle(verdict, limits)
+    shown = next((row for row in verdict.evidence if row.metric == verdict.metric), None)
+    if shown is None:
+        return f"the judge decided {verdict.decision}"
+    numbers = f"{shown.num_candidate} requests, stable's {shown.num_stable}"
+    effect = f"{shown.metric} {_amount(shown.metric, shown.effect)}"
+    limit = _amount(shown.metric, limits.minimum_effect(shown.metric))
+    if verdict.decision == Decision.ROLLBACK:
+        return (
+            f"{effect} against stable, at least {_amount(shown.metric, shown.lower)} ({limit} "
+            f"matters); {numbers}; e-value {verdict.harm:.3g} of {1 / limits.alpha:.3g}"
+        )
+    return (
+        f"no metric is worse by what matters; the last to show it: {effect} of {limit}; {numbers}"
+    )
+
+
+def _what_would_settle(verdict: Verdict, limits: Limits) -> str:
+    if verdict.cause == Cause.TOO_FEW_SAMPLES or not verdict.evidence:
+        counts = [min(row.num_stable, row.num_candidate) for row in verdict.evidence]
+        return (
+            f"{min(counts, default=0)} requests of each version after the warm-up, at least "
+            f"{limits.minimum_samples} are needed (rollout.analysis.minimumSamples)"
+        )
+    if verdict.metric is None:
+        return "not settled yet"
+    if verdict.more_requests is None:
+        return f"{verdict.metric} is not settled, and shows no trend that would settle it"
+    return f"about {verdict.more_requests} more requests would settle {verdict.metric}"
+
+
+def _amount(metric: Metric, effect: float | None) -> str:
+    if effect is None or not isfinite(effect):
+        return "unknown"
+    match METRICS[metric].compared:
+        case "rate":
+            return f"{100 * effect:+.2g} points"
+        case "ratio":
+            return f"{100 * effect:+.3g} %"
+        case _:
+            return f"{effect:+.2g} nats"
+
+
+def _stored(
+    verdict: Verdict, candidate: CandidateStatus, limits: Limits, *, now: datetime
+) -> VerdictStatus:
+    return VerdictStatus(
+        version=candidate.version,
+        revision=candidate.revision,
+        decision=verdict.decision.value,
+        cause=verdict.cause,
+        is_final=verdict.is_final,
+        metric=verdict.metric,
+        more_requests=verdict.more_requests,
+        message=truncate_message(in_words(verdict, limits)),
+        time=now,
+        evidence=[_row(evidence) for evidence in verdict.evidence],
+    )
+
+
+def _row(evidence: Evidence) -> MetricEvidence:
+    return MetricEvidence(
+        metric=evidence.metric,
+        effect=_finite(evidence.effect),
+        lower=_finite(evidence.lower),
+        upper=_finite(evidence.upper),
+        harm=_finite(evidence.harm) or 0.0,
+        promotion=_finite(evidence.promotion) or 0.0,
+        stable=evidence.num_stable,
+        candidate=evidence.num_candidate,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """Four digits of it; None where JSON has no number for it."""
+    return None if value is None or not isfinite(value) else float(f"{value:.4g}")
+
+
+def _meaning(verdict: VerdictStatus) -> tuple[str, str, str, bool]:
+    return verdict.revision, verdict.decision, verdict.cause, verdict.is_final

@@ -1,0 +1,1 @@
+"""A ModelDeployment on one machine: its replicas, its rollout and its proxy as processes."""

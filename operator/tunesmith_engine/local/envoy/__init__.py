@@ -1,0 +1,1 @@
+"""Traffic on a laptop: one Envoy in front of the replicas, steered by files."""

@@ -1,0 +1,1 @@
+"""The controller of ModelDeployments: replicas, routes and rollouts in a cluster."""

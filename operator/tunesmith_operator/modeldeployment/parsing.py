@@ -1,0 +1,47 @@
+"""From an object of the API server to a deployment, or to the reason why it is none.
+
+The server has checked the spec by the definitions installed in it; those may be newer or older
+than this operator, so everything is checked again here.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from tunesmith_api.field_paths import dotted
+from tunesmith_api.modeldeployment.deployment import ModelDeployment
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_api.validation_errors import error_message, error_path
+from tunesmith_engine.conditions import truncate_message
+from tunesmith_operator.kube.objects import Manifest, status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why this operator cannot run a deployment: the field, the rule it breaks, the next step."""
+
+    message: str
+
+
+def parse_spec(manifest: Manifest) -> ModelDeploymentSpec | Unreadable:
+    """What is wanted."""
+    # A status of another release must not make a deployment unreadable whose spec is not.
+    given = {name: value for name, value in manifest.items() if name != "status"}
+    try:
+        return ModelDeployment.model_validate(given).spec
+    except ValidationError as error:
+        first, *more = error.errors(include_url=False)
+        rest = f" (and {len(more)} more)" if more else ""
+        text = f"{dotted(error_path(first))}: {error_message(first, model=ModelDeployment)}"
+        return Unreadable(truncate_message(text, suffix=rest))
+
+
+def parse_status(manifest: Manifest) -> ModelDeploymentStatus | None:
+    """What was observed so far.
+
+    Raises:
+        pydantic.ValidationError: another release has written it, and only that one can go on.
+    """
+    status = status_of(manifest)
+    return ModelDeploymentStatus.model_validate(status) if status else None

@@ -1,0 +1,236 @@
+"""One look at one deployment: see, decide, store, act. What workers do with each key of the queue.
+
+    parse (parsing.py) -> observe (observer.py) -> judge (analyses.py) -> advance (the engine)
+        -> store the status, as a patch of exactly the version that was read, and an Event
+        -> make what is desired (executor.py)
+
+The status is stored before anything is made, so what is made can always be told from it.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+from zlib import crc32
+
+from kubernetes.aio.client.exceptions import ApiException
+
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_engine.deployment.advance import advance
+from tunesmith_engine.deployment.observations import Decision, Observations, RouteState
+from tunesmith_engine.deployment.rejections import reject_spec, report_forbidden
+from tunesmith_operator.controller.object_cache import ObjectCache
+from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.kube.api_errors import FORBIDDEN, is_namespace_terminating, refusal_message
+from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
+from tunesmith_operator.modeldeployment.achieved_split import Counter, SplitMeter
+from tunesmith_operator.modeldeployment.analyses import Analyses
+from tunesmith_operator.modeldeployment.commands import command_of
+from tunesmith_operator.modeldeployment.deployment_ref import LABEL_DEPLOYMENT, DeploymentRef
+from tunesmith_operator.modeldeployment.events import event_of
+from tunesmith_operator.modeldeployment.executor import KubeExecutor
+from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
+from tunesmith_operator.modeldeployment.observer import Observer, Snapshot
+from tunesmith_operator.modeldeployment.parsing import Unreadable, parse_spec, parse_status
+from tunesmith_operator.modeldeployment.replica_client import Replicas
+from tunesmith_operator.modeldeployment.slo_rules import SloRules
+from tunesmith_operator.modeldeployment.versions import model_of
+from tunesmith_operator.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+# Seconds. What watches have missed is noticed then; a tenth more or less, so that they spread.
+RESYNC_S: Final = 300.0
+# A time to wake at that is past must not become a busy loop.
+_SHORTEST_S: Final = 0.1
+
+
+class Reconciler:
+    """Looks at deployments; what is kept between looks could be read anew, but for samples."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: Settings,
+        *,
+        deployments: ObjectCache,
+        replicas: Replicas,
+        metrics: DeploymentMetrics,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._deployments = deployments
+        self._replicas = replicas
+        self._metrics = metrics
+        self._clock = clock
+        self._analyses = Analyses(replicas)
+        self._rules = SloRules(client, settings)
+        self._meters: dict[Key, SplitMeter] = {}
+        self._models: dict[Key, str] = {}
+
+    def followers(self, version: Manifest) -> list[Key]:
+        """The deployments of the model of this ModelVersion that were looked at so far."""
+        namespace, model = version["metadata"].get("namespace", ""), model_of(version)
+        followed = self._models.items()
+        return [key for key, name in followed if (key.namespace, name) == (namespace, model)]
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring the deployment one step on; return the seconds after which to look again.
+
+        Raises:
+            kubernetes.aio.client.exceptions.ApiException: the API server refuses a request, or the
+                deployment has changed meanwhile.
+            pydantic.ValidationError: the status is of a release that this one does not know.
+        """
+        try:
+            return await self._look(key)
+        except Exception:
+            # The copy may be why it failed; the look that repeats this one reads what is stored.
+            self._deployments.distrust(key)
+            raise
+
+    async def _look(self, key: Key) -> float | None:
+        cached = await self._deployments.read(self._client, key)
+        if cached is None or is_deleting(cached.manifest):
+            # What was made for it goes with it; that is the garbage collector's.
+            self._forget(key)
+            return None
+        manifest = cached.manifest
+        self._models[key] = model_of(manifest) or ""
+        status, spec = parse_status(manifest), parse_spec(manifest)
+        if isinstance(spec, Unreadable):
+            generation, now = manifest["metadata"].get("generation", 0), self._clock()
+            after = reject_spec(status, generation=generation, message=spec.message, now=now)
+            await self._store(manifest, status, after, now=now)
+            return None
+        try:
+            return await self._step(manifest, spec, status)
+        except ApiException as error:
+            if error.status != FORBIDDEN:
+                raise
+            if is_namespace_terminating(error):
+                return None
+            # Said in the deployment, and tried again all the same: a right may come back.
+            await self._block(key, message=refusal_message(error, subject="this deployment"))
+            raise
+
+    async def _step(
+        self, manifest: Manifest, spec: ModelDeploymentSpec, status: ModelDeploymentStatus | None
+    ) -> float | None:
+        owner = DeploymentRef.of(manifest)
+        self._metrics.read(owner.key, spec)
+        now = self._clock()
+        observer = Observer(self._client, self._replicas, owner=owner)
+        snapshot = await observer.observe(spec, status, now=now)
+        seen = await self._observations(manifest, spec, status, snapshot, now=now)
+        generation = manifest["metadata"].get("generation", 0)
+        decision = advance(spec, status, seen, generation=generation, now=now)
+        after = decision.status.model_copy(update={"selector": f"{LABEL_DEPLOYMENT}={owner.name}"})
+        # NB: the order is what survives a crash: what is made is always named by a stored status.
+        await self._store(manifest, status, after, now=now)
+        executor = KubeExecutor(
+            self._client, self._settings, owner=owner, spec=spec, snapshot=snapshot
+        )
+        await executor.make(decision.desired, after)
+        await self._rules.make(owner, spec)
+        return _requeue_after_s(decision, uid=owner.uid, now=now)
+
+    async def _observations(
+        self,
+        manifest: Manifest,
+        spec: ModelDeploymentSpec,
+        status: ModelDeploymentStatus | None,
+        snapshot: Snapshot,
+        *,
+        now: datetime,
+    ) -> Observations:
+        key = DeploymentRef.of(manifest).key
+        verdict = await self._analyses.verdict(
+            key, status, limits=spec.rollout.analysis, hosts=snapshot.hosts, now=now
+        )
+        return Observations(
+            versions=snapshot.versions,
+            replicas=snapshot.replicas,
+            route=self._metered(key, snapshot, now=now),
+            can_split=snapshot.has_gateway_api,
+            can_mirror=snapshot.has_gateway_api,
+            cannot_split="" if snapshot.has_gateway_api else _why_whole(spec),
+            verdict=verdict,
+            command=command_of(manifest),
+        )
+
+    def _metered(self, key: Key, snapshot: Snapshot, *, now: datetime) -> RouteState:
+        """The route, with what each revision really got of it."""
+        counters = {
+            replica.name: Counter(replica.revision, report.instance, report.accepted)
+            for replica in snapshot.replicas
+            if (report := snapshot.reports.get(replica.name)) is not None
+        }
+        meter = self._meters.get(key, SplitMeter()).read(snapshot.route.in_use, counters, now=now)
+        self._meters[key] = meter
+        if snapshot.route.in_use is None:
+            return snapshot.route
+        return replace(snapshot.route, since=meter.since, achieved=meter.achieved())
+
+    async def _block(self, key: Key, *, message: str) -> None:
+        """Say that the API server refuses a step, in the deployment as it is stored by now."""
+        newest = await self._client.get(key.kind, key.namespace, key.name)
+        if newest is None:
+            return
+        status, now = parse_status(newest), self._clock()
+        generation = newest["metadata"].get("generation", 0)
+        after = report_forbidden(status, generation=generation, message=message, now=now)
+        await self._store(newest, status, after, now=now)
+
+    async def _store(
+        self,
+        manifest: Manifest,
+        before: ModelDeploymentStatus | None,
+        after: ModelDeploymentStatus,
+        *,
+        now: datetime,
+    ) -> None:
+        """Write the status, if there is news, and an Event, if the phase is another."""
+        key = DeploymentRef.of(manifest).key
+        self._metrics.note(key, before, after)
+        if after == before:
+            return
+        status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+        change = merge_patch(manifest.get("status") or {}, status)
+        self._deployments.wrote(key, await self._client.patch_status(manifest, change))
+        event = event_of(manifest, before, after, now=now)
+        if event is None:
+            return
+        try:
+            await self._client.create(event)
+        except ApiException as error:
+            # The status counts; for a line in the history no step is repeated.
+            _LOG.warning("the Event of %s/%s is lost: %s", after.phase, key.name, error)
+
+    def _forget(self, key: Key) -> None:
+        self._analyses.forget(key)
+        self._metrics.forget(key)
+        self._rules.forget(key)
+        self._meters.pop(key, None)
+        self._models.pop(key, None)
+
+
+def _why_whole(spec: ModelDeploymentSpec) -> str:
+    if spec.gateway is None:
+        return "a Service cannot split requests; name a Gateway in spec.gateway, or set blueGreen"
+    return (
+        "the Gateway API is not installed in this cluster; install it, or set rollout.strategy: "
+        "blueGreen"
+    )
+
+
+def _requeue_after_s(decision: Decision, *, uid: str, now: datetime) -> float:
+    # By the uid, so that a restart of the operator, which looks at all at once, spreads them anew.
+    resync_s = RESYNC_S * (0.9 + 0.2 * (crc32(uid.encode()) % 1000 / 1000))
+    if decision.wake_at is None:
+        return resync_s
+    return min(resync_s, max(_SHORTEST_S, (decision.wake_at - now).total_seconds()))

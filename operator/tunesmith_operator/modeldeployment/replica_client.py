@@ -1,0 +1,165 @@
+"""Asks the replicas themselves, over HTTP at their pods' addresses, all at once.
+
+Whoever does not answer in time, or not in the words expected, is left out of the answer.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import aiohttp
+
+from tunesmith_operator.modeldeployment.serving_pod import PORT
+
+T = TypeVar("T")
+
+TIMEOUT_S: Final = 3.0
+_CONNECT_S: Final = 1.0
+# Samples have some 300 characters: at 2,000 a page stays below a megabyte.
+PAGE: Final = 2000
+MAX_PAGES: Final = 5
+_MAX_BYTES: Final = 4 << 20
+# Not there, or another server than ours.
+_NO_ANSWER: Final = (aiohttp.ClientError, OSError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    """What a replica says of itself at /tunesmith/state."""
+
+    instance: str
+    is_ready: bool
+    reason: str
+    message: str
+    running: int
+    accepted: int
+    quiet_seconds: float
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "ReplicaReport":
+        """The report in a state.
+
+        Raises:
+            KeyError: a field is missing.
+            ValueError: one is no number.
+        """
+        return cls(
+            instance=str(state["instance"]),
+            is_ready=state["ready"] is True,
+            reason=str(state["reason"]),
+            message=str(state["message"]),
+            running=int(state["running"]),
+            accepted=int(state["accepted"]),
+            quiet_seconds=float(state["quietSeconds"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RingPage:
+    """One answer at /tunesmith/samples, and when it was there, by the monotonic clock."""
+
+    instance: str
+    next: int
+    dropped: int
+    watermark_seconds: float
+    samples: tuple[Mapping[str, Any], ...]
+    at: float
+
+    @classmethod
+    def of(cls, page: Mapping[str, Any], *, at: float) -> "RingPage":
+        """The page in an answer.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: samples are no records.
+            ValueError: a field is no number.
+        """
+        return cls(
+            instance=str(page["instance"]),
+            next=int(page["next"]),
+            dropped=int(page["dropped"]),
+            watermark_seconds=float(page["watermarkSeconds"]),
+            samples=tuple(dict(sample) for sample in page["samples"]),
+            at=at,
+        )
+
+
+class Replicas(Protocol):
+    """Where replicas are asked; by name, each at its address."""
+
+    async def states(self, hosts: Mapping[str, str]) -> dict[str, ReplicaReport]:
+        """What those that answer say of themselves."""
+
+    async def samples(
+        self, hosts: Mapping[str, str], after: Mapping[str, int]
+    ) -> dict[str, list[RingPage]]:
+        """The pages of samples of those that answer, each behind the place that was read."""
+
+
+class HttpReplicas:
+    """The real ones."""
+
+    def __init__(self, port: int = PORT) -> None:
+        self._port = port
+
+    async def states(self, hosts: Mapping[str, str]) -> dict[str, ReplicaReport]:
+        """What those that answer say of themselves."""
+        async with _session() as session:
+            return await _gather(
+                (name, self._state(session, address)) for name, address in hosts.items()
+            )
+
+    async def samples(
+        self, hosts: Mapping[str, str], after: Mapping[str, int]
+    ) -> dict[str, list[RingPage]]:
+        """The pages of samples of those that answer, each behind the place that was read."""
+        async with _session() as session:
+            return await _gather(
+                (name, self._pages(session, address, after[name]))
+                for name, address in hosts.items()
+            )
+
+    async def _state(self, session: aiohttp.ClientSession, address: str) -> ReplicaReport:
+        return ReplicaReport.of(await self._get(session, address, "state"))
+
+    async def _pages(
+        self, session: aiohttp.ClientSession, address: str, after: int
+    ) -> list[RingPage]:
+        pages: list[RingPage] = []
+        # A reader that was away for long has much to read; the rest comes at the next look.
+        while len(pages) < MAX_PAGES:
+            answer = await self._get(session, address, f"samples?after={after}&limit={PAGE}")
+            pages.append(RingPage.of(answer, at=time.monotonic()))
+            if len(pages[-1].samples) < PAGE:
+                break
+            after = pages[-1].next
+        return pages
+
+    async def _get(self, session: aiohttp.ClientSession, address: str, path: str) -> Any:
+        host = f"[{address}]" if ":" in address else address
+        async with session.get(f"http://{host}:{self._port}/tunesmith/{path}") as response:
+            response.raise_for_status()
+            if not 0 < (response.content_length or 0) <= _MAX_BYTES:
+                raise ValueError(f"{address} sends {response.content_length} bytes")
+            return json.loads(await response.read())
+
+
+def _session() -> aiohttp.ClientSession:
+    # No proxy of the environment: a pod's address is of the cluster alone.
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, connect=_CONNECT_S)
+    return aiohttp.ClientSession(timeout=timeout, trust_env=False)
+
+
+async def _gather(asked: Iterable[tuple[str, Awaitable[T]]]) -> dict[str, T]:
+    questions = dict(asked)
+    answers = await asyncio.gather(*questions.values(), return_exceptions=True)
+    told: dict[str, T] = {}
+    for name, answer in zip(questions, answers, strict=True):
+        if not isinstance(answer, BaseException):
+            told[name] = answer
+        elif not isinstance(answer, _NO_ANSWER):
+            raise answer
+    return told

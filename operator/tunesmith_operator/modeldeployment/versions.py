@@ -1,0 +1,70 @@
+"""From the ModelVersions of a namespace to what can be served of them."""
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from tunesmith_api.field_paths import dotted
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_api.modelversion import ModelVersion
+from tunesmith_api.validation_errors import error_message, error_path
+from tunesmith_engine.deployment.observations import AvailableVersion
+from tunesmith_operator.kube.objects import Manifest, created_at, is_deleting
+from tunesmith_operator.modeldeployment.model_files import why_unreachable
+from tunesmith_operator.modeldeployment.serving_pod import given_bytes
+
+
+def available_versions(
+    manifests: Iterable[Manifest], spec: ModelDeploymentSpec
+) -> tuple[AvailableVersion, ...]:
+    """The versions of the deployment's model; each with what keeps it from being served."""
+    return tuple(
+        _available(manifest, spec)
+        for manifest in manifests
+        if model_of(manifest) == spec.model and not is_deleting(manifest)
+    )
+
+
+def model_of(manifest: Manifest) -> str | None:
+    """The model of a ModelVersion or a ModelDeployment, whether or not it can be read."""
+    model: str | None = (manifest.get("spec") or {}).get("model")
+    return model
+
+
+def _available(manifest: Manifest, spec: ModelDeploymentSpec) -> AvailableVersion:
+    record = manifest["spec"]
+    try:
+        version = ModelVersion.model_validate(manifest).spec
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        told = f"{dotted(error_path(first))}: {error_message(first, model=ModelVersion)}"
+        return AvailableVersion(
+            version=str(record.get("version", manifest["metadata"]["name"])),
+            digest=str(record.get("digest", "")),
+            uri=str(record.get("uri", "")),
+            created=created_at(manifest),
+            num_bytes=0,
+            problem=f"its record cannot be read ({told})",
+        )
+    num_bytes = sum(file.bytes or 0 for file in version.files)
+    claim = spec.storage.claim_name or version.claim_name
+    return AvailableVersion(
+        version=version.version,
+        digest=version.digest,
+        uri=version.uri,
+        created=created_at(manifest),
+        num_bytes=num_bytes,
+        claim_name=version.claim_name,
+        problem=why_unreachable(version.uri, claim_name=claim) or _too_large(num_bytes, spec),
+    )
+
+
+def _too_large(num_bytes: int, spec: ModelDeploymentSpec) -> str | None:
+    memory = spec.resources.memory
+    # Weights may lie in the memory of accelerators, of which nobody says here how much there is.
+    if memory is None or spec.resources.gpus_per_replica or num_bytes < given_bytes(memory):
+        return None
+    return (
+        f"its files have {num_bytes / (1 << 20):,.0f} MiB, and resources.memory gives each replica "
+        f"{memory}; raise it"
+    )

@@ -1,0 +1,202 @@
+"""A home folder with versions that stand-in engines serve, and `tunesmith deploy` on it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from command import TUNESMITH, free_port
+from stand_in_serve import OPTIONS, SUPPORT
+from tunesmith_api.modelversion import Lineage, ModelVersion, ModelVersionSpec, VersionMeta
+from tunesmith_api.results import Artifact
+from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, manifest_of
+
+MODEL = "helpdesk"
+NAME = "desk"
+# A few metrics with large effects are settled by tens of requests.
+ANALYSIS: dict[str, Any] = {
+    "windowSeconds": 1,
+    "warmupSeconds": 1,
+    "minimumSamples": 20,
+    "deadlineSeconds": 60,
+    "metrics": {
+        "errors": {"minimumEffect": 0.2},
+        "incomplete": {"minimumEffect": 0.2},
+        "ttftP50": {"minimumEffect": 1.0},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A recording, judged again."""
+
+    returncode: int
+    json: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """One deployment of one home folder."""
+
+    home: Path
+    port: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Laptop":
+        """With an environment in which `serve` starts stand-in engines."""
+        python = folder / "environments" / "server" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        script = SUPPORT / "stand_in_serve.py"
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+        python.chmod(0o755)
+        return cls(folder / "home", free_port())
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "deployments" / NAME
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def manifest(self) -> Path:
+        return self.home.parent / "deployment.yaml"
+
+    def write_manifest(self, **spec: Any) -> None:
+        """A deployment with a short rollout; `spec` replaces its fields."""
+        rollout = {
+            "steps": [{"weight": 50, "seconds": 1}],
+            "analysis": ANALYSIS,
+            "drainSeconds": 20,
+            **spec.pop("rollout", {}),
+        }
+        content = {
+            "apiVersion": "tunesmith.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {"name": NAME},
+            "spec": {"model": MODEL, "port": self.port, "rollout": rollout, **spec},
+        }
+        self.manifest.write_text(yaml.safe_dump(content))
+
+    def publish(self, version: str, **options: Any) -> None:
+        """A version whose engine is started with these options of the stand-in."""
+        folder = self.home / "models" / MODEL / version
+        making = self.home / "making" / version
+        making.mkdir(parents=True)
+        (making / OPTIONS).write_text(json.dumps(options))
+        manifest = manifest_of(making)
+        (making / RECORD).write_text(yaml.safe_dump(_record(version, folder, manifest.digest())))
+        (making / MANIFEST).write_text(manifest_of(making).text())
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, as `publish` does it.
+        making.rename(folder)
+
+    def status(self) -> dict[str, Any]:
+        """The status as it is stored now."""
+        try:
+            content: dict[str, Any] = json.loads((self.folder / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return content
+
+    def stable(self) -> str | None:
+        return (self.status().get("stable") or {}).get("version")
+
+    def candidate(self) -> dict[str, Any]:
+        return self.status().get("candidate") or {}
+
+    def rejections(self) -> dict[str, str]:
+        """Reasons by version."""
+        return {entry["version"]: entry["reason"] for entry in self.status().get("rejected", ())}
+
+    def condition(self, name: str) -> bool:
+        conditions = self.status().get("conditions", ())
+        return any(c["type"] == name and c["status"] == "True" for c in conditions)
+
+    def environment(self) -> dict[str, str]:
+        """What commands run in."""
+        environments = str(self.home.parent / "environments")
+        return {**os.environ, "TUNESMITH_ENVIRONMENTS": environments, "NO_COLOR": "1"}
+
+    def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        """A command on this home, to its end."""
+        return subprocess.run(
+            [TUNESMITH, *arguments, "--home", str(self.home)],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=self.environment(),
+        )
+
+    def replay(self, recording: Path) -> "Replayed":
+        """What `tunesmith judge replay` says."""
+        done = subprocess.run(
+            [TUNESMITH, "judge", "replay", str(recording), "--output", "json"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Replayed(done.returncode, json.loads(done.stdout))
+
+    def engines(self) -> dict[str, int]:
+        """The process of every replica."""
+        records = {
+            path.parent.name: json.loads(path.read_text())
+            for path in self.folder.glob("replicas/*/process.json")
+        }
+        return {
+            name: record["identity"]["pid"]
+            for name, record in records.items()
+            if record.get("identity")
+        }
+
+    @contextmanager
+    def deployed(self) -> Iterator[subprocess.Popen[bytes]]:
+        """`tunesmith deploy`, ended at the end if the test has not."""
+        with (self.home.parent / "deploy.log").open("ab") as log:
+            process = subprocess.Popen(
+                [TUNESMITH, "deploy", str(self.manifest), "--home", str(self.home)],
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=60)
+
+
+def _record(version: str, folder: Path, digest: str) -> dict[str, Any]:
+    record = ModelVersion(
+        metadata=VersionMeta(name=f"{MODEL}-{version}"),
+        spec=ModelVersionSpec(
+            model=MODEL,
+            version=version,
+            uri=folder.as_uri(),
+            digest=digest,
+            scheme="none",
+            files=[
+                Artifact(name=OPTIONS, uri=f"{folder.as_uri()}/{OPTIONS}", digest=digest, bytes=1)
+            ],
+            lineage=Lineage(
+                job="test", base_model="python://x/y", base_revision="0", data_digest="0"
+            ),
+        ),
+    )
+    return record.model_dump(mode="json", by_alias=True, exclude_none=True)
