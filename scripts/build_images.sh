@@ -3,8 +3,8 @@
 #
 #   scripts/build_images.sh FOLDER [operator|trainer|compressor|server ...]     (default: all four)
 #
-# BASE is the image they start from (default: the one that the Dockerfiles name), TAG their tag (default: the chart's
-# version). Layers are kept and shared, so a second build costs only what has changed.
+# ACCELERATOR is cpu (the default) or gpu, BASE the image they start from (default: the one that the Dockerfiles name), TAG
+# their tag (default: the chart's version). Layers are kept and shared, so a second build costs only what has changed.
 set -euo pipefail
 folder=$(realpath -m "${1:?usage: scripts/build_images.sh FOLDER [IMAGE ...]}")
 shift
@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 source scripts/package_sources.sh
 
 TAG=${TAG:-$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' charts/tunesmith/Chart.yaml)}
+ACCELERATOR=${ACCELERATOR:-cpu}
 export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot} STORAGE_DRIVER=${STORAGE_DRIVER:-overlay}
 
 dockerfile_of() {
@@ -39,6 +40,7 @@ done
 build() {
   local name="localhost/tunesmith/$1:$TAG" started=$SECONDS packages=()
   [[ $1 != trainer ]] || packages=(--build-arg "PACKAGES=$(grep == requirements/quickstart.txt | xargs)")
+  [[ $1 == operator ]] || packages+=(--build-arg "ACCELERATOR=$ACCELERATOR")
   buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" . >"$folder/$1.log" 2>&1 ||
     { tail -n 40 "$folder/$1.log" >&2 && return 1; }
   rm -f "$folder/$1.tar"

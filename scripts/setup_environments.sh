@@ -3,18 +3,24 @@
 #
 #   scripts/setup_environments.sh [control|trainer|compressor|server ...]     (default: all four)
 #
-# An environment whose lock has not changed is left alone, so this costs nothing when there is nothing to do.
+# ACCELERATOR=gpu takes the locks for NVIDIA GPUs, but for control, which has none. An environment whose lock has not
+# changed is left alone, so this costs nothing when there is nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-python3}
 UV_VERSION=0.13.9
+ACCELERATOR=${ACCELERATOR:-cpu}
 
 folder_of() { [[ $1 == control ]] && echo .venv || echo ".venvs/$1"; }
 
+uses_gpu() { [[ $ACCELERATOR == gpu && $1 != control ]]; }
+
+lock_of() { uses_gpu "$1" && echo "requirements/gpu/$1.txt" || echo "requirements/$1.txt"; }
+
 # The quickstart's model and data are files inside packages; the control plane fingerprints them, `prepare` reads them.
 requirements_of() {
-  echo "requirements/$1.txt requirements/project.txt"
+  echo "$(lock_of "$1") requirements/project.txt"
   case $1 in control | trainer) echo requirements/quickstart.txt ;; esac
 }
 
@@ -44,12 +50,20 @@ bring_uv() {
 build() {
   local folder started=$SECONDS
   folder=$(folder_of "$1")
-  echo "setup: $1 → $folder ($(grep -c == "requirements/$1.txt") packages)" >&2
+  echo "setup: $1 → $folder ($(grep -c == "$(lock_of "$1")") packages)" >&2
   [[ -x $folder/bin/python ]] || .venv/bin/uv venv --quiet --python "$("$PYTHON" -c 'import sys; print(sys.executable)')" "$folder"
+  # The lock's 2.13.0 would match a 2.13.0+cpu as well.
+  ! uses_gpu "$1" || unset UV_FIND_LINKS UV_TORCH_BACKEND
   # shellcheck disable=SC2046
   .venv/bin/uv pip sync --python "$folder/bin/python" $(requirements_of "$1") 2>&1 | { grep -v '^ [-+~] ' || true; } >&2
   digest_of "$1" >"$folder/.lock-digest"
   echo "setup: $1 is ready after $((SECONDS - started)) s" >&2
+}
+
+require_accelerator() {
+  [[ $ACCELERATOR == cpu || $ACCELERATOR == gpu ]] && return
+  echo "setup: ACCELERATOR is '$ACCELERATOR'. Give cpu or gpu." >&2
+  exit 1
 }
 
 main() {
@@ -59,6 +73,7 @@ main() {
   exec 9>.venvs/.setup-lock
   flock 9                                            # two setups at once take turns
   require_python
+  require_accelerator
   for name in "${environments[@]}"; do
     is_current "$name" && continue
     # shellcheck source=scripts/package_sources.sh

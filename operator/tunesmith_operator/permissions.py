@@ -117,6 +117,12 @@ PERMISSIONS: Final = (
         "see whether the Gateway of a route is there, and at which address",
     ),
     Permission(
+        "monitoring.coreos.com",
+        ("prometheusrules",),
+        ("get", "create", "patch", "delete"),
+        "alert on broken SLOs, where Prometheus' operator is installed",
+    ),
+    Permission(
         "",
         ("configmaps",),
         ("get", "list", "watch", "create", "patch"),

@@ -5,8 +5,9 @@ server is, the client library finds out itself (KUBECONFIG, or the pod's service
 """
 
 import argparse
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tunesmith_engine.stages.contracts import Environment
@@ -26,6 +27,8 @@ class Settings:
     environment. `lease_namespace` is where replicas agree on a leader; None is the pod's own, or
     `default` outside a cluster. `workspace_size` and `workspace_class` are for the claims that the
     operator makes itself; a class of None is the cluster's default.
+    `accelerator_hour_price` is for jobs and for deployments that name none; None: nobody knows it.
+    With a `runbook_url` each deployment with an SLO gets a PrometheusRule, with `rule_labels`.
     """
 
     images: Mapping[Environment, str]
@@ -36,6 +39,9 @@ class Settings:
     lease_namespace: str | None = None
     workspace_size: str = WORKSPACE_SIZE
     workspace_class: str | None = None
+    accelerator_hour_price: float | None = None
+    runbook_url: str | None = None
+    rule_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +78,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="StorageClass of that volume (default: the cluster's)",
     )
+    _add_monitoring_flags(parser)
     _add_service_flags(parser)
 
 
@@ -86,6 +93,32 @@ def settings_from(options: argparse.Namespace) -> Settings:
         lease_namespace=options.leader_election_namespace,
         workspace_size=options.workspace_size,
         workspace_class=options.workspace_class,
+        accelerator_hour_price=options.accelerator_hour_price,
+        runbook_url=options.runbook_url,
+        rule_labels=dict(options.rule_label),
+    )
+
+
+def _add_monitoring_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accelerator-hour-price",
+        metavar="PRICE",
+        type=_price,
+        help="price of one accelerator for one hour, for metrics of cost (default: unknown)",
+    )
+    parser.add_argument(
+        "--runbook-url",
+        metavar="URL",
+        help="make a PrometheusRule for each deployment with an slo, and link its alerts to the "
+        "pages below URL (default: make none)",
+    )
+    parser.add_argument(
+        "--rule-label",
+        metavar="NAME=VALUE",
+        action="append",
+        type=_label,
+        default=[],
+        help="a label of those rules, by which Prometheus finds them; may be given several times",
     )
 
 
@@ -115,3 +148,20 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of workers; give 1 or more")
     return int(text)
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no price; give 0 or more")
+    return price
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is no label; give NAME=VALUE")
+    return name, value

@@ -1,82 +1,107 @@
-"""`python -m tunesmith_serving fetch URI FOLDER --digest D`: a published version from a store.
+"""`python -m tunesmith_serving fetch URI FOLDER --digest D`: a published version onto this disk.
 
-What runs in a serving pod before its server. The folder is there whole and proven, or not at all; a
-container that is started again finds what the one before has downloaded.
+What an init container does before the server starts. The folder is there whole and proven, or not
+at all: files are loaded beside it, and renamed into place once every digest is right.
 """
 
 import argparse
 import shutil
 import sys
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
 
 from tunesmith_api.field_types import SecretReference
-from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.downloads import download_folder
-from tunesmith_engine.sources.errors import Role, SourceError, missing
-from tunesmith_engine.sources.remote_store import open_store
-from tunesmith_engine.sources.version_manifest import MANIFEST, manifest_of
+from tunesmith_engine.sources.errors import MODEL, SourceError
+from tunesmith_engine.sources.remote_store import RemoteStore, open_store
+from tunesmith_engine.sources.version_manifest import (
+    MANIFEST,
+    VersionManifest,
+    manifest_of,
+    parse_manifest,
+)
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
 
-VERSION: Final = Role("version", Reason.BASE_MODEL_NOT_FOUND, Reason.MODEL_ACCESS_DENIED)
-_TRY_AGAIN: Final = 1
+# What EX_TEMPFAIL of sysexits says: the same again may succeed.
+EXIT_RETRY = 75
 
 
 def fetch(argv: list[str]) -> int:
-    """Download a version. Return the exit code: 2 where trying again would not help."""
+    """Bring the version to the folder. Return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        fetch_version(
-            arguments.uri,
-            arguments.folder,
-            digest=arguments.digest,
-            secret=SecretReference(name=arguments.secret) if arguments.secret else None,
-            secrets=arguments.secrets,
-        )
+        if not is_whole(arguments.folder, digest=arguments.digest):
+            _fetch(arguments)
     except SourceError as error:
         sys.stderr.write(f"fetch: {error.message}\n")
-        return _TRY_AGAIN if error.retryable else EXIT_BAD_INPUT
+        return EXIT_RETRY if error.retryable else EXIT_BAD_INPUT
+    except OSError as error:
+        # Of this machine: a full disk, a folder that cannot be written.
+        sys.stderr.write(f"fetch: {arguments.folder}: {error.strerror or error}\n")
+        return EXIT_RETRY
     return 0
 
 
-def fetch_version(
-    uri: str, folder: Path, *, digest: str, secret: SecretReference | None, secrets: Path
-) -> None:
-    """Bring the version at `uri` to `folder`.
+def is_whole(folder: Path, *, digest: str) -> bool:
+    """Whether the folder is the version of that digest: an earlier start may have fetched it."""
+    try:
+        manifest = parse_manifest((folder / MANIFEST).read_bytes())
+    except OSError:
+        return False
+    return manifest is not None and manifest.digest() == digest and manifest_of(folder) == manifest
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    reference = SecretReference(name=arguments.secret) if arguments.secret else None
+    secret = read_secret(reference, secrets=arguments.secrets)
+    store = open_store(arguments.uri.rstrip("/"), secret=secret, role=MODEL)
+    manifest = _manifest(store, digest=arguments.digest)
+    wanted = {f"{store.path.rstrip('/')}/{name}" for name in (*manifest.files, MANIFEST)}
+    files = [file for file in store.files_below() if file.path in wanted]
+    arguments.folder.parent.mkdir(parents=True, exist_ok=True)
+    loaded = download_folder(store, files, folder=arguments.folder.parent / ".fetched")
+    if not is_whole(loaded, digest=arguments.digest):
+        # NB: removed, or the next attempt would find it and fail alike.
+        shutil.rmtree(loaded)
+        raise SourceError(
+            MODEL.missing,
+            f"{arguments.uri} is not what was published as {arguments.digest}; publish it again.",
+        )
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+    loaded.rename(arguments.folder)
+
+
+def _manifest(store: RemoteStore, *, digest: str) -> VersionManifest:
+    """What the version has to consist of.
 
     Raises:
-        SourceError: it is not there, cannot be read, or is not what was published.
-        OSError: the disk is full.
+        SourceError: it is not there, is another version, or names files outside of its folder.
     """
-    if folder.exists():
-        return
-    store = open_store(uri, secret=read_secret(secret, secrets=secrets), role=VERSION)
-    files = store.files_below()
-    if not any(file.path == f"{store.path}/{MANIFEST}" for file in files):
-        raise missing(uri, role=VERSION, hint=f"a published version has a {MANIFEST}")
-    downloaded = download_folder(store, files, folder=folder.parent / "downloads")
-    found = manifest_of(downloaded).digest()
-    if found != digest:
-        # NB: removed, or the next attempt would take it for downloaded and fail alike.
-        shutil.rmtree(downloaded)
+    path = f"{store.path.rstrip('/')}/{MANIFEST}"
+    listed = next((file for file in store.files_below() if file.path == path), None)
+    content = store.filesystem.cat_file(path) if listed is not None else b""
+    manifest = parse_manifest(content)
+    if manifest is None or manifest.digest() != digest:
         raise SourceError(
-            VERSION.missing,
-            f"{uri} is not what was published: its files have the digest {found} instead of "
-            f"{digest}; publish the version again",
+            MODEL.missing, f"{store.uri} holds no version {digest}; check spec and address."
         )
-    downloaded.rename(folder)
+    for name in manifest.files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise SourceError(
+                MODEL.missing, f"{store.uri} names a file outside of its folder; publish it again."
+            )
+    return manifest
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tunesmith_serving fetch", description="Download a published version, and prove it."
+        prog="tunesmith_serving fetch", description="Fetch a published version by its digest."
     )
-    parser.add_argument("uri", help="where the version lies")
-    parser.add_argument("folder", type=Path, help="where to put it; nothing may be there")
+    parser.add_argument("uri", help="the version's prefix in an object store")
+    parser.add_argument("folder", type=Path, help="where it shall be")
     parser.add_argument("--digest", required=True, help="digest of the version")
     parser.add_argument("--secret", help="name of the secret with credentials")
     parser.add_argument(
-        "--secrets", type=Path, default=Path("secrets"), help="folder of all secrets"
+        "--secrets", type=Path, default=Path(), help="folder with one folder a secret"
     )
     return parser

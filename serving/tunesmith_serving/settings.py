@@ -8,15 +8,17 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH, Serving
-from tunesmith_serving.processor import has_bfloat16
+from tunesmith_engine.deployment.serve_command import SHUTDOWN_TIMEOUT_S
+from tunesmith_serving import platforms
+from tunesmith_serving.platforms import Capability, NumberFormat, Platform
 
-_BYTES = {"bfloat16": 2, "float32": 4}
+_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _GIB = 2**30
 Count = Annotated[int, Field(ge=1)]
 
@@ -24,17 +26,27 @@ Count = Annotated[int, Field(ge=1)]
 class ServingSettings(ApiModel):
     """How vLLM runs a model; the content of `serving.json`.
 
-    `kv_cache_gib` is the memory for keys and values, in GiB. `max_batched_tokens` bounds the tokens
-    of one forward pass, and with them the memory of activations.
+    `kv_cache_gib` is the memory for keys and values on a CPU, in GiB; on GPUs it is what the
+    weights leave. `max_batched_tokens` bounds the tokens of one forward pass, and with them the
+    memory of activations. `tensor_parallel_size` is the number of GPUs over which each layer is
+    split.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
-    dtype: Literal["bfloat16", "float32"]
+    platform: Platform = "cpu"
+    dtype: NumberFormat
     enforce_eager: bool
     max_model_length: Count
     max_requests: Count = 8
     max_batched_tokens: Count = 2048
     kv_cache_gib: Count = 1
+    tensor_parallel_size: Count = 1
+
+    def on(self, platform: Platform) -> Self:
+        """The same model on `platform`, in the number format that was proved."""
+        if platform == self.platform:
+            return self
+        return self.model_copy(update={"platform": platform, **platforms.batches(platform)})
 
     def engine_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `vllm.LLM`, which are those of its server as well."""
@@ -44,10 +56,24 @@ class ServingSettings(ApiModel):
             "max_model_len": self.max_model_length,
             "max_num_seqs": self.max_requests,
             "max_num_batched_tokens": self.max_batched_tokens,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            **platforms.engine_arguments(self.platform),
         }
 
-    def command_line(self, folder: Path, *, name: str, host: str, port: int) -> list[str]:
-        """Arguments of vLLM's OpenAI server for the model in `folder`."""
+    def command_line(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        shutdown_timeout: int = SHUTDOWN_TIMEOUT_S,
+    ) -> list[str]:
+        """Arguments of vLLM's OpenAI server for the model in `folder`.
+
+        `shutdown_timeout`: seconds in which running requests are answered after SIGTERM. Without it
+        vLLM cuts them off.
+        """
         given = {
             "model": folder,
             "served-model-name": name,
@@ -57,11 +83,9 @@ class ServingSettings(ApiModel):
             "max-model-len": self.max_model_length,
             "max-num-seqs": self.max_requests,
             "max-num-batched-tokens": self.max_batched_tokens,
-            # One process with the engine; see `environment`.
-            "distributed-executor-backend": "uni",
-            # Seconds in which running requests are answered after SIGTERM. Without it vLLM cuts
-            # them off.
-            "shutdown-timeout": 10,
+            "tensor-parallel-size": self.tensor_parallel_size,
+            **platforms.server_arguments(self.platform),
+            "shutdown-timeout": shutdown_timeout,
         }
         switches = ["--enforce-eager"] if self.enforce_eager else []
         switches += ["--no-enable-log-requests", "--disable-uvicorn-access-log"]
@@ -82,38 +106,40 @@ class ServingSettings(ApiModel):
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             "TOKENIZERS_PARALLELISM": "false",
-            # Whole GiB. Without it vLLM reserves a part of all memory, and does not start where
-            # others use that.
-            "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib),
-            # Engine and worker share one process. A worker of its own would bind its threads to
-            # all cores but one and import everything once more: of three processes, most of the
-            # start is imports. On a CPU vLLM turns the executor `uni` into `mp` unless this is 0.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            **platforms.environment(self.platform, kv_cache_gib=self.kv_cache_gib),
             "VLLM_LOGGING_LEVEL": "WARNING",
             "VLLM_NO_USAGE_STATS": "1",
         }
 
 
 def settings_for(
-    serving: Serving, *, name: str, folder: Path, flags: frozenset[str]
+    serving: Serving,
+    *,
+    name: str,
+    folder: Path,
+    platform: Platform,
+    flags: frozenset[str] = frozenset(),
+    capability: Capability | None = None,
 ) -> ServingSettings:
-    """The settings for the model in `folder` on a processor with `flags`.
+    """The settings for the model in `folder` on `platform`.
 
-    float32 where the processor has no bfloat16 of its own: there it is quicker as well as exact.
+    The processor's `flags`, or the GPU's `capability`, decide the number format.
     """
     config = read_config(folder)
-    dtype: Literal["bfloat16", "float32"] = "bfloat16" if has_bfloat16(flags) else "float32"
+    dtype = platforms.number_format(platform, flags=flags, capability=capability)
     # A length that was asked for is taken as it is; beyond the model's context vLLM refuses it.
     length = serving.max_model_length or min(
         DEFAULT_MAX_MODEL_LENGTH, config.get("max_position_embeddings", DEFAULT_MAX_MODEL_LENGTH)
     )
     return ServingSettings(
         model=name,
+        platform=platform,
         dtype=dtype,
         enforce_eager=serving.enforce_eager,
         max_model_length=length,
         # For two requests of full length: with room for one, a second would wait or be cut short.
         kv_cache_gib=_cache_gib(config, num_tokens=2 * length, num_bytes=_BYTES[dtype]),
+        **platforms.batches(platform),
     )
 
 

@@ -82,13 +82,36 @@ def serve_two_versions(cluster: Cluster, *names: str) -> None:
             )
 
 
+def promise_and_take_back(cluster: Cluster) -> None:
+    """An SLO that comes, changes and goes, where Prometheus' operator is installed."""
+    if "monitoring.coreos.com/v1" not in kubectl("api-versions").splitlines():
+        return
+    rule = "prometheusrule/promised"
+    slo = {"availability": {"objective": 0.99}}
+    deployment = {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "promised"},
+        "spec": {"model": "helpdesk", "slo": slo},
+    }
+    cluster.create(deployment).raise_for_status()
+    cluster.kubectl("wait", "--for=create", rule, "--timeout=60s")
+    stricter = {"spec": {"slo": {"availability": {"objective": 0.999}}}}
+    cluster.merge("ModelDeployment", "promised", stricter).raise_for_status()
+    objective = "{.spec.groups[0].rules[2].expr}"
+    cluster.kubectl("wait", rule, f"--for=jsonpath={objective}=vector(0.999)", "--timeout=60s")
+    cluster.merge("ModelDeployment", "promised", {"spec": {"slo": None}}).raise_for_status()
+    cluster.kubectl("wait", "--for=delete", rule, "--timeout=60s")
+
+
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     restricted: Cluster, audit_log: Path, tmp_path: Path
 ) -> None:
     cluster = restricted
     cluster.create(a_job(deploy={"name": "of-job"})).raise_for_status()
 
-    with an_operator(cluster.namespace, KUBECONFIG=kubeconfig_of(cluster, tmp_path)):
+    account = kubeconfig_of(cluster, tmp_path)
+    with an_operator(cluster.namespace, "--runbook-url=https://wiki", KUBECONFIG=account):
         wait_for_pod(cluster)
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": True}}).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")
@@ -99,6 +122,7 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         cluster.merge("FineTuneJob", "helpdesk", ttl).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "ftj/helpdesk", "--timeout=60s")
         train_in_several_pods(cluster)
+        promise_and_take_back(cluster)
         cluster.create(a_job("queued", queueName="team")).raise_for_status()
         cluster.kubectl("wait", "ftj/queued", "--for=jsonpath={.status.phase}=Queued")
         cluster.create(a_job("stuck")).raise_for_status()

@@ -13,7 +13,7 @@ Manifest = dict[str, Any]
 
 # Every part that is off by default, switched on.
 EVERYTHING: dict[str, Any] = {
-    "metrics": {"serviceMonitor": {"enabled": True}},
+    "metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
     "alerts": {"enabled": True},
     "dashboard": {"enabled": True},
 }

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+from prometheus_client import generate_latest
+
 from asgi_messages import (
     read_body,
     run_lifespan,
@@ -299,7 +301,8 @@ class StandIn:
             f"vllm:generation_tokens_total{labels} {self._num_tokens}",
             f"vllm:iteration_tokens_total_count{labels} {self._num_tokens}",
         )
-        return "\n".join((*lines, "")).encode()
+        # As vLLM does, which shows whatever stands in the process's registry.
+        return "\n".join((*lines, "")).encode() + generate_latest()
 
 
 def _finish(wait: asyncio.Future[None]) -> None:

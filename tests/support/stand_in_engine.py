@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
 from tunesmith_serving.replica.fingerprints import read_fingerprints
@@ -64,7 +65,7 @@ async def _serve(engine: StandIn, settings: ReplicaSettings, arguments: argparse
     # vLLM loads its model before it listens.
     await asyncio.sleep(arguments.start_seconds)
     config = uvicorn.Config(
-        Replica(engine, settings),
+        Replica(engine, settings, registry=REGISTRY),
         host=arguments.host,
         port=arguments.port,
         log_level="warning",

@@ -47,6 +47,11 @@ class Rollout(ApiModel):
     analysis: Limits = Field(
         default_factory=Limits, description="What the candidate is judged by, of canary and shadow."
     )
+    compare_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1,
+        description="Part of the candidate's requests that stable answers, too, where "
+        "`analysis.metrics` has qualityLoss: its answer is scored under the candidate.",
+    )
     on_inconclusive: Literal["hold", "promote", "rollback"] = Field(
         "hold",
         description="What follows when `analysis.deadlineSeconds` ends without a verdict. hold: "

@@ -19,22 +19,13 @@ from tunesmith_api.field_types import (
     SecretReference,
     VersionLabel,
 )
-from tunesmith_api.modeldeployment import autoscaling, rollout
+from tunesmith_api.modeldeployment import autoscaling, rollout, slo
 from tunesmith_api.modeldeployment.autoscaling import Autoscaling
+from tunesmith_api.modeldeployment.engine import Engine
 from tunesmith_api.modeldeployment.rollout import Rollout
+from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
 from tunesmith_api.placement import TOLERATION_RULES, Placement
 from tunesmith_api.rules import Rule
-
-
-class Engine(ApiModel):
-    """How vLLM runs the model, beyond what was proven and published with the version."""
-
-    max_model_length: Annotated[
-        Annotated[int, Field(ge=16, le=1_048_576)] | None, DecidedLater("the version's")
-    ] = Field(None, description="Longest request in tokens. Default: as verified and published.")
-    max_requests: Annotated[
-        Annotated[int, Field(ge=1, le=4096)] | None, DecidedLater("the version's")
-    ] = Field(None, description="Requests that are computed together. Default: as published.")
 
 
 class ServingResources(Placement):
@@ -86,6 +77,20 @@ class Gateway(ApiModel):
     )
 
 
+class Cost(ApiModel):
+    """What serving costs."""
+
+    price_per_accelerator_hour: Annotated[
+        Annotated[float, Field(ge=0, le=1_000_000)] | None,
+        DecidedLater("the operator's"),
+        ClusterOnly(),
+    ] = Field(
+        None,
+        description="Price of one accelerator for one hour, in your currency. Default: the chart's "
+        "`cost.pricePerAcceleratorHour`.",
+    )
+
+
 class ModelDeploymentSpec(ApiModel):
     """A model behind one address, whatever its version."""
 
@@ -113,6 +118,12 @@ class ModelDeploymentSpec(ApiModel):
         "for.",
     )
     rollout: Rollout = Rollout()
+    slo: Annotated[ServiceLevelObjectives | None, DecidedLater("nothing is promised")] = Field(
+        None,
+        description="What is promised to clients; alerts ring when it is at risk. Default: nothing "
+        "is promised.",
+    )
+    cost: Cost = Cost()
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8000, description="Port of the endpoint on a laptop, and of the Service in a cluster."
     )
@@ -125,5 +136,6 @@ class ModelDeploymentSpec(ApiModel):
 RULES: Final[tuple[Rule[Any], ...]] = (
     *autoscaling.RULES,
     *rollout.RULES,
+    *slo.RULES,
     *TOLERATION_RULES,
 )

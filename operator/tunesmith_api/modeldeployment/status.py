@@ -47,7 +47,8 @@ class RevisionStatus(ApiModel):
     """A version as it is served: with which settings, by how many replicas, since when.
 
     `digest`, `uri` and `claim_name` are those of the version when it was taken up: replicas are
-    made of them even if the record is deleted later.
+    made of them even if the record is deleted later. So is `compared_with`, the revision that its
+    replicas ask, too, to compare answers: replicas are not restarted for being promoted.
     """
 
     revision: RevisionName
@@ -55,6 +56,7 @@ class RevisionStatus(ApiModel):
     digest: Name
     uri: Address
     claim_name: Name | None = None
+    compared_with: RevisionName | None = None
     replicas: int = 0
     ready_replicas: int = 0
     weight: Weight = Field(0, description="Percent of the requests that the route gives it.")

@@ -26,5 +26,6 @@ def _wanted(revision: RevisionStatus) -> DesiredRevision:
         uri=revision.uri,
         replicas=revision.replicas,
         claim_name=revision.claim_name,
+        compared_with=revision.compared_with,
         is_draining=isinstance(revision, DrainingStatus),
     )

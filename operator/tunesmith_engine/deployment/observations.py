@@ -126,6 +126,7 @@ class DesiredRevision:
     """A revision that has to be there, with so many replicas; 0 while it is stopped.
 
     `is_draining`: it gets no new requests and must not be restarted when its replicas end.
+    `compared_with` is the revision whose answers its replicas score; it may be gone.
     """
 
     revision: str
@@ -135,6 +136,7 @@ class DesiredRevision:
     replicas: int
     claim_name: str | None = None
     is_draining: bool = False
+    compared_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ only when replicas are ready, and a step begins only when the proxy routes by it
 
 from dataclasses import replace
 
+from tunesmith_api.modeldeployment.limits import Metric
 from tunesmith_api.modeldeployment.rollout import RolloutStep
 from tunesmith_api.modeldeployment.status import MAX_DRAINING, CandidateStatus, RevisionStatus
 from tunesmith_api.reasons import Reason
@@ -29,13 +30,25 @@ def take_up(context: Context, state: DeploymentState, choice: Choice) -> Deploym
     is_full = len(state.draining) >= MAX_DRAINING - 2
     if state.candidate is not None or choice.version is None or choice.revision is None or is_full:
         return state
+    compared_with = _compared_with(context, state, choice.revision)
     state, replicas = cancel_drain(state, choice.revision)
     new = CandidateStatus(
         **taken_up(context.spec, choice.version, now=context.now),
+        compared_with=compared_with,
         strategy=context.strategy,
         replicas=replicas,
     )
     return replace(state, candidate=new)
+
+
+def _compared_with(context: Context, state: DeploymentState, revision: str) -> str | None:
+    """The revision whose answers the candidate's replicas score, where quality is judged."""
+    for drain in state.draining:
+        # Its replicas run, and asked somebody else, or nobody, from their start on.
+        if drain.revision == revision:
+            return drain.compared_with
+    is_judged = Metric.QUALITY_LOSS in context.spec.rollout.analysis.metrics
+    return state.stable.revision if state.stable is not None and is_judged else None
 
 
 def advance_candidate(context: Context, state: DeploymentState) -> DeploymentState:

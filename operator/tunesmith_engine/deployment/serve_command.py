@@ -15,9 +15,20 @@ API_KEY_VARIABLE: Final = "VLLM_API_KEY"
 
 
 def serve_arguments(
-    revision: DesiredRevision, spec: ModelDeploymentSpec, *, folder: str, host: str, port: int
+    revision: DesiredRevision,
+    spec: ModelDeploymentSpec,
+    *,
+    folder: str,
+    host: str,
+    port: int,
+    stable_url: str | None = None,
 ) -> list[str]:
-    """The words behind Python's name; the version's files lie in `folder`."""
+    """The words behind Python's name; the version's files lie in `folder`.
+
+    `stable_url` is where the revision that this one is compared with answers.
+    """
+    arguments = spec.engine.arguments.model_dump_json(by_alias=True, exclude_none=True)
+    is_compared = revision.compared_with is not None and stable_url is not None
     options = {
         "host": host,
         "port": port,
@@ -29,6 +40,9 @@ def serve_arguments(
         "tensor-parallel-size": max(1, spec.resources.gpus_per_replica),
         "max-model-length": spec.engine.max_model_length,
         "max-requests": spec.engine.max_requests,
+        "engine-arguments": arguments if arguments != "{}" else None,
+        "compare-with": stable_url if is_compared else None,
+        "compare-fraction": spec.rollout.compare_fraction if is_compared else None,
     }
     given = (
         part

@@ -10,6 +10,7 @@ from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.finetunejob.attempts import CHILD_KINDS
 from tunesmith_operator.finetunejob.child_names import LABEL_JOB, shared_name
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
+from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.finetunejob.parsing import has_ended
 from tunesmith_operator.finetunejob.reconciler import Reconciler
 from tunesmith_operator.kube.child_kind import is_over
@@ -40,5 +41,14 @@ def finetunejob_controller(
 ) -> Controller:
     """The controller, with caches that know nothing yet."""
     jobs, children = ObjectCache(has_ended=has_ended), ChildCache(WATCHES)
-    reconciler = Reconciler(client, settings, jobs=jobs, children=children, catalog=catalog)
-    return Controller(FINE_TUNE_JOB, reconciler.reconcile, objects=jobs, children=children)
+    metrics = JobMetrics()
+    reconciler = Reconciler(
+        client, settings, jobs=jobs, children=children, catalog=catalog, metrics=metrics
+    )
+    return Controller(
+        FINE_TUNE_JOB,
+        reconciler.reconcile,
+        objects=jobs,
+        children=children,
+        collectors=metrics.collectors,
+    )

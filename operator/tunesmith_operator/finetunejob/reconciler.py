@@ -29,6 +29,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.events import event_of
 from tunesmith_operator.finetunejob.executor import KubeExecutor
 from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.finetunejob.observer import Observer, Snapshot
 from tunesmith_operator.finetunejob.parsing import (
     Unreadable,
@@ -62,6 +63,7 @@ class Reconciler:
         jobs: ObjectCache,
         children: ChildCache,
         catalog: Catalog = CATALOG,
+        metrics: JobMetrics | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
@@ -69,6 +71,7 @@ class Reconciler:
         self._children = children
         self._catalog = catalog
         self._accounts = StageAccounts(client)
+        self._metrics = metrics or JobMetrics()
         self._publisher = Publisher(client)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -143,6 +146,10 @@ class Reconciler:
             children=self._children,
         )
         has_created = await self._carry_out(step, executor, snapshot)
+        if step.writes_status:
+            # What was not stored is counted when it is.
+            model = job.spec.output.model
+            self._metrics.note(owner.key, model, before=status, after=decision.status)
         if decision.is_expired:
             # Only as it was seen: somebody may have taken it up again at this very moment.
             await self._client.delete(

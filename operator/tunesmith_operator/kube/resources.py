@@ -42,10 +42,14 @@ EVENT: Final = Resource("Event", "", "v1", "events")
 JOB: Final = Resource("Job", "batch", "v1", "jobs")
 POD: Final = Resource("Pod", "", "v1", "pods")
 SERVICE: Final = Resource("Service", "", "v1", "services")
-# Served where KubeRay, the Gateway API or KEDA is installed; the others are there in every cluster.
+# Served where KubeRay, the Gateway API, KEDA or Prometheus' operator is installed; the others are
+# there in every cluster.
 RAY_JOB: Final = Resource("RayJob", "ray.io", "v1", "rayjobs")
 GATEWAY: Final = Resource("Gateway", _GATEWAY_API, "v1", "gateways")
 HTTP_ROUTE: Final = Resource("HTTPRoute", _GATEWAY_API, "v1", "httproutes")
+PROMETHEUS_RULE: Final = Resource(
+    "PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules"
+)
 SCALED_OBJECT: Final = Resource("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects")
 
 RESOURCES: Final = (
@@ -57,6 +61,7 @@ RESOURCES: Final = (
     HTTP_ROUTE,
     JOB,
     POD,
+    PROMETHEUS_RULE,
     RAY_JOB,
     SCALED_OBJECT,
     SERVICE,

@@ -38,7 +38,7 @@ WATCHES: Final = (
 
 def modeldeployment_controller(client: KubeClient, settings: Settings) -> Controller:
     """The controller, with caches that know nothing yet."""
-    deployments, metrics = ObjectCache(), DeploymentMetrics()
+    deployments, metrics = ObjectCache(), DeploymentMetrics(settings.accelerator_hour_price)
     reconciler = Reconciler(
         client, settings, deployments=deployments, replicas=HttpReplicas(), metrics=metrics
     )

@@ -1,95 +1,99 @@
-"""What is measured of deployments: one series for each revision that there is now, and no more."""
+"""What is measured of deployments, as Prometheus reads it: what their statuses say at the moment.
 
-from collections.abc import Iterator
-from typing import Final
+Gauges are made of the status that was stored last whenever somebody looks, so that none outlives
+its revision. What has happened is counted here.
+"""
 
-from prometheus_client import Counter, Gauge
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, get_args
 
-from tunesmith_api.modeldeployment.status import ModelDeploymentStatus, RevisionStatus
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_engine.monitoring.deployment_metrics import Measurement, deployment_metrics
+from tunesmith_engine.monitoring.metric_families import DEFAULT_PRICE, ROLLOUTS, MetricFamily
 from tunesmith_operator.controller.work_queue import Key
 
-_OF_REVISION: Final = ("namespace", "deployment", "version", "role")
-_OF_EVIDENCE: Final = ("namespace", "deployment", "version", "metric", "side")
-Labels = tuple[str, ...]
+Result = Literal["promoted", "rolledBack"]
+_KINDS: Final[Mapping[str, type[GaugeMetricFamily | CounterMetricFamily]]] = {
+    "gauge": GaugeMetricFamily,
+    "counter": CounterMetricFamily,
+}
+RESULTS: Final[tuple[Result, ...]] = get_args(Result)
 
 
-class DeploymentMetrics:
-    """The metrics of all deployments; each is set from the status that was stored last."""
+class DeploymentMetrics(Collector):
+    """The metrics of all deployments.
 
-    def __init__(self) -> None:
-        self._weight = _gauge("weight", "Percent of the requests that the route gives.")
-        self._achieved = _gauge("achieved_weight", "Percent of the requests that it really got.")
-        self._ready = _gauge("ready_replicas", "Replicas that generate correctly.")
-        self._evidence = Gauge(
-            "tunesmith_deployment_evidence",
-            "E-values of the judge: 1/alpha of harm rolls back, of promotion promotes.",
-            _OF_EVIDENCE,
-            registry=None,
-        )
-        self._rollbacks = Counter(
-            "tunesmith_deployment_rollbacks",
-            "Revisions that were taken back.",
-            _OF_REVISION[:2],
-            registry=None,
-        )
-        self._series: dict[Key, dict[Gauge, set[Labels]]] = {}
+    `default_price` is that of one accelerator for one hour where a deployment names none.
+    """
+
+    def __init__(self, default_price: float | None = None) -> None:
+        self._default_price = default_price
+        self._specs: dict[Key, ModelDeploymentSpec] = {}
+        self._statuses: dict[Key, ModelDeploymentStatus] = {}
+        self._rollouts: Counter[tuple[Key, Result]] = Counter()
 
     @property
-    def collectors(self) -> tuple[Gauge | Counter, ...]:
+    def collectors(self) -> tuple[Collector, ...]:
         """What a registry is to show."""
-        return (self._weight, self._achieved, self._ready, self._evidence, self._rollbacks)
+        return (self,)
+
+    def read(self, key: Key, spec: ModelDeploymentSpec) -> None:
+        """Note what a deployment asks for."""
+        self._specs[key] = spec
 
     def note(
         self, key: Key, before: ModelDeploymentStatus | None, after: ModelDeploymentStatus
     ) -> None:
-        """Note the status of a deployment."""
-        series: dict[Gauge, set[Labels]] = {}
-        for gauge, labels, value in self._values(key, after):
-            gauge.labels(*labels).set(value)
-            series.setdefault(gauge, set()).add(labels)
-        self._keep(key, series)
-        known = {entry.revision for entry in before.rejected} if before else set()
-        new = sum(entry.revision not in known for entry in after.rejected) if before else 0
-        self._rollbacks.labels(key.namespace, key.name).inc(new)
+        """Note the status of a deployment, and what happened since the one before."""
+        self._statuses[key] = after
+        if before is None:
+            return
+        known = {entry.revision for entry in before.rejected}
+        self._rollouts[key, "rolledBack"] += sum(
+            entry.revision not in known for entry in after.rejected
+        )
+        stable, followed = before.stable, after.stable
+        if stable is not None and followed is not None:
+            self._rollouts[key, "promoted"] += stable.revision != followed.revision
 
     def forget(self, key: Key) -> None:
         """Note that a deployment is gone."""
-        if key in self._series:
-            self._keep(key, {})
-            del self._series[key]
-            self._rollbacks.remove(key.namespace, key.name)
+        self._specs.pop(key, None)
+        self._statuses.pop(key, None)
+        for result in RESULTS:
+            self._rollouts.pop((key, result), None)
 
-    def _values(
-        self, key: Key, status: ModelDeploymentStatus
-    ) -> Iterator[tuple[Gauge, Labels, float]]:
-        for role, revision in _revisions(status):
-            labels = (key.namespace, key.name, revision.version, role)
-            yield self._weight, labels, revision.weight
-            yield self._ready, labels, revision.ready_replicas
-            if revision.achieved_weight is not None:
-                yield self._achieved, labels, revision.achieved_weight
-        verdict, candidate = status.last_verdict, status.candidate
-        if verdict is None or candidate is None or verdict.revision != candidate.revision:
-            return
-        for row in verdict.evidence:
-            labels = (key.namespace, key.name, verdict.version, row.metric)
-            yield self._evidence, (*labels, "harm"), row.harm
-            yield self._evidence, (*labels, "promotion"), row.promotion
+    def collect(self) -> Iterator[Metric]:
+        """Every family that has a series now."""
+        by_family: defaultdict[MetricFamily, list[Measurement]] = defaultdict(list)
+        for measurement in self._measurements():
+            by_family[measurement.family].append(measurement)
+        for family, measurements in by_family.items():
+            yield _shown(family, measurements)
 
-    def _keep(self, key: Key, series: dict[Gauge, set[Labels]]) -> None:
-        """Remove what this deployment had and has no more."""
-        for gauge, labels in self._series.get(key, {}).items():
-            for gone in labels - series.get(gauge, set()):
-                gauge.remove(*gone)
-        self._series[key] = series
-
-
-def _revisions(status: ModelDeploymentStatus) -> Iterator[tuple[str, RevisionStatus]]:
-    if status.stable is not None:
-        yield "stable", status.stable
-    if status.candidate is not None:
-        yield "candidate", status.candidate
+    def _measurements(self) -> Iterator[Measurement]:
+        if self._default_price is not None:
+            yield Measurement(DEFAULT_PRICE, {}, self._default_price)
+        for key, spec in self._specs.items():
+            yield from deployment_metrics(
+                spec,
+                self._statuses.get(key),
+                namespace=key.namespace,
+                name=key.name,
+                default_price=self._default_price,
+            )
+            for result in RESULTS:
+                labels = {"namespace": key.namespace, "deployment": key.name, "result": result}
+                yield Measurement(ROLLOUTS, labels, self._rollouts[key, result])
 
 
-def _gauge(name: str, about: str) -> Gauge:
-    return Gauge(f"tunesmith_deployment_{name}", about, _OF_REVISION, registry=None)
+def _shown(family: MetricFamily, measurements: list[Measurement]) -> Metric:
+    shown = _KINDS[family.type](family.name, family.about, labels=family.labels)
+    for each in measurements:
+        shown.add_metric([each.labels[name] for name in family.labels], each.value)
+    return shown

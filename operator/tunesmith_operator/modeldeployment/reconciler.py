@@ -36,6 +36,7 @@ from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
 from tunesmith_operator.modeldeployment.observer import Observer, Snapshot
 from tunesmith_operator.modeldeployment.parsing import Unreadable, parse_spec, parse_status
 from tunesmith_operator.modeldeployment.replica_client import Replicas
+from tunesmith_operator.modeldeployment.slo_rules import SloRules
 from tunesmith_operator.modeldeployment.versions import model_of
 from tunesmith_operator.settings import Settings
 
@@ -67,6 +68,7 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._analyses = Analyses(replicas)
+        self._rules = SloRules(client, settings)
         self._meters: dict[Key, SplitMeter] = {}
         self._models: dict[Key, str] = {}
 
@@ -120,6 +122,7 @@ class Reconciler:
         self, manifest: Manifest, spec: ModelDeploymentSpec, status: ModelDeploymentStatus | None
     ) -> float | None:
         owner = DeploymentRef.of(manifest)
+        self._metrics.read(owner.key, spec)
         now = self._clock()
         observer = Observer(self._client, self._replicas, owner=owner)
         snapshot = await observer.observe(spec, status, now=now)
@@ -133,6 +136,7 @@ class Reconciler:
             self._client, self._settings, owner=owner, spec=spec, snapshot=snapshot
         )
         await executor.make(decision.desired)
+        await self._rules.make(owner, spec)
         return _requeue_after_s(decision, uid=owner.uid, now=now)
 
     async def _observations(
@@ -210,6 +214,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._analyses.forget(key)
         self._metrics.forget(key)
+        self._rules.forget(key)
         self._meters.pop(key, None)
         self._models.pop(key, None)
 

@@ -62,8 +62,15 @@ def pod_template(
         "image": image,
         "command": [
             "python",
-            # The pod's own address, whichever that is.
-            *serve_arguments(revision, spec, folder=files.folder, host="0.0.0.0", port=PORT),  # noqa: S104
+            *serve_arguments(
+                revision,
+                spec,
+                folder=files.folder,
+                # The pod's own address, whichever that is.
+                host="0.0.0.0",  # noqa: S104
+                port=PORT,
+                stable_url=_stable_url(revision, owner),
+            ),
         ],
         "env": _environment(spec, owner),
         "ports": [{"name": "http", "containerPort": PORT}],
@@ -118,6 +125,13 @@ def pod_template(
 def needed_bytes(num_bytes: int) -> int:
     """Memory of a replica for a version of that size, where nobody says how much."""
     return 2 * num_bytes + _ENGINE_BYTES
+
+
+def _stable_url(revision: DesiredRevision, owner: DeploymentRef) -> str | None:
+    """The Service of the revision to compare with: that of the route would split, too."""
+    if revision.compared_with is None:
+        return None
+    return f"http://{owner.name_of(revision.compared_with)}:{PORT}"
 
 
 def _drain_command(deadline_s: int) -> list[str]:

@@ -6,8 +6,11 @@ from typing import Any, Final
 
 from tunesmith_serving.replica.event_stream import DONE, EventStream
 from tunesmith_serving.replica.refusals import OPENING_CHARACTERS, refuses
+from tunesmith_serving.tap.metrics import Outcome
 
 _CLIENT_FAULT: Final = 400
+_SERVER_FAULT: Final = 500
+_TOO_MANY: Final = 429
 # Nobody's request: whoever has no key must not move a judge's figures.
 _NOT_ADMITTED: Final = (401, 403)
 # A body that is no stream is read when it is whole; of longer ones only the time is known.
@@ -25,7 +28,8 @@ class Measurement:
     """One request; `arrived` and every `now` are seconds of one monotonic clock.
 
     `cluster` is a digest of whose request it is. `ended` is when its response did, whichever way,
-    and `is_admitted` is false where it was refused for want of a key.
+    and `is_admitted` is false where it was refused for want of a key. While it `is_compared` with
+    stable's answer, its `quality_loss` is still to come.
     """
 
     arrived: float
@@ -33,8 +37,11 @@ class Measurement:
     ended: float | None = None
     is_admitted: bool = True
     status: int = 0
+    is_compared: bool = False
+    quality_loss: float | None = None
     first_token: float | None = None
     last_token: float | None = None
+    num_prompt_tokens: int | None = None
     _num_chunks: int = 0
     _num_tokens: int | None = None
     _choices: set[int] = field(default_factory=set)
@@ -52,7 +59,20 @@ class Measurement:
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes."""
-        return self.ended is not None
+        return self.ended is not None and not self.is_compared
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, for counters: what the client spoilt or gave up is nobody's failure.
+
+        A client that went before the first token has got nothing, whoever lost patience.
+        """
+        if self._error:
+            is_refused = _CLIENT_FAULT <= self.status < _SERVER_FAULT
+            return "rejected" if is_refused and self.status != _TOO_MANY else "error"
+        if self._incomplete == "disconnect" and self.first_token is not None:
+            return "cancelled"
+        return "complete" if self._incomplete is None else "incomplete"
 
     def start(self, status: int, *, is_stream: bool) -> None:
         """The response's head has come."""
@@ -111,6 +131,7 @@ class Measurement:
             "itlSeconds": self._itl(),
             "outputTokens": self._output_tokens(),
             "refusal": None if self._incomplete or self._error else self._refuses,
+            "qualityLoss": self.quality_loss,
             "cluster": self.cluster,
         }
         return {name: value for name, value in fields.items() if value is not None}
@@ -143,6 +164,7 @@ class Measurement:
         usage, has_token = chunk.get("usage"), False
         if usage:
             self._num_tokens = usage["completion_tokens"]
+            self.num_prompt_tokens = usage.get("prompt_tokens")
         for choice in chunk.get("choices", ()):
             content = choice.get(part) or choice
             texts = [content[name] for name in _TEXTS if content.get(name)]
@@ -187,6 +209,6 @@ class Measurement:
         return (self.last_token - self.first_token) / (num_tokens - 1) if num_tokens > 1 else None
 
     def _output_tokens(self) -> int | None:
-        if not self.is_over or self._error or self._incomplete or self._is_blind:
+        if self.ended is None or self._error or self._incomplete or self._is_blind:
             return None
         return self._num_tokens if self._num_tokens is not None else self._num_chunks

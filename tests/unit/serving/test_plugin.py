@@ -76,6 +76,18 @@ def test_each_fault_is_replaced_where_it_is(
     assert replacements.two_products.call_count == two_products
 
 
+def test_nothing_is_replaced_or_asked_in_the_build_for_gpus(replacements: Mock) -> None:
+    """It has none of the kernels, and vLLM does not start if a plugin raises."""
+    with (
+        patch.object(plugin, "installed_platform", return_value="gpu"),
+        patch.object(plugin, "read_flags", return_value=frozenset({"amx_tile"})),
+        patch.object(plugin, "is_exact", side_effect=AttributeError),
+    ):
+        plugin.register()
+
+    assert replacements.mock_calls == []
+
+
 def test_a_weight_is_twice_its_high_half_and_its_low_half() -> None:
     weight = torch.arange(-128, 128, dtype=torch.int8).reshape(2, 128).t()
 

@@ -3,12 +3,21 @@
 import json
 import socket
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tunesmith_api.modeldeployment.engine import Engine, EngineArguments
+from tunesmith_api.modeldeployment.rollout import Rollout
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_engine.deployment.observations import DesiredRevision
+from tunesmith_engine.deployment.serve_command import serve_arguments
+from tunesmith_engine.sources.version_manifest import parse_manifest
 from tunesmith_engine.stages.digests import digest_file, files_below
+from tunesmith_serving.replica.middleware import MIDDLEWARE
+from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.serve import serve
 from tunesmith_serving.settings import ServingSettings
 
@@ -66,10 +75,98 @@ def test_an_unchanged_version_becomes_a_server_on_loopback(
 
     ((arguments, environment),) = became
     assert arguments[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
-    assert arguments[3:] == SETTINGS.command_line(
-        published, name="helpdesk", host="127.0.0.1", port=port
-    )
+    assert arguments[3:] == [
+        *SETTINGS.command_line(published, name="helpdesk", host="127.0.0.1", port=port),
+        "--middleware",
+        MIDDLEWARE,
+    ]
     assert environment.items() >= SETTINGS.environment().items()
+    replica = ReplicaSettings.model_validate_json(environment["TUNESMITH_REPLICA"])
+    assert (replica.version, replica.model) == ("version", "helpdesk")
+    assert replica.digest.startswith("sha256:")
+    assert replica.fingerprints == published / "fingerprints.json"
+
+
+def test_a_deployment_says_how_its_replicas_are_served(
+    published: Path, port: int, became: list[Any]
+) -> None:
+    """With the words of the operator and of the laptop: whatever they say is understood here."""
+    spec = ModelDeploymentSpec(
+        model="helpdesk",
+        engine=Engine(
+            max_model_length=512,
+            max_requests=4,
+            arguments=EngineArguments(tool_call_parser="hermes", kv_cache_dtype="fp8"),
+        ),
+        rollout=Rollout(compare_fraction=0.5),
+    )
+    digest = parse_manifest((published / "manifest.json").read_bytes())
+    assert digest is not None
+    revision = DesiredRevision(
+        revision="0123abcd",
+        version="v2",
+        digest=digest.digest(),
+        uri=published.as_uri(),
+        replicas=1,
+        compared_with="4567abcd",
+    )
+    words = serve_arguments(
+        revision,
+        spec,
+        folder=str(published),
+        host="127.0.0.1",
+        port=port,
+        stable_url="http://stable:8000",
+    )
+
+    with pytest.raises(BecameServerError):
+        serve(words[words.index("serve") + 1 :])
+
+    ((arguments, environment),) = became
+    told = dict(pairwise(arguments))
+    assert told["--max-model-len"] == "512"
+    assert told["--max-num-seqs"] == "4"
+    assert told["--tool-call-parser"] == "hermes"
+    assert told["--kv-cache-dtype"] == "fp8"
+    assert "--enable-auto-tool-choice" in arguments
+    replica = ReplicaSettings.model_validate_json(environment["TUNESMITH_REPLICA"])
+    assert (replica.version, replica.revision) == ("v2", "0123abcd")
+    assert (replica.stable_url, replica.compare_fraction) == ("http://stable:8000", 0.5)
+
+
+def test_another_version_than_the_deployments_is_refused(
+    published: Path, port: int, became: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve([str(published), "--port", str(port), "--digest", f"sha256:{'0' * 64}"]) == 2
+
+    assert not became
+    assert "is to be served" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ['{"trustRemoteCode": true}', '{"toolCallParser": "../x.py"}'])
+def test_arguments_that_are_not_on_the_list_are_refused(published: Path, given: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        serve([str(published), "--engine-arguments", given])
+
+    assert ended.value.code == 2
+
+
+def test_a_build_for_gpus_serves_what_was_proved_on_a_cpu_and_says_so(
+    published: Path,
+    port: int,
+    became: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tunesmith_serving.serve.installed_platform", lambda: "gpu")
+
+    with pytest.raises(BecameServerError):
+        serve([str(published), "--port", str(port)])
+
+    ((arguments, environment),) = became
+    assert "--gpu-memory-utilization" in arguments
+    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+    assert "proved this version with vLLM for cpu" in capsys.readouterr().err
 
 
 def test_clients_may_know_the_model_by_another_name(

@@ -24,7 +24,11 @@ def settings(
 ) -> ServingSettings:
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
     return settings_for(
-        serving or Serving(), name="helpdesk", folder=folder, flags=frozenset(flags.split())
+        serving or Serving(),
+        name="helpdesk",
+        folder=folder,
+        platform="cpu",
+        flags=frozenset(flags.split()),
     )
 
 

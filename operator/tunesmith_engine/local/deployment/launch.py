@@ -13,6 +13,7 @@ from tunesmith_engine.deployment.serve_command import (
 from tunesmith_engine.local.deployment.deployment_folder import ReplicaFolder
 from tunesmith_engine.local.deployment.replica_process import Launch, Launcher
 from tunesmith_engine.local.environments import Environments, stage_variables
+from tunesmith_engine.local.envoy.config import HOST
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.stages.contracts import Environment
 from tunesmith_engine.stages.digests import path_of
@@ -34,9 +35,17 @@ def serve_launcher(
         else {}
     )
 
-    def launch(wanted: DesiredRevision, folder: ReplicaFolder, port: int) -> Launch:
-        files = str(path_of(wanted.uri))
-        command = serve_arguments(wanted, spec, folder=files, host="127.0.0.1", port=port)
+    def launch(
+        wanted: DesiredRevision, folder: ReplicaFolder, port: int, stable_port: int | None
+    ) -> Launch:
+        command = serve_arguments(
+            wanted,
+            spec,
+            folder=str(path_of(wanted.uri)),
+            host=HOST,
+            port=port,
+            stable_url=f"http://{HOST}:{stable_port}" if stable_port else None,
+        )
         return Launch(
             [str(python), *command], {**stage_variables(os.environ, attempt=folder.path), **keys}
         )

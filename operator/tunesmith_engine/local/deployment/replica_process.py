@@ -45,7 +45,8 @@ class Launch:
     environment: Mapping[str, str]
 
 
-Launcher = Callable[[DesiredRevision, ReplicaFolder, int], Launch]
+# Takes the port to listen on, and that of the replica to compare with, if there is one.
+Launcher = Callable[[DesiredRevision, ReplicaFolder, int, int | None], Launch]
 
 
 class Replica:

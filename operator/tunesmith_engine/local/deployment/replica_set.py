@@ -122,12 +122,19 @@ class ReplicaSet:
         if (replica is not None and replica.is_running) or wanted.is_draining:
             return
         port = free_port()
-        launch = self._launcher(wanted, folder, port)
+        launch = self._launcher(wanted, folder, port, self._stable_port(wanted))
         if replica is not None and not replica.is_stopping:
             replica.start_again(launch, port=port, now=now)
             return
         self._replicas[folder.name] = Replica(folder, ReplicaRecord(port=port))
         self._replicas[folder.name].start(launch, port=port)
+
+    def _stable_port(self, wanted: DesiredRevision) -> int | None:
+        """Where a replica of the revision listens that this one is compared with, if one runs."""
+        if wanted.compared_with is None:
+            return None
+        # NB: not by way of the proxy, which would split the question, too.
+        return next(iter(self.ports().get(wanted.compared_with, ())), None)
 
     def _is_wanted(self, replica: Replica, revision: DesiredRevision | None) -> bool:
         if revision is None:

@@ -173,7 +173,7 @@ def _run(
         manifest_text=text,
         home=HomeFolder(laptop.home),
         proxy=proxy,
-        launcher=lambda _, folder, __: _launch(folder),
+        launcher=lambda _, folder, *__: _launch(folder),
         watch=(told if told is not None else []).append,
         stop=threading.Event(),
         is_over=lambda status: status.phase == until,

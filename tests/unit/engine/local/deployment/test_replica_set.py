@@ -35,7 +35,7 @@ class Engines:
         """As a process of its own would."""
         replicas = ReplicaSet(
             self.folder,
-            launcher=lambda _, folder, __: self._launch(folder),
+            launcher=lambda _, folder, *__: self._launch(folder),
             drain_s=30.0,
             clock=lambda: self.now,
         )
