@@ -111,6 +111,12 @@ PERMISSIONS: Final = (
         "split and mirror requests, where the Gateway API is installed",
     ),
     Permission(
+        "keda.sh",
+        ("scaledobjects",),
+        ("list", "create", "patch", "delete"),
+        "have replicas follow the load, where KEDA is installed",
+    ),
+    Permission(
         "gateway.networking.k8s.io",
         ("gateways",),
         ("get",),

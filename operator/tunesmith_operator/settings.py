@@ -26,7 +26,8 @@ class Settings:
     `namespaces` are those whose jobs it runs; none means all. `images` holds one image for each
     environment. `lease_namespace` is where replicas agree on a leader; None is the pod's own, or
     `default` outside a cluster. `workspace_size` and `workspace_class` are for the claims that the
-    operator makes itself; a class of None is the cluster's default.
+    operator makes itself; a class of None is the cluster's default. `prometheus_url` is where KEDA
+    asks for the load of deployments; None leaves their replicas as they are given.
     `accelerator_hour_price` is for jobs and for deployments that name none; None: nobody knows it.
     With a `runbook_url` each deployment with an SLO gets a PrometheusRule, with `rule_labels`.
     """
@@ -39,6 +40,7 @@ class Settings:
     lease_namespace: str | None = None
     workspace_size: str = WORKSPACE_SIZE
     workspace_class: str | None = None
+    prometheus_url: str | None = None
     accelerator_hour_price: float | None = None
     runbook_url: str | None = None
     rule_labels: Mapping[str, str] = field(default_factory=dict)
@@ -78,6 +80,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="StorageClass of that volume (default: the cluster's)",
     )
+    parser.add_argument(
+        "--prometheus-url",
+        metavar="URL",
+        help="Prometheus that KEDA asks for the load of deployments with spec.autoscaling "
+        "(default: none, and their replicas stay as given)",
+    )
     _add_monitoring_flags(parser)
     _add_service_flags(parser)
 
@@ -93,6 +101,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         lease_namespace=options.leader_election_namespace,
         workspace_size=options.workspace_size,
         workspace_class=options.workspace_class,
+        prometheus_url=options.prometheus_url,
         accelerator_hour_price=options.accelerator_hour_price,
         runbook_url=options.runbook_url,
         rule_labels=dict(options.rule_label),

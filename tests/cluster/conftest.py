@@ -12,6 +12,7 @@ import pytest
 
 from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
+from model_deployments import make_gateway
 from serving_cluster import ServingCluster
 from tunesmith_api.base import GROUP
 from tunesmith_api.crds import crds_yaml
@@ -82,17 +83,7 @@ def dry(server: httpx.Client) -> Cluster:
 @pytest.fixture
 def serving(cluster: Cluster) -> Iterator[ServingCluster]:
     """The namespace with nodes that serve, and a Gateway."""
-    if "gateway.networking.k8s.io/v1" not in kubectl("api-versions").splitlines():
+    if not make_gateway(cluster):
         pytest.skip("define the Gateway API in the API server of the tests (--crds gateway)")
-    gateway = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "public"},
-        "spec": {
-            "gatewayClassName": "tests",
-            "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
-        },
-    }
-    cluster.kubectl("create", "--filename=-", stdin=json.dumps(gateway))
     with ServingCluster(cluster).running() as serving:
         yield serving

@@ -6,6 +6,7 @@ Each incarnation, in this process, knows nothing, makes one write, and is gone.
 import asyncio
 import json
 import time
+from typing import NoReturn
 
 from kubernetes.aio import client, config
 
@@ -43,10 +44,9 @@ class Mortal(ApiServer):
         self._die("patch", "status")
 
     async def create(self, manifest: Manifest) -> bool:
-        is_new = await super().create(manifest)
-        if is_new:
+        if await super().create(manifest):
             self._die("create", manifest["kind"])
-        return is_new
+        return False
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, as_seen: Manifest | None = None
@@ -54,7 +54,7 @@ class Mortal(ApiServer):
         await super().delete(kind, namespace, name, as_seen=as_seen)
         self._die("delete", kind)
 
-    def _die(self, verb: str, kind: str) -> None:
+    def _die(self, verb: str, kind: str) -> NoReturn:
         self._written.append(f"{verb} {kind}")
         raise KilledError
 

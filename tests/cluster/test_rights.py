@@ -9,7 +9,7 @@ import pytest
 
 from cluster import Cluster, kubectl
 from kuberay import KubeRay
-from model_deployments import GATEWAY, a_deployment, is_at_rest, publish
+from model_deployments import GATEWAY, a_deployment, is_at_rest, make_gateway, publish
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
 from serving_cluster import ServingCluster
@@ -62,11 +62,11 @@ def train_in_several_pods(cluster: Cluster) -> None:
 
 def serve_two_versions(cluster: Cluster, *names: str) -> None:
     """Serve a version by deployments of these names, then another, and then none."""
+    make_gateway(cluster)
     rollout = {"strategy": "blueGreen", "drainSeconds": 5}
     for name in names:
-        deployment = a_deployment(
-            rollout=rollout, **({"gateway": GATEWAY} if name == "routed" else {})
-        )
+        more = {"gateway": GATEWAY} if name == "routed" else {"autoscaling": {"maxReplicas": 2}}
+        deployment = a_deployment(rollout=rollout, **more)
         deployment["metadata"]["name"] = name
         cluster.create(deployment).raise_for_status()
     with ServingCluster(cluster).running() as serving:
@@ -74,6 +74,10 @@ def serve_two_versions(cluster: Cluster, *names: str) -> None:
             publish(cluster, version)
             for name in names:
                 serving.wait_until(is_at_rest(version), name=name)
+        # Taken away by somebody, it is looked for by name and made again.
+        cluster.kubectl("delete", "deployments", "--all")
+        # That of the job's own deployment comes again, too.
+        serving.wait_until(lambda _: len(serving.versions()) > len(names), name=names[0])
         for name in names:
             suspend = {"spec": {"suspend": True}}
             cluster.merge("ModelDeployment", name, suspend).raise_for_status()
@@ -110,8 +114,9 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     cluster = restricted
     cluster.create(a_job(deploy={"name": "of-job"})).raise_for_status()
 
+    flags = ["--prometheus-url=http://prometheus:9090", "--runbook-url=https://wiki"]
     account = kubeconfig_of(cluster, tmp_path)
-    with an_operator(cluster.namespace, "--runbook-url=https://wiki", KUBECONFIG=account):
+    with an_operator(cluster.namespace, *flags, KUBECONFIG=account):
         wait_for_pod(cluster)
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": True}}).raise_for_status()
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=60s")

@@ -14,6 +14,7 @@ from tunesmith_operator.kube.objects import MANAGED_BY, MANAGER
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
 from tunesmith_operator.modeldeployment.reconciler import Reconciler
 from tunesmith_operator.modeldeployment.replica_client import ReplicaReport, RingPage
+from tunesmith_operator.settings import Settings
 
 KEY = Key("ModelDeployment", "ns", "helpdesk")
 READY = ReplicaReport(
@@ -48,16 +49,19 @@ class DeploymentDouble(ApiDouble):
         super().__init__("ModelDeployment", "ModelVersion", *kinds)
         self.now = datetime(2026, 11, 27, 12, tzinfo=UTC)
         self.metrics = DeploymentMetrics()
-        self.looks = ObjectCache()
         self.reconciler = self.new_operator()
         deployment = a_deployment(**spec)
         deployment["metadata"]["namespace"] = "ns"
         self.put(deployment)
 
-    def new_operator(self) -> Reconciler:
+    def use(self, settings: Settings) -> None:
+        """Start the operator with other settings."""
+        self.reconciler = self.new_operator(settings)
+
+    def new_operator(self, settings: Settings = SETTINGS) -> Reconciler:
         return Reconciler(
             self,
-            SETTINGS,
+            settings,
             deployments=ObjectCache(),
             replicas=IdleReplicas(),
             metrics=self.metrics,

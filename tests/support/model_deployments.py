@@ -1,9 +1,10 @@
 """ModelDeployments and versions for tests on a real API server, and what their status says."""
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from cluster import Cluster
+from cluster import Cluster, kubectl
 from manifests import a_version
 
 Json = dict[str, Any]
@@ -23,6 +24,23 @@ CANARY: Final[Json] = {
     "analysis": ANALYSIS,
     "drainSeconds": 10,
 }
+
+
+def make_gateway(cluster: Cluster) -> bool:
+    """Make the Gateway; False where the Gateway API is not defined."""
+    if "gateway.networking.k8s.io/v1" not in kubectl("api-versions").splitlines():
+        return False
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": GATEWAY["name"]},
+        "spec": {
+            "gatewayClassName": "tests",
+            "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+        },
+    }
+    cluster.kubectl("create", "--filename=-", stdin=json.dumps(gateway))
+    return True
 
 
 def a_deployment(**spec: Any) -> Json:

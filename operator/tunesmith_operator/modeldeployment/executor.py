@@ -5,6 +5,7 @@ applied. What nobody wants any more goes, if it is this deployment's own.
 """
 
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.deployment.observations import Desired, DesiredRevision, Route
 from tunesmith_operator.kube.client import KubeClient
@@ -12,8 +13,10 @@ from tunesmith_operator.kube.objects import Manifest, is_deleting, label_of
 from tunesmith_operator.kube.resources import (
     DEPLOYMENT,
     HTTP_ROUTE,
+    SCALED_OBJECT,
     SERVICE,
 )
+from tunesmith_operator.modeldeployment.autoscaling import scaled_object
 from tunesmith_operator.modeldeployment.deployment_ref import LABEL_REVISION, DeploymentRef
 from tunesmith_operator.modeldeployment.front_service import front_service
 from tunesmith_operator.modeldeployment.http_route import http_route
@@ -46,21 +49,30 @@ class KubeExecutor:
         self._spec = spec
         self._snapshot = snapshot
 
-    async def make(self, desired: Desired) -> None:
-        """Bring about what is desired; nothing is written where it is there already."""
+    async def make(self, desired: Desired, status: ModelDeploymentStatus) -> None:
+        """Bring about what is desired; nothing is written where it is there already.
+
+        `status` is the one that was stored: it says which revision is stable, whose replicas a
+        scaler may move.
+        """
+        scaler = self._scaler(desired, status)
+        scaled = scaler["metadata"]["name"] if scaler is not None else None
         # NB: the order. A backend is there before a route names it, and until no route does.
         for revision in desired.revisions:
-            await self._make_revision(revision)
+            is_scaled = self._owner.name_of(revision.revision) == scaled
+            await self._make_revision(revision, is_scaled=is_scaled)
+        await self._make_scaler(scaler)
         # A route that somebody else has under our name is theirs.
         if self._snapshot.route.failure != Reason.OWNED_BY_ANOTHER:
             await self._make_route(desired.route)
         wanted = {revision.revision for revision in desired.revisions}
         for (kind, name), item in self._snapshot.owned.items():
             made_for = label_of(item, LABEL_REVISION)
-            if made_for is not None and made_for not in wanted and not is_deleting(item):
+            is_past = made_for is not None and made_for not in wanted
+            if is_past and kind != SCALED_OBJECT.kind and not is_deleting(item):
                 await self._client.delete(kind, self._owner.namespace, name)
 
-    async def _make_revision(self, revision: DesiredRevision) -> None:
+    async def _make_revision(self, revision: DesiredRevision, *, is_scaled: bool) -> None:
         owner, name = self._owner, self._owner.name_of(revision.revision)
         deployment = self._owned(DEPLOYMENT.kind, name)
         if deployment is None:
@@ -73,7 +85,8 @@ class KubeExecutor:
                     num_bytes=self._num_bytes(revision),
                 )
             )
-        elif deployment["spec"].get("replicas") != revision.replicas:
+        # NB: one writer of replicas. Ours and the scaler's would undo each other for ever.
+        elif not is_scaled and deployment["spec"].get("replicas") != revision.replicas:
             await self._client.apply(replicas_of(revision, owner=owner))
         for manifest in (
             revision_service(revision, owner=owner),
@@ -81,6 +94,39 @@ class KubeExecutor:
         ):
             if self._owned(manifest["kind"], name) is None:
                 await self._client.create(manifest)
+
+    def _scaler(self, desired: Desired, status: ModelDeploymentStatus) -> Manifest | None:
+        """The scaler of the stable revision, where there is to be one."""
+        scaling, prometheus = self._spec.autoscaling, self._settings.prometheus_url
+        if scaling is None or prometheus is None or not self._snapshot.has_keda:
+            return None
+        if status.stable is None or not status.stable.replicas:
+            return None
+        revision = status.stable.revision
+        if not any(wanted.revision == revision for wanted in desired.revisions):
+            return None
+        name = self._owner.name_of(revision)
+        ready = sum(replica.revision == revision for replica in self._snapshot.replicas)
+        return scaled_object(
+            scaling,
+            name=name,
+            metadata=self._owner.metadata(name, **{LABEL_REVISION: revision}),
+            prometheus=prometheus,
+            is_frozen=status.candidate is not None,
+            replicas=ready,
+        )
+
+    async def _make_scaler(self, scaler: Manifest | None) -> None:
+        """Apply the scaler, and take away every other: of a revision that is stable no more."""
+        name = scaler["metadata"]["name"] if scaler is not None else None
+        for (kind, stored_name), item in self._snapshot.owned.items():
+            if kind == SCALED_OBJECT.kind and stored_name != name and not is_deleting(item):
+                await self._client.delete(kind, self._owner.namespace, stored_name)
+        if scaler is None or name is None:
+            return
+        stored = self._owned(SCALED_OBJECT.kind, name)
+        if stored is None or not covers(stored["spec"], scaler["spec"]):
+            await self._client.apply(scaler)
 
     async def _make_route(self, route: Route) -> None:
         if not self._snapshot.has_gateway_api:

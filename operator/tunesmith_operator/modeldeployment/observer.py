@@ -77,6 +77,7 @@ class Observer:
         """Everything that is to be seen at `now`; `status` names the revisions to look for."""
         owner, client = self._owner, self._client
         has_gateway_api = spec.gateway is not None and await client.serves(HTTP_ROUTE.kind)
+        # Also where no scaler is wanted: one that was may still be there.
         has_keda = await client.serves(SCALED_OBJECT.kind)
         kinds = [*REVISION_KINDS, *([SCALED_OBJECT] if has_keda else [])]
         listed = await asyncio.gather(

@@ -135,7 +135,7 @@ class Reconciler:
         executor = KubeExecutor(
             self._client, self._settings, owner=owner, spec=spec, snapshot=snapshot
         )
-        await executor.make(decision.desired)
+        await executor.make(decision.desired, after)
         await self._rules.make(owner, spec)
         return _requeue_after_s(decision, uid=owner.uid, now=now)
 

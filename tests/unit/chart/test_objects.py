@@ -173,6 +173,7 @@ def test_every_value_for_the_operator_reaches_it() -> None:
         "namespaces": ["team-a", "team-b"],
         "workers": 3,
         "workspace": {"size": "1Ti", "storageClass": "fast"},
+        "prometheusUrl": "http://prometheus:9090",
     }
 
     assert settings_of(values, namespace="system") == Settings(
@@ -186,6 +187,7 @@ def test_every_value_for_the_operator_reaches_it() -> None:
         lease_namespace="system",
         workspace_size="1Ti",
         workspace_class="fast",
+        prometheus_url="http://prometheus:9090",
     )
 
 
@@ -194,4 +196,9 @@ def test_the_network_policy_refuses_what_it_does_not_name() -> None:
 
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert [port["port"] for rule in spec["ingress"] for port in rule["ports"]] == ["metrics"]
-    assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {53, 443, 6443}
+    assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {
+        53,
+        443,
+        6443,
+        8000,
+    }

@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "workers": 4,
     "workspace.size": "1Ti",
     "workspace.storageClass": "fast",
+    "prometheusUrl": "http://prometheus:9090",
     "crds.enabled": False,
     "crds.keep": False,
     "serviceAccount.create": False,

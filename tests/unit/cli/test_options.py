@@ -28,6 +28,7 @@ COMMANDS = {
         "--workers",
         "--workspace-size",
         "--workspace-class",
+        "--prometheus-url",
         "--accelerator-hour-price",
         "--runbook-url",
         "--rule-label",

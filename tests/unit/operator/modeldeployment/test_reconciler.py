@@ -1,12 +1,14 @@
 """One look at a deployment: what is stored, what is made, what is said when it cannot be."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry
 
+from attempts import SETTINGS
 from deployment_double import KEY, DeploymentDouble
 from model_deployments import condition
 from tunesmith_operator.kube.api_errors import FORBIDDEN
@@ -148,17 +150,22 @@ def test_metrics_are_of_what_there_is_and_go_with_the_deployment() -> None:
     registry = CollectorRegistry()
     for collector in double.metrics.collectors:
         registry.register(collector)
-    labels = {"namespace": "ns", "deployment": "helpdesk", "role": "stable"}
-    weight = "tunesmith_deployment_weight"
-    assert registry.get_sample_value(weight, labels | {"version": "v1"}) == 100
+
+    def weights() -> dict[str, float]:
+        return {
+            sample.labels["version"]: sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == "tunesmith_deployment_weight_ratio"
+        }
+
+    assert weights() == {"v1": 1.0}
     double.publish("v2")
     looks(double, 12)
-
-    assert registry.get_sample_value(weight, labels | {"version": "v1"}) is None
-    assert registry.get_sample_value(weight, labels | {"version": "v2"}) == 100
+    assert weights() == {"v2": 1.0}
     del double.objects[KEY]
     asyncio.run(double.new_operator().reconcile(KEY))
-    assert registry.get_sample_value(weight, labels | {"version": "v2"}) is None
+    assert weights() == {}
 
 
 def test_a_phase_is_told_as_an_event() -> None:
@@ -167,3 +174,23 @@ def test_a_phase_is_told_as_an_event() -> None:
 
     assert reasons[-1] == "Serving"
     assert len(reasons) == len(set(reasons))
+
+
+def test_replicas_of_stable_are_the_scalers_alone_and_others_are_ours() -> None:
+    double = DeploymentDouble("ScaledObject", autoscaling={"maxReplicas": 4})
+    double.use(replace(SETTINGS, prometheus_url="http://prometheus:9090"))
+    double.publish("v1")
+    looks(double)
+    (name,) = double.names("ScaledObject")
+    double.change("Deployment", "ns", name, {"spec": {"replicas": 4}})
+    looks(double, 3)
+    assert double.objects["Deployment", "ns", name]["spec"]["replicas"] == 4
+    double.publish("v2")
+    looks(double, 12)
+    assert double.names("ScaledObject") == [f"helpdesk-{double.status['stable']['revision']}"]
+    double.change("ModelDeployment", "ns", "helpdesk", {"spec": {"autoscaling": None}})
+    looks(double, 3)
+
+    (name,) = double.names("Deployment")
+    assert double.names("ScaledObject") == []
+    assert double.objects["Deployment", "ns", name]["spec"]["replicas"] == 1
