@@ -91,7 +91,7 @@ def measure(home: Path) -> dict[str, Any]:
                     _route(folder / "copies", engines, Route({_OLD: 100}, _NEW, 100))
                 )
             ),
-            "liteLlm": Way(*stack.enter_context(_litellm(home, folder, engines[0]))),
+            "liteLlm": stack.enter_context(_litellm(home, folder, engines[0])),
         }
         times = _alternate(paths)
     return {
@@ -245,8 +245,8 @@ def _address(port: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _litellm(home: Path, folder: Path, engine: int) -> Iterator[tuple[int, str]]:
-    """LiteLLM's proxy with one worker, in an environment of its own; its port and key."""
+def _litellm(home: Path, folder: Path, engine: int) -> Iterator[Way]:
+    """LiteLLM's proxy with one worker, in an environment of its own."""
     environment, port, key = home / "litellm", free_port(), f"sk-{secrets.token_hex(24)}"
     uv = str(Path(sys.executable).with_name("uv"))
     if not (environment / "bin" / "litellm").exists():
@@ -270,16 +270,13 @@ def _litellm(home: Path, folder: Path, engine: int) -> Iterator[tuple[int, str]]
     path.write_text(json.dumps(config))
     command = [str(environment / "bin" / "litellm"), "--config", str(path), "--host", HOST]
     with _process([*command, "--port", str(port), "--num_workers", "1"], port):
-        yield port, key
+        yield Way(port, key=key)
 
 
 @contextmanager
 def _process(command: list[Any], port: int) -> Iterator[None]:
-    environment = {
-        **os.environ,
-        "LITELLM_TELEMETRY": "False",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
+    # Nothing of LiteLLM's own asks the network.
+    quiet = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     with subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.DEVNULL,
