@@ -128,11 +128,23 @@ def error_event(message: str, code: int, *, kind: str) -> bytes:
 
 def models_body(model: str) -> Json:
     """The list of models."""
-    entry = {"id": model, "object": "model", "created": 0, "owned_by": "vllm", "root": model}
-    return {
-        "object": "list",
-        "data": [{**entry, "parent": None, "max_model_len": 2048, "permission": []}],
+    entry: Json = {"id": model, "object": "model", "created": 0, "owned_by": "vllm", "root": model}
+    permission = {
+        "id": "modelperm-0",
+        "object": "model_permission",
+        "created": 0,
+        "allow_create_engine": False,
+        "allow_sampling": True,
+        "allow_logprobs": True,
+        "allow_search_indices": False,
+        "allow_view": True,
+        "allow_fine_tuning": False,
+        "organization": "*",
+        "group": None,
+        "is_blocking": False,
     }
+    entry |= {"parent": None, "max_model_len": 2048, "permission": [permission]}
+    return {"object": "list", "data": [entry]}
 
 
 def _head(answer: Answer, *, kind: str) -> Json:

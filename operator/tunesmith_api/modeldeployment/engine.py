@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
 
-Parser = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Parser = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", max_length=64)]
 
 
 class EngineArguments(ApiModel):

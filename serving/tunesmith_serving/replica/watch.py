@@ -69,7 +69,10 @@ class Watch:
         """Ask for fingerprints, and keep what follows from the answer."""
         timeout = self._settings.progress_seconds
         try:
-            proof = await asyncio.wait_for(self._proof(), timeout)
+            # NB: not `wait_for`, which in Python 3.11 loses a cancellation that comes as its task
+            # ends. The loop would then go on for ever, and the server with it.
+            async with asyncio.timeout(timeout):
+                proof = await self._proof()
         except TimeoutError:
             # An engine with a long queue is late, and gets on.
             if self._clock() - self._readiness.heartbeat.last < timeout:
@@ -95,9 +98,8 @@ class Watch:
         if not self._readiness.heartbeat.num_running:
             return
         try:
-            answer = await asyncio.wait_for(
-                self._request("/metrics", method="GET"), self._settings.progress_seconds
-            )
+            async with asyncio.timeout(self._settings.progress_seconds):
+                answer = await self._request("/metrics", method="GET")
         except Exception as error:  # noqa: BLE001 - then tokens alone tell
             LOGGER.debug("no counters: %s", type(error).__name__)
             return

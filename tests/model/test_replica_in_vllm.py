@@ -1,0 +1,285 @@
+"""The replica's middleware inside of real vLLM, and the stand-in held to what vLLM does.
+
+Whatever can be seen over the wire is asked of both. That an engine hangs with /health at 200 cannot
+be provoked in vLLM from outside: of the stand-in's `hang` the origin is vllm#39863.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openai_wire import KEY, WireAnswer, call, call_beside, shape
+from served_version import MODEL, make_version
+from tunesmith_serving.replica.middleware import MIDDLEWARE
+from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.settings import ServingSettings
+
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / ".venvs" / "server" / "bin" / "python"
+CONTROL = ROOT / ".venv" / "bin" / "python"
+STAND_IN = ROOT / "tests" / "support" / "stand_in_engine.py"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "ignore_eos": True}
+IDS = {"model": MODEL, "prompt": [5, 6, 7], "max_tokens": 4}
+START_S = 180
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server as a process, and the version that it serves."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("versions") / "helpdesk-v1"
+    make_version(folder)
+    return folder
+
+
+def start_vllm(folder: Path, *, shutdown_timeout: int) -> Server:
+    port = free_port()
+    settings = ServingSettings.model_validate_json((folder / "serving.json").read_text())
+    replica = ReplicaSettings(
+        version=folder.name,
+        model=MODEL,
+        fingerprints=folder / "fingerprints.json",
+        max_model_length=settings.max_model_length,
+        probe_seconds=0.5,
+    )
+    options = settings.command_line(
+        folder, name=MODEL, host="127.0.0.1", port=port, shutdown_timeout=shutdown_timeout
+    )
+    command = [SERVER, "-m", "vllm.entrypoints.openai.api_server", *options]
+    environment = {**settings.environment(), **replica.environment(), "VLLM_API_KEY": KEY}
+    return started([*command, "--middleware", MIDDLEWARE], environment, port, folder)
+
+
+def start_stand_in(folder: Path, *, shutdown_timeout: int) -> Server:
+    port = free_port()
+    options = {
+        "port": port,
+        "version": folder.name,
+        "model": MODEL,
+        "fingerprints": folder / "fingerprints.json",
+        "probe-seconds": 0.5,
+        "shutdown-timeout": shutdown_timeout,
+        # As slow as the real one, so that something is under way when it is stopped.
+        "itl": 0.02,
+    }
+    given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return started([CONTROL, STAND_IN, *given], {"VLLM_API_KEY": KEY}, port, folder)
+
+
+def started(
+    command: list[str | Path], environment: dict[str, str], port: int, folder: Path
+) -> Server:
+    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+    server = Server(process, port, folder)
+    try:
+        wait_for(server, "Ready", seconds=START_S)
+    except BaseException:
+        end(server)
+        raise
+    return server
+
+
+def end(server: Server) -> None:
+    """Its engine process, too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(server: Server, reason: str, *, seconds: float = 20) -> WireAnswer:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and server.process.poll() is None:
+        try:
+            answer = call(server.port, "/tunesmith/ready")
+            if answer.json["reason"] == reason:
+                return answer
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"never {reason}")
+
+
+STARTS: dict[str, Callable[..., Server]] = {"vllm": start_vllm, "stand-in": start_stand_in}
+
+
+@pytest.fixture(scope="module", params=STARTS)
+def draining(request: pytest.FixtureRequest, version: Path) -> Iterator[Server]:
+    """A server that ends what runs within seconds."""
+    server = STARTS[request.param](version, shutdown_timeout=4)
+    yield server
+    end(server)
+
+
+@pytest.fixture(scope="module", params=STARTS)
+def aborting(request: pytest.FixtureRequest, version: Path) -> Iterator[Server]:
+    """A server as vLLM is by default."""
+    server = STARTS[request.param](version, shutdown_timeout=0)
+    yield server
+    end(server)
+
+
+# Of vLLM, to hold the stand-in against: the first parameter of `draining` is the real one.
+SHAPES: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {**ASKED, "max_tokens": 8}),
+        (COMPLETIONS, IDS),
+        (COMPLETIONS, {**IDS, "prompt": [[5, 6], [7, 8]], "max_tokens": 1, "prompt_logprobs": 0}),
+        (CHAT, {**ASKED, "max_tokens": 8, "stream": True}),
+        (CHAT, {**ASKED, "max_tokens": 8, "stream": True, "stream_options": {"include_usage": 1}}),
+        (COMPLETIONS, {**IDS, "ignore_eos": True, "stream": True}),
+        (CHAT, {**ASKED, "model": "other"}),
+        (CHAT, '{"model":'),
+        ("/v1/nothing", {}),
+        ("/v1/models", None),
+    ],
+)
+def test_answers_have_the_shape_of_vllm_and_tell_their_version(
+    draining: Server, path: str, body: Any
+) -> None:
+    answer = call(draining.port, path, body)
+    is_stream = answer.headers["content-type"].startswith("text/event-stream")
+    seen = (answer.status, shape(answer.events if is_stream else answer.json))
+
+    assert answer.headers["x-tunesmith-version"] == draining.folder.name
+    assert seen == SHAPES.setdefault(f"{path} {body}", seen)
+
+
+def test_nobody_without_a_key_is_answered(draining: Server) -> None:
+    answer = call(draining.port, CHAT, ASKED, key="guessed")
+
+    assert (answer.status, answer.json) == (401, {"error": "Unauthorized"})
+    assert answer.headers["x-tunesmith-version"] == draining.folder.name
+
+
+def test_what_was_measured_is_what_was_answered(draining: Server) -> None:
+    place = call(draining.port, "/tunesmith/samples").json["next"]
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    call(draining.port, CHAT, {**ASKED, "max_tokens": 20, **usage})
+    call(draining.port, COMPLETIONS, {**IDS, "ignore_eos": True, "max_tokens": 6})
+    call(draining.port, CHAT, {**ASKED, "model": "other"})
+    call(draining.port, CHAT, ASKED, key="guessed")
+    page = call(draining.port, f"/tunesmith/samples?after={place}").json
+
+    streamed, whole, refused = page["samples"]
+    assert streamed["outputTokens"] == 20
+    assert 0 < streamed["itlSeconds"] < streamed["ttftSeconds"] + 1
+    assert whole["outputTokens"] == 6
+    assert refused["error"] is True
+    assert streamed["cluster"] == whole["cluster"]
+    assert not {"incomplete"} & (streamed.keys() | whole.keys())
+    state = call(draining.port, "/tunesmith/state").json
+    assert (state["running"], state["ready"], state["instance"]) == (0, True, page["instance"])
+
+
+def test_counters_that_prove_progress_are_there(draining: Server) -> None:
+    text = call(draining.port, "/metrics").body.decode()
+
+    assert "\nvllm:generation_tokens_total{" in f"\n{text}"
+    assert "\nvllm:iteration_tokens_total_count{" in f"\n{text}"
+
+
+def test_only_the_fingerprints_of_the_version_make_it_ready(draining: Server) -> None:
+    path = draining.folder / "fingerprints.json"
+    text = path.read_text()
+    known = json.loads(text)
+    for probe in known["probes"]:
+        probe["logprobs"] = [value - 3 for value in probe["logprobs"]]
+    # As `watch` may read it at any moment.
+    changed = path.with_suffix(".new")
+    changed.write_text(json.dumps(known))
+    try:
+        if draining.process.args[0] == SERVER:  # type: ignore[index]
+            changed.replace(path)
+        else:
+            call(draining.port, "/faults", {"nonsense": True})
+        answer = wait_for(draining, "FingerprintMismatch")
+        assert answer.status == 503
+        assert "differ by 3.000 nats" in answer.json["message"]
+    finally:
+        path.write_text(text)
+        call(draining.port, "/faults", {"nonsense": False})
+    wait_for(draining, "Ready")
+
+
+def test_a_drain_ends_what_runs_turns_away_what_comes_and_leaves_the_rest_hanging(
+    draining: Server,
+) -> None:
+    """The last test of this server: it ends it."""
+    port = draining.port
+    short = {**ASKED, "max_tokens": 30}
+    streamed = call_beside(port, CHAT, {**short, "stream": True})
+    whole = call_beside(port, CHAT, short)
+    long = [call_beside(port, CHAT, {**ASKED, "max_tokens": 400}) for _ in range(40)]
+    assert call(port, "/tunesmith/drain", {}).status == 200
+    assert call(port, "/tunesmith/ready").json["reason"] == "Draining"
+    draining.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+
+    # Text: what makes tokens of it has gone. Token ids come to the engine, which aborts them.
+    assert call(port, CHAT, short).status == 500
+    aborted = call(port, COMPLETIONS, IDS)
+    assert (aborted.status, aborted.headers["connection"]) == (200, "close")
+    assert aborted.json["choices"][0]["finish_reason"] == "abort"
+    assert call(port, COMPLETIONS, {**IDS, "stream": True}).events == ["[DONE]"]
+    assert call(port, "/health").status == 200
+
+    stream, answer = streamed.answer(), whole.answer()
+    assert stream is not None
+    assert answer is not None
+    assert stream.events[-1] == "[DONE]"
+    assert stream.events[-2]["choices"][0]["finish_reason"] == "length"
+    assert answer.json["choices"][0]["finish_reason"] == "length"
+
+    # NB: after the timeout the engine is killed, and those that it had not answered hang until the
+    # server is killed as well. A pod's grace period has to bear that.
+    time.sleep(5)
+    assert any(pending.answer(timeout=0) is None for pending in long)
+    assert draining.process.poll() is None
+
+
+def test_without_a_drain_a_broken_answer_looks_whole(aborting: Server) -> None:
+    asked = {**ASKED, "max_tokens": 400}
+    streamed = call_beside(aborting.port, CHAT, {**asked, "stream": True})
+    whole = call_beside(aborting.port, CHAT, asked)
+    time.sleep(1.0)
+    aborting.process.send_signal(signal.SIGTERM)
+    stream, answer = streamed.answer(), whole.answer()
+
+    assert stream is not None
+    assert answer is not None
+    # Which of the two is a race in vLLM between the engine's last words and its death.
+    last = stream.events[-2]
+    assert "error" in last or last["choices"][0]["finish_reason"] == "abort"
+    assert (stream.status, stream.events[-1]) == (200, "[DONE]")
+    assert answer.status == 500 or answer.json["choices"][0]["finish_reason"] == "abort"
+    aborting.process.wait(timeout=30)
