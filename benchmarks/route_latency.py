@@ -46,6 +46,11 @@ class Way:
         if key is not None:
             self._headers["authorization"] = f"Bearer {key}"
 
+    def connect(self) -> None:
+        """A connection anew, with one request over it: idle ones are closed after seconds."""
+        self._connection.close()
+        self._ask(stream=False).read()
+
     def whole_ms(self) -> float:
         """Milliseconds until an answer in one piece is there."""
         began = time.perf_counter()
@@ -116,6 +121,7 @@ def _alternate(paths: dict[str, Way]) -> dict[str, dict[str, list[float]]]:
         random.Random(number).shuffle(order)
         for kind, ask in kinds.items():
             for name in order:
+                paths[name].connect()
                 median = statistics.median(ask(paths[name]) for _ in range(_REQUESTS))
                 # The first round fills caches and opens connections.
                 if number:

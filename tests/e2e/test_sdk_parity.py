@@ -103,7 +103,7 @@ def test_both_major_versions_see_no_difference(engine: int, route: int, other_py
         versions.add(direct["openai"].partition(".")[0])
         outcomes = direct["outcomes"]
         assert outcomes["chat"]["choices"][0]["finish_reason"] in {"length", "stop"}
-        assert outcomes["stream"][-1]["usage"]["completion_tokens"] >= 1
+        assert outcomes["stream"]["last"]["usage"]["completion_tokens"] >= 1
         assert outcomes["logprobs"]["choices"][0]["logprobs"]["content"]
         # A random model fills a schema with white space until its tokens are used up.
         assert outcomes["schema"]["choices"][0]["message"]["content"].startswith("{")
