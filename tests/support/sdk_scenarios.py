@@ -17,7 +17,7 @@ ASKED: dict[str, Any] = {
     "max_tokens": 8,
     "seed": 1,
 }
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "open_ticket",
