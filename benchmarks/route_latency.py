@@ -46,6 +46,11 @@ class Way:
         if key is not None:
             self._headers["authorization"] = f"Bearer {key}"
 
+    def connect(self) -> None:
+        """A connection anew, with one request over it: idle ones are closed after seconds."""
+        self._connection.close()
+        self._ask(stream=False).read()
+
     def whole_ms(self) -> float:
         """Milliseconds until an answer in one piece is there."""
         began = time.perf_counter()
@@ -91,7 +96,7 @@ def measure(home: Path) -> dict[str, Any]:
                     _route(folder / "copies", engines, Route({_OLD: 100}, _NEW, 100))
                 )
             ),
-            "liteLlm": Way(*stack.enter_context(_litellm(home, folder, engines[0]))),
+            "liteLlm": stack.enter_context(_litellm(home, folder, engines[0])),
         }
         times = _alternate(paths)
     return {
@@ -116,6 +121,7 @@ def _alternate(paths: dict[str, Way]) -> dict[str, dict[str, list[float]]]:
         random.Random(number).shuffle(order)
         for kind, ask in kinds.items():
             for name in order:
+                paths[name].connect()
                 median = statistics.median(ask(paths[name]) for _ in range(_REQUESTS))
                 # The first round fills caches and opens connections.
                 if number:
@@ -245,8 +251,8 @@ def _address(port: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _litellm(home: Path, folder: Path, engine: int) -> Iterator[tuple[int, str]]:
-    """LiteLLM's proxy with one worker, in an environment of its own; its port and key."""
+def _litellm(home: Path, folder: Path, engine: int) -> Iterator[Way]:
+    """LiteLLM's proxy with one worker, in an environment of its own."""
     environment, port, key = home / "litellm", free_port(), f"sk-{secrets.token_hex(24)}"
     uv = str(Path(sys.executable).with_name("uv"))
     if not (environment / "bin" / "litellm").exists():
@@ -270,16 +276,13 @@ def _litellm(home: Path, folder: Path, engine: int) -> Iterator[tuple[int, str]]
     path.write_text(json.dumps(config))
     command = [str(environment / "bin" / "litellm"), "--config", str(path), "--host", HOST]
     with _process([*command, "--port", str(port), "--num_workers", "1"], port):
-        yield port, key
+        yield Way(port, key=key)
 
 
 @contextmanager
 def _process(command: list[Any], port: int) -> Iterator[None]:
-    environment = {
-        **os.environ,
-        "LITELLM_TELEMETRY": "False",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
+    # Nothing of LiteLLM's own asks the network.
+    quiet = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     with subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.DEVNULL,

@@ -65,7 +65,7 @@ def start_vllm(folder: Path, *, shutdown_timeout: int) -> Server:
     options = settings.command_line(
         folder, name=MODEL, host="127.0.0.1", port=port, shutdown_timeout=shutdown_timeout
     )
-    command = [SERVER, "-m", "vllm.entrypoints.openai.api_server", *options]
+    command: list[str | Path] = [SERVER, "-m", "vllm.entrypoints.openai.api_server", *options]
     environment = {**settings.environment(), **replica.environment(), "VLLM_API_KEY": KEY}
     return started([*command, "--middleware", MIDDLEWARE], environment, port, folder)
 

@@ -13,6 +13,7 @@ from tunesmith_api.field_markers import DecidedLater
 # Seconds. vLLM answers what arrives after SIGTERM with an abort in the dress of an answer
 # (vllm#57082), so requests end before it, and few are left for vLLM's own timeout.
 SHUTDOWN_TIMEOUT_S: Final = 10
+
 Parser = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", max_length=64)]
 
 
