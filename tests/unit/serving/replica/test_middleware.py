@@ -288,11 +288,12 @@ def test_pieces_go_on_before_they_are_looked_at(
 ) -> None:
     order: list[str] = []
     read = Measurement.read
-    monkeypatch.setattr(
-        Measurement,
-        "read",
-        lambda *given, **named: (order.append("read"), read(*given, **named))[1],
-    )
+
+    def noting(measurement: Measurement, piece: bytes, *, now: float) -> bool:
+        order.append("read")
+        return read(measurement, piece, now=now)
+
+    monkeypatch.setattr(Measurement, "read", noting)
 
     async def scenario(client: Client) -> None:
         async def keeping(scope: Scope, receive: Receive, send: Send) -> None:
