@@ -20,7 +20,8 @@ async def read_body(receive: Receive) -> bytes:
     body: bytes = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        body += piece
         if not message.get("more_body", False):
             return body
 

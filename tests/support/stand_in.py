@@ -154,7 +154,9 @@ class StandIn:
         try:
             request = json.loads(await read_body(receive))
         except ValueError as invalid:
-            await send_json(send, 400, error_body(str(invalid), 400, kind="Bad Request"))
+            await send_json(
+                send, 400, error_body(str(invalid), 400, kind="Bad Request", param="body.0")
+            )
             return
         if request.get("model", self.model) != self.model:
             message = f"The model `{request['model']}` does not exist."
@@ -234,22 +236,23 @@ class StandIn:
 
     async def _stream(self, send: Send, request: Json, answer: Answer) -> None:
         await send_start(send, 200, content_type=_EVENTS)
+        with_usage = bool((request.get("stream_options") or {}).get("include_usage"))
         if self._gives_up():
             answer = answer.aborted(answer.num_tokens // 2)
         try:
             await self._work(self._seconds(self.faults.ttft))
-            await send_piece(send, opening_event(answer) + token_event(answer, 0))
+            first = token_event(answer, 0, with_usage=with_usage)
+            await send_piece(send, opening_event(answer) + first)
             for place in range(1, answer.num_tokens):
                 self._crash_if_told()
                 await self._work(self._seconds(self.faults.itl))
-                await send_piece(send, token_event(answer, place))
+                await send_piece(send, token_event(answer, place, with_usage=with_usage))
                 self._num_tokens += 1
         except EngineDeadError:
             # With status 200 and [DONE], as if the answer were whole.
             end = error_event(_ENGINE_DEAD, 500, kind=_SERVER_ERROR)
         else:
-            asked = request.get("stream_options") or {}
-            end = usage_event(answer) if asked.get("include_usage") else b""
+            end = usage_event(answer) if with_usage else b""
         await send_piece(send, end + DONE, more=False)
 
     async def _work(self, seconds: float) -> None:

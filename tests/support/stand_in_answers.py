@@ -92,26 +92,25 @@ def opening_event(answer: Answer) -> bytes:
     return _event({**head, "choices": [choice], "prompt_token_ids": None, "prompt_text": None})
 
 
-def token_event(answer: Answer, place: int) -> bytes:
+def token_event(answer: Answer, place: int, *, with_usage: bool) -> bytes:
     """The event of one token; the last one bears the reason why the answer ends."""
     is_last = place >= answer.num_tokens - 1
     # An answer that is given up ends with an event without a token.
     text = answer.token(place) if place < answer.num_tokens else ""
     reason = answer.finish_reason if is_last else None
-    choice: Json = {"index": 0, "logprobs": None, "finish_reason": reason}
+    choice: Json = {"index": 0, "logprobs": None, "finish_reason": reason, "token_ids": None}
     if answer.is_chat:
-        stop = {"stop_reason": None} if is_last else {}
-        choice |= {"delta": {"content": text}, **stop, "token_ids": None}
-        return _event({**_head(answer, kind="chat.completion.chunk"), "choices": [choice]})
-    choice |= {"text": text, "stop_reason": None, "prompt_token_ids": None, "token_ids": None}
-    end = {"system_fingerprint": SYSTEM_FINGERPRINT} if is_last else {}
-    return _event({**_head(answer, kind="text_completion"), "choices": [choice], **end})
+        choice |= {"delta": {"content": text}, **({"stop_reason": None} if is_last else {})}
+    else:
+        choice |= {"text": text, "stop_reason": None, "prompt_token_ids": None}
+    # The last event of the stream bears it; with usage that is another one.
+    end = {"system_fingerprint": SYSTEM_FINGERPRINT} if is_last and not with_usage else {}
+    return _event({**_head(answer, kind=_kind(answer)), "choices": [choice], **end})
 
 
 def usage_event(answer: Answer) -> bytes:
     """What `stream_options.include_usage` adds."""
-    kind = "chat.completion.chunk" if answer.is_chat else "text_completion"
-    head = _head(answer, kind=kind)
+    head = _head(answer, kind=_kind(answer))
     fingerprint = {"system_fingerprint": SYSTEM_FINGERPRINT}
     return _event({**head, "choices": [], "usage": answer.usage, **fingerprint})
 
@@ -145,6 +144,10 @@ def models_body(model: str) -> Json:
     }
     entry |= {"parent": None, "max_model_len": 2048, "permission": [permission]}
     return {"object": "list", "data": [entry]}
+
+
+def _kind(answer: Answer) -> str:
+    return "chat.completion.chunk" if answer.is_chat else "text_completion"
 
 
 def _head(answer: Answer, *, kind: str) -> Json:

@@ -1,8 +1,8 @@
 """`python -m tunesmith_serving drain --deadline S`: the preStop of a serving pod.
 
-Nothing new should come any more, so wait until nothing is under way. vLLM answers what arrives
-after SIGTERM with an abort in the dress of a whole answer (vllm#57082), so traffic has to be gone
-before: a replica that drains is not ready, and asks its clients to leave their connections.
+Nothing new should come any more, so wait until nothing is under way. What arrives after SIGTERM
+vLLM refuses with a 500, or aborts in the dress of a whole answer (vllm#57082), so traffic has to be
+gone before: a replica that drains is not ready, and asks its clients to leave their connections.
 """
 
 import argparse

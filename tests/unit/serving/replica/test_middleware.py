@@ -289,11 +289,11 @@ def test_pieces_go_on_before_they_are_looked_at(
     order: list[str] = []
     read = Measurement.read
 
-    def noted(*given: Any, **named: Any) -> bool:
+    def noting(measurement: Measurement, piece: bytes, *, now: float) -> bool:
         order.append("read")
-        return read(*given, **named)
+        return read(measurement, piece, now=now)
 
-    monkeypatch.setattr(Measurement, "read", noted)
+    monkeypatch.setattr(Measurement, "read", noting)
 
     async def scenario(client: Client) -> None:
         async def keeping(scope: Scope, receive: Receive, send: Send) -> None:
