@@ -107,8 +107,8 @@ def test_both_major_versions_see_no_difference(engine: int, route: int, other_py
         assert outcomes["logprobs"]["choices"][0]["logprobs"]["content"]
         # A random model fills a schema with white space until its tokens are used up.
         assert outcomes["schema"]["choices"][0]["message"]["content"].startswith("{")
-        (call,) = outcomes["tools"]["choices"][0]["message"]["tool_calls"]
-        assert call["function"]["name"] == "open_ticket"
+        # Nor does it end the call of a tool, which vLLM then gives as text.
+        assert outcomes["tools"]["choices"][0]["finish_reason"] == "length"
         raised = {name: seen["raised"] for name, seen in outcomes.items() if "raised" in seen}
         assert raised == {
             "unknownModel": "NotFoundError",
