@@ -20,6 +20,7 @@ import controller_scale
 import demo_stages
 import finished_jobs
 import judge
+import route_latency
 import serving_throughput
 import swaps
 import training_throughput
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
     "judge": judge.measure,
+    "routeLatency": route_latency.measure,
     "swaps": swaps.measure,
 }
 _CLUSTER = """controllerScale and finishedJobs load the API server that KUBECONFIG names, and are

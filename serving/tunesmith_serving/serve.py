@@ -17,8 +17,7 @@ from typing import Final, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.modeldeployment.engine import EngineArguments
-from tunesmith_engine.deployment.serve_command import SHUTDOWN_TIMEOUT_S
+from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S, EngineArguments
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
 from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH, Serving
-from tunesmith_engine.deployment.serve_command import SHUTDOWN_TIMEOUT_S
+from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S
 from tunesmith_serving import platforms
 from tunesmith_serving.platforms import Capability, NumberFormat, Platform
 

@@ -15,11 +15,13 @@ from chart import CHART, one, rendered
 from cluster import is_local, kubectl
 from command import wait_until
 from job_states import new_job
+from tunesmith_api.base import GROUP
+from tunesmith_api.kinds import KINDS
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 from tunesmith_operator.permissions import PERMISSIONS
 
 POLICY = ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
-DEFINITIONS = ("finetunejobs.tunesmith.dev", "modelversions.tunesmith.dev")
+DEFINITIONS = tuple(f"{plural}.{GROUP}" for plural in sorted(kind.plural for kind in KINDS))
 
 pytestmark = pytest.mark.xdist_group("chart")  # one release for all
 
@@ -154,8 +156,8 @@ def test_the_operator_may_hand_on_the_right_to_a_report_but_not_to_secrets(relea
 def test_people_who_edit_a_namespace_write_jobs_there_but_no_status(release: str) -> None:
     binding = ("create", "rolebinding", "dev", "--clusterrole=edit", "--user=dev")
     kubectl(f"--namespace={release}", *binding)
-    writes = {("tunesmith.dev", kind, "create") for kind in ("finetunejobs", "modelversions")}
-    status = {("tunesmith.dev", "finetunejobs/status", "patch")}
+    writes = {(GROUP, kind.plural, "create") for kind in KINDS}
+    status = {(GROUP, f"{kind.plural}/status", "patch") for kind in KINDS if kind.has_status}
 
     # The controller manager adds the rules to `edit` a moment after the roles are made.
     wait_until(

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from typing import Any
 
+import httpx
+
 from cluster import Cluster
 from model_deployments import (
     CANARY,
@@ -17,6 +19,8 @@ from model_deployments import (
 )
 from operator_process import an_operator
 from serving_cluster import ServingCluster
+from tunesmith_engine.rollout.judge import judge
+from tunesmith_engine.rollout.recording import read_recording
 
 
 def kstatus(cluster: Cluster) -> str:
@@ -34,7 +38,7 @@ def test_a_good_version_is_promoted_and_a_bad_one_is_rolled_back(serving: Servin
     serving.faults["v3"] = ["--errors", "0.5"]
     publish(cluster, "v1")
     cluster.create(a_deployment(gateway=GATEWAY, rollout=CANARY)).raise_for_status()
-    with an_operator(cluster.namespace):
+    with an_operator(cluster.namespace) as (_, port):
         first = serving.wait_until(is_at_rest("v1"))
         current = kstatus(cluster)
         serving.requests_per_second = 60
@@ -50,6 +54,8 @@ def test_a_good_version_is_promoted_and_a_bad_one_is_rolled_back(serving: Servin
         shown = cluster.kubectl("get", "mdep")
         described = cluster.kubectl("describe", "mdep", "helpdesk")
         stalled = kstatus(cluster)
+        url = f"http://127.0.0.1:{port}/recordings/{cluster.namespace}/helpdesk"
+        recording = read_recording(httpx.get(url).raise_for_status().text.splitlines())
 
     assert "Failed" not in current
     assert "InProgress" not in current
@@ -60,6 +66,8 @@ def test_a_good_version_is_promoted_and_a_bad_one_is_rolled_back(serving: Servin
         ("v3", "AnalysisFailed")
     ]
     assert condition(back, "RolledBack")["status"] == "True"
+    replayed = judge(recording.samples, recording.header.limits, now_seconds=recording.end_seconds)
+    assert replayed.decision == "rollback"
     assert serving.versions() == ["v2"]
     assert shown.splitlines()[1].split()[:3] == ["helpdesk", "Serving", "v2"]
     assert "AnalysisFailed" in described

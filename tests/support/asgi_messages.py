@@ -17,7 +17,7 @@ async def run_lifespan(receive: Receive, send: Send) -> None:
 
 async def read_body(receive: Receive) -> bytes:
     """The whole body of a request."""
-    body = b""
+    body: bytes = b""
     while True:
         message = await receive()
         piece: bytes = message.get("body", b"")

@@ -49,6 +49,12 @@ class Laptop:
 
     home: Path
     port: int
+    environments: Path
+
+    @classmethod
+    def with_vllm(cls, folder: Path) -> "Laptop":
+        """With the environments of this checkout, so that `serve` starts vLLM."""
+        return cls(folder / "home", free_port(), SUPPORT.parents[1] / ".venvs")
 
     @classmethod
     def of(cls, folder: Path) -> "Laptop":
@@ -58,7 +64,7 @@ class Laptop:
         script = SUPPORT / "stand_in_serve.py"
         python.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
         python.chmod(0o755)
-        return cls(folder / "home", free_port())
+        return cls(folder / "home", free_port(), folder / "environments")
 
     @property
     def folder(self) -> Path:
@@ -90,10 +96,29 @@ class Laptop:
 
     def publish(self, version: str, **options: Any) -> None:
         """A version whose engine is started with these options of the stand-in."""
-        folder = self.home / "models" / MODEL / version
         making = self.home / "making" / version
         making.mkdir(parents=True)
         (making / OPTIONS).write_text(json.dumps(options))
+        self._deliver(making, version)
+
+    def publish_model(self, version: str, *, seed: int) -> None:
+        """A version with a random model of two layers, which vLLM serves."""
+        making = self.home / "making" / version
+        making.parent.mkdir(parents=True, exist_ok=True)
+        script = (
+            "import sys; from pathlib import Path; from served_version import make_version; "
+            "make_version(Path(sys.argv[1]), seed=int(sys.argv[2]))"
+        )
+        subprocess.run(
+            [self.environments / "server/bin/python", "-c", script, str(making), str(seed)],
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+            check=True,
+        )
+        (making / MANIFEST).unlink()
+        self._deliver(making, version)
+
+    def _deliver(self, making: Path, version: str) -> None:
+        folder = self.home / "models" / MODEL / version
         manifest = manifest_of(making)
         (making / RECORD).write_text(yaml.safe_dump(_record(version, folder, manifest.digest())))
         (making / MANIFEST).write_text(manifest_of(making).text())
@@ -125,7 +150,7 @@ class Laptop:
 
     def environment(self) -> dict[str, str]:
         """What commands run in."""
-        environments = str(self.home.parent / "environments")
+        environments = str(self.environments)
         return {**os.environ, "TUNESMITH_ENVIRONMENTS": environments, "NO_COLOR": "1"}
 
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -107,6 +107,8 @@ async def _ask(session: aiohttp.ClientSession, request: Request, *, url: str, ta
         "messages": [{"role": "user", "content": "Why?"}],
         "max_tokens": request.tokens,
         "stream": request.stream,
+        # A token may have no text yet, so pieces of a stream are no count of tokens.
+        **({"stream_options": {"include_usage": True}} if request.stream else {}),
     }
     started, version, status, content = time.monotonic(), None, 0, b""
     problem: str | None = None
@@ -159,11 +161,12 @@ def _stream_problem(request: Request, content: bytes) -> str | None:
             return "error in the stream"
         for choice in event["choices"]:
             reason = choice["finish_reason"] or reason
-            tokens += bool(choice["delta"].get("content"))
+        tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
     return _end_problem(request, reason, tokens=tokens)
 
 
 def _end_problem(request: Request, reason: str | None, *, tokens: int) -> str | None:
     if reason not in {"stop", "length"}:
         return f"finish_reason {reason}"
-    return None if tokens == request.tokens else "too short"
+    # A model may stop by itself; what was cut at the limit has all of its tokens.
+    return None if reason == "stop" or tokens == request.tokens else "too short"

@@ -2,12 +2,10 @@
 
 from typing import Final
 
+from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
 
-# Seconds. vLLM answers what arrives after SIGTERM with an abort in the dress of an answer
-# (vllm#57082), so requests end before it, and few are left for vLLM's own timeout.
-SHUTDOWN_TIMEOUT_S: Final = 10
 # The key of the secret of `spec.apiKeys`, and where vLLM looks for it: not among its arguments,
 # which everybody on a machine can read.
 API_KEY: Final = "api-key"

@@ -53,7 +53,8 @@ class SampleMerger:
 
     `samples` are in order of arrival, and complete up to `until`; `held` came after that.
     `num_lost` counts requests of which nothing is known any more: they fell out of a ring before
-    they were read, or were told of in words that this release does not know.
+    they were read, were told of in words that this release does not know, or came when `capacity`
+    samples were there.
     """
 
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class SampleMerger:
     held: tuple[Sample, ...] = ()
     until: float = 0.0
     num_lost: int = 0
+    capacity: int = MAX_SAMPLES
 
     def after(self, replica: str) -> int:
         """The place behind which a replica is to be asked next."""
@@ -93,12 +95,14 @@ class SampleMerger:
         until = self._complete_until(cursors, replicas, now)
         waiting = sorted((*self.held, *told), key=lambda sample: sample.time_seconds)
         ready = [sample for sample in waiting if sample.time_seconds <= until]
+        room = self.capacity - len(self.samples)
         return SampleMerger(
             cursors=cursors,
-            samples=(*self.samples, *ready)[:MAX_SAMPLES],
+            samples=(*self.samples, *ready[:room]),
             held=tuple(waiting[len(ready) :]),
             until=until,
-            num_lost=num_lost,
+            num_lost=num_lost + len(ready[room:]),
+            capacity=self.capacity,
         )
 
     def _samples(self, page: Page) -> list[Sample | None]:

@@ -35,8 +35,10 @@ class Sample(ApiModel):
         incomplete: why the answer broke off (`abort`, `noFinishReason`, `timeout`); None: it did
             not. An error that came in place of an answer is no incomplete answer.
         ttft_seconds: time to the first token. A request that was given up before that has the time
-            it has waited; left out, a hanging version would look fast.
-        itl_seconds: mean time between the tokens of the answer.
+            it has waited; left out, a hanging version would look fast. Of an answer in one piece,
+            the time until it was there: its client gets the first token with the last.
+        itl_seconds: mean time between the tokens of the answer; of one in one piece, its time
+            divided by its tokens. Both arms get such requests alike.
         output_tokens: tokens of a complete answer.
         refusal: whether the answer refuses.
         quality_loss: by how much the candidate answers the same prompt worse than stable does, in

@@ -4,7 +4,7 @@ A second controller is one more of these, registered in `app.py`. Nothing in thi
 kind it has before it.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ from tunesmith_operator.kube.resources import Resource
 # Brings the object one step on; returns the seconds after which to look again, None if nothing but
 # news is a reason to. Whatever it raises has the key tried again, later each time.
 Reconcile = Callable[[Key], Coroutine[Any, Any, float | None]]
+
+
+# What is to be read over HTTP of the object of this namespace and name; None if there is nothing.
+Document = Callable[[str, str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Controller:
 
     `objects` holds copies of the objects themselves, `children` of what the controller makes for
     them, by the kinds that it was given; both are filled by the event router and read by
-    `reconcile`. `collectors` are metrics of its own, which appear beside those of all controllers.
+    `reconcile`. `collectors` are metrics of its own, which appear beside those of all controllers,
+    and `documents` what it has to say of an object at length, by the word for it.
     """
 
     resource: Resource
@@ -48,6 +53,7 @@ class Controller:
     children: ChildCache = field(default_factory=ChildCache)
     related: tuple[RelatedWatch, ...] = ()
     collectors: tuple[Collector, ...] = ()
+    documents: Mapping[str, Document] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:

@@ -122,6 +122,7 @@ async def run_controllers(
     queue = WorkQueue(waited=metrics.waited)
     metrics.follow(queue, [controller.kind for controller in controllers])
     for controller in controllers:
+        health.documents |= controller.documents
         for collector in controller.collectors:
             metrics.registry.register(collector)
     health.queue = queue

@@ -10,6 +10,7 @@ from kubernetes.aio.client.exceptions import ApiException
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
+UNPROCESSABLE: Final = 422
 # A server that was restored from a copy knows nothing as new as what it told of before.
 TOO_NEW_A_VERSION: Final = 504
 _TOO_MANY_REQUESTS: Final = 429

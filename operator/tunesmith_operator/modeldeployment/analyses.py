@@ -1,25 +1,34 @@
 """The samples of the rollouts under way, in memory, and what the judge makes of them.
 
 After a restart of the operator they come from the replicas' rings again, as far as those go back.
+The last rollout of each deployment is kept as a recording, to be replayed.
 """
 
 import asyncio
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import version
 from typing import Final
 
 from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.rollout.judge import Verdict, judge
 from tunesmith_engine.rollout.merge import Page, SampleMerger
+from tunesmith_engine.rollout.recording import Header, line_of
 from tunesmith_engine.rollout.samples import Arm
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.modeldeployment.replica_client import Replicas
 
 # Below it a judgement is quicker than handing it to another thread.
 _MANY_SAMPLES: Final = 2000
+# A sample takes 1.2 kB: with these a rollout takes 60 MB of the operator's memory, and a judge that
+# has not settled by then will hardly do so.
+_CAPACITY: Final = 50_000
+# A recording ends some time after it began.
+_SHORTEST_S: Final = 0.001
 
 
 @dataclass(slots=True)
@@ -28,7 +37,15 @@ class _Analysis:
 
     revision: str
     started: float
-    merger: SampleMerger = field(default_factory=SampleMerger)
+    header: Header
+    merger: SampleMerger = field(default_factory=lambda: SampleMerger(capacity=_CAPACITY))
+
+    def recording(self) -> str:
+        """The rollout so far, as `tunesmith judge replay` reads it."""
+        ended = max(self.merger.until, _SHORTEST_S)
+        header = self.header.model_copy(update={"ended_seconds": ended})
+        lines = [line_of(header), *map(line_of, self.merger.samples)]
+        return "\n".join(lines) + "\n"
 
 
 class Analyses:
@@ -37,10 +54,20 @@ class Analyses:
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
         self._by_key: dict[Key, _Analysis] = {}
+        # Compressed: of many deployments, each has its last one here until the next.
+        self._recordings: dict[Key, bytes] = {}
 
     def forget(self, key: Key) -> None:
         """Note that the deployment is gone."""
         self._by_key.pop(key, None)
+        self._recordings.pop(key, None)
+
+    def recording(self, key: Key) -> str | None:
+        """The rollout under way, or the last one, as JSON Lines; None if there was none."""
+        if key in self._by_key:
+            return self._by_key[key].recording()
+        packed = self._recordings.get(key)
+        return zlib.decompress(packed).decode() if packed is not None else None
 
     async def verdict(
         self,
@@ -57,9 +84,9 @@ class Analyses:
         """
         arms = _arms(status)
         if status is None or status.candidate is None or not arms:
-            self.forget(key)
+            await self._end(key)
             return None
-        analysis = self._analysis(key, status.candidate.revision, since=_since(status), now=now)
+        analysis = await self._analysis(key, status, limits=limits, now=now)
         await self._read(analysis, arms, hosts)
         merger = analysis.merger
         arguments = (merger.samples, limits)
@@ -69,14 +96,32 @@ class Analyses:
             verdict = judge(*arguments, now_seconds=merger.until)
         return verdict if verdict.at_seconds is not None or verdict.is_final else None
 
-    def _analysis(
-        self, key: Key, revision: str, *, since: datetime | None, now: datetime
+    async def _end(self, key: Key) -> None:
+        """Keep what was recorded of the rollout that is over, if one was under way."""
+        analysis = self._by_key.pop(key, None)
+        if analysis is not None:
+            text = await asyncio.to_thread(analysis.recording)
+            self._recordings[key] = await asyncio.to_thread(zlib.compress, text.encode())
+
+    async def _analysis(
+        self, key: Key, status: ModelDeploymentStatus, *, limits: Limits, now: datetime
     ) -> _Analysis:
+        candidate, stable = status.candidate, status.stable
+        if candidate is None or stable is None:
+            raise ValueError("an analysis compares two revisions")
         known = self._by_key.get(key)
-        if known is None or known.revision != revision:
+        if known is None or known.revision != candidate.revision:
+            await self._end(key)
             # NB: the clocks are brought together once. From then on the time of day may jump.
-            age = (now - since).total_seconds() if since else 0.0
-            known = _Analysis(revision, time.monotonic() - max(0.0, age))
+            since = candidate.analysis_since or now
+            age = max(0.0, (now - since).total_seconds())
+            header = Header(
+                tunesmith=version("tunesmith"),
+                stable=stable.version,
+                candidate=candidate.version,
+                limits=limits,
+            )
+            known = _Analysis(candidate.revision, time.monotonic() - age, header)
             self._by_key[key] = known
         return known
 
@@ -106,10 +151,6 @@ class Analyses:
         ]
         now = time.monotonic() - analysis.started
         analysis.merger = analysis.merger.merge(pages, replicas=set(addresses), now=now)
-
-
-def _since(status: ModelDeploymentStatus) -> datetime | None:
-    return status.candidate.analysis_since if status.candidate is not None else None
 
 
 def _arms(status: ModelDeploymentStatus | None) -> dict[str, Arm]:

@@ -49,4 +49,5 @@ def modeldeployment_controller(client: KubeClient, settings: Settings) -> Contro
         children=ChildCache(WATCHES),
         related=(RelatedWatch(MODEL_VERSION, reconciler.followers),),
         collectors=metrics.collectors,
+        documents={"recordings": reconciler.recording},
     )

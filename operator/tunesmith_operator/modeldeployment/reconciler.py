@@ -23,13 +23,22 @@ from tunesmith_engine.deployment.observations import Decision, Observations, Rou
 from tunesmith_engine.deployment.rejections import reject_spec, report_forbidden
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
-from tunesmith_operator.kube.api_errors import FORBIDDEN, is_namespace_terminating, refusal_message
+from tunesmith_operator.kube.api_errors import (
+    FORBIDDEN,
+    UNPROCESSABLE,
+    is_namespace_terminating,
+    refusal_message,
+)
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
 from tunesmith_operator.modeldeployment.achieved_split import Counter, SplitMeter
 from tunesmith_operator.modeldeployment.analyses import Analyses
 from tunesmith_operator.modeldeployment.commands import command_of
-from tunesmith_operator.modeldeployment.deployment_ref import LABEL_DEPLOYMENT, DeploymentRef
+from tunesmith_operator.modeldeployment.deployment_ref import (
+    LABEL_DEPLOYMENT,
+    MODEL_DEPLOYMENT,
+    DeploymentRef,
+)
 from tunesmith_operator.modeldeployment.events import event_of
 from tunesmith_operator.modeldeployment.executor import KubeExecutor
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
@@ -78,6 +87,10 @@ class Reconciler:
         followed = self._models.items()
         return [key for key, name in followed if (key.namespace, name) == (namespace, model)]
 
+    def recording(self, namespace: str, name: str) -> str | None:
+        """The last rollout of a deployment, for `tunesmith judge replay`."""
+        return self._analyses.recording(Key(MODEL_DEPLOYMENT.kind, namespace, name))
+
     async def reconcile(self, key: Key) -> float | None:
         """Bring the deployment one step on; return the seconds after which to look again.
 
@@ -110,7 +123,8 @@ class Reconciler:
         try:
             return await self._step(manifest, spec, status)
         except ApiException as error:
-            if error.status != FORBIDDEN:
+            # The latter of a name that no Service may have, for one.
+            if error.status not in {FORBIDDEN, UNPROCESSABLE}:
                 raise
             if is_namespace_terminating(error):
                 return None

@@ -7,12 +7,12 @@ from typing import Final
 
 from kubernetes.utils.quantity import parse_quantity
 
+from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
 from tunesmith_engine.deployment.serve_command import (
     API_KEY,
     API_KEY_VARIABLE,
-    SHUTDOWN_TIMEOUT_S,
     serve_arguments,
 )
 from tunesmith_engine.stages.contracts import Environment

@@ -62,6 +62,11 @@ class Measurement:
         return self.ended is not None and not self.is_compared
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether its tokens came one by one: only then was the first one seen by itself."""
+        return self._is_stream or self._stream is not None
+
+    @property
     def outcome(self) -> Outcome:
         """How it ended, for counters: what the client spoilt or gave up is nobody's failure.
 
@@ -193,20 +198,28 @@ class Measurement:
     def _ttft(self, now: float) -> float | None:
         if self.first_token is not None:
             return self.first_token - self.arrived
-        # Of an answer in one piece the first token's time is not known, and an error has none.
-        if self._error or (self.ended is not None and self._incomplete is None):
+        if self._error:
             return None
-        if self.ended is not None and not self._is_stream and self._incomplete != "disconnect":
+        is_broken_off = self._incomplete not in {None, "disconnect"}
+        if self.ended is not None and not self._is_stream and is_broken_off:
             return None
+        # An answer in one piece: its client gets the first token with the last.
         # Given up, or under way still: it has waited so long at least.
         return (now if self.ended is None else self.ended) - self.arrived
 
     def _itl(self) -> float | None:
         if self.first_token is None or self.last_token is None:
-            return None
+            return self._seconds_per_token()
         # Choices are written side by side. A chunk may hold several tokens, which usage tells.
         num_tokens = (self._num_tokens or self._num_chunks) / max(1, len(self._choices))
         return (self.last_token - self.first_token) / (num_tokens - 1) if num_tokens > 1 else None
+
+    def _seconds_per_token(self) -> float | None:
+        """Of an answer in one piece, of which nothing was seen before its end."""
+        num_tokens = self._output_tokens()
+        if self.ended is None or self._is_stream or not num_tokens:
+            return None
+        return (self.ended - self.arrived) * max(1, len(self._choices)) / num_tokens
 
     def _output_tokens(self) -> int | None:
         if self.ended is None or self._error or self._incomplete or self._is_blind:

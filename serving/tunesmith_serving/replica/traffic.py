@@ -83,11 +83,13 @@ class Traffic:
     def _count(self, measurement: Measurement) -> None:
         try:
             fields = measurement.fields(now=self._clock())
+            # NB: of streams alone. An objective for first tokens says nothing of whole answers.
+            times = fields if measurement.is_streamed else {}
             self._metrics.observe(
                 None if measurement.status in _OF_NO_MODEL else self._model,
                 outcome=measurement.outcome,
-                ttft_seconds=fields.get("ttftSeconds"),
-                itl_seconds=fields.get("itlSeconds"),
+                ttft_seconds=times.get("ttftSeconds"),
+                itl_seconds=times.get("itlSeconds"),
                 prompt_tokens=measurement.num_prompt_tokens,
                 output_tokens=fields.get("outputTokens"),
             )

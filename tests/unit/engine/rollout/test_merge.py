@@ -87,6 +87,15 @@ def test_what_a_ring_has_lost_and_what_nobody_can_read_is_counted() -> None:
     assert merger.samples == ()
 
 
+def test_what_comes_when_there_is_no_room_is_counted_and_not_kept() -> None:
+    first = page(entry(1, age=4.0), entry(2, age=3.0), entry(3, age=2.0), at=5.0)
+    merger = SampleMerger(capacity=2).merge([first], replicas={"a"}, now=5.0)
+    merger = merger.merge([page(entry(4, age=0.0), at=6.0)], replicas={"a"}, now=6.0)
+
+    assert times(merger) == [1.0, 2.0]
+    assert merger.num_lost == 2
+
+
 @given(st.lists(st.lists(st.floats(0, 30), max_size=8), min_size=1, max_size=4), st.data())
 def test_whatever_is_read_when_the_stream_is_sorted_and_nothing_comes_twice(
     ages: list[list[float]], data: st.DataObject

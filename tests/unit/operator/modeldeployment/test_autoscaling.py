@@ -7,14 +7,16 @@ from tunesmith_operator.modeldeployment.autoscaling import scaled_object
 
 
 def scaler(*, is_frozen: bool = False, **scaling: Any) -> dict[str, Any]:
-    return scaled_object(
+    manifest = scaled_object(
         Autoscaling(max_replicas=4, **scaling),
         name="helpdesk-0a1b2c3d",
         metadata={"name": "helpdesk-0a1b2c3d", "namespace": "team"},
         prometheus="http://prometheus:9090",
         is_frozen=is_frozen,
         replicas=3,
-    )["spec"]
+    )
+    spec: dict[str, Any] = manifest["spec"]
+    return spec
 
 
 def test_replicas_follow_queue_and_cache_of_this_revision_alone() -> None:

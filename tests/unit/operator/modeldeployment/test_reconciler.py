@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from attempts import SETTINGS
 from deployment_double import KEY, DeploymentDouble
 from model_deployments import condition
-from tunesmith_operator.kube.api_errors import FORBIDDEN
+from tunesmith_operator.kube.api_errors import FORBIDDEN, UNPROCESSABLE
 
 QUOTA = '{"message": "exceeded quota: small"}'
 
@@ -117,11 +117,12 @@ def test_a_spec_of_another_release_is_told_of_and_what_serves_goes_on() -> None:
     assert len(double.names("Deployment")) == 1
 
 
-def test_a_right_that_is_missing_is_told_of_and_tried_again() -> None:
+@pytest.mark.parametrize("status", [FORBIDDEN, UNPROCESSABLE])
+def test_what_the_server_refuses_is_told_of_and_tried_again(status: int) -> None:
     class Refusing(DeploymentDouble):
         async def create(self, manifest: dict[str, Any]) -> bool:
             if manifest["kind"] == "Deployment":
-                raise ApiException(status=FORBIDDEN, reason=f"POST /x: {QUOTA}")
+                raise ApiException(status=status, reason=f"POST /x: {QUOTA}")
             return await super().create(manifest)
 
     double = Refusing()

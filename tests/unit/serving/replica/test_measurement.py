@@ -113,13 +113,13 @@ def test_a_request_under_way_has_waited_so_long() -> None:
     assert as_sample(measurement, now=161.0).ttft_seconds == 61.0
 
 
-def test_an_answer_in_one_piece_has_tokens_and_no_times() -> None:
+def test_an_answer_in_one_piece_brings_its_first_token_with_its_last() -> None:
     choice = {"index": 0, "message": {"content": "Turn it off."}, "finish_reason": "stop"}
     body = json.dumps({"choices": [choice], "usage": {"completion_tokens": 4}}).encode()
 
     sample = answered(body)
 
-    assert (sample.output_tokens, sample.ttft_seconds, sample.itl_seconds) == (4, None, None)
+    assert (sample.output_tokens, sample.ttft_seconds, sample.itl_seconds) == (4, 2.0, 0.5)
     assert sample.refusal is False
 
 
