@@ -30,8 +30,9 @@ class AdminClient:
         return None
 
     def num_refused(self) -> int:
-        """How many routes were refused so far: of a file, no dump tells why."""
-        stats = self._get("stats", format="json", filter=rf"\.rds\.{ROUTES}\.update_rejected$")
+        """How many files were refused so far, of routes or clusters: no dump tells why."""
+        pattern = rf"(\.rds\.{ROUTES}|^cluster_manager\.cds)\.update_rejected$"
+        stats = self._get("stats", format="json", filter=pattern)
         return sum(stat.get("value", 0) for stat in stats["stats"])
 
     def cluster_names(self) -> set[str]:

@@ -29,6 +29,8 @@ _UPSTREAM_IDLE: Final = "4s"
 # An answer may take long between two tokens of a slow machine, and without a stream as long as all
 # of it takes.
 _STREAM_IDLE: Final = "3600s"
+# Of a request: room for some images in base64. It is held until it is whole, in the proxy's memory.
+_MOST_BYTES: Final = 64 * 2**20
 # Envoy's own bounds of 1,024 are for services that answer in milliseconds.
 _MOST: Final = 100_000
 
@@ -176,9 +178,16 @@ def _listener(folder: Path, *, port: int) -> Json:
         "use_remote_address": True,
         "http_filters": [
             {
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {
+                    "@type": f"{_TYPE}.extensions.filters.http.buffer.v3.Buffer",
+                    "max_request_bytes": _MOST_BYTES,
+                },
+            },
+            {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
         # Clients of OpenAI's API wait so long before they try again.
         "local_reply_config": {

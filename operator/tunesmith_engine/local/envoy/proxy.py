@@ -47,8 +47,8 @@ class ProxyState:
 
     `in_use` is None while it has no route of ours. `requests` counts by revision since that route
     came into use, without copies; `active` are requests under way, copies included; `healthy` are
-    replicas that would get a request. `is_refused` says that it did not take a newer one;
-    why, stands in its log.
+    replicas that would get a request. `is_refused` says that it did not take a newer one, or the
+    clusters of it; why, stands in its log.
     """
 
     is_running: bool
@@ -152,7 +152,10 @@ class Envoy:
         needed = {name: tuple(endpoints.get(name) or known.get(name, ())) for name in sorted(names)}
         if needed != known:
             self._write(clusters_file(self._folder), clusters(needed))
-            self._wait(lambda: self._admin.cluster_names() >= names)
+        # NB: Envoy takes a route whose clusters it lacks, refused or not warm yet, and answers its
+        # share with 503. So the old route stays until they are there; a later call tries again.
+        if not self._wait_for_clusters(names):
+            return
         # The order of the weights matters, and equal mappings may differ in it.
         if (route, list(route.weights)) != (before.in_use, list(before.in_use.weights)):
             self._write(routes_file(self._folder), routes(route, sticky=self._sticky))
@@ -174,7 +177,6 @@ class Envoy:
         totals = {name: counters[name].get("upstream_rq_total", 0) for name in own}
         if in_use != self._counted:
             self._counted, self._counted_before = in_use, totals
-            self._refused_before = num_refused
         return ProxyState(
             is_running=True,
             in_use=in_use,
@@ -191,7 +193,25 @@ class Envoy:
         )
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
+        # What was refused before says nothing of what is written now.
+        try:
+            self._refused_before = self._admin.num_refused()
+        except OSError:
+            # It does not run yet, and counts from nothing.
+            self._refused_before = 0
         write_atomically(path, json.dumps(content, indent=1))
+
+    def _wait_for_clusters(self, names: set[str]) -> bool:
+        """Whether all of them can be used: not when they are refused, or take too long."""
+        is_warm = False
+
+        def is_settled() -> bool:
+            nonlocal is_warm
+            is_warm = self._admin.cluster_names() >= names
+            return is_warm or self._admin.num_refused() > self._refused_before
+
+        self._wait(is_settled)
+        return is_warm
 
     def _known_endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         content = json.loads(clusters_file(self._folder).read_text(encoding="utf-8"))

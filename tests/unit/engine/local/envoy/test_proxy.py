@@ -36,9 +36,18 @@ class Client:
         self.port = port
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def ask(self, conversation: str = "", path: str = "/v1/chat/completions") -> tuple[int, str]:
+    def ask(
+        self,
+        conversation: str = "",
+        path: str = "/v1/chat/completions",
+        *,
+        key: str = "",
+        body: bytes = b"{}",
+    ) -> tuple[int, str]:
         headers = {"x-conversation-id": conversation} if conversation else {}
-        self.connection.request("POST", path, body=b"{}", headers=headers)
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        self.connection.request("POST", path, body=body, headers=headers)
         response = self.connection.getresponse()
         body = response.read()
         return response.status, json.loads(body).get("from", "") if body.startswith(b"{") else ""
@@ -198,6 +207,85 @@ def test_routes_that_are_refused_are_not_believed(
     assert "Domains" in (tmp_path / "envoy.log").read_text()
     assert state.in_use == Route({OLD: 100})
     assert client.ask() == (200, "old")
+
+
+def test_a_route_whose_clusters_are_refused_is_not_used(
+    envoy: Proxied, replicas: Pair, tmp_path: Path
+) -> None:
+    process, client = envoy
+    old, new = replicas
+    process.apply(Route({OLD: 100}), endpoints(old, new))
+    # A cluster of addresses cannot look a name up.
+    by_name = {OLD: [old.endpoint], NEW: [Endpoint("localhost", new.port)]}
+
+    process.apply(Route({NEW: 50, OLD: 50}), by_name)
+    state = process.observe()
+
+    assert state.is_refused
+    assert "localhost" in (tmp_path / "envoy.log").read_text()
+    assert state.in_use == Route({OLD: 100})
+    assert {client.ask() for _ in range(30)} == {(200, "old")}
+
+    process.apply(Route({NEW: 50, OLD: 50}), endpoints(old, new))
+    state = process.observe()
+    assert not state.is_refused
+    assert state.in_use == Route({NEW: 50, OLD: 50})
+    assert {client.ask() for _ in range(30)} == {(200, "old"), (200, "new")}
+
+
+def test_what_is_under_way_outlives_its_route_and_its_cluster(
+    envoy: Proxied, replicas: Pair
+) -> None:
+    process, client = envoy
+    old, new = replicas
+    old.delay_seconds = 1.0
+    process.apply(Route({OLD: 100}), endpoints(old, new))
+    answers: list[tuple[int, str]] = []
+    thread = threading.Thread(target=lambda: answers.append(Client(client.port).ask()))
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not old.seen and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    # The second time the cluster of the old revision goes, too.
+    process.apply(Route({NEW: 100}), endpoints(old, new))
+    assert process.observe().active[OLD] == 1
+    process.apply(Route({NEW: 100}), endpoints(old, new))
+    assert client.ask() == (200, "new")
+    assert not answers
+    thread.join()
+
+    assert answers == [(200, "old")]
+
+
+def test_an_api_key_stays_with_its_version(tmp_path: Path, replicas: Pair) -> None:
+    port = free_port()
+    process = Envoy(tmp_path, port=port, admin_port=free_port(), sticky="apiKey")
+    process.start()
+    try:
+        process.apply(Route({NEW: 50, OLD: 50}), endpoints(*replicas))
+        client = Client(port)
+        by_key = [{client.ask(key=f"k{number}") for _ in range(5)} for number in range(40)]
+    finally:
+        process.stop()
+
+    assert all(len(answers) == 1 for answers in by_key)
+    assert set.union(*by_key) == {(200, "old"), (200, "new")}
+
+
+def test_a_request_beyond_all_measure_is_refused(envoy: Proxied, replicas: Pair) -> None:
+    process, client = envoy
+    old, new = replicas
+    process.apply(Route({OLD: 100}, mirror=NEW, mirror_percent=100), endpoints(old, new))
+
+    # Images in base64: more than Envoy holds of a request by default, and copied all the same.
+    assert client.ask(body=b"x" * (4 * 2**20))[0] == 200
+    assert client.ask(body=b"x" * (64 * 2**20 + 1))[0] == 413
+    assert len(old.seen) == 1
+    deadline = time.monotonic() + 5
+    while not new.seen and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(new.seen) == 1
 
 
 def test_a_crash_is_seen_and_a_new_start_serves_again(envoy: Proxied, replicas: Pair) -> None:
