@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,13 +110,13 @@ def measure(home: Path) -> dict[str, Any]:
     }
 
 
-def _alternate(paths: dict[str, Way]) -> dict[str, dict[str, list[float]]]:
-    """Medians of each round, by kind of answer and path."""
+def _alternate(paths: dict[str, Way]) -> dict[str, dict[str, list[list[float]]]]:
+    """Times of each round, by kind of answer and path."""
     kinds: dict[str, Callable[[Way], float]] = {
         "wholeMs": Way.whole_ms,
         "firstTokenMs": Way.first_ms,
     }
-    times: dict[str, dict[str, list[float]]] = {
+    times: dict[str, dict[str, list[list[float]]]] = {
         kind: {name: [] for name in paths} for kind in kinds
     }
     for number in range(_ROUNDS + 1):
@@ -124,24 +125,25 @@ def _alternate(paths: dict[str, Way]) -> dict[str, dict[str, list[float]]]:
         for kind, ask in kinds.items():
             for name in order:
                 paths[name].connect()
-                median = statistics.median(ask(paths[name]) for _ in range(_REQUESTS))
+                of_round = [ask(paths[name]) for _ in range(_REQUESTS)]
                 # The first round fills caches and opens connections.
                 if number:
-                    times[kind][name].append(median)
+                    times[kind][name].append(of_round)
     return times
 
 
-def _figures(by_path: dict[str, list[float]]) -> dict[str, Any]:
-    bare = by_path["bareEnvoy"]
+def _figures(by_path: dict[str, list[list[float]]]) -> dict[str, Any]:
+    medians = {name: list(map(statistics.median, rounds)) for name, rounds in by_path.items()}
+    bare = medians["bareEnvoy"]
     return {
         name: {
-            "median": round(statistics.median(values), 3),
-            "worstRound": round(max(values), 3),
+            "median": round(statistics.median(medians[name]), 3),
+            "p99": round(statistics.quantiles(chain(*rounds), n=100)[98], 3),
             "addedToBareEnvoy": _interval(
-                [value - b for value, b in zip(values, bare, strict=True)]
+                [value - b for value, b in zip(medians[name], bare, strict=True)]
             ),
         }
-        for name, values in by_path.items()
+        for name, rounds in by_path.items()
     }
 
 
