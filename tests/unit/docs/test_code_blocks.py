@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tunesmith_api.manifest import load_job
+from tunesmith_api.manifest import load_any_kind
 from tunesmith_cli.arguments import build_parser
 from tunesmith_cli.main import main
 
@@ -73,7 +72,11 @@ def named(wanted: list[Block]) -> dict[str, Block]:
 
 
 MANIFESTS = named(
-    [block for block in blocks() if block.language == "yaml" and "kind:" in block.text]
+    [
+        block
+        for block in blocks()
+        if block.language == "yaml" and block.text.startswith("apiVersion: tunesmith.dev/")
+    ]
 )
 PYTHON = named([block for block in blocks() if block.language == "python"])
 COMMANDS = {
@@ -92,9 +95,7 @@ def test_the_pages_show_manifests_and_commands() -> None:
 
 @pytest.mark.parametrize("place", MANIFESTS)
 def test_a_manifest_in_the_docs_is_valid(place: str) -> None:
-    block = MANIFESTS[place]
-    if yaml.safe_load(block.text)["kind"] == "FineTuneJob":
-        load_job(block.text, source=place)
+    load_any_kind(MANIFESTS[place].text, source=place)
 
 
 @pytest.mark.parametrize("place", COMMANDS)
