@@ -109,6 +109,17 @@ def test_every_kind_is_checked_by_its_own_rules(
     ("given", "written", "problem"),
     [
         ("blueGreen", "bluegreen", "6: spec.rollout.strategy: 'bluegreen' is none of canary, "),
+        (
+            "strategy: blueGreen",
+            "analysis: {metrics: {ttftP50: {minEffect: 0.1}}}",
+            "6: spec.rollout.analysis.metrics.ttftP50.minEffect: unknown field; "
+            "did you mean 'minimumEffect'?",
+        ),
+        (
+            "strategy: blueGreen",
+            "analysis: {metrics: {errors: {x: 1}}}",
+            "unknown field; known here: minimumEffect, tolerated, weight, bound",
+        ),
         ("model:", "modell:", "5: spec.modell: unknown field; did you mean 'model'?"),
         ("ModelDeployment", "ModelDeploy", "2: kind: 'ModelDeploy' is none of FineTuneJob, "),
         ("ModelDeployment", "modeldeployment", "did you mean 'ModelDeployment'?"),
