@@ -104,7 +104,7 @@ def load_any_kind(text: str, *, source: str = "manifest") -> ApiModel:
     problems = _identity_problems(document, wanted=tuple(models))
     if problems:
         raise ManifestError(problems, source=source)
-    return _resource_in(document, models[document.value["kind"]], source=source)
+    return _resource_in(document, models[str(document.value["kind"])], source=source)
 
 
 def _document(text: str, *, source: str) -> YamlSource:

@@ -34,8 +34,13 @@ def check(path: Path, *, said: TextIO) -> dict[str, JsonValue]:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         problems: list[JsonValue] = [asdict(problem) for problem in error.problems]
-        report = {"file": str(path), "valid": False, "kind": None, "name": None}
-        return {**report, "problems": problems}
+        return {
+            "file": str(path),
+            "valid": False,
+            "kind": None,
+            "name": None,
+            "problems": problems,
+        }
     kind, name = resource["kind"], resource["metadata"]["name"]
     print(f"{path}: {kind} {name} is valid", file=said)
     return {"file": str(path), "valid": True, "kind": kind, "name": name, "problems": []}
