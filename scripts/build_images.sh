@@ -21,6 +21,7 @@ dockerfile_of() {
     operator | trainer) echo "$1/Dockerfile" ;;
     compressor) echo trainer/Dockerfile.compressor ;;
     server) echo serving/Dockerfile ;;
+    stand-in) echo tests/node/stand_in_image/Dockerfile ;;
     *) echo "build: no image is called $1: operator, trainer, compressor, server" >&2 && return 1 ;;
   esac
 }
@@ -40,8 +41,15 @@ done
 build() {
   local name="localhost/tunesmith/$1:$TAG" started=$SECONDS packages=()
   [[ $1 != trainer ]] || packages=(--build-arg "PACKAGES=$(grep == requirements/quickstart.txt | xargs)")
-  [[ $1 == operator ]] || packages+=(--build-arg "ACCELERATOR=$ACCELERATOR")
-  buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" . >"$folder/$1.log" 2>&1 ||
+  [[ $1 == operator || $1 == stand-in ]] || packages+=(--build-arg "ACCELERATOR=$ACCELERATOR")
+  local context=.
+  # A server image for tests, made of the operator's: its files are none of an image's.
+  [[ $1 != stand-in ]] || {
+    context=tests
+    packages=(--build-arg "OPERATOR=localhost/tunesmith/operator:$TAG" --pull-never
+      --build-arg "PACKAGES=$(grep -E '^(uvicorn|uvloop)==' requirements/control.txt | xargs)")
+  }
+  buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" "$context" >"$folder/$1.log" 2>&1 ||
     { tail -n 40 "$folder/$1.log" >&2 && return 1; }
   rm -f "$folder/$1.tar"
   buildah push --quiet "$name" "oci-archive:$folder/$1.tar:$name"

@@ -6,7 +6,7 @@ in the names of manifests.
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -62,11 +62,24 @@ def records_in(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
 
 def record_at(root: type[BaseModel], path: FieldPath) -> type[BaseModel] | None:
     """The record that holds the fields below `path`, or None where no record is."""
-    record: type[BaseModel] | None = root
-    for part in path:
-        if isinstance(part, str) and record is not None:
-            record = dict(_records_below(record)).get(part)
+    record = root
+    names = (part for part in path if isinstance(part, str))
+    for name in names:
+        field = next((of for of in record.model_fields.values() if of.alias == name), None)
+        below = next(records_in(field.annotation), None) if field else None
+        if field is None or below is None:
+            return None
+        record = below[0]
+        if is_mapping(field.annotation):
+            # A name in a mapping is no field, although it may be called like one.
+            next(names, None)
     return record
+
+
+def is_mapping(annotation: Any) -> bool:
+    """Whether what it holds stands below names that are no fields."""
+    origin = get_origin(annotation)
+    return origin is dict or (origin is not list and any(map(is_mapping, get_args(annotation))))
 
 
 def paths_of(root: type[BaseModel], name: str) -> Iterator[str]:

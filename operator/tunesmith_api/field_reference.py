@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tunesmith_api.field_paths import records_in
+from tunesmith_api.field_paths import is_mapping, records_in
 
 
 def page_name(model: type[BaseModel]) -> str:
@@ -39,7 +39,8 @@ def reference_page(model: type[BaseModel]) -> str:
 def _records(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     for field in model.model_fields.values():
         for record, suffix in records_in(field.annotation):
-            path = f"{prefix}{field.alias}{suffix}"
+            name = ".NAME" if is_mapping(field.annotation) else ""
+            path = f"{prefix}{field.alias}{suffix}{name}"
             yield path, record
             yield from _records(record, f"{path}.")
 
@@ -70,7 +71,8 @@ def _type_name(annotation: Any) -> str:
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:
-        return "map of strings"
+        record = next(records_in(arguments[1]), None)
+        return f"map of {record[0].__name__}" if record else "map of strings"
     if arguments and not hasattr(annotation, "__metadata__"):
         return " | ".join(map(_type_name, arguments))
     if hasattr(annotation, "__metadata__"):
@@ -91,6 +93,8 @@ def _default(field: FieldInfo) -> str:
         return "see below"
     if isinstance(value, list) and value and isinstance(value[0], BaseModel):
         return "; ".join(f"`{item.model_dump(by_alias=True, exclude_none=True)}`" for item in value)
+    if isinstance(value, dict) and any(isinstance(item, BaseModel) for item in value.values()):
+        return ", ".join(f"`{name}`" for name in value)
     return f"`{value}`"
 
 

@@ -1,7 +1,7 @@
 """From the text of a manifest to a resource, or to every problem it has, with file and line.
 
 The second step after `yaml_io.py`, and the only way in for what people write: the command line
-reads every job here, so that a manifest is refused before anything is fetched.
+reads every manifest here, so that a manifest is refused before anything is fetched.
 `validation_errors.py` words the problems. The API server refuses the same manifests, by the CRD of
 the same models.
 """
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tunesmith_api.base import API_VERSION, ApiModel
 from tunesmith_api.field_paths import FieldPath, dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.kinds import KINDS
 from tunesmith_api.validation_errors import error_message, error_path, near_match
 from tunesmith_api.yaml_io import MAX_CHARACTERS, YamlError, YamlSource, read_yaml
 
@@ -47,7 +48,7 @@ class ManifestError(ValueError):
 
 
 def read_manifest(path: Path) -> str:
-    """The text of the file, for `load_job`.
+    """The text of the file, for `load_job` and `load_any_kind`.
 
     Raises:
         ManifestError: there is no such file, it cannot be read, is too large, or is not UTF-8.
@@ -88,12 +89,34 @@ def load_resource(text: str, model: type[Resource], *, source: str = "manifest")
     Raises:
         ManifestError: the text is of another kind, or breaks a rule; every problem is listed.
     """
+    return _resource_in(_document(text, source=source), model, source=source)
+
+
+def load_any_kind(text: str, *, source: str = "manifest") -> ApiModel:
+    """The resource that `text` describes, of the kind of the group that it names itself.
+
+    Raises:
+        ManifestError: no kind of the group has that name, or the text breaks a rule; every problem
+            is listed.
+    """
+    document = _document(text, source=source)
+    models = {kind.name: kind.model for kind in KINDS}
+    problems = _identity_problems(document, wanted=tuple(models))
+    if problems:
+        raise ManifestError(problems, source=source)
+    return _resource_in(document, models[str(document.value["kind"])], source=source)
+
+
+def _document(text: str, *, source: str) -> YamlSource:
     try:
-        document = read_yaml(text)
+        return read_yaml(text)
     except YamlError as error:
         raise _refusal(error.message, path=error.path, line=error.line, source=source) from error
+
+
+def _resource_in(document: YamlSource, model: type[Resource], *, source: str) -> Resource:
     # Before the fields: those of another kind are no misspelt fields of this one.
-    strangers = _identity_problems(document, wanted=model.__name__)
+    strangers = _identity_problems(document, wanted=(model.__name__,))
     if strangers:
         raise ManifestError(strangers, source=source)
     given = {key: value for key, value in document.value.items() if key != "status"}
@@ -113,19 +136,22 @@ def load_resource(text: str, model: type[Resource], *, source: str = "manifest")
         raise ManifestError(problems, source=source) from error
 
 
-def _identity_problems(document: YamlSource, *, wanted: str) -> list[Problem]:
-    """What says that the document is of another kind, or of another version of it."""
+def _identity_problems(document: YamlSource, *, wanted: tuple[str, ...]) -> list[Problem]:
+    """What says that the document is of none of these kinds, or of another version of them."""
     problems = []
-    for field, right in (("apiVersion", API_VERSION), ("kind", wanted)):
+    for field, known in (("apiVersion", (API_VERSION,)), ("kind", wanted)):
         given = document.value.get(field)
-        if given == right:
+        if given in known:
             continue
+        is_one = len(known) == 1
+        right = ", ".join(known)
+        near = near_match(str(given), known)
         if given is None:
-            message = f"required, but not given; write {right}"
-        elif near_match(str(given), [right]):
-            message = f"{given!r} is not {right}; did you mean '{right}'?"
+            message = f"required, but not given; write {right if is_one else f'one of {right}'}"
         else:
-            message = f"{given!r} is not {right}; write {right}"
+            remedy = f"write {right}" if is_one else "choose one of them"
+            hint = f"did you mean '{near}'?" if near else remedy
+            message = f"{given!r} is {'not' if is_one else 'none of'} {right}; {hint}"
         problems.append(Problem(path=field, line=document.line_of((field,)), message=message))
     return problems
 

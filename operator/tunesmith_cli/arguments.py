@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
 
+from tunesmith_api.kinds import KINDS
 from tunesmith_cli.errors import EXIT_BAD_INPUT
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags
@@ -122,9 +123,13 @@ def _validate(commands: Any) -> None:
         "validate",
         help="check manifests without running anything",
         description="Check manifests against every rule. Nothing is fetched, nothing is run.",
-        examples="  tunesmith validate job.yaml\n  tunesmith validate jobs/*.yaml --output json",
+        examples="  tunesmith validate job.yaml deployment.yaml\n"
+        "  tunesmith validate jobs/*.yaml --output json",
     )
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="manifests of jobs")
+    kinds = ", ".join(kind.name for kind in KINDS)
+    parser.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help=f"manifests of any kind: {kinds}"
+    )
     _add_output(parser)
 
 

@@ -4,7 +4,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from pydantic import BaseModel, ValidationError
+
 from tunesmith_api.conditions import MAX_MESSAGE, MAX_REASON, Condition
+from tunesmith_api.field_paths import dotted
+from tunesmith_api.validation_errors import error_message, error_path
 
 _MIN_MESSAGE: Final = 64
 
@@ -17,6 +21,14 @@ def truncate_message(message: str, *, suffix: str = "") -> str:
     suffix = suffix if len(suffix) <= MAX_MESSAGE - _MIN_MESSAGE else ""
     room = MAX_MESSAGE - len(suffix)
     return f"{message if len(message) <= room else f'{message[: room - 1]}…'}{suffix}"
+
+
+def invalid_spec_message(error: ValidationError, *, model: type[BaseModel]) -> str:
+    """The first problem of a resource of this model, as a condition says it, and how many more."""
+    first, *more = error.errors(include_url=False)
+    rest = f" (and {len(more)} more)" if more else ""
+    text = f"{dotted(error_path(first))}: {error_message(first, model=model)}"
+    return truncate_message(text, suffix=rest)
 
 
 def make_condition(

@@ -1,26 +1,28 @@
 """An API server in memory with one ModelDeployment; pods are ready as soon as they are wanted."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from api_double import ApiDouble, Manifest
 from attempts import SETTINGS
 from model_deployments import a_deployment, published
+from tunesmith_engine.deployment.replica_report import ReadyReason, ReplicaReport
+from tunesmith_engine.rollout.ring_page import RingPage
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.objects import MANAGED_BY, MANAGER
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
 from tunesmith_operator.modeldeployment.reconciler import Reconciler
-from tunesmith_operator.modeldeployment.replica_client import ReplicaReport, RingPage
 from tunesmith_operator.settings import Settings
 
 KEY = Key("ModelDeployment", "ns", "helpdesk")
 READY = ReplicaReport(
+    revision="0a1b2c3d",
     instance="1",
-    is_ready=True,
-    reason="Ready",
+    ready=True,
+    draining=False,
+    reason=ReadyReason.READY,
     message="",
     running=0,
     accepted=0,
@@ -32,7 +34,7 @@ class IdleReplicas:
     """All replicas are ready, and nobody asks them anything."""
 
     async def states(self, hosts: Mapping[str, str]) -> dict[str, ReplicaReport]:
-        return dict.fromkeys(hosts, replace(READY))
+        return dict.fromkeys(hosts, READY.model_copy())
 
     async def samples(
         self,

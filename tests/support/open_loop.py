@@ -6,6 +6,7 @@ stream that ends cleanly without [DONE] is taken for whole by clients.
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -170,3 +171,15 @@ def _end_problem(request: Request, reason: str | None, *, tokens: int) -> str | 
         return f"finish_reason {reason}"
     # A model may stop by itself; what was cut at the limit has all of its tokens.
     return None if reason == "stop" or tokens == request.tokens else "too short"
+
+
+def main() -> None:
+    """`open_loop.py URL RATE`: until the input ends, then print what became of the requests."""
+    url, rate = sys.argv[1:]
+    with traffic(url, rate=float(rate)) as tally:
+        sys.stdin.read()
+    json.dump({"problems": tally.problems(), "versions": tally.versions()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

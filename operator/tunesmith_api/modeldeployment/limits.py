@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.rules import Rule
 
 Positive = Annotated[float, Field(gt=0)]
@@ -78,53 +79,70 @@ DEFAULT_METRICS: Final[tuple[Metric, ...]] = tuple(
 
 
 class MetricLimits(ApiModel):
-    """What of one metric matters.
+    """What of one metric matters."""
 
-    Attributes:
-        minimum_effect: the smallest effect that must not be promoted. The metric's own default if
-            left out.
-        tolerated: up to here the candidate counts as no worse; 0 but for a quality loss that even
-            a good version shows. Stable's own answers, scored under any other model, lose.
-        weight: its share of the error budget, relative to the others'.
-        bound: quality losses are cut off at plus and minus this; bets need bounded stakes. A
-            narrow bound learns faster, and does not see how bad the worst prompts are.
-    """
-
-    minimum_effect: Positive | None = None
-    tolerated: Annotated[float, Field(ge=0)] = 0.0
-    weight: Positive = 1.0
-    bound: Positive = 1.0
+    minimum_effect: Annotated[Positive | None, DecidedLater("the metric's own")] = Field(
+        None,
+        description="Smallest effect that must not be promoted: 0.01 for a point of errors, 0.2 "
+        "for a fifth of latency. Default: the metric's own.",
+    )
+    # Stable's own answers, scored under any other model, lose.
+    tolerated: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Up to here the candidate counts as no worse; above 0 for a quality loss that "
+        "even a good version shows.",
+    )
+    weight: Positive = Field(
+        1.0, description="Its share of the error budget, relative to the others'."
+    )
+    # Bets need bounded stakes.
+    bound: Positive = Field(
+        1.0,
+        description="Quality losses are cut off at plus and minus this. A narrow bound learns "
+        "faster, and does not see how bad the worst prompts are.",
+    )
 
 
 class Limits(ApiModel):
-    """The rules of one analysis.
+    """The rules of one analysis."""
 
-    Attributes:
-        alpha: the error budget of the whole rollout: the chance that a candidate that is no worse
-            is rolled back, over all metrics and looks; and, apart from it, the chance that one
-            that is worse by a minimum effect is promoted. No candidate is both.
-        window_seconds: the judge looks when a window is over. Bets are fixed within a window, so
-            that the order of its samples does not matter.
-        warmup_seconds: samples before it count for neither arm: a candidate starts with empty
-            caches, and comparing it with a warm stable would refuse every candidate.
-        minimum_samples: of each arm, before any verdict.
-        deadline_seconds: what is not settled by then stays inconclusive.
-        unit: what is independent. `request`: every request. `cluster`: conversations or API keys;
-            each counts once, with the mean over its requests of `cluster_window_seconds`.
-        cluster_window_seconds: how long a cluster is watched; verdicts come that much later.
-    """
-
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    window_seconds: Positive = 10.0
-    warmup_seconds: Annotated[float, Field(ge=0)] = 60.0
-    minimum_samples: Annotated[int, Field(ge=1)] = 50
-    deadline_seconds: Positive = 3600.0
-    unit: Literal["request", "cluster"] = "request"
-    cluster_window_seconds: Positive = 60.0
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05,
+        description="Error budget of the whole rollout, over all metrics and looks: the chance "
+        "that a candidate that is no worse is rolled back, and the chance that one that is worse "
+        "by a minimum effect is promoted.",
+    )
+    window_seconds: Positive = Field(
+        10.0,
+        description="The judge looks when a window is over; the order of the samples within one "
+        "does not matter.",
+    )
+    warmup_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0,
+        description="Samples before it count for neither version: a candidate starts with empty "
+        "caches.",
+    )
+    minimum_samples: Annotated[int, Field(ge=1)] = Field(
+        50, description="Of each version, before any verdict."
+    )
+    deadline_seconds: Positive = Field(
+        3600.0, description="What is not settled by then stays inconclusive."
+    )
+    unit: Literal["request", "cluster"] = Field(
+        "request",
+        description="What is independent of each other. request: every request. cluster: "
+        "conversations or API keys; each counts once, with the mean over its requests.",
+    )
+    cluster_window_seconds: Positive = Field(
+        60.0,
+        description="How long a conversation or key is watched; verdicts come that much later.",
+    )
     metrics: dict[MetricName, MetricLimits] = Field(
         default_factory=lambda: {metric: MetricLimits() for metric in DEFAULT_METRICS},
         min_length=1,
         max_length=len(Metric),
+        description="What the versions are compared by; also `refusals` and `qualityLoss`, which "
+        "are judged only where they are named. What is named has to be shown before a promotion.",
     )
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from pydantic import JsonValue
 
-from tunesmith_api.manifest import ManifestError, load_job, read_manifest
+from tunesmith_api.manifest import ManifestError, load_any_kind, read_manifest
 from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE
 
 
@@ -27,13 +27,20 @@ def run(options: argparse.Namespace) -> int:
 def check(path: Path, *, said: TextIO) -> dict[str, JsonValue]:
     """The report on one file; valid ones are told on `said`, problems on stderr."""
     try:
-        job = load_job(read_manifest(path), source=str(path))
+        resource = load_any_kind(read_manifest(path), source=str(path)).model_dump(by_alias=True)
     except ManifestError as error:
         # One line for each problem, as compilers write them: `file:line: field: what`, so that
         # editors and CI find the place.
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         problems: list[JsonValue] = [asdict(problem) for problem in error.problems]
-        return {"file": str(path), "valid": False, "job": None, "problems": problems}
-    print(f"{path}: FineTuneJob {job.metadata.name} is valid", file=said)
-    return {"file": str(path), "valid": True, "job": job.metadata.name, "problems": []}
+        return {
+            "file": str(path),
+            "valid": False,
+            "kind": None,
+            "name": None,
+            "problems": problems,
+        }
+    kind, name = resource["kind"], resource["metadata"]["name"]
+    print(f"{path}: {kind} {name} is valid", file=said)
+    return {"file": str(path), "valid": True, "kind": kind, "name": name, "problems": []}

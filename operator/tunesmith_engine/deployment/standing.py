@@ -97,8 +97,8 @@ def _why_held(
             return refusal
     if is_held(context, candidate) and not context.is_paused:
         message = (
-            f"no verdict in time ({verdict_message}); `tunesmith rollout promote` or `abort` "
-            "decides, or another version"
+            f"no verdict in time ({verdict_message}); promote or abort it, or publish another "
+            "version"
         )
         return Refusal(Reason.ANALYSIS_INCONCLUSIVE, message)
     return None

@@ -32,12 +32,4 @@ class JobRef:
     @property
     def owner_reference(self) -> Manifest:
         """What makes an object go when its job does."""
-        return {
-            "apiVersion": FINE_TUNE_JOB.api_version,
-            "kind": FINE_TUNE_JOB.kind,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": True,
-            # True would need the right to set finalizers on jobs, where the server checks that.
-            "blockOwnerDeletion": False,
-        }
+        return FINE_TUNE_JOB.owner_reference(self.name, uid=self.uid)

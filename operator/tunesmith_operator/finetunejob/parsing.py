@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunesmith_api.field_paths import dotted
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus
-from tunesmith_api.validation_errors import error_message, error_path
-from tunesmith_engine.conditions import truncate_message
+from tunesmith_engine.conditions import invalid_spec_message
 from tunesmith_operator.kube.objects import Manifest, status_of
 
 
@@ -31,10 +29,7 @@ def parse_job(manifest: Manifest) -> FineTuneJob | Unreadable:
     try:
         return FineTuneJob.model_validate(given)
     except ValidationError as error:
-        first, *more = error.errors(include_url=False)
-        rest = f" (and {len(more)} more)" if more else ""
-        text = f"{dotted(error_path(first))}: {error_message(first, model=FineTuneJob)}"
-        return Unreadable(truncate_message(text, suffix=rest))
+        return Unreadable(invalid_spec_message(error, model=FineTuneJob))
 
 
 def parse_status(manifest: Manifest) -> FineTuneJobStatus | None:

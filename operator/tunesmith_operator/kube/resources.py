@@ -4,7 +4,7 @@ Of our own kinds none stands here: a controller brings its `Resource` along, and
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,18 @@ class Resource:
     def api_version(self) -> str:
         """As `apiVersion` in a manifest."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    def owner_reference(self, name: str, *, uid: str) -> dict[str, Any]:
+        """What makes an object go when the one of this kind, name and uid does."""
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": name,
+            "uid": uid,
+            "controller": True,
+            # True would need the right to set finalizers on it, where the server checks that.
+            "blockOwnerDeletion": False,
+        }
 
     @property
     def prefix(self) -> str:

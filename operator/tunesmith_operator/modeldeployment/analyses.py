@@ -16,7 +16,7 @@ from typing import Final
 from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.rollout.judge import Verdict, judge
-from tunesmith_engine.rollout.merge import Page, SampleMerger
+from tunesmith_engine.rollout.merge import SampleMerger
 from tunesmith_engine.rollout.recording import Header, line_of
 from tunesmith_engine.rollout.samples import Arm
 from tunesmith_operator.controller.work_queue import Key
@@ -136,16 +136,7 @@ class Analyses:
         after = {name: analysis.merger.after(name) for name in addresses}
         told = await self._replicas.samples(addresses, after)
         pages = [
-            Page(
-                replica=name,
-                arm=arm_of[name],
-                instance=page.instance,
-                next=page.next,
-                dropped=page.dropped,
-                watermark_seconds=page.watermark_seconds,
-                samples=page.samples,
-                read_at=page.at - analysis.started,
-            )
+            page.in_rollout(name, arm_of[name], begin=analysis.started)
             for name, answers in told.items()
             for page in answers
         ]

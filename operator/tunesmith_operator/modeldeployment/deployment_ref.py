@@ -54,15 +54,5 @@ class DeploymentRef:
             "name": name,
             "namespace": self.namespace,
             "labels": {LABEL_DEPLOYMENT: self.name, MANAGED_BY: MANAGER, **labels},
-            "ownerReferences": [
-                {
-                    "apiVersion": MODEL_DEPLOYMENT.api_version,
-                    "kind": MODEL_DEPLOYMENT.kind,
-                    "name": self.name,
-                    "uid": self.uid,
-                    "controller": True,
-                    # True would need the right to set finalizers, where the server checks that.
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "ownerReferences": [MODEL_DEPLOYMENT.owner_reference(self.name, uid=self.uid)],
         }

@@ -16,6 +16,7 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.deployment.observations import AvailableVersion, ReplicaState, RouteState
+from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_operator.kube.api_errors import FORBIDDEN
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, label_of
@@ -35,7 +36,7 @@ from tunesmith_operator.modeldeployment.deployment_ref import (
 )
 from tunesmith_operator.modeldeployment.front_service import service_state
 from tunesmith_operator.modeldeployment.http_route import route_state
-from tunesmith_operator.modeldeployment.replica_client import ReplicaReport, Replicas
+from tunesmith_operator.modeldeployment.replica_client import Replicas
 from tunesmith_operator.modeldeployment.replica_states import host_of, replica_state
 from tunesmith_operator.modeldeployment.versions import available_versions
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunesmith_api.field_paths import dotted
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
-from tunesmith_api.validation_errors import error_message, error_path
-from tunesmith_engine.conditions import truncate_message
+from tunesmith_engine.conditions import invalid_spec_message
 from tunesmith_operator.kube.objects import Manifest, status_of
 
 
@@ -31,10 +29,7 @@ def parse_spec(manifest: Manifest) -> ModelDeploymentSpec | Unreadable:
     try:
         return ModelDeployment.model_validate(given).spec
     except ValidationError as error:
-        first, *more = error.errors(include_url=False)
-        rest = f" (and {len(more)} more)" if more else ""
-        text = f"{dotted(error_path(first))}: {error_message(first, model=ModelDeployment)}"
-        return Unreadable(truncate_message(text, suffix=rest))
+        return Unreadable(invalid_spec_message(error, model=ModelDeployment))
 
 
 def parse_status(manifest: Manifest) -> ModelDeploymentStatus | None:

@@ -7,84 +7,21 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
 
+from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.rollout.ring_page import MAX_PAGES, MAX_SAMPLES_OF_PAGE, RingPage
 from tunesmith_operator.modeldeployment.serving_pod import PORT
 
 T = TypeVar("T")
 
 TIMEOUT_S: Final = 3.0
 _CONNECT_S: Final = 1.0
-# Samples have some 300 characters: at 2,000 a page stays below a megabyte.
-PAGE: Final = 2000
-MAX_PAGES: Final = 5
 _MAX_BYTES: Final = 4 << 20
 # Not there, or another server than ours.
 _NO_ANSWER: Final = (aiohttp.ClientError, OSError, LookupError, TypeError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaReport:
-    """What a replica says of itself at /tunesmith/state."""
-
-    instance: str
-    is_ready: bool
-    reason: str
-    message: str
-    running: int
-    accepted: int
-    quiet_seconds: float
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "ReplicaReport":
-        """The report in a state.
-
-        Raises:
-            KeyError: a field is missing.
-            ValueError: one is no number.
-        """
-        return cls(
-            instance=str(state["instance"]),
-            is_ready=state["ready"] is True,
-            reason=str(state["reason"]),
-            message=str(state["message"]),
-            running=int(state["running"]),
-            accepted=int(state["accepted"]),
-            quiet_seconds=float(state["quietSeconds"]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RingPage:
-    """One answer at /tunesmith/samples, and when it was there, by the monotonic clock."""
-
-    instance: str
-    next: int
-    dropped: int
-    watermark_seconds: float
-    samples: tuple[Mapping[str, Any], ...]
-    at: float
-
-    @classmethod
-    def of(cls, page: Mapping[str, Any], *, at: float) -> "RingPage":
-        """The page in an answer.
-
-        Raises:
-            KeyError: a field is missing.
-            TypeError: samples are no records.
-            ValueError: a field is no number.
-        """
-        return cls(
-            instance=str(page["instance"]),
-            next=int(page["next"]),
-            dropped=int(page["dropped"]),
-            watermark_seconds=float(page["watermarkSeconds"]),
-            samples=tuple(dict(sample) for sample in page["samples"]),
-            at=at,
-        )
 
 
 class Replicas(Protocol):
@@ -123,17 +60,17 @@ class HttpReplicas:
             )
 
     async def _state(self, session: aiohttp.ClientSession, address: str) -> ReplicaReport:
-        return ReplicaReport.of(await self._get(session, address, "state"))
+        return ReplicaReport.model_validate(await self._get(session, address, "state"))
 
     async def _pages(
         self, session: aiohttp.ClientSession, address: str, after: int
     ) -> list[RingPage]:
         pages: list[RingPage] = []
-        # A reader that was away for long has much to read; the rest comes at the next look.
         while len(pages) < MAX_PAGES:
-            answer = await self._get(session, address, f"samples?after={after}&limit={PAGE}")
-            pages.append(RingPage.of(answer, at=time.monotonic()))
-            if len(pages[-1].samples) < PAGE:
+            path = f"samples?after={after}&limit={MAX_SAMPLES_OF_PAGE}"
+            answer = await self._get(session, address, path)
+            pages.append(RingPage.of(answer, read_at=time.monotonic()))
+            if pages[-1].is_last:
                 break
             after = pages[-1].next
         return pages

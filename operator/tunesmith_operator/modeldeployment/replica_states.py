@@ -6,6 +6,7 @@ from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.deployment.observations import ReplicaState
+from tunesmith_engine.deployment.replica_report import WRONG_ANSWERS, ReplicaReport
 from tunesmith_engine.stages.termination_message import termination_message
 from tunesmith_operator.kube.objects import (
     Manifest,
@@ -18,12 +19,9 @@ from tunesmith_operator.kube.objects import (
 from tunesmith_operator.kube.pod_waits import wait_of_pod
 from tunesmith_operator.kube.pods import containers_of
 from tunesmith_operator.modeldeployment.deployment_ref import LABEL_REVISION
-from tunesmith_operator.modeldeployment.replica_client import ReplicaReport
 
 # A node, a quota or a volume may come; an image of that name will not.
 _HOPELESS_WAITS: Final = frozenset({Reason.IMAGE_PULL_FAILED})
-# What a replica says of itself that no waiting mends: it does not generate as was published.
-_HOPELESS_WORDS: Final = frozenset({"FingerprintMismatch", "FingerprintsUnreadable"})
 # `serve` and `fetch` end so where the version is refused: other bytes, no version at all.
 _EXIT_REFUSED: Final = 2
 _MANY_CRASHES: Final = 3
@@ -56,7 +54,7 @@ def replica_state(pod: Manifest, report: ReplicaReport | None, *, now: datetime)
         name,
         revision,
         # By its own word, and its kubelet's: requests come only to those.
-        is_ready=report.is_ready and has_condition(pod, "Ready"),
+        is_ready=report.ready and has_condition(pod, "Ready"),
         is_reachable=True,
         running=report.running,
         accepted=report.accepted,
@@ -72,8 +70,8 @@ def _trouble(
     pod: Manifest, report: ReplicaReport | None, *, now: datetime
 ) -> tuple[str | None, str]:
     """What no waiting will mend, if anything, and what a person should know."""
-    if report is not None and not report.is_ready:
-        failure = report.reason if report.reason in _HOPELESS_WORDS else None
+    if report is not None and not report.ready:
+        failure = report.reason if report.reason in WRONG_ANSWERS else None
         return failure, quoted(report.message, at_most=_MAX_QUOTE)
     for ended in _endings(pod):
         if ended.get("exitCode") == _EXIT_REFUSED:

@@ -5,19 +5,8 @@ asked last, it makes progress with what is under way, and nobody drains it.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class ReadyReason(StrEnum):
-    """Why a replica is ready, or is not."""
-
-    READY = "Ready"
-    STARTING = "Starting"
-    DRAINING = "Draining"
-    FINGERPRINT_MISMATCH = "FingerprintMismatch"
-    FINGERPRINTS_UNREADABLE = "FingerprintsUnreadable"
-    GENERATION_FAILED = "GenerationFailed"
-    NO_PROGRESS = "NoProgress"
+from tunesmith_engine.deployment.replica_report import ReadyReason
 
 
 @dataclass(frozen=True, slots=True)

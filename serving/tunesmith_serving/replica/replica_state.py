@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from tunesmith_serving.replica.readiness import Readiness, ReadyReason
+from tunesmith_engine.deployment.replica_report import ReadyReason
+from tunesmith_serving.replica.readiness import Readiness
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.replica.traffic import Traffic
 

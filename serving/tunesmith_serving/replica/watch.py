@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tunesmith_engine.deployment.replica_report import ReadyReason
 from tunesmith_serving.replica.fingerprints import (
     Fingerprint,
     compare,
@@ -18,7 +19,7 @@ from tunesmith_serving.replica.fingerprints import (
     read_fingerprints,
 )
 from tunesmith_serving.replica.in_process import Application, Response, request
-from tunesmith_serving.replica.readiness import Readiness, ReadyReason, Verdict
+from tunesmith_serving.replica.readiness import Readiness, Verdict
 from tunesmith_serving.replica.settings import ReplicaSettings
 
 LOGGER = logging.getLogger(__name__)

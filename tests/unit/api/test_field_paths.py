@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from pydantic import Field
 
 from manifests import Manifest, a_job, jobs
 from tunesmith_api.base import ApiModel
-from tunesmith_api.field_paths import dotted, record_paths, records_of
+from tunesmith_api.field_paths import dotted, record_at, record_paths, records_of
 from tunesmith_api.field_types import SecretReference
 from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
@@ -102,6 +103,23 @@ def test_records_in_lists_and_mappings_have_paths_of_their_own() -> None:
         "byName.x.secretRef",
         "last.secretRef",
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "record"),
+    [
+        (("steps", 1), Step),
+        (("steps", 1, "secretRef"), SecretReference),
+        (("byName", "last"), Step),
+        (("byName", "x", "secretRef"), SecretReference),
+        (("last", "x"), None),
+    ],
+)
+def test_the_record_at_a_path_is_the_one_that_holds_its_fields(
+    path: tuple[str | int, ...], record: type[ApiModel] | None
+) -> None:
+    """The names of a mapping are the user's own, although one may be called like a field."""
+    assert record_at(Recipe, path) is record
 
 
 def test_a_type_says_where_records_can_be() -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from command import tunesmith
-from manifests import a_job
+from manifests import a_job, a_version
 from tunesmith_api.crds import crd_files, crds_yaml
 from tunesmith_cli.main import main
 
@@ -20,6 +20,16 @@ spec:
   dataset: {train: {uri: "s3://tickets/2026-11.jsonl"}}
   training: {epoch: 3}
   output: {model: helpdesk}
+"""
+
+
+DEPLOYMENT = """\
+apiVersion: tunesmith.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: helpdesk}
+spec:
+  model: helpdesk
+  rollout: {strategy: blueGreen}
 """
 
 
@@ -74,6 +84,74 @@ def test_one_bad_file_does_not_hide_the_others(
         }
     ]
     assert captured.err.count("error: ") == 2
+
+
+def test_every_kind_is_checked_by_its_own_rules(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version, deployment = tmp_path / "version.yaml", tmp_path / "deployment.yaml"
+    version.write_text(yaml.safe_dump(a_version()))
+    deployment.write_text(DEPLOYMENT)
+
+    code = main(["validate", str(good), str(version), str(deployment), "--output", "json"])
+
+    files = json.loads(capsys.readouterr().out)["files"]
+    told = [(file["kind"], file["name"]) for file in files]
+    assert code == 0
+    assert told == [
+        ("FineTuneJob", "helpdesk"),
+        ("ModelVersion", a_version()["metadata"]["name"]),
+        ("ModelDeployment", "helpdesk"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "problem"),
+    [
+        ("blueGreen", "bluegreen", "6: spec.rollout.strategy: 'bluegreen' is none of canary, "),
+        (
+            "strategy: blueGreen",
+            "analysis: {metrics: {ttftP50: {minEffect: 0.1}}}",
+            "6: spec.rollout.analysis.metrics.ttftP50.minEffect: unknown field; did you mean 'min",
+        ),
+        (
+            "strategy: blueGreen",
+            "analysis: {metrics: {errors: {x: 1}}}",
+            "unknown field; known here: minimumEffect, tolerated, weight, bound",
+        ),
+        ("model:", "modell:", "5: spec.modell: unknown field; did you mean 'model'?"),
+        ("ModelDeployment", "ModelDeploy", "2: kind: 'ModelDeploy' is none of FineTuneJob, "),
+        ("ModelDeployment", "modeldeployment", "did you mean 'ModelDeployment'?"),
+        ("ModelDeployment", "Pod", "'Pod' is none of FineTuneJob, ModelVersion, ModelDeployment; "),
+        (
+            "kind: ModelDeployment\n",
+            "",
+            "kind: required, but not given; write one of FineTuneJob, ",
+        ),
+        ("v1alpha1", "v1", "1: apiVersion: 'tunesmith.dev/v1' is not tunesmith.dev/v1alpha1; "),
+    ],
+)
+def test_a_problem_of_another_kind_is_told_as_clearly(
+    given: str, written: str, problem: str, bad: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad.write_text(DEPLOYMENT.replace(given, written, 1))
+
+    code = main(["validate", str(bad)])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert problem in captured.err
+
+
+def test_several_documents_in_one_file_are_refused(
+    bad: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad.write_text(f"{DEPLOYMENT}---\n{DEPLOYMENT}")
+
+    code = main(["validate", str(bad)])
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith(f"error: {bad}:")
 
 
 def test_crds_prints_one_stream(capsys: pytest.CaptureFixture[str]) -> None:

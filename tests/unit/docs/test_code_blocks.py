@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tunesmith_api.manifest import load_job
+from tunesmith_api.manifest import load_any_kind, load_job, load_resource
+from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_cli.arguments import build_parser
 from tunesmith_cli.main import main
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "helpdesk" / "job.yaml"
+DEPLOYMENT = ROOT / "examples" / "helpdesk" / "deployment.yaml"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
@@ -73,7 +74,11 @@ def named(wanted: list[Block]) -> dict[str, Block]:
 
 
 MANIFESTS = named(
-    [block for block in blocks() if block.language == "yaml" and "kind:" in block.text]
+    [
+        block
+        for block in blocks()
+        if block.language == "yaml" and block.text.startswith("apiVersion: tunesmith.dev/")
+    ]
 )
 PYTHON = named([block for block in blocks() if block.language == "python"])
 COMMANDS = {
@@ -92,9 +97,18 @@ def test_the_pages_show_manifests_and_commands() -> None:
 
 @pytest.mark.parametrize("place", MANIFESTS)
 def test_a_manifest_in_the_docs_is_valid(place: str) -> None:
-    block = MANIFESTS[place]
-    if yaml.safe_load(block.text)["kind"] == "FineTuneJob":
-        load_job(block.text, source=place)
+    load_any_kind(MANIFESTS[place].text, source=place)
+
+
+def test_the_deployment_of_the_example_is_the_one_in_the_docs() -> None:
+    page = ROOT / "docs" / "task" / "deploy-on-one-machine.md"
+    shown = [block.text for block in MANIFESTS.values() if block.page == page]
+    text = DEPLOYMENT.read_text(encoding="utf-8")
+
+    # Behind the comment that it begins with.
+    assert shown == [text[text.index("apiVersion") :]]
+    job = load_job(EXAMPLE.read_text(encoding="utf-8"))
+    assert load_resource(text, ModelDeployment).spec.model == job.spec.output.model
 
 
 @pytest.mark.parametrize("place", COMMANDS)

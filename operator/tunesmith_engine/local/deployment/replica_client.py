@@ -2,49 +2,36 @@
 
 import http.client
 import json
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic import ConfigDict, ValidationError
-
-from tunesmith_api.base import ApiModel
+from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.rollout.ring_page import MAX_SAMPLES_OF_PAGE, RingPage
 
 # A replica whose event loop stands still for longer cannot be told from one that hangs.
 _TIMEOUT_S: Final = 2.0
-
-
-class ReplicaReport(ApiModel):
-    """`/tunesmith/state`; fields of a later release are passed over."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    revision: str
-    instance: str
-    ready: bool
-    draining: bool
-    reason: str
-    message: str
-    running: int
-    accepted: int
-    quiet_seconds: float
 
 
 def read_state(port: int) -> ReplicaReport | None:
     """What the replica says of itself; None while it does not answer."""
     try:
         return ReplicaReport.model_validate(_ask(port, "GET", "/tunesmith/state"))
-    except (OSError, http.client.HTTPException, ValueError, ValidationError):
+    except (OSError, http.client.HTTPException, ValueError):
         # Not yet, not any more, or not by the server that we started: a port may be taken over.
         return None
 
 
-def read_samples(port: int, *, after: int, limit: int) -> dict[str, Any] | None:
+def read_samples(
+    port: int, *, after: int, clock: Callable[[], float] = time.monotonic
+) -> RingPage | None:
     """The page of samples behind the place `after`; None while it does not answer."""
     try:
-        path = f"/tunesmith/samples?after={after}&limit={limit}"
-        page = _ask(port, "GET", path)
-    except (OSError, http.client.HTTPException, ValueError):
+        path = f"/tunesmith/samples?after={after}&limit={MAX_SAMPLES_OF_PAGE}"
+        content = _ask(port, "GET", path)
+        return RingPage.of(content, read_at=clock())
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
         return None
-    return page if isinstance(page, dict) and "samples" in page else None
 
 
 def start_draining(port: int) -> None:

@@ -13,9 +13,9 @@ from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.deployment.observations import DesiredRevision, ReplicaState
+from tunesmith_engine.deployment.replica_report import WRONG_ANSWERS, ReadyReason, ReplicaReport
 from tunesmith_engine.local.deployment.deployment_folder import ReplicaFolder, ReplicaRecord
 from tunesmith_engine.local.deployment.replica_client import (
-    ReplicaReport,
     read_state,
     start_draining,
 )
@@ -32,9 +32,6 @@ _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 # A request that the proxy had sent off before it knew has arrived by then.
 _QUIET_S: Final = 1.0
-# What no restart mends: the engine answers, and other than was published.
-_WRONG_ANSWERS: Final = frozenset({"FingerprintMismatch", "FingerprintsUnreadable"})
-_HANGS: Final = "NoProgress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ class Replica:
     def end_if_hung(self, now: float) -> None:
         """Kill an engine that runs and does not get on; it is started again as a crashed one."""
         is_silent = self._heard_at is not None and now - self._heard_at > SILENT_S
-        has_stopped = self._report is not None and self._report.reason == _HANGS
+        has_stopped = self._report is not None and self._report.reason == ReadyReason.NO_PROGRESS
         if self.is_running and (is_silent or has_stopped):
             message = self._report.message if self._report else f"no answer for {SILENT_S:.0f} s"
             self._last_words = f"it was ended since it hung: {message}"
@@ -195,7 +192,7 @@ class Replica:
         self.folder.write(self._record)
 
     def _failure(self) -> str | None:
-        if self._report is not None and self._report.reason in _WRONG_ANSWERS:
+        if self._report is not None and self._report.reason in WRONG_ANSWERS:
             return self._report.reason
         # Twice, since a port that was taken between two looks is refused with the same code.
         is_refused = self._record.exit_code == EXIT_BAD_INPUT and self._record.restarts > 0
@@ -205,7 +202,7 @@ class Replica:
         report = self._report
         if report is not None:
             # A failure has the reason for its name.
-            named = "" if report.reason in _WRONG_ANSWERS else f"{report.reason}: "
+            named = "" if report.reason in WRONG_ANSWERS else f"{report.reason}: "
             return "" if report.ready else f"{named}{report.message}"
         if self.is_running:
             return self._last_words or "the engine starts"

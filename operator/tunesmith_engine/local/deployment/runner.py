@@ -6,11 +6,11 @@ it so. Kill it at any point: the same call goes on from there. `advance` alone d
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
@@ -31,6 +31,7 @@ from tunesmith_engine.local.locks import lock_deployment
 from tunesmith_engine.local.runner import StopEvent
 from tunesmith_engine.rollout.merge import Page
 from tunesmith_engine.rollout.recording import Header
+from tunesmith_engine.rollout.ring_page import MAX_PAGES
 from tunesmith_engine.rollout.samples import Arm
 from tunesmith_engine.stages.reporter import write_atomically
 
@@ -38,8 +39,6 @@ _LOG = logging.getLogger(__name__)
 
 # Between two looks; one costs a request to each replica and three to the proxy.
 POLL_S: Final = 1.0
-_PAGE: Final = 2000
-_MAX_PAGES: Final = 5
 
 Watch = Callable[[ModelDeploymentStatus], None]
 
@@ -207,16 +206,14 @@ class DeploymentRun:
     def _pages(self, replica: Replica, arm: Arm, trial: _Trial) -> list[Page]:
         pages: list[Page] = []
         name, after = replica.folder.name, trial.analysis.after(replica.folder.name)
-        # Who was away for long has much to read; the rest comes at the next look.
-        while len(pages) < _MAX_PAGES:
-            content = read_samples(replica.port, after=after, limit=_PAGE)
-            if content is None:
+        while len(pages) < MAX_PAGES:
+            page = read_samples(replica.port, after=after, clock=self._clock)
+            if page is None:
                 break
-            read_at = self._clock() - trial.begin
-            pages.append(_page(name, arm, content, read_at=read_at))
-            after = pages[-1].next
-            if len(pages[-1].samples) < _PAGE:
+            pages.append(page.in_rollout(name, arm, begin=trial.begin))
+            if page.is_last:
                 break
+            after = page.next
         return pages
 
     def _keep_trial(self, decision: Decision, *, now: datetime) -> None:
@@ -268,16 +265,3 @@ def _generation(deployment: ModelDeployment, folder: DeploymentFolder) -> int:
     generation = status.observed_generation if status else 0
     is_same = before is not None and before.spec == deployment.spec
     return generation if is_same and generation else generation + 1
-
-
-def _page(name: str, arm: Arm, content: Mapping[str, Any], *, read_at: float) -> Page:
-    return Page(
-        replica=name,
-        arm=arm,
-        instance=content["instance"],
-        next=content["next"],
-        dropped=content["dropped"],
-        watermark_seconds=content["watermarkSeconds"],
-        samples=tuple(content["samples"]),
-        read_at=read_at,
-    )

@@ -8,13 +8,13 @@ import pytest
 from deployment_world import a_spec
 from manifests import a_version
 from tunesmith_engine.deployment.observations import Command, Route
+from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_operator.modeldeployment.achieved_split import Counter, SplitMeter
 from tunesmith_operator.modeldeployment.commands import command_of
 from tunesmith_operator.modeldeployment.deployment_ref import DeploymentRef
 from tunesmith_operator.modeldeployment.front_service import front_service, service_state
 from tunesmith_operator.modeldeployment.http_route import http_route, route_state
 from tunesmith_operator.modeldeployment.manifests import covers
-from tunesmith_operator.modeldeployment.replica_client import ReplicaReport
 from tunesmith_operator.modeldeployment.replica_states import replica_state
 from tunesmith_operator.modeldeployment.versions import available_versions
 
@@ -116,7 +116,8 @@ def pod(*, ready: bool = True, **container: Any) -> Json:
 
 def report(**fields: Any) -> ReplicaReport:
     given = {"instance": "i", "ready": True, "reason": "Ready", "message": "", "running": 1}
-    return ReplicaReport.of(given | {"accepted": 7, "quietSeconds": 0.5} | fields)
+    given |= {"accepted": 7, "quietSeconds": 0.5, "revision": "0a1b2c3d", "draining": False}
+    return ReplicaReport.model_validate(given | fields)
 
 
 def test_a_replica_is_ready_by_its_own_word_and_its_kubelets() -> None:

@@ -11,9 +11,9 @@ from tunesmith_api.manifest import load_resource
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.deployment.observations import Command, Route, RouteState
+from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.local.deployment import replica_process, runner
 from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder, ReplicaFolder
-from tunesmith_engine.local.deployment.replica_client import ReplicaReport
 from tunesmith_engine.local.deployment.replica_process import Launch
 from tunesmith_engine.local.environments import stage_variables
 from tunesmith_engine.local.envoy.proxy import ProxyError

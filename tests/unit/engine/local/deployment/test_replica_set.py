@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tunesmith_engine.deployment.observations import DesiredRevision, ReplicaState, Route
+from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.local.deployment import replica_process
 from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder, ReplicaFolder
-from tunesmith_engine.local.deployment.replica_client import ReplicaReport
 from tunesmith_engine.local.deployment.replica_process import Launch
 from tunesmith_engine.local.deployment.replica_set import ReplicaSet
 from tunesmith_engine.local.process_table import MARKER, find_processes

@@ -1,0 +1,46 @@
+"""What a replica says of itself at /tunesmith/state: the words, and the record of whoever asks.
+
+The server (`tunesmith_serving/replica/`) says them; the executors on a laptop and in a cluster read
+them.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import ConfigDict
+
+from tunesmith_api.base import ApiModel
+
+
+class ReadyReason(StrEnum):
+    """Why a replica is ready, or is not."""
+
+    READY = "Ready"
+    STARTING = "Starting"
+    DRAINING = "Draining"
+    FINGERPRINT_MISMATCH = "FingerprintMismatch"
+    FINGERPRINTS_UNREADABLE = "FingerprintsUnreadable"
+    GENERATION_FAILED = "GenerationFailed"
+    NO_PROGRESS = "NoProgress"
+
+
+# What neither waiting nor a restart mends: the engine does not answer as was published.
+WRONG_ANSWERS: Final = frozenset(
+    {ReadyReason.FINGERPRINT_MISMATCH, ReadyReason.FINGERPRINTS_UNREADABLE}
+)
+
+
+class ReplicaReport(ApiModel):
+    """`/tunesmith/state`; fields and reasons of a later release are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    revision: str
+    instance: str
+    ready: bool
+    draining: bool
+    reason: str
+    message: str
+    running: int
+    accepted: int
+    quiet_seconds: float
