@@ -106,6 +106,8 @@ def promise_and_take_back(cluster: Cluster) -> None:
     cluster.kubectl("wait", rule, f"--for=jsonpath={objective}=vector(0.999)", "--timeout=60s")
     cluster.merge("ModelDeployment", "promised", {"spec": {"slo": None}}).raise_for_status()
     cluster.kubectl("wait", "--for=delete", rule, "--timeout=60s")
+    # Its replica waits for a node for ever, and would be taken for the pod of the next job.
+    cluster.kubectl("delete", "mdep/promised", "--cascade=foreground", "--timeout=60s")
 
 
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(

@@ -132,7 +132,8 @@ class Crowd:
             return [each for each in births.alive(wanted) if each.job]
 
         with suppress(AssertionError):
-            wait_until(lambda: not left())
+            # The garbage collector stands still while it learns of definitions that came or went.
+            wait_until(lambda: not left(), timeout_s=150)
         return left()
 
     def _make_namespace(self, name: str) -> None:

@@ -12,6 +12,8 @@ STAGE_PACKAGES = ("tunesmith_trainer", "tunesmith_serving")
 OPEN_TO_STAGES = (
     "tunesmith_engine.estimates",
     "tunesmith_engine.capacity",
+    # What a replica reports, and operator and laptop read.
+    "tunesmith_engine.deployment.replica_report",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )
