@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from tunesmith_engine.deployment.replica_report import ReadyReason
 from tunesmith_serving.replica.fingerprints import (
     Fingerprint,
     compare,
     question,
     read_fingerprints,
 )
-from tunesmith_serving.replica.readiness import Heartbeat, Readiness, ReadyReason, Verdict
+from tunesmith_serving.replica.readiness import Heartbeat, Readiness, Verdict
 
 PROVEN = Verdict(ReadyReason.READY, "as known")
 LONG = Fingerprint(promptIds=[1, 2], answerIds=[3, 4, 5], logprobs=[-1.0, -2.0, -3.0])
