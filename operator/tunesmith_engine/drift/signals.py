@@ -176,7 +176,7 @@ def _finish_bin(reason: str | None) -> int | None:
 def _nats_bin(nats: float | None) -> int | None:
     if nats is None or not isfinite(nats):
         return None
-    return min(_NUM_NATS_BINS - 1, max(0, int(nats / _NATS_OF_BIN)))
+    return int(min(_NUM_NATS_BINS - 1, max(0.0, nats / _NATS_OF_BIN)))
 
 
 def _format_bin(answer: str | None, tool_arguments: str | None) -> int | None:
