@@ -108,7 +108,7 @@ class TappedRequest:
         room = _MOST_LOGPROBS - len(self._logprobs)
         if "content" in logprobs:
             tokens = (logprobs["content"] or ())[:room]
-            chosen = [token["logprob"] for token in tokens]
+            chosen: Sequence[float | None] = [token["logprob"] for token in tokens]
             others = [[other["logprob"] for other in token["top_logprobs"]] for token in tokens]
         else:
             chosen = (logprobs.get("token_logprobs") or ())[:room]
