@@ -57,7 +57,7 @@ class TappedRequest:
             body, self._body = self._body, None
             try:
                 self._prompt = _prompt_in(json.loads(body))
-            except (ValueError, RecursionError):
+            except Exception:  # noqa: BLE001 - it is the client's request, whatever it holds
                 self.problem = "unreadableRequest"
 
     def read_choice(self, choice: Json, content: Json) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tunesmith_engine.drift.signals import measure
@@ -18,7 +20,7 @@ from tunesmith_serving.replica.middleware import Replica
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.tap import tapped_request
 from tunesmith_serving.tap.block_ring import BLOCK_SECONDS, CAPACITY, BlockRing
-from tunesmith_serving.tap.tapped_request import MAX_REQUEST_BYTES
+from tunesmith_serving.tap.tapped_request import MAX_REQUEST_BYTES, TappedRequest
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 PROMPT = "My printer prints nothing since yesterday."
@@ -210,7 +212,14 @@ def test_a_request_that_cannot_be_read_is_counted_and_its_answer_measured(
 
 @pytest.mark.parametrize(
     "body",
-    [{}, [], 7, None, {"messages": 7}, {"messages": [None, {"role": 7, "content": {}}]}],
+    [
+        {},
+        [],
+        7,
+        None,
+        {"messages": 7},
+        {"messages": [None, {"role": 7, "content": {}}, {"role": [], "content": PROMPT}]},
+    ],
 )
 def test_a_request_without_a_prompt_has_none(body: Any) -> None:
     assert "promptTopic1" not in measured(body, in_one_piece()).signals
@@ -229,6 +238,31 @@ def test_an_odd_answer_is_measured_as_far_as_it_goes(choice: Json) -> None:
     sketch = measured(CHATTED, in_one_piece(**choice), dropped="unreadableAnswer")
 
     assert "outputTokens" in sketch.signals
+
+
+FIELDS = (
+    "messages role content text prompt index logprobs tool_calls function arguments "
+    "finish_reason top_logprobs token_logprobs logprob"
+)
+JSON = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(FIELDS.split()), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(body=JSON, choice=st.dictionaries(st.sampled_from(["index", "logprobs", "text"]), JSON))
+def test_whatever_is_asked_and_answered_nothing_is_raised(body: Any, choice: Json) -> None:
+    tapped = TappedRequest()
+
+    tapped.read_body(json.dumps({"messages": [body], **choice}).encode(), is_last=True)
+    tapped.read_choice(choice, body)
+    tapped.read_choice({**choice, "index": 0}, {"content": body, "tool_calls": body})
+
+    assert isinstance(tapped.bins(prompt_tokens=1, output_tokens=1, is_whole=True), dict)
 
 
 def test_calls_of_tools_are_put_together_from_their_pieces() -> None:
