@@ -1,7 +1,8 @@
-"""What the tap adds to real vLLM: two servers of one 135M model on the CPU, one of them without it.
+"""What the tap adds to real vLLM: two servers of one model on the CPU, one of them without it.
 
 Both run all the time, and rounds of requests alternate between them in shuffled order, so that
-whatever else the machine does meets both. The model is the help-desk job's base.
+whatever else the machine does meets both. The model has two random layers: with a larger one the
+tap's share would be smaller.
 """
 
 import http.client
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from commands import ROOT, artifact, interval, run_job
+from commands import ROOT, interval
 
 from tunesmith_engine.local.deployment.replica_process import free_port
 from tunesmith_serving.replica.middleware import MIDDLEWARE
@@ -26,9 +27,8 @@ from tunesmith_serving.settings import ServingSettings
 
 _HOST: Final = "127.0.0.1"
 _MODEL: Final = "helpdesk"
-_JOB: Final = ROOT / "examples" / "helpdesk" / "job.yaml"
 _PYTHON: Final = ROOT / ".venvs" / "server" / "bin" / "python"
-_ROUNDS: Final = 16
+_ROUNDS: Final = 40
 # By one client after another, and by eight at once.
 _ALONE, _TOGETHER, _CLIENTS = 10, 32, 8
 _TOKENS: Final = 16
@@ -50,7 +50,10 @@ _WORDS: Final = (
 
 def measure(home: Path) -> dict[str, Any]:
     """What the tap adds to the median request, and to the tokens of a second, paired by round."""
-    folder = artifact(run_job(_JOB, home=home, until="prepare"), "model")
+    folder = home / "two-layers"
+    make = "import pathlib, served_version as v; v.make_version(pathlib.Path(r'{}'))"
+    paths = {"PYTHONPATH": str(ROOT / "tests" / "support")}
+    subprocess.run([_PYTHON, "-c", make.format(folder)], check=True, env={**os.environ, **paths})
     with ExitStack() as stack:
         ports = {
             name: stack.enter_context(_server(folder, tap=name == "withTap"))
@@ -139,12 +142,12 @@ def _get(port: int, path: str) -> dict[str, Any]:
 
 @contextmanager
 def _server(folder: Path, *, tap: bool) -> Iterator[int]:
-    """vLLM with the replica's middleware; it has no fingerprints, so it is asked unready."""
+    """vLLM with the replica's middleware."""
     port = free_port()
-    settings = ServingSettings(
-        model=_MODEL, dtype="float32", enforce_eager=True, max_model_length=512
+    settings = ServingSettings.model_validate_json((folder / "serving.json").read_bytes())
+    replica = ReplicaSettings(
+        version="two-layers", model=_MODEL, fingerprints=folder / "fingerprints.json", tap=tap
     )
-    replica = ReplicaSettings(version="base", model=_MODEL, fingerprints=folder / "none", tap=tap)
     options = settings.command_line(folder, name=_MODEL, host=_HOST, port=port)
     command: list[str | Path] = [_PYTHON, "-m", "vllm.entrypoints.openai.api_server", *options]
     environment = {**os.environ, **settings.environment(), **replica.environment()}
