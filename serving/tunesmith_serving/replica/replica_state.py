@@ -1,4 +1,4 @@
-"""What a replica says of itself at /tunesmith/ready, live, state and samples.
+"""What a replica says of itself at /tunesmith/ready, live, state, samples and drift.
 
 Ages, never times: whoever reads them has a clock of its own.
 """
@@ -61,6 +61,13 @@ class ReplicaState:
             "accepted": self._traffic.num_accepted,
             "quietSeconds": round(now - self._traffic.last_arrival, 3),
         }
+
+    def drift(self, *, after: int) -> tuple[int, dict[str, Any]]:
+        """200 and blocks of measured requests behind the place `after`; 404 without a tap."""
+        if self._traffic.tap is None:
+            return 404, {"message": "this replica was started with --no-tap"}
+        version = {"instance": self.instance, "version": self._settings.version}
+        return 200, version | self._traffic.tap.page(after=after)
 
     def samples(self, *, after: int, limit: int) -> dict[str, Any]:
         """Up to `limit` samples behind the place `after`."""
