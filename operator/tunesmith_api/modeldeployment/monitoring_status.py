@@ -43,6 +43,9 @@ class TrafficStatus(ApiModel):
     drifted: Annotated[list[Name], Field(max_length=64)] = Field(
         default_factory=list, description="Signals past the threshold."
     )
+    drifted_since: datetime | None = Field(
+        None, description="When the first of them was seen past it."
+    )
     reason: Name = Field("", description="Why nothing can be said: NoReference, NoTraffic.")
 
 
@@ -93,7 +96,7 @@ class Retraining(ApiModel):
     job: DnsLabel
     version: VersionLabel = Field(description="Whose traffic it was.")
     time: datetime
-    state: Literal["Pending", "Created", "Failed"] = "Pending"
+    state: Literal["Pending", "Created"] = "Pending"
     message: Message = ""
 
 
