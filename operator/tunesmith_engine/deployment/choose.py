@@ -57,8 +57,8 @@ def version_before(context: Context, state: DeploymentState) -> AvailableVersion
 
 def _fallback(context: Context, state: DeploymentState) -> Choice | None:
     """The version before a stable that was rejected while it served; one is tried, and no more."""
-    rejected = state.stable and rejection_of(state.rejected, state.stable.revision)
-    version = version_before(context, state)
+    stable, version = state.stable, version_before(context, state)
+    rejected = rejection_of(state.rejected, stable.revision) if stable is not None else None
     if rejected is None or version is None:
         return None
     if any(entry.time > rejected.time for entry in state.rejected):

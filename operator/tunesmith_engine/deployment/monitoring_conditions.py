@@ -38,8 +38,10 @@ def _drift(context: Context, monitoring: MonitoringStatus, traffic: TrafficStatu
     type_, now = DeploymentCondition.DRIFT_DETECTED, context.now
     if traffic.reason:
         message = f"nothing can be said of the traffic of {traffic.version} yet"
-        told = make_condition(type_, is_true=False, reason=traffic.reason, message=message, now=now)
-        return told.model_copy(update={"status": "Unknown"})
+        condition = make_condition(
+            type_, is_true=False, reason=traffic.reason, message=message, now=now
+        )
+        return condition.model_copy(update={"status": "Unknown"})
     seen = f"{traffic.requests} requests to {traffic.version}"
     if not traffic.drifted:
         told = Refusal(Reason.TRAFFIC_AS_REFERENCE, f"{seen} are like its training data")
