@@ -144,6 +144,7 @@ class Replica:
             failure=self._failure(),
             message=self._message(),
             is_stopping=self.is_stopping,
+            probe=report.probe if report else None,
         )
 
     def end_if_hung(self, now: float) -> None:
