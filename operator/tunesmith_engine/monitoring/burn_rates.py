@@ -20,14 +20,14 @@ _ENDS_BELOW: Final = 0.8
 def burn_rates(tally: Tally, *, objective: float, now: datetime) -> dict[str, float]:
     """How many times as quickly as the budget allows, by window; none without requests.
 
-    `tally` holds all requests and the good ones. NB: to a minute, so the window of 5 minutes may
-    have but 4 behind it.
+    `tally` holds all requests and the good ones. What was before it counts as kept: of a deployment
+    that is new, an hour's failures have not used up what three days may.
     """
     rates = {}
     for name, seconds in WINDOWS_S.items():
         missed = _missed(tally, seconds, now=now)
         if missed is not None:
-            rates[name] = missed / (1 - objective)
+            rates[name] = tally.coverage(seconds, now=now) * missed / (1 - objective)
     return rates
 
 
@@ -69,11 +69,11 @@ def slo_statuses(
 def _status(promise: Promise, tally: Tally, *, was_burning: bool, now: datetime) -> SloStatus:
     rates = burn_rates(tally, objective=promise.objective, now=now)
     remaining = budget_remaining(tally, objective=promise.objective, now=now)
-    hour = rates.get("1h")
+    missed = _missed(tally, WINDOWS_S["1h"], now=now)
     return SloStatus(
         name=promise.name,
         objective=promise.objective,
-        burn_rate=None if hour is None else float(f"{hour:.4g}"),
+        burn_rate=None if missed is None else float(f"{missed / (1 - promise.objective):.4g}"),
         budget_remaining=None if remaining is None else float(f"{remaining:.4g}"),
         burning=is_burning(rates, was_burning=was_burning),
     )

@@ -5,7 +5,6 @@ read.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -68,8 +67,10 @@ def promises(slo: ServiceLevelObjectives | None) -> tuple[Promise, ...]:
 
 def read_counters(text: str, made: Iterable[Promise]) -> dict[str, float]:
     """The counters in a replica's metrics: requests, tokens, and those of the promises."""
-    values: defaultdict[str, float] = defaultdict(float)
     thresholds = {promise.name: promise for promise in made}
+    # At 0 where nothing was counted yet: what is missing from one reading is not news in the next.
+    keys = [f"{promise.key}:{part}" for promise in thresholds.values() for part in ("all", "good")]
+    values = dict.fromkeys((TOKENS, REQUESTS, *keys), 0.0)
     for name, labels, value in _series(text):
         if name in _TOKENS:
             values[TOKENS] += value
@@ -87,7 +88,7 @@ def read_counters(text: str, made: Iterable[Promise]) -> dict[str, float]:
                 values[f"{promise.key}:all"] += value
             elif name == f"{family}_bucket" and _is_boundary(labels, promise):
                 values[f"{promise.key}:good"] += value
-    return dict(values)
+    return values
 
 
 def growth(before: ReplicaCounters | None, after: ReplicaCounters) -> dict[str, float]:

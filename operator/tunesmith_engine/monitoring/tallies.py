@@ -26,6 +26,7 @@ class Slot(ApiModel):
 class Tally(ApiModel):
     """Sums that belong together, such as all requests and the good ones, by time."""
 
+    since: datetime | None = None
     # By the seconds of a slot, in order of time. Keys are texts in JSON.
     slots: dict[int, list[Slot]] = Field(default_factory=dict)
 
@@ -44,14 +45,11 @@ class Tally(ApiModel):
             else:
                 amounts_then = list(amounts)
             slots[seconds] = [*kept, Slot(index=index, sums=amounts_then)]
-        return Tally(slots=slots)
+        return Tally(since=min(self.since or now, now), slots=slots)
 
     def over(self, window_s: float, *, now: datetime) -> tuple[float, ...]:
         """The sums of the last seconds, to a slot; empty without any."""
-        seconds = next(
-            (size for size, most in RESOLUTIONS.items() if window_s <= size * (most - 1)),
-            max(RESOLUTIONS),
-        )
+        seconds = _resolution(window_s)
         index, num_slots = _index(now, seconds), max(1, round(window_s / seconds))
         rows = [
             slot.sums
@@ -59,6 +57,19 @@ class Tally(ApiModel):
             if index - num_slots < slot.index <= index
         ]
         return tuple(map(sum, zip(*rows, strict=True)))
+
+    def coverage(self, window_s: float, *, now: datetime) -> float:
+        """The part of the window, 0 to 1, since anything was counted at all."""
+        if self.since is None:
+            return 0.0
+        return min(1.0, max(0.0, (now - self.since).total_seconds()) / window_s)
+
+
+def _resolution(window_s: float) -> int:
+    return next(
+        (size for size, most in RESOLUTIONS.items() if window_s <= size * (most - 1)),
+        max(RESOLUTIONS),
+    )
 
 
 def _index(now: datetime, seconds: int) -> int:
