@@ -132,7 +132,7 @@ class Monitors:
         watched.memory = take_in(
             watched.memory,
             {
-                name: Reading(report, metrics.get(name), pages.get(name))
+                name: Reading(report, metrics.get(name), pages.get(name, ()))
                 for name, report in reports.items()
             },
             replicas={replica.name for replica in snapshot.replicas},

@@ -108,7 +108,7 @@ class Engine:
             }
         )
         text = generate_latest(self.registry).decode()
-        return Reading(report, metrics=text, drift=page) if is_whole else Reading(report)
+        return Reading(report, metrics=text, drift=[page]) if is_whole else Reading(report)
 
 
 class Watcher:
