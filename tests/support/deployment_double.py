@@ -46,7 +46,10 @@ class IdleReplicas:
         self.statistics: dict[str, Any] | None = None
 
     async def states(self, hosts: Mapping[str, str]) -> dict[str, ReplicaReport]:
-        return dict.fromkeys(hosts, self.report)
+        # A pod is named DEPLOYMENT-REVISION-NUMBER.
+        return {
+            name: self.report.model_copy(update={"revision": name.split("-")[-2]}) for name in hosts
+        }
 
     async def metrics(self, hosts: Mapping[str, str]) -> dict[str, str]:
         return dict.fromkeys(hosts, self.text)
@@ -78,7 +81,6 @@ class DeploymentDouble(ApiDouble):
         self.metrics = DeploymentMetrics()
         self.replicas = IdleReplicas()
         self.detector: Detector = SketchDetector()
-        self.seconds = 0.0
         self.reconciler = self.new_operator()
         deployment = a_deployment(**spec)
         deployment["metadata"]["namespace"] = "ns"
