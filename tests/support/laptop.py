@@ -188,9 +188,9 @@ class Laptop:
             if record.get("identity")
         }
 
-    def ports(self) -> list[int]:
-        """Where the replicas that run listen."""
-        files = self.folder.glob("replicas/*/process.json")
+    def ports(self, revision: str) -> list[int]:
+        """Where the replicas of a revision listen."""
+        files = self.folder.glob(f"replicas/{revision}-*/process.json")
         records = [json.loads(path.read_text()) for path in files]
         return [record["port"] for record in records if record.get("identity")]
 
