@@ -5,7 +5,7 @@ read since goes with an operator that is killed; the next one reads it from the 
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ class _Watched:
 
     memory: MonitoringMemory | None
     saved_at: datetime
+    counted: dict[str, object] = field(default_factory=dict)
     is_kept: bool = True
     read_at: datetime | None = None
     revision: str = ""
@@ -153,12 +154,16 @@ class Monitors:
             _LOG.warning("%s is not of %s/%s, and is left alone", _name(owner), *owner.key[1:])
             return _Watched(None, saved_at=now, is_kept=False)
         memory = read_memory((stored.get("data") or {}).get(_FILE))
-        return _Watched(memory, saved_at=now)
+        return _Watched(memory, saved_at=now, counted=memory.counted if memory else {})
 
     async def _save(self, owner: DeploymentRef, watched: _Watched, *, now: datetime) -> None:
         if watched.memory is None or not watched.is_kept:
             return
         watched.saved_at = now
+        counted = watched.memory.counted
+        if counted == watched.counted:
+            return
+        watched.counted = counted
         try:
             await self._client.apply(
                 {
