@@ -28,6 +28,8 @@ NUM_BETTORS: Final = NUM_HALF_LIVES * len(_STAKES)
 _LEAST_ERRORS: Final = 1.0
 # By how much more those are trusted that have grown by more errors.
 _TRUST: Final = 2
+# Nats that a bettor gives away with each block on which it does not bet.
+_IDLE_LOSS: Final = 0.1
 # Of the baseline, by which its shares may be too low.
 _STANDARD_ERRORS: Final = 3.0
 # Beyond it more evidence says nothing, and would have to be lost again when traffic comes back.
@@ -73,8 +75,11 @@ class Detectors:
         One block is one outcome, so requests within it may depend on one another.
         """
         gains = np.stack([self._gain(number, vector, limits) for number in range(len(_HALF_LIVES))])
-        factors = 1.0 + gains[:, :, None] * _STAKES
-        growth = np.log(factors).transpose(1, 0, 2).reshape(len(RUNS), NUM_BETTORS)
+        factors = np.log(1.0 + np.nan_to_num(gains)[:, :, None] * _STAKES)
+        # Who sees nothing to bet on gives a part away, so that evidence of a change that is over
+        # goes. A supermartingale stays one.
+        factors[np.isnan(gains)] = -_IDLE_LOSS
+        growth = factors.transpose(1, 0, 2).reshape(len(RUNS), NUM_BETTORS)
         growth[observed == 0] = 0.0
         capital = np.maximum(self.log_capital, 0.0) + growth
         keep = 0.5 ** (observed[None, :] / _HALF_LIVES[:, None])
@@ -86,7 +91,7 @@ class Detectors:
         )
 
     def _gain(self, number: int, vector: Floats, limits: Limits) -> Floats:
-        """(signals,) what the bettors of a half-life gain by each unit at stake.
+        """(signals,) what the bettors of a half-life gain by each unit at stake; NaN: none bets.
 
         A signal's unit is spread over the events that had more than they may of late, the more the
         surer that is; and pays by the sum of their shares, over the largest that this sum may be.
@@ -100,9 +105,8 @@ class Detectors:
         spread = np.maximum(grown, 0.0) * trusted / most
         paid = np.add.reduceat(spread * vector, STARTS)
         allowed = np.add.reduceat(spread * limits.largest, STARTS) + _errors(spread, limits)
-        # Where nobody bets, nothing is won or lost.
         is_bet = allowed > 0
-        return np.where(is_bet, paid / np.where(is_bet, allowed, 1.0) - 1.0, 0.0)
+        return np.where(is_bet, paid / np.where(is_bet, allowed, 1.0) - 1.0, np.nan)
 
     def effects(self, shares: Floats) -> Floats:
         """(signals,) by how much of all requests the event that grew most has grown of late."""

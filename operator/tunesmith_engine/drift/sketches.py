@@ -15,8 +15,8 @@ from tunesmith_engine.drift.signals import SIGNALS, Bin
 REFERENCE_FILE: Final = "reference-statistics.json"
 NUM_BINS: Final = {signal.name: signal.num_bins for signal in SIGNALS}
 
-# As many as JSON's numbers hold exactly.
-Count = Annotated[int, Field(ge=0, le=2**53)]
+# Two billion requests: a reference of such counts is still a small file.
+Count = Annotated[int, Field(ge=0, le=2**31)]
 Bins = Mapping[str, Bin]
 
 
