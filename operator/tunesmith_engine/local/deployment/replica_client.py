@@ -34,6 +34,14 @@ def read_samples(
         return None
 
 
+def read_metrics(port: int) -> str | None:
+    """What it shows to Prometheus, as text; None while it does not answer."""
+    try:
+        return _read(port, "GET", "/metrics").decode()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
 def start_draining(port: int) -> None:
     """Tell it that nothing more will come. One that does not answer has nothing to drain."""
     try:
@@ -43,10 +51,14 @@ def start_draining(port: int) -> None:
 
 
 def _ask(port: int, method: str, path: str) -> Any:
+    return json.loads(_read(port, method, path))
+
+
+def _read(port: int, method: str, path: str) -> bytes:
     # Not urllib: it would ask the user's proxy.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path, headers={"Connection": "close"})
-        return json.loads(connection.getresponse().read())
+        return connection.getresponse().read()
     finally:
         connection.close()
