@@ -83,8 +83,8 @@ class Browser:
             time.sleep(_POLL_S)
 
     def picture(self, path: Path) -> None:
-        """The whole page as PNG."""
-        told = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        """What is in the window, as PNG."""
+        told = self.call("Page.captureScreenshot", captureBeyondViewport=False)
         path.write_bytes(base64.b64decode(told["data"]))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,12 @@ class OnDrift(ApiModel):
     """What follows. Conditions tell of a drift in any case."""
 
     traffic: Annotated[list[TrafficAction], Field(max_length=3)] = Field(
-        default_factory=lambda: ["alert"],
+        ["alert"],
         description="alert: an Event, and the metrics that alerts go by. holdRollout: a rollout "
         "that was under way stays at its step. retrain: the next job is made, see `retrain`.",
     )
     artifact: Annotated[list[ArtifactAction], Field(max_length=3)] = Field(
-        default_factory=lambda: ["alert"],
+        ["alert"],
         description="alert and holdRollout as above. rollback: the version before takes over once "
         "no replica answers rightly any more, unless `version` is given.",
     )

@@ -15,6 +15,7 @@ from tunesmith_api.field_types import DnsLabel, VersionLabel
 MAX_SIGNALS: Final = 8
 MAX_RETRAININGS: Final = 20
 Count = Annotated[int, Field(ge=0)]
+SloName = Literal["availability", "ttft", "itl"]
 Amount = Annotated[float, Field(ge=0)]
 
 
@@ -69,7 +70,7 @@ class ArtifactStatus(ApiModel):
 class SloStatus(ApiModel):
     """One promise: how quickly its error budget of 30 days goes, and what is left of it."""
 
-    name: Literal["availability", "ttft", "itl"]
+    name: SloName
     objective: Annotated[float, Field(ge=0, le=1)]
     burn_rate: Amount | None = Field(
         None, description="Of the last hour; 1 uses the budget up in 30 days. None: no requests."

@@ -39,6 +39,7 @@ def serve_arguments(
         "max-model-length": spec.engine.max_model_length,
         "max-requests": spec.engine.max_requests,
         "engine-arguments": arguments if arguments != "{}" else None,
+        "probe-seconds": spec.monitoring.probe_interval_seconds,
         "compare-with": stable_url if is_compared else None,
         "compare-fraction": spec.rollout.compare_fraction if is_compared else None,
     }

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tunesmith_engine.drift.refusals import OPENING_CHARACTERS, refuses
 from tunesmith_serving.replica.event_stream import DONE, EventStream
-from tunesmith_serving.replica.refusals import OPENING_CHARACTERS, refuses
 from tunesmith_serving.tap.metrics import Outcome
 
 _CLIENT_FAULT: Final = 400

@@ -101,10 +101,13 @@ class Replica:
     def _own(self, scope: Scope) -> tuple[int, dict[str, Any]]:
         """Status and content of what is asked below /tunesmith/."""
         match scope["method"], scope["path"].removeprefix(_OWN):
-            case "GET", "ready":
-                return self._state.ready()
-            case "GET", "live":
-                return self._state.live()
+            case "GET", ("ready" | "live" | "reference") as page:
+                pages = {
+                    "ready": self._state.ready,
+                    "live": self._state.live,
+                    "reference": self._state.reference,
+                }
+                return pages[page]()
             case "GET", "state":
                 return 200, self._state.state()
             case "GET", "samples":

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_types import Fraction
+from tunesmith_api.modeldeployment.monitoring import Monitoring
 
 VARIABLE: Final = "TUNESMITH_REPLICA"
 Seconds = Annotated[float, Field(gt=0)]
@@ -40,7 +41,7 @@ class ReplicaSettings(ApiModel):
     model: str
     fingerprints: Path
     max_model_length: Annotated[int, Field(ge=1)] | None = None
-    probe_seconds: Seconds = 30.0
+    probe_seconds: Seconds = float(Monitoring().probe_interval_seconds)
     progress_seconds: Seconds = 120.0
     stable_url: str | None = None
     compare_fraction: Fraction = 0.1

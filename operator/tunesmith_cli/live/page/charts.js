@@ -121,7 +121,7 @@ export class LineChart {
     if (wanted.limit) {
       const at = y(wanted.limit.value);
       made.push(svg("line", { class: "limit", x1: EDGE.left, x2: width - EDGE.right, y1: at, y2: at }));
-      made.push(svg("text", { class: "limit-name", x: width - EDGE.right, y: at - 5, "text-anchor": "end" }, wanted.limit.name));
+      made.push(svg("text", { class: "limit-name", x: EDGE.left + 4, y: at - 5 }, wanted.limit.name));
     }
     return made;
   }

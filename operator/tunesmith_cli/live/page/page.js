@@ -167,7 +167,7 @@ function track(what, parts) {
 function renderRevisions() {
   const three = (times, name) => or(times?.[name], latency);
   table("revisions", "Versions and their requests of the last seconds",
-    ["Version", "Role", "Weight", "Achieved", "Ready", "Requests", "Errors", "Broken off", "TTFT p50", "p95", "p99", "ITL p50", "p95", "p99"],
+    ["Version", "Role", "Weight", "Achieved", "Ready", "Requests", "Errors", "Broken off", "TTFT p50", ["p95", "TTFT p95"], ["p99", "TTFT p99"], "ITL p50", ["p95", "ITL p95"], ["p99", "ITL p99"]],
     view.revisions.map((each) => {
       const traffic = each.traffic;
       const head = html("th", { scope: "row", class: `version s${slotOf(each.revision)}` }, each.version);
@@ -284,13 +284,18 @@ function renderReplicas() {
     html("th", { scope: "row" }, each.type), each.status, each.reason, html("td", { class: "said" }, each.message)]), "none yet");
 }
 
-/** A table whose rows are cells: text, an element inside a cell, or a cell. */
-function table(id, caption, head, rows, empty) {
+/**
+ * A table whose rows are cells: text, an element inside a cell, or a cell. On a phone it becomes a list, where the
+ * heads are labels; a head may be two texts, that for the table and that for the list.
+ */
+function table(id, caption, heads, rows, empty) {
   if (rows.length === 0) return at(id).replaceChildren(html("p", { class: "about" }, empty));
+  const head = heads.map((each) => [each].flat()[0]);
+  const labels = heads.map((each) => [each].flat().at(-1));
   const cell = (given, index) => {
     if (given instanceof HTMLTableCellElement && given.tagName === "TH") return given;
     const made = given instanceof HTMLTableCellElement ? given : html("td", given instanceof SVGElement ? { class: "meter-cell" } : {}, given);
-    if (head[index]) made.dataset.label = head[index];
+    made.dataset.label = labels[index];
     return made;
   };
   const body = rows.map((row) => html("tr", {}, ...row.map(cell)));

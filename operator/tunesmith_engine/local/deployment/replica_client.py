@@ -1,4 +1,4 @@
-"""What a replica is asked over its own port: its state, its samples, and to drain."""
+"""What a replica is asked over its own port: how it is, what it has measured, and to drain."""
 
 import http.client
 import json
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.monitoring.drift_page import DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_SAMPLES_OF_PAGE, RingPage
 
 # A replica whose event loop stands still for longer cannot be told from one that hangs.
@@ -35,11 +36,28 @@ def read_samples(
 
 
 def read_metrics(port: int) -> str | None:
-    """What it shows to Prometheus, as text; None while it does not answer."""
+    """What the replica shows to Prometheus; None while it does not answer."""
     try:
         return _read(port, "GET", "/metrics").decode()
     except (OSError, http.client.HTTPException, ValueError):
         return None
+
+
+def read_drift(port: int, *, after: int) -> DriftPage | None:
+    """The measured requests behind the place `after`; None where there are none to be had."""
+    try:
+        return DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={after}"))
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
+        return None
+
+
+def read_reference(port: int) -> dict[str, Any] | None:
+    """The statistics of the data that the replica's version was trained on; None without any."""
+    try:
+        content: dict[str, Any] = _ask(port, "GET", "/tunesmith/reference")
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return content if "training" in content else None
 
 
 def start_draining(port: int) -> None:
