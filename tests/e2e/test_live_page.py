@@ -1,6 +1,7 @@
 """The page of `tunesmith deploy`, read in a real browser, over real Envoy and stand-in engines."""
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -32,13 +33,10 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def page_of(*seen: Sighting) -> Iterator[str]:
     """The page after these looks; the last one is what there is to see from then on."""
-    looks = iter(seen)
-    last = seen[-1]
-    watcher = Watcher(lambda: next(looks, last), look_s=0.01)
-    with watcher, serve_page(watcher, port=None) as url:
-        wait_until(
-            lambda: len(json.loads(watcher.state(after=0))["points"]) >= len(seen), what="the looks"
-        )
+    watcher = Watcher(lambda: seen[-1])
+    for earlier in seen:
+        watcher._history = watcher._history.after(earlier)
+    with serve_page(watcher, port=None) as url:
         yield url
 
 
@@ -155,14 +153,18 @@ def test_a_rollout_and_a_killed_replica_are_seen_live(browser: Browser, tmp_path
 
 
 def _page(laptop: Laptop) -> str:
-    said = re.search(r"page (http://127\.0\.0\.1:\d+/)", (laptop.home.parent / "deploy.log").read_text())
+    said = re.search(
+        r"page (http://127\.0\.0\.1:\d+/)", (laptop.home.parent / "deploy.log").read_text()
+    )
     assert said is not None
     return said[1]
 
 
 def _has(selector: str, text: str) -> str:
     """An expression: whether it is to be read there."""
-    return f"document.querySelector({json.dumps(selector)}).textContent.includes({json.dumps(text)})"
+    return (
+        f"document.querySelector({json.dumps(selector)}).textContent.includes({json.dumps(text)})"
+    )
 
 
 def _milliseconds(text: str) -> float:
@@ -171,6 +173,4 @@ def _milliseconds(text: str) -> float:
 
 
 def _kill(pid: int) -> None:
-    import os
-
     os.kill(pid, signal.SIGKILL)

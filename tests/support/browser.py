@@ -45,8 +45,9 @@ class Browser:
         return self._runner.run(self._call(method, parameters))
 
     def open(self, url: str) -> None:
-        """Go there; `wait_for` what is to be seen."""
+        """Go there; what scripts do after the page is whole has to be waited for."""
         self.call("Page.navigate", url=url)
+        self.wait_for("document.readyState === 'complete'")
 
     def resize(self, width: int, height: int = 900, *, dark: bool = False) -> None:
         """Be a window of that size, for a reader who likes it dark or not."""

@@ -208,9 +208,7 @@ def _monitoring(part: float) -> MonitoringStatus:
         ),
         artifact=ArtifactStatus(version="3f2a9c", worst_nats=0.0021, probes=412, at=NOW),
         slos=[
-            SloStatus(
-                name="availability", objective=0.999, burn_rate=0.6, budget_remaining=0.83
-            ),
+            SloStatus(name="availability", objective=0.999, burn_rate=0.6, budget_remaining=0.83),
             SloStatus(
                 name="ttft", objective=0.99, burn_rate=17.2, budget_remaining=0.06, burning=True
             ),

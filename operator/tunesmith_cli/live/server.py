@@ -93,10 +93,10 @@ def _page_files() -> Files:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
     server_version = "tunesmith"
     sys_version = ""
-    # Of a connection on which nobody asks anything.
+    # Of a connection on which nobody asks anything. One that was answered is closed (HTTP/1.0), so
+    # that no thread outlives the server.
     timeout = _IDLE_S
     server: _Server
 

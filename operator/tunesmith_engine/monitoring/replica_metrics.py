@@ -4,14 +4,14 @@ Of the hundreds of series in Prometheus' text only those of requests, latencies 
 """
 
 import math
-import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from tunesmith_api.modeldeployment.slo import BOUNDARIES
+from tunesmith_engine.monitoring.exposition import number, series
 
 _REQUESTS: Final = "tunesmith_requests_total"
 _TTFT: Final = "tunesmith_time_to_first_token_seconds_bucket"
@@ -19,10 +19,7 @@ _ITL: Final = "tunesmith_inter_token_latency_seconds_bucket"
 # Of the engine: a replica learns the tokens of an answer only where the answer tells them.
 _TOKENS: Final = "vllm:generation_tokens_total"
 _NAMES: Final = (_REQUESTS, _TTFT, _ITL, _TOKENS)
-_LINE: Final = re.compile(r"^([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)$")
-_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 
-Labels = Mapping[str, str]
 # How many observations lie up to a boundary and above the next lower one; without empty ones.
 Histogram = Mapping[float, float]
 
@@ -53,12 +50,12 @@ def parse_metrics(text: str) -> ReplicaMetrics:
         _ITL: defaultdict(float),
     }
     tokens = 0.0
-    for name, labels, value in _series(text):
+    for name, labels, value in series(text, names=_NAMES):
         if name == _REQUESTS:
             outcomes[labels.get("outcome", "")] += value
         elif name == _TOKENS:
             tokens += value
-        elif (boundary := _number(labels.get("le", ""))) is not None:
+        elif (boundary := number(labels.get("le", ""))) is not None:
             cumulative[name][boundary] += value
     return ReplicaMetrics(
         outcomes=dict(outcomes),
@@ -134,21 +131,3 @@ def _apart(cumulative: Mapping[float, float]) -> dict[float, float]:
             counts[bound] = cumulative[bound] - below
         below = max(below, cumulative[bound])
     return counts
-
-
-def _series(text: str) -> Iterator[tuple[str, Labels, float]]:
-    for line in text.splitlines():
-        matched = _LINE.match(line) if line.startswith(_NAMES) else None
-        if matched is None or matched[1] not in _NAMES:
-            continue
-        value = _number(matched[3])
-        if value is not None and 0 <= value < math.inf:
-            yield matched[1], dict(_LABEL.findall(matched[2] or "")), value
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return None if math.isnan(value) else value
