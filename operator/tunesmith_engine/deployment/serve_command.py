@@ -49,4 +49,6 @@ def serve_arguments(
         if value is not None
         for part in (f"--{name}", str(value))
     )
-    return ["-m", "tunesmith_serving", "serve", folder, *given]
+    # Nobody reads what is measured for drift where nothing is watched.
+    switches = [] if spec.monitoring.enabled else ["--no-tap"]
+    return ["-m", "tunesmith_serving", "serve", folder, *given, *switches]

@@ -1,5 +1,5 @@
 """Whether the traffic of a version has moved away from what the version was made for.
 
 `signals` turns one request into a few small numbers, for the trainer and for a replica alike;
-`sketches` counts them; `topics` is what a reference knows of the words of its rows.
+`sketches` counts them. No text outlives `measure`.
 """

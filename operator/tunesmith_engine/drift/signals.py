@@ -6,15 +6,14 @@ the two can be compared. Whatever the text, only its first characters are looked
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, log2
 from typing import Any, Final
 
 from tunesmith_engine.drift.refusals import refuses
 from tunesmith_engine.drift.scripts import SCRIPTS, script_of
-from tunesmith_engine.drift.topics import NUM_NOVELTIES, NUM_TOPICS, Topics
-from tunesmith_engine.drift.words import NUM_BUCKETS, bucket_of, repeated_share, words_of
+from tunesmith_engine.drift.words import NUM_BUCKETS, drawn, repeated_share, words_of
 
 # Of a prompt or an answer no more is read. It is also where an answer counts as cut.
 MAX_CHARACTERS: Final = 4096
@@ -28,6 +27,9 @@ _NUM_TOKEN_BINS: Final = 32
 _FINISH_REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "abort", "other")
 _FORMATS: Final = ("text", "json", "brokenJson", "cutJson", "toolCall", "brokenToolCall")
 _REPEATED: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
+# As many as have a chance to draw a topic's own word from a question of some tens of words.
+_PROMPT_TOPICS: Final = tuple(f"promptTopic{number}" for number in range(1, 9))
+_ANSWER_TOPICS: Final = tuple(f"answerTopic{number}" for number in range(1, 5))
 _NATS_OF_BIN: Final = 0.25
 _NUM_NATS_BINS: Final = 16
 
@@ -55,10 +57,8 @@ SIGNALS: Final = (
     Signal("answerFormat", len(_FORMATS), "text, JSON or a call of a tool; valid or not"),
     Signal("promptScript", len(SCRIPTS), "the script of most letters of the prompt"),
     Signal("answerScript", len(SCRIPTS), "the script of most letters of the answer"),
-    Signal("promptWords", NUM_BUCKETS, "the hash of one word that stands for the prompt"),
-    Signal("answerWords", NUM_BUCKETS, "the hash of one word that stands for the answer"),
-    Signal("promptTopic", NUM_TOPICS, "the topic of the training data that the prompt is nearest"),
-    Signal("promptNovelty", NUM_NOVELTIES, "how unlike the training data the prompt's words are"),
+    *(Signal(name, NUM_BUCKETS, "the hash of a word of the prompt") for name in _PROMPT_TOPICS),
+    *(Signal(name, NUM_BUCKETS, "the hash of a word of the answer") for name in _ANSWER_TOPICS),
     Signal(
         "logprob",
         _NUM_NATS_BINS,
@@ -84,7 +84,6 @@ def measure(
     tool_arguments: str | None = None,
     mean_logprob: float | None = None,
     mean_entropy: float | None = None,
-    topics: Topics | None = None,
 ) -> dict[str, int]:
     """The bin of every signal that was observed.
 
@@ -97,7 +96,6 @@ def measure(
         tool_arguments: arguments of the first tool that the answer calls, a JSON text.
         mean_logprob: natural logarithm, mean over the answer's tokens.
         mean_entropy: nats, mean over the answer's tokens.
-        topics: those of the reference; without them nothing is said of topic and novelty.
     """
     bins = {
         "promptTokens": _tokens_bin(prompt_tokens),
@@ -108,7 +106,7 @@ def measure(
         "answerFormat": _format_bin(answer, tool_arguments),
     }
     if prompt:
-        bins |= _of_prompt(prompt[:MAX_CHARACTERS], topics)
+        bins |= _of_prompt(prompt[:MAX_CHARACTERS])
     if answer:
         bins |= _of_answer(answer[:MAX_CHARACTERS])
     return {name: number for name, number in bins.items() if number is not None}
@@ -143,16 +141,9 @@ def _text_of(content: Any) -> str | None:
     return " ".join(texts)[:MAX_CHARACTERS] or None
 
 
-def _of_prompt(prompt: str, topics: Topics | None) -> dict[str, int | None]:
+def _of_prompt(prompt: str) -> dict[str, int]:
     words = words_of(prompt[:_TOPIC_CHARACTERS])
-    placed = topics.place(words) if topics is not None else None
-    topic, novelty = placed or (None, None)
-    return {
-        "promptScript": script_of(prompt),
-        "promptWords": bucket_of(words),
-        "promptTopic": topic,
-        "promptNovelty": novelty,
-    }
+    return {"promptScript": script_of(prompt), **_topics(words, _PROMPT_TOPICS)}
 
 
 def _of_answer(answer: str) -> dict[str, int | None]:
@@ -162,8 +153,12 @@ def _of_answer(answer: str) -> dict[str, int | None]:
         "refusal": int(refuses(answer)),
         "repetition": None if repeated is None else bisect_right(_REPEATED, repeated),
         "answerScript": script_of(answer),
-        "answerWords": bucket_of(words),
+        **_topics(words, _ANSWER_TOPICS),
     }
+
+
+def _topics(words: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    return dict(zip(names, drawn(words, num=len(names)), strict=False))
 
 
 def _tokens_bin(number: int | None) -> int | None:
@@ -181,7 +176,7 @@ def _finish_bin(reason: str | None) -> int | None:
 def _nats_bin(nats: float | None) -> int | None:
     if nats is None or not isfinite(nats):
         return None
-    return min(_NUM_NATS_BINS - 1, max(0, int(nats / _NATS_OF_BIN)))
+    return int(min(_NUM_NATS_BINS - 1, max(0.0, nats / _NATS_OF_BIN)))
 
 
 def _format_bin(answer: str | None, tool_arguments: str | None) -> int | None:

@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 
 from tunesmith_api.base import ApiModel
 from tunesmith_engine.drift.signals import SIGNALS
-from tunesmith_engine.drift.topics import Topics
 
 REFERENCE_FILE: Final = "reference-statistics.json"
 NUM_BINS: Final = {signal.name: signal.num_bins for signal in SIGNALS}
@@ -114,11 +113,9 @@ class Reference(ApiModel):
             after a digest of its files; whoever reads it fills it in.
         training: the rows that were learnt from.
         validation: the rows that were held out.
-        topics: the topics of the training rows; None where they were too few.
     """
 
     version: Literal[1] = 1
     model_version: Annotated[str, Field(max_length=253)] = ""
     training: Sketch
     validation: Sketch
-    topics: Topics | None = None

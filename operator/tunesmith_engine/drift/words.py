@@ -10,9 +10,12 @@ NUM_BUCKETS: Final = 64
 # and nothing behind a repetition, so that no text makes the search go back.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD: Final = re.compile(rf"[{_UNSPACED}]{{1,2}}|[^\W{_UNSPACED}]+")
-# The first words tell what a text is about, and of how many the longest is looked for must not
-# depend on how long the text is.
+# The first words tell what a text is about. Shorter ones are mostly those that every text has.
 _NUM_OPENING: Final = 64
+_LEAST_LETTERS: Final = 4
+# Spread over all hashes (Knuth's multiplicative hashing), so that no two drawings often agree.
+_GOLDEN: Final = 0x9E3779B1
+_MASK: Final = 0xFFFFFFFF
 _GRAM: Final = 4
 _LEAST_WORDS: Final = 8
 
@@ -22,26 +25,21 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def hashed(word: str) -> int:
-    """32 bits of a word, the same in every process.
+def drawn(words: Sequence[str], *, num: int) -> list[int]:
+    """The buckets, 0 to 63, of `num` words that are drawn from a text; none without words.
 
-    Lone halves of a surrogate pair, which JSON can hold, are hashed as they are.
-    """
-    return crc32(word.encode("utf-8", "surrogatepass"))
-
-
-def bucket_of(words: Sequence[str]) -> int | None:
-    """The bucket, 0 to 63, of the longest of the first words; None without words.
-
-    One word stands for the text: the longest is seldom one of those that every text has, in any
-    language that writes spaces. Of equally long ones it is that with the greatest hash, so that it
-    does not depend on their order.
+    Each drawing has a place of its own among all hashes, and takes the word that is nearest to it
+    (MinHash: Broder, "On the resemblance and containment of documents", 1997). So it takes the same
+    word from every text that has it and none that is nearer: a topic with a word of its own
+    moves much of its traffic into one bucket of some drawing.
     """
     opening = words[:_NUM_OPENING]
-    if not opening:
-        return None
-    longest = max(map(len, opening))
-    return max(hashed(word) for word in opening if len(word) == longest) % NUM_BUCKETS
+    # Scripts without spaces have pairs of characters, and no others.
+    long = [word for word in opening if len(word) >= _LEAST_LETTERS] or opening
+    # Lone halves of a surrogate pair, which JSON can hold, are hashed as they are.
+    hashes = [crc32(word.encode("utf-8", "surrogatepass")) for word in long]
+    places = [_GOLDEN * number & _MASK for number in range(1, num + 1)] if hashes else []
+    return [min(hashes, key=place.__xor__) % NUM_BUCKETS for place in places]
 
 
 def repeated_share(words: Sequence[str]) -> float | None:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+# For one reading of one replica: as many as its ring holds.
+MAX_DRIFT_PAGES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 import aiohttp
 
 from tunesmith_engine.deployment.replica_report import ReplicaReport
-from tunesmith_engine.monitoring.drift_page import DriftPage
+from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_PAGES, MAX_SAMPLES_OF_PAGE, RingPage
 from tunesmith_operator.modeldeployment.serving_pod import PORT
 
@@ -41,7 +41,7 @@ class Replicas(Protocol):
 
     async def drift(
         self, hosts: Mapping[str, str], after: Mapping[str, int]
-    ) -> dict[str, DriftPage]:
+    ) -> dict[str, list[DriftPage]]:
         """The measured requests of those that answer, each behind the place that was read."""
 
     async def reference(self, address: str) -> dict[str, Any] | None:
@@ -80,7 +80,7 @@ class HttpReplicas:
 
     async def drift(
         self, hosts: Mapping[str, str], after: Mapping[str, int]
-    ) -> dict[str, DriftPage]:
+    ) -> dict[str, list[DriftPage]]:
         """The measured requests of those that answer, each behind the place that was read."""
         async with _session() as session:
             return await _gather(
@@ -110,8 +110,14 @@ class HttpReplicas:
             after = pages[-1].next
         return pages
 
-    async def _drift(self, session: aiohttp.ClientSession, address: str, after: int) -> DriftPage:
-        return DriftPage.of(await self._get(session, address, f"drift?after={after}"))
+    async def _drift(
+        self, session: aiohttp.ClientSession, address: str, after: int
+    ) -> list[DriftPage]:
+        pages: list[DriftPage] = []
+        while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
+            place = pages[-1].next if pages else after
+            pages.append(DriftPage.of(await self._get(session, address, f"drift?after={place}")))
+        return pages
 
     async def _text(self, session: aiohttp.ClientSession, address: str) -> str:
         return (await self._read(session, address, "metrics")).decode()

@@ -1,4 +1,4 @@
-"""What a replica says of itself at /tunesmith/ready, live, state, reference and samples.
+"""What a replica says of itself: /tunesmith/ready, live, state, reference, samples and drift.
 
 Ages, never times: whoever reads them has a clock of its own.
 """
@@ -76,6 +76,13 @@ class ReplicaState:
         version = reference.model_version or self._settings.version
         named = reference.model_copy(update={"model_version": version})
         return 200, named.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def drift(self, *, after: int) -> tuple[int, dict[str, Any]]:
+        """200 and blocks of measured requests behind the place `after`; 404 without a tap."""
+        if self._traffic.tap is None:
+            return 404, {"message": "this replica was started with --no-tap"}
+        version = {"instance": self.instance, "version": self._settings.version}
+        return 200, version | self._traffic.tap.page(after=after)
 
     def samples(self, *, after: int, limit: int) -> dict[str, Any]:
         """Up to `limit` samples behind the place `after`."""

@@ -125,5 +125,5 @@ class Monitoring:
         return Reading(
             report,
             metrics=read_metrics(replica.port),
-            drift=read_drift(replica.port, after=after) if is_stable else None,
+            drift=read_drift(replica.port, after=after) if is_stable else (),
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReplicaReport
-from tunesmith_engine.monitoring.drift_page import DriftPage
+from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_SAMPLES_OF_PAGE, RingPage
 
 # A replica whose event loop stands still for longer cannot be told from one that hangs.
@@ -43,12 +43,16 @@ def read_metrics(port: int) -> str | None:
         return None
 
 
-def read_drift(port: int, *, after: int) -> DriftPage | None:
-    """The measured requests behind the place `after`; None where there are none to be had."""
+def read_drift(port: int, *, after: int) -> list[DriftPage]:
+    """The measured requests behind the place `after`, as far as they are to be had."""
+    pages: list[DriftPage] = []
     try:
-        return DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={after}"))
+        while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
+            place = pages[-1].next if pages else after
+            pages.append(DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={place}")))
     except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
-        return None
+        return pages
+    return pages
 
 
 def read_reference(port: int) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_deployment
 from tunesmith_engine.local.runner import StopEvent
 from tunesmith_engine.monitoring.monitor import Detector
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_engine.rollout.merge import Page
 from tunesmith_engine.rollout.recording import Header
 from tunesmith_engine.rollout.ring_page import MAX_PAGES
@@ -96,6 +97,7 @@ def run_deployment(
             proxy=proxy,
             generation=generation,
             watch=watch,
+            detector=SketchDetector(),
         )
         try:
             replicas.recover()

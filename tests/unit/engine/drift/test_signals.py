@@ -1,6 +1,8 @@
 """What is observed of a request, whatever somebody writes into it."""
 
+import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +12,15 @@ from hypothesis import strategies as st
 
 from tunesmith_engine.drift.scripts import SCRIPTS, script_of
 from tunesmith_engine.drift.signals import MAX_CHARACTERS, SIGNALS, measure, prompt_of
-from tunesmith_engine.drift.topics import NUM_WORD_BUCKETS, Topics
-from tunesmith_engine.drift.words import bucket_of, repeated_share, words_of
+from tunesmith_engine.drift.words import drawn, repeated_share, words_of
 
 NUM_BINS = {signal.name: signal.num_bins for signal in SIGNALS}
 PROMPT = "My printer prints nothing since yesterday."
 ANSWER = "Turn it off and on again, then look whether its cable is plugged in."
-TOPICS = Topics(
-    surprises=((40,) * NUM_WORD_BUCKETS, (80,) * NUM_WORD_BUCKETS), novelties=(30.0, 50.0)
-)
+
+
+def words(number: int) -> str:
+    return "".join(f"word{n} " for n in range(number))
 
 
 def test_signals_have_names_of_their_own_and_few_bins() -> None:
@@ -35,12 +37,10 @@ def test_a_request_has_a_bin_in_every_signal() -> None:
         finish_reason="stop",
         mean_logprob=-0.6,
         mean_entropy=1.3,
-        topics=TOPICS,
     )
 
     assert bins.keys() == NUM_BINS.keys()
     assert (bins["outputTokens"], bins["logprob"], bins["entropy"]) == (9, 2, 5)
-    assert (bins["promptTopic"], bins["promptNovelty"]) == (0, 1)
 
 
 def test_what_was_not_observed_has_no_bin() -> None:
@@ -89,10 +89,23 @@ def test_the_format_tells_valid_json_from_broken(
     assert measure(None, answer, tool_arguments=arguments)["answerFormat"] == kind
 
 
-def test_one_word_stands_for_a_text_wherever_it_stands() -> None:
-    first, second = words_of("the invoice is wrong"), words_of("wrong is the invoice")
+def test_the_same_words_are_drawn_wherever_they_stand() -> None:
+    first, second = words_of("the invoice was wrong"), words_of("Wrong was the invoice!")
 
-    assert bucket_of(first) == bucket_of(second) == bucket_of(["invoice"])
+    assert drawn(first, num=8) == drawn(second, num=8)
+    assert len(set(drawn(words(40).split(), num=8))) > 4
+    assert drawn([], num=8) == []
+
+
+def test_a_topics_own_word_is_often_drawn() -> None:
+    chance = random.Random(7)
+    vocabulary = words(500).split()
+    texts = [[*chance.sample(vocabulary, 10), "invoice"] for _ in range(200)]
+
+    draws = zip(*(drawn(text, num=8) for text in texts), strict=True)
+
+    # By chance it would be a text in eleven; the best of eight drawings has it nearer than most.
+    assert max(max(Counter(draw).values()) for draw in draws) > 80
 
 
 def test_an_answer_that_turns_in_circles_is_repeated() -> None:
@@ -122,10 +135,6 @@ def test_the_prompt_is_what_was_said_last(messages: list[Any], prompt: str | Non
     assert prompt_of(messages) == prompt
 
 
-def words(number: int) -> str:
-    return "".join(f"word{n} " for n in range(number))
-
-
 @pytest.mark.parametrize(
     "flood",
     [
@@ -145,12 +154,16 @@ def test_of_megabytes_the_first_characters_are_read(flood: Callable[[], str]) ->
     text = flood()
     started = time.process_time()
 
-    bins = measure(text, text, tool_arguments=text, topics=TOPICS)
+    bins = measure(
+        text,
+        text,
+        tool_arguments=text,
+    )
 
     # A hundred times what an ordinary request takes, for this machine may be busy.
     assert time.process_time() - started < 0.1
     assert bins == measure(text[:MAX_CHARACTERS], text[:MAX_CHARACTERS],
-                           tool_arguments=text[:MAX_CHARACTERS], topics=TOPICS)  # fmt: skip
+                           tool_arguments=text[:MAX_CHARACTERS])  # fmt: skip
 
 
 @given(
@@ -171,7 +184,6 @@ def test_whatever_is_written_has_bins_that_there_are(
         tool_arguments=prompt,
         mean_logprob=logprob,
         mean_entropy=logprob,
-        topics=TOPICS,
     )
 
     assert all(0 <= number < NUM_BINS[name] for name, number in bins.items())

@@ -10,13 +10,6 @@ from pydantic import ValidationError
 
 from tunesmith_engine.drift.signals import SIGNALS
 from tunesmith_engine.drift.sketches import NUM_BINS, Reference, Sketch, Tally
-from tunesmith_engine.drift.topics import (
-    LARGEST_SURPRISE,
-    NUM_NOVELTIES,
-    NUM_TOPICS,
-    NUM_WORD_BUCKETS,
-    Topics,
-)
 
 LARGEST_FILE = 64 * 1024
 BINS = st.fixed_dictionaries(
@@ -96,11 +89,7 @@ def test_a_reference_fits_into_64_kib_however_much_was_counted() -> None:
         num_requests=2**53,
         signals={name: (2**53,) * number for name, number in NUM_BINS.items()},
     )
-    topics = Topics(
-        surprises=((LARGEST_SURPRISE,) * NUM_WORD_BUCKETS,) * NUM_TOPICS,
-        novelties=(1 / 3,) * (NUM_NOVELTIES - 1),
-    )
-    reference = Reference(model_version="v" * 253, training=full, validation=full, topics=topics)
+    reference = Reference(model_version="v" * 253, training=full, validation=full)
 
     text = reference.model_dump_json(by_alias=True)
 
