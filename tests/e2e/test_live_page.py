@@ -142,8 +142,8 @@ def test_a_rollout_and_a_killed_replica_are_seen_live(browser: Browser, tmp_path
             browser.wait_for(_has("#legend", "v2 (stable)"), timeout_s=90)
             browser.wait_for(_has("#judge", "v2: promote"))
 
-            (pid,) = (pid for name, pid in laptop.engines().items())
-            _kill(pid)
+            revision = laptop.status()["stable"]["revision"]
+            os.kill(laptop.engines()[f"{revision}-0"], signal.SIGKILL)
             browser.wait_for(_has("#replicas", "1 ×"))
             browser.wait_for(_has("#replicas", "Ready"))
         assert browser.problems == []
@@ -170,7 +170,3 @@ def _has(selector: str, text: str) -> str:
 def _milliseconds(text: str) -> float:
     value, unit = text.split()
     return float(value) * {"ms": 1, "s": 1000}[unit]
-
-
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
