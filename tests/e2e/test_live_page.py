@@ -119,6 +119,7 @@ def test_a_server_that_is_gone_is_said_to_be_gone(browser: Browser) -> None:
         browser.wait_for("document.querySelector('.live.on, .live.off') !== null")
     browser.wait_for("document.getElementById('age').textContent.startsWith('no answer')")
     # The browser calls each request that is refused an error; that is what was to be seen.
+    browser.open("about:blank")
     browser.problems.clear()
 
 

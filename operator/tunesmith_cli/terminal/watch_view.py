@@ -27,7 +27,7 @@ def view_lines(view: DeploymentView, *, style: Style) -> list[str]:
     if view.reason:
         lines.append(f"  {view.reason}: {plain(view.message)}")
     lines += [
-        style.paint(f"  ! {warned.type}: {plain(warned.message)}", "red")
+        style.paint(f"  ! {', '.join(warned.types)}: {plain(warned.message)}".rstrip(": "), "red")
         for warned in view.warnings
     ]
     for block in _blocks(view):

@@ -75,9 +75,9 @@ class History:
         seconds = sum(interval.seconds for interval in intervals)
         parts = defaultdict[str, list[ReplicaMetrics]](list)
         for interval in intervals:
-            for revision, counted in interval.counted.items():
-                parts[revision].append(counted)
-        counted = {revision: added_up(of_it) for revision, of_it in parts.items()}
+            for revision, of_it in interval.counted.items():
+                parts[revision].append(of_it)
+        counted = {revision: added_up(in_turn) for revision, in_turn in parts.items()}
         seq = self.points[-1].seq + 1 if self.points else 1
         since = seen.time.timestamp() - KEPT_S
         points = (*self.points, _point(seen, counted, seq=seq, seconds=seconds))
@@ -107,7 +107,7 @@ class History:
             # Of one that ran before it was first heard, nobody knows when it counted.
             if before is not None and replica.metrics is not None:
                 parts[replica.revision].append(increase(before, replica.metrics))
-        counted = {revision: added_up(of_it) for revision, of_it in parts.items()}
+        counted = {revision: added_up(of_each) for revision, of_each in parts.items()}
         return (_Interval(seen.seconds, seconds, counted),)
 
 

@@ -88,9 +88,9 @@ def added_up(parts: Iterable[ReplicaMetrics]) -> ReplicaMetrics:
     outcomes, ttft, itl = Counter[str](), Counter[float](), Counter[float]()
     tokens = 0.0
     for part in parts:
-        outcomes.update(part.outcomes)  # type: ignore[arg-type] # typeshed knows whole counts only
-        ttft.update(part.ttft)  # type: ignore[arg-type]
-        itl.update(part.itl)  # type: ignore[arg-type]
+        outcomes.update(part.outcomes)
+        ttft.update(part.ttft)
+        itl.update(part.itl)
         tokens += part.tokens
     return ReplicaMetrics(outcomes=outcomes, ttft=ttft, itl=itl, tokens=tokens)
 

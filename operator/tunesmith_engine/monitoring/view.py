@@ -3,7 +3,7 @@
 Only what is shown: it is made of a `Sighting` and of what `history.py` counted in the last seconds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -35,8 +35,7 @@ from tunesmith_engine.monitoring.sighting import ReplicaSighting, Sighting, revi
 
 _SHOWN_REJECTED: Final = 3
 _ANSWERED: Final = ("complete", "incomplete", "error")
-# Those that ask somebody to look, where they are true.
-WARNINGS: Final = (
+_WARNINGS: Final = (
     ConditionType.STALLED,
     DeploymentCondition.ROLLED_BACK,
     DeploymentCondition.ARTIFACT_MISMATCH,
@@ -95,6 +94,13 @@ class RevisionView(ApiModel):
     traffic: TrafficView | None = None
 
 
+class Warned(ApiModel):
+    """Conditions that ask somebody to look; `message` is empty where the headline says it."""
+
+    types: list[str]
+    message: str = ""
+
+
 class Missing(ApiModel):
     """Why something is not there, and what to do; empty where it is."""
 
@@ -118,7 +124,7 @@ class DeploymentView(ApiModel):
     message: str = ""
     endpoint: str | None = None
     window_seconds: float
-    warnings: list[Condition]
+    warnings: list[Warned]
     conditions: list[Condition]
     revisions: list[RevisionView]
     total: TrafficView | None = None
@@ -160,7 +166,7 @@ def view_of(
         message=ready.message if ready else "",
         endpoint=status.endpoint,
         window_seconds=round(seconds, 1),
-        warnings=[c for c in status.conditions if c.type in WARNINGS and c.status == "True"],
+        warnings=_warnings(status.conditions, headline=ready.message if ready else ""),
         conditions=list(status.conditions),
         revisions=[
             _revision(role, revision, counted.get(revision.revision), seconds=seconds)
@@ -198,6 +204,18 @@ def traffic_of(counted: ReplicaMetrics, *, seconds: float) -> TrafficView:
         ttft=_percentiles(counted.ttft),
         itl=_percentiles(counted.itl),
     )
+
+
+def _warnings(conditions: Iterable[Condition], *, headline: str) -> list[Warned]:
+    """Those that are true, one for each thing that they say."""
+    types: dict[str, list[str]] = {}
+    for condition in conditions:
+        if condition.type in _WARNINGS and condition.status == "True":
+            types.setdefault(condition.message, []).append(condition.type)
+    return [
+        Warned(types=named, message="" if said == headline else said)
+        for said, named in types.items()
+    ]
 
 
 def _total(counted: Mapping[str, ReplicaMetrics], *, seconds: float) -> TrafficView | None:

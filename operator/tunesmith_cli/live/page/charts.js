@@ -47,6 +47,9 @@ function paths(points, x, y, gap) {
   return parts;
 }
 
+/** What holds until it changes goes straight on, and then up or down. */
+const stairs = (part) => part.flatMap(([a, b], index) => (index ? [[a, part[index - 1][1]], [a, b]] : [[a, b]]));
+
 const text = (part) => part.map(([a, b]) => `${a.toFixed(1)},${b.toFixed(1)}`).join("L");
 
 /**
@@ -85,7 +88,7 @@ export class LineChart {
     });
     drawing.append(...this.grid(wanted, { x, y, top, width }));
     for (const line of wanted.series) {
-      for (const part of paths(line.points, x, y, wanted.gap)) {
+      for (const part of paths(line.points, x, y, wanted.gap).map((each) => (line.stepped ? stairs(each) : each))) {
         if (line.filled) {
           const floor = y(0).toFixed(1);
           const closed = `M${part[0][0].toFixed(1)},${floor}L${text(part)}L${part.at(-1)[0].toFixed(1)},${floor}Z`;

@@ -110,11 +110,11 @@ function renderHead() {
   at("endpoint").replaceChildren(...(view.endpoint ? [" · clients use ", html("code", {}, view.endpoint)] : []));
   setText("window", String(Math.round(view.windowSeconds) || 30));
   setText("command", `tunesmith watch ${view.name}`);
-  const said = view.warnings.map((warned) => `${warned.type}: ${warned.message}`).join("\n");
+  const said = JSON.stringify(view.warnings);
   if (at("warnings").dataset.said === said) return;
   at("warnings").dataset.said = said;
   at("warnings").replaceChildren(...view.warnings.map((warned) =>
-    html("div", { class: "verdict bad" }, html("p", {}, html("strong", {}, warned.type), ` ${warned.message}`))));
+    html("div", { class: "verdict bad" }, html("p", {}, html("strong", {}, warned.types.join(", ")), ` ${warned.message}`))));
 }
 
 function renderFigures() {
@@ -129,7 +129,7 @@ function renderFigures() {
     ["First token, p95", or(stable?.ttft?.p95, latency), stable?.ttft ? "stable, streamed" : "no streamed answer"],
     ["Inter-token, p95", or(stable?.itl?.p95, latency), "stable"],
     ["Tokens", or(total?.tokensPerSecond, perSecond), "generated"],
-    ["Per million tokens", or(view.cost?.perMillionTokens, short), view.missing.cost || "in the price's currency"],
+    ["Per million tokens", or(view.cost?.perMillionTokens, short), view.missing.cost ? "unknown, see below" : "in the price's currency"],
     ["Replicas ready", `${ready} of ${wanted}`, "", ready < wanted],
   ]);
 }
@@ -199,8 +199,8 @@ function renderCharts() {
   charts.ttft.draw({ ...frame, series: both((one) => one.ttft), format: latency, empty: view.missing.traffic || "no streamed answer in this time" });
   charts.itl.draw({ ...frame, series: both((one) => one.itl), format: latency, empty: view.missing.traffic || "no streamed answer in this time" });
   charts.share.draw({ ...frame, top: 100, format: (value) => `${Math.round(value)} %`, empty: "no version serves yet", series: [
-    ...[...names.keys()].map((revision) => line(revision, " wanted", (one) => one.weight, { kind: "dashed" })),
-    ...[...names.keys()].map((revision) => line(revision, " achieved", (one) => one.achievedWeight))] });
+    ...[...names.keys()].map((revision) => line(revision, " wanted", (one) => one.weight, { kind: "dashed", stepped: true })),
+    ...[...names.keys()].map((revision) => line(revision, " achieved", (one) => one.achievedWeight, { stepped: true }))] });
   charts.requests.draw({ ...frame, series: each((one) => one.requestsPerSecond, { filled: true }), format: short, empty: none });
   charts.failed.draw({ ...frame, series: each((one) => one.failed, { filled: true }), least: 0.01, format: percent, empty: none });
   charts.tokens.draw({ ...frame, series: each((one) => one.tokensPerSecond, { filled: true }), format: short, empty: none });

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith_api.conditions import Condition
 from tunesmith_api.modeldeployment.monitoring_status import (
     CostStatus,
     MonitoringStatus,
@@ -14,7 +15,7 @@ from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.monitoring.replica_metrics import ReplicaMetrics
 from tunesmith_engine.monitoring.sighting import ReplicaSighting
 from tunesmith_engine.monitoring.view import traffic_of, view_of
-from watched import STABLE, report, sighting, status
+from watched import NOW, STABLE, report, sighting, status
 
 BARE = ModelDeploymentSpec(model="helpdesk")
 
@@ -45,8 +46,22 @@ def test_without_answers_no_share_is_told() -> None:
 def test_what_asks_for_a_look_is_a_warning() -> None:
     view = view_of(sighting(0), counted={}, seconds=0)
 
-    assert [warned.type for warned in view.warnings] == ["SLOBurning"]
+    assert [warned.types for warned in view.warnings] == [["SLOBurning"]]
     assert view.is_available
+
+
+def test_what_two_conditions_say_is_said_once() -> None:
+    rolled_back = [
+        Condition(
+            type=kind, status=true, reason="R", message="v2 is gone", last_transition_time=NOW
+        )
+        for kind, true in (("Ready", "False"), ("RolledBack", "True"), ("Stalled", "True"))
+    ]
+    seen = sighting(0, status=status().model_copy(update={"conditions": rolled_back}))
+
+    (warned,) = view_of(seen, counted={}, seconds=0).warnings
+
+    assert (warned.types, warned.message) == (["RolledBack", "Stalled"], "")
 
 
 @pytest.mark.parametrize(
