@@ -51,11 +51,10 @@ def test_what_asks_for_a_look_is_a_warning() -> None:
 
 
 def test_what_two_conditions_say_is_said_once() -> None:
+    said = {"reason": "R", "message": "v2 is gone", "lastTransitionTime": NOW}
     rolled_back = [
-        Condition(
-            type=kind, status=true, reason="R", message="v2 is gone", last_transition_time=NOW
-        )
-        for kind, true in (("Ready", "False"), ("RolledBack", "True"), ("Stalled", "True"))
+        Condition.model_validate({"type": kind, "status": flag, **said})
+        for kind, flag in (("Ready", "False"), ("RolledBack", "True"), ("Stalled", "True"))
     ]
     seen = sighting(0, status=status().model_copy(update={"conditions": rolled_back}))
 
