@@ -12,8 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from tunesmith_api.field_types import ObjectName
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_cli.errors import EXIT_FAILED, CommandError
@@ -38,6 +39,15 @@ class ClusterDeployment:
     """One deployment, looked at again and again."""
 
     def __init__(self, name: str, *, namespace: str) -> None:
+        for given in (name, namespace):
+            # It becomes an argument of kubectl, and part of a path.
+            try:
+                TypeAdapter(ObjectName).validate_python(given)
+            except ValidationError as error:
+                raise CommandError(
+                    f"'{given}' is no name of a deployment or a namespace; names have small "
+                    "letters, digits and hyphens"
+                ) from error
         self._name = name
         self._of_namespace = ("--namespace", namespace)
         self._pods = f"/api/v1/namespaces/{namespace}/pods"

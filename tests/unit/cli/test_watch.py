@@ -222,6 +222,14 @@ def test_without_the_right_to_ask_pods_there_is_what_the_status_says(
     assert "cost: 0.41 per million tokens" in said
 
 
+@pytest.mark.parametrize("name", ["../nodes", "A", ""])
+def test_a_name_that_is_no_name_never_reaches_kubectl(
+    name: str, kubectl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["watch", name, "--namespace", "ml", "--once"]) == 2
+    assert "is no name of a deployment" in capsys.readouterr().err
+
+
 def test_a_deployment_that_is_not_in_the_cluster_is_bad_input(
     kubectl: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
