@@ -72,7 +72,7 @@ class Browser:
         said = self.ask(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
         return str(said)
 
-    def wait_for(self, expression: str, *, timeout_s: float = 30.0) -> None:
+    def wait_for(self, expression: str, *, timeout_s: float = 60.0) -> None:
         """Return as soon as the expression is true.
 
         Raises:
