@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from tunesmith_api.kinds import KINDS
 from tunesmith_cli.errors import EXIT_BAD_INPUT
+from tunesmith_cli.live import PAGE_PORT
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags
 
@@ -79,6 +80,7 @@ def build_parser() -> CommandParser:
         _serve,
         _deploy,
         _rollout,
+        _watch,
         _chat,
         _prune,
         _judge,
@@ -231,6 +233,13 @@ def _deploy(commands: Any) -> None:
         help="stop as soon as a version answers, or as no rollout goes on; for a test "
         "(default: at Ctrl-C)",
     )
+    parser.add_argument(
+        "--page-port",
+        metavar="PORT",
+        type=_port,
+        help="TCP port of the page that shows latency, cost, split and drift live, on the loopback "
+        f"interface (default: {PAGE_PORT}, or a free one where that is taken)",
+    )
 
 
 def _rollout(commands: Any) -> None:
@@ -260,6 +269,38 @@ def _rollout(commands: Any) -> None:
     )
     _add_home(parser)
     _add_output(parser)
+
+
+def _watch(commands: Any) -> None:
+    parser = commands.add_parser(
+        "watch",
+        help="see latency, errors, split, cost and drift of a deployment live",
+        description="Show who serves a deployment, the requests of the last half minute by "
+        "version, the judge's evidence, promises, cost and drift, until Ctrl-C. On a terminal it "
+        "is drawn over and over, elsewhere written again and again. With --namespace the "
+        "deployment is one of the cluster that kubectl talks to.",
+        examples="  tunesmith watch helpdesk\n  tunesmith watch helpdesk --namespace ml\n"
+        "  tunesmith watch helpdesk --once\n  tunesmith watch helpdesk --output json",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the deployment")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="look for some seconds, write it once, and end: with 0 where requests are answered, "
+        "with 1 where nobody answers them",
+    )
+    parser.add_argument(
+        "--namespace",
+        metavar="NAMESPACE",
+        help="namespace of the deployment in a cluster (default: it is on this machine)",
+    )
+    _add_home(parser)
+    parser.add_argument(
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="text for people, or one JSON object on stdout, which is --once, too (default: text)",
+    )
 
 
 def _chat(commands: Any) -> None:

@@ -36,6 +36,13 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
 
 
+def latency(seconds: float) -> str:
+    """`0.42 ms`, `120 ms`, `1.25 s`: three significant digits, as latencies are compared."""
+    if float(f"{seconds:.3g}") < 1:
+        return f"{number(float(f'{1000 * seconds:.3g}'))} ms"
+    return f"{number(float(f'{seconds:.3g}'))} s"
+
+
 def size(num_bytes: float) -> str:
     """`512 bytes`, `12.3 MiB`, `1.2 GiB`."""
     amount, unit = float(num_bytes), 0

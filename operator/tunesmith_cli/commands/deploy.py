@@ -10,12 +10,15 @@ from tunesmith_api.modeldeployment.status import DeploymentCondition, ModelDeplo
 from tunesmith_cli.arguments import default_home
 from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from tunesmith_cli.inputs import open_deployment
+from tunesmith_cli.live.server import serve_page
+from tunesmith_cli.live.watcher import Watcher
 from tunesmith_cli.terminal.deployment import deployment_display
 from tunesmith_cli.terminal.signals import stopping
 from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder
 from tunesmith_engine.local.deployment.launch import serve_launcher
 from tunesmith_engine.local.deployment.proxy import EnvoyProxy
 from tunesmith_engine.local.deployment.runner import run_deployment
+from tunesmith_engine.local.deployment.sighting import look_at
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 
@@ -31,9 +34,12 @@ def run(options: argparse.Namespace) -> int:
     )
     folder = DeploymentFolder.of(home, name)
     with (
+        Watcher(lambda: look_at(folder, deployment)) as watcher,
+        serve_page(watcher, port=options.page_port) as page,
         deployment_display(name, stream=sys.stderr) as display,
         stopping(stop, say=display.say),
     ):
+        display.say(f"page {page}")
         status = run_deployment(
             deployment,
             manifest_text=text,

@@ -16,7 +16,7 @@ from tunesmith_cli.formats import duration, e_value, effect
 from tunesmith_cli.terminal.live_screen import LiveScreen
 from tunesmith_cli.terminal.style import Style, is_terminal, plain, style_of, table
 
-_COLOURS: Final = {
+PHASE_COLOURS: Final = {
     "Serving": "green",
     "Failed": "red",
     "RollingBack": "red",
@@ -106,7 +106,10 @@ class LiveDeployment(LiveScreen):
         lines = [f"{self._name} · {status.phase} · {served}", *status_lines(status)]
         lines += ["", *(f"{duration(when):>12}  {event}" for when, event in self._events)]
         cut = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
-        return [self._style.paint(cut[0], "bold", _COLOURS.get(status.phase, "yellow")), *cut[1:]]
+        return [
+            self._style.paint(cut[0], "bold", PHASE_COLOURS.get(status.phase, "yellow")),
+            *cut[1:],
+        ]
 
 
 def events(before: ModelDeploymentStatus | None, status: ModelDeploymentStatus) -> Iterator[str]:
@@ -132,7 +135,7 @@ def status_lines(status: ModelDeploymentStatus) -> list[str]:
     lines += ["", *(f"  {line}" for line in table(rows).splitlines())] if len(rows) > 1 else []
     verdict = status.last_verdict
     if verdict is not None:
-        lines += ["", *(f"  {line}" for line in _verdict_lines(verdict))]
+        lines += ["", *(f"  {line}" for line in verdict_lines(verdict))]
     lines += [
         f"  rejected {entry.version}: {entry.reason}, {plain(entry.message)}"
         for entry in status.rejected[-_SHOWN_REJECTED:]
@@ -177,7 +180,8 @@ def _rows(status: ModelDeploymentStatus) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _verdict_lines(verdict: VerdictStatus) -> list[str]:
+def verdict_lines(verdict: VerdictStatus) -> list[str]:
+    """The verdict in a sentence, and a table of the evidence behind it."""
     said = f"verdict on {verdict.version}: {verdict.decision} ({verdict.cause}), {verdict.message}"
     head = ("metric", "effect", "from", "to", "against", "for", "stable", "candidate")
     rows = [

@@ -4,15 +4,14 @@ The text is Prometheus'; of the hundreds of series there only those that promise
 read.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Final
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.modeldeployment.monitoring_status import SloName
 from tunesmith_api.modeldeployment.slo import Latency, ServiceLevelObjectives
+from tunesmith_engine.monitoring.exposition import series
 
 TOKENS: Final = "tokens"
 REQUESTS: Final = "requests"
@@ -24,10 +23,13 @@ _LATENCIES: Final[Mapping[SloName, str]] = {
 }
 # vLLM's own: a replica learns the tokens of a streamed prompt only where a client asks for them.
 _TOKENS: Final = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+_NAMES: Final = (
+    _REQUESTS,
+    *_TOKENS,
+    *(f"{family}_{part}" for family in _LATENCIES.values() for part in ("count", "bucket")),
+)
 # What the client did wrong or gave up says nothing about us.
 _COUNTED: Final = frozenset({"complete", "error", "incomplete"})
-_LINE: Final = re.compile(r"^([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)$")
-_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def read_counters(text: str, made: Iterable[Promise]) -> dict[str, float]:
     # At 0 where nothing was counted yet: what is missing from one reading is not news in the next.
     keys = [f"{promise.key}:{part}" for promise in thresholds.values() for part in ("all", "good")]
     values = dict.fromkeys((TOKENS, REQUESTS, *keys), 0.0)
-    for name, labels, value in _series(text):
+    for name, labels, value in series(text, names=_NAMES):
         if name in _TOKENS:
             values[TOKENS] += value
         elif name == _REQUESTS:
@@ -107,20 +109,3 @@ def growth(before: ReplicaCounters | None, after: ReplicaCounters) -> dict[str, 
 
 def _is_boundary(labels: Mapping[str, str], promise: Promise) -> bool:
     return promise.seconds is not None and labels.get("le") == repr(float(promise.seconds))
-
-
-def _series(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    wanted = (_REQUESTS, *_TOKENS, *_LATENCIES.values())
-    for line in text.splitlines():
-        if not line.startswith(wanted):
-            continue
-        matched = _LINE.match(line)
-        if matched is None:
-            continue
-        name, labels, written = matched.groups()
-        try:
-            value = float(written)
-        except ValueError:
-            continue
-        if isfinite(value):
-            yield name, dict(_LABEL.findall(labels or "")), value
