@@ -21,6 +21,7 @@ from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.deployment.advance import advance
 from tunesmith_engine.deployment.observations import Decision, Observations, RouteState
 from tunesmith_engine.deployment.rejections import reject_spec, report_forbidden
+from tunesmith_engine.monitoring.prometheus import Prometheus
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.api_errors import (
@@ -76,7 +77,8 @@ class Reconciler:
         self._replicas = replicas
         self._metrics = metrics
         self._clock = clock
-        self._analyses = Analyses(replicas)
+        url = settings.prometheus_url
+        self._analyses = Analyses(replicas, Prometheus.at(url) if url else None)
         self._rules = SloRules(client, settings)
         self._meters: dict[Key, SplitMeter] = {}
         self._models: dict[Key, str] = {}
