@@ -76,6 +76,8 @@ def serve(argv: list[str]) -> int:
             model=name,
             fingerprints=folder / _FINGERPRINTS,
             max_model_length=settings.max_model_length,
+            probe_seconds=arguments.probe_seconds,
+            tap=arguments.tap,
             stable_url=arguments.compare_with,
             compare_fraction=arguments.compare_fraction,
         )
@@ -187,6 +189,18 @@ def _parser() -> argparse.ArgumentParser:
         default=EngineArguments(),
         metavar="JSON",
         help="spec.engine.arguments of a ModelDeployment",
+    )
+    parser.add_argument(
+        "--probe-seconds",
+        type=float,
+        default=ReplicaSettings.model_fields["probe_seconds"].default,
+        help="seconds between two fingerprints that the engine is asked for",
+    )
+    parser.add_argument(
+        "--tap",
+        action=argparse.BooleanOptionalAction,
+        default=ReplicaSettings.model_fields["tap"].default,
+        help="measure requests in a few numbers, by which drift is noticed",
     )
     parser.add_argument(
         "--compare-with", metavar="URL", help="where stable answers, to score its answers here"

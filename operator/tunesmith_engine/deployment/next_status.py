@@ -12,6 +12,7 @@ from tunesmith_engine.conditions import merge_conditions, truncate_message
 from tunesmith_engine.deployment.choose import Choice
 from tunesmith_engine.deployment.conditions import deployment_conditions
 from tunesmith_engine.deployment.deployment_state import Context, DeploymentState
+from tunesmith_engine.deployment.monitoring_conditions import monitoring_conditions
 from tunesmith_engine.deployment.standing import candidate_words, standing
 from tunesmith_engine.deployment.verdicts import in_words, next_verdict
 
@@ -40,7 +41,10 @@ def next_status(
         observed_generation=generation,
         phase=stands.phase,
         conditions=merge_conditions(
-            deployment_conditions(context, state, choice, stands),
+            [
+                *deployment_conditions(context, state, choice, stands),
+                *monitoring_conditions(context, state),
+            ],
             before=before.conditions,
             generation=generation,
         ),
@@ -49,6 +53,7 @@ def next_status(
         draining=list(state.draining),
         rejected=list(state.rejected),
         last_verdict=verdict,
+        monitoring=context.monitoring,
         replicas=len(replicas),
         ready_replicas=sum(replica.is_ready for replica in replicas),
         selector=before.selector,

@@ -30,6 +30,23 @@ WRONG_ANSWERS: Final = frozenset(
 )
 
 
+class ProbeEvidence(ApiModel):
+    """How far the engine's answers are from the fingerprints: each prompt as it was asked last.
+
+    `worst_nats` is the mean difference of the tokens of the worst prompt, `mean_nats` that of all
+    tokens. `probes` are the prompts asked since the process started, `tokens` what they took, and
+    `age_seconds` the time since the last answer.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    probes: int
+    tokens: int
+    worst_nats: float
+    mean_nats: float
+    age_seconds: float
+
+
 class ReplicaReport(ApiModel):
     """`/tunesmith/state`; fields and reasons of a later release are passed over."""
 
@@ -44,3 +61,5 @@ class ReplicaReport(ApiModel):
     running: int
     accepted: int
     quiet_seconds: float
+    uptime_seconds: float = 0.0
+    probe: ProbeEvidence | None = None

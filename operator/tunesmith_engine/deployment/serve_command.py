@@ -39,6 +39,7 @@ def serve_arguments(
         "max-model-length": spec.engine.max_model_length,
         "max-requests": spec.engine.max_requests,
         "engine-arguments": arguments if arguments != "{}" else None,
+        "probe-seconds": spec.monitoring.probe_interval_seconds,
         "compare-with": stable_url if is_compared else None,
         "compare-fraction": spec.rollout.compare_fraction if is_compared else None,
     }
@@ -48,4 +49,6 @@ def serve_arguments(
         if value is not None
         for part in (f"--{name}", str(value))
     )
-    return ["-m", "tunesmith_serving", "serve", folder, *given]
+    # Nobody reads what is measured for drift where nothing is watched.
+    switches = [] if spec.monitoring.enabled else ["--no-tap"]
+    return ["-m", "tunesmith_serving", "serve", folder, *given, *switches]

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 import aiohttp
 
 from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_PAGES, MAX_SAMPLES_OF_PAGE, RingPage
 from tunesmith_operator.modeldeployment.serving_pod import PORT
 
@@ -34,6 +35,17 @@ class Replicas(Protocol):
         self, hosts: Mapping[str, str], after: Mapping[str, int]
     ) -> dict[str, list[RingPage]]:
         """The pages of samples of those that answer, each behind the place that was read."""
+
+    async def metrics(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        """What those that answer show to Prometheus."""
+
+    async def drift(
+        self, hosts: Mapping[str, str], after: Mapping[str, int]
+    ) -> dict[str, list[DriftPage]]:
+        """The measured requests of those that answer, each behind the place that was read."""
+
+    async def reference(self, address: str) -> dict[str, Any] | None:
+        """The statistics of the data that a replica's version was trained on; None without any."""
 
 
 class HttpReplicas:
@@ -59,6 +71,29 @@ class HttpReplicas:
                 for name, address in hosts.items()
             )
 
+    async def metrics(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        """What those that answer show to Prometheus."""
+        async with _session() as session:
+            return await _gather(
+                (name, self._text(session, address)) for name, address in hosts.items()
+            )
+
+    async def drift(
+        self, hosts: Mapping[str, str], after: Mapping[str, int]
+    ) -> dict[str, list[DriftPage]]:
+        """The measured requests of those that answer, each behind the place that was read."""
+        async with _session() as session:
+            return await _gather(
+                (name, self._drift(session, address, after[name]))
+                for name, address in hosts.items()
+            )
+
+    async def reference(self, address: str) -> dict[str, Any] | None:
+        """The statistics of the data that a replica's version was trained on; None without any."""
+        async with _session() as session:
+            told = await _gather([("", self._get(session, address, "reference"))])
+        return told.get("")
+
     async def _state(self, session: aiohttp.ClientSession, address: str) -> ReplicaReport:
         return ReplicaReport.model_validate(await self._get(session, address, "state"))
 
@@ -75,13 +110,28 @@ class HttpReplicas:
             after = pages[-1].next
         return pages
 
+    async def _drift(
+        self, session: aiohttp.ClientSession, address: str, after: int
+    ) -> list[DriftPage]:
+        pages: list[DriftPage] = []
+        while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
+            place = pages[-1].next if pages else after
+            pages.append(DriftPage.of(await self._get(session, address, f"drift?after={place}")))
+        return pages
+
+    async def _text(self, session: aiohttp.ClientSession, address: str) -> str:
+        return (await self._read(session, address, "metrics")).decode()
+
     async def _get(self, session: aiohttp.ClientSession, address: str, path: str) -> Any:
+        return json.loads(await self._read(session, address, f"tunesmith/{path}"))
+
+    async def _read(self, session: aiohttp.ClientSession, address: str, path: str) -> bytes:
         host = f"[{address}]" if ":" in address else address
-        async with session.get(f"http://{host}:{self._port}/tunesmith/{path}") as response:
+        async with session.get(f"http://{host}:{self._port}/{path}") as response:
             response.raise_for_status()
             if not 0 < (response.content_length or 0) <= _MAX_BYTES:
                 raise ValueError(f"{address} sends {response.content_length} bytes")
-            return json.loads(await response.read())
+            return await response.read()
 
 
 def _session() -> aiohttp.ClientSession:

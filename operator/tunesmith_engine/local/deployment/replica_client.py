@@ -1,4 +1,4 @@
-"""What a replica is asked over its own port: its state, its samples, and to drain."""
+"""What a replica is asked over its own port: how it is, what it has measured, and to drain."""
 
 import http.client
 import json
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_SAMPLES_OF_PAGE, RingPage
 
 # A replica whose event loop stands still for longer cannot be told from one that hangs.
@@ -34,6 +35,35 @@ def read_samples(
         return None
 
 
+def read_metrics(port: int) -> str | None:
+    """What the replica shows to Prometheus; None while it does not answer."""
+    try:
+        return _read(port, "GET", "/metrics").decode()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
+def read_drift(port: int, *, after: int) -> list[DriftPage]:
+    """The measured requests behind the place `after`, as far as they are to be had."""
+    pages: list[DriftPage] = []
+    try:
+        while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
+            place = pages[-1].next if pages else after
+            pages.append(DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={place}")))
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
+        return pages
+    return pages
+
+
+def read_reference(port: int) -> dict[str, Any] | None:
+    """The statistics of the data that the replica's version was trained on; None without any."""
+    try:
+        content: dict[str, Any] = _ask(port, "GET", "/tunesmith/reference")
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return content if "training" in content else None
+
+
 def start_draining(port: int) -> None:
     """Tell it that nothing more will come. One that does not answer has nothing to drain."""
     try:
@@ -43,10 +73,14 @@ def start_draining(port: int) -> None:
 
 
 def _ask(port: int, method: str, path: str) -> Any:
+    return json.loads(_read(port, method, path))
+
+
+def _read(port: int, method: str, path: str) -> bytes:
     # Not urllib: it would ask the user's proxy.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path, headers={"Connection": "close"})
-        return json.loads(connection.getresponse().read())
+        return connection.getresponse().read()
     finally:
         connection.close()
