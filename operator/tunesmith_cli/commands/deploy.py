@@ -32,10 +32,13 @@ def run(options: argparse.Namespace) -> int:
             "http://HOST:PORT, or take the queries out"
         )
     home, name, stop = HomeFolder(options.home), deployment.metadata.name, threading.Event()
-    launcher = serve_launcher(
-        deployment.spec, environments=Environments.discover(), secrets=home.secrets
-    )
     folder = DeploymentFolder.of(home, name)
+    launcher = serve_launcher(
+        deployment.spec,
+        environments=Environments.discover(),
+        secrets=home.secrets,
+        salt=folder.salt(),
+    )
     with (
         deployment_display(name, stream=sys.stderr) as display,
         stopping(stop, say=display.say),

@@ -121,10 +121,20 @@ def _number(value: float | None) -> str:
 
 def _what_would_settle(verdict: Verdict, limits: Limits) -> str:
     if verdict.cause == Cause.TOO_FEW_SAMPLES or not verdict.evidence:
-        counts = [min(row.num_stable, row.num_candidate) for row in verdict.evidence]
+        # Quality is measured on the candidate's answers alone.
+        counts = [
+            min(row.num_stable, row.num_candidate)
+            for row in verdict.evidence
+            if METRICS[row.metric].compared != "mean"
+        ]
+        quality = "".join(
+            f"; {row.metric} {_amount(row.metric, row.effect)} on {row.num_candidate} prompts"
+            for row in verdict.evidence
+            if METRICS[row.metric].compared == "mean" and row.num_candidate
+        )
         return (
             f"{min(counts, default=0)} requests of each version after the warm-up, at least "
-            f"{limits.minimum_samples} are needed (rollout.analysis.minimumSamples)"
+            f"{limits.minimum_samples} are needed (rollout.analysis.minimumSamples){quality}"
         )
     if verdict.metric is None:
         is_held = any(seen.state != "good" for seen in verdict.queries)

@@ -68,7 +68,7 @@ def trip(columns: Columns, limits: Limits, *, now_s: float) -> Trip | None:
     if not trips.any():
         return None
     look = int(np.argmax(trips))
-    seen = counted.window <= look
+    seen = (counted.window <= look) & ~counted.is_prompt
     stable, candidate = (
         counted.fields["error"][seen & (counted.is_candidate == arm)] for arm in (False, True)
     )

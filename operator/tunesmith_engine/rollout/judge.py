@@ -132,6 +132,7 @@ class Analysis:
             )
             >= limits.minimum_samples
         )
+        self._has_prompts: Flags = counted.prompts_by_window() > 0
         self._metrics = [MetricEvidence(counted, limits, metric) for metric in limits.metrics]
         self._harm = [metric.harm_log_e() for metric in self._metrics]
         self._promotion = [metric.promotion_log_e() for metric in self._metrics]
@@ -198,7 +199,8 @@ class Analysis:
         decision, cause = self.decision_at(look)
         metric, more = None, None
         if cause is Cause.WORSE:
-            metric = self._metrics[int(np.argmax(self._weighted_harm[:, look]))].metric
+            loudest = self._metrics[int(np.argmax(self._weighted_harm[:, look]))].metric
+            metric = loudest if self._has_enough[look] else Metric.QUALITY_LOSS
         elif cause is Cause.NO_WORSE:
             metric = min(evidence, key=lambda seen: seen.promotion).metric
         elif decision is Decision.INCONCLUSIVE and not self._is_no_worse()[look]:
@@ -262,7 +264,16 @@ class Analysis:
         return weighted
 
     def _is_worse(self) -> Flags:
-        is_worse: Flags = (self._total_harm >= log(1 / self.limits.alpha)) & self._has_enough
+        """Where the evidence for a rollback is enough.
+
+        Without enough requests, the quality on fixed prompts speaks alone: an e-process is valid
+        with any number of samples, and the smallest number is there for what is not independent.
+        """
+        enough = log(1 / self.limits.alpha)
+        is_worse: Flags = (self._total_harm >= enough) & self._has_enough
+        if Metric.QUALITY_LOSS in self.limits.metrics:
+            quality = self._weighted_harm[list(self.limits.metrics).index(Metric.QUALITY_LOSS)]
+            is_worse = is_worse | ((quality >= enough) & self._has_prompts)
         return is_worse
 
     def _rolls_back(self) -> Flags:
