@@ -20,6 +20,7 @@ from held_jobs import kept_running
 from model_deployments import CANARY, GATEWAY, Holds, a_deployment, is_at_rest, publish
 from operator_process import an_operator
 from serving_cluster import ServingCluster
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.client import ApiServer
@@ -77,6 +78,7 @@ async def live_and_die(cluster: Cluster, written: list[str], *, until: Holds) ->
                 deployments=ObjectCache(),
                 replicas=HttpReplicas(),
                 metrics=DeploymentMetrics(),
+                detector=SketchDetector(),
             )
             try:
                 await reconciler.reconcile(key)

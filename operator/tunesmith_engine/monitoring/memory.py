@@ -40,6 +40,16 @@ class MonitoringMemory(ApiModel):
         """As it is stored."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
+    @property
+    def counted(self) -> dict[str, object]:
+        """What would be lost without it; empty before anything was counted.
+
+        The last readings are none of it: they move with every look.
+        """
+        places = {name: place for name, place in self.places.items() if place.next}
+        slots = {key: tally.slots for key, tally in self.tallies.items() if tally.slots}
+        return {"places": places, "slots": slots} if places or slots else {}
+
 
 def read_memory(text: str | bytes | None) -> MonitoringMemory | None:
     """What was stored; None if there is nothing, or nothing that can be read."""

@@ -4,7 +4,7 @@ Pure: an executor asks the replicas, calls `take_in`, keeps the memory, and hand
 `advance`. What replicas told twice, after a restart of whoever asks, counts once.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -48,9 +48,13 @@ class Detector(Protocol):
     """Compares the traffic of a version with its reference; its states are JSON."""
 
     def observe(
-        self, state: Json | None, sketch: Mapping[str, Any], *, at: datetime, reference: Json | None
+        self,
+        state: Json | None,
+        blocks: Iterable[tuple[datetime, Mapping[str, Any]]],
+        *,
+        reference: Json | None,
     ) -> Json:
-        """The state after a block of requests; None begins anew."""
+        """The state after blocks of requests, each with its time; None begins anew."""
 
     def traffic(self, state: Json | None, *, version: str, reference: Json | None) -> TrafficStatus:
         """What the state shows."""
@@ -82,15 +86,16 @@ def take_in(
         memory = memory.model_copy(
             update={"revision": stable.revision, "drift": None, "places": {}}
         )
-    drift, places = memory.drift, dict(memory.places)
+    blocks, places = [], dict(memory.places)
     for name, reading in readings.items():
         if reading.report.revision != stable.revision:
             continue
         for page in reading.drift:
             places[name] = Place(instance=page.instance, next=page.next)
-            for block in page.blocks:
-                at = now - timedelta(seconds=block.age_seconds)
-                drift = detector.observe(drift, block.sketch, at=at, reference=reference)
+            blocks += [(now - timedelta(seconds=b.age_seconds), b.sketch) for b in page.blocks]
+    # In order of time: those of several replicas are of one stream of requests.
+    blocks.sort(key=lambda block: block[0])
+    drift = detector.observe(memory.drift, blocks, reference=reference)
     return memory.model_copy(update={"drift": drift, "places": places})
 
 

@@ -31,7 +31,9 @@ class Tally(ApiModel):
     slots: dict[int, list[Slot]] = Field(default_factory=dict)
 
     def add(self, amounts: Sequence[float], *, now: datetime) -> "Tally":
-        """The tally with `amounts` counted at `now`."""
+        """The tally with `amounts` counted at `now`; no slot is taken for nothing."""
+        if not any(amounts):
+            return self if self.since is not None else Tally(since=now)
         slots = {}
         for seconds, most in RESOLUTIONS.items():
             index = _index(now, seconds)

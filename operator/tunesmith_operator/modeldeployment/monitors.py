@@ -5,9 +5,7 @@ read since goes with an operator that is killed; the next one reads it from the 
 """
 
 import logging
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -34,16 +32,23 @@ from tunesmith_operator.modeldeployment.replica_client import Replicas
 
 _LOG = logging.getLogger(__name__)
 SAVE_S: Final = 300.0
+# Looks that are a minute apart on the average come a little early, too.
+_DUE_S: Final = READ_S - 10.0
 _FILE: Final = "memory.json"
 
 
 @dataclass(slots=True)
 class _Watched:
-    """One deployment; times are seconds of the monotonic clock."""
+    """One deployment: what is remembered, and when it was read and kept last.
+
+    `is_kept`: the place to keep it is not taken by somebody else's object.
+    """
 
     memory: MonitoringMemory | None
-    saved_at: float
-    read_at: float = float("-inf")
+    saved_at: datetime
+    counted: dict[str, object] = field(default_factory=dict)
+    is_kept: bool = True
+    read_at: datetime | None = None
     revision: str = ""
     reference: dict[str, Any] | None = None
 
@@ -58,13 +63,11 @@ class Monitors:
         *,
         detector: Detector,
         default_price: float | None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._replicas = replicas
         self._detector = detector
         self._default_price = default_price
-        self._clock = clock
         self._by_key: dict[Key, _Watched] = {}
 
     def forget(self, key: Key) -> None:
@@ -86,13 +89,13 @@ class Monitors:
             return None
         watched = self._by_key.get(owner.key)
         if watched is None:
-            watched = _Watched(await self._stored(owner), saved_at=self._clock())
+            watched = await self._recall(owner, now=now)
             self._by_key[owner.key] = watched
-        if self._clock() - watched.read_at >= READ_S:
-            watched.read_at = self._clock()
+        if watched.read_at is None or _age_s(watched.read_at, now) >= _DUE_S:
+            watched.read_at = now
             await self._read(watched, spec, status.stable, snapshot, now=now)
-        if self._clock() - watched.saved_at >= SAVE_S:
-            await self._save(owner, watched)
+        if _age_s(watched.saved_at, now) >= SAVE_S:
+            await self._save(owner, watched, now=now)
         return monitored(
             watched.memory or MonitoringMemory(),
             spec=spec,
@@ -143,17 +146,24 @@ class Monitors:
             now=now,
         )
 
-    async def _stored(self, owner: DeploymentRef) -> MonitoringMemory | None:
+    async def _recall(self, owner: DeploymentRef, *, now: datetime) -> _Watched:
         stored = await self._client.get(CONFIG_MAP.kind, owner.namespace, _name(owner))
-        # One made again under the same name has nothing to do with what was there before.
-        if stored is None or not owner.owns(stored):
-            return None
-        return read_memory((stored.get("data") or {}).get(_FILE))
+        if stored is None:
+            return _Watched(None, saved_at=now)
+        if not owner.owns(stored):
+            _LOG.warning("%s is not of %s/%s, and is left alone", _name(owner), *owner.key[1:])
+            return _Watched(None, saved_at=now, is_kept=False)
+        memory = read_memory((stored.get("data") or {}).get(_FILE))
+        return _Watched(memory, saved_at=now, counted=memory.counted if memory else {})
 
-    async def _save(self, owner: DeploymentRef, watched: _Watched) -> None:
-        if watched.memory is None:
+    async def _save(self, owner: DeploymentRef, watched: _Watched, *, now: datetime) -> None:
+        if watched.memory is None or not watched.is_kept:
             return
-        watched.saved_at = self._clock()
+        watched.saved_at = now
+        counted = watched.memory.counted
+        if counted == watched.counted:
+            return
+        watched.counted = counted
         try:
             await self._client.apply(
                 {
@@ -166,6 +176,11 @@ class Monitors:
         except ApiException as error:
             # Watching is no reason to stop a deployment; the next time comes.
             _LOG.warning("the memory of %s/%s is not kept: %s", *owner.key[1:], error.reason)
+
+
+def _age_s(since: datetime, now: datetime) -> float:
+    """Either way: a clock that was set back must not stop the reading."""
+    return abs((now - since).total_seconds())
 
 
 def _name(owner: DeploymentRef) -> str:

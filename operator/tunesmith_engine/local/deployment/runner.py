@@ -33,6 +33,7 @@ from tunesmith_engine.local.runner import StopEvent
 from tunesmith_engine.monitoring.monitor import Detector
 from tunesmith_engine.monitoring.prometheus import Prometheus
 from tunesmith_engine.monitoring.query_reader import QueryReader
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_engine.rollout.merge import Page
 from tunesmith_engine.rollout.queries import Reading
 from tunesmith_engine.rollout.recording import Header
@@ -102,6 +103,7 @@ def run_deployment(
             generation=generation,
             watch=watch,
             prometheus=prometheus,
+            detector=SketchDetector(),
         )
         try:
             replicas.recover()

@@ -1,6 +1,6 @@
 """Readings of replicas become promises, cost and traffic; what is told twice counts once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,14 +38,15 @@ class CountingDetector:
     def observe(
         self,
         state: dict[str, Any] | None,
-        sketch: Mapping[str, Any],
+        blocks: Iterable[tuple[datetime, Mapping[str, Any]]],
         *,
-        at: datetime,
         reference: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        assert at <= NOW + timedelta(days=1)
         assert reference == {"training": {}}
-        return {"requests": (state or {"requests": 0})["requests"] + sketch["numRequests"]}
+        told = list(blocks)
+        assert [at for at, _ in told] == sorted(at for at, _ in told)
+        before = state["requests"] if state else 0
+        return {"requests": before + sum(sketch["numRequests"] for _, sketch in told)}
 
     def traffic(
         self,
