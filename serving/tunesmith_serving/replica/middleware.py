@@ -24,6 +24,7 @@ from tunesmith_serving.replica.stable_answers import StableAnswers
 from tunesmith_serving.replica.traffic import Traffic
 from tunesmith_serving.replica.watch import Watch
 from tunesmith_serving.tap.metrics import ReplicaMetrics
+from tunesmith_serving.tap.probe_metrics import ProbeMetrics
 from tunesmith_serving.tap.tap import Tap
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
@@ -71,7 +72,15 @@ class Replica:
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
         )
-        self._watch = Watch(app, self._settings, readiness=self._readiness, clock=clock)
+        self._watch = Watch(
+            app,
+            self._settings,
+            readiness=self._readiness,
+            metrics=ProbeMetrics(
+                model=self._settings.model, version=self._settings.version, registry=registry
+            ),
+            clock=clock,
+        )
         self._fixed = self._fixed_prompts(clock)
         self._watching: asyncio.Task[Any] | None = None
         self._version = (VERSION_HEADER, self._settings.version.encode())
