@@ -17,6 +17,7 @@ from tunesmith_engine.local.deployment.launch import serve_launcher
 from tunesmith_engine.local.deployment.proxy import EnvoyProxy
 from tunesmith_engine.local.deployment.runner import run_deployment
 from tunesmith_engine.local.environments import Environments
+from tunesmith_engine.local.envoy.config import STICKY
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.monitoring.prometheus import Prometheus
 
@@ -47,7 +48,11 @@ def run(options: argparse.Namespace) -> int:
             deployment,
             manifest_text=text,
             home=home,
-            proxy=EnvoyProxy(folder.proxy, port=deployment.spec.port),
+            proxy=EnvoyProxy(
+                folder.proxy,
+                port=deployment.spec.port,
+                sticky=deployment.spec.rollout.sticky or STICKY,
+            ),
             launcher=launcher,
             watch=display.show,
             stop=stop,

@@ -68,6 +68,13 @@ _NEWS_S: Final = 5.0
 # A time to wake at that is past must not become a busy loop.
 _SHORTEST_S: Final = 0.1
 
+# Session persistence of the Gateway API (GEP-1619) is experimental, and by a cookie or header that
+# the proxy itself gives out, which clients of OpenAI's API do not send back.
+_WHY_NOT_STICKY: Final = (
+    "a Gateway splits request by request, and keeps no conversation or key with one version; leave "
+    "rollout.sticky out, or set rollout.strategy: blueGreen, where all change over at once"
+)
+
 
 class Reconciler:
     """Looks at deployments; what is kept between looks could be read anew, but for samples."""
@@ -196,6 +203,7 @@ class Reconciler:
             can_split=snapshot.has_gateway_api,
             can_mirror=snapshot.has_gateway_api,
             cannot_split="" if snapshot.has_gateway_api else _why_whole(spec),
+            cannot_stick=_WHY_NOT_STICKY,
             verdict=verdict,
             command=command_of(manifest),
             monitored=await self._monitors.monitored(owner, spec, status, snapshot, now=now),
