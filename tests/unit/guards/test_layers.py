@@ -16,6 +16,10 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.deployment.replica_report",
     # Which headers say whose request it is, to routes and replicas alike.
     "tunesmith_engine.deployment.request_identity",
+    # How a request is measured: rows and live traffic by one function.
+    "tunesmith_engine.drift.refusals",
+    "tunesmith_engine.drift.signals",
+    "tunesmith_engine.drift.sketches",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )
