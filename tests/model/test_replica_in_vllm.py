@@ -359,7 +359,8 @@ def test_a_version_compared_with_itself_on_fixed_prompts_loses_nothing(
     server = STARTS[name](version, shutdown_timeout=0, compares=True)
     try:
         known = json.loads((version / "fingerprints.json").read_text())["probes"]
-        until = time.monotonic() + 60
+        # A busy machine misses its time limits, and a replica then takes its time.
+        until = time.monotonic() + 200
         samples: list[dict[str, Any]] = []
         while len(samples) < len(known) and time.monotonic() < until:
             samples = call(server.port, "/tunesmith/samples").json["samples"]
