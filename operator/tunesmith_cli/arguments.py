@@ -19,7 +19,7 @@ from tunesmith_api.kinds import KINDS
 from tunesmith_cli.errors import EXIT_BAD_INPUT
 from tunesmith_cli.live import PAGE_PORT
 from tunesmith_engine.stages.catalog import CATALOG
-from tunesmith_operator.settings import add_flags
+from tunesmith_operator.settings import add_flags, prometheus_address
 
 EXIT_CODES = """\
 exit codes:
@@ -227,6 +227,12 @@ def _deploy(commands: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the deployment")
     _add_home(parser)
+    parser.add_argument(
+        "--prometheus",
+        metavar="URL",
+        type=prometheus_address,
+        help="where rollout.analysis.queries are asked; needed only with them",
+    )
     parser.add_argument(
         "--until",
         choices=("serving", "settled"),

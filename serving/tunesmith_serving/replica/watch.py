@@ -15,12 +15,14 @@ from tunesmith_engine.deployment.replica_report import ReadyReason
 from tunesmith_serving.replica.fingerprints import (
     Fingerprint,
     compare,
+    probed,
     question,
     read_fingerprints,
 )
 from tunesmith_serving.replica.in_process import Application, Response, request
 from tunesmith_serving.replica.readiness import Readiness, Verdict
 from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.tap.probe_metrics import ProbeMetrics
 
 LOGGER = logging.getLogger(__name__)
 # Counters of vLLM that every step of its engine advances. Answers that are not streamed show no
@@ -42,11 +44,13 @@ class Watch:
         settings: ReplicaSettings,
         *,
         readiness: Readiness,
+        metrics: ProbeMetrics,
         clock: Callable[[], float],
     ) -> None:
         self._app = app
         self._settings = settings
         self._readiness = readiness
+        self._metrics = metrics
         self._clock = clock
         self._steps = b""
         self._turn = 0
@@ -138,7 +142,9 @@ class Watch:
             return Verdict(
                 ReadyReason.GENERATION_FAILED, f"the engine answered with status {answer.status}"
             )
-        comparison = compare(probes, json.loads(answer.body))
+        content = json.loads(answer.body)
+        comparison = compare(probes, content)
+        self._metrics.note(dict(zip(asked, probed(probes, content), strict=True)))
         now = self._clock()
         self._readiness.heartbeat.beat(now)
         self._readiness.evidence.note(

@@ -14,7 +14,7 @@ COMMANDS = {
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},
     "report": {"JOB", "--home"},
     "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
-    "deploy": {"FILE", "--home", "--until", "--page-port"},
+    "deploy": {"FILE", "--home", "--page-port", "--prometheus", "--until"},
     "rollout": {"ACTION", "NAME", "VERSION", "--home", "--output"},
     "watch": {"NAME", "--once", "--namespace", "--home", "--output"},
     "chat": {"NAME", "--conversation-id", "--api-key-file", "--home"},
