@@ -29,7 +29,7 @@ from tunesmith_serving.replica.adapter_requests import (
     read_body,
     with_body,
 )
-from tunesmith_serving.replica.adapter_slots import LOAD, UNLOAD, AdapterSlots, Slot
+from tunesmith_serving.replica.adapter_slots import LOAD, UNLOAD, AdapterSlots
 from tunesmith_serving.replica.host_settings import HostSettings
 from tunesmith_serving.replica.in_process import Application, Receive, Scope, Send
 from tunesmith_serving.replica.middleware import OPENAI, OWN, is_inside, respond, shared_by
@@ -100,7 +100,14 @@ class AdapterHost:
             return
         internal = self._settings.name_of(slot.wanted.revision)
         if body is not None:
-            body["model"] = _translated(body.get("model", public), public, internal)
+            # NB: without a name vLLM takes the base.
+            asked = body.get("model") or public
+            # NB: nor by its own name. A client could get at a version that the route keeps from it.
+            if isinstance(asked, str) and asked.startswith(f"{public}@"):
+                message = f"The model `{asked}` does not exist."
+                await respond(send, 404, error(404, message, kind="NotFoundError"))
+                return
+            body["model"] = internal if asked == public else asked
             scope, receive = with_body(scope, body, receive)
         is_list = scope["path"] == _MODELS
         named = PublicName(send, internal=internal, public=public, is_list=is_list)
@@ -245,15 +252,3 @@ def _chosen(scope: Scope) -> str | None:
     """The revision that the proxy named; several are none."""
     given = [value for name, value in scope["headers"] if name == REVISION_HEADER.encode()]
     return given[0].decode("latin-1") if len(given) == 1 else None
-
-
-def _translated(asked: object, public: str, internal: str) -> object:
-    """The engine's name for the model that a client asks for.
-
-    NB: an adapter's own name is answered as any other that is not served. By it clients could get
-    at a version that the route keeps from them.
-    """
-    if asked == public:
-        return internal
-    is_internal = isinstance(asked, str) and asked.startswith(f"{public}@")
-    return "" if is_internal else asked

@@ -129,7 +129,7 @@ class Watch:
         return await self._asked(known)
 
     async def _asked(self, probes: Sequence[Fingerprint]) -> Verdict | None:
-        body = json.dumps(question(probes, model=self._settings.model)).encode()
+        body = json.dumps(question(probes, model=self._settings.asked_model)).encode()
         answer = await self._request("/v1/completions", method="POST", body=body)
         if answer.status in _BUSY:
             return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tunesmith_engine.deployment.adapter_list import REVISION_HEADER
 from tunesmith_engine.deployment.observations import Route
 
 Json = dict[str, Any]
@@ -69,7 +70,7 @@ def routes_file(folder: Path) -> Path:
 def clusters(endpoints: Endpoints) -> Json:
     """Two clusters for each revision: of its requests, and of copies."""
     resources = [
-        _cluster(f"{prefix}{revision}", replicas)
+        _cluster(f"{prefix}{revision}", replicas, revision=revision)
         for revision, replicas in sorted(endpoints.items())
         for prefix in ("", MIRROR_PREFIX)
     ]
@@ -135,7 +136,10 @@ def _action(route: Route, sticky: Sticky) -> Json:
             ],
         }
     weighted: Json = {
-        "clusters": [{"name": name, "weight": weight} for name, weight in route.weights.items()]
+        "clusters": [
+            {"name": name, "weight": weight, "request_headers_to_add": [_choice(name)]}
+            for name, weight in route.weights.items()
+        ]
     }
     action: Json = {
         "weighted_clusters": weighted,
@@ -160,6 +164,15 @@ def _action(route: Route, sticky: Sticky) -> Json:
             }
         ]
     return {"route": action}
+
+
+def _choice(revision: str) -> Json:
+    """The header by which a replica that holds several adapters knows which one is meant."""
+    return {
+        "header": {"key": REVISION_HEADER, "value": revision},
+        # NB: never beside what a client sent. It could else choose a version by itself.
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def _listener(folder: Path, *, port: int) -> Json:
@@ -222,7 +235,7 @@ def _listener(folder: Path, *, port: int) -> Json:
     }
 
 
-def _cluster(name: str, replicas: Sequence[Endpoint]) -> Json:
+def _cluster(name: str, replicas: Sequence[Endpoint], *, revision: str) -> Json:
     return {
         "@type": f"{_TYPE}.config.cluster.v3.Cluster",
         "name": name,
@@ -239,7 +252,8 @@ def _cluster(name: str, replicas: Sequence[Endpoint]) -> Json:
                 "no_traffic_interval": "1s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "http_health_check": {"path": "/tunesmith/ready"},
+                # A replica that holds several adapters answers for this one.
+                "http_health_check": {"path": f"/tunesmith/ready?adapter={revision}"},
             }
         ],
         "circuit_breakers": {
