@@ -15,8 +15,15 @@ import yaml
 
 from command import TUNESMITH, free_port
 from stand_in_serve import OPTIONS, SUPPORT
-from tunesmith_api.modelversion import Lineage, ModelVersion, ModelVersionSpec, VersionMeta
+from tunesmith_api.modelversion import Adapter, Lineage, ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
+from tunesmith_engine.sources.adapter_version import (
+    ADAPTER_FOLDER,
+    ADAPTER_RECORD,
+    ADAPTER_SCHEME,
+    BASES,
+    AdapterRecord,
+)
 from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, manifest_of
 
 MODEL = "helpdesk"
@@ -101,6 +108,32 @@ class Laptop:
         (making / OPTIONS).write_text(json.dumps(options))
         self._deliver(making, version)
 
+    def publish_adapter(self, version: str, **options: Any) -> None:
+        """A version that is an adapter on the one base, with these faults of the stand-in."""
+        making = self.home / "making" / version
+        make_adapter(making, base_digest=self.base_digest(), **options)
+        manifest = manifest_of(self._base)
+        size = sum(file.bytes for file in manifest.files.values())
+        base = Adapter(
+            rank=4,
+            base_uri=self._base.as_uri(),
+            base_digest=manifest.digest(),
+            base_bytes=size,
+        )
+        self._deliver(making, version, adapter=base)
+
+    def base_digest(self) -> str:
+        """The digest of the base, which is made if it is not there yet."""
+        self._base.mkdir(parents=True, exist_ok=True)
+        (self._base / OPTIONS).write_text("{}")
+        manifest = manifest_of(self._base)
+        (self._base / MANIFEST).write_text(manifest.text())
+        return manifest.digest()
+
+    @property
+    def _base(self) -> Path:
+        return self.home / "models" / MODEL / BASES / "base1"
+
     def publish_model(self, version: str, *, seed: int) -> None:
         """A version with a random model of two layers, which vLLM serves."""
         making = self.home / "making" / version
@@ -117,10 +150,11 @@ class Laptop:
         (making / MANIFEST).unlink()
         self._deliver(making, version)
 
-    def _deliver(self, making: Path, version: str) -> None:
+    def _deliver(self, making: Path, version: str, *, adapter: Adapter | None = None) -> None:
         folder = self.home / "models" / MODEL / version
         manifest = manifest_of(making)
-        (making / RECORD).write_text(yaml.safe_dump(_record(version, folder, manifest.digest())))
+        record = _record(version, folder, manifest.digest(), adapter=adapter)
+        (making / RECORD).write_text(yaml.safe_dump(record))
         (making / MANIFEST).write_text(manifest_of(making).text())
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all, as `publish` does it.
@@ -207,7 +241,19 @@ class Laptop:
                 process.wait(timeout=60)
 
 
-def _record(version: str, folder: Path, digest: str) -> dict[str, Any]:
+def make_adapter(folder: Path, *, base_digest: str, **options: Any) -> None:
+    """The files of a version that is an adapter; the stand-in gives it these faults."""
+    adapter = folder / ADAPTER_FOLDER
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / OPTIONS).write_text(json.dumps(options))
+    record = AdapterRecord(base_digest=base_digest, rank=4)
+    (folder / ADAPTER_RECORD).write_text(record.model_dump_json(by_alias=True))
+    probe = {"promptIds": [1, 2, 3], "answerIds": [4, 5], "logprobs": [-0.5, -0.25]}
+    (folder / "fingerprints.json").write_text(json.dumps({"probes": [probe]}))
+
+
+def _record(version: str, folder: Path, digest: str, *, adapter: Adapter | None) -> dict[str, Any]:
     record = ModelVersion(
         metadata=VersionMeta(name=f"{MODEL}-{version}"),
         spec=ModelVersionSpec(
@@ -215,7 +261,8 @@ def _record(version: str, folder: Path, digest: str) -> dict[str, Any]:
             version=version,
             uri=folder.as_uri(),
             digest=digest,
-            scheme="none",
+            scheme=ADAPTER_SCHEME if adapter else "none",
+            adapter=adapter,
             files=[
                 Artifact(name=OPTIONS, uri=f"{folder.as_uri()}/{OPTIONS}", digest=digest, bytes=1)
             ],

@@ -20,7 +20,10 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
+from tunesmith_serving.replica.adapter_host import AdapterHost
 from tunesmith_serving.replica.fingerprints import read_fingerprints
+from tunesmith_serving.replica.host_settings import HostSettings
+from tunesmith_serving.replica.in_process import Application
 from tunesmith_serving.replica.middleware import Replica
 from tunesmith_serving.replica.settings import ReplicaSettings
 
@@ -49,23 +52,28 @@ def main() -> None:
             api_key=os.environ.get("VLLM_API_KEY"),
             seed=arguments.seed,
         )
-        settings = ReplicaSettings(
-            version=arguments.version,
-            digest=arguments.digest,
-            revision=arguments.revision,
-            model=arguments.model,
-            fingerprints=known,
-            probe_seconds=arguments.probe_seconds,
-            progress_seconds=arguments.progress_seconds,
-        )
-        uvloop.run(_serve(engine, settings, arguments))
+        uvloop.run(_serve(_middleware(engine, arguments, known), engine, arguments))
 
 
-async def _serve(engine: StandIn, settings: ReplicaSettings, arguments: argparse.Namespace) -> None:
+def _middleware(engine: StandIn, arguments: argparse.Namespace, known: Path) -> Application:
+    given = {
+        "digest": arguments.digest,
+        "revision": arguments.revision,
+        "model": arguments.model,
+        "probe_seconds": arguments.probe_seconds,
+        "progress_seconds": arguments.progress_seconds,
+    }
+    if arguments.lora:
+        return AdapterHost(engine, HostSettings(**given), registry=REGISTRY)
+    settings = ReplicaSettings(version=arguments.version, fingerprints=known, **given)
+    return Replica(engine, settings, registry=REGISTRY)
+
+
+async def _serve(app: Application, engine: StandIn, arguments: argparse.Namespace) -> None:
     # vLLM loads its model before it listens.
     await asyncio.sleep(arguments.start_seconds)
     config = uvicorn.Config(
-        Replica(engine, settings, registry=REGISTRY),
+        app,
         host=arguments.host,
         port=arguments.port,
         log_level="warning",
@@ -99,6 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--version", default="v1")
     parser.add_argument("--digest", default="")
+    parser.add_argument("--lora", action="store_true", help="a base that adapters are loaded on")
     parser.add_argument("--revision", default="")
     parser.add_argument("--model", default="helpdesk")
     parser.add_argument("--fingerprints", type=Path)

@@ -12,7 +12,7 @@ MaxRank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 
 def max_rank_for(rank: int) -> int:
     """The smallest `--max-lora-rank` under which an adapter of that rank can be loaded."""
-    return min(allowed for allowed in get_args(MaxRank) if allowed >= rank)
+    return min(int(allowed) for allowed in get_args(MaxRank) if allowed >= rank)
 
 
 class Adapters(ApiModel):

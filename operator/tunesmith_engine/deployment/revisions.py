@@ -41,7 +41,7 @@ def base_of(spec: ModelDeploymentSpec, version: AvailableVersion) -> BaseStatus 
 def _revision(spec: ModelDeploymentSpec, content: Mapping[str, Any]) -> str:
     # NB: without defaults, so that a field that a later release adds starts no rollout anywhere.
     settings = spec.model_dump(mode="json", include=set(_SHAPING), exclude_defaults=True)
-    shape = settings | content
+    shape = {**settings, **content}
     return sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -58,7 +58,7 @@ def is_of(spec: ModelDeploymentSpec, revision: RevisionStatus) -> bool:
         created=revision.since,
         num_bytes=0,
         claim_name=revision.claim_name,
-        base=base and AdapterBase(digest=base.digest, uri=base.uri),
+        base=AdapterBase(digest=base.digest, uri=base.uri) if base else None,
     )
     return revision_of(spec, version) == revision.revision
 

@@ -1,10 +1,10 @@
 """verify: load what compress made as it will be served, ask, judge, keep the proof.
 
-Reads the model and `reference.json` of `compress`, and the base and the adapter where that is
-published. Artifacts: `parity` and `fingerprints`, beside a merged model also `adapterParity` and
-`adapterFingerprints`. Facts: `parity_report.facts_of`, also below `adapter`; their `settings` become the version's `serving.json`. A model whose
-answers differ, or that runs on a kernel known to be wrong, ends the job with `ServingParityFailed`,
-and the proof is kept all the same.
+Reads the model and `reference.json` of `compress`, and base and adapter where that is published.
+Artifacts: `parity` and `fingerprints`, and beside a merged model `adapterParity` and
+`adapterFingerprints`. Facts: `parity_report.facts_of`, also below `adapter`; their `settings`
+become the version's `serving.json`. A model whose answers differ, or that runs on a kernel known to
+be wrong, ends the job with `ServingParityFailed`, and the proof is kept all the same.
 """
 
 import json

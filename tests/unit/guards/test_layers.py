@@ -14,6 +14,8 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.capacity",
     # What a replica reports, and operator and laptop read.
     "tunesmith_engine.deployment.replica_report",
+    # What a replica is told.
+    "tunesmith_engine.deployment.adapter_list",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )

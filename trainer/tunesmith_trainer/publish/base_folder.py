@@ -25,7 +25,9 @@ _LEFT_OUT: Final = (".md", ".gguf", ".lock", ".metadata")
 def deliver_base(
     request: StageRequest, folder: Path, *, uri: str, secret: Secret, progress: ProgressCallback
 ) -> PublishedBase:
-    """Bring the base model of the job to `uri`/bases, unless it is there; `folder` is for its files.
+    """Bring the base model of the job to `uri`/bases, unless it is there.
+
+    `folder` is where its files are gathered.
 
     Raises:
         SourceError: as of `Target.deliver`.

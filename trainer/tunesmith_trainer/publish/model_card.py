@@ -42,8 +42,9 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)
 ```"""
 
-_ADAPTER_USAGE: Final = """A LoRA adapter of rank {rank}, in `adapter/`; `adapter.json` names its base by digest. Deploy it
-with `spec.adapters` of a ModelDeployment, or with vLLM itself, where BASE is the base's folder:
+_ADAPTER_USAGE: Final = """A LoRA adapter of rank {rank}, in `adapter/`; `adapter.json` has its base's
+digest. Deploy it with `spec.adapters` of a ModelDeployment, or with vLLM itself, where BASE is the
+base's folder:
 
 ```console
 $ python -m vllm.entrypoints.openai.api_server --model BASE --enable-lora \\

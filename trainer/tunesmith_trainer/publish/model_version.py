@@ -57,15 +57,18 @@ def version_record(
             ],
             lineage=lineage_of(request),
             evaluation=all_results(request),
-            adapter=base
-            and Adapter(
-                rank=request.spec.training.lora.rank,
-                base_uri=base.uri,
-                base_digest=base.digest,
-                base_bytes=base.num_bytes,
-            ),
+            adapter=_adapter(request, base) if base else None,
             fingerprints=_FINGERPRINTS,
         ),
+    )
+
+
+def _adapter(request: StageRequest, base: PublishedBase) -> Adapter:
+    return Adapter(
+        rank=request.spec.training.lora.rank,
+        base_uri=base.uri,
+        base_digest=base.digest,
+        base_bytes=base.num_bytes,
     )
 
 

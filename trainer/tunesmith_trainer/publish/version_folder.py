@@ -29,8 +29,6 @@ from tunesmith_trainer.publish.version_facts import gather_facts
 
 # Pickles run code when they are loaded; a module beside weights does where remote code is trusted.
 CODE: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".pyc", ".so")
-
-
 # `tunesmith_serving.serve` starts vLLM with these, which are those that were verified.
 SERVING: Final = "serving.json"
 
