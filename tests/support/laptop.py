@@ -24,7 +24,7 @@ from tunesmith_engine.sources.adapter_version import (
     BASES,
     AdapterRecord,
 )
-from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, manifest_of
+from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, VersionManifest, manifest_of
 
 MODEL = "helpdesk"
 NAME = "desk"
@@ -111,24 +111,47 @@ class Laptop:
     def publish_adapter(self, version: str, **options: Any) -> None:
         """A version that is an adapter on the one base, with these faults of the stand-in."""
         making = self.home / "making" / version
-        make_adapter(making, base_digest=self.base_digest(), **options)
-        manifest = manifest_of(self._base)
-        size = sum(file.bytes for file in manifest.files.values())
-        base = Adapter(
+        make_adapter(making, base_digest=self._base_manifest().digest(), **options)
+        self._deliver(making, version, adapter=self._adapter())
+
+    def publish_base_model(self) -> None:
+        """A random model of two layers as the one base, for vLLM."""
+        self._run_in_server("make_base(Path(sys.argv[1]))", str(self._base))
+
+    def publish_adapter_model(self, version: str, *, seed: int) -> None:
+        """A version with a random adapter on that."""
+        making = self.home / "making" / version
+        script = (
+            "make_adapter_version(Path(sys.argv[1]), base=Path(sys.argv[2]), seed=int(sys.argv[3]))"
+        )
+        self._run_in_server(script, str(making), str(self._base), str(seed))
+        self._deliver(making, version, adapter=self._adapter())
+
+    def _run_in_server(self, script: str, *arguments: str) -> None:
+        """Make a model where there is torch."""
+        imported = "import sys; from pathlib import Path; from served_version import *; "
+        subprocess.run(
+            [self.environments / "server/bin/python", "-c", imported + script, *arguments],
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+            check=True,
+        )
+
+    def _adapter(self) -> Adapter:
+        manifest = self._base_manifest()
+        return Adapter(
             rank=4,
             base_uri=self._base.as_uri(),
             base_digest=manifest.digest(),
-            base_bytes=size,
+            base_bytes=sum(file.bytes for file in manifest.files.values()),
         )
-        self._deliver(making, version, adapter=base)
 
-    def base_digest(self) -> str:
-        """The digest of the base, which is made if it is not there yet."""
-        self._base.mkdir(parents=True, exist_ok=True)
-        (self._base / OPTIONS).write_text("{}")
-        manifest = manifest_of(self._base)
-        (self._base / MANIFEST).write_text(manifest.text())
-        return manifest.digest()
+    def _base_manifest(self) -> VersionManifest:
+        """That of the base, which is made if it is not there yet."""
+        if not (self._base / MANIFEST).exists():
+            self._base.mkdir(parents=True)
+            (self._base / OPTIONS).write_text("{}")
+            (self._base / MANIFEST).write_text(manifest_of(self._base).text())
+        return manifest_of(self._base)
 
     @property
     def _base(self) -> Path:
@@ -138,15 +161,8 @@ class Laptop:
         """A version with a random model of two layers, which vLLM serves."""
         making = self.home / "making" / version
         making.parent.mkdir(parents=True, exist_ok=True)
-        script = (
-            "import sys; from pathlib import Path; from served_version import make_version; "
-            "make_version(Path(sys.argv[1]), seed=int(sys.argv[2]))"
-        )
-        subprocess.run(
-            [self.environments / "server/bin/python", "-c", script, str(making), str(seed)],
-            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
-            check=True,
-        )
+        script = "make_version(Path(sys.argv[1]), seed=int(sys.argv[2]))"
+        self._run_in_server(script, str(making), str(seed))
         (making / MANIFEST).unlink()
         self._deliver(making, version)
 

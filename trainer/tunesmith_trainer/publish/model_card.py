@@ -42,9 +42,9 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)
 ```"""
 
-_ADAPTER_USAGE: Final = """A LoRA adapter of rank {rank}, in `adapter/`; `adapter.json` has its base's
-digest. Deploy it with `spec.adapters` of a ModelDeployment, or with vLLM itself, where BASE is the
-base's folder:
+_ADAPTER_USAGE: Final = """
+A LoRA adapter of rank {rank}, in `adapter/`; `adapter.json` has its base's digest. Deploy it with
+`spec.adapters` of a ModelDeployment, or with vLLM itself, where BASE is the base's folder:
 
 ```console
 $ python -m vllm.entrypoints.openai.api_server --model BASE --enable-lora \\
@@ -95,7 +95,7 @@ class ModelCard:
     def usage(self) -> str:
         settings, spec = self.facts.serving, self.request.spec
         rank = spec.training.lora.rank
-        adapter = _ADAPTER_USAGE.format(
+        adapter = _ADAPTER_USAGE.strip().format(
             rank=rank, max_rank=max_rank_for(rank), name=spec.output.model
         )
         if spec.output.artifact == "adapter":
