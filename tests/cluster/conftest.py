@@ -2,9 +2,12 @@
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +15,7 @@ import pytest
 
 from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
+from crowd import wait_until
 from model_deployments import make_gateway
 from serving_cluster import ServingCluster
 from tunesmith_api.base import GROUP
@@ -19,6 +23,7 @@ from tunesmith_api.crds import crds_yaml
 from tunesmith_api.kinds import KINDS
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
+KILL = "TEST_CLUSTER_KILL"
 WANTED = "set KUBECONFIG to a local API server, and put kubectl on the PATH"
 
 
@@ -34,6 +39,23 @@ def server() -> Iterator[httpx.Client]:
     put_policy()
     with connected() as http:
         yield http
+
+
+@pytest.fixture
+def kill_api_server(server: httpx.Client) -> Callable[[], None]:
+    """Kills the API server; one that finds its port still taken is started once more."""
+    if KILL not in os.environ:
+        pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
+
+    def kill() -> None:
+        for _ in range(3):
+            subprocess.run(shlex.split(os.environ[KILL]), check=True, capture_output=True)
+            with suppress(AssertionError):
+                wait_until(lambda: server.get("/readyz").is_success, timeout_s=30)
+                return
+        raise AssertionError("the API server does not come back")
+
+    return kill
 
 
 OUR_CRDS = tuple(f"{kind.plural}.{GROUP}" for kind in KINDS)

@@ -5,14 +5,20 @@ Each incarnation, in this process, knows nothing, makes one write, and is gone.
 
 import asyncio
 import json
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
+import pytest
 from kubernetes.aio import client, config
 
 from attempts import SETTINGS
 from cluster import Cluster
-from model_deployments import GATEWAY, Holds, a_deployment, is_at_rest, publish
+from held_jobs import kept_running
+from model_deployments import CANARY, GATEWAY, Holds, a_deployment, is_at_rest, publish
+from operator_process import an_operator
 from serving_cluster import ServingCluster
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
@@ -102,3 +108,29 @@ def test_killed_after_each_write_it_serves_and_changes_the_version_and_drops_not
     assert written.count("create Deployment") == 2
     assert serving.answers.failed == []
     assert set(serving.answers.by_version) == {"v1", "v2"}
+
+
+@pytest.mark.alone
+def test_the_api_server_is_killed_while_a_candidate_is_on_trial(
+    serving: ServingCluster, kill_api_server: Callable[[], None]
+) -> None:
+    cluster = serving.cluster
+    publish(cluster, "v1")
+    cluster.create(a_deployment(gateway=GATEWAY, rollout=CANARY)).raise_for_status()
+
+    @contextmanager
+    def operator() -> Iterator[subprocess.Popen[bytes]]:
+        with an_operator(cluster.namespace) as (process, _):
+            yield process
+
+    with kept_running(operator):
+        serving.wait_until(is_at_rest("v1"))
+        serving.requests_per_second = 30
+        publish(cluster, "v2")
+        serving.wait_until(lambda status: status.get("candidate", {}).get("state") == "Analyzing")
+        kill_api_server()
+        promoted = serving.wait_until(is_at_rest("v2"), timeout_s=120)
+        serving.requests_per_second = 0
+
+    assert promoted.get("rejected", []) == []
+    assert serving.answers.failed == []

@@ -1,10 +1,9 @@
 """The operator is cut off from the API server, or the API server dies."""
 
 import os
-import shlex
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,26 +12,13 @@ import pytest
 from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import a_network
-from held_jobs import Ours, operator_behind, operator_for, operator_kept_running
-
-KILL = "TEST_CLUSTER_KILL"
-JOBS = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
+from held_jobs import Ours, kept_running, operator_behind, operator_for
 
 
 def a_job_that_has_begun(crowd: Crowd) -> str:
     namespace = crowd.add()
     crowd.play(until=lambda: crowd.phases()[namespace] == "Training")
     return namespace
-
-
-def kill(server: httpx.Client) -> None:
-    """Kill the API server; one that finds its port still taken is started once more."""
-    for _ in range(3):
-        subprocess.run(shlex.split(os.environ[KILL]), check=True, capture_output=True)
-        with suppress(AssertionError):
-            wait_until(lambda: server.get(JOBS).is_success, timeout_s=30)
-            return
-    raise AssertionError("the API server does not come back")
 
 
 def test_a_leader_that_is_cut_off_ends_before_another_goes_on(server: httpx.Client) -> None:
@@ -99,13 +85,14 @@ def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
 
 
 @pytest.mark.alone
-def test_the_api_server_is_killed_while_jobs_run(server: httpx.Client) -> None:
-    if KILL not in os.environ:
-        pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
+def test_the_api_server_is_killed_while_jobs_run(
+    server: httpx.Client, kill_api_server: Callable[[], None]
+) -> None:
     with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
-        with operator_kept_running(crowd, Path(os.environ["KUBECONFIG"])):
+        kubeconfig = Path(os.environ["KUBECONFIG"])
+        with kept_running(lambda: operator_for(crowd, kubeconfig)):
             jobs = [a_job_that_has_begun(crowd) for _ in range(3)]
-            kill(server)
+            kill_api_server()
             undisturbed = crowd.add()
             crowd.play(until=crowd.are_over)
         births.alive(crowd.namespaces)

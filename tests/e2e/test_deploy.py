@@ -3,7 +3,9 @@
 Scenarios wait more than they compute, so all of them run at once before the first test looks.
 """
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from laptop import NAME, Laptop
 from open_loop import Tally, traffic
 
 RATE = 20.0
+# A look of the executor, and the start of Envoy, beside nine other scenarios.
+OUTAGE_S = 10.0
 
 
 @dataclass
@@ -121,6 +125,16 @@ def test_a_killed_deploy_is_gone_on_with(killed: Seen) -> None:
     assert processes_of(killed.laptop.home) == []
 
 
+def test_a_killed_proxy_is_back_at_once_and_costs_no_version_its_trial(bereft: Seen) -> None:
+    killed_at = bereft.said["killed at"]
+    late = [o for o in bereft.tally.outcomes if o.problem and o.started > killed_at + OUTAGE_S]
+
+    assert late == []
+    assert [o for o in bereft.tally.outcomes if o.problem and o.started < killed_at - 5] == []
+    assert bereft.laptop.stable() == "v2"
+    assert bereft.laptop.rejections() == {}
+
+
 def test_people_pause_promote_and_abort(steered: Seen) -> None:
     assert steered.said["paused"] == "Paused"
     assert steered.said["promoted"] == "v2"
@@ -167,6 +181,22 @@ def _kill(seen: Seen, deploy: Popen[bytes]) -> None:
         last.wait(timeout=60)
 
 
+def _bereave(seen: Seen, deploy: Popen[bytes]) -> None:
+    """Its Envoy is killed while a candidate is judged."""
+    laptop = seen.laptop
+    laptop.publish("v2")
+    wait_until(lambda: laptop.candidate().get("state") == "Analyzing", what="the analysis")
+    (envoy,) = [pid for pid in processes_of(laptop.home) if _is_envoy(pid)]
+    seen.said["killed at"] = time.monotonic()
+    os.kill(envoy, signal.SIGKILL)
+    wait_until(lambda: laptop.stable() == "v2" and laptop.condition("Ready"), what="v2 alone")
+
+
+def _is_envoy(pid: int) -> bool:
+    program, _, _ = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")
+    return Path(program.decode()).name.startswith("envoy")
+
+
 def _end_at_once(deploy: Popen[bytes]) -> None:
     deploy.send_signal(signal.SIGKILL)
     deploy.wait()
@@ -199,6 +229,7 @@ SCENARIOS: dict[str, Scenario] = {
     "refused": _reject(refused=True),
     "killed": _kill,
     "steered": _steer,
+    "bereft": _bereave,
 }
 
 
@@ -270,3 +301,8 @@ def killed(plays: dict[str, Future[Seen]]) -> Seen:
 @pytest.fixture(scope="module")
 def steered(plays: dict[str, Future[Seen]]) -> Seen:
     return plays["steered"].result()
+
+
+@pytest.fixture(scope="module")
+def bereft(plays: dict[str, Future[Seen]]) -> Seen:
+    return plays["bereft"].result()

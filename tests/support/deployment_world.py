@@ -95,7 +95,8 @@ class World:
 
     `health` says of each version how it does; `judged_after_s` how long the judge takes,
     None for a judge that never hears of a request. `now` is the clock on the wall, which a test may
-    set; `seconds` are those that have really passed.
+    set; `seconds` are those that have really passed. `scaled` are the replicas that a scaler gives
+    a version, whatever its revision says.
     """
 
     spec: ModelDeploymentSpec = field(default_factory=a_spec)
@@ -118,6 +119,7 @@ class World:
     in_use: Route | None = None
     applied_at: float = 0.0
     unreachable: set[str] = field(default_factory=set)
+    scaled: dict[str, int] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
     num_born: int = 0
@@ -239,10 +241,11 @@ class World:
                 del self.replicas[name]
         for revision in desired.revisions:
             names = [name for name in self.replicas if name.startswith(f"{revision.revision}-")]
-            for name in names[revision.replicas :]:
+            replicas = self.scaled.get(revision.version, revision.replicas)
+            for name in names[replicas:]:
                 del self.replicas[name]
             if not revision.is_draining:
-                self._start(revision, revision.replicas - len(names))
+                self._start(revision, replicas - len(names))
 
     def pass_time(self, seconds: float) -> None:
         """Time goes on, the proxy takes up the route, requests come and end."""

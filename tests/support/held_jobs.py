@@ -11,8 +11,8 @@ import json
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -132,13 +132,15 @@ def operator_for(crowd: Crowd, kubeconfig: Path) -> Iterator[subprocess.Popen[by
 
 
 @contextmanager
-def operator_kept_running(crowd: Crowd, kubeconfig: Path) -> Iterator[None]:
-    """An operator that is started again whenever it ends, as a Deployment does."""
+def kept_running(
+    start: Callable[[], AbstractContextManager[subprocess.Popen[bytes]]],
+) -> Iterator[None]:
+    """A process that is started again whenever it ends, as a Deployment does."""
     stop = threading.Event()
 
     def keep() -> None:
         while not stop.is_set():
-            with operator_for(crowd, kubeconfig) as process:
+            with start() as process:
                 while process.poll() is None and not stop.wait(0.1):
                     pass
 

@@ -140,6 +140,9 @@ class ServingCluster:
         while not self._is_over.is_set():
             try:
                 step()
+            except (httpx.TransportError, httpx.HTTPStatusError):
+                # The API server is away: kubelets and Gateways try again, and requests go on.
+                pass
             except BaseException as error:  # noqa: BLE001 - told to the test
                 self._failure = error
                 return

@@ -120,7 +120,7 @@ def _with_replicas(
 ) -> CandidateStatus:
     """The candidate with as many replicas as it needs next, and since when they are missing."""
     needed = _needed_replicas(context, state, candidate)
-    replicas = min(max(candidate.replicas, needed), context.spec.replicas)
+    replicas = min(max(candidate.replicas, needed), _most_replicas(context))
     ready = candidate.ready_replicas
     waiting_since = candidate.waiting_since
     if replicas > candidate.replicas or (candidate.state == "Starting" and waiting_since is None):
@@ -140,7 +140,7 @@ def _with_replicas(
 
 
 def _needed_replicas(context: Context, state: DeploymentState, candidate: CandidateStatus) -> int:
-    everything = context.spec.replicas
+    everything = _all_replicas(context, state)
     if candidate.state == "Promoting" or state.stable is None:
         return everything
     if candidate.strategy == "recreate":
@@ -153,6 +153,21 @@ def _needed_replicas(context: Context, state: DeploymentState, candidate: Candid
     if candidate.state == "Analyzing" and _is_step_over(context, candidate):
         step = step_of(context, candidate.model_copy(update={"step": candidate.step + 1}))
     return replicas_for(step.weight, replicas=everything)
+
+
+def _all_replicas(context: Context, state: DeploymentState) -> int:
+    """As many as take all requests: those that a scaler has given stable, if they are more."""
+    replicas = context.spec.replicas
+    if context.spec.autoscaling is not None and state.stable is not None:
+        # NB: with `spec.replicas` alone, a promotion under load would cut them down to it.
+        replicas = max(replicas, len(context.replicas_of(state.stable.revision)))
+    return min(replicas, _most_replicas(context))
+
+
+def _most_replicas(context: Context) -> int:
+    scaling = context.spec.autoscaling
+    replicas = context.spec.replicas
+    return replicas if scaling is None else max(replicas, scaling.max_replicas)
 
 
 def _start(context: Context, state: DeploymentState, candidate: CandidateStatus) -> DeploymentState:

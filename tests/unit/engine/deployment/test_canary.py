@@ -57,6 +57,18 @@ def test_replicas_grow_with_the_weight_and_are_ready_before_it(serving: Serving)
             assert candidate.ready_replicas >= least[candidate.weight]
 
 
+def test_it_takes_over_with_as_many_replicas_as_a_scaler_gave_stable(serving: Serving) -> None:
+    world = with_canary(serving, autoscaling={"maxReplicas": 5})
+    world.scaled["v1"] = 7
+    world.judged_after_s = 400
+
+    world.run()
+
+    # No more than the scaler may give.
+    most = [d.status.candidate.replicas for d in world.decisions if d.status.candidate is not None]
+    assert max(most) == 5
+
+
 def test_a_step_begins_when_the_proxy_routes_by_it(serving: Serving) -> None:
     world = with_canary(serving)
     world.run_until("Analyzing")
