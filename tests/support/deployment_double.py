@@ -7,6 +7,7 @@ from typing import Any
 from api_double import ApiDouble, Manifest
 from attempts import SETTINGS
 from model_deployments import a_deployment, published
+from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReadyReason, ReplicaReport
 from tunesmith_engine.rollout.ring_page import RingPage
 from tunesmith_operator.controller.object_cache import ObjectCache
@@ -35,6 +36,9 @@ class IdleReplicas:
 
     async def states(self, hosts: Mapping[str, str]) -> dict[str, ReplicaReport]:
         return dict.fromkeys(hosts, READY.model_copy())
+
+    async def hold(self, _: Mapping[str, tuple[str, AdapterList]]) -> None:
+        return
 
     async def samples(
         self,

@@ -128,6 +128,11 @@ class StandIn:
         self._count = 0
 
     @property
+    def adapters(self) -> list[str]:
+        """The names of the adapters that are loaded."""
+        return list(self._adapters)
+
+    @property
     def faults(self) -> Faults:
         """Of what the request at hand is for; of the model otherwise."""
         faults = (_CHOSEN.get() or self._base).faults

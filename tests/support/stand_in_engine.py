@@ -12,6 +12,7 @@ import os
 import signal
 import tempfile
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
+from tunesmith_engine.deployment.adapter_list import WantedAdapter
+from tunesmith_serving.replica import adapter_slots
+from tunesmith_serving.replica.adapter_files import AdapterFiles, prove_adapter
 from tunesmith_serving.replica.adapter_host import AdapterHost
 from tunesmith_serving.replica.fingerprints import read_fingerprints
 from tunesmith_serving.replica.host_settings import HostSettings
@@ -63,10 +67,19 @@ def _middleware(engine: StandIn, arguments: argparse.Namespace, known: Path) -> 
         "probe_seconds": arguments.probe_seconds,
         "progress_seconds": arguments.progress_seconds,
     }
+    if arguments.volume is not None:
+        # As if it were mounted there.
+        adapter_slots.prove_adapter = partial(_prove, volume=arguments.volume)
     if arguments.lora:
         return AdapterHost(engine, HostSettings(**given), registry=REGISTRY)
     settings = ReplicaSettings(version=arguments.version, fingerprints=known, **given)
     return Replica(engine, settings, registry=REGISTRY)
+
+
+def _prove(wanted: WantedAdapter, *, base_digest: str, volume: Path) -> AdapterFiles:
+    folder = str(volume / Path(wanted.folder).relative_to("/workspace"))
+    there = wanted.model_copy(update={"folder": folder})
+    return prove_adapter(there, base_digest=base_digest)
 
 
 async def _serve(app: Application, engine: StandIn, arguments: argparse.Namespace) -> None:
@@ -107,6 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--version", default="v1")
     parser.add_argument("--digest", default="")
+    parser.add_argument("--volume", type=Path, help="what pods have at /workspace")
     parser.add_argument("--lora", action="store_true", help="a base that adapters are loaded on")
     parser.add_argument("--revision", default="")
     parser.add_argument("--model", default="helpdesk")

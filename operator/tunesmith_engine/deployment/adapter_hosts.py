@@ -142,3 +142,9 @@ def hosts_among(replicas: Iterable[ReplicaState]) -> set[str]:
 def name_on(replica: str, revision: str) -> str:
     """A name for the adapter on a replica: it has counters and samples of its own."""
     return f"{replica}/{revision}"
+
+
+def query_of(name: str) -> str:
+    """What a path of a replica ends with to be about the adapter that `name` is of."""
+    adapter = name.partition("/")[2]
+    return f"&adapter={adapter}" if adapter else ""

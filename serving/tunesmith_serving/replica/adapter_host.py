@@ -79,6 +79,13 @@ class AdapterHost:
         else:
             await self._app(scope, receive, send)
 
+    def end(self) -> None:
+        """Load, unload and watch no more."""
+        if self._running is not None:
+            self._running.cancel()
+        for slot in self._slots.loaded.values():
+            slot.replica.end()
+
     async def _openai(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a client's request to the adapter that the proxy has chosen."""
         public, body = self._settings.model, None

@@ -46,13 +46,13 @@ def stored(**spec: Any) -> Json:
 )
 def test_what_keeps_a_version_from_being_served_is_told(spec: Json, told: str | None) -> None:
     wanted = a_spec(resources={"memory": "1Gi"})
-    (version,) = available_versions([stored(**spec)], wanted)
+    (version,) = available_versions([stored(**spec)], wanted, has_gateway=True)
 
     assert (version.problem is None) if told is None else (told in (version.problem or ""))
 
 
 def test_versions_of_other_models_are_nobodys_business() -> None:
-    assert available_versions([stored(model="other")], SPEC) == ()
+    assert available_versions([stored(model="other")], SPEC, has_gateway=True) == ()
 
 
 GATEWAY: Json = {
