@@ -24,6 +24,7 @@ from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, Ver
 from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
+from tunesmith_serving.adapted_modules import adapted_modules
 from tunesmith_serving.platforms import installed_platform
 from tunesmith_serving.replica.adapter_host import HOST_MIDDLEWARE
 from tunesmith_serving.replica.host_settings import HostSettings
@@ -95,6 +96,7 @@ def _middleware(
             max_model_length=settings.max_model_length,
         )
         words = ["--middleware", HOST_MIDDLEWARE, *arguments.adapters.command_line()]
+        words += ["--lora-target-modules", *adapted_modules(arguments.folder)]
         # vLLM warns of it, and nobody else can: the middleware lets no such request through.
         return words, {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", **host.environment()}
     replica = ReplicaSettings(

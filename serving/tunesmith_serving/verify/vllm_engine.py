@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunesmith_api.modeldeployment.adapters import max_rank_for
+from tunesmith_serving.adapted_modules import adapted_modules
 from tunesmith_serving.plugin import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels
@@ -59,7 +60,11 @@ class VllmEngine:
             from vllm.lora.request import LoRARequest
 
             self._lora = LoRARequest("adapter", 1, str(adapter.path))
-            arguments |= {"enable_lora": True, "max_lora_rank": max_rank_for(adapter.rank)}
+            arguments |= {
+                "enable_lora": True,
+                "max_lora_rank": max_rank_for(adapter.rank),
+                "lora_target_modules": adapted_modules(folder),
+            }
         self._llm = LLM(model=str(folder), disable_log_stats=True, **arguments)
         self._platform, self._dtype = settings.platform, settings.dtype
         self._tokenizer = self._llm.get_tokenizer()
