@@ -68,14 +68,15 @@ def test_an_adapter_is_promoted_in_the_pods_of_the_one_before(
         back = serving.wait_until(
             lambda status: bool(status.get("rejected")) and is_at_rest("v2")(status)
         )
+        serving.requests_per_second = 0
+        failed = list(serving.answers.failed)
         # Its process is another one from now on, and holds nothing.
         restarted = next(iter(serving.replicas.values()))
-        serving.requests_per_second = 0
         serving.restart(restarted)
         serving.wait_until(lambda status: status["readyReplicas"] == 1)
         whole = serving.wait_until(lambda status: status["readyReplicas"] == 2)
 
-    assert serving.answers.failed == []
+    assert failed == []
     assert set(serving.answers.by_version) == {"v1", "v2"}
     assert set(serving.replicas) == pods
     (made,) = serving.objects("apps/v1/deployments")

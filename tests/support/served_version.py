@@ -79,7 +79,7 @@ def make_adapter_version(folder: Path, *, base: Path, seed: int) -> None:
     adapter.mkdir(parents=True)
     weights = load_file(base / "model.safetensors")
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name in [name for name in weights if name.endswith(("q_proj.weight", "down_proj.weight"))]:
         outputs, inputs = weights[name].shape
         low = torch.randn(_RANK, inputs, generator=generator)

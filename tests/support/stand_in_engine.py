@@ -69,7 +69,7 @@ def _middleware(engine: StandIn, arguments: argparse.Namespace, known: Path) -> 
     }
     if arguments.volume is not None:
         # As if it were mounted there.
-        adapter_slots.prove_adapter = partial(_prove, volume=arguments.volume)
+        setattr(adapter_slots, "prove_adapter", partial(_prove, volume=arguments.volume))  # noqa: B010
     if arguments.lora:
         return AdapterHost(engine, HostSettings(**given), registry=REGISTRY)
     settings = ReplicaSettings(version=arguments.version, fingerprints=known, **given)

@@ -72,10 +72,16 @@ class Client:
 
     async def complete(self, revision: str | None = None, **fields: Any) -> Response:
         headers = {} if revision is None else {REVISION_HEADER: revision}
-        return await self.ask(COMPLETIONS, json.dumps({**ASKED, **fields}).encode(), **headers)
+        body = json.dumps({**ASKED, **fields}).encode()
+        return await self.ask(COMPLETIONS, body, headers=headers)
 
     async def ask(
-        self, path: str, body: bytes | None = None, *, method: str | None = None, **headers: str
+        self,
+        path: str,
+        body: bytes | None = None,
+        *,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         """A request, whose response has to keep the length that it names."""
         bare, _, query = path.partition("?")
@@ -84,7 +90,7 @@ class Client:
             "method": method or ("GET" if body is None else "POST"),
             "path": bare,
             "query_string": query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
             "client": ("127.0.0.1", 1),
         }
         pending: list[Message] = [{"type": "http.request", "body": body or b""}]
@@ -155,22 +161,23 @@ def test_clients_know_one_model_and_reach_no_adapter_by_its_own_name(play: Play)
         await client.tell(client.wanted(ONE), client.wanted(TWO))
         await client.becomes(r11111111="Ready", r22222222="Ready")
         headers = {REVISION_HEADER: ONE}
-        models = json.loads((await client.ask("/v1/models", **headers)).body)
+        models = json.loads((await client.ask("/v1/models", headers=headers)).body)
         assert [card["id"] for card in models["data"]] == [MODEL]
         for name in ("other", f"{MODEL}@{TWO}"):
             answer = await client.complete(ONE, model=name)
             assert json.loads(answer.body)["error"]["code"] == 404
         # vLLM would take the base for these.
-        for name in ("", None):
-            assert json.loads((await client.complete(ONE, model=name)).body)["model"] == MODEL
-        assert (await client.ask(COMPLETIONS, b"[1]", **headers)).status == 400
+        for missing in ("", None):
+            answer = await client.complete(ONE, model=missing)
+            assert json.loads(answer.body)["model"] == MODEL
+        assert (await client.ask(COMPLETIONS, b"[1]", headers=headers)).status == 400
         for path in (
             "/v1/load_lora_adapter",
             "/v1/unload_lora_adapter",
             "/adapters",
             "/adapters/x",
         ):
-            assert (await client.ask(path, b"{}", **headers)).status == 404
+            assert (await client.ask(path, b"{}", headers=headers)).status == 404
 
     play(scenario)
 
