@@ -57,7 +57,7 @@ def test_an_adapter_is_promoted_in_the_pods_of_the_one_before(
     deployment = a_deployment(gateway=GATEWAY, rollout=CANARY, replicas=2, adapters={})
     cluster.create(deployment).raise_for_status()
     with an_operator(cluster.namespace):
-        first = serving.wait_until(is_at_rest("v1"))
+        first = serving.wait_until(is_at_rest("v1"), timeout_s=180)
         pods = set(serving.replicas)
         serving.requests_per_second = 40
         publish_adapter(serving, "v2")

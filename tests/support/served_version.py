@@ -106,3 +106,9 @@ def make_adapter_version(folder: Path, *, base: Path, seed: int) -> None:
     manifest = VersionManifest.model_validate_json((base / MANIFEST).read_text())
     record = AdapterRecord(base_digest=manifest.digest(), rank=_RANK)
     (folder / ADAPTER_RECORD).write_text(record.model_dump_json(by_alias=True))
+
+
+def make_reference(folder: Path, path: Path) -> None:
+    """Write known answers of the model in `folder`, as compress leaves them."""
+    prompts = [{**probe, "kind": "probe"} for probe in _probes(folder)]
+    path.write_text(json.dumps({"dtype": "float32", "prompts": prompts}))

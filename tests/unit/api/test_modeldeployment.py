@@ -66,6 +66,12 @@ def test_models_read_every_status_that_the_schema_lets_pass(status: dict[str, An
         ({"rollout": {"strategy": "rolling"}}, "rollout.strategy"),
         ({"rollout": {"analysis": {"deadlineSeconds": 30}}}, "raise it"),
         ({"rollout": {"analysis": {"metrics": {"latency": {}}}}}, "latency"),
+        ({"adapters": {}, "rollout": {"strategy": "shadow"}}, "choose canary"),
+        (
+            {"adapters": {}, "rollout": {"analysis": {"metrics": {"qualityLoss": {}}}}},
+            "leave qualityLoss out",
+        ),
+        ({"adapters": {"maxRank": 17}}, "maxRank"),
         ({"replicas": 0}, "replicas"),
         ({"replica": 2}, "did you mean 'replicas'?"),
         ({"version": "Ü"}, "version"),
