@@ -40,6 +40,7 @@ HOST_MIDDLEWARE: Final = f"{__name__}.AdapterHost"
 _CLOSED: Final = (LOAD, UNLOAD, "/adapters", "/invocations")
 _MODELS: Final = "/v1/models"
 _UNTOLD: Final = Verdict(ReadyReason.STARTING, "nobody has said yet which adapters to load")
+_ON_THEIR_WAY: Final = {ReadyReason.STARTING, ReadyReason.ADAPTER_LOADING}
 _NONE: Final = Verdict(ReadyReason.STARTING, "no adapter is wanted")
 
 
@@ -211,8 +212,8 @@ class AdapterHost:
     def _verdict(self) -> Verdict:
         """Whether this replica may be given requests.
 
-        All adapters that the proxy gives requests have to be ready. One on trial that answers
-        wrongly is no reason to take them from the others.
+        None that the proxy gives requests may still be on its way, as after a restart. But one that
+        answers wrongly is no reason to take the requests from the others.
         """
         slots = self._slots
         if slots.is_draining:
@@ -223,13 +224,12 @@ class AdapterHost:
         verdicts = {
             wanted.revision: self._verdict_of(wanted.revision) for wanted in slots.told.adapters
         }
-        hung = [each for each in verdicts.values() if each.reason == ReadyReason.NO_PROGRESS]
         routed = [verdicts[each.revision] for each in slots.told.adapters if each.is_routed]
-        # Before the first route any that is ready makes the replica so.
-        needed = routed or sorted(verdicts.values(), key=lambda each: not each.is_ready)[:1]
-        return next((each for each in (*hung, *needed) if not each.is_ready), None) or (
-            needed[0] if needed else _NONE
-        )
+        hindered = [each for each in verdicts.values() if each.reason == ReadyReason.NO_PROGRESS]
+        hindered += [each for each in routed if each.reason in _ON_THEIR_WAY]
+        # Before the first route any of them will do.
+        best = sorted(routed or verdicts.values(), key=lambda each: not each.is_ready)
+        return next(iter((*hindered, *best)), _NONE)
 
     def _verdict_of(self, revision: str) -> Verdict:
         slot = self._slots.loaded.get(revision)

@@ -71,7 +71,7 @@ ADAPTER: Json = {
     ],
 )
 def test_what_keeps_an_adapter_from_being_served_is_told(
-    uri: str, has_gateway: bool, told: str | None
+    uri: str, *, has_gateway: bool, told: str | None
 ) -> None:
     version = stored(uri=uri, claimName="volume", **ADAPTER)
     (read,) = available_versions([version], a_spec(adapters={}), has_gateway=has_gateway)

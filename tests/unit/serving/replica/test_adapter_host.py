@@ -190,8 +190,15 @@ def test_a_bad_adapter_on_trial_takes_nothing_from_the_one_that_is_routed(play: 
         assert (await client.ask("/tunesmith/ready")).status == 200
         assert (await client.ask(f"/tunesmith/ready?adapter={ONE}")).status == 200
         assert (await client.ask(f"/tunesmith/ready?adapter={TWO}")).status == 503
-        # Routed all the same, it would get requests.
-        await client.tell(good, client.wanted(TWO, is_routed=True))
+        # Nor if it was routed before it went wrong. One that is on its way is waited for.
+        bad = client.wanted(TWO, is_routed=True)
+        await client.tell(good, bad)
+        assert (await client.ask("/tunesmith/ready")).status == 200
+        late = bad.model_copy(update={"revision": "33333333", "folder": "/nowhere"})
+        await client.tell(good, late)
+        answer = await client.ask("/tunesmith/ready")
+        assert json.loads(answer.body)["reason"] == "AdapterLoading"
+        await client.tell(bad)
         answer = await client.ask("/tunesmith/ready")
         assert json.loads(answer.body)["reason"] == "FingerprintMismatch"
 
