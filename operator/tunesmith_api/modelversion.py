@@ -53,6 +53,15 @@ class Lineage(ApiModel):
     stage_keys: Facts = Field(default_factory=dict)
 
 
+class Adapter(ApiModel):
+    """The LoRA adapter of a version, which lies in `adapter/`, and the base that it runs on."""
+
+    rank: Annotated[int, Field(ge=1)]
+    base_uri: Address
+    base_digest: Digest
+    base_bytes: Annotated[int, Field(ge=0)] = Field(description="Size of the base's files.")
+
+
 class ModelVersionSpec(ApiModel):
     """A published model: its files, what it was made from, and what it scored."""
 
@@ -68,6 +77,9 @@ class ModelVersionSpec(ApiModel):
     lineage: Lineage
     evaluation: Annotated[list[EvaluationResult], Field(max_length=100)] = Field(
         default_factory=list
+    )
+    adapter: Adapter | None = Field(
+        None, description="Set where the version can be served as an adapter on a shared base."
     )
     fingerprints: Address | None = Field(
         None,

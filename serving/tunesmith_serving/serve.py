@@ -10,19 +10,24 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.modeldeployment.adapters import Adapters
 from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S, EngineArguments
+from tunesmith_engine.sources.adapter_version import ADAPTER_RECORD
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
 from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
+from tunesmith_serving.adapted_modules import adapted_modules
 from tunesmith_serving.platforms import installed_platform
+from tunesmith_serving.replica.adapter_host import HOST_MIDDLEWARE
+from tunesmith_serving.replica.host_settings import HostSettings
 from tunesmith_serving.replica.middleware import MIDDLEWARE
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.settings import ServingSettings
@@ -48,7 +53,7 @@ def serve(argv: list[str]) -> int:
     Return only if they are refused: the exit code.
     """
     arguments = _parser().parse_args(argv)
-    folder = arguments.folder.expanduser().resolve()
+    folder = arguments.folder = arguments.folder.expanduser().resolve()
     try:
         # The port first: it takes no time, and digests of gigabytes do.
         require_free_port(arguments.host, arguments.port)
@@ -67,27 +72,47 @@ def serve(argv: list[str]) -> int:
             port=arguments.port,
             shutdown_timeout=arguments.shutdown_timeout,
         )
+        middleware, environment = _middleware(arguments, settings, name=name, digest=digest)
         # NB: last, so that they win over what the settings say.
-        options += ["--middleware", MIDDLEWARE, *arguments.engine_arguments.command_line()]
-        replica = ReplicaSettings(
-            version=arguments.version or folder.name,
-            digest=digest,
-            revision=arguments.revision,
-            model=name,
-            fingerprints=folder / _FINGERPRINTS,
-            max_model_length=settings.max_model_length,
-            probe_seconds=arguments.probe_seconds,
-            tap=arguments.tap,
-            stable_url=arguments.compare_with,
-            compare_fraction=arguments.compare_fraction,
-        )
+        options += [*middleware, *arguments.engine_arguments.command_line()]
         become(
             [sys.executable, "-m", _SERVER, *options],
-            {**settings.environment(), **replica.environment()},
+            {**settings.environment(), **environment},
         )
     except ServeError as error:
         sys.stderr.write(f"serve: {error}\n")
     return EXIT_BAD_INPUT
+
+
+def _middleware(
+    arguments: argparse.Namespace, settings: ServingSettings, *, name: str, digest: str
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of what Tunesmith adds to vLLM's server."""
+    if arguments.adapters is not None:
+        host = HostSettings(
+            digest=digest,
+            revision=arguments.revision,
+            model=name,
+            max_model_length=settings.max_model_length,
+            probe_seconds=arguments.probe_seconds,
+        )
+        words = ["--middleware", HOST_MIDDLEWARE, *arguments.adapters.command_line()]
+        words += ["--lora-target-modules", *adapted_modules(arguments.folder)]
+        # vLLM warns of it, and nobody else can: the middleware lets no such request through.
+        return words, {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", **host.environment()}
+    replica = ReplicaSettings(
+        version=arguments.version or arguments.folder.name,
+        digest=digest,
+        revision=arguments.revision,
+        model=name,
+        fingerprints=arguments.folder / _FINGERPRINTS,
+        max_model_length=settings.max_model_length,
+        probe_seconds=arguments.probe_seconds,
+        tap=arguments.tap,
+        stable_url=arguments.compare_with,
+        compare_fraction=arguments.compare_fraction,
+    )
+    return ["--middleware", MIDDLEWARE], replica.environment()
 
 
 def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSettings, str]:
@@ -108,6 +133,11 @@ def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSet
         raise ServeError(
             f"{folder} is not what was published: {'; '.join(changes)}. Publish the model again, "
             "or restore the folder."
+        )
+    if _SETTINGS not in manifest.files and ADAPTER_RECORD in manifest.files:
+        raise ServeError(
+            f"{folder} is an adapter alone; serve it on its base by a ModelDeployment with "
+            "spec.adapters."
         )
     return _read(folder / _SETTINGS, ServingSettings), manifest.digest()
 
@@ -185,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-requests", type=int, help="requests that are computed together")
     parser.add_argument(
         "--engine-arguments",
-        type=_engine_arguments,
+        type=_record(EngineArguments),
         default=EngineArguments(),
         metavar="JSON",
         help="spec.engine.arguments of a ModelDeployment",
@@ -201,6 +231,12 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=ReplicaSettings.model_fields["tap"].default,
         help="measure requests in a few numbers, by which drift is noticed",
+    )
+    parser.add_argument(
+        "--adapters",
+        type=_record(Adapters),
+        metavar="JSON",
+        help="spec.adapters of a ModelDeployment; the folder is then that of a base",
     )
     parser.add_argument(
         "--compare-with", metavar="URL", help="where stable answers, to score its answers here"
@@ -224,12 +260,17 @@ def _overridden(settings: ServingSettings, arguments: argparse.Namespace) -> Ser
     return settings.model_copy(update=given)
 
 
-def _engine_arguments(text: str) -> EngineArguments:
-    try:
-        return EngineArguments.model_validate_json(text)
-    except ValidationError as error:
-        # argparse shows no other exception's words.
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _record(kind: type[Document]) -> Callable[[str], Document]:
+    """A record as JSON, on a command line."""
+
+    def parse(text: str) -> Document:
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError as error:
+            # argparse shows no other exception's words.
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
 
 
 def _port(text: str) -> int:

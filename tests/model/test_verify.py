@@ -16,8 +16,9 @@ import pytest
 
 from prepare_stage import Prepared
 from served_models import QUESTIONS, write_reference, write_w8a8
+from served_version import make_adapter_version, make_base, make_reference
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.catalog import COMPRESS, VERIFY
+from tunesmith_engine.stages.catalog import COMPRESS, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_serving.processor import has_amx, read_flags
@@ -55,10 +56,14 @@ def verified(
     reference: Path,
     serving: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    adapter: Mapping[str, Mapping[str, Path]] | None = None,
 ) -> StageResult:
     """The result of the stage, run as a process of the server environment."""
     attempt.mkdir(exist_ok=True)
-    artifacts = [artifact_of("compressed", folder), artifact_of("reference", reference)]
+    made = {COMPRESS.name: {"compressed": folder, "reference": reference}}
+    for stage, paths in (adapter or {}).items():
+        made[stage] = {**made.get(stage, {}), **paths}
     request = StageRequest(
         job="helpdesk",
         stage=VERIFY.name,
@@ -70,17 +75,19 @@ def verified(
                 "dataset": {"train": {"uri": "file:///rows.jsonl"}},
                 "output": {"model": "helpdesk"},
                 "serving": {"maxModelLength": 512, **(serving or {})},
+                **(spec or {}),
             }
         ),
         inputs={
-            COMPRESS.name: StageResult(
-                stage=COMPRESS.name,
+            stage: StageResult(
+                stage=stage,
                 key="k",
                 attempt=1,
                 outcome="Succeeded",
                 reason="Succeeded",
-                artifacts=artifacts,
+                artifacts=[artifact_of(name, path) for name, path in paths.items()],
             )
+            for stage, paths in made.items()
         },
         output=str(attempt / "artifacts"),
         report=str(attempt / "progress.json"),
@@ -171,3 +178,55 @@ def test_a_compiled_build_is_judged_by_what_it_answers(
     assert result.facts["enforceEager"] is False
     assert (result.outcome == "Succeeded") is is_within
     assert is_within or "serving.enforceEager: true" in result.message
+
+
+def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path) -> None:
+    base, version = tmp_path / "base", tmp_path / "version"
+    make_base(base)
+    make_adapter_version(version, base=base, seed=1)
+    merged = tmp_path / "version-merged"
+    reference, of_base = tmp_path / "reference.json", tmp_path / "base.json"
+    make_reference(merged, reference)
+    make_reference(base, of_base)
+
+    result = verified(
+        tmp_path / "attempt",
+        folder=merged,
+        reference=reference,
+        spec={
+            "output": {"model": "helpdesk", "artifact": "both"},
+            "training": {"lora": {"rank": 4}},
+            # Random weights find every token about as likely.
+            "verification": {"minAgreement": 0.0, "maxLogprobDifference": 2.0},
+        },
+        adapter={
+            PREPARE.name: {"model": base},
+            TRAIN.name: {"tuned": version / "adapter"},
+            COMPRESS.name: {"adapterReference": reference},
+        },
+    )
+
+    assert result.outcome == "Succeeded", result.message
+    assert {artifact.name for artifact in result.artifacts} == {
+        "parity",
+        "fingerprints",
+        "adapterParity",
+        "adapterFingerprints",
+    }
+    known = {name: logprobs_of(tmp_path / "attempt" / "artifacts" / f"{name}.json", "probes")
+             for name in ("fingerprints", "adapterFingerprints")}  # fmt: skip
+    expected = logprobs_of(reference, "prompts")
+    assert distance(known["fingerprints"], expected) < 0.05
+    assert distance(known["adapterFingerprints"], expected) < 0.05
+    # What it would be if vLLM had left the adapter out.
+    assert distance(logprobs_of(of_base, "prompts"), expected) > 0.2
+
+
+def logprobs_of(path: Path, key: str) -> list[float]:
+    return [value for probe in json.loads(path.read_text())[key] for value in probe["logprobs"]]
+
+
+def distance(some: list[float], others: list[float]) -> float:
+    """The mean absolute difference, in nats."""
+    pairs = list(zip(some, others, strict=True))
+    return sum(abs(one - other) for one, other in pairs) / len(pairs)

@@ -7,6 +7,7 @@ from typing import Any
 from api_double import ApiDouble, Manifest
 from attempts import SETTINGS
 from model_deployments import a_deployment, published
+from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReadyReason, ReplicaReport
 from tunesmith_engine.monitoring.drift_page import DriftPage
 from tunesmith_engine.monitoring.monitor import Detector
@@ -63,6 +64,9 @@ class IdleReplicas:
 
     async def reference(self, address: str) -> dict[str, Any] | None:  # noqa: ARG002
         return self.statistics
+
+    async def hold(self, _: Mapping[str, tuple[str, AdapterList]]) -> None:
+        return
 
     async def samples(
         self,

@@ -15,9 +15,16 @@ import yaml
 
 from command import TUNESMITH, free_port
 from stand_in_serve import OPTIONS, SUPPORT
-from tunesmith_api.modelversion import Lineage, ModelVersion, ModelVersionSpec, VersionMeta
+from tunesmith_api.modelversion import Adapter, Lineage, ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
-from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, manifest_of
+from tunesmith_engine.sources.adapter_version import (
+    ADAPTER_FOLDER,
+    ADAPTER_RECORD,
+    ADAPTER_SCHEME,
+    BASES,
+    AdapterRecord,
+)
+from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, VersionManifest, manifest_of
 
 MODEL = "helpdesk"
 NAME = "desk"
@@ -101,26 +108,69 @@ class Laptop:
         (making / OPTIONS).write_text(json.dumps(options))
         self._deliver(making, version)
 
+    def publish_adapter(self, version: str, **options: Any) -> None:
+        """A version that is an adapter on the one base, with these faults of the stand-in."""
+        making = self.home / "making" / version
+        make_adapter(making, base_digest=self._base_manifest().digest(), **options)
+        self._deliver(making, version, adapter=self._adapter())
+
+    def publish_base_model(self) -> None:
+        """A random model of two layers as the one base, for vLLM."""
+        self._run_in_server("make_base(Path(sys.argv[1]))", str(self._base))
+
+    def publish_adapter_model(self, version: str, *, seed: int) -> None:
+        """A version with a random adapter on that."""
+        making = self.home / "making" / version
+        script = (
+            "make_adapter_version(Path(sys.argv[1]), base=Path(sys.argv[2]), seed=int(sys.argv[3]))"
+        )
+        self._run_in_server(script, str(making), str(self._base), str(seed))
+        self._deliver(making, version, adapter=self._adapter())
+
+    def _run_in_server(self, script: str, *arguments: str) -> None:
+        """Make a model where there is torch."""
+        imported = "import sys; from pathlib import Path; from served_version import *; "
+        subprocess.run(
+            [self.environments / "server/bin/python", "-c", imported + script, *arguments],
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+            check=True,
+        )
+
+    def _adapter(self) -> Adapter:
+        manifest = self._base_manifest()
+        return Adapter(
+            rank=4,
+            base_uri=self._base.as_uri(),
+            base_digest=manifest.digest(),
+            base_bytes=sum(file.bytes for file in manifest.files.values()),
+        )
+
+    def _base_manifest(self) -> VersionManifest:
+        """That of the base, which is made if it is not there yet."""
+        if not (self._base / MANIFEST).exists():
+            self._base.mkdir(parents=True)
+            (self._base / OPTIONS).write_text("{}")
+            (self._base / MANIFEST).write_text(manifest_of(self._base).text())
+        return manifest_of(self._base)
+
+    @property
+    def _base(self) -> Path:
+        return self.home / "models" / MODEL / BASES / "base1"
+
     def publish_model(self, version: str, *, seed: int) -> None:
         """A version with a random model of two layers, which vLLM serves."""
         making = self.home / "making" / version
         making.parent.mkdir(parents=True, exist_ok=True)
-        script = (
-            "import sys; from pathlib import Path; from served_version import make_version; "
-            "make_version(Path(sys.argv[1]), seed=int(sys.argv[2]))"
-        )
-        subprocess.run(
-            [self.environments / "server/bin/python", "-c", script, str(making), str(seed)],
-            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
-            check=True,
-        )
+        script = "make_version(Path(sys.argv[1]), seed=int(sys.argv[2]))"
+        self._run_in_server(script, str(making), str(seed))
         (making / MANIFEST).unlink()
         self._deliver(making, version)
 
-    def _deliver(self, making: Path, version: str) -> None:
+    def _deliver(self, making: Path, version: str, *, adapter: Adapter | None = None) -> None:
         folder = self.home / "models" / MODEL / version
         manifest = manifest_of(making)
-        (making / RECORD).write_text(yaml.safe_dump(_record(version, folder, manifest.digest())))
+        record = _record(version, folder, manifest.digest(), adapter=adapter)
+        (making / RECORD).write_text(yaml.safe_dump(record))
         (making / MANIFEST).write_text(manifest_of(making).text())
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all, as `publish` does it.
@@ -213,7 +263,19 @@ class Laptop:
                 process.wait(timeout=60)
 
 
-def _record(version: str, folder: Path, digest: str) -> dict[str, Any]:
+def make_adapter(folder: Path, *, base_digest: str, **options: Any) -> None:
+    """The files of a version that is an adapter; the stand-in gives it these faults."""
+    adapter = folder / ADAPTER_FOLDER
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / OPTIONS).write_text(json.dumps(options))
+    record = AdapterRecord(base_digest=base_digest, rank=4)
+    (folder / ADAPTER_RECORD).write_text(record.model_dump_json(by_alias=True))
+    probe = {"promptIds": [1, 2, 3], "answerIds": [4, 5], "logprobs": [-0.5, -0.25]}
+    (folder / "fingerprints.json").write_text(json.dumps({"probes": [probe]}))
+
+
+def _record(version: str, folder: Path, digest: str, *, adapter: Adapter | None) -> dict[str, Any]:
     record = ModelVersion(
         metadata=VersionMeta(name=f"{MODEL}-{version}"),
         spec=ModelVersionSpec(
@@ -221,7 +283,8 @@ def _record(version: str, folder: Path, digest: str) -> dict[str, Any]:
             version=version,
             uri=folder.as_uri(),
             digest=digest,
-            scheme="none",
+            scheme=ADAPTER_SCHEME if adapter else "none",
+            adapter=adapter,
             files=[
                 Artifact(name=OPTIONS, uri=f"{folder.as_uri()}/{OPTIONS}", digest=digest, bytes=1)
             ],

@@ -4,15 +4,23 @@ Its fingerprints come from transformers in float32, which vLLM matches to millio
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from small_models import CORPUS, make_tiny_model
-from tunesmith_engine.sources.version_manifest import MANIFEST, manifest_of
+from tunesmith_engine.sources.adapter_version import (
+    ADAPTER_FOLDER,
+    ADAPTER_RECORD,
+    AdapterRecord,
+)
+from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, manifest_of
 from tunesmith_serving.settings import ServingSettings
 
 MODEL = "helpdesk"
 _ANSWER_TOKENS = 8
+_RANK = 4
+_ALPHA = 8
 
 
 def make_version(folder: Path, *, seed: int = 0) -> str:
@@ -50,3 +58,57 @@ def _probes(folder: Path) -> list[dict[str, Any]]:
             }
         )
     return probes
+
+
+def make_base(folder: Path) -> str:
+    """Write the base of adapters into `folder` and return its digest."""
+    make_version(folder)
+    (folder / MANIFEST).unlink()
+    (folder / "fingerprints.json").unlink()
+    manifest = manifest_of(folder)
+    (folder / MANIFEST).write_text(manifest.text())
+    return manifest.digest()
+
+
+def make_adapter_version(folder: Path, *, base: Path, seed: int) -> None:
+    """Write a version with a random LoRA adapter; its fingerprints come from the merged weights."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    adapter = folder / ADAPTER_FOLDER
+    adapter.mkdir(parents=True)
+    weights = load_file(base / "model.safetensors")
+    generator = torch.Generator().manual_seed(seed)
+    tensors: dict[str, Any] = {}
+    for name in [name for name in weights if name.endswith(("q_proj.weight", "down_proj.weight"))]:
+        outputs, inputs = weights[name].shape
+        low = torch.randn(_RANK, inputs, generator=generator)
+        high = torch.randn(outputs, _RANK, generator=generator) / 4
+        path = f"base_model.model.{name.removesuffix('.weight')}"
+        tensors |= {f"{path}.lora_A.weight": low, f"{path}.lora_B.weight": high}
+        weights[name] = weights[name] + _ALPHA / _RANK * high @ low
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": _RANK,
+        "lora_alpha": _ALPHA,
+        "bias": "none",
+        "target_modules": ["q_proj", "down_proj"],
+        "base_model_name_or_path": None,
+    }
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    merged = folder.with_name(f"{folder.name}-merged")
+    shutil.copytree(base, merged)
+    save_file(weights, merged / "model.safetensors", metadata={"format": "pt"})
+    probes = {"dtype": "float32", "probes": _probes(merged)}
+    (folder / "fingerprints.json").write_text(json.dumps(probes))
+    manifest = VersionManifest.model_validate_json((base / MANIFEST).read_text())
+    record = AdapterRecord(base_digest=manifest.digest(), rank=_RANK)
+    (folder / ADAPTER_RECORD).write_text(record.model_dump_json(by_alias=True))
+
+
+def make_reference(folder: Path, path: Path) -> None:
+    """Write known answers of the model in `folder`, as compress leaves them."""
+    prompts = [{**probe, "kind": "probe"} for probe in _probes(folder)]
+    path.write_text(json.dumps({"dtype": "float32", "prompts": prompts}))

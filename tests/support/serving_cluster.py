@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,7 @@ class Replica:
     version: str
     address: str
     process: subprocess.Popen[bytes]
+    start: Callable[[], subprocess.Popen[bytes]]
     is_ready: bool = False
     restarts: int = 0
 
@@ -72,10 +74,15 @@ class ServingCluster:
         self.replicas: dict[str, Replica] = {}
         self.answers = Answers()
         self.requests_per_second = 0.0
+        # What pods have at /workspace.
+        self.volume: Path | None = None
         self._node = f"n-{cluster.namespace}"
         self._has_gateway = has_gateway
         self._random = random.Random(0)
         self._route: list[tuple[str, int]] = []
+        # Of the revisions in the route: what the proxy adds, and whose pods their Services select.
+        self._headers: dict[str, dict[str, str]] = {}
+        self._hosts: dict[str, str] = {}
         self._is_over = threading.Event()
         self._failure: BaseException | None = None
 
@@ -178,9 +185,9 @@ class ServingCluster:
         version = command[command.index("--version") + 1]
         number = next(_ADDRESSES)
         address = f"{_NETWORK}.{number // 200}.{number % 200 + 2}"
-        process = self._engine(command, version=version, address=address)
+        start = partial(self._engine, command, version=version, address=address)
         revision = pod["metadata"]["labels"][LABEL_REVISION]
-        self.replicas[name] = Replica(name, revision, version, address, process)
+        self.replicas[name] = Replica(name, revision, version, address, start(), start)
         self._report(self.replicas[name])
 
     def _engine(self, command: list[str], *, version: str, address: str) -> subprocess.Popen[bytes]:
@@ -193,8 +200,17 @@ class ServingCluster:
             for part in (option, given(option))
         ]
         flags += ["--model", given("--name"), "--shutdown-timeout", given("--shutdown-timeout")]
+        flags += ["--lora"] if "--adapters" in command else []
+        flags += ["--volume", str(self.volume)] if self.volume is not None else []
         flags += ["--host", address, "--port", str(PORT), *self.faults.get(version, [])]
         return subprocess.Popen([sys.executable, str(ENGINE), *flags], stderr=subprocess.DEVNULL)
+
+    def restart(self, replica: Replica) -> None:
+        """End its engine, and start another one in its place, as a kubelet does."""
+        self._kill(replica)
+        replica.process = replica.start()
+        replica.is_ready, replica.restarts = False, replica.restarts + 1
+        self._report(replica)
 
     def _probe(self, replica: Replica) -> None:
         is_ready = _asks(replica, "ready")
@@ -276,6 +292,12 @@ class ServingCluster:
     # The Gateway's controller, and its proxy.
 
     def _confirm_routes(self) -> None:
+        self._hosts = {
+            service["metadata"]["labels"][LABEL_REVISION]: selector[LABEL_REVISION]
+            for service in self.objects("v1/services")
+            if LABEL_REVISION in (selector := service["spec"].get("selector") or {})
+            and LABEL_REVISION in (service["metadata"].get("labels") or {})
+        }
         for route in self.objects("gateway.networking.k8s.io/v1/httproutes"):
             generation = route["metadata"]["generation"]
             (rule,) = route["spec"]["rules"]
@@ -283,6 +305,14 @@ class ServingCluster:
                 (backend["name"].rpartition("-")[2], backend["weight"])
                 for backend in rule["backendRefs"]
             ]
+            self._headers = {
+                backend["name"].rpartition("-")[2]: {
+                    header["name"]: header["value"]
+                    for entry in backend.get("filters") or []
+                    for header in entry["requestHeaderModifier"]["set"]
+                }
+                for backend in rule["backendRefs"]
+            }
             parents = route.get("status", {}).get("parents") or []
             if parents and parents[0]["conditions"][0]["observedGeneration"] == generation:
                 continue
@@ -327,7 +357,8 @@ class ServingCluster:
         if not route or not ready:
             return
         (revision,) = self._random.choices(*zip(*route, strict=True))
-        able = [replica for replica in ready if replica.revision == revision]
+        host = self._hosts.get(revision, revision)
+        able = [replica for replica in ready if replica.revision == host]
         if not able:
             self.answers.failed.append(f"nobody answers for {revision}")
             return
@@ -338,6 +369,7 @@ class ServingCluster:
             answer = client.post(
                 f"http://{replica.address}:{PORT}/v1/chat/completions",
                 json=_QUESTION | {"stream": is_streamed},
+                headers=self._headers.get(revision, {}),
             )
         except httpx.HTTPError as error:
             self.answers.failed.append(f"{replica.version}: {error!r}")

@@ -12,8 +12,10 @@ import math
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import generate_latest
@@ -42,7 +44,8 @@ from stand_in_answers import (
     token_event,
     usage_event,
 )
-from tunesmith_serving.replica.fingerprints import Fingerprint
+from tunesmith_serving.replica.adapter_slots import LOAD, UNLOAD
+from tunesmith_serving.replica.fingerprints import Fingerprint, read_fingerprints
 from tunesmith_serving.replica.in_process import Receive, Scope, Send
 
 _PATHS: Final = {"/v1/chat/completions": True, "/v1/completions": False}
@@ -81,6 +84,23 @@ class Faults:
     crash: bool = False
 
 
+@dataclass(slots=True)
+class Weights:
+    """The model, or an adapter: how it misbehaves, and what it is known to answer."""
+
+    faults: Faults
+    known: Mapping[tuple[int, ...], Fingerprint]
+
+
+# Whose the request under way is; tasks that are made for it know it, too.
+_CHOSEN: ContextVar[Weights | None] = ContextVar("chosen", default=None)
+
+
+def known_by_tokens(known: Sequence[Fingerprint]) -> dict[tuple[int, ...], Fingerprint]:
+    """Fingerprints by all of their tokens."""
+    return {(*probe.prompt_ids, *probe.answer_ids): probe for probe in known}
+
+
 class EngineDeadError(Exception):
     """The engine was killed under the request."""
 
@@ -99,8 +119,8 @@ class StandIn:
         seed: int = 0,
     ) -> None:
         self.model = model
-        self.faults = faults
-        self._known = {(*probe.prompt_ids, *probe.answer_ids): probe for probe in known}
+        self._base = Weights(faults, known_by_tokens(known))
+        self._adapters: dict[str, Weights] = {}
         self._shutdown_timeout = shutdown_timeout
         self._api_key = api_key
         self._random = random.Random(seed)
@@ -110,6 +130,21 @@ class StandIn:
         self._num_running = 0
         self._num_tokens = 0
         self._count = 0
+
+    @property
+    def adapters(self) -> list[str]:
+        """The names of the adapters that are loaded."""
+        return list(self._adapters)
+
+    @property
+    def faults(self) -> Faults:
+        """Of what the request at hand is for; of the model otherwise."""
+        faults = (_CHOSEN.get() or self._base).faults
+        return replace(faults, hang=faults.hang or self._base.faults.hang)
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._base.faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -124,11 +159,13 @@ class StandIn:
         elif method == "POST" and path == "/detokenize":
             tokens = json.loads(await read_body(receive))["tokens"]
             await send_json(send, 200, {"prompt": "".join(f"<{token}>" for token in tokens)})
+        elif method == "POST" and path in {LOAD, UNLOAD}:
+            await self._change_adapters(path, json.loads(await read_body(receive)), send)
         elif method == "POST" and path == "/faults":
             self.faults = replace(self.faults, **json.loads(await read_body(receive)))
             await send_json(send, 200, asdict(self.faults))
         elif path == "/v1/models":
-            await send_json(send, 200, models_body(self.model))
+            await send_json(send, 200, models_body(self.model, *self._adapters))
         elif path == "/health":
             await send_response(send, 200, b"", content_type=b"text/plain")
         elif path == "/metrics":
@@ -165,7 +202,8 @@ class StandIn:
                 send, 400, error_body(str(invalid), 400, kind="Bad Request", param="body.0")
             )
             return
-        if request.get("model", self.model) != self.model:
+        _CHOSEN.set(self._adapters.get(request.get("model", "")))
+        if request.get("model", self.model) not in {self.model, *self._adapters}:
             message = f"The model `{request['model']}` does not exist."
             body = error_body(message, 404, kind="NotFoundError", param="model")
             await send_json(send, 404, body)
@@ -176,6 +214,26 @@ class StandIn:
             await send_json(send, 500, error_body(_ENGINE_DEAD, 500, kind=_SERVER_ERROR))
         else:
             await self._run(receive, send, request, is_chat=is_chat)
+
+    async def _change_adapters(self, path: str, request: Json, send: Send) -> None:
+        """Load or unload an adapter as vLLM does with VLLM_ALLOW_RUNTIME_LORA_UPDATING."""
+        name = request["lora_name"]
+        if path == UNLOAD:
+            is_known = self._adapters.pop(name, None) is not None
+            message = f"The lora adapter '{name}' cannot be found."
+        else:
+            folder = Path(request["lora_path"])
+            is_known = (folder / "adapter_config.json").exists()
+            message = f"Loading lora {name} failed: No adapter found for {folder}"
+        if not is_known:
+            await send_json(send, 404, error_body(message, 404, kind="NotFoundError"))
+            return
+        if path == LOAD:
+            options = folder / "stand-in.json"
+            faults = Faults(**json.loads(options.read_text()) if options.exists() else {})
+            known = read_fingerprints(folder.parent / "fingerprints.json", max_model_length=None)
+            self._adapters[name] = Weights(faults, known_by_tokens(known))
+        await send_response(send, 200, b"Success", content_type=b"text/plain")
 
     async def _turn_away(self, send: Send, request: Json, *, is_chat: bool) -> None:
         """What vLLM answers while it drains.
@@ -214,7 +272,7 @@ class StandIn:
         self._count += 1
         return Answer(
             id=f"{'chatcmpl' if is_chat else 'cmpl'}-{self._count:016x}",
-            model=self.model,
+            model=request.get("model", self.model),
             is_chat=is_chat,
             num_tokens=limit or _DEFAULT_TOKENS,
             finish_reason="length" if limit else "stop",
@@ -296,7 +354,7 @@ class StandIn:
 
     def _scores(self, prompt: Sequence[int]) -> list[Json | None]:
         """Log-probabilities of the prompt's tokens: the known ones, where this engine is sound."""
-        probe = self._known.get(tuple(prompt))
+        probe = (_CHOSEN.get() or self._base).known.get(tuple(prompt))
         known = probe.logprobs if probe else []
         shift = _NONSENSE_NATS if self.faults.nonsense else 0.0
         likely = TOKEN_LOGPROB - self.faults.loss

@@ -143,8 +143,13 @@ def error_event(message: str, code: int, *, kind: str) -> bytes:
     return _event(error_body(message, code, kind=kind))
 
 
-def models_body(model: str) -> Json:
+def models_body(model: str, *adapters: str) -> Json:
     """The list of models."""
+    entries = [_card(name, parent=None if name == model else model) for name in (model, *adapters)]
+    return {"object": "list", "data": entries}
+
+
+def _card(model: str, *, parent: str | None) -> Json:
     entry: Json = {"id": model, "object": "model", "created": 0, "owned_by": "vllm", "root": model}
     permission = {
         "id": "modelperm-0",
@@ -160,8 +165,8 @@ def models_body(model: str) -> Json:
         "group": None,
         "is_blocking": False,
     }
-    entry |= {"parent": None, "max_model_len": 2048, "permission": [permission]}
-    return {"object": "list", "data": [entry]}
+    max_length = None if parent else 2048
+    return entry | {"parent": parent, "max_model_len": max_length, "permission": [permission]}
 
 
 def _kind(answer: Answer) -> str:

@@ -12,6 +12,7 @@ import os
 import signal
 import tempfile
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,14 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
+from tunesmith_engine.deployment.adapter_list import WantedAdapter
 from tunesmith_engine.drift.sketches import REFERENCE_FILE
+from tunesmith_serving.replica import adapter_slots
+from tunesmith_serving.replica.adapter_files import AdapterFiles, prove_adapter
+from tunesmith_serving.replica.adapter_host import AdapterHost
 from tunesmith_serving.replica.fingerprints import read_fingerprints
+from tunesmith_serving.replica.host_settings import HostSettings
+from tunesmith_serving.replica.in_process import Application
 from tunesmith_serving.replica.middleware import Replica
 from tunesmith_serving.replica.settings import ReplicaSettings
 
@@ -52,26 +59,44 @@ def main() -> None:
             api_key=os.environ.get("VLLM_API_KEY"),
             seed=arguments.seed,
         )
-        settings = ReplicaSettings(
-            version=arguments.version,
-            digest=arguments.digest,
-            revision=arguments.revision,
-            model=arguments.model,
-            fingerprints=known,
-            probe_seconds=arguments.probe_seconds,
-            progress_seconds=arguments.progress_seconds,
-            stable_url=arguments.compare_with,
-            compare_fraction=arguments.compare_fraction,
-            compare_seconds=arguments.compare_seconds,
-        )
-        uvloop.run(_serve(engine, settings, arguments))
+        uvloop.run(_serve(_middleware(engine, arguments, known), engine, arguments))
 
 
-async def _serve(engine: StandIn, settings: ReplicaSettings, arguments: argparse.Namespace) -> None:
+def _middleware(engine: StandIn, arguments: argparse.Namespace, known: Path) -> Application:
+    given = {
+        "digest": arguments.digest,
+        "revision": arguments.revision,
+        "model": arguments.model,
+        "probe_seconds": arguments.probe_seconds,
+        "progress_seconds": arguments.progress_seconds,
+    }
+    if arguments.volume is not None:
+        # As if it were mounted there.
+        setattr(adapter_slots, "prove_adapter", partial(_prove, volume=arguments.volume))  # noqa: B010
+    if arguments.lora:
+        return AdapterHost(engine, HostSettings(**given), registry=REGISTRY)
+    settings = ReplicaSettings(
+        version=arguments.version,
+        fingerprints=known,
+        stable_url=arguments.compare_with,
+        compare_fraction=arguments.compare_fraction,
+        compare_seconds=arguments.compare_seconds,
+        **given,
+    )
+    return Replica(engine, settings, registry=REGISTRY)
+
+
+def _prove(wanted: WantedAdapter, *, base_digest: str, volume: Path) -> AdapterFiles:
+    folder = str(volume / Path(wanted.folder).relative_to("/workspace"))
+    there = wanted.model_copy(update={"folder": folder})
+    return prove_adapter(there, base_digest=base_digest)
+
+
+async def _serve(app: Application, engine: StandIn, arguments: argparse.Namespace) -> None:
     # vLLM loads its model before it listens.
     await asyncio.sleep(arguments.start_seconds)
     config = uvicorn.Config(
-        Replica(engine, settings, registry=REGISTRY),
+        app,
         host=arguments.host,
         port=arguments.port,
         log_level="warning",
@@ -105,6 +130,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--version", default="v1")
     parser.add_argument("--digest", default="")
+    parser.add_argument("--volume", type=Path, help="what pods have at /workspace")
+    parser.add_argument("--lora", action="store_true", help="a base that adapters are loaded on")
     parser.add_argument("--revision", default="")
     parser.add_argument("--model", default="helpdesk")
     parser.add_argument("--fingerprints", type=Path)

@@ -23,6 +23,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--compare-with")
     parser.add_argument("--compare-fraction")
+    parser.add_argument("--digest")
+    parser.add_argument("--adapters")
     # The settings of an engine are none of a stand-in's.
     given, _ = parser.parse_known_args()
     options = json.loads((given.folder / OPTIONS).read_text())
@@ -34,6 +36,7 @@ def main() -> None:
     if given.compare_with:
         command += ["--compare-with", given.compare_with]
         command += ["--compare-fraction", given.compare_fraction]
+    command += ["--lora", "--digest", given.digest] if given.adapters else []
     for name, value in options.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     os.execv(command[0], command)  # noqa: S606 - an argument list, no shell

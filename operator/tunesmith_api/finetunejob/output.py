@@ -1,6 +1,6 @@
 """`spec.output`: the name of the model, and where its versions are kept."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -12,9 +12,15 @@ from tunesmith_api.uris import TargetUri
 
 
 class Output(ApiModel):
-    """Under which name and where the finished model is kept."""
+    """Under which name, as what, and where the finished model is kept."""
 
     model: DnsLabel
+    artifact: Literal["merged", "adapter", "both"] = Field(
+        "merged",
+        description="merged: one model, compressed. adapter: the LoRA adapter alone, to be served "
+        "with others on their base, which is kept once. both: a version that can be served "
+        "either way.",
+    )
     # No default in a cluster beyond the volume: with workspace.uri a rule asks for one.
     uri: Annotated[TargetUri | None, DecidedLater("the home folder's models/")] = Field(
         None,
@@ -26,6 +32,11 @@ class Output(ApiModel):
         DecidedLater("the first 12 characters of its digest"),
     ] = Field(None, description="Name of the version. Default: the first characters of its digest.")
     secret_ref: SecretReference | None = Field(None, description="Credentials to write the output.")
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the adapter is published."""
+        return self.artifact != "merged"
 
     @property
     def is_remote(self) -> bool:

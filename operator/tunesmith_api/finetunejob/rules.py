@@ -68,6 +68,27 @@ _OUTPUT_AND_WORKSPACE: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
     ),
 )
 
+_ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
+    Rule(
+        name="adapters-are-trained",
+        scopes=("",),
+        field="output.artifact",
+        holds=lambda spec: not spec.output.has_adapter or spec.training.method == "lora",
+        cel="self.output.artifact == 'merged' || self.training.method == 'lora'",
+        message="only training.method: lora makes an adapter; choose it, or publish merged",
+    ),
+    Rule(
+        name="adapters-alone-are-not-compressed",
+        scopes=("",),
+        field="compression.quantize.scheme",
+        holds=lambda spec: (
+            spec.output.artifact != "adapter" or spec.compression.quantize.scheme == "none"
+        ),
+        cel="self.output.artifact != 'adapter' || self.compression.quantize.scheme == 'none'",
+        message="an adapter alone runs on its base as it is; set scheme: none, or publish both",
+    ),
+)
+
 # The order is that in which errors are told: it is part of what people and tests see.
 RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
@@ -81,6 +102,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *compression.RULES,
     *resources.RULES,
     *_OUTPUT_AND_WORKSPACE,
+    *_ARTIFACT,
 )
 
 

@@ -20,8 +20,10 @@ from tunesmith_api.field_types import (
     VersionLabel,
 )
 from tunesmith_api.modeldeployment import autoscaling, monitoring, rollout, slo
+from tunesmith_api.modeldeployment.adapters import Adapters
 from tunesmith_api.modeldeployment.autoscaling import Autoscaling
 from tunesmith_api.modeldeployment.engine import Engine
+from tunesmith_api.modeldeployment.limits import Metric
 from tunesmith_api.modeldeployment.monitoring import Monitoring
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
@@ -105,6 +107,12 @@ class ModelDeploymentSpec(ApiModel):
         "the scaler takes over. Default: always `replicas`.",
     )
     engine: Engine = Engine()
+    adapters: Annotated[Adapters | None, DecidedLater("the merged models")] = Field(
+        None,
+        description="Serve the versions as LoRA adapters: all replicas hold the base that they "
+        "share, and a new version takes no accelerator more. The jobs have to publish them "
+        "(output.artifact). Default: the merged models.",
+    )
     resources: ServingResources = ServingResources()
     storage: Annotated[Storage, ClusterOnly()] = Storage()
     gateway: Annotated[Gateway | None, DecidedLater("a Service alone"), ClusterOnly()] = Field(
@@ -134,10 +142,33 @@ class ModelDeploymentSpec(ApiModel):
     )
 
 
+_ADAPTERS: Final[tuple[Rule[ModelDeploymentSpec], ...]] = (
+    Rule(
+        name="adapters-are-not-mirrored",
+        scopes=("",),
+        field="rollout.strategy",
+        holds=lambda spec: spec.adapters is None or spec.rollout.strategy != "shadow",
+        cel="!has(self.adapters) || !has(self.rollout.strategy) || "
+        "self.rollout.strategy != 'shadow'",
+        message="a copy of a request cannot be given to another adapter; choose canary",
+    ),
+    Rule(
+        name="adapters-are-not-compared",
+        scopes=("",),
+        field="rollout.analysis.metrics",
+        holds=lambda spec: (
+            spec.adapters is None or Metric.QUALITY_LOSS not in spec.rollout.analysis.metrics
+        ),
+        cel=f"!has(self.adapters) || !('{Metric.QUALITY_LOSS}' in self.rollout.analysis.metrics)",
+        message="adapters do not score each other's answers; leave qualityLoss out",
+    ),
+)
+
 RULES: Final[tuple[Rule[Any], ...]] = (
     *autoscaling.RULES,
     *monitoring.RULES,
     *rollout.RULES,
     *slo.RULES,
+    *_ADAPTERS,
     *TOLERATION_RULES,
 )

@@ -48,11 +48,20 @@ class DeploymentCondition(StrEnum):
     SLO_BURNING = "SLOBurning"
 
 
+class BaseStatus(ApiModel):
+    """The base that an adapter runs on; `revision` names its replicas, which others may share."""
+
+    revision: RevisionName
+    digest: Name
+    uri: Address
+
+
 class RevisionStatus(ApiModel):
     """A version as it is served: with which settings, by how many replicas, since when.
 
     `digest`, `uri` and `claim_name` are those of the version when it was taken up: replicas are
-    made of them even if the record is deleted later. So is `compared_with`, the revision that its
+    made of them even if the record is deleted later. So is `base`, where the version is served as
+    an adapter, and `compared_with`, the revision that its
     replicas ask, too, to compare answers: replicas are not restarted for being promoted.
     """
 
@@ -61,6 +70,7 @@ class RevisionStatus(ApiModel):
     digest: Name
     uri: Address
     claim_name: Name | None = None
+    base: BaseStatus | None = None
     compared_with: RevisionName | None = None
     replicas: int = 0
     ready_replicas: int = 0

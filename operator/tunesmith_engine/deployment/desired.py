@@ -27,5 +27,6 @@ def _wanted(revision: RevisionStatus) -> DesiredRevision:
         replicas=revision.replicas,
         claim_name=revision.claim_name,
         compared_with=revision.compared_with,
+        base=revision.base,
         is_draining=isinstance(revision, DrainingStatus),
     )

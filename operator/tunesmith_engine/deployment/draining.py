@@ -22,6 +22,7 @@ def start_drain(
         digest=revision.digest,
         uri=revision.uri,
         claim_name=revision.claim_name,
+        base=revision.base,
         compared_with=revision.compared_with,
         replicas=revision.replicas,
         ready_replicas=revision.ready_replicas,

@@ -9,6 +9,7 @@ from tunesmith_api.modeldeployment.status import (
     VerdictStatus,
 )
 from tunesmith_engine.conditions import merge_conditions, truncate_message
+from tunesmith_engine.deployment.adapter_hosts import hosts_among
 from tunesmith_engine.deployment.choose import Choice
 from tunesmith_engine.deployment.conditions import deployment_conditions
 from tunesmith_engine.deployment.deployment_state import Context, DeploymentState
@@ -54,8 +55,8 @@ def next_status(
         rejected=list(state.rejected),
         last_verdict=verdict,
         monitoring=context.monitoring,
-        replicas=len(replicas),
-        ready_replicas=sum(replica.is_ready for replica in replicas),
+        replicas=len(hosts_among(replicas)),
+        ready_replicas=len(hosts_among(replica for replica in replicas if replica.is_ready)),
         selector=before.selector,
         endpoint=context.seen.route.endpoint or before.endpoint,
     )

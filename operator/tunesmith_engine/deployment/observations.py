@@ -16,16 +16,25 @@ from tunesmith_api.modeldeployment.monitoring_status import (
     SloStatus,
     TrafficStatus,
 )
-from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_api.modeldeployment.status import BaseStatus, ModelDeploymentStatus
 from tunesmith_engine.deployment.replica_report import ProbeEvidence
 from tunesmith_engine.rollout.judge import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterBase:
+    """The base of an adapter: where its files lie, and what proves them."""
+
+    digest: str
+    uri: str
 
 
 @dataclass(frozen=True, slots=True)
 class AvailableVersion:
     """A `ModelVersion` of the model, as it was read.
 
-    `num_bytes` are those of all of its files. `problem` says in words for people why it cannot be
+    `num_bytes` are those of all of its files, or of the base's where `base` says that the version
+    is to be served as an adapter. `problem` says in words for people why it cannot be
     served, such as a record that nobody can read; None if it can. Only versions that passed their
     gates are published, so a version without a problem has passed them.
     """
@@ -37,6 +46,7 @@ class AvailableVersion:
     num_bytes: int
     claim_name: str | None = None
     problem: str | None = None
+    base: AdapterBase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,9 @@ class DesiredRevision:
     """A revision that has to be there, with so many replicas; 0 while it is stopped.
 
     `is_draining`: it gets no new requests and must not be restarted when its replicas end.
-    `compared_with` is the revision whose answers its replicas score; it may be gone.
+    `compared_with` is the revision whose answers its replicas score; it may be gone. `base` is set
+    where it is an adapter: the replicas are the base's, and it is loaded on all of them. `is_base`:
+    it is such a base itself (`adapter_hosts.py`).
     """
 
     revision: str
@@ -173,6 +185,8 @@ class DesiredRevision:
     claim_name: str | None = None
     is_draining: bool = False
     compared_with: str | None = None
+    base: BaseStatus | None = None
+    is_base: bool = False
 
 
 @dataclass(frozen=True, slots=True)

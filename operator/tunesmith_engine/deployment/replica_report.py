@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import ConfigDict
 
 from tunesmith_api.base import ApiModel
+from tunesmith_engine.deployment.adapter_list import AdapterList
 
 
 class ReadyReason(StrEnum):
@@ -22,11 +23,17 @@ class ReadyReason(StrEnum):
     FINGERPRINTS_UNREADABLE = "FingerprintsUnreadable"
     GENERATION_FAILED = "GenerationFailed"
     NO_PROGRESS = "NoProgress"
+    ADAPTER_LOADING = "AdapterLoading"
+    ADAPTER_REFUSED = "AdapterRefused"
 
 
 # What neither waiting nor a restart mends: the engine does not answer as was published.
 WRONG_ANSWERS: Final = frozenset(
-    {ReadyReason.FINGERPRINT_MISMATCH, ReadyReason.FINGERPRINTS_UNREADABLE}
+    {
+        ReadyReason.FINGERPRINT_MISMATCH,
+        ReadyReason.FINGERPRINTS_UNREADABLE,
+        ReadyReason.ADAPTER_REFUSED,
+    }
 )
 
 
@@ -63,3 +70,10 @@ class ReplicaReport(ApiModel):
     quiet_seconds: float
     uptime_seconds: float = 0.0
     probe: ProbeEvidence | None = None
+    # Of a replica of a shared base: what it was told last, and how each of its adapters is.
+    adapter_list: AdapterList | None = None
+    adapters: tuple["ReplicaReport", ...] = ()
+
+    def adapter(self, revision: str) -> "ReplicaReport | None":
+        """What it says of the adapter of that revision; None while it knows none."""
+        return next((told for told in self.adapters if told.revision == revision), None)

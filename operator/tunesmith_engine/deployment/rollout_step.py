@@ -149,7 +149,9 @@ def _needed_replicas(context: Context, state: DeploymentState, candidate: Candid
         return everything
     if candidate.strategy == "recreate":
         return everything if is_stable_stopped(state) else 0
-    if candidate.strategy == "blueGreen":
+    # An adapter is loaded on every replica of its base, and takes none of its own.
+    is_adapter = candidate.base is not None
+    if candidate.strategy == "blueGreen" or is_adapter:
         return everything
     step = step_of(context, candidate)
     if candidate.state == "Analyzing" and _is_step_over(context, candidate):

@@ -26,6 +26,7 @@ def serve_arguments(
     `stable_url` is where the revision that this one is compared with answers.
     """
     arguments = spec.engine.arguments.model_dump_json(by_alias=True, exclude_none=True)
+    adapters = spec.adapters.model_dump_json(by_alias=True) if spec.adapters else None
     is_compared = revision.compared_with is not None and stable_url is not None
     options = {
         "host": host,
@@ -38,6 +39,7 @@ def serve_arguments(
         "tensor-parallel-size": max(1, spec.resources.gpus_per_replica),
         "max-model-length": spec.engine.max_model_length,
         "max-requests": spec.engine.max_requests,
+        "adapters": adapters if revision.is_base else None,
         "engine-arguments": arguments if arguments != "{}" else None,
         "probe-seconds": spec.monitoring.probe_interval_seconds,
         "compare-with": stable_url if is_compared else None,

@@ -16,6 +16,7 @@ from typing import Final
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.drift.sketches import REFERENCE_FILE
+from tunesmith_engine.sources.adapter_version import ADAPTER_FINGERPRINTS
 from tunesmith_engine.stages import memory
 from tunesmith_engine.stages.contracts import Environment, StageName
 from tunesmith_engine.stages.memory import Workload
@@ -37,10 +38,14 @@ class Compute(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An artifact of the stage that every version keeps, and its file name there."""
+    """An artifact of the stage that every version keeps, and its file name there.
+
+    `is_optional`: jobs that do not make it have versions without it.
+    """
 
     artifact: str
     file: str
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +235,8 @@ COMPRESS: Final = Stage(
         "verification.prompts",
         "verification.maxNewTokens",
         "serving.maxModelLength",
+        # And, where the adapter is published, the reference for that.
+        "output.artifact",
     ),
     # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them.
     reads=("prepare", "train", "evaluate"),
@@ -249,12 +256,16 @@ VERIFY: Final = Stage(
         "verification.maxLogprobDifference",
         "serving.enforceEager",
     ),
-    reads=("compress",),
+    # Of the first two: base and adapter, where that is published.
+    reads=("prepare", "train", "compress"),
     compute=Compute.ACCELERATOR,
     memory=memory.serving,
     published=(
         Published("parity", "parity.json"),
         Published("fingerprints", "fingerprints.json"),
+        # Of an adapter beside a merged model, to which the others belong then.
+        Published("adapterParity", "adapter-parity.json", is_optional=True),
+        Published("adapterFingerprints", ADAPTER_FINGERPRINTS, is_optional=True),
     ),
 )
 

@@ -7,6 +7,7 @@ applied. What nobody wants any more goes, if it is this deployment's own.
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.deployment.adapter_hosts import hosts_of
 from tunesmith_engine.deployment.observations import Desired, DesiredRevision, Route
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, label_of
@@ -58,14 +59,18 @@ class KubeExecutor:
         scaler = self._scaler(desired, status)
         scaled = scaler["metadata"]["name"] if scaler is not None else None
         # NB: the order. A backend is there before a route names it, and until no route does.
-        for revision in desired.revisions:
+        hosts = hosts_of(desired.revisions)
+        for revision in hosts:
             is_scaled = self._owner.name_of(revision.revision) == scaled
             await self._make_revision(revision, is_scaled=is_scaled)
+        for revision in desired.revisions:
+            if revision.base is not None:
+                await self._make_missing(revision_service(revision, owner=self._owner))
         await self._make_scaler(scaler)
         # A route that somebody else has under our name is theirs.
         if self._snapshot.route.failure != Reason.OWNED_BY_ANOTHER:
             await self._make_route(desired.route)
-        wanted = {revision.revision for revision in desired.revisions}
+        wanted = {revision.revision for revision in (*hosts, *desired.revisions)}
         for (kind, name), item in self._snapshot.owned.items():
             made_for = label_of(item, LABEL_REVISION)
             is_past = made_for is not None and made_for not in wanted
@@ -88,12 +93,12 @@ class KubeExecutor:
         # NB: one writer of replicas. Ours and the scaler's would undo each other for ever.
         elif not is_scaled and deployment["spec"].get("replicas") != revision.replicas:
             await self._client.apply(replicas_of(revision, owner=owner))
-        for manifest in (
-            revision_service(revision, owner=owner),
-            disruption_budget(revision, owner=owner),
-        ):
-            if self._owned(manifest["kind"], name) is None:
-                await self._client.create(manifest)
+        await self._make_missing(revision_service(revision, owner=owner))
+        await self._make_missing(disruption_budget(revision, owner=owner))
+
+    async def _make_missing(self, manifest: Manifest) -> None:
+        if self._owned(manifest["kind"], manifest["metadata"]["name"]) is None:
+            await self._client.create(manifest)
 
     def _scaler(self, desired: Desired, status: ModelDeploymentStatus) -> Manifest | None:
         """The scaler of the stable revision, where there is to be one."""
@@ -105,12 +110,14 @@ class KubeExecutor:
         revision = status.stable.revision
         if not any(wanted.revision == revision for wanted in desired.revisions):
             return None
-        name = self._owner.name_of(revision)
+        # Of an adapter it is its base that has replicas.
+        host = status.stable.base.revision if status.stable.base else revision
+        name = self._owner.name_of(host)
         ready = sum(replica.revision == revision for replica in self._snapshot.replicas)
         return scaled_object(
             scaling,
             name=name,
-            metadata=self._owner.metadata(name, **{LABEL_REVISION: revision}),
+            metadata=self._owner.metadata(name, **{LABEL_REVISION: host}),
             prometheus=prometheus,
             is_frozen=status.candidate is not None,
             replicas=ready,
@@ -157,7 +164,8 @@ class KubeExecutor:
             (
                 version.num_bytes
                 for version in self._snapshot.versions
-                if version.digest == revision.digest and version.problem is None
+                if revision.digest in {version.digest, version.base and version.base.digest}
+                and version.problem is None
             ),
             None,
         )

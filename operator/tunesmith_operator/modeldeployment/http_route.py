@@ -7,6 +7,7 @@ from typing import Final
 
 from tunesmith_api.modeldeployment.spec import Gateway, ModelDeploymentSpec
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.deployment.adapter_list import REVISION_HEADER
 from tunesmith_engine.deployment.observations import Route, RouteState
 from tunesmith_operator.kube.objects import Manifest, quoted, status_of
 from tunesmith_operator.kube.resources import GATEWAY, HTTP_ROUTE
@@ -36,7 +37,11 @@ def http_route(owner: DeploymentRef, spec: ModelDeploymentSpec, route: Route) ->
     rule: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": PUBLIC_PATH}}],
         "backendRefs": [
-            {**_backend(owner, revision), "weight": weight}
+            {
+                **_backend(owner, revision),
+                "weight": weight,
+                **({"filters": [_choice(revision)]} if spec.adapters else {}),
+            }
             for revision, weight in sorted(route.weights.items())
         ],
         # An answer takes as long as it takes: proxies cut off after seconds by themselves.
@@ -91,6 +96,12 @@ def route_state(
         message="" if is_in_use else "the Gateway's controller has not confirmed the route yet",
         endpoint=endpoint,
     )
+
+
+def _choice(revision: str) -> Manifest:
+    """The header by which a pod knows which of its adapters is meant; what clients send goes."""
+    header = {"name": REVISION_HEADER, "value": revision}
+    return {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [header]}}
 
 
 def _backend(owner: DeploymentRef, revision: str) -> Manifest:

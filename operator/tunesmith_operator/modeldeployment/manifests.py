@@ -57,12 +57,16 @@ def replicas_of(revision: DesiredRevision, *, owner: DeploymentRef) -> Manifest:
 
 
 def revision_service(revision: DesiredRevision, *, owner: DeploymentRef) -> Manifest:
-    """The Service of one revision, to which a route gives its part."""
+    """The Service of one revision, to which a route gives its part.
+
+    Those of adapters lead to the pods of their base: the route's header says which one is meant.
+    """
+    host = revision.base.revision if revision.base else revision.revision
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(revision, owner),
-        "spec": service_spec(selector_of(owner, revision.revision), port=PORT),
+        "spec": service_spec(selector_of(owner, host), port=PORT),
     }
 
 

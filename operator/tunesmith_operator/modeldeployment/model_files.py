@@ -44,6 +44,20 @@ def why_unreachable(uri: str, *, claim_name: str | None) -> str | None:
     return None
 
 
+def why_not_loaded(uri: str, base_uri: str, *, has_gateway: bool) -> str | None:
+    """Why a running pod cannot load an adapter, or its route not choose it; None if both work."""
+    if not has_gateway:
+        return "which adapter answers the route decides; name a Gateway in spec.gateway"
+    if uri.startswith(_FILE) and base_uri.startswith(_FILE):
+        return None
+    return f"a pod that runs loads adapters from a volume alone, and this one lies at {uri}"
+
+
+def folder_on_volume(uri: str) -> str:
+    """Where a pod has the files of a file:// URI: at the same path as the job that wrote them."""
+    return uri.removeprefix(_FILE)
+
+
 def model_files(revision: DesiredRevision, spec: ModelDeploymentSpec, *, image: str) -> ModelFiles:
     """How the pods of a revision get at its version."""
     if revision.uri.startswith(_FILE):

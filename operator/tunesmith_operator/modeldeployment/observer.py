@@ -15,6 +15,11 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.deployment.adapter_hosts import (
+    adapter_states,
+    adapters_by_base,
+    revisions_in,
+)
 from tunesmith_engine.deployment.observations import AvailableVersion, ReplicaState, RouteState
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_operator.kube.api_errors import FORBIDDEN
@@ -29,6 +34,7 @@ from tunesmith_operator.kube.resources import (
     SCALED_OBJECT,
     SERVICE,
 )
+from tunesmith_operator.modeldeployment.adapter_pods import BasePod
 from tunesmith_operator.modeldeployment.deployment_ref import (
     LABEL_REVISION,
     MODEL_VERSION,
@@ -50,7 +56,8 @@ class Snapshot:
     """What one look has seen.
 
     `owned` is what was made for this deployment, by kind and name. `hosts` are the addresses of the
-    replicas that answered, by revision and name, and `reports` their words. `has_gateway_api` says
+    replicas that answered, by revision and name, and `reports` their words; an adapter counts as a
+    replica on each pod of its base, and `base_pods` are those by name. `has_gateway_api` says
     that HTTPRoutes are defined, `has_keda` that ScaledObjects are.
     """
 
@@ -59,6 +66,7 @@ class Snapshot:
     replicas: tuple[ReplicaState, ...] = ()
     reports: Mapping[str, ReplicaReport] = field(default_factory=dict)
     hosts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    base_pods: Mapping[str, BasePod] = field(default_factory=dict)
     route: RouteState = field(default_factory=RouteState)
     has_gateway_api: bool = False
     has_keda: bool = False
@@ -99,13 +107,14 @@ class Observer:
         owned |= {place: item for place, item in front.items() if owner.owns(item)}
         foreign += await self._foreign(status, owned)
         route = await self._route(spec, owned, has_gateway_api=has_gateway_api)
-        replicas, reports, hosts = await self._ask(pods, now=now)
+        asked = await self._ask(pods, status, now=now)
         return Snapshot(
-            versions=available_versions(versions, spec),
+            versions=available_versions(versions, spec, has_gateway=has_gateway_api),
             owned=owned,
-            replicas=replicas,
-            reports=reports,
-            hosts=hosts,
+            replicas=asked.replicas,
+            reports=asked.reports,
+            hosts=asked.hosts,
+            base_pods=asked.base_pods,
             route=self._blocked(foreign, route, has_gateway_api=has_gateway_api),
             has_gateway_api=has_gateway_api,
             has_keda=has_keda,
@@ -123,10 +132,13 @@ class Observer:
         """What stands where something of a revision should; as a rule nothing is missing."""
         revisions = () if status is None else (status.stable, status.candidate)
         wanted = (
-            (kind.kind, self._owner.name_of(revision.revision))
+            (kind.kind, self._owner.name_of(name))
             for revision in revisions
             if revision is not None and revision.replicas
-            for kind in (DEPLOYMENT, SERVICE)
+            for kind, name in (
+                (DEPLOYMENT, revision.base.revision if revision.base else revision.revision),
+                (SERVICE, revision.revision),
+            )
         )
         foreign = []
         for kind, name in wanted:
@@ -174,16 +186,46 @@ class Observer:
         return route_state(stored, gateway, owner=owner, wanted=spec.gateway)
 
     async def _ask(
-        self, pods: Iterable[Manifest], *, now: datetime
-    ) -> tuple[tuple[ReplicaState, ...], dict[str, ReplicaReport], dict[str, dict[str, str]]]:
+        self, pods: Iterable[Manifest], status: ModelDeploymentStatus | None, *, now: datetime
+    ) -> "Asked":
         by_name = {pod["metadata"]["name"]: pod for pod in pods if label_of(pod, LABEL_REVISION)}
         addresses = {name: host for name, pod in by_name.items() if (host := host_of(pod))}
-        reports = await self._replicas.states(addresses)
-        states = tuple(
-            replica_state(pod, reports.get(name), now=now) for name, pod in by_name.items()
-        )
-        hosts: dict[str, dict[str, str]] = {}
+        told = await self._replicas.states(addresses)
+        asked = Asked()
+        held_by = adapters_by_base(revisions_in(status))
+        for name, pod in by_name.items():
+            state, report = replica_state(pod, told.get(name), now=now), told.get(name)
+            held = held_by.get(state.revision, ())
+            asked.add(state, report, held, address=addresses.get(name))
+        return asked
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the pods have said, by adapter where they hold some."""
+
+    replicas: tuple[ReplicaState, ...] = ()
+    reports: dict[str, ReplicaReport] = field(default_factory=dict)
+    hosts: dict[str, dict[str, str]] = field(default_factory=dict)
+    base_pods: dict[str, BasePod] = field(default_factory=dict)
+
+    def add(
+        self,
+        pod: ReplicaState,
+        report: ReplicaReport | None,
+        adapters: Iterable[str],
+        *,
+        address: str | None,
+    ) -> None:
+        """Take in what one pod has said; `adapters` are those that it is to hold."""
+        states = adapter_states(pod, report, adapters)
+        self.replicas += states
+        if report is None or address is None:
+            return
         for state in states:
-            if state.is_reachable:
-                hosts.setdefault(state.revision, {})[state.name] = addresses[state.name]
-        return states, reports, hosts
+            self.hosts.setdefault(state.revision, {})[state.name] = address
+            own = report if state is pod else report.adapter(state.revision)
+            if own is not None:
+                self.reports[state.name] = own
+        if states != (pod,):
+            self.base_pods[pod.name] = BasePod(pod.revision, address, report)

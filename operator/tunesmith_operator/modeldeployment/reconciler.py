@@ -41,6 +41,7 @@ from tunesmith_operator.kube.api_errors import (
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
 from tunesmith_operator.modeldeployment.achieved_split import Counter, SplitMeter
+from tunesmith_operator.modeldeployment.adapter_pods import lists_to_tell
 from tunesmith_operator.modeldeployment.analyses import Analyses
 from tunesmith_operator.modeldeployment.commands import command_of
 from tunesmith_operator.modeldeployment.deployment_ref import (
@@ -175,6 +176,7 @@ class Reconciler:
             self._client, self._settings, owner=owner, spec=spec, snapshot=snapshot
         )
         await executor.make(decision.desired, after)
+        await self._replicas.hold(lists_to_tell(snapshot.base_pods, decision.desired))
         await self._rules.make(owner, spec)
         return _requeue_after_s(decision, spec, uid=owner.uid, now=now)
 

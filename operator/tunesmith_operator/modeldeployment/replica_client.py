@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
 
+from tunesmith_engine.deployment.adapter_hosts import query_of
+from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_PAGES, MAX_SAMPLES_OF_PAGE, RingPage
@@ -47,6 +49,9 @@ class Replicas(Protocol):
     async def reference(self, address: str) -> dict[str, Any] | None:
         """The statistics of the data that a replica's version was trained on; None without any."""
 
+    async def hold(self, lists: Mapping[str, tuple[str, AdapterList]]) -> None:
+        """Tell each, at its address, which adapters to hold; some may not hear it."""
+
 
 class HttpReplicas:
     """The real ones."""
@@ -67,7 +72,7 @@ class HttpReplicas:
         """The pages of samples of those that answer, each behind the place that was read."""
         async with _session() as session:
             return await _gather(
-                (name, self._pages(session, address, after[name]))
+                (name, self._pages(session, name, address, after[name]))
                 for name, address in hosts.items()
             )
 
@@ -97,12 +102,28 @@ class HttpReplicas:
     async def _state(self, session: aiohttp.ClientSession, address: str) -> ReplicaReport:
         return ReplicaReport.model_validate(await self._get(session, address, "state"))
 
+    async def hold(self, lists: Mapping[str, tuple[str, AdapterList]]) -> None:
+        """Tell each, at its address, which adapters to hold; some may not hear it."""
+        async with _session() as session:
+            await _gather(
+                (name, self._hold(session, address, adapters))
+                for name, (address, adapters) in lists.items()
+            )
+
+    async def _hold(
+        self, session: aiohttp.ClientSession, address: str, adapters: AdapterList
+    ) -> None:
+        body = adapters.model_dump_json(by_alias=True)
+        url = self._url(address, "tunesmith/adapters")
+        async with session.put(url, data=body, raise_for_status=True):
+            return
+
     async def _pages(
-        self, session: aiohttp.ClientSession, address: str, after: int
+        self, session: aiohttp.ClientSession, name: str, address: str, after: int
     ) -> list[RingPage]:
         pages: list[RingPage] = []
         while len(pages) < MAX_PAGES:
-            path = f"samples?after={after}&limit={MAX_SAMPLES_OF_PAGE}"
+            path = f"samples?after={after}&limit={MAX_SAMPLES_OF_PAGE}{query_of(name)}"
             answer = await self._get(session, address, path)
             pages.append(RingPage.of(answer, read_at=time.monotonic()))
             if pages[-1].is_last:
@@ -126,12 +147,15 @@ class HttpReplicas:
         return json.loads(await self._read(session, address, f"tunesmith/{path}"))
 
     async def _read(self, session: aiohttp.ClientSession, address: str, path: str) -> bytes:
-        host = f"[{address}]" if ":" in address else address
-        async with session.get(f"http://{host}:{self._port}/{path}") as response:
+        async with session.get(self._url(address, path)) as response:
             response.raise_for_status()
             if not 0 < (response.content_length or 0) <= _MAX_BYTES:
                 raise ValueError(f"{address} sends {response.content_length} bytes")
             return await response.read()
+
+    def _url(self, address: str, path: str) -> str:
+        host = f"[{address}]" if ":" in address else address
+        return f"http://{host}:{self._port}/{path}"
 
 
 def _session() -> aiohttp.ClientSession:

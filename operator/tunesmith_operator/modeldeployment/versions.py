@@ -9,17 +9,21 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.validation_errors import error_message, error_path
 from tunesmith_engine.deployment.observations import AvailableVersion
+from tunesmith_engine.deployment.version_fit import served_base, served_bytes, why_unfit
 from tunesmith_operator.kube.objects import Manifest, created_at, is_deleting
-from tunesmith_operator.modeldeployment.model_files import why_unreachable
+from tunesmith_operator.modeldeployment.model_files import why_not_loaded, why_unreachable
 from tunesmith_operator.modeldeployment.serving_pod import given_bytes
 
 
 def available_versions(
-    manifests: Iterable[Manifest], spec: ModelDeploymentSpec
+    manifests: Iterable[Manifest], spec: ModelDeploymentSpec, *, has_gateway: bool
 ) -> tuple[AvailableVersion, ...]:
-    """The versions of the deployment's model; each with what keeps it from being served."""
+    """The versions of the deployment's model; each with what keeps it from being served.
+
+    `has_gateway`: requests come through the Gateway that the spec names.
+    """
     return tuple(
-        _available(manifest, spec)
+        _available(manifest, spec, has_gateway=has_gateway)
         for manifest in manifests
         if model_of(manifest) == spec.model and not is_deleting(manifest)
     )
@@ -31,7 +35,9 @@ def model_of(manifest: Manifest) -> str | None:
     return model
 
 
-def _available(manifest: Manifest, spec: ModelDeploymentSpec) -> AvailableVersion:
+def _available(
+    manifest: Manifest, spec: ModelDeploymentSpec, *, has_gateway: bool
+) -> AvailableVersion:
     record = manifest["spec"]
     try:
         version = ModelVersion.model_validate(manifest).spec
@@ -46,7 +52,7 @@ def _available(manifest: Manifest, spec: ModelDeploymentSpec) -> AvailableVersio
             num_bytes=0,
             problem=f"its record cannot be read ({told})",
         )
-    num_bytes = sum(file.bytes or 0 for file in version.files)
+    num_bytes, base = served_bytes(version, spec), served_base(version, spec)
     claim = spec.storage.claim_name or version.claim_name
     return AvailableVersion(
         version=version.version,
@@ -55,7 +61,11 @@ def _available(manifest: Manifest, spec: ModelDeploymentSpec) -> AvailableVersio
         created=created_at(manifest),
         num_bytes=num_bytes,
         claim_name=version.claim_name,
-        problem=why_unreachable(version.uri, claim_name=claim) or _too_large(num_bytes, spec),
+        problem=why_unfit(version, spec)
+        or why_unreachable(version.uri, claim_name=claim)
+        or (base and why_not_loaded(version.uri, base.uri, has_gateway=has_gateway))
+        or _too_large(num_bytes, spec),
+        base=base,
     )
 
 

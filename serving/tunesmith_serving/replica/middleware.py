@@ -8,7 +8,7 @@ answered here. Whatever fails in measuring, the request goes on.
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -29,8 +29,8 @@ from tunesmith_serving.tap.tap import Tap
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
 VERSION_HEADER: Final = b"x-tunesmith-version"
-_OPENAI: Final = "/v1/"
-_OWN: Final = "/tunesmith/"
+OPENAI: Final = "/v1/"
+OWN: Final = "/tunesmith/"
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _DEFAULT_LIMIT: Final = 1000
 # What Starlette hands down in every scope, and its handlers need.
@@ -87,16 +87,12 @@ class Replica:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or let it through."""
-        if self._watching is None:
-            # The first scope is that of the server's own start, when the engine has loaded.
-            self._watch.shared = {name: scope[name] for name in _SHARED if name in scope}
-            if self._stable is not None:
-                self._stable.shared = self._watch.shared
-            self._watching = asyncio.get_running_loop().create_task(self._run())
+        # The first scope is that of the server's own start, when the engine has loaded.
+        self.begin(shared_by(scope))
         path = scope.get("path", "")
-        if scope["type"] == "http" and path.startswith(_OWN):
-            await _respond(send, *self._own(scope))
-        elif scope["type"] == "http" and path.startswith(_OPENAI):
+        if scope["type"] == "http" and path.startswith(OWN):
+            await respond(send, *self._own(scope))
+        elif scope["type"] == "http" and path.startswith(OPENAI):
             await self._openai(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -119,6 +115,33 @@ class Replica:
             clock=clock,
         )
 
+    @property
+    def num_running(self) -> int:
+        """Requests under way."""
+        return self._readiness.heartbeat.num_running
+
+    def begin(self, shared: Mapping[str, Any]) -> None:
+        """Watch the engine from now on, if nobody does yet; `shared` is what `shared_by` gives."""
+        if self._watching is not None:
+            return
+        self._watch.shared = shared
+        if self._stable is not None:
+            self._stable.shared = shared
+        self._watching = asyncio.get_running_loop().create_task(self._run())
+
+    def end(self) -> None:
+        """Watch no more."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def drain(self) -> None:
+        """Be ready no more, for good."""
+        self._readiness.is_draining = True
+
+    def report(self) -> dict[str, Any]:
+        """What `GET /tunesmith/state` tells."""
+        return self._state.state()
+
     async def _openai(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -135,7 +158,7 @@ class Replica:
 
     def _own(self, scope: Scope) -> tuple[int, dict[str, Any]]:
         """Status and content of what is asked below /tunesmith/."""
-        match scope["method"], scope["path"].removeprefix(_OWN):
+        match scope["method"], scope["path"].removeprefix(OWN):
             case "GET", ("ready" | "live" | "reference") as page:
                 pages = {
                     "ready": self._state.ready,
@@ -152,9 +175,9 @@ class Replica:
         return 404, {"message": f"there is no {scope['path']}"}
 
     def _drain(self, client: str) -> tuple[int, dict[str, Any]]:
-        if not client.startswith(_LOOPBACK):
+        if not is_inside(client):
             return 403, {"message": "drain is asked for from inside of the pod"}
-        self._readiness.is_draining = True
+        self.drain()
         return 200, self._state.state()
 
     def _page(self, page: str, query: bytes) -> tuple[int, dict[str, Any]]:
@@ -184,7 +207,18 @@ def stable_answers(
     )
 
 
-async def _respond(send: Send, status: int, content: dict[str, Any]) -> None:
+def shared_by(scope: Scope) -> dict[str, Any]:
+    """What requests from inside of the process have to take over from any other."""
+    return {name: scope[name] for name in _SHARED if name in scope}
+
+
+def is_inside(client: str) -> bool:
+    """Whether an address is of the pod itself."""
+    return client.startswith(_LOOPBACK)
+
+
+async def respond(send: Send, status: int, content: dict[str, Any]) -> None:
+    """A whole response of JSON."""
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -25,6 +25,7 @@ class ReplicaSettings(ApiModel):
         digest: the version's digest, proven before the engine was started.
         revision: the revision of the deployment; empty outside of one.
         model: the public name by which clients ask for the model.
+        engine_model: what the engine calls it, where that is another name: an adapter's.
         fingerprints: path of the version's `fingerprints.json`.
         max_model_length: longest request in tokens; longer fingerprints are left out.
         probe_seconds: between two questions to the engine.
@@ -41,6 +42,7 @@ class ReplicaSettings(ApiModel):
     digest: str = ""
     revision: str = ""
     model: str
+    engine_model: str | None = None
     fingerprints: Path
     max_model_length: Annotated[int, Field(ge=1)] | None = None
     probe_seconds: Seconds = float(Monitoring().probe_interval_seconds)
@@ -49,6 +51,11 @@ class ReplicaSettings(ApiModel):
     stable_url: str | None = None
     compare_fraction: Fraction = 0.1
     compare_seconds: Seconds = 5.0
+
+    @property
+    def asked_model(self) -> str:
+        """The name for requests to the engine itself."""
+        return self.engine_model or self.model
 
     @classmethod
     def from_environment(cls) -> Self:

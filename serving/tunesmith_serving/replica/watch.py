@@ -134,7 +134,7 @@ class Watch:
 
     async def _asked(self, asked: Mapping[int, Fingerprint]) -> Verdict | None:
         probes = list(asked.values())
-        body = json.dumps(question(probes, model=self._settings.model)).encode()
+        body = json.dumps(question(probes, model=self._settings.asked_model)).encode()
         answer = await self._request("/v1/completions", method="POST", body=body)
         if answer.status in _BUSY:
             return None

@@ -1,19 +1,22 @@
 """verify: load what compress made as it will be served, ask, judge, keep the proof.
 
-Reads the model and `reference.json` of `compress`. Artifacts: `parity` and `fingerprints`. Facts:
-`parity_report.facts_of`; their `settings` become the version's `serving.json`. A model whose
-answers differ, or that runs on a kernel known to be wrong, ends the job with `ServingParityFailed`,
-and the proof is kept all the same.
+Reads the model and `reference.json` of `compress`, and base and adapter where that is published.
+Artifacts: `parity` and `fingerprints`, and beside a merged model `adapterParity` and
+`adapterFingerprints`. Facts: `parity_report.facts_of`, also below `adapter`; their `settings`
+become the version's `serving.json`. A model whose answers differ, or that runs on a kernel known to
+be wrong, ends the job with `ServingParityFailed`, and the proof is kept all the same.
 """
 
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_api.results import Artifact
+from tunesmith_engine.stages.catalog import COMPRESS, PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -36,57 +39,115 @@ from tunesmith_serving.verify.parity_report import (
     parity_record,
 )
 from tunesmith_serving.verify.reference_generations import ReferenceGeneration, read_reference
-from tunesmith_serving.verify.vllm_engine import VllmEngine
+from tunesmith_serving.verify.vllm_engine import AdapterFolder, VllmEngine
 
 
 def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
-    """Hold vLLM's answers against the reference's.
+    """Hold vLLM's answers against the reference's, for all that the version is served as.
 
     Raises:
         BadInputError: no prompt fits into serving.maxModelLength.
         VerdictError: the two engines do not answer alike.
     """
-    compressed, bounds = request.inputs[COMPRESS.name], request.spec.verification
-    folder = local_path(compressed.artifact("compressed"))
-    platform = installed_platform()
+    judged = [judge_subject(request, subject, reporter) for subject in subjects_of(request)]
+    first = judged[0]
+    facts = facts_of(first.verdict, run=first.run)
+    for each in judged[1:]:
+        facts["adapter"] = facts_of(each.verdict, run=each.run)
+    platform = first.run.settings.platform
+    outcome = StageOutcome(
+        message=f"vLLM agrees on {_counted(first.verdict.worse)}, "
+        f"{first.verdict.total.mean_difference:.3f} nats apart",
+        artifacts=[artifact for each in judged for artifact in each.artifacts],
+        facts=facts,
+        versions={
+            name: version(name) for name in (DISTRIBUTIONS[platform], "torch", "transformers")
+        },
+        warnings=list(dict.fromkeys(warning for each in judged for warning in each.warnings)),
+    )
+    for each in judged:
+        if each.run.faults or not each.verdict.holds:
+            eager = each.run.settings.enforce_eager
+            message = refusal(each.verdict, faults=each.run.faults, enforce_eager=eager)
+            raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One way in which a version is served, and what it must answer there.
+
+    `documents` are the names of the artifacts that say how it answers.
+    """
+
+    folder: Path
+    reference: Path
+    documents: tuple[str, str]
+    adapter: AdapterFolder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of one."""
+
+    run: EngineRun
+    verdict: ParityVerdict
+    artifacts: list[Artifact]
+    warnings: list[str]
+
+
+def subjects_of(request: StageRequest) -> list[Subject]:
+    """What is judged; the facts are those of the first: of an adapter only if it is alone."""
+    compressed, output = request.inputs[COMPRESS.name], request.spec.output
+    merged = Subject(
+        folder=local_path(compressed.artifact("compressed")),
+        reference=local_path(compressed.artifact("reference")),
+        documents=("parity", "fingerprints"),
+    )
+    if not output.has_adapter:
+        return [merged]
+    is_alone = output.artifact == "adapter"
+    adapter = Subject(
+        # The base as vLLM will load it, and not the merged model: their roundings differ.
+        folder=local_path(request.inputs[PREPARE.name].artifact("model")),
+        reference=local_path(compressed.artifact("adapterReference")),
+        documents=merged.documents if is_alone else ("adapterParity", "adapterFingerprints"),
+        adapter=AdapterFolder(
+            path=local_path(request.inputs[TRAIN.name].artifact("tuned")),
+            rank=request.spec.training.lora.rank,
+        ),
+    )
+    return [adapter] if is_alone else [merged, adapter]
+
+
+def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -> Judged:
+    """Ask vLLM all prompts that fit, judge, and write down both."""
+    bounds, platform = request.spec.verification, installed_platform()
     settings = settings_for(
         request.spec.serving,
         name=request.spec.output.model,
-        folder=folder,
+        folder=subject.folder,
         platform=platform,
         flags=read_flags(),
         capability=read_capability(),
     )
-    given = read_reference(local_path(compressed.artifact("reference"))).prompts
+    given = read_reference(subject.reference).prompts
     fitting = prompts_that_fit(given, max_model_length=settings.max_model_length)
-    run = ask_vllm(folder, fitting, settings=settings, reporter=reporter)
+    run = ask_vllm(subject, fitting, settings=settings, reporter=reporter)
     verdict = judge(
         [answer.views for answer in run.answers],
         tie=run.tie,
         min_agreement=bounds.min_agreement,
         max_difference=bounds.max_logprob_difference,
     )
-    output = Path(request.output)
-    documents = {
-        "parity": parity_record(verdict, run=run),
-        "fingerprints": fingerprints_record(run),
-    }
-    for name, content in documents.items():
-        write_atomically(output / f"{name}.json", json.dumps(content, ensure_ascii=False, indent=1))
-    outcome = StageOutcome(
-        message=f"vLLM agrees on {_counted(verdict.worse)}, "
-        f"{verdict.total.mean_difference:.3f} nats apart",
-        artifacts=[artifact_of(name, output / f"{name}.json") for name in documents],
-        facts=facts_of(verdict, run=run),
-        versions={
-            name: version(name) for name in (DISTRIBUTIONS[platform], "torch", "transformers")
-        },
-        warnings=parity_warnings(len(given), len(fitting), judged=verdict.worse),
-    )
-    if run.faults or not verdict.holds:
-        message = refusal(verdict, faults=run.faults, enforce_eager=settings.enforce_eager)
-        raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
-    return outcome
+    contents = (parity_record(verdict, run=run), fingerprints_record(run))
+    artifacts = []
+    for name, content in zip(subject.documents, contents, strict=True):
+        path = Path(request.output) / f"{name}.json"
+        write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1))
+        artifacts.append(artifact_of(name, path))
+    warnings = parity_warnings(len(given), len(fitting), judged=verdict.worse)
+    return Judged(run, verdict, artifacts, warnings)
 
 
 def prompts_that_fit(
@@ -111,7 +172,7 @@ def prompts_that_fit(
 
 
 def ask_vllm(
-    folder: Path,
+    subject: Subject,
     references: Sequence[ReferenceGeneration],
     *,
     settings: ServingSettings,
@@ -121,12 +182,12 @@ def ask_vllm(
     total = len(references)
     reporter.progress("loading the model in vLLM", step=0, total_steps=total)
     started = time.monotonic()
-    engine = VllmEngine(folder, settings=settings)
+    engine = VllmEngine(subject.folder, settings=settings, adapter=subject.adapter)
     load_seconds = round(time.monotonic() - started, 3)
     reporter.progress("asking vLLM the reference prompts", step=0, total_steps=total)
     answers = engine.ask(references)
     reporter.progress("vLLM has answered", step=total, total_steps=total)
-    return EngineRun(
+    run = EngineRun(
         settings=settings,
         references=references,
         answers=answers,
@@ -139,9 +200,12 @@ def ask_vllm(
             for reference, answer in zip(references, answers, strict=True)
         ],
         kernels=engine.kernels(),
-        config=read_config(folder),
+        config=read_config(subject.folder),
         load_seconds=load_seconds,
     )
+    # Before the next one is loaded: two at once need not fit.
+    engine.close()
+    return run
 
 
 def refusal(verdict: ParityVerdict, *, faults: list[str], enforce_eager: bool) -> str:

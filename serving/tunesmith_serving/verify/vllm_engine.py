@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tunesmith_api.modeldeployment.adapters import max_rank_for
+from tunesmith_serving.adapted_modules import adapted_modules
 from tunesmith_serving.plugin import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels
@@ -34,15 +36,36 @@ class ServedAnswer:
     token_ids: list[int]
 
 
-class VllmEngine:
-    """A model loaded in vLLM, in this process."""
+@dataclass(frozen=True, slots=True)
+class AdapterFolder:
+    """A LoRA adapter in PEFT's format."""
 
-    def __init__(self, folder: Path, *, settings: ServingSettings) -> None:
+    path: Path
+    rank: int
+
+
+class VllmEngine:
+    """A model loaded in vLLM, in this process; with an `adapter` every prompt is for that."""
+
+    def __init__(
+        self, folder: Path, *, settings: ServingSettings, adapter: AdapterFolder | None = None
+    ) -> None:
         # NB: vLLM reads its environment variables while it is imported, so they are set before.
         os.environ.update(settings.environment())
         from vllm import LLM
 
-        self._llm = LLM(model=str(folder), disable_log_stats=True, **settings.engine_arguments())
+        arguments = settings.engine_arguments()
+        self._lora: Any = None
+        if adapter is not None:
+            from vllm.lora.request import LoRARequest
+
+            self._lora = LoRARequest("adapter", 1, str(adapter.path))
+            arguments |= {
+                "enable_lora": True,
+                "max_lora_rank": max_rank_for(adapter.rank),
+                "lora_target_modules": adapted_modules(folder),
+            }
+        self._llm = LLM(model=str(folder), disable_log_stats=True, **arguments)
         self._platform, self._dtype = settings.platform, settings.dtype
         self._tokenizer = self._llm.get_tokenizer()
 
@@ -74,6 +97,10 @@ class VllmEngine:
     def text(self, token_ids: Sequence[int]) -> str:
         """Tokens as people read them."""
         return str(self._tokenizer.decode(list(token_ids)))
+
+    def close(self) -> None:
+        """End vLLM's engine process, and with it its hold on memory."""
+        self._llm.llm_engine.engine_core.shutdown()
 
     def kernels(self) -> Kernels:
         """What the model runs on."""
@@ -124,7 +151,8 @@ class VllmEngine:
 
     def _generate(self, rows: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
         inputs = [{"prompt_token_ids": list(row)} for row in rows]
-        return list(self._llm.generate(inputs, parameters, use_tqdm=False))
+        answers = self._llm.generate(inputs, parameters, use_tqdm=False, lora_request=self._lora)
+        return list(answers)
 
 
 def _gpu_kernels(config: Any, dtype: Any) -> Kernels:

@@ -80,6 +80,12 @@ def test_models_read_every_status_that_the_schema_lets_pass(status: dict[str, An
         (_with_query(name="Thumbs down"), "queries[0].name"),
         (_with_query(minimumEffect=0), "minimumEffect"),
         ({"rollout": {"analysis": {"queries": [A_QUERY] * 2}}}, "names of queries have to differ"),
+        ({"adapters": {}, "rollout": {"strategy": "shadow"}}, "choose canary"),
+        (
+            {"adapters": {}, "rollout": {"analysis": {"metrics": {"qualityLoss": {}}}}},
+            "leave qualityLoss out",
+        ),
+        ({"adapters": {"maxRank": 17}}, "maxRank"),
         ({"replicas": 0}, "replicas"),
         ({"replica": 2}, "did you mean 'replicas'?"),
         ({"version": "Ü"}, "version"),

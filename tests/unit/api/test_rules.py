@@ -179,6 +179,23 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
         )
         for output in ({"model": "m"}, {"model": "m", "uri": "file://models"})
     ],
+    "adapters-are-trained": [
+        (
+            {"output": {"model": "m", "artifact": "both"}, "training": {"method": "full"}},
+            "spec.output.artifact",
+            {"output": {"model": "m", "artifact": "both"}, "training": {"method": "lora"}},
+        )
+    ],
+    "adapters-alone-are-not-compressed": [
+        (
+            {"output": {"model": "m", "artifact": "adapter"}},
+            "spec.compression.quantize.scheme",
+            {
+                "output": {"model": "m", "artifact": "adapter"},
+                "compression": {"quantize": {"scheme": "none"}},
+            },
+        )
+    ],
     "group-size-of-four-bit": [
         (
             {"compression": {"quantize": {"groupSize": 64}}},

@@ -90,6 +90,10 @@ class CompressionRun:
         return Path(self.request.output) / "merged"
 
     @property
+    def adapter_reference(self) -> Path:
+        return Path(self.request.output) / "adapter-reference.json"
+
+    @property
     def compressed(self) -> Path:
         return Path(self.request.output) / "compressed"
 
@@ -143,23 +147,32 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
     tuned = merge(run)
     model, results = compress_until_accepted(run, tuned)
     score = answers_result(run, model)
-    run.say("reference answers")
-    verification = request.spec.verification
-    reference = generate_reference(
-        model,
-        run.tokenizer,
-        reference_prompts(request, run.prepared, run.tokenizer),
-        max_new_tokens=verification.max_new_tokens,
-        on_batch=lambda done, total: run.say("reference answers", done, total),
-    )
-    path = Path(request.output) / "reference.json"
-    write_atomically(path, json.dumps(reference))
+    artifacts = {"compressed": run.compressed, "reference": write_reference(run, model)}
+    if request.spec.output.has_adapter:
+        artifacts["adapterReference"] = run.adapter_reference
     # Not earlier: every wider scheme starts from it again.
     shutil.rmtree(run.merged, ignore_errors=True)
     return run.outcome(
         [*results, *([score] if score else [])],
-        artifacts={"compressed": run.compressed, "reference": path},
+        artifacts=artifacts,
     )
+
+
+def write_reference(
+    run: CompressionRun, model: PreTrainedModel, *, name: str = "reference"
+) -> Path:
+    """Write what the model answers; return the path."""
+    run.say("reference answers")
+    reference = generate_reference(
+        model,
+        run.tokenizer,
+        reference_prompts(run.request, run.prepared, run.tokenizer),
+        max_new_tokens=run.spec.verification.max_new_tokens,
+        on_batch=lambda done, total: run.say("reference answers", done, total),
+    )
+    path = Path(run.request.output) / f"{name}.json"
+    write_atomically(path, json.dumps(reference))
+    return path
 
 
 def merge(run: CompressionRun) -> dict[str, RowLosses]:
@@ -168,6 +181,9 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
+    if run.spec.output.has_adapter:
+        # In fp32 it is the sum of base and adapter, which the server makes at each request.
+        write_reference(run, model, name=run.adapter_reference.stem)
     # NB: this casts the model in place, so it is scored before.
     save_merged(model, run.merged, tokenizer_folder=run.prepared.model)
     run.merged_bytes = _bytes_below(run.merged)

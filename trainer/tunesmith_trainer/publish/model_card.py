@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
@@ -41,6 +42,15 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)
 ```"""
 
+_ADAPTER_USAGE: Final = """
+A LoRA adapter of rank {rank}, in `adapter/`; `adapter.json` has its base's digest. Deploy it with
+`spec.adapters` of a ModelDeployment, or with vLLM itself, where BASE is the base's folder:
+
+```console
+$ python -m vllm.entrypoints.openai.api_server --model BASE --enable-lora \\
+    --max-lora-rank {max_rank} --lora-modules {name}=FOLDER/adapter
+```"""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -70,19 +80,33 @@ class ModelCard:
         return (
             f"# {output.model}\n\nA language model with {size} parameters, fine-tuned "
             f"from `{self.request.spec.model.uri}` by the Tunesmith job `{self.request.job}`. It "
-            f"ships with the scheme `{self.facts.compressed['scheme']}`. Its licence is the base "
+            f"ships {self._form()}. Its licence is the base "
             "model's, which Tunesmith does not know: look it up before you share this model."
         )
 
+    def _form(self) -> str:
+        scheme = f"with the scheme `{self.facts.compressed['scheme']}`"
+        return {
+            "merged": scheme,
+            "adapter": "as an adapter, without its base",
+            "both": f"{scheme}, and as an adapter",
+        }[self.request.spec.output.artifact]
+
     def usage(self) -> str:
-        settings = self.facts.serving
+        settings, spec = self.facts.serving, self.request.spec
+        rank = spec.training.lora.rank
+        adapter = _ADAPTER_USAGE.strip().format(
+            rank=rank, max_rank=max_rank_for(rank), name=spec.output.model
+        )
+        if spec.output.artifact == "adapter":
+            return section("Use", adapter)
         text = _USAGE.format(
             name=self.request.spec.output.model,
             dtype=settings["dtype"],
             length=settings["maxModelLength"],
             eager=" --enforce-eager" if settings["enforceEager"] else "",
         )
-        return section("Use", text)
+        return section("Use", text, adapter if spec.output.has_adapter else "")
 
     def data(self) -> str:
         facts = self.facts.prepared

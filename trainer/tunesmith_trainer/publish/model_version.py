@@ -10,11 +10,13 @@ from urllib.parse import quote
 
 from pydantic import JsonValue
 
-from tunesmith_api.modelversion import Lineage, ModelVersion, ModelVersionSpec, VersionMeta
+from tunesmith_api.modelversion import Adapter, Lineage, ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact
+from tunesmith_engine.sources.adapter_version import ADAPTER_SCHEME
 from tunesmith_engine.sources.version_manifest import VersionManifest
 from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_trainer.publish.published_base import PublishedBase
 from tunesmith_trainer.publish.version_facts import all_results
 
 # What a monitor compares with; the catalogue says under which name `publish` copies it.
@@ -26,10 +28,19 @@ _SNAPSHOT: Final = re.compile(r"/snapshots/([0-9a-f]{40})")
 
 
 def version_record(
-    request: StageRequest, manifest: VersionManifest, *, version: str, uri: str
+    request: StageRequest,
+    manifest: VersionManifest,
+    *,
+    version: str,
+    uri: str,
+    base: PublishedBase | None = None,
 ) -> ModelVersion:
-    """The record of the files in `manifest`, which lie, or will lie, below `uri`."""
-    model = request.spec.output.model
+    """The record of the files in `manifest`, which lie, or will lie, below `uri`.
+
+    `base` is what its adapter runs on, where it has one.
+    """
+    model, is_alone = request.spec.output.model, request.spec.output.artifact == "adapter"
+    scheme = ADAPTER_SCHEME if is_alone else str(request.inputs[COMPRESS.name].facts["scheme"])
     return ModelVersion(
         metadata=VersionMeta(name=f"{model}-{version}"),
         spec=ModelVersionSpec(
@@ -37,7 +48,7 @@ def version_record(
             version=version,
             uri=uri,
             digest=manifest.digest(),
-            scheme=str(request.inputs[COMPRESS.name].facts["scheme"]),
+            scheme=scheme,
             files=[
                 Artifact(
                     name=name, uri=f"{uri}/{quote(name)}", digest=file.digest, bytes=file.bytes
@@ -46,8 +57,18 @@ def version_record(
             ],
             lineage=lineage_of(request),
             evaluation=all_results(request),
+            adapter=_adapter(request, base) if base else None,
             fingerprints=_FINGERPRINTS,
         ),
+    )
+
+
+def _adapter(request: StageRequest, base: PublishedBase) -> Adapter:
+    return Adapter(
+        rank=request.spec.training.lora.rank,
+        base_uri=base.uri,
+        base_digest=base.digest,
+        base_bytes=base.num_bytes,
     )
 
 

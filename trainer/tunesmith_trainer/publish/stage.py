@@ -21,7 +21,9 @@ from tunesmith_engine.sources.target import Target
 from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, VersionManifest, manifest_of
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_trainer.publish.base_folder import deliver_base
 from tunesmith_trainer.publish.model_version import record_content, version_record
+from tunesmith_trainer.publish.published_base import PublishedBase
 from tunesmith_trainer.publish.version_folder import gather_version
 from tunesmith_trainer.versions import library_versions
 
@@ -42,28 +44,38 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("gathering the version")
     output, folder = request.spec.output, Path(request.output) / "version"
     uri = output.uri or (Path(request.models) / output.model).as_uri()
+    base_folder = Path(request.output) / "base"
+
+    def tell(what: str, done: int, total: int) -> None:
+        reporter.progress(what, step=done, total_steps=total)
+
     # What a killed attempt left: a file more in the folder would be published with it.
-    shutil.rmtree(folder, ignore_errors=True)
+    for leftover in (folder, base_folder):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         secret = read_secret(output.secret_ref, secrets=Path(request.secrets))
         target = open_target(uri, base=Path(request.base), secret=secret)
-        record, manifest = assemble_version(request, folder, target=target)
+        base = (
+            deliver_base(request, base_folder, uri=uri, secret=secret, progress=tell)
+            if output.has_adapter
+            else None
+        )
+        record, manifest = assemble_version(request, folder, target=target, base=base)
         # Whole or not at all: a folder renames the finished version into its place, an object
         # store, which cannot rename, gets `manifest.json` last (`sources/*_target.py`).
         is_new = target.deliver(
             folder,
             record.spec.version,
             manifest=manifest,
-            progress=lambda what, done, total: reporter.progress(
-                what, step=done, total_steps=total
-            ),
+            progress=tell,
         )
     except SourceError as error:
         if error.reason is Reason.PUBLISH_FAILED:
             raise VerdictError(error.reason, error.message) from error
         raise as_stage_error(error) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for made in (folder, base_folder):
+            shutil.rmtree(made, ignore_errors=True)
     done = "published" if is_new else "already published, with the same content:"
     num_bytes = sum(file.bytes for file in manifest.files.values()) + len(manifest.text().encode())
     return StageOutcome(
@@ -83,7 +95,7 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
 
 def assemble_version(
-    request: StageRequest, folder: Path, *, target: Target
+    request: StageRequest, folder: Path, *, target: Target, base: PublishedBase | None = None
 ) -> tuple[ModelVersion, VersionManifest]:
     """Fill `folder` with all that the version has; return its record and its manifest.
 
@@ -94,10 +106,10 @@ def assemble_version(
     # NB: the order. The digest covers what is gathered and names the version; the record holds
     # digest and name, so it comes after and the digest leaves it out; the manifest lists the
     # record, so it comes last.
-    gather_version(request, folder)
+    gather_version(request, folder, base=base.digest if base else None)
     gathered = manifest_of(folder)
     name = request.spec.output.version or gathered.digest().removeprefix("sha256:")[:_NAME_DIGITS]
-    record = version_record(request, gathered, version=name, uri=target.uri_of(name))
+    record = version_record(request, gathered, version=name, uri=target.uri_of(name), base=base)
     (folder / RECORD).write_text(write_yaml(record_content(record)), encoding="utf-8")
     manifest = manifest_of(folder)
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")

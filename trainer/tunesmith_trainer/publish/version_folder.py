@@ -14,7 +14,12 @@ from typing import Final
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.catalog import CATALOG, COMPRESS
+from tunesmith_engine.sources.adapter_version import (
+    ADAPTER_FOLDER,
+    ADAPTER_RECORD,
+    AdapterRecord,
+)
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
@@ -23,29 +28,45 @@ from tunesmith_trainer.publish.model_version import lineage_of
 from tunesmith_trainer.publish.version_facts import gather_facts
 
 # Pickles run code when they are loaded; a module beside weights does where remote code is trusted.
-_CODE: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".pyc", ".so")
+CODE: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".pyc", ".so")
+# `tunesmith_serving.serve` starts vLLM with these, which are those that were verified.
+SERVING: Final = "serving.json"
 
 
-def gather_version(request: StageRequest, folder: Path) -> None:
+def gather_version(request: StageRequest, folder: Path, *, base: str | None = None) -> None:
     """Put weights, tokenizer, measurements, model card, lineage and serving settings into `folder`.
+
+    `base` is the digest of the base where the adapter is published.
 
     Raises:
         VerdictError: PublishFailed, the model's folder holds a file that can run code.
         OSError: the disk is full, or an artifact is gone.
     """
-    # The model's own files keep their names, at the top: so vLLM and transformers load the folder.
-    compressed = request.inputs[COMPRESS.name].artifact("compressed")
-    _link_model(local_path(compressed), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if request.spec.output.artifact != "adapter":
+        # Its files keep their names, at the top: so vLLM and transformers load the folder.
+        compressed = request.inputs[COMPRESS.name].artifact("compressed")
+        _link_model(local_path(compressed), folder)
+    if base is not None:
+        _link_model(
+            local_path(request.inputs[TRAIN.name].artifact("tuned")), folder / ADAPTER_FOLDER
+        )
+        record = AdapterRecord(base_digest=base, rank=request.spec.training.lora.rank)
+        write_json(folder / ADAPTER_RECORD, record.model_dump(mode="json", by_alias=True))
     for stage in CATALOG:
         # A stage that does not apply to the job has no result.
         for document in stage.published if stage.name in request.inputs else ():
-            artifact = request.inputs[stage.name].artifact(document.artifact)
+            result = request.inputs[stage.name]
+            made = {artifact.name for artifact in result.artifacts}
+            if document.is_optional and document.artifact not in made:
+                continue
+            artifact = result.artifact(document.artifact)
             shutil.copyfile(local_path(artifact), folder / document.file)
     facts = gather_facts(request)
-    _write_json(folder / "evaluation.json", facts.evaluation)
-    _write_json(folder / "lineage.json", lineage_of(request).model_dump(mode="json", by_alias=True))
-    # `tunesmith_serving.serve` starts vLLM with these, which are those that were verified.
-    _write_json(folder / "serving.json", facts.serving)
+    write_json(folder / "evaluation.json", facts.evaluation)
+    write_json(folder / "lineage.json", lineage_of(request).model_dump(mode="json", by_alias=True))
+    if request.spec.output.artifact != "adapter":
+        write_json(folder / SERVING, facts.serving)
     (folder / "README.md").write_text(ModelCard(request, facts).text(), encoding="utf-8")
 
 
@@ -53,22 +74,28 @@ def _link_model(source: Path, folder: Path) -> None:
     """Link the files where the disk allows it: a version is gathered without copying gigabytes."""
     for path in files_below(source):
         name = path.relative_to(source)
-        if path.suffix in _CODE:
+        if path.suffix in CODE:
             raise VerdictError(
                 Reason.PUBLISH_FAILED,
-                f"the compressed model holds {name}, which can run code; only safetensors and "
+                f"the model holds {name}, which can run code; only safetensors and "
                 "text are published.",
             )
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # NB: a hard link is the artifact of `compress` itself. Nothing may write into it here,
-            # or a later attempt would find the artifact changed.
-            os.link(path.resolve(), folder / name)
-        except OSError:
-            # Another file system, or one without hard links.
-            shutil.copyfile(path, folder / name)
+        link(path, folder / name)
 
 
-def _write_json(path: Path, value: JsonValue) -> None:
+def link(source: Path, target: Path) -> None:
+    """Have the file at `target`, too."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # NB: a hard link is the artifact of an earlier stage itself. Nothing may write into it
+        # here, or a later attempt would find the artifact changed.
+        os.link(source.resolve(), target)
+    except OSError:
+        # Another file system, or one without hard links.
+        shutil.copyfile(source, target)
+
+
+def write_json(path: Path, value: JsonValue) -> None:
+    """Write `value` so that equal ones give equal files."""
     text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_SAMPLES_OF_PAGE, RingPage
@@ -23,12 +24,29 @@ def read_state(port: int) -> ReplicaReport | None:
         return None
 
 
+def put_adapters(port: int, adapters: AdapterList) -> None:
+    """Tell it which adapters to hold. One that does not answer is told again at the next look."""
+    try:
+        body = adapters.model_dump_json(by_alias=True)
+        _ask(port, "PUT", "/tunesmith/adapters", body=body)
+    except (OSError, http.client.HTTPException, ValueError):
+        return
+
+
 def read_samples(
-    port: int, *, after: int, clock: Callable[[], float] = time.monotonic
+    port: int,
+    *,
+    after: int,
+    adapter: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> RingPage | None:
-    """The page of samples behind the place `after`; None while it does not answer."""
+    """The page of samples behind the place `after`; None while it does not answer.
+
+    `adapter` is the revision of one of those that the replica holds.
+    """
     try:
         path = f"/tunesmith/samples?after={after}&limit={MAX_SAMPLES_OF_PAGE}"
+        path += f"&adapter={adapter}" if adapter else ""
         content = _ask(port, "GET", path)
         return RingPage.of(content, read_at=clock())
     except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
@@ -72,15 +90,15 @@ def start_draining(port: int) -> None:
         return
 
 
-def _ask(port: int, method: str, path: str) -> Any:
-    return json.loads(_read(port, method, path))
+def _ask(port: int, method: str, path: str, *, body: str | None = None) -> Any:
+    return json.loads(_read(port, method, path, body=body))
 
 
-def _read(port: int, method: str, path: str) -> bytes:
+def _read(port: int, method: str, path: str, *, body: str | None = None) -> bytes:
     # Not urllib: it would ask the user's proxy.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
-        connection.request(method, path, headers={"Connection": "close"})
+        connection.request(method, path, body, headers={"Connection": "close"})
         return connection.getresponse().read()
     finally:
         connection.close()

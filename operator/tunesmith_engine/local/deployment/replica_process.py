@@ -7,15 +7,18 @@ marker in its environment, where the record was not written in time (`process_ta
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.deployment.adapter_hosts import adapter_states, name_on
+from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.observations import DesiredRevision, ReplicaState
 from tunesmith_engine.deployment.replica_report import WRONG_ANSWERS, ReadyReason, ReplicaReport
 from tunesmith_engine.local.deployment.deployment_folder import ReplicaFolder, ReplicaRecord
 from tunesmith_engine.local.deployment.replica_client import (
+    put_adapters,
     read_state,
     start_draining,
 )
@@ -151,6 +154,20 @@ class Replica:
             is_stopping=self.is_stopping,
             probe=report.probe if report else None,
         )
+
+    def states(self, adapters: Iterable[str]) -> tuple[ReplicaState, ...]:
+        """The same for each of the adapters that it is to hold; `state` where it holds none."""
+        return adapter_states(self.state(), self._report, adapters)
+
+    def name_of(self, revision: str) -> str:
+        """Its name as a replica of that revision, which may be an adapter that it holds."""
+        name = self.folder.name
+        return name if revision == self.folder.revision else name_on(name, revision)
+
+    def hold(self, adapters: AdapterList) -> None:
+        """Tell it what to hold, unless it was told so already."""
+        if self._report is not None and self._report.adapter_list != adapters:
+            put_adapters(self.port, adapters)
 
     def end_if_hung(self, now: float) -> None:
         """Kill an engine that runs and does not get on; it is started again as a crashed one."""

@@ -6,10 +6,18 @@ record, and what has no record is ended.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_engine.deployment.adapter_hosts import (
+    adapters_by_base,
+    adapters_on,
+    host_route,
+    hosts_of,
+    revisions_in,
+)
 from tunesmith_engine.deployment.observations import DesiredRevision, ReplicaState, Route
 from tunesmith_engine.local.deployment.deployment_folder import (
     DeploymentFolder,
@@ -19,6 +27,7 @@ from tunesmith_engine.local.deployment.deployment_folder import (
 from tunesmith_engine.local.deployment.replica_process import Launcher, Replica, free_port
 from tunesmith_engine.local.process_table import is_alive
 from tunesmith_engine.local.processes import terminate_leftovers
+from tunesmith_engine.stages.digests import path_of
 
 _LOG = logging.getLogger(__name__)
 _ASKED_AT_ONCE: Final = 16
@@ -40,10 +49,16 @@ class ReplicaSet:
         self._drain_s = drain_s
         self._clock = clock
         self._replicas: dict[str, Replica] = {}
+        # The revisions that are adapters, by the revision of the base whose replicas hold them.
+        self._adapters: Mapping[str, tuple[str, ...]] = {}
         self._executor = ThreadPoolExecutor(_ASKED_AT_ONCE)
 
-    def recover(self) -> None:
-        """Take over what runs and has a record; end all else that was started here."""
+    def recover(self, status: ModelDeploymentStatus | None = None) -> None:
+        """Take over what runs and has a record; end all else that was started here.
+
+        `status` is the one that was stored last: it says which adapters replicas hold.
+        """
+        self._adapters = adapters_by_base(revisions_in(status))
         for path in sorted(self._folder.replicas.glob("*-*")):
             replica = ReplicaFolder(path)
             record = replica.read()
@@ -61,16 +76,22 @@ class ReplicaSet:
         """Every replica as it is now."""
         now = self._clock()
         list(self._executor.map(lambda replica: replica.observe(now), self._replicas.values()))
-        return tuple(replica.state() for replica in self._replicas.values())
+        return tuple(
+            state
+            for replica in self._replicas.values()
+            for state in replica.states(self._adapters.get(replica.folder.revision, ()))
+        )
 
     def apply(self, revisions: Iterable[DesiredRevision], *, in_use: Route | None) -> None:
-        """Start what is missing, drain and end what is too many.
+        """Start what is missing, drain and end what is too many, and name adapters to the rest.
 
         `in_use` is the route that the proxy has confirmed: what it still sends requests to is not
         told to drain.
         """
-        now = self._clock()
-        named = {wanted.revision: wanted for wanted in revisions}
+        now, revisions = self._clock(), tuple(revisions)
+        named = {wanted.revision: wanted for wanted in hosts_of(revisions)}
+        self._hold(revisions, in_use or Route())
+        in_use = in_use and host_route(in_use, revisions)
         for wanted in named.values():
             for index in range(wanted.replicas):
                 self._keep(wanted, self._folder.replica(wanted.revision, index), now=now)
@@ -86,20 +107,34 @@ class ReplicaSet:
             else:
                 replica.end_if_hung(now)
 
+    def _hold(self, revisions: Sequence[DesiredRevision], in_use: Route) -> None:
+        """Have every replica of a base hold the adapters that are wanted on it."""
+        self._adapters = adapters_by_base(revisions)
+        for host in self._adapters:
+            wanted = adapters_on(
+                host, revisions, route=in_use, folder_of=lambda uri: str(path_of(uri))
+            )
+            for replica in self._replicas.values():
+                if replica.folder.revision == host:
+                    replica.hold(wanted)
+
     def ports(self) -> dict[str, list[int]]:
         """Where the replicas of each revision listen; whether they are ready, the proxy asks."""
         ports: dict[str, list[int]] = {}
         for replica in self._replicas.values():
             if replica.is_running and not replica.is_stopping:
-                ports.setdefault(replica.folder.revision, []).append(replica.port)
+                host = replica.folder.revision
+                for revision in self._adapters.get(host) or (host,):
+                    ports.setdefault(revision, []).append(replica.port)
         return ports
 
     def running(self, revision: str) -> list[Replica]:
         """The replicas of a revision that run now."""
+        hosts = {host for host, held in self._adapters.items() if revision in held}
         return [
             replica
             for replica in self._replicas.values()
-            if replica.is_running and replica.folder.revision == revision
+            if replica.is_running and replica.folder.revision in (hosts or {revision})
         ]
 
     @property

@@ -97,7 +97,7 @@ def run_deployment(
         run = DeploymentRun(
             deployment,
             folder=folder,
-            versions=VersionFolders(home, model=deployment.spec.model),
+            versions=VersionFolders(home, spec=deployment.spec),
             replicas=replicas,
             proxy=proxy,
             generation=generation,
@@ -106,7 +106,7 @@ def run_deployment(
             detector=SketchDetector(),
         )
         try:
-            replicas.recover()
+            replicas.recover(folder.read_status())
             _start(proxy)
             status = run.step()
             while not stop.is_set() and not is_over(status):
@@ -208,7 +208,7 @@ class DeploymentRun:
         if trial is None or not stable:
             return
         arms = {
-            replica.folder.name: (replica, arm)
+            replica.name_of(revision): (replica, revision, arm)
             for revision, arm in (
                 (stable.revision, Arm.STABLE),
                 (trial.revision, Arm.CANDIDATE),
@@ -217,10 +217,10 @@ class DeploymentRun:
         }
         pages = [
             page
-            for replica, arm in arms.values()
+            for name, (replica, revision, arm) in arms.items()
             # One that does not answer would hold this loop up.
             if replica.is_reachable
-            for page in self._pages(replica, arm, trial)
+            for page in self._pages(name, arm, trial, replica=replica, revision=revision)
         ]
         readings: list[Reading] = []
         if trial.queries.is_due(self._clock() - trial.begin):
@@ -229,11 +229,14 @@ class DeploymentRun:
         now = self._clock() - trial.begin
         trial.analysis.add(pages, replicas=arms.keys(), now=now, readings=readings)
 
-    def _pages(self, replica: Replica, arm: Arm, trial: _Trial) -> list[Page]:
+    def _pages(
+        self, name: str, arm: Arm, trial: _Trial, *, replica: Replica, revision: str
+    ) -> list[Page]:
         pages: list[Page] = []
-        name, after = replica.folder.name, trial.analysis.after(replica.folder.name)
+        after = trial.analysis.after(name)
+        adapter = revision if revision != replica.folder.revision else None
         while len(pages) < MAX_PAGES:
-            page = read_samples(replica.port, after=after, clock=self._clock)
+            page = read_samples(replica.port, after=after, adapter=adapter, clock=self._clock)
             if page is None:
                 break
             pages.append(page.in_rollout(name, arm, begin=trial.begin))

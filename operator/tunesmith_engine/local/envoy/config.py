@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunesmith_api.modeldeployment.rollout import Sticky
+from tunesmith_engine.deployment.adapter_list import REVISION_HEADER
 from tunesmith_engine.deployment.observations import Route
 from tunesmith_engine.deployment.request_identity import STICKY_HEADERS
 
@@ -71,7 +72,7 @@ def routes_file(folder: Path) -> Path:
 def clusters(endpoints: Endpoints) -> Json:
     """Two clusters for each revision: of its requests, and of copies."""
     resources = [
-        _cluster(f"{prefix}{revision}", replicas)
+        _cluster(f"{prefix}{revision}", replicas, revision=revision)
         for revision, replicas in sorted(endpoints.items())
         for prefix in ("", MIRROR_PREFIX)
     ]
@@ -137,7 +138,10 @@ def _action(route: Route, sticky: Sticky) -> Json:
             ],
         }
     weighted: Json = {
-        "clusters": [{"name": name, "weight": weight} for name, weight in route.weights.items()]
+        "clusters": [
+            {"name": name, "weight": weight, "request_headers_to_add": [_choice(name)]}
+            for name, weight in route.weights.items()
+        ]
     }
     action: Json = {
         "weighted_clusters": weighted,
@@ -163,6 +167,15 @@ def _action(route: Route, sticky: Sticky) -> Json:
             }
         ]
     return {"route": action}
+
+
+def _choice(revision: str) -> Json:
+    """The header by which a replica that holds several adapters knows which one is meant."""
+    return {
+        "header": {"key": REVISION_HEADER, "value": revision},
+        # NB: never beside what a client sent. It could else choose a version by itself.
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def _listener(folder: Path, *, port: int) -> Json:
@@ -225,7 +238,7 @@ def _listener(folder: Path, *, port: int) -> Json:
     }
 
 
-def _cluster(name: str, replicas: Sequence[Endpoint]) -> Json:
+def _cluster(name: str, replicas: Sequence[Endpoint], *, revision: str) -> Json:
     return {
         "@type": f"{_TYPE}.config.cluster.v3.Cluster",
         "name": name,
@@ -242,7 +255,8 @@ def _cluster(name: str, replicas: Sequence[Endpoint]) -> Json:
                 "no_traffic_interval": "1s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "http_health_check": {"path": "/tunesmith/ready"},
+                # A replica that holds several adapters answers for this one.
+                "http_health_check": {"path": f"/tunesmith/ready?adapter={revision}"},
             }
         ],
         "circuit_breakers": {

@@ -46,13 +46,55 @@ def stored(**spec: Any) -> Json:
 )
 def test_what_keeps_a_version_from_being_served_is_told(spec: Json, told: str | None) -> None:
     wanted = a_spec(resources={"memory": "1Gi"})
-    (version,) = available_versions([stored(**spec)], wanted)
+    (version,) = available_versions([stored(**spec)], wanted, has_gateway=True)
 
     assert (version.problem is None) if told is None else (told in (version.problem or ""))
 
 
+ADAPTER: Json = {
+    "scheme": "adapter",
+    "adapter": {
+        "rank": 4,
+        "baseUri": "file:///workspace/models/helpdesk/bases/b",
+        "baseDigest": f"sha256:{'b' * 64}",
+        "baseBytes": 1000,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("uri", "has_gateway", "told"),
+    [
+        ("file:///workspace/models/helpdesk/1", True, None),
+        ("file:///workspace/models/helpdesk/1", False, "spec.gateway"),
+        ("s3://models/1", True, "from a volume alone"),
+    ],
+)
+def test_what_keeps_an_adapter_from_being_served_is_told(
+    uri: str, *, has_gateway: bool, told: str | None
+) -> None:
+    version = stored(uri=uri, claimName="volume", **ADAPTER)
+    (read,) = available_versions([version], a_spec(adapters={}), has_gateway=has_gateway)
+
+    assert (read.problem is None) if told is None else (told in (read.problem or ""))
+    assert read.base is not None
+    assert read.num_bytes == 1000
+
+
+def test_a_route_names_the_adapter_of_each_backend() -> None:
+    spec = a_spec(gateway={"name": "public"}, adapters={})
+    (rule,) = http_route(OWNER, spec, Route({"0a1b2c3d": 90, "11111111": 10}))["spec"]["rules"]
+
+    chosen = [
+        backend["filters"][0]["requestHeaderModifier"]["set"][0]["value"]
+        for backend in rule["backendRefs"]
+    ]
+    assert chosen == ["0a1b2c3d", "11111111"]
+    assert "filters" not in http_route(OWNER, SPEC, ROUTE)["spec"]["rules"][0]["backendRefs"][0]
+
+
 def test_versions_of_other_models_are_nobodys_business() -> None:
-    assert available_versions([stored(model="other")], SPEC) == ()
+    assert available_versions([stored(model="other")], SPEC, has_gateway=True) == ()
 
 
 GATEWAY: Json = {

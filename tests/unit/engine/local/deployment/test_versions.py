@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from laptop import MODEL, Laptop
+from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.local.deployment.versions import VersionFolders
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD
@@ -18,7 +19,7 @@ def laptop(tmp_path: Path) -> Laptop:
 
 @pytest.fixture
 def folders(laptop: Laptop) -> VersionFolders:
-    return VersionFolders(HomeFolder(laptop.home), model=MODEL)
+    return VersionFolders(HomeFolder(laptop.home), spec=ModelDeploymentSpec(model=MODEL))
 
 
 def test_a_published_version_can_be_served(laptop: Laptop, folders: VersionFolders) -> None:

@@ -1,0 +1,50 @@
+"""Which versions a deployment can serve merged, and which as adapters."""
+
+import pytest
+
+from deployment_world import a_spec
+from manifests import a_version
+from tunesmith_api.modelversion import ModelVersion, ModelVersionSpec
+from tunesmith_engine.deployment.version_fit import served_base, served_bytes, why_unfit
+
+FILES = [{"name": "f", "uri": "s3://f", "digest": "x", "bytes": 7}]
+ADAPTER = {
+    "rank": 32,
+    "baseUri": "file:///b",
+    "baseDigest": f"sha256:{'b' * 64}",
+    "baseBytes": 1000,
+}
+
+
+def record(**spec: object) -> ModelVersionSpec:
+    return ModelVersion.model_validate(a_version(files=FILES, **spec)).spec
+
+
+@pytest.mark.parametrize(
+    ("version", "adapters", "told"),
+    [
+        ({}, None, None),
+        ({"scheme": "adapter", "adapter": ADAPTER}, None, "set spec.adapters"),
+        ({"adapter": ADAPTER}, None, None),
+        ({"adapter": ADAPTER}, {"maxRank": 32}, None),
+        ({"adapter": ADAPTER}, {"maxRank": 16}, "raise spec.adapters.maxRank"),
+        ({}, {}, "output.artifact"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    version: dict[str, object], adapters: dict[str, object] | None, told: str | None
+) -> None:
+    why = why_unfit(record(**version), a_spec(adapters=adapters))
+
+    assert (why is None) if told is None else (told in (why or ""))
+
+
+def test_an_adapter_counts_as_large_as_its_base() -> None:
+    both = record(adapter=ADAPTER)
+    merged, adapters = a_spec(), a_spec(adapters={"maxRank": 32})
+
+    assert (served_bytes(both, merged), served_base(both, merged)) == (7, None)
+    assert served_bytes(both, adapters) == 1000
+    base = served_base(both, adapters)
+    assert base is not None
+    assert base.uri == "file:///b"

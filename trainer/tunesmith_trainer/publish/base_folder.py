@@ -1,0 +1,59 @@
+"""The base of adapters: a folder beside the versions, once for all of them that share it.
+
+It is called by its digest, so that whoever publishes an equal one finds it there.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from tunesmith_engine.sources.adapter_version import BASES
+from tunesmith_engine.sources.credentials import Secret
+from tunesmith_engine.sources.resolver import open_target
+from tunesmith_engine.sources.target import ProgressCallback
+from tunesmith_engine.sources.version_manifest import MANIFEST, manifest_of
+from tunesmith_engine.stages.catalog import PREPARE, VERIFY
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.digests import files_below, local_path
+from tunesmith_trainer.publish.published_base import PublishedBase
+from tunesmith_trainer.publish.version_folder import CODE, SERVING, link, write_json
+
+_NAME_DIGITS: Final = 12
+# What prepare fetches beside the model for people to read, or leaves for itself.
+_LEFT_OUT: Final = (".md", ".gguf", ".lock", ".metadata")
+
+
+def deliver_base(
+    request: StageRequest, folder: Path, *, uri: str, secret: Secret, progress: ProgressCallback
+) -> PublishedBase:
+    """Bring the base model of the job to `uri`/bases, unless it is there.
+
+    `folder` is where its files are gathered.
+
+    Raises:
+        SourceError: as of `Target.deliver`.
+        OSError: the disk is full, or an artifact is gone.
+    """
+    gather_base(request, folder)
+    manifest = manifest_of(folder)
+    (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+    target = open_target(f"{uri.rstrip('/')}/{BASES}", base=Path(request.base), secret=secret)
+    name = manifest.digest().removeprefix("sha256:")[:_NAME_DIGITS]
+    target.deliver(folder, name, manifest=manifest, progress=progress)
+    num_bytes = sum(file.bytes for file in manifest.files.values())
+    return PublishedBase(target.uri_of(name), manifest.digest(), num_bytes)
+
+
+def gather_base(request: StageRequest, folder: Path) -> None:
+    """Link weights, tokenizer and chat template into `folder`, and how vLLM runs them."""
+    source = local_path(request.inputs[PREPARE.name].artifact("model"))
+    for path in files_below(source):
+        name = path.relative_to(source)
+        is_hidden = any(part.startswith(".") for part in name.parts)
+        # What can run code is left behind: safetensors and text are all that vLLM needs.
+        if not is_hidden and path.suffix not in {*CODE, *_LEFT_OUT}:
+            link(path, folder / name)
+    facts = request.inputs[VERIFY.name].facts
+    # Of the run with the adapter, whose base this is.
+    adapter = facts.get("adapter")
+    settings = adapter["settings"] if isinstance(adapter, dict) else facts["settings"]
+    write_json(folder / SERVING, settings)
