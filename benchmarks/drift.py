@@ -101,7 +101,9 @@ def _same(folder: Path, seed: int) -> dict[str, int]:
         )
         for rule, alarm in ({"tunesmith": has_drifted} | looks(reference, merged)).items():
             rules.setdefault(rule, [False]).append(alarm)
-    alarms = {rule: int((np.diff(np.array(told, dtype=int)) > 0).sum()) for rule, told in rules.items()}
+    alarms = {
+        rule: int((np.diff(np.array(told, dtype=int)) > 0).sum()) for rule, told in rules.items()
+    }
     kept.write_text(json.dumps(alarms), encoding="utf-8")
     print(f"bench: drift: month {seed}: {alarms}", file=sys.stderr, flush=True)
     return alarms
@@ -110,7 +112,9 @@ def _same(folder: Path, seed: int) -> dict[str, int]:
 def _hours(blocks: Iterator[tuple[datetime, Counts]]) -> Iterator[list[tuple[datetime, Counts]]]:
     """The blocks of each hour, for a month."""
     month = takewhile(lambda block: block[0] < BEGIN + timedelta(days=DAYS), blocks)
-    for _, hour in groupby(month, key=lambda block: block[0].replace(minute=0, second=0, microsecond=0)):
+    for _, hour in groupby(
+        month, key=lambda block: block[0].replace(minute=0, second=0, microsecond=0)
+    ):
         yield list(hour)
 
 

@@ -1,4 +1,4 @@
-"""How others look for drift, on the same stream of bins: Evidently as shipped, and a test each hour.
+"""How others look for drift, on the same stream: Evidently as shipped, and a KS test each hour.
 
 Both compare the requests of an hour with the reference. Signals that no reference has, and words,
 which are no column of a table, are left out: that spares them alarms.

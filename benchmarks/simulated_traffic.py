@@ -1,7 +1,7 @@
 """Requests of real text for `drift.py`, whose topics follow the day and the week.
 
-The texts are WordNet's glosses, whose topics are the 26 classes of nouns. When a request comes, what
-it is about and how sure the model was are simulated; what is seen of it is measured as ever.
+The texts are WordNet's glosses, whose topics are the classes of its nouns. When a request comes,
+what it is about and how sure the model was are simulated; all else is measured as ever.
 """
 
 import os
@@ -57,6 +57,8 @@ _PEAK_HOUR: Final = 14
 _FIRST_DAY_OF_WEEKEND: Final = 6
 # A request goes on with the topic of the one before it: conversations, and users at work.
 _GOES_ON: Final = 0.5
+# Answers that are not cut by the limit of tokens.
+_COMPLETE: Final = 0.95
 _CYRILLIC: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопярстувжшыз")
 # Other words of the same letters: another language in the same script.
 _LATIN: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ebcdifghojklmnuprqstavwxyz"[::-1])
@@ -164,9 +166,7 @@ def _request(chance: random.Random, lines: list[str], glosses: int) -> NDArray[n
     return _measured(chance, prompt, chance.choice(lines), nats=0.5 + len(lines) % 7 / 10)
 
 
-def _measured(
-    chance: random.Random, prompt: str, answer: str, *, nats: float
-) -> NDArray[np.uint8]:
+def _measured(chance: random.Random, prompt: str, answer: str, *, nats: float) -> NDArray[np.uint8]:
     tally = Tally()
     tally.add(
         measure(
@@ -174,7 +174,7 @@ def _measured(
             answer,
             prompt_tokens=10 + round(1.3 * len(prompt.split())),
             output_tokens=1 + round(1.3 * len(answer.split())),
-            finish_reason="stop" if chance.random() < 0.95 else "length",
+            finish_reason="stop" if chance.random() < _COMPLETE else "length",
             mean_logprob=-abs(chance.gauss(nats, 0.3)),
             mean_entropy=abs(chance.gauss(1.5 * nats, 0.4)),
         )
