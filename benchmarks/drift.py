@@ -40,7 +40,7 @@ from tunesmith_engine.drift.sketches import Reference
 SEED: Final = 15
 NUM_SAME, NUM_SHIFTED = 100, 5
 DAYS, DAYS_BEFORE = 30, 7
-# Glosses of a prompt: 14 words in the median, and 55.
+# Glosses of a prompt: 12 words in the median, and 52.
 SHORT, LONG = 1, 4
 SHIFTS: Final = {
     **{f"topic.{topic}": (topic, 0.1) for topic in NEW},

@@ -29,7 +29,8 @@ COLUMNS: Final = tuple(
 
 def looks(reference: Reference, hour: Sketch) -> dict[str, bool]:
     """Whether each rule alarms at one hour of requests."""
-    evidently, p_values = [], []
+    evidently: list[bool] = []
+    p_values: list[float] = []
     for signal in COLUMNS:
         before = np.array(reference.training.signals[signal.name], dtype=np.float64)
         after = np.array(hour.signals[signal.name], dtype=np.float64)

@@ -151,7 +151,7 @@ def _kinds(chance: np.random.Generator, at: datetime, *, new: str, share: float)
 
 
 def _texts() -> dict[int, list[str]]:
-    texts = defaultdict(list)
+    texts: defaultdict[int, list[str]] = defaultdict(list)
     for line in NOUNS.read_text(encoding="utf-8").splitlines():
         # The licence stands before the data, indented.
         if not line.startswith("  "):
