@@ -89,12 +89,13 @@ class Baseline:
     def at(self, moment: datetime) -> "Baseline":
         """In the hour of that moment; an hour that was another is taken in.
 
-        A clock that is set back goes on in the hour that runs.
+        So it is when a clock is set back: were the later hour kept, the day would stand still until
+        the clock is there again, and its cycle would look like drift.
         """
         hour = int(moment.timestamp()) // HOUR_S
-        if hour <= self.hour:
+        if hour == self.hour:
             return self
-        gap_s = min((hour - self.hour) * HOUR_S, _LONGEST_GAP_S) if self.hour else 0.0
+        gap_s = min(max(hour - self.hour, 0) * HOUR_S, _LONGEST_GAP_S) if self.hour else 0.0
         keep, terms = 0.5 ** (gap_s / _HALF_LIFE_S), _terms(self.hour)
         return replace(
             self,

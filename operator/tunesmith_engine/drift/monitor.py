@@ -90,7 +90,7 @@ class DriftReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Watch:
+class Watch:
     """A state, unpacked."""
 
     state: DriftState
@@ -112,7 +112,7 @@ class _Watch:
         detectors = Detectors(*(stored.pop(name) for name in Detectors.__slots__))
         return cls(state, Baseline(prior, **stored, hour=state.hour), detectors)
 
-    def after(self, block: Block) -> "_Watch":
+    def after(self, block: Block) -> "Watch":
         at, sketch = block
         vector, observed = shares(sketch)
         baseline = self.baseline.at(at)
@@ -126,7 +126,7 @@ class _Watch:
             "hour": baseline.hour,
             "drifted": _drifted(before.drifted, detectors),
         }
-        return _Watch(before.model_copy(update=update), baseline, detectors)
+        return Watch(before.model_copy(update=update), baseline, detectors)
 
     def packed(self) -> DriftState:
         arrays: dict[str, Floats] = {
@@ -144,7 +144,7 @@ def observe(
     """The state after blocks in order of time; without a reference nothing is concluded."""
     if reference is None:
         return state
-    watch = _Watch.of(state, reference)
+    watch = Watch.of(state, reference)
     for block in blocks:
         if block[1].num_requests:
             watch = watch.after(block)
@@ -157,7 +157,7 @@ def report(state: DriftState, *, reference: Reference | None) -> DriftReport:
         return DriftReport(THRESHOLD_LOG_E, None, 0, reason="NoReference")
     if not state.arrays:
         return DriftReport(THRESHOLD_LOG_E, None, 0, reason="NoTraffic")
-    watch = _Watch.of(state, reference)
+    watch = Watch.of(state, reference)
     effects = watch.detectors.effects(watch.baseline.limits.shares)
     rows = zip(RUNS, watch.detectors.log_e.tolist(), effects.tolist(), strict=True)
     return DriftReport(
