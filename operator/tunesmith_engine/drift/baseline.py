@@ -47,6 +47,17 @@ _LONGEST_GAP_S: Final = 10 * _HALF_LIFE_S
 _THURSDAY: Final = 3
 _FRIDAY: Final = 4
 
+
+def _num_frequent(run: Run) -> int:
+    num = run.stop - run.start
+    return min(num, _FREQUENT_WORDS) if run.signal.is_multiple else num
+
+
+NUM_FREQUENT: Final[int] = sum(map(_num_frequent, RUNS))
+_ABSOLUTE: Final = np.array(
+    [_WORD_TOLERANCE if r.signal.is_multiple else _TOLERANCE for r in RUNS]
+)[SIGNAL_OF]
+
 Places = NDArray[np.int64]
 
 
@@ -167,14 +178,3 @@ def _frequent(prior: Floats, run: Run) -> Places:
     num = _num_frequent(run)
     largest = np.argsort(-np.nan_to_num(prior), kind="stable")[:num]
     return np.sort(largest) + run.start
-
-
-def _num_frequent(run: Run) -> int:
-    num = run.stop - run.start
-    return min(num, _FREQUENT_WORDS) if run.signal.is_multiple else num
-
-
-NUM_FREQUENT: Final = sum(map(_num_frequent, RUNS))
-_ABSOLUTE: Final = np.array(
-    [_WORD_TOLERANCE if r.signal.is_multiple else _TOLERANCE for r in RUNS]
-)[SIGNAL_OF]

@@ -10,6 +10,7 @@ from math import exp, isfinite, log
 from typing import Any, Final
 
 from tunesmith_engine.drift.signals import MAX_CHARACTERS, measure, prompt_of
+from tunesmith_engine.drift.sketches import Bins
 from tunesmith_serving.tap.metrics import DropReason
 
 # As much of a request as may be read at once: it takes about a millisecond.
@@ -71,9 +72,7 @@ class TappedRequest:
         except Exception:  # noqa: BLE001 - whoever answers something odd is measured by the rest
             self.problem = "unreadableAnswer"
 
-    def bins(
-        self, *, prompt_tokens: int | None, output_tokens: int | None, is_whole: bool
-    ) -> dict[str, int]:
+    def bins(self, *, prompt_tokens: int | None, output_tokens: int | None, is_whole: bool) -> Bins:
         """The bins of the request; of one whose client went before the end, those of its prompt."""
         if not is_whole:
             return measure(self._prompt, None, prompt_tokens=prompt_tokens)
