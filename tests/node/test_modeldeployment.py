@@ -71,7 +71,7 @@ def team(stand_in: None, gateway: dict[str, str]) -> Iterator[Cluster]:
     )  # fmt: skip
     with connected() as http:
         cluster = Cluster(http, TEAM)
-        _write_versions(cluster, v1={}, v2={}, v3={"errors": 0.5}, v4={})
+        _write_versions(cluster, v1={}, v2={}, v3={"errors": 0.5}, v4={}, v5={})
         yield cluster
     kubectl("delete", "namespace", TEAM, "--timeout=180s")
     helm.uninstall(RELEASE, "--namespace", RELEASE, "--wait")
@@ -112,16 +112,37 @@ def test_a_bad_version_is_taken_back_and_every_tool_says_so(team: Cluster) -> No
     assert _as_kstatus(team) in {"Failed", "kstatus is not installed"}
 
 
+def test_a_candidate_that_crashes_is_asked_again_when_it_has_come_back(team: Cluster) -> None:
+    crash = (
+        "import urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:8000/faults', "
+        "data=b'{\"crash\": true}'))"
+    )
+    with _load(team) as tally:
+        _publish(team, "v4")
+        _wait(team, lambda status: (status.get("candidate") or {}).get("weight") == 50)
+        selector = f"--selector=tunesmith.dev/revision={_status(team)['candidate']['revision']}"
+        pod = team.kubectl("get", "pods", selector, "--output=name").strip()
+        # It may take this command with it.
+        told = ["kubectl", "--namespace", TEAM, "exec", pod, "--", "python3", "-c", crash]
+        subprocess.run(told, check=False)
+        _wait(team, lambda status: status["candidate"]["weight"] == 0)
+        _wait(team, lambda status: _stable(status) == "v4" and not status["draining"])
+
+    # Half of the requests, from the crash until the route has let go.
+    assert set(tally["problems"]) <= {"status 503", "status 502", "no [DONE]", "broken JSON"}
+    assert sum(tally["problems"].values()) < 150
+
+
 def test_a_shadow_answers_nobody_before_it_is_promoted(team: Cluster) -> None:
     shadow = {"spec": {"rollout": {"strategy": "shadow"}}}
     team.merge("ModelDeployment", NAME, shadow).raise_for_status()
 
     with _load(team) as tally:
-        _publish(team, "v4")
-        _wait(team, lambda status: _stable(status) == "v4" and not status["draining"])
+        _publish(team, "v5")
+        _wait(team, lambda status: _stable(status) == "v5" and not status["draining"])
 
     assert tally["problems"] == {}
-    assert _status(team)["lastVerdict"]["version"] == "v4"
+    assert _status(team)["lastVerdict"]["version"] == "v5"
 
 
 def _deployment(gateway: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,13 @@ from tunesmith_engine.deployment.choose import Choice
 from tunesmith_engine.deployment.deployment_state import ALL, Context, DeploymentState
 from tunesmith_engine.deployment.draining import cancel_drain, start_drain
 from tunesmith_engine.deployment.revisions import replicas_for, taken_up
-from tunesmith_engine.deployment.take_back import can_leave, leave, roll_back, why_take_back
+from tunesmith_engine.deployment.take_back import (
+    GONE_SECONDS,
+    can_leave,
+    leave,
+    roll_back,
+    why_take_back,
+)
 from tunesmith_engine.deployment.verdicts import is_past_deadline
 from tunesmith_engine.rollout.judge import Decision
 
@@ -58,7 +64,8 @@ def advance_candidate(context: Context, state: DeploymentState) -> DeploymentSta
         return state
     if candidate.state == "RollingBack":
         return _finish_rollback(context, state, candidate)
-    candidate = _with_replicas(context, state, _adapted(context, state, candidate))
+    candidate = _set_aside(context, _adapted(context, state, candidate))
+    candidate = _with_replicas(context, state, candidate)
     state = replace(state, candidate=candidate)
     why = why_take_back(context, state)
     if why is not None:
@@ -119,6 +126,25 @@ def _adapted(
     return candidate.model_copy(update=update)
 
 
+def _set_aside(context: Context, candidate: CandidateStatus) -> CandidateStatus:
+    """The candidate without requests if nobody has answered them for longer than a slow look.
+
+    NB: a Gateway answers a backend without endpoints by 503, whatever its other backends do.
+    """
+    is_gone = candidate.state == "Analyzing" and candidate.ready_replicas == 0
+    if not is_gone or context.elapsed_s(candidate.unready_since) < GONE_SECONDS:
+        return candidate
+    update = {
+        "state": "Starting",
+        "weight": 0,
+        "mirror": 0,
+        "step_since": None,
+        "analysis_since": candidate.analysis_since or context.now,
+        "achieved_weight": None,
+    }
+    return candidate.model_copy(update=update)
+
+
 def _with_replicas(
     context: Context, state: DeploymentState, candidate: CandidateStatus
 ) -> CandidateStatus:
@@ -127,11 +153,17 @@ def _with_replicas(
     replicas = min(max(candidate.replicas, needed), _most_replicas(context))
     ready = candidate.ready_replicas
     waiting_since = candidate.waiting_since
-    if replicas > candidate.replicas or (candidate.state == "Starting" and waiting_since is None):
+    # Also of one that is about to get everything: a replica may have died since it was ready.
+    is_awaited = candidate.state == "Starting" or (
+        candidate.state == "Promoting" and candidate.weight < ALL
+    )
+    if replicas > candidate.replicas or (is_awaited and waiting_since is None):
         waiting_since = context.now
     if replicas == 0 or ready >= replicas:
         waiting_since = None
-    has_requests = candidate.weight > 0 or candidate.mirror > 0
+    # One that was set aside has not become sound by that.
+    is_set_aside = candidate.state == "Starting" and candidate.analysis_since is not None
+    has_requests = candidate.weight > 0 or candidate.mirror > 0 or is_set_aside
     # While replicas are added, those that answer already may not all be lost.
     is_unready = has_requests and ready < (replicas if waiting_since is None else 1)
     return candidate.model_copy(
@@ -185,7 +217,7 @@ def _start(context: Context, state: DeploymentState, candidate: CandidateStatus)
     # Without requests to stable there is nothing to compare with.
     if _is_blocked(context, candidate) or state.stable.weight == 0:
         return state
-    return _at_step(context, state, candidate, step=0)
+    return _at_step(context, state, candidate, step=candidate.step)
 
 
 def _analyze(

@@ -16,6 +16,9 @@ from tunesmith_engine.rollout.judge import Decision
 # A replica that crashes has no need of statistics. Twice may be a node; three times is the version.
 MAX_RESTARTS: Final = 3
 UNREADY_SECONDS: Final = 60.0
+# Without any replica it gets no requests meanwhile. A look that a busy replica did not answer in
+# time is repeated before that.
+GONE_SECONDS: Final = 2.0
 
 
 def can_leave(state: DeploymentState) -> bool:

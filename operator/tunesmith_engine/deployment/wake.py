@@ -6,7 +6,7 @@ from typing import Final
 
 from tunesmith_engine.deployment.deployment_state import Context, DeploymentState
 from tunesmith_engine.deployment.rollout_step import step_of
-from tunesmith_engine.deployment.take_back import UNREADY_SECONDS
+from tunesmith_engine.deployment.take_back import GONE_SECONDS, UNREADY_SECONDS
 
 # After a transition the next one may be due; while replicas or a route are waited for, or a drain;
 # while nothing but time has to pass.
@@ -39,6 +39,7 @@ def _times(context: Context, state: DeploymentState) -> Iterator[datetime]:
         (candidate.analysis_since, rollout.analysis.deadline_seconds),
         (candidate.waiting_since, rollout.progress_deadline_seconds),
         # A tick later: the limit has to be passed.
+        (candidate.unready_since, GONE_SECONDS),
         (candidate.unready_since, UNREADY_SECONDS + AT_ONCE_SECONDS),
     )
     for since, seconds in limits:

@@ -8,7 +8,7 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.deployment.adapter_hosts import hosts_of
-from tunesmith_engine.deployment.observations import Desired, DesiredRevision, Route
+from tunesmith_engine.deployment.observations import Desired, DesiredRevision
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, label_of
 from tunesmith_operator.kube.resources import (
@@ -69,7 +69,7 @@ class KubeExecutor:
         await self._make_scaler(scaler)
         # A route that somebody else has under our name is theirs.
         if self._snapshot.route.failure != Reason.OWNED_BY_ANOTHER:
-            await self._make_route(desired.route)
+            await self._make_route(desired)
         wanted = {revision.revision for revision in (*hosts, *desired.revisions)}
         for (kind, name), item in self._snapshot.owned.items():
             made_for = label_of(item, LABEL_REVISION)
@@ -135,12 +135,18 @@ class KubeExecutor:
         if stored is None or not covers(stored["spec"], scaler["spec"]):
             await self._client.apply(scaler)
 
-    async def _make_route(self, route: Route) -> None:
+    async def _make_route(self, desired: Desired) -> None:
+        route = desired.route
         if not self._snapshot.has_gateway_api:
             await self._apply_changed(front_service(self._owner, self._spec, route))
             return
         if route.weights:
-            await self._apply_changed(http_route(self._owner, self._spec, route))
+            # The newest of those that drain before others: the proxy may still be letting go.
+            newest_first = desired.revisions[::-1]
+            by_use = sorted(newest_first, key=lambda made: made.is_draining)
+            standby = [revision.revision for revision in by_use]
+            manifest = http_route(self._owner, self._spec, route, standby=standby)
+            await self._apply_changed(manifest)
         else:
             await self._delete(HTTP_ROUTE.kind)
         # Left from before there was a Gateway.

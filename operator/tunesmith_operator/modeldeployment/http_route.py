@@ -3,6 +3,7 @@
 Only /v1 is let in: vLLM's API key guards no other path (`serving_lint.py`).
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from tunesmith_api.modeldeployment.spec import Gateway, ModelDeploymentSpec
@@ -16,13 +17,25 @@ from tunesmith_operator.modeldeployment.serving_pod import PORT
 
 PUBLIC_PATH: Final = "/v1"
 _ALL: Final = 100
+# Gateway API's own limit.
+_MAX_BACKENDS: Final = 16
 _MAX_QUOTE: Final = 120
 _HTTP_PORT: Final = 80
 _HTTPS_PORT: Final = 443
 
 
-def http_route(owner: DeploymentRef, spec: ModelDeploymentSpec, route: Route) -> Manifest:
-    """The HTTPRoute that splits and mirrors as `route` says; `spec.gateway` is set."""
+def http_route(
+    owner: DeploymentRef,
+    spec: ModelDeploymentSpec,
+    route: Route,
+    *,
+    standby: Iterable[str] = (),
+) -> Manifest:
+    """The HTTPRoute that splits and mirrors as `route` says; `spec.gateway` is set.
+
+    `standby` are revisions that are there and get nothing, as those that will, and those that did;
+    those that matter most come first.
+    """
     gateway = spec.gateway
     if gateway is None:
         raise ValueError("without spec.gateway there is nothing to hang a route to")
@@ -34,6 +47,10 @@ def http_route(owner: DeploymentRef, spec: ModelDeploymentSpec, route: Route) ->
         "namespace": gateway.namespace or owner.namespace,
         **({"sectionName": gateway.section_name} if gateway.section_name else {}),
     }
+    # NB: Envoy learns routes and clusters by separate streams. A route that names a backend with
+    # its first request, or drops it with its last one, is 503 (NC) until both have come.
+    idle = [revision for revision in standby if revision not in route.weights]
+    weights = {**route.weights, **dict.fromkeys(idle[: _MAX_BACKENDS - len(route.weights)], 0)}
     rule: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": PUBLIC_PATH}}],
         "backendRefs": [
@@ -42,7 +59,7 @@ def http_route(owner: DeploymentRef, spec: ModelDeploymentSpec, route: Route) ->
                 "weight": weight,
                 **({"filters": [_choice(revision)]} if spec.adapters else {}),
             }
-            for revision, weight in sorted(route.weights.items())
+            for revision, weight in sorted(weights.items())
         ],
         # An answer takes as long as it takes: proxies cut off after seconds by themselves.
         "timeouts": {"request": "0s"},
@@ -63,9 +80,17 @@ def http_route(owner: DeploymentRef, spec: ModelDeploymentSpec, route: Route) ->
 
 
 def route_state(
-    stored: Manifest | None, gateway: Manifest | None, *, owner: DeploymentRef, wanted: Gateway
+    stored: Manifest | None,
+    gateway: Manifest | None,
+    *,
+    owner: DeploymentRef,
+    wanted: Gateway,
+    mirror_percent: int = 0,
 ) -> RouteState:
-    """What the Gateway's controller says of our route; `stored` is ours, or None without one."""
+    """What the Gateway's controller says of our route; `stored` is ours, or None without one.
+
+    `mirror_percent` is what was asked to be copied.
+    """
     endpoint = _endpoint(gateway, wanted) if gateway is not None else None
     if gateway is None:
         where = f"{wanted.namespace or owner.namespace}/{wanted.name}"
@@ -89,10 +114,18 @@ def route_state(
             message = f"the Gateway refuses HTTPRoute {owner.name} ({condition['reason']}: {said})"
             failure = str(Reason.ROUTE_NOT_ACCEPTED)
             return RouteState(failure=failure, message=message, endpoint=endpoint)
+    route = _route_in(stored, owner)
+    if route.mirror_percent == _ALL and 0 < mirror_percent < _ALL:
+        message = (
+            f"this cluster's Gateway API cannot mirror {mirror_percent} % of the requests, only "
+            "all of them; install v1.3 or newer, or set rollout.strategy: canary"
+        )
+        failure = str(Reason.ROUTE_NOT_ACCEPTED)
+        return RouteState(failure=failure, message=message, endpoint=endpoint)
     is_true = {condition["type"] for condition in conditions if condition["status"] == "True"}
     is_in_use = {"Accepted", "ResolvedRefs"} <= is_true
     return RouteState(
-        in_use=_route_in(stored, owner) if is_in_use else None,
+        in_use=route if is_in_use else None,
         message="" if is_in_use else "the Gateway's controller has not confirmed the route yet",
         endpoint=endpoint,
     )
@@ -109,7 +142,7 @@ def _backend(owner: DeploymentRef, revision: str) -> Manifest:
 
 
 def _route_in(stored: Manifest, owner: DeploymentRef) -> Route:
-    """What the stored route says, also where somebody has changed it."""
+    """What the stored route says, also where somebody has changed it; without who stands by."""
 
     def revision_of(backend: Manifest) -> str:
         return str(backend["name"]).removeprefix(f"{owner.name}-")
@@ -118,7 +151,8 @@ def _route_in(stored: Manifest, owner: DeploymentRef) -> Route:
     mirror, percent = None, 0
     for rule in stored["spec"].get("rules") or []:
         for backend in rule.get("backendRefs") or []:
-            weights[revision_of(backend)] = backend.get("weight", 1)
+            if weight := backend.get("weight", 1):
+                weights[revision_of(backend)] = weight
         for entry in rule.get("filters") or []:
             if entry["type"] == "RequestMirror":
                 asked = entry["requestMirror"]

@@ -106,7 +106,9 @@ class Observer:
         foreign = [place for place, item in front.items() if not owner.owns(item)]
         owned |= {place: item for place, item in front.items() if owner.owns(item)}
         foreign += await self._foreign(status, owned)
-        route = await self._route(spec, owned, has_gateway_api=has_gateway_api)
+        candidate = status.candidate if status is not None else None
+        mirrored = candidate.mirror if candidate is not None else 0
+        route = await self._route(spec, owned, mirrored, has_gateway_api=has_gateway_api)
         asked = await self._ask(pods, status, now=now)
         return Snapshot(
             versions=available_versions(versions, spec, has_gateway=has_gateway_api),
@@ -167,7 +169,12 @@ class Observer:
         return RouteState(failure=str(Reason.OWNED_BY_ANOTHER), message=message)
 
     async def _route(
-        self, spec: ModelDeploymentSpec, owned: Mapping[Place, Manifest], *, has_gateway_api: bool
+        self,
+        spec: ModelDeploymentSpec,
+        owned: Mapping[Place, Manifest],
+        mirror_percent: int,
+        *,
+        has_gateway_api: bool,
     ) -> RouteState:
         owner = self._owner
         if spec.gateway is None or not has_gateway_api:
@@ -183,7 +190,9 @@ class Observer:
             if error.status != FORBIDDEN:
                 raise
             gateway = {}
-        return route_state(stored, gateway, owner=owner, wanted=spec.gateway)
+        return route_state(
+            stored, gateway, owner=owner, wanted=spec.gateway, mirror_percent=mirror_percent
+        )
 
     async def _ask(
         self, pods: Iterable[Manifest], status: ModelDeploymentStatus | None, *, now: datetime

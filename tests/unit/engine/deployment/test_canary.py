@@ -146,6 +146,28 @@ def test_a_replica_that_is_lost_for_a_minute_rolls_back(serving: Serving) -> Non
     assert 60 <= (world.now - began).total_seconds() <= 100
 
 
+def test_a_candidate_without_replicas_gets_no_requests_until_it_has_one(serving: Serving) -> None:
+    world = with_canary(serving)
+    world.run_until("Analyzing")
+    world.judged_after_s = None
+    world.health["v2"] = "stuck"
+    began = world.now
+
+    world.run_until("Starting")
+
+    assert (world.now - began).total_seconds() <= 10
+    assert world.status is not None
+    assert world.status.candidate is not None
+    assert world.status.candidate.weight == 0
+    assert world.status.stable is not None
+    assert world.status.stable.weight == 100
+    since = world.status.candidate.analysis_since
+    world.health["v2"] = "good"
+    world.run_until("Analyzing")
+    assert world.status.candidate.analysis_since == since
+    assert not world.status.rejected
+
+
 def test_what_never_gets_ready_is_rejected_at_its_deadline(serving: Serving) -> None:
     world = with_canary(serving, health="stuck", rollout={"progressDeadlineSeconds": 100})
 

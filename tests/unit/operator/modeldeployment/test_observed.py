@@ -130,6 +130,36 @@ def test_a_route_is_in_use_once_its_gateway_has_confirmed_this_generation_of_it(
     assert state_of(None).in_use == Route()
 
 
+def test_who_stands_by_is_named_in_the_route_and_gets_nothing() -> None:
+    revisions = [*ROUTE.weights, *(f"{number:08x}" for number in range(20))]
+    route = http_route(OWNER, SPEC, ROUTE, standby=revisions)
+    (rule,) = route["spec"]["rules"]
+    weights = {backend["name"]: backend["weight"] for backend in rule["backendRefs"]}
+
+    assert len(weights) == 16
+    assert weights["helpdesk-00000000"] == 0
+    assert sum(weights.values()) == 100
+    route |= {key: value for key, value in routed(*BOTH).items() if key in {"metadata", "status"}}
+    assert state_of(route).in_use == ROUTE
+
+
+def test_a_gateway_api_that_copies_all_requests_or_none_is_told() -> None:
+    route = routed(*BOTH)
+    copying: Json = {"backendRef": {"name": "helpdesk-11111111"}}
+    route["spec"]["rules"][0]["filters"] = [{"type": "RequestMirror", "requestMirror": copying}]
+    gateway = SPEC.gateway
+    assert gateway is not None
+
+    def told(percent: int) -> str:
+        state = route_state(route, GATEWAY, owner=OWNER, wanted=gateway, mirror_percent=percent)
+        return state.message
+
+    assert "cannot mirror 20 % of the requests" in told(20)
+    assert told(100) == ""
+    copying["percent"] = 20
+    assert told(20) == ""
+
+
 def test_a_refused_route_and_a_gateway_that_is_not_there_are_told() -> None:
     assert state_of(routed(BOTH[0], ("ResolvedRefs", "False"))).failure == "RouteNotAccepted"
     assert state_of(None, None).failure == "NoGateway"
