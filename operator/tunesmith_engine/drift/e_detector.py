@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from tunesmith_engine.drift.baseline import Limits
-from tunesmith_engine.drift.events import NUM_EVENTS, RUNS, SIGNAL_OF, STARTS, Floats
+from tunesmith_engine.drift.events import NUM_EVENTS, RUNS, SIGNAL_OF, STARTS, Flags, Floats
 
 # Blocks of requests to a false alarm, at least, in the mean over all signals together: with 16
 # requests a block, 1.6 million requests.
@@ -33,7 +33,7 @@ _IDLE_LOSS: Final = 0.1
 # Of the baseline, by which its shares may be too low.
 _STANDARD_ERRORS: Final = 3.0
 # Beyond it more evidence says nothing, and would have to be lost again when traffic comes back.
-_MOST_OVER: Final = 10.0
+_MOST_OVER: Final = 3.0
 
 # Each signal is one of so many detectors whose mean is the detector of all.
 THRESHOLD_LOG_E: Final = float(np.log(AVERAGE_RUN_LENGTH) + np.log(len(RUNS)))
@@ -68,6 +68,14 @@ class Detectors:
         """(signals,) natural logarithm of the evidence of each."""
         mean: Floats = np.logaddexp.reduce(self.log_capital, axis=1) - np.log(NUM_BETTORS)
         return np.maximum(mean, 0.0)
+
+    @property
+    def has_gone(self) -> Flags:
+        """(signals,) whether a change that there may have been is over, as most bettors see it.
+
+        Those who stake little are slow to lose what they have won, and hold the mean up.
+        """
+        return np.median(self.log_capital, axis=1) < THRESHOLD_LOG_E / 2
 
     def bet(self, vector: Floats, observed: Floats, limits: Limits) -> "Detectors":
         """After a block in which each event had a share of the requests of its signal.

@@ -15,6 +15,7 @@ from tunesmith_engine.drift.signals import SIGNALS, Signal
 from tunesmith_engine.drift.sketches import Sketch
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

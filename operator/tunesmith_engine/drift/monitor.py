@@ -29,8 +29,6 @@ Block = tuple[datetime, Sketch]
 
 # Evidence from which on nothing is learnt: drift must not become what is usual.
 _SUSPICION_LOG_E: Final = THRESHOLD_LOG_E / 2
-# A signal that has drifted has come back when so little evidence is left.
-_RECOVERY_LOG_E: Final = THRESHOLD_LOG_E / 2
 # Sums over requests are stored as shares of them, in half precision: they are forgotten soon, or
 # added to by the hour.
 _FORMS: Final = {
@@ -126,7 +124,7 @@ class _Watch:
             "since": before.since or at,
             "num_requests": before.num_requests + sketch.num_requests,
             "hour": baseline.hour,
-            "drifted": _drifted(before.drifted, detectors.log_e),
+            "drifted": _drifted(before.drifted, detectors),
         }
         return _Watch(before.model_copy(update=update), baseline, detectors)
 
@@ -181,12 +179,13 @@ def _scales(frequent: Places, arrays: Mapping[str, Floats]) -> dict[str, Floats]
     }
 
 
-def _drifted(before: tuple[str, ...], log_e: Floats) -> tuple[str, ...]:
+def _drifted(before: tuple[str, ...], detectors: Detectors) -> tuple[str, ...]:
+    log_e, has_gone = detectors.log_e.tolist(), detectors.has_gone.tolist()
+    rows = zip(RUNS, log_e, has_gone, strict=True)
     return tuple(
         run.signal.name
-        for run, evidence in zip(RUNS, log_e.tolist(), strict=True)
-        if evidence >= THRESHOLD_LOG_E
-        or (run.signal.name in before and evidence >= _RECOVERY_LOG_E)
+        for run, evidence, is_over in rows
+        if evidence >= THRESHOLD_LOG_E or (run.signal.name in before and not is_over)
     )
 
 

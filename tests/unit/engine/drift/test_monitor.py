@@ -108,7 +108,7 @@ def test_traffic_that_comes_back_is_drift_no_more(
 ) -> None:
     begin = MONDAY + timedelta(days=3)
     strange = observe(settled, Traffic(5).blocks(40, begin=begin, strange=0.3), reference=reference)
-    usual = Traffic(6).blocks(200, begin=begin + timedelta(hours=2))
+    usual = Traffic(6).blocks(250, begin=begin + timedelta(hours=2))
 
     assert "promptWords" in report(strange, reference=reference).drifted
     assert report(observe(strange, usual, reference=reference), reference=reference).drifted == ()

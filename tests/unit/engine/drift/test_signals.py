@@ -175,6 +175,6 @@ def test_whatever_is_written_has_bins_that_there_are(
         mean_entropy=logprob,
     )
 
-    for name, given in bins.items():
-        numbers = given if isinstance(given, tuple) else (given,)
+    for name, observed in bins.items():
+        numbers = observed if isinstance(observed, tuple) else (observed,)
         assert all(0 <= number < NUM_BINS[name] for number in numbers)
