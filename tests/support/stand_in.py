@@ -42,6 +42,7 @@ from stand_in_answers import (
 )
 from tunesmith_serving.replica.fingerprints import Fingerprint
 from tunesmith_serving.replica.in_process import Receive, Scope, Send
+from tunesmith_serving.verify.reference_generations import KnownChat
 
 _PATHS: Final = {"/v1/chat/completions": True, "/v1/completions": False}
 # How far from the known log-probabilities an engine with other weights answers, in nats.
@@ -62,8 +63,8 @@ class Faults:
     `ttft` and `itl` are its speed, with `jitter` as the standard deviation of their logarithm.
     `errors` is the share of requests answered with 500, `aborts` of answers that are given up,
     `refusals` of those that refuse. `hang`: no token comes any more, with /health at 200.
-    `nonsense`: other weights' answers and log-probabilities. `crash`: the process ends in the
-    middle of the next answer.
+    `nonsense`: other weights' answers and log-probabilities. `template`: another chat template.
+    `crash`: the process ends in the middle of the next answer.
     """
 
     ttft: float = 0.002
@@ -74,6 +75,7 @@ class Faults:
     refusals: float = 0.0
     hang: bool = False
     nonsense: bool = False
+    template: bool = False
     crash: bool = False
 
 
@@ -90,6 +92,7 @@ class StandIn:
         model: str,
         faults: Faults,
         known: Sequence[Fingerprint] = (),
+        chats: Sequence[KnownChat] = (),
         shutdown_timeout: float = 0.0,
         api_key: str | None = None,
         seed: int = 0,
@@ -97,6 +100,7 @@ class StandIn:
         self.model = model
         self.faults = faults
         self._known = {(*probe.prompt_ids, *probe.answer_ids): probe for probe in known}
+        self._chats = {_key(chat.model_dump()["messages"]): chat.prompt_ids for chat in chats}
         self._shutdown_timeout = shutdown_timeout
         self._api_key = api_key
         self._random = random.Random(seed)
@@ -231,6 +235,9 @@ class StandIn:
         if "prompt_logprobs" in request:
             scores = [self._scores(prompt) for prompt in request["prompt"]]
             await send_json(send, 200, scored_body(answer, scores))
+        elif request.get("return_token_ids"):
+            ids = self._prompt_ids(request["messages"])
+            await send_json(send, 200, {**answer_body(answer), "prompt_token_ids": ids})
         else:
             await send_json(send, 200, answer_body(answer))
 
@@ -296,6 +303,11 @@ class StandIn:
         # Nothing stands before the first.
         return [None, *views[1:]]
 
+    def _prompt_ids(self, messages: Sequence[Json]) -> list[int]:
+        """What the chat template makes of them: the known ids, where it is the version's."""
+        ids = self._chats.get(_key(messages), [1])
+        return [*ids, 2] if self.faults.template else [*ids]
+
     def _metrics(self) -> bytes:
         labels = f'{{engine="0",model_name="{self.model}"}}'
         lines = (
@@ -306,6 +318,10 @@ class StandIn:
         )
         # As vLLM does, which shows whatever stands in the process's registry.
         return "\n".join((*lines, "")).encode() + generate_latest()
+
+
+def _key(messages: Sequence[Json]) -> str:
+    return json.dumps(messages, sort_keys=True)
 
 
 def _finish(wait: asyncio.Future[None]) -> None:

@@ -35,7 +35,11 @@ from tunesmith_serving.verify.parity_report import (
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.reference_generations import ReferenceGeneration, read_reference
+from tunesmith_serving.verify.reference_generations import (
+    KnownChat,
+    ReferenceGeneration,
+    read_reference,
+)
 from tunesmith_serving.verify.vllm_engine import VllmEngine
 
 
@@ -57,9 +61,11 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
         flags=read_flags(),
         capability=read_capability(),
     )
-    given = read_reference(local_path(compressed.artifact("reference"))).prompts
+    reference = read_reference(local_path(compressed.artifact("reference")))
+    given = reference.prompts
     fitting = prompts_that_fit(given, max_model_length=settings.max_model_length)
-    run = ask_vllm(folder, fitting, settings=settings, reporter=reporter)
+    chats = [chat for chat in reference.chats if len(chat.prompt_ids) < settings.max_model_length]
+    run = ask_vllm(folder, fitting, chats=chats, settings=settings, reporter=reporter)
     verdict = judge(
         [answer.views for answer in run.answers],
         tie=run.tie,
@@ -114,10 +120,11 @@ def ask_vllm(
     folder: Path,
     references: Sequence[ReferenceGeneration],
     *,
+    chats: Sequence[KnownChat],
     settings: ServingSettings,
     reporter: Reporter,
 ) -> EngineRun:
-    """Load the model as it will be served, and ask it every prompt in both ways."""
+    """Load the model as it will be served, and ask it every prompt in both ways, and `chats`."""
     total = len(references)
     reporter.progress("loading the model in vLLM", step=0, total_steps=total)
     started = time.monotonic()
@@ -141,6 +148,8 @@ def ask_vllm(
         kernels=engine.kernels(),
         config=read_config(folder),
         load_seconds=load_seconds,
+        chats=chats,
+        rendered=engine.rendered(chats) if chats else [],
     )
 
 
