@@ -22,11 +22,16 @@ def make_version(folder: Path, *, seed: int = 0) -> str:
         model=MODEL, dtype="float32", enforce_eager=True, max_model_length=512
     )
     (folder / "serving.json").write_text(settings.model_dump_json(by_alias=True))
-    probes = {"dtype": "float32", "probes": _probes(folder), "chats": _chats(folder)}
-    (folder / "fingerprints.json").write_text(json.dumps(probes))
+    write_fingerprints(folder)
     manifest = manifest_of(folder)
     (folder / MANIFEST).write_text(manifest.text())
     return manifest.digest()
+
+
+def write_fingerprints(folder: Path) -> None:
+    """What `verify` would have seen of the model in `folder`."""
+    probes = {"dtype": "float32", "probes": _probes(folder), "chats": _chats(folder)}
+    (folder / "fingerprints.json").write_text(json.dumps(probes))
 
 
 def _chats(folder: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """The replica's own questions to its engine, for as long as the process runs.
 
 All fingerprints first, and what it makes of known conversations, again and again until they are
-right; later one fingerprint in turn, which takes less than a client's request. Answers and counters go into `Readiness`.
+right; later one fingerprint in turn, which takes less than a client's request.
+Answers and counters go into `Readiness`.
 """
 
 import asyncio
