@@ -1,7 +1,7 @@
 """The replica's middleware inside of real vLLM, and the stand-in held to what vLLM does.
 
-Whatever can be seen over the wire is asked of both. That an engine hangs with /health at 200 cannot
-be provoked in vLLM from outside: of the stand-in's `hang` the origin is vllm#39863.
+Whatever can be seen over the wire is asked of both. A hang with /health at 200 (vllm#39863) comes
+from outside here: the engine's process is stopped.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_vllm(folder: Path, *, shutdown_timeout: int) -> Server:
+def start_vllm(folder: Path, *, shutdown_timeout: int, progress_seconds: float = 120.0) -> Server:
     port = free_port()
     settings = ServingSettings.model_validate_json((folder / "serving.json").read_text())
     replica = ReplicaSettings(
@@ -67,6 +67,7 @@ def start_vllm(folder: Path, *, shutdown_timeout: int) -> Server:
         fingerprints=folder / "fingerprints.json",
         max_model_length=settings.max_model_length,
         probe_seconds=0.5,
+        progress_seconds=progress_seconds,
     )
     options = settings.command_line(
         folder, name=MODEL, host="127.0.0.1", port=port, shutdown_timeout=shutdown_timeout
@@ -130,6 +131,15 @@ def wait_for(server: Server, reason: str, *, seconds: float = 20) -> WireAnswer:
             pass
         time.sleep(0.2)
     raise AssertionError(f"never {reason}")
+
+
+def engine_of(server: Server) -> int:
+    """The process in which vLLM computes; it names itself."""
+    pid = server.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"VLLM::EngineCore"):
+            return int(child)
+    raise AssertionError("vLLM has no process of its engine")
 
 
 def wait_until_running(server: Server, num_requests: int) -> None:
@@ -320,3 +330,27 @@ def test_without_a_drain_a_broken_answer_looks_whole_or_never_ends(aborting: Ser
         assert "error" in last or last["choices"][0]["finish_reason"] == "abort"
     if answer is not None:
         assert answer.status == 500 or answer.json["choices"][0]["finish_reason"] == "abort"
+
+
+@pytest.mark.long
+def test_an_engine_that_stands_still_or_dies_is_noticed(version: Path) -> None:
+    server = start_vllm(version, shutdown_timeout=0, progress_seconds=10)
+    try:
+        engine = engine_of(server)
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            pending = call_beside(server.port, CHAT, {**ASKED, "max_tokens": 20})
+            assert wait_for(server, "NoProgress", seconds=60).status == 503
+            assert call(server.port, "/health").status == 200
+            assert call(server.port, "/tunesmith/live").status == 503
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        wait_for(server, "Ready", seconds=60)
+        answer = pending.answer()
+        assert answer is not None
+        assert answer.json["choices"][0]["finish_reason"] == "length"
+        # A dead engine takes its server with it, so whoever watches the process sees it.
+        os.kill(engine, signal.SIGKILL)
+        assert server.process.wait(timeout=60) != 0
+    finally:
+        end(server)
