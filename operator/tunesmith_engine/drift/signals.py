@@ -122,7 +122,7 @@ def prompt_of(messages: Iterable[Any]) -> str | None:
     system = None
     for message in reversed([message for message in messages if isinstance(message, Mapping)]):
         role = message.get("role")
-        if role in {"assistant", None}:
+        if not isinstance(role, str) or role == "assistant":
             continue
         text = _text_of(message.get("content"))
         if text and role not in {"system", "developer"}:

@@ -130,6 +130,7 @@ class Measurement:
         self._is_stream = self._stream is not None
         # NB: the only text that was kept. Nobody's words outlive their request.
         self._opening, self._body, self._stream, self.tapped = "", b"", None, None
+        self._finished.clear()
         self.ended = now
 
     def fail(self) -> None:

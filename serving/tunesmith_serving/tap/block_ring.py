@@ -24,6 +24,11 @@ class _Block:
     last_at: float
     sketch: dict[str, Any]
 
+    def shown(self, now: float) -> dict[str, Any]:
+        """As readers see it; its age is that of its last request."""
+        age = round(now - self.last_at, 3)
+        return {"seq": self.seq, "ageSeconds": age, "sketch": self.sketch}
+
 
 @dataclass(frozen=True, slots=True)
 class BlockPage:
@@ -61,16 +66,13 @@ class BlockRing:
         """Blocks behind the place `seq`, as many as fit into a page."""
         self._close_old(now)
         first = self._blocks[0].seq if self._blocks else self._last + 1
-        given = islice((block for block in self._blocks if block.seq > seq), BLOCKS_OF_PAGE)
-        blocks = [
-            {"seq": block.seq, "ageSeconds": round(now - block.last_at, 3), "sketch": block.sketch}
-            for block in given
-        ]
+        behind = (block for block in self._blocks if block.seq > seq)
+        given = list(islice(behind, BLOCKS_OF_PAGE))
         return BlockPage(
             # NB: of a place in the future, which is that of a process before this one, the last.
-            next=blocks[-1]["seq"] if blocks else min(seq, self._last),
+            next=given[-1].seq if given else min(seq, self._last),
             dropped=max(0, first - 1 - seq),
-            blocks=blocks,
+            blocks=[block.shown(now) for block in given],
         )
 
     def _close_old(self, now: float) -> None:

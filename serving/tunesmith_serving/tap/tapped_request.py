@@ -57,7 +57,7 @@ class TappedRequest:
             body, self._body = self._body, None
             try:
                 self._prompt = _prompt_in(json.loads(body))
-            except (ValueError, RecursionError):
+            except Exception:  # noqa: BLE001 - it is the client's request, whatever it holds
                 self.problem = "unreadableRequest"
 
     def read_choice(self, choice: Json, content: Json) -> None:
@@ -108,7 +108,7 @@ class TappedRequest:
         room = _MOST_LOGPROBS - len(self._logprobs)
         if "content" in logprobs:
             tokens = (logprobs["content"] or ())[:room]
-            chosen = [token["logprob"] for token in tokens]
+            chosen: Sequence[float | None] = [token["logprob"] for token in tokens]
             others = [[other["logprob"] for other in token["top_logprobs"]] for token in tokens]
         else:
             chosen = (logprobs.get("token_logprobs") or ())[:room]

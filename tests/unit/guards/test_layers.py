@@ -14,6 +14,10 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.capacity",
     # What a replica reports, and operator and laptop read.
     "tunesmith_engine.deployment.replica_report",
+    # How a request is measured: rows and live traffic by one function.
+    "tunesmith_engine.drift.refusals",
+    "tunesmith_engine.drift.signals",
+    "tunesmith_engine.drift.sketches",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )
