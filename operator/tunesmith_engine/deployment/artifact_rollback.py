@@ -15,8 +15,8 @@ from tunesmith_engine.deployment.deployment_state import Context, DeploymentStat
 from tunesmith_engine.deployment.monitoring_step import is_wrong
 from tunesmith_engine.deployment.take_back import remember
 
-# A replica has asked for all fingerprints again before it says so; others get the time to, too.
-CONFIRM_SECONDS: Final = 30.0
+# A replica has asked for all fingerprints again before it says so; this is for a flap.
+CONFIRM_SECONDS: Final = 10.0
 
 
 def reject_mismatched(context: Context, state: DeploymentState) -> DeploymentState:
