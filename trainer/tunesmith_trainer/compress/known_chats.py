@@ -49,7 +49,8 @@ def known_chats(tokenizer: PreTrainedTokenizerBase) -> list[JsonValue]:
         if not is_dated:
             # NB: the template has rendered the special tokens; see `chat_prompt_ids`.
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-            chats.append({"messages": [*messages], "promptIds": list(ids)})
+            turns: list[JsonValue] = [{**message} for message in messages]
+            chats.append({"messages": turns, "promptIds": list(ids)})
     return chats
 
 
