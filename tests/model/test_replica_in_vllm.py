@@ -1,7 +1,7 @@
 """The replica's middleware inside of real vLLM, and the stand-in held to what vLLM does.
 
-Whatever can be seen over the wire is asked of both. That an engine hangs with /health at 200 cannot
-be provoked in vLLM from outside: of the stand-in's `hang` the origin is vllm#39863.
+Whatever can be seen over the wire is asked of both. A hang with /health at 200 (vllm#39863) comes
+from outside here: the engine's process is stopped.
 """
 
 import contextlib
@@ -63,7 +63,13 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_vllm(folder: Path, *, shutdown_timeout: int, compares: bool = False) -> Server:
+def start_vllm(
+    folder: Path,
+    *,
+    shutdown_timeout: int,
+    compares: bool = False,
+    progress_seconds: float = 120.0,
+) -> Server:
     port = free_port()
     settings = ServingSettings.model_validate_json((folder / "serving.json").read_text())
     replica = ReplicaSettings(
@@ -74,6 +80,7 @@ def start_vllm(folder: Path, *, shutdown_timeout: int, compares: bool = False) -
         probe_seconds=0.5,
         stable_url=f"http://127.0.0.1:{port}" if compares else None,
         compare_seconds=0.5,
+        progress_seconds=progress_seconds,
     )
     options = settings.command_line(
         folder, name=MODEL, host="127.0.0.1", port=port, shutdown_timeout=shutdown_timeout
@@ -139,6 +146,15 @@ def wait_for(server: Server, reason: str, *, seconds: float = 20) -> WireAnswer:
             pass
         time.sleep(0.2)
     raise AssertionError(f"never {reason}")
+
+
+def engine_of(server: Server) -> int:
+    """The process in which vLLM computes; it names itself."""
+    pid = server.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"VLLM::EngineCore"):
+            return int(child)
+    raise AssertionError("vLLM has no process of its engine")
 
 
 def wait_until_running(server: Server, num_requests: int) -> None:
@@ -374,3 +390,27 @@ def test_a_version_compared_with_itself_on_fixed_prompts_loses_nothing(
         [0.0] * len(samples), abs=1e-3
     )
     assert state["accepted"] == 0
+
+
+@pytest.mark.long
+def test_an_engine_that_stands_still_or_dies_is_noticed(version: Path) -> None:
+    server = start_vllm(version, shutdown_timeout=0, progress_seconds=10)
+    try:
+        engine = engine_of(server)
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            pending = call_beside(server.port, CHAT, {**ASKED, "max_tokens": 20})
+            assert wait_for(server, "NoProgress", seconds=60).status == 503
+            assert call(server.port, "/health").status == 200
+            assert call(server.port, "/tunesmith/live").status == 503
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        wait_for(server, "Ready", seconds=60)
+        answer = pending.answer()
+        assert answer is not None
+        assert answer.json["choices"][0]["finish_reason"] == "length"
+        # A dead engine takes its server with it, so whoever watches the process sees it.
+        os.kill(engine, signal.SIGKILL)
+        assert server.process.wait(timeout=60) != 0
+    finally:
+        end(server)

@@ -128,6 +128,7 @@ def test_a_sound_model_is_proved_and_leaves_its_settings_and_fingerprints(
     assert "reset your password" in parity["prompts"][2]["served"]
     fingerprints = json.loads((tmp_path / "artifacts" / "fingerprints.json").read_text())
     assert len(fingerprints["probes"]) == len(QUESTIONS)
+    assert len(fingerprints["chats"]) == len(QUESTIONS)
 
 
 def test_the_answers_of_other_weights_are_refused_with_their_numbers(

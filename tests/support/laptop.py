@@ -166,6 +166,26 @@ class Laptop:
         (making / MANIFEST).unlink()
         self._deliver(making, version)
 
+    def publish_candidate(self, version: str, *, kind: str, of: str | None = None) -> None:
+        """A version of `candidates`, made from the version `of`."""
+        making = self.home / "making" / version
+        making.parent.mkdir(parents=True, exist_ok=True)
+        source = [] if of is None else [str(self.home / "models" / MODEL / of)]
+        subprocess.run(
+            [
+                self.environments / "server/bin/python",
+                SUPPORT / "candidates.py",
+                kind,
+                making,
+                *source,
+            ],
+            # Beside other work, two threads wait for each other longer than they compute.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=True,
+        )
+        (making / MANIFEST).unlink(missing_ok=True)
+        self._deliver(making, version)
+
     def _deliver(self, making: Path, version: str, *, adapter: Adapter | None = None) -> None:
         folder = self.home / "models" / MODEL / version
         manifest = manifest_of(making)

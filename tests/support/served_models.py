@@ -59,7 +59,12 @@ def write_reference(
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = _load_w8a8(source, noise=noise)
     prompts = [_ask(model, ids, max_new_tokens) for ids in map(_chat(tokenizer), QUESTIONS)]
-    path.write_text(json.dumps({"dtype": str(torch.float32), "prompts": prompts}))
+    chats = [
+        {"messages": [{"role": "user", "content": question}], "promptIds": prompt["promptIds"]}
+        for question, prompt in zip(QUESTIONS, prompts, strict=True)
+    ]
+    content = {"dtype": str(torch.float32), "prompts": prompts, "chats": chats}
+    path.write_text(json.dumps(content))
 
 
 def _ask(model: Any, ids: list[int], max_new_tokens: int) -> dict[str, Any]:

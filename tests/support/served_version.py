@@ -30,11 +30,34 @@ def make_version(folder: Path, *, seed: int = 0) -> str:
         model=MODEL, dtype="float32", enforce_eager=True, max_model_length=512
     )
     (folder / "serving.json").write_text(settings.model_dump_json(by_alias=True))
-    probes = {"dtype": "float32", "probes": _probes(folder)}
-    (folder / "fingerprints.json").write_text(json.dumps(probes))
+    write_fingerprints(folder)
     manifest = manifest_of(folder)
     (folder / MANIFEST).write_text(manifest.text())
     return manifest.digest()
+
+
+def write_fingerprints(folder: Path) -> None:
+    """What `verify` would have seen of the model in `folder`."""
+    probes = {"dtype": "float32", "probes": _probes(folder), "chats": _chats(folder)}
+    (folder / "fingerprints.json").write_text(json.dumps(probes))
+
+
+def _chats(folder: Path) -> list[dict[str, Any]]:
+    """Two conversations as transformers renders them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    asked = {"role": "user", "content": CORPUS[0]}
+    answered = [asked, {"role": "assistant", "content": CORPUS[1]}, asked]
+    return [
+        {
+            "messages": messages,
+            "promptIds": tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=False
+            ),
+        }
+        for messages in ([asked], answered)
+    ]
 
 
 def _probes(folder: Path) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ from stand_in_answers import (
 from tunesmith_serving.replica.adapter_slots import LOAD, UNLOAD
 from tunesmith_serving.replica.fingerprints import Fingerprint, read_fingerprints
 from tunesmith_serving.replica.in_process import Receive, Scope, Send
+from tunesmith_serving.verify.reference_generations import KnownChat
 
 _PATHS: Final = {"/v1/chat/completions": True, "/v1/completions": False}
 # How far from the known log-probabilities an engine with other weights answers, in nats.
@@ -68,8 +69,8 @@ class Faults:
     `errors` is the share of requests answered with 500, `aborts` of answers that are given up,
     `refusals` of those that refuse. `loss` is by how many nats a token it finds text less likely
     that is no fingerprint. `hang`: no token comes any more, with /health at 200.
-    `nonsense`: other weights' answers and log-probabilities. `crash`: the process ends in the
-    middle of the next answer.
+    `nonsense`: other weights' answers and log-probabilities. `template`: another chat template.
+    `crash`: the process ends in the middle of the next answer.
     """
 
     ttft: float = 0.002
@@ -81,6 +82,7 @@ class Faults:
     loss: float = 0.0
     hang: bool = False
     nonsense: bool = False
+    template: bool = False
     crash: bool = False
 
 
@@ -114,6 +116,7 @@ class StandIn:
         model: str,
         faults: Faults,
         known: Sequence[Fingerprint] = (),
+        chats: Sequence[KnownChat] = (),
         shutdown_timeout: float = 0.0,
         api_key: str | None = None,
         seed: int = 0,
@@ -121,6 +124,7 @@ class StandIn:
         self.model = model
         self._base = Weights(faults, known_by_tokens(known))
         self._adapters: dict[str, Weights] = {}
+        self._chats = {_key(chat.model_dump()["messages"]): chat.prompt_ids for chat in chats}
         self._shutdown_timeout = shutdown_timeout
         self._api_key = api_key
         self._random = random.Random(seed)
@@ -298,7 +302,10 @@ class StandIn:
             prompts = given if isinstance(given[0], list) else [given]
             scores = [self._scores(prompt) for prompt in prompts]
             await send_json(send, 200, scored_body(answer, scores))
-        elif request.get("return_token_ids") and not answer.is_chat:
+        elif request.get("return_token_ids") and answer.is_chat:
+            ids = self._prompt_ids(request["messages"])
+            await send_json(send, 200, {**answer_body(answer), "prompt_token_ids": ids})
+        elif request.get("return_token_ids"):
             await send_json(send, 200, body_with_ids(answer, request["prompt"]))
         else:
             await send_json(send, 200, answer_body(answer))
@@ -366,6 +373,11 @@ class StandIn:
         # Nothing stands before the first.
         return [None, *views[1:]]
 
+    def _prompt_ids(self, messages: Sequence[Json]) -> list[int]:
+        """What the chat template makes of them: the known ids, where it is the version's."""
+        ids = self._chats.get(_key(messages), [1])
+        return [*ids, 2] if self.faults.template else [*ids]
+
     def _metrics(self) -> bytes:
         labels = f'{{engine="0",model_name="{self.model}"}}'
         lines = (
@@ -376,6 +388,10 @@ class StandIn:
         )
         # As vLLM does, which shows whatever stands in the process's registry.
         return "\n".join((*lines, "")).encode() + generate_latest()
+
+
+def _key(messages: Sequence[Json]) -> str:
+    return json.dumps(messages, sort_keys=True)
 
 
 def _finish(wait: asyncio.Future[None]) -> None:

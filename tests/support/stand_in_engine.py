@@ -30,13 +30,15 @@ from tunesmith_serving.replica.fingerprints import read_fingerprints
 from tunesmith_serving.replica.host_settings import HostSettings
 from tunesmith_serving.replica.in_process import Application
 from tunesmith_serving.replica.middleware import Replica
+from tunesmith_serving.replica.rendered_chats import read_chats
 from tunesmith_serving.replica.settings import ReplicaSettings
 
 _FINGERPRINTS = {
     "probes": [
         {"promptIds": [1, 2, 3], "answerIds": [4, 5], "logprobs": [-0.5, -0.25]},
         {"promptIds": [6, 7], "answerIds": [8], "logprobs": [-1.5]},
-    ]
+    ],
+    "chats": [{"messages": [{"role": "user", "content": "Hello?"}], "promptIds": [9, 10, 11]}],
 }
 
 
@@ -55,6 +57,7 @@ def main() -> None:
                 **{field.name: getattr(arguments, field.name) for field in fields(Faults)}
             ),
             known=read_fingerprints(known, max_model_length=None),
+            chats=read_chats(known, max_model_length=None),
             shutdown_timeout=arguments.shutdown_timeout,
             api_key=os.environ.get("VLLM_API_KEY"),
             seed=arguments.seed,

@@ -1,14 +1,15 @@
 """The replica's own questions to its engine, for as long as the process runs.
 
-All fingerprints first, again and again until they are right; later one in turn, which takes less
-than a client's request. Answers and counters go into `Readiness`.
+All fingerprints first, and what it makes of known conversations, again and again until they are
+right; later one fingerprint in turn, which takes less than a client's request.
+Answers and counters go into `Readiness`.
 """
 
 import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReadyReason
@@ -21,14 +22,18 @@ from tunesmith_serving.replica.fingerprints import (
 )
 from tunesmith_serving.replica.in_process import Application, Response, request
 from tunesmith_serving.replica.readiness import Readiness, Verdict
+from tunesmith_serving.replica.rendered_chats import CHAT, is_rendered, read_chats
+from tunesmith_serving.replica.rendered_chats import question as chat_question
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.tap.probe_metrics import ProbeMetrics
+from tunesmith_serving.verify.reference_generations import KnownChat
 
 LOGGER = logging.getLogger(__name__)
 # Counters of vLLM that every step of its engine advances. Answers that are not streamed show no
 # token before their end.
 _STEPS: Final = (b"vllm:iteration_tokens_total_count", b"vllm:generation_tokens_total")
 _OK: Final = 200
+_SERVER_ERROR: Final = 500
 # More questions than the engine takes (429, 503): that says nothing about its answers.
 _BUSY: Final = (429, 503)
 # Looks at the counters within the time that proves a hang.
@@ -117,20 +122,24 @@ class Watch:
         """What the answers prove; None if they prove nothing."""
         try:
             # Read again each time: a file that was replaced under a running engine is noticed.
-            known = read_fingerprints(
-                self._settings.fingerprints, max_model_length=self._settings.max_model_length
-            )
+            path, longest = self._settings.fingerprints, self._settings.max_model_length
+            known = read_fingerprints(path, max_model_length=longest)
+            chats = read_chats(path, max_model_length=longest)
         except (OSError, ValueError) as error:
             return Verdict(
                 ReadyReason.FINGERPRINTS_UNREADABLE,
-                f"{self._settings.fingerprints.name} cannot be used ({type(error).__name__})",
+                f"{path.name} cannot be used ({type(error).__name__})",
             )
         if self._readiness.proof.is_ready:
             self._turn = (self._turn + 1) % len(known)
             verdict = await self._asked({self._turn: known[self._turn]})
             if verdict is None or verdict.is_ready:
                 return verdict
-        return await self._asked(dict(enumerate(known)))
+        verdict = await self._asked(dict(enumerate(known)))
+        if verdict is None or not verdict.is_ready:
+            return verdict
+        # Not in turn later: an engine reads its chat template once.
+        return await self._chatted(chats, sound=verdict)
 
     async def _asked(self, asked: Mapping[int, Fingerprint]) -> Verdict | None:
         probes = list(asked.values())
@@ -155,6 +164,30 @@ class Watch:
         return Verdict(
             ReadyReason.READY if comparison.holds else ReadyReason.FINGERPRINT_MISMATCH,
             str(comparison),
+        )
+
+    async def _chatted(self, chats: Sequence[KnownChat], *, sound: Verdict) -> Verdict | None:
+        """`sound`, if the engine makes of every conversation what was published."""
+        num_others = 0
+        for chat in chats:
+            body = json.dumps(chat_question(chat, model=self._settings.asked_model)).encode()
+            answer = await self._request(CHAT, method="POST", body=body)
+            if answer.status in _BUSY:
+                return None
+            if answer.status >= _SERVER_ERROR:
+                return Verdict(
+                    ReadyReason.GENERATION_FAILED,
+                    f"the engine answered a chat with status {answer.status}",
+                )
+            # A template that refuses a conversation is another one, too.
+            is_known = answer.status == _OK and is_rendered(chat, json.loads(answer.body))
+            num_others += not is_known
+        if not num_others:
+            return sound
+        return Verdict(
+            ReadyReason.FINGERPRINT_MISMATCH,
+            f"{num_others} of {len(chats)} known conversations become other tokens than when the "
+            "version was verified: its chat template or tokenizer is another one",
         )
 
     async def _request(self, path: str, *, method: str, body: bytes = b"") -> Response:

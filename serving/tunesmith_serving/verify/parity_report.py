@@ -15,7 +15,7 @@ from tunesmith_serving.platforms import DISTRIBUTIONS
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
-from tunesmith_serving.verify.reference_generations import ReferenceGeneration
+from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceGeneration
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
 NUM_FINGERPRINTS: Final = 20
@@ -33,7 +33,10 @@ class AnswerTexts:
 
 @dataclass(frozen=True, slots=True)
 class EngineRun:
-    """One loading of the model, and what it was asked; `config` is the model's config.json."""
+    """One loading of the model, and what it was asked; `config` is the model's config.json.
+
+    `rendered` are the token ids that vLLM made of each of `chats`.
+    """
 
     settings: ServingSettings
     references: Sequence[ReferenceGeneration]
@@ -42,6 +45,8 @@ class EngineRun:
     kernels: Kernels
     config: Mapping[str, Any]
     load_seconds: float
+    chats: Sequence[KnownChat] = ()
+    rendered: Sequence[Sequence[int]] = ()
 
     @property
     def vllm_version(self) -> str:
@@ -55,8 +60,22 @@ class EngineRun:
 
     @property
     def faults(self) -> list[str]:
-        """Kernels in use that are known to be wrong."""
-        return self.kernels.faults(rounds_activations=rounds_activations(self.config))
+        """Kernels in use that are known to be wrong, and a chat template that vLLM reads otherwise.
+
+        Neither shows in the answers: prompts are token ids.
+        """
+        faults = self.kernels.faults(rounds_activations=rounds_activations(self.config))
+        num_others = sum(
+            list(ids) != chat.prompt_ids
+            for chat, ids in zip(self.chats, self.rendered, strict=True)
+        )
+        if num_others:
+            faults.append(
+                f"vLLM makes other tokens than transformers of {num_others} of {len(self.chats)} "
+                "conversations: a chat would be answered as nothing that the model was trained on. "
+                "Compare chat_template.jinja and tokenizer_config.json with the base model's."
+            )
+        return faults
 
 
 def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
@@ -114,7 +133,8 @@ def fingerprints_record(run: EngineRun) -> Json:
 
     Up to 20 prompts with vLLM's own log-probabilities (nats) of the answer's tokens: a replica that
     gives others does not serve this model. vLLM's, not the reference's: a monitor then compares a
-    number format and a kernel with themselves.
+    number format and a kernel with themselves. `chats` are conversations with the token ids that
+    vLLM made of them when they were verified.
     """
     pairs = list(zip(run.references, run.answers, strict=True))
     # The questions that every model is asked first: they do not repeat anybody's data.
@@ -130,6 +150,7 @@ def fingerprints_record(run: EngineRun) -> Json:
             }
             for reference, answer in pairs[:NUM_FINGERPRINTS]
         ],
+        "chats": [chat.model_dump(mode="json", by_alias=True) for chat in run.chats],
     }
 
 

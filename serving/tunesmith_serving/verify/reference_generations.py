@@ -46,6 +46,20 @@ class ReferenceGeneration(ApiModel):
         return len(self.prompt_ids) + len(self.answer_ids)
 
 
+class Message(ApiModel):
+    """A turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class KnownChat(ApiModel):
+    """A conversation, and what the tokenizer's chat template makes of it."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    prompt_ids: TokenIds
+
+
 class ReferenceFile(ApiModel):
     """The content of `reference.json`."""
 
@@ -54,6 +68,7 @@ class ReferenceFile(ApiModel):
 
     dtype: str
     prompts: Annotated[list[ReferenceGeneration], Field(min_length=1)]
+    chats: list[KnownChat] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

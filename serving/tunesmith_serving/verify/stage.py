@@ -38,7 +38,11 @@ from tunesmith_serving.verify.parity_report import (
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.reference_generations import ReferenceGeneration, read_reference
+from tunesmith_serving.verify.reference_generations import (
+    KnownChat,
+    ReferenceGeneration,
+    read_reference,
+)
 from tunesmith_serving.verify.vllm_engine import AdapterFolder, VllmEngine
 
 
@@ -131,9 +135,11 @@ def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -
         flags=read_flags(),
         capability=read_capability(),
     )
-    given = read_reference(subject.reference).prompts
+    reference = read_reference(subject.reference)
+    given = reference.prompts
     fitting = prompts_that_fit(given, max_model_length=settings.max_model_length)
-    run = ask_vllm(subject, fitting, settings=settings, reporter=reporter)
+    chats = [chat for chat in reference.chats if len(chat.prompt_ids) < settings.max_model_length]
+    run = ask_vllm(subject, fitting, chats=chats, settings=settings, reporter=reporter)
     verdict = judge(
         [answer.views for answer in run.answers],
         tie=run.tie,
@@ -175,10 +181,11 @@ def ask_vllm(
     subject: Subject,
     references: Sequence[ReferenceGeneration],
     *,
+    chats: Sequence[KnownChat],
     settings: ServingSettings,
     reporter: Reporter,
 ) -> EngineRun:
-    """Load the model as it will be served, and ask it every prompt in both ways."""
+    """Load the model as it will be served, and ask it every prompt in both ways, and `chats`."""
     total = len(references)
     reporter.progress("loading the model in vLLM", step=0, total_steps=total)
     started = time.monotonic()
@@ -202,6 +209,8 @@ def ask_vllm(
         kernels=engine.kernels(),
         config=read_config(subject.folder),
         load_seconds=load_seconds,
+        chats=chats,
+        rendered=engine.rendered(chats) if chats else [],
     )
     # Before the next one is loaded: two at once need not fit.
     engine.close()

@@ -1,8 +1,8 @@
 """Asks vLLM: loads a model with its serving settings and turns vLLM's answers into records.
 
 Everything of vLLM that verify touches is in this module, and in the plugin that it shares with the
-server. Prompts go in as token ids: vLLM tokenizes nothing, so that another version of a tokenizer
-cannot pass for a fault of a kernel.
+server. Prompts to be answered go in as token ids, so that another version of a tokenizer cannot
+pass for a fault of a kernel; what vLLM makes of messages is asked for itself.
 """
 
 import math
@@ -20,6 +20,7 @@ from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import AnswerViews, TokenView
 from tunesmith_serving.verify.reference_generations import (
     Continuation,
+    KnownChat,
     ReferenceGeneration,
     continued_views,
 )
@@ -93,6 +94,15 @@ class VllmEngine:
             )
             for place, reference in enumerate(references)
         ]
+
+    def rendered(self, chats: Sequence[KnownChat]) -> list[list[int]]:
+        """The token ids that vLLM makes of each conversation."""
+        outputs = self._llm.chat(
+            [[message.model_dump() for message in chat.messages] for chat in chats],
+            _parameters(max_tokens=1),
+            use_tqdm=False,
+        )
+        return [list(output.prompt_token_ids) for output in outputs]
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Tokens as people read them."""

@@ -1,5 +1,6 @@
 """What verify leaves behind: facts by paths of the spec, and fingerprints that repeat no data."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tunesmith_serving.verify.parity_report import (
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.reference_generations import ReferenceGeneration
+from tunesmith_serving.verify.reference_generations import KnownChat, Message, ReferenceGeneration
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
 W8A8: dict[str, Any] = {
@@ -79,6 +80,20 @@ def test_a_wrong_kernel_is_told_though_every_answer_agrees() -> None:
     assert verdict.holds
     assert record["holds"] is False
     assert "int8 products overflow" in record["faults"][0]
+
+
+def test_a_chat_template_that_vllm_reads_otherwise_is_told() -> None:
+    chat = KnownChat(messages=[Message(role="user", content="Why?")], prompt_ids=[1, 2])
+    run = a_run("probe")
+
+    alike = replace(run, chats=[chat], rendered=[[1, 2]])
+    assert alike.faults == []
+    assert fingerprints_record(alike)["chats"] == [
+        {"messages": [{"role": "user", "content": "Why?"}], "promptIds": [1, 2]}
+    ]
+    # A second begin-of-text is what goes wrong most often.
+    (fault,) = replace(run, chats=[chat], rendered=[[1, 1, 2]]).faults
+    assert "1 of 1 conversations" in fault
 
 
 def test_fingerprints_take_the_fixed_prompts_first() -> None:

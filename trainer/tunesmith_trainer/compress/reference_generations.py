@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH
 from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_trainer.compress.known_chats import known_chats
 from tunesmith_trainer.data.prepared import Prepared, Split
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.generation import generate_ids, pad_id_of, stop_ids
@@ -110,7 +111,7 @@ def generate_reference(
                 "kind": prompt.kind,
             }
         )
-    return {"dtype": "float32", "prompts": records}
+    return {"dtype": "float32", "prompts": records, "chats": known_chats(tokenizer)}
 
 
 def chat_prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:

@@ -23,10 +23,14 @@ from tunesmith_serving.replica.in_process import request as ask
 from tunesmith_serving.replica.measurement import Measurement
 from tunesmith_serving.replica.middleware import Replica
 from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.verify.reference_generations import KnownChat
 
 KNOWN = Fingerprint(promptIds=[1, 2], answerIds=[3, 4], logprobs=[-1.0, -2.0])
 CHAT = "/v1/chat/completions"
 PLANTED = "xyzzy-nobody-may-keep-this"
+ASKED = KnownChat.model_validate(
+    {"messages": [{"role": "user", "content": PLANTED}], "promptIds": [5, 6]}
+)
 
 pytestmark = pytest.mark.timeout(30)
 Scenario = Callable[["Client"], Awaitable[None]]
@@ -65,7 +69,11 @@ class Client:
 @pytest.fixture
 def fingerprints(tmp_path: Path) -> Path:
     path = tmp_path / "fingerprints.json"
-    path.write_text(json.dumps({"probes": [KNOWN.model_dump(by_alias=True)]}))
+    known = {
+        "probes": [KNOWN.model_dump(by_alias=True)],
+        "chats": [ASKED.model_dump(by_alias=True)],
+    }
+    path.write_text(json.dumps(known))
     return path
 
 
@@ -75,7 +83,9 @@ def play(fingerprints: Path) -> Callable[..., None]:
 
     def played(scenario: Scenario, *, progress_seconds: float = 5.0, **faults: Any) -> None:
         async def scene() -> None:
-            engine = StandIn(model="helpdesk", faults=Faults(**faults), known=[KNOWN])
+            engine = StandIn(
+                model="helpdesk", faults=Faults(**faults), known=[KNOWN], chats=[ASKED]
+            )
             settings = ReplicaSettings(
                 version="helpdesk-v7",
                 digest="sha256:0",
@@ -139,6 +149,20 @@ def test_other_weights_are_not_ready_until_they_are_right(play: Callable[..., No
         await client.becomes("FingerprintMismatch")
 
     play(scenario, nonsense=True)
+
+
+def test_another_chat_template_is_not_ready_though_its_weights_are_right(
+    play: Callable[..., None],
+) -> None:
+    async def scenario(client: Client) -> None:
+        await client.becomes("FingerprintMismatch")
+        state = (await client.get("/tunesmith/state"))[1]
+        assert "1 of 1 known conversations" in state["message"]
+        assert PLANTED not in state["message"]
+        client.engine.faults = Faults()
+        await client.becomes("Ready")
+
+    play(scenario, template=True)
 
 
 def test_an_engine_that_fails_is_not_ready(play: Callable[..., None]) -> None:
