@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class Pools:
 
 def sketch_of(counts: Counts, *, num: int) -> Sketch:
     """A sketch of counts, unchecked: most of the time would go into its numbers otherwise."""
-    signals = {
+    signals: dict[str, Any] = {
         signal.name: counts[start : start + signal.num_bins]
         for signal, start in zip(SIGNALS, _STARTS, strict=False)
     }

@@ -96,7 +96,7 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.ERROR_BUDGET_BURNS: "look at versions, replicas and queue; see the runbook",
     Reason.NO_GATEWAY: "create it, or name another",
     Reason.ROUTE_NOT_ACCEPTED: "allow the route's namespace and host names in the Gateway's "
-    "listener",
+    "listener; for a shadow, Gateway API v1.3 or newer",
     Reason.OWNED_BY_ANOTHER: "rename the deployment, or delete the other one",
     Reason.PROXY_DOWN: "see that the proxy runs; the rollout then goes on by itself",
 }
