@@ -1,6 +1,7 @@
 """The commands that benchmarks run: `tunesmith` as users do, and scripts in other environments."""
 
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parents[1]
+RESAMPLES = 2000
 TUNESMITH = Path(sys.executable).with_name("tunesmith")
 
 
@@ -53,6 +55,19 @@ def summary(values: list[float]) -> dict[str, Any]:
         "min": round(min(values), 2),
         "max": round(max(values), 2),
         "n": len(values),
+    }
+
+
+def interval(differences: list[float]) -> dict[str, float]:
+    """Median of paired differences, and its 95 % interval by the bootstrap."""
+    draw = random.Random(0)
+    medians = sorted(
+        statistics.median(draw.choices(differences, k=len(differences))) for _ in range(RESAMPLES)
+    )
+    return {
+        "median": round(statistics.median(differences), 3),
+        "low": round(medians[int(0.025 * RESAMPLES)], 3),
+        "high": round(medians[int(0.975 * RESAMPLES)], 3),
     }
 
 

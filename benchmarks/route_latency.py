@@ -23,6 +23,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+from commands import interval
+
 from tunesmith_engine.deployment.observations import Route
 from tunesmith_engine.local.deployment.replica_process import free_port
 from tunesmith_engine.local.envoy.config import HOST, Endpoint
@@ -34,7 +36,6 @@ LITELLM: Final = "litellm[proxy]==1.106.2"
 _OLD, _NEW = "0000000a", "0000000b"
 _ROUNDS: Final = 40
 _REQUESTS: Final = 20
-_RESAMPLES: Final = 2000
 _TOKENS: Final = 16
 _START_S: Final = 120.0
 
@@ -139,24 +140,11 @@ def _figures(by_path: dict[str, list[list[float]]]) -> dict[str, Any]:
         name: {
             "median": round(statistics.median(medians[name]), 3),
             "p99": round(statistics.quantiles(chain(*rounds), n=100)[98], 3),
-            "addedToBareEnvoy": _interval(
+            "addedToBareEnvoy": interval(
                 [value - b for value, b in zip(medians[name], bare, strict=True)]
             ),
         }
         for name, rounds in by_path.items()
-    }
-
-
-def _interval(differences: list[float]) -> dict[str, float]:
-    """Median of paired differences, and its bootstrap interval."""
-    draw = random.Random(0)
-    medians = sorted(
-        statistics.median(draw.choices(differences, k=len(differences))) for _ in range(_RESAMPLES)
-    )
-    return {
-        "median": round(statistics.median(differences), 3),
-        "low": round(medians[int(0.025 * _RESAMPLES)], 3),
-        "high": round(medians[int(0.975 * _RESAMPLES)], 3),
     }
 
 

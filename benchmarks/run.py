@@ -23,6 +23,8 @@ import judge
 import route_latency
 import serving_throughput
 import swaps
+import tap
+import tap_in_vllm
 import training_throughput
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +37,8 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "judge": judge.measure,
     "routeLatency": route_latency.measure,
     "swaps": swaps.measure,
+    "tap": tap.measure,
+    "tapInVllm": tap_in_vllm.measure,
 }
 _CLUSTER = """controllerScale and finishedJobs load the API server that KUBECONFIG names, and are
 skipped where that is none of this machine, or where kubectl and kwok (0.8) are neither on the PATH

@@ -102,6 +102,18 @@ class Reason(StrEnum):
     REPLICA_NOT_READY = "ReplicaNotReady"
     ABORTED = "Aborted"
 
+    # Drift of what is served: artifact, traffic, error budget
+    FINGERPRINT_MISMATCH = "FingerprintMismatch"
+    FINGERPRINTS_MATCH = "FingerprintsMatch"
+    NOT_PROBED = "NotProbed"
+    TRAFFIC_DRIFTED = "TrafficDrifted"
+    TRAFFIC_AS_REFERENCE = "TrafficAsReference"
+    NO_REFERENCE = "NoReference"
+    REFERENCE_OF_ANOTHER_VERSION = "ReferenceOfAnotherVersion"
+    NO_TRAFFIC = "NoTraffic"
+    ERROR_BUDGET_BURNS = "ErrorBudgetBurns"
+    WITHIN_ERROR_BUDGET = "WithinErrorBudget"
+
     # The route of a deployment
     NO_GATEWAY = "NoGateway"
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"

@@ -85,6 +85,14 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.ABORTED: "publish another version, or change its settings",
     Reason.SUPERSEDED: "nothing: the newer one is tried",
     Reason.PAUSED: "rollout.paused: false, or resume it",
+    Reason.FINGERPRINT_MISMATCH: "publish the version again; kubectl logs of the replica has the "
+    "numbers",
+    Reason.NOT_PROBED: "nothing: replicas are asked soon after they start",
+    Reason.TRAFFIC_DRIFTED: "train on newer data; or limit the client that it comes from",
+    Reason.NO_REFERENCE: "publish the version with this release, which writes the reference",
+    Reason.REFERENCE_OF_ANOTHER_VERSION: "publish the version again: its files were mixed up",
+    Reason.NO_TRAFFIC: "nothing: it is said once there are requests",
+    Reason.ERROR_BUDGET_BURNS: "look at versions, replicas and queue; see the runbook",
     Reason.NO_GATEWAY: "create it, or name another",
     Reason.ROUTE_NOT_ACCEPTED: "allow the route's namespace and host names in the Gateway's "
     "listener",

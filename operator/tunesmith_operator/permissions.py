@@ -40,6 +40,12 @@ PERMISSIONS: Final = (
     Permission(
         "tunesmith.dev",
         ("finetunejobs",),
+        ("create",),
+        "make the next job where the traffic of a deployment has drifted and it asks for one",
+    ),
+    Permission(
+        "tunesmith.dev",
+        ("finetunejobs",),
         ("delete",),
         "forget jobs whose ttlSecondsAfterFinished is over, and no others",
     ),
@@ -132,7 +138,8 @@ PERMISSIONS: Final = (
         "",
         ("configmaps",),
         ("get", "list", "watch", "create", "patch"),
-        "make and read the reports of stages; hand over a request that fits into no annotation",
+        "make and read the reports of stages; hand over a request that fits into no annotation; "
+        "keep what is watched of a deployment",
     ),
     Permission(
         "",

@@ -94,6 +94,8 @@ def _middleware(
             revision=arguments.revision,
             model=name,
             max_model_length=settings.max_model_length,
+            probe_seconds=arguments.probe_seconds,
+            tap=arguments.tap,
         )
         words = ["--middleware", HOST_MIDDLEWARE, *arguments.adapters.command_line()]
         words += ["--lora-target-modules", *adapted_modules(arguments.folder)]
@@ -106,6 +108,8 @@ def _middleware(
         model=name,
         fingerprints=arguments.folder / _FINGERPRINTS,
         max_model_length=settings.max_model_length,
+        probe_seconds=arguments.probe_seconds,
+        tap=arguments.tap,
         stable_url=arguments.compare_with,
         compare_fraction=arguments.compare_fraction,
     )
@@ -222,6 +226,18 @@ def _parser() -> argparse.ArgumentParser:
         type=_record(Adapters),
         metavar="JSON",
         help="spec.adapters of a ModelDeployment; the folder is then that of a base",
+    )
+    parser.add_argument(
+        "--probe-seconds",
+        type=float,
+        default=ReplicaSettings.model_fields["probe_seconds"].default,
+        help="seconds between two fingerprints that the engine is asked for",
+    )
+    parser.add_argument(
+        "--tap",
+        action=argparse.BooleanOptionalAction,
+        default=ReplicaSettings.model_fields["tap"].default,
+        help="measure requests in a few numbers, by which drift is noticed",
     )
     parser.add_argument(
         "--compare-with", metavar="URL", help="where stable answers, to score its answers here"

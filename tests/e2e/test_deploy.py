@@ -13,9 +13,11 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import httpx
 import pytest
 
 from command import processes_of, wait_until
+from drift_reference import write_reference
 from laptop import NAME, Laptop
 from open_loop import Tally, traffic
 
@@ -135,6 +137,28 @@ def test_a_killed_proxy_is_back_at_once_and_costs_no_version_its_trial(bereft: S
     assert bereft.laptop.rejections() == {}
 
 
+def test_a_stable_version_that_answers_wrongly_makes_way_for_the_one_before(
+    corrupted: Seen,
+) -> None:
+    laptop, told = corrupted.laptop, corrupted.said["mismatch"]
+
+    assert laptop.stable() == "v1"
+    assert laptop.rejections() == {"v2": "FingerprintMismatch"}
+    assert told["artifact"]["version"] == "v2"
+    assert told["artifact"]["mismatchedReplicas"] == 1
+    assert told["artifact"]["worstNats"] == pytest.approx(3.0)
+    assert laptop.condition("RolledBack")
+
+
+def test_traffic_unlike_the_training_data_is_told_with_its_signals(drifted: Seen) -> None:
+    traffic = drifted.said["drift"]["traffic"]
+
+    assert traffic["version"] == "v2"
+    assert "promptScript" in traffic["drifted"]
+    assert {row["signal"] for row in traffic["signals"]} & set(traffic["drifted"])
+    assert drifted.laptop.stable() == "v2"
+
+
 def test_people_pause_promote_and_abort(steered: Seen) -> None:
     assert steered.said["paused"] == "Paused"
     assert steered.said["promoted"] == "v2"
@@ -219,6 +243,29 @@ def _steer(seen: Seen, deploy: Popen[bytes]) -> None:
     wait_until(lambda: bool(laptop.rejections()), what="the end of v3")
 
 
+def _corrupt(seen: Seen, deploy: Popen[bytes]) -> None:
+    """Other weights under the engine of the version that serves."""
+    laptop = seen.laptop
+    laptop.publish("v2", **{"probe-seconds": 0.5})
+    wait_until(lambda: laptop.stable() == "v2" and laptop.condition("Ready"), what="v2 alone")
+    for port in laptop.ports(laptop.status()["stable"]["revision"]):
+        httpx.post(f"http://127.0.0.1:{port}/faults", json={"nonsense": True}).raise_for_status()
+    wait_until(lambda: laptop.condition("ArtifactMismatch"), what="the mismatch")
+    seen.said["mismatch"] = laptop.status()["monitoring"]
+    wait_until(lambda: laptop.stable() == "v1" and not laptop.candidate(), what="v1 again")
+    wait_until(lambda: not laptop.condition("ArtifactMismatch"), what="rightful answers")
+
+
+def _drift(seen: Seen, deploy: Popen[bytes]) -> None:
+    """A version that learnt another language than it is asked in."""
+    laptop = seen.laptop
+    reference = write_reference(laptop.home.parent / "reference.json")
+    laptop.publish("v2", reference=str(reference))
+    wait_until(lambda: laptop.stable() == "v2", what="v2")
+    wait_until(lambda: laptop.condition("DriftDetected"), what="the drift")
+    seen.said["drift"] = laptop.status()["monitoring"]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "promoted": _promote,
     "slow": _reject(ttft=0.2),
@@ -228,6 +275,8 @@ SCENARIOS: dict[str, Scenario] = {
     "nonsense": _reject(nonsense=True),
     "refused": _reject(refused=True),
     "killed": _kill,
+    "corrupted": _corrupt,
+    "drifted": _drift,
     "steered": _steer,
     "bereft": _bereave,
 }
@@ -236,7 +285,7 @@ SCENARIOS: dict[str, Scenario] = {
 def _play(scenario: Scenario, folder: Path) -> Seen:
     folder.mkdir()
     seen = Seen(Laptop.of(folder))
-    seen.laptop.write_manifest()
+    seen.laptop.write_manifest(monitoring={"onDrift": {"artifact": ["alert", "rollback"]}})
     seen.laptop.publish("v1")
     with seen.laptop.deployed() as deploy:
         wait_until(lambda: seen.laptop.condition("Ready"), what="the first version")
@@ -296,6 +345,16 @@ def refused(plays: dict[str, Future[Seen]]) -> Seen:
 @pytest.fixture(scope="module")
 def killed(plays: dict[str, Future[Seen]]) -> Seen:
     return plays["killed"].result()
+
+
+@pytest.fixture(scope="module")
+def corrupted(plays: dict[str, Future[Seen]]) -> Seen:
+    return plays["corrupted"].result()
+
+
+@pytest.fixture(scope="module")
+def drifted(plays: dict[str, Future[Seen]]) -> Seen:
+    return plays["drifted"].result()
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,12 @@ import pytest
 
 from openai_wire import KEY, WireAnswer, call, call_beside, shape
 from served_version import MODEL, make_version
+from tunesmith_engine.drift.signals import measure
+from tunesmith_engine.drift.sketches import Sketch
 from tunesmith_serving.replica.middleware import MIDDLEWARE
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.tap.block_ring import REQUESTS_OF_BLOCK
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / ".venvs" / "server" / "bin" / "python"
@@ -229,6 +232,26 @@ def test_what_was_measured_is_what_was_answered(draining: Server) -> None:
     assert not {"incomplete"} & (streamed.keys() | whole.keys())
     state = call(draining.port, "/tunesmith/state").json
     assert (state["running"], state["ready"], state["instance"]) == (0, True, page["instance"])
+
+
+def test_what_drift_is_noticed_by_is_measured_of_every_answer(draining: Server) -> None:
+    place = call(draining.port, "/tunesmith/drift").json["next"]
+    # The stand-in has no model whose log-probabilities it could give.
+    sure = {"logprobs": True, "top_logprobs": 5} if draining.is_real else {}
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    for _ in range(2 * REQUESTS_OF_BLOCK):
+        call(draining.port, CHAT, {**ASKED, "max_tokens": 4, **usage, **sure})
+    page = call(draining.port, f"/tunesmith/drift?after={place}").json
+
+    # The first block may have begun with requests of other tests.
+    sketch = Sketch.model_validate(page["blocks"][-1]["sketch"])
+    # "hi" has no word that is long enough, and stands for itself.
+    expected = {"promptTokens", "outputTokens", "finishReason", "promptWords"}
+    for name in expected | ({"logprob", "entropy"} if draining.is_real else set()):
+        assert sum(sketch.signals[name]) == REQUESTS_OF_BLOCK
+    four_tokens = measure(None, None, output_tokens=4, finish_reason="length")
+    assert Sketch.of([four_tokens] * REQUESTS_OF_BLOCK).signals.items() <= sketch.signals.items()
+    assert page["version"] == draining.folder.name
 
 
 def test_counters_that_prove_progress_are_there(draining: Server) -> None:

@@ -9,6 +9,9 @@ from attempts import SETTINGS
 from model_deployments import a_deployment, published
 from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReadyReason, ReplicaReport
+from tunesmith_engine.monitoring.drift_page import DriftPage
+from tunesmith_engine.monitoring.monitor import Detector
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_engine.rollout.ring_page import RingPage
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
@@ -32,10 +35,35 @@ READY = ReplicaReport(
 
 
 class IdleReplicas:
-    """All replicas are ready, and nobody asks them anything."""
+    """All replicas are ready, and nobody asks them anything.
+
+    `report` is what each says of itself, `pages` what each has measured, `text` its metrics.
+    """
+
+    def __init__(self) -> None:
+        self.report = READY
+        self.text = ""
+        self.pages: list[DriftPage] = []
+        self.statistics: dict[str, Any] | None = None
 
     async def states(self, hosts: Mapping[str, str]) -> dict[str, ReplicaReport]:
-        return dict.fromkeys(hosts, READY.model_copy())
+        # A pod is named DEPLOYMENT-REVISION-NUMBER.
+        return {
+            name: self.report.model_copy(update={"revision": name.split("-")[-2]}) for name in hosts
+        }
+
+    async def metrics(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        return dict.fromkeys(hosts, self.text)
+
+    async def drift(
+        self,
+        hosts: Mapping[str, str],
+        after: Mapping[str, int],  # noqa: ARG002 - as it is asked
+    ) -> dict[str, list[DriftPage]]:
+        return dict.fromkeys(hosts, self.pages)
+
+    async def reference(self, name: str, address: str) -> dict[str, Any] | None:  # noqa: ARG002
+        return self.statistics
 
     async def hold(self, _: Mapping[str, tuple[str, AdapterList]]) -> None:
         return
@@ -55,6 +83,8 @@ class DeploymentDouble(ApiDouble):
         super().__init__("ModelDeployment", "ModelVersion", *kinds)
         self.now = datetime(2026, 11, 27, 12, tzinfo=UTC)
         self.metrics = DeploymentMetrics()
+        self.replicas = IdleReplicas()
+        self.detector: Detector = SketchDetector()
         self.reconciler = self.new_operator()
         deployment = a_deployment(**spec)
         deployment["metadata"]["namespace"] = "ns"
@@ -69,8 +99,9 @@ class DeploymentDouble(ApiDouble):
             self,
             settings,
             deployments=ObjectCache(),
-            replicas=IdleReplicas(),
+            replicas=self.replicas,
             metrics=self.metrics,
+            detector=self.detector,
             clock=lambda: self.now,
         )
 

@@ -19,8 +19,10 @@ from tunesmith_engine.deployment.observations import (
     Decision,
     Desired,
     DesiredRevision,
+    Monitored,
     Observations,
     ReplicaState,
+    RetrainNews,
     Route,
     RouteState,
 )
@@ -29,7 +31,9 @@ from tunesmith_engine.rollout.judge import Cause, Evidence, Verdict
 from tunesmith_engine.rollout.judge import Decision as Judgement
 
 START = datetime(2026, 11, 27, 12, tzinfo=UTC)
-Health = Literal["good", "worse", "crashing", "failing", "stuck"]
+# "wrong" answers otherwise than its version did when it was judged.
+Health = Literal["good", "worse", "crashing", "failing", "stuck", "wrong"]
+_FAILURES: dict[Health, str] = {"failing": "WrongDigest", "wrong": "FingerprintMismatch"}
 
 
 def a_spec(**fields: Any) -> ModelDeploymentSpec:
@@ -114,6 +118,8 @@ class World:
     overrides: dict[str, Any] = field(default_factory=dict)
     route_overrides: dict[str, Any] = field(default_factory=dict)
     command: Command | None = None
+    monitored: Monitored | None = None
+    retrain_news: RetrainNews | None = None
     replicas: dict[str, Replica] = field(default_factory=dict)
     desired: Desired = field(default_factory=Desired)
     in_use: Route | None = None
@@ -137,6 +143,8 @@ class World:
             ),
             "verdict": self.verdict(),
             "command": self.command,
+            "monitored": self.monitored,
+            "retrain_news": self.retrain_news,
         }
         return Observations(**(fields | self.overrides))
 
@@ -156,7 +164,7 @@ class World:
             accepted=replica.accepted if is_up else None,
             quiet_seconds=self.seconds - quiet_since if is_up else None,
             restarts=int(age // 10) if health == "crashing" else 0,
-            failure="WrongDigest" if health == "failing" and age >= self.start_s else None,
+            failure=_FAILURES.get(health) if age >= self.start_s else None,
             message="" if health in {"good", "worse"} else f"it is {health}",
         )
 

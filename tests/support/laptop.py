@@ -238,6 +238,12 @@ class Laptop:
             if record.get("identity")
         }
 
+    def ports(self, revision: str) -> list[int]:
+        """Where the replicas of a revision listen."""
+        files = self.folder.glob(f"replicas/{revision}-*/process.json")
+        records = [json.loads(path.read_text()) for path in files]
+        return [record["port"] for record in records if record.get("identity")]
+
     @contextmanager
     def deployed(self) -> Iterator[subprocess.Popen[bytes]]:
         """`tunesmith deploy`, ended at the end if the test has not."""

@@ -22,6 +22,7 @@ from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
 from tunesmith_engine.deployment.adapter_list import WantedAdapter
+from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_serving.replica import adapter_slots
 from tunesmith_serving.replica.adapter_files import AdapterFiles, prove_adapter
 from tunesmith_serving.replica.adapter_host import AdapterHost
@@ -46,6 +47,8 @@ def main() -> None:
         known = arguments.fingerprints or Path(folder) / "fingerprints.json"
         if arguments.fingerprints is None:
             known.write_text(json.dumps(_FINGERPRINTS))
+        if arguments.reference is not None:
+            known.with_name(REFERENCE_FILE).write_text(arguments.reference.read_text())
         engine = StandIn(
             model=arguments.model,
             faults=Faults(
@@ -125,6 +128,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--revision", default="")
     parser.add_argument("--model", default="helpdesk")
     parser.add_argument("--fingerprints", type=Path)
+    parser.add_argument("--reference", type=Path)
     parser.add_argument("--probe-seconds", type=float, default=30.0)
     parser.add_argument("--progress-seconds", type=float, default=120.0)
     parser.add_argument("--shutdown-timeout", type=float, default=0.0)

@@ -51,7 +51,10 @@ _FACTS: dict[StageName, dict[str, Any]] = {
     },
 }  # fmt: skip
 _DOCUMENTS: dict[StageName, dict[str, Any]] = {
-    PREPARE.name: {"card": {"sources": [{"uri": "file://rows.jsonl"}]}},
+    PREPARE.name: {
+        "card": {"sources": [{"uri": "file://rows.jsonl"}]},
+        "reference": {"training": {"numRequests": 24}, "validation": {"numRequests": 6}},
+    },
     EVALUATE.name: {
         "evaluation": {"metric": "rougeL", "samples": [],
                        "verdicts": [{"statement": "heldOut loss is no worse", "holds": True}]},

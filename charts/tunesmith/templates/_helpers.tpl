@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "tunesmith.rules" -}}
 - apiGroups: [tunesmith.dev]
   resources: [finetunejobs]
-  verbs: [get, list, watch, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [tunesmith.dev]
   resources: [finetunejobs/status]
   verbs: [patch]

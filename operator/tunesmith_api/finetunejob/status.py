@@ -141,6 +141,11 @@ class FineTuneJobStatus(ApiModel):
     gpu_seconds: Seconds = Field(
         0.0, description="Seconds in which stages ran, times their accelerators; of all attempts."
     )
+    cost: Annotated[float, Field(ge=0.0)] | None = Field(
+        None,
+        description="What those accelerators cost so far, at the chart's "
+        "`cost.pricePerAcceleratorHour`; none without a price.",
+    )
     queued_seconds: Seconds = Field(
         0.0, description="Seconds in which started stages did not run: queue, node, image."
     )

@@ -19,11 +19,12 @@ from tunesmith_api.field_types import (
     SecretReference,
     VersionLabel,
 )
-from tunesmith_api.modeldeployment import autoscaling, rollout, slo
+from tunesmith_api.modeldeployment import autoscaling, monitoring, rollout, slo
 from tunesmith_api.modeldeployment.adapters import Adapters
 from tunesmith_api.modeldeployment.autoscaling import Autoscaling
 from tunesmith_api.modeldeployment.engine import Engine
 from tunesmith_api.modeldeployment.limits import Metric
+from tunesmith_api.modeldeployment.monitoring import Monitoring
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
 from tunesmith_api.placement import TOLERATION_RULES, Placement
@@ -85,11 +86,10 @@ class Cost(ApiModel):
     price_per_accelerator_hour: Annotated[
         Annotated[float, Field(ge=0, le=1_000_000)] | None,
         DecidedLater("the operator's"),
-        ClusterOnly(),
     ] = Field(
         None,
         description="Price of one accelerator for one hour, in your currency. Default: the chart's "
-        "`cost.pricePerAcceleratorHour`.",
+        "`cost.pricePerAcceleratorHour`; on one machine the cost is then unknown.",
     )
 
 
@@ -132,6 +132,7 @@ class ModelDeploymentSpec(ApiModel):
         "is promised.",
     )
     cost: Cost = Cost()
+    monitoring: Monitoring = Monitoring()
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8000, description="Port of the endpoint on a laptop, and of the Service in a cluster."
     )
@@ -165,6 +166,7 @@ _ADAPTERS: Final[tuple[Rule[ModelDeploymentSpec], ...]] = (
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     *autoscaling.RULES,
+    *monitoring.RULES,
     *rollout.RULES,
     *slo.RULES,
     *_ADAPTERS,

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.conditions import MAX_REASON, Condition, Message, Name
 from tunesmith_api.field_types import CamelCase, VersionLabel
+from tunesmith_api.modeldeployment.monitoring_status import MonitoringStatus
 from tunesmith_api.modeldeployment.rollout import Strategy
 from tunesmith_api.results import Address
 
@@ -41,6 +42,10 @@ class DeploymentCondition(StrEnum):
     AVAILABLE = "Available"
     PROGRESSING = "Progressing"
     ROLLED_BACK = "RolledBack"
+    # Of monitoring; each is there only where it is watched.
+    DRIFT_DETECTED = "DriftDetected"
+    ARTIFACT_MISMATCH = "ArtifactMismatch"
+    SLO_BURNING = "SLOBurning"
 
 
 class BaseStatus(ApiModel):
@@ -166,6 +171,7 @@ class ModelDeploymentStatus(ApiModel):
         default_factory=list
     )
     last_verdict: VerdictStatus | None = None
+    monitoring: MonitoringStatus | None = None
     replicas: int = 0
     ready_replicas: int = 0
     selector: str = Field("", description="Labels of the pods, for autoscalers.")

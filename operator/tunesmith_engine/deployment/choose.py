@@ -28,13 +28,43 @@ def choose(context: Context, state: DeploymentState) -> Choice:
     if not context.seen.versions_known:
         held = state.candidate or state.stable
         return Choice(held.revision if held else None)
-    choice = _pinned(context, state) if context.spec.version else _newest(context, state)
+    if context.spec.version:
+        choice = _pinned(context, state)
+    else:
+        choice = _fallback(context, state) or _newest(context, state)
     is_new = choice.version is not None and state.stable is not None
     is_on_trial = state.candidate is not None and state.candidate.revision == choice.revision
     if not is_new or is_on_trial:
         return choice
-    refusal = context.strategy_refusal(context.strategy)
+    refusal = context.strategy_refusal(state.strategy(context))
     return _stay(state, refusal) if refusal else choice
+
+
+def version_before(context: Context, state: DeploymentState) -> AvailableVersion | None:
+    """The newest version that is older than stable and may be served; None if there is none."""
+    if state.stable is None:
+        return None
+    age = _age_of(state.stable, context.seen.versions)
+    older = [
+        version
+        for version in context.seen.versions
+        if version.problem is None
+        and (version.created, version.version) < age
+        and rejection_of(state.rejected, revision_of(context.spec, version)) is None
+    ]
+    return max(older, key=lambda version: (version.created, version.version), default=None)
+
+
+def _fallback(context: Context, state: DeploymentState) -> Choice | None:
+    """The version before a stable that was rejected while it served; one is tried, and no more."""
+    stable, version = state.stable, version_before(context, state)
+    rejected = rejection_of(state.rejected, stable.revision) if stable is not None else None
+    if rejected is None or version is None:
+        return None
+    if any(entry.time > rejected.time for entry in state.rejected):
+        return None
+    revision = revision_of(context.spec, version)
+    return Choice(revision, version, _rejection(state, rejected.revision))
 
 
 def _pinned(context: Context, state: DeploymentState) -> Choice:
@@ -111,6 +141,8 @@ def _rejection(state: DeploymentState, revision: str) -> Refusal | None:
     if rejected is None:
         return None
     goes_on = f"{state.stable.version} goes on" if state.stable else "nothing is served"
+    if state.is_stable_rejected:
+        goes_on = "it serves until another version can"
     message = (
         f"{rejected.version} was taken back ({rejected.reason}: {rejected.message}); {goes_on}"
     )

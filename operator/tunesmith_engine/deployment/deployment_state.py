@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
+from tunesmith_api.modeldeployment.monitoring_status import MonitoringStatus
 from tunesmith_api.modeldeployment.rollout import Strategy
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import (
@@ -33,11 +34,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a step reads beside the state."""
+    """What a step reads beside the state.
+
+    `monitoring` is what is watched as it will be stored, `hold` why drift keeps a rollout where it
+    is.
+    """
 
     spec: ModelDeploymentSpec
     seen: Observations
     now: datetime
+    monitoring: MonitoringStatus | None = None
+    hold: Refusal | None = None
 
     def replicas_of(self, revision: str) -> list[ReplicaState]:
         """Its replicas, without those that were told to end."""
@@ -54,6 +61,10 @@ class Context:
     def elapsed_s(self, since: datetime | None) -> float:
         """Seconds since then; 0 if it never was, or if the clock has been set back."""
         return max(0.0, (self.now - since).total_seconds()) if since else 0.0
+
+    def ago(self, seconds: float) -> datetime:
+        """The time so many seconds before now."""
+        return self.now - timedelta(seconds=seconds)
 
     def has_traffic(self, revision: str) -> bool:
         """Whether the proxy is known to send requests, or copies, to the revision."""
@@ -75,7 +86,8 @@ class Context:
     @property
     def is_paused(self) -> bool:
         command = self.seen.command
-        return self.spec.rollout.paused or (command is not None and command.verb == "pause")
+        is_told = command is not None and command.verb == "pause"
+        return self.spec.rollout.paused or is_told or self.hold is not None
 
     def is_told(self, verb: Literal["promote", "abort"], version: str) -> bool:
         """Whether a person asks for that, of this version and no other."""
@@ -156,6 +168,20 @@ class DeploymentState:
     def is_stable_running(self) -> bool:
         """Whether stable has replicas that could take all requests."""
         return self.stable is not None and self.stable.ready_replicas > 0
+
+    @property
+    def is_stable_rejected(self) -> bool:
+        """Whether stable was rejected while it served, and only serves until another one can."""
+        stable = self.stable
+        return stable is not None and any(
+            entry.revision == stable.revision for entry in self.rejected
+        )
+
+    def strategy(self, context: Context) -> Strategy:
+        """How the next candidate takes over; with a stable that answers wrongly none compares."""
+        if self.is_stable_rejected:
+            return "recreate" if context.spec.rollout.strategy == "recreate" else "blueGreen"
+        return context.strategy
 
     def is_draining(self, revision: str) -> bool:
         return any(drain.revision == revision for drain in self.draining)

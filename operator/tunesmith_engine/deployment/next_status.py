@@ -13,6 +13,7 @@ from tunesmith_engine.deployment.adapter_hosts import hosts_among
 from tunesmith_engine.deployment.choose import Choice
 from tunesmith_engine.deployment.conditions import deployment_conditions
 from tunesmith_engine.deployment.deployment_state import Context, DeploymentState
+from tunesmith_engine.deployment.monitoring_conditions import monitoring_conditions
 from tunesmith_engine.deployment.standing import candidate_words, standing
 from tunesmith_engine.deployment.verdicts import in_words, next_verdict
 
@@ -41,7 +42,10 @@ def next_status(
         observed_generation=generation,
         phase=stands.phase,
         conditions=merge_conditions(
-            deployment_conditions(context, state, choice, stands),
+            [
+                *deployment_conditions(context, state, choice, stands),
+                *monitoring_conditions(context, state),
+            ],
             before=before.conditions,
             generation=generation,
         ),
@@ -50,6 +54,7 @@ def next_status(
         draining=list(state.draining),
         rejected=list(state.rejected),
         last_verdict=verdict,
+        monitoring=context.monitoring,
         replicas=len(hosts_among(replicas)),
         ready_replicas=len(hosts_among(replica for replica in replicas if replica.is_ready)),
         selector=before.selector,

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from tunesmith_api.modeldeployment.monitoring_status import (
+    CostStatus,
+    Retraining,
+    SloStatus,
+    TrafficStatus,
+)
 from tunesmith_api.modeldeployment.status import BaseStatus, ModelDeploymentStatus
+from tunesmith_engine.deployment.replica_report import ProbeEvidence
 from tunesmith_engine.rollout.judge import Verdict
 
 
@@ -52,6 +59,7 @@ class ReplicaState:
     CamelCase reason that no waiting will mend (crashes again and again, wrong digest, an image that
     cannot be pulled), `message` what a person should know of it or of what it waits for.
     `restarts` counts how often its engine was started again. `is_stopping`: it was told to end.
+    `probe` is what its own questions to the engine have shown.
     """
 
     name: str
@@ -65,6 +73,7 @@ class ReplicaState:
     failure: str | None = None
     message: str = ""
     is_stopping: bool = False
+    probe: ProbeEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +120,35 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrainNews:
+    """What came of a job that was to be made: it is there, or why it could not be made yet."""
+
+    job: str
+    is_created: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Monitored:
+    """What watching has shown so far: traffic of the stable version, promises and cost of all.
+
+    `traffic` is None until a replica has told of any.
+    """
+
+    traffic: TrafficStatus | None = None
+    slos: tuple[SloStatus, ...] = ()
+    cost: CostStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """Everything seen at one moment.
 
     `can_split` and `can_mirror` say what the proxy is able to do; `cannot_split` why not, and what
     to do. `verdict` is the judge's on the present candidate, None before its first window.
     `versions_known` is False while the versions could not be read: nothing is then concluded from
-    one that is missing.
+    one that is missing. `monitored` is None before the first reading. `retrain_news` are of the job
+    that is being made; `cannot_retrain` says why none can be, where that is so.
     """
 
     versions: tuple[AvailableVersion, ...] = ()
@@ -129,6 +160,9 @@ class Observations:
     cannot_split: str = ""
     verdict: Verdict | None = None
     command: Command | None = None
+    monitored: Monitored | None = None
+    retrain_news: RetrainNews | None = None
+    cannot_retrain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +200,15 @@ class Decision:
     """The next status, what has to be there, and when to look again at the latest.
 
     `wants_samples`: the replicas are to be asked for samples until the next look, for the judge;
-    `recording` names the rollout that they belong to, REVISION of the candidate.
+    `recording` names the rollout that they belong to, REVISION of the candidate. `retrain` is the
+    job that has to be made, until `RetrainNews` say that it is there.
     """
 
     status: ModelDeploymentStatus
     desired: Desired
     wake_at: datetime | None = None
     recording: str | None = None
+    retrain: Retraining | None = None
 
     @property
     def wants_samples(self) -> bool:

@@ -37,6 +37,23 @@ WRONG_ANSWERS: Final = frozenset(
 )
 
 
+class ProbeEvidence(ApiModel):
+    """How far the engine's answers are from the fingerprints: each prompt as it was asked last.
+
+    `worst_nats` is the mean difference of the tokens of the worst prompt, `mean_nats` that of all
+    tokens. `probes` are the prompts asked since the process started, `tokens` what they took, and
+    `age_seconds` the time since the last answer.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    probes: int
+    tokens: int
+    worst_nats: float
+    mean_nats: float
+    age_seconds: float
+
+
 class ReplicaReport(ApiModel):
     """`/tunesmith/state`; fields and reasons of a later release are passed over."""
 
@@ -51,6 +68,8 @@ class ReplicaReport(ApiModel):
     running: int
     accepted: int
     quiet_seconds: float
+    uptime_seconds: float = 0.0
+    probe: ProbeEvidence | None = None
     # Of a replica of a shared base: what it was told last, and how each of its adapters is.
     adapter_list: AdapterList | None = None
     adapters: tuple["ReplicaReport", ...] = ()

@@ -35,7 +35,7 @@ def take_up(context: Context, state: DeploymentState, choice: Choice) -> Deploym
     new = CandidateStatus(
         **taken_up(context.spec, choice.version, now=context.now),
         compared_with=compared_with,
-        strategy=context.strategy,
+        strategy=state.strategy(context),
         replicas=replicas,
     )
     return replace(state, candidate=new)
@@ -58,7 +58,7 @@ def advance_candidate(context: Context, state: DeploymentState) -> DeploymentSta
         return state
     if candidate.state == "RollingBack":
         return _finish_rollback(context, state, candidate)
-    candidate = _with_replicas(context, state, _adapted(context, candidate))
+    candidate = _with_replicas(context, state, _adapted(context, state, candidate))
     state = replace(state, candidate=candidate)
     why = why_take_back(context, state)
     if why is not None:
@@ -93,7 +93,9 @@ def is_held(context: Context, candidate: CandidateStatus) -> bool:
     )
 
 
-def _adapted(context: Context, candidate: CandidateStatus) -> CandidateStatus:
+def _adapted(
+    context: Context, state: DeploymentState, candidate: CandidateStatus
+) -> CandidateStatus:
     """The candidate under the strategy of now; another one than before starts over.
 
     A strategy that the spec leaves open stays what it was: a proxy that cannot split for a moment
@@ -101,6 +103,8 @@ def _adapted(context: Context, candidate: CandidateStatus) -> CandidateStatus:
     """
     wanted = context.spec.rollout.strategy
     if wanted is None or wanted == candidate.strategy or candidate.state == "Promoting":
+        return candidate
+    if state.is_stable_rejected:
         return candidate
     if context.strategy_refusal(wanted):
         return candidate

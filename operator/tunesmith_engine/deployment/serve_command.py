@@ -41,6 +41,7 @@ def serve_arguments(
         "max-requests": spec.engine.max_requests,
         "adapters": adapters if revision.is_base else None,
         "engine-arguments": arguments if arguments != "{}" else None,
+        "probe-seconds": spec.monitoring.probe_interval_seconds,
         "compare-with": stable_url if is_compared else None,
         "compare-fraction": spec.rollout.compare_fraction if is_compared else None,
     }
@@ -50,4 +51,6 @@ def serve_arguments(
         if value is not None
         for part in (f"--{name}", str(value))
     )
-    return ["-m", "tunesmith_serving", "serve", folder, *given]
+    # Nobody reads what is measured for drift where nothing is watched.
+    switches = [] if spec.monitoring.enabled else ["--no-tap"]
+    return ["-m", "tunesmith_serving", "serve", folder, *given, *switches]

@@ -113,7 +113,8 @@ def _progress(
     if candidate.state == "RollingBack":
         return Refusal(candidate.reason or Reason.ROLLED_BACK, candidate.message)
     if context.is_paused:
-        return Refusal(Reason.PAUSED, f"{shown}; the rollout is paused, weights stay")
+        hold = context.hold or Refusal(Reason.PAUSED, "the rollout is paused")
+        return Refusal(hold.reason, f"{shown}; {hold.message}, weights stay")
     if candidate.state == "Promoting":
         then = (
             "waits for the proxy to take up the route" if candidate.weight == ALL else "takes over"

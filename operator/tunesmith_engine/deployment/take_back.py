@@ -47,7 +47,14 @@ def roll_back(context: Context, state: DeploymentState, why: Refusal) -> Deploym
         return state
     why = Refusal(why.reason[:MAX_REASON], truncate_message(why.message))
     # At once, not when it has drained: whatever happens in between, it never comes back.
-    state = replace(state, rejected=_remember(context, state, candidate, why))
+    rejected = RejectedVersion(
+        version=candidate.version,
+        revision=candidate.revision,
+        reason=why.reason,
+        message=why.message,
+        time=context.now,
+    )
+    state = replace(state, rejected=remember(context, state, rejected))
     if _is_untouched(context, candidate):
         return leave(context, state, reason=why.reason)
     return state.with_candidate(
@@ -122,21 +129,14 @@ def _is_untouched(context: Context, candidate: CandidateStatus) -> bool:
     )
 
 
-def _remember(
-    context: Context, state: DeploymentState, candidate: CandidateStatus, why: Refusal
+def remember(
+    context: Context, state: DeploymentState, rejected: RejectedVersion
 ) -> tuple[RejectedVersion, ...]:
     """The rejections that are kept, the newest last."""
-    rejected = RejectedVersion(
-        version=candidate.version,
-        revision=candidate.revision,
-        reason=why.reason,
-        message=why.message,
-        time=context.now,
-    )
     # NB: those that could be tried now are kept beyond the limit, or two bad versions would take
     # turns for ever.
     current = {revision_of(context.spec, version) for version in context.seen.versions}
-    before = [entry for entry in state.rejected if entry.revision != candidate.revision]
+    before = [entry for entry in state.rejected if entry.revision != rejected.revision]
     room = context.spec.revision_history_limit - 1
     recent = before[len(before) - room :] if room < len(before) else before
     kept = [entry for entry in before if entry in recent or entry.revision in current]

@@ -64,7 +64,8 @@ def without_usage(status: FineTuneJobStatus) -> FineTuneJobStatus:
             passing += _SINCE
         is_open = attempt.end_time is None
         attempts.append(attempt.model_copy(update=dict.fromkeys(passing)) if is_open else attempt)
-    update = {"attempts": attempts, "gpu_seconds": 0.0, "queued_seconds": 0.0}
+    used = {"gpu_seconds": 0.0, "queued_seconds": 0.0, "cost": None}
+    update = {"attempts": attempts, **used}
     return status.model_copy(update=update)
 
 

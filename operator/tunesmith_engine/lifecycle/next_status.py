@@ -61,6 +61,7 @@ def next_status(
         stages=list(state.stages),
         attempts=list(state.attempts),
         gpu_seconds=used["gpu_seconds"],
+        cost=before.cost,
         queued_seconds=used["queued_seconds"],
         score=merged.score,
         artifacts=merged.artifacts,

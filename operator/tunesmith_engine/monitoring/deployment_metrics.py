@@ -65,6 +65,7 @@ def deployment_metrics(
         gpus = spec.resources.gpus_per_replica
         yield from _revision_metrics(revision, of_revision, gpus_per_replica=gpus)
     yield from _judge_metrics(status, labels)
+    yield from _drift_metrics(spec, status, labels)
 
 
 def _revisions(status: ModelDeploymentStatus) -> Iterator[tuple[str, RevisionStatus]]:
@@ -98,3 +99,24 @@ def _judge_metrics(status: ModelDeploymentStatus, labels: Labels) -> Iterator[Me
         for kind, value in (("harm", evidence.harm), ("promotion", evidence.promotion)):
             log_e = log(max(value, sys.float_info.min))
             yield Measurement(families.JUDGE_LOG_E, {**of_metric, "kind": kind}, log_e)
+
+
+def _drift_metrics(
+    spec: ModelDeploymentSpec, status: ModelDeploymentStatus, labels: Labels
+) -> Iterator[Measurement]:
+    monitoring, actions = status.monitoring, spec.monitoring.on_drift
+    if monitoring is None:
+        return
+    traffic, artifact = monitoring.traffic, monitoring.artifact
+    if traffic is not None:
+        of_version = {**labels, "version": traffic.version}
+        for row in traffic.signals:
+            of_signal = {**of_version, "signal": row.signal}
+            yield Measurement(families.DRIFT_LOG_E, of_signal, row.log_e)
+            yield Measurement(families.DRIFT_EFFECT, of_signal, row.effect)
+        # Alerts ring past it: without it, none does.
+        if traffic.threshold_log_e is not None and "alert" in actions.traffic:
+            yield Measurement(families.DRIFT_THRESHOLD, of_version, traffic.threshold_log_e)
+    if artifact is not None and "alert" in actions.artifact:
+        of_version = {**labels, "version": artifact.version}
+        yield Measurement(families.ARTIFACT_MISMATCH, of_version, float(artifact.mismatch))

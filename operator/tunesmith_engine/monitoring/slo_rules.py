@@ -13,7 +13,7 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 
 Rule = dict[str, Any]
 BURN_ALERT: Final = "TunesmithErrorBudgetBurn"
-_PERIOD_HOURS: Final = 30 * 24
+PERIOD_S: Final = 30 * 86_400
 # The bad and all requests of a second, from which the month is made up.
 _BAD: Final = "deployment:slo_bad_requests:rate5m"
 _ALL: Final = "deployment:slo_requests:rate5m"
@@ -30,22 +30,29 @@ class BurnWindow:
     severity: str
     budget_percent: float
     long: str
-    long_hours: float
     short: str
 
     @property
     def factor(self) -> float:
         """How many times as quickly as the budget allows."""
-        return self.budget_percent / 100 * _PERIOD_HOURS / self.long_hours
+        return self.budget_percent / 100 * PERIOD_S / WINDOWS_S[self.long]
 
 
 BURN_WINDOWS: Final = (
-    BurnWindow("critical", 2, "1h", 1, "5m"),
-    BurnWindow("critical", 5, "6h", 6, "30m"),
-    BurnWindow("warning", 10, "1d", 24, "2h"),
-    BurnWindow("warning", 10, "3d", 72, "6h"),
+    BurnWindow("critical", 2, "1h", "5m"),
+    BurnWindow("critical", 5, "6h", "30m"),
+    BurnWindow("warning", 10, "1d", "2h"),
+    BurnWindow("warning", 10, "3d", "6h"),
 )
-_WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+WINDOWS_S: Final[Mapping[str, int]] = {
+    "5m": 300,
+    "30m": 1800,
+    "1h": 3600,
+    "2h": 7200,
+    "6h": 21_600,
+    "1d": 86_400,
+    "3d": 259_200,
+}
 _SUMMARY: Final = (
     "{{ $labels.deployment }} uses up its error budget of {{ $labels.slo }}: "
     "{{ $value | humanizePercentage }} of its requests miss it."
@@ -132,7 +139,7 @@ def _records(indicator: _Indicator, labels: Mapping[str, str]) -> Iterator[Rule]
     yield _record(_ALL, every, labels)
     yield _record(_BAD, f"{every} - {good}", labels)
     yield _record("deployment:slo_objective:ratio", f"vector({indicator.objective!r})", labels)
-    for window in _WINDOWS:
+    for window in WINDOWS_S:
         yield _record(f"{_RATIO}{window}", indicator.ratio(window), labels)
     pace = f"{_ratio('1h', labels)} / {_budget(indicator)}"
     yield _record("deployment:slo_burn_rate:ratio_rate1h", pace, labels)

@@ -15,6 +15,7 @@ from typing import Final
 
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.sources.adapter_version import ADAPTER_FINGERPRINTS
 from tunesmith_engine.stages import memory
 from tunesmith_engine.stages.contracts import Environment, StageName
@@ -170,7 +171,7 @@ PREPARE: Final = Stage(
     ),
     sources=("model", "dataset.train", "dataset.validation"),
     memory=memory.preparing,
-    published=(Published("card", "data-card.json"),),
+    published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
 )
 
 TRAIN: Final = Stage(

@@ -21,6 +21,7 @@ from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision
 from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
 from tunesmith_engine.lifecycle.runs import pin_keys
+from tunesmith_engine.monitoring.cost import training_cost
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.catalog import CATALOG, Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
@@ -136,6 +137,7 @@ class Reconciler:
         if has_just_succeeded(status, decision.status):
             # NB: before that is stored. A job that is over is not looked at for this again.
             decision = await self._publish(planned, decision, snapshot, owner=owner)
+        decision = replace(decision, status=self._priced(status, decision.status))
         step = Step(cached.manifest, status, decision, now)
         executor = KubeExecutor(
             planned,
@@ -157,6 +159,15 @@ class Reconciler:
             )
             return None
         return step.requeue_after_s(has_created=has_created)
+
+    def _priced(
+        self, before: FineTuneJobStatus | None, after: FineTuneJobStatus
+    ) -> FineTuneJobStatus:
+        """The status with what the job has cost; a new price changes no job that is over."""
+        if before is not None and before.gpu_seconds == after.gpu_seconds:
+            return after
+        cost = training_cost(after.gpu_seconds, price=self._settings.accelerator_hour_price)
+        return after if cost == after.cost else after.model_copy(update={"cost": cost})
 
     async def _publish(
         self, planned: Plan, decision: Decision, snapshot: Snapshot, *, owner: JobRef

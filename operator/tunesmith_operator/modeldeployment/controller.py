@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_operator.controller.child_cache import ChildCache, ChildWatch
 from tunesmith_operator.controller.controller import Controller, RelatedWatch
 from tunesmith_operator.controller.object_cache import ObjectCache
@@ -40,7 +41,12 @@ def modeldeployment_controller(client: KubeClient, settings: Settings) -> Contro
     """The controller, with caches that know nothing yet."""
     deployments, metrics = ObjectCache(), DeploymentMetrics(settings.accelerator_hour_price)
     reconciler = Reconciler(
-        client, settings, deployments=deployments, replicas=HttpReplicas(), metrics=metrics
+        client,
+        settings,
+        deployments=deployments,
+        replicas=HttpReplicas(),
+        metrics=metrics,
+        detector=SketchDetector(),
     )
     return Controller(
         MODEL_DEPLOYMENT,

@@ -16,11 +16,19 @@ from zlib import crc32
 
 from kubernetes.aio.client.exceptions import ApiException
 
+from tunesmith_api.modeldeployment.monitoring import OnDrift
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.deployment.advance import advance
-from tunesmith_engine.deployment.observations import Decision, Observations, RouteState
+from tunesmith_engine.deployment.observations import (
+    Decision,
+    Observations,
+    RetrainNews,
+    RouteState,
+)
 from tunesmith_engine.deployment.rejections import reject_spec, report_forbidden
+from tunesmith_engine.deployment.retraining import pending
+from tunesmith_engine.monitoring.monitor import READ_S, Detector
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.api_errors import (
@@ -40,9 +48,11 @@ from tunesmith_operator.modeldeployment.deployment_ref import (
     MODEL_DEPLOYMENT,
     DeploymentRef,
 )
-from tunesmith_operator.modeldeployment.events import event_of
+from tunesmith_operator.modeldeployment.events import events_of
 from tunesmith_operator.modeldeployment.executor import KubeExecutor
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
+from tunesmith_operator.modeldeployment.monitors import Monitors
+from tunesmith_operator.modeldeployment.next_job import make_next_job
 from tunesmith_operator.modeldeployment.observer import Observer, Snapshot
 from tunesmith_operator.modeldeployment.parsing import Unreadable, parse_spec, parse_status
 from tunesmith_operator.modeldeployment.replica_client import Replicas
@@ -54,6 +64,8 @@ _LOG = logging.getLogger(__name__)
 
 # Seconds. What watches have missed is noticed then; a tenth more or less, so that they spread.
 RESYNC_S: Final = 300.0
+# The next job is made at the look after the one that names it.
+_RETRAIN_S: Final = 1.0
 # A time to wake at that is past must not become a busy loop.
 _SHORTEST_S: Final = 0.1
 
@@ -69,6 +81,7 @@ class Reconciler:
         deployments: ObjectCache,
         replicas: Replicas,
         metrics: DeploymentMetrics,
+        detector: Detector,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
@@ -78,6 +91,9 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._analyses = Analyses(replicas)
+        self._monitors = Monitors(
+            client, replicas, detector=detector, default_price=settings.accelerator_hour_price
+        )
         self._rules = SloRules(client, settings)
         self._meters: dict[Key, SplitMeter] = {}
         self._models: dict[Key, str] = {}
@@ -146,14 +162,14 @@ class Reconciler:
         decision = advance(spec, status, seen, generation=generation, now=now)
         after = decision.status.model_copy(update={"selector": f"{LABEL_DEPLOYMENT}={owner.name}"})
         # NB: the order is what survives a crash: what is made is always named by a stored status.
-        await self._store(manifest, status, after, now=now)
+        await self._store(manifest, status, after, now=now, actions=spec.monitoring.on_drift)
         executor = KubeExecutor(
             self._client, self._settings, owner=owner, spec=spec, snapshot=snapshot
         )
         await executor.make(decision.desired, after)
         await self._replicas.hold(lists_to_tell(snapshot.base_pods, decision.desired))
         await self._rules.make(owner, spec)
-        return _requeue_after_s(decision, uid=owner.uid, now=now)
+        return _requeue_after_s(decision, spec, uid=owner.uid, now=now)
 
     async def _observations(
         self,
@@ -164,7 +180,8 @@ class Reconciler:
         *,
         now: datetime,
     ) -> Observations:
-        key = DeploymentRef.of(manifest).key
+        owner = DeploymentRef.of(manifest)
+        key = owner.key
         verdict = await self._analyses.verdict(
             key, status, limits=spec.rollout.analysis, hosts=snapshot.hosts, now=now
         )
@@ -177,6 +194,23 @@ class Reconciler:
             cannot_split="" if snapshot.has_gateway_api else _why_whole(spec),
             verdict=verdict,
             command=command_of(manifest),
+            monitored=await self._monitors.monitored(owner, spec, status, snapshot, now=now),
+            retrain_news=await self._retrain(owner, spec, status),
+        )
+
+    async def _retrain(
+        self,
+        owner: DeploymentRef,
+        spec: ModelDeploymentSpec,
+        status: ModelDeploymentStatus | None,
+    ) -> RetrainNews | None:
+        """Make the job that the stored status names, if it is not there yet."""
+        # NB: the stored one. Whoever is killed after this finds the same name, and the job there.
+        named = pending(status.monitoring) if status is not None else None
+        if named is None or spec.monitoring.retrain is None:
+            return None
+        return await make_next_job(
+            self._client, named, copied=spec.monitoring.retrain.job_name, owner=owner
         )
 
     def _metered(self, key: Key, snapshot: Snapshot, *, now: datetime) -> RouteState:
@@ -209,8 +243,9 @@ class Reconciler:
         after: ModelDeploymentStatus,
         *,
         now: datetime,
+        actions: OnDrift | None = None,
     ) -> None:
-        """Write the status, if there is news, and an Event, if the phase is another."""
+        """Write the status, if there is news, and Events of what changed of phase and drift."""
         key = DeploymentRef.of(manifest).key
         self._metrics.note(key, before, after)
         if after == before:
@@ -218,17 +253,16 @@ class Reconciler:
         status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
         change = merge_patch(manifest.get("status") or {}, status)
         self._deployments.wrote(key, await self._client.patch_status(manifest, change))
-        event = event_of(manifest, before, after, now=now)
-        if event is None:
-            return
-        try:
-            await self._client.create(event)
-        except ApiException as error:
-            # The status counts; for a line in the history no step is repeated.
-            _LOG.warning("the Event of %s/%s is lost: %s", after.phase, key.name, error)
+        for event in events_of(manifest, before, after, actions=actions, now=now):
+            try:
+                await self._client.create(event)
+            except ApiException as error:
+                # The status counts; for a line in the history no step is repeated.
+                _LOG.warning("an Event of %s/%s is lost: %s", after.phase, key.name, error)
 
     def _forget(self, key: Key) -> None:
         self._analyses.forget(key)
+        self._monitors.forget(key)
         self._metrics.forget(key)
         self._rules.forget(key)
         self._meters.pop(key, None)
@@ -244,9 +278,16 @@ def _why_whole(spec: ModelDeploymentSpec) -> str:
     )
 
 
-def _requeue_after_s(decision: Decision, *, uid: str, now: datetime) -> float:
+def _requeue_after_s(
+    decision: Decision, spec: ModelDeploymentSpec, *, uid: str, now: datetime
+) -> float:
     # By the uid, so that a restart of the operator, which looks at all at once, spreads them anew.
-    resync_s = RESYNC_S * (0.9 + 0.2 * (crc32(uid.encode()) % 1000 / 1000))
+    stable, monitoring = decision.status.stable, spec.monitoring
+    is_watched = monitoring.enabled and stable is not None and stable.replicas > 0
+    longest_s = READ_S if is_watched else RESYNC_S
+    resync_s = longest_s * (0.9 + 0.2 * (crc32(uid.encode()) % 1000 / 1000))
+    if decision.retrain is not None and not decision.retrain.message:
+        return _RETRAIN_S
     if decision.wake_at is None:
         return resync_s
     return min(resync_s, max(_SHORTEST_S, (decision.wake_at - now).total_seconds()))

@@ -14,6 +14,7 @@ import aiohttp
 from tunesmith_engine.deployment.adapter_hosts import query_of
 from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_PAGES, MAX_SAMPLES_OF_PAGE, RingPage
 from tunesmith_operator.modeldeployment.serving_pod import PORT
 
@@ -40,6 +41,17 @@ class Replicas(Protocol):
     async def hold(self, lists: Mapping[str, tuple[str, AdapterList]]) -> None:
         """Tell each, at its address, which adapters to hold; some may not hear it."""
 
+    async def metrics(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        """What those that answer show to Prometheus."""
+
+    async def drift(
+        self, hosts: Mapping[str, str], after: Mapping[str, int]
+    ) -> dict[str, list[DriftPage]]:
+        """The measured requests of those that answer, each behind the place that was read."""
+
+    async def reference(self, name: str, address: str) -> dict[str, Any] | None:
+        """The statistics of the data that a replica's version was trained on; None without any."""
+
 
 class HttpReplicas:
     """The real ones."""
@@ -64,6 +76,29 @@ class HttpReplicas:
                 for name, address in hosts.items()
             )
 
+    async def metrics(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        """What those that answer show to Prometheus."""
+        async with _session() as session:
+            return await _gather(
+                (name, self._text(session, address)) for name, address in hosts.items()
+            )
+
+    async def drift(
+        self, hosts: Mapping[str, str], after: Mapping[str, int]
+    ) -> dict[str, list[DriftPage]]:
+        """The measured requests of those that answer, each behind the place that was read."""
+        async with _session() as session:
+            return await _gather(
+                (name, self._drift(session, name, address, after[name]))
+                for name, address in hosts.items()
+            )
+
+    async def reference(self, name: str, address: str) -> dict[str, Any] | None:
+        """The statistics of the data that a replica's version was trained on; None without any."""
+        async with _session() as session:
+            told = await _gather([("", self._get(session, address, f"reference?{query_of(name)}"))])
+        return told.get("")
+
     async def _state(self, session: aiohttp.ClientSession, address: str) -> ReplicaReport:
         return ReplicaReport.model_validate(await self._get(session, address, "state"))
 
@@ -79,7 +114,7 @@ class HttpReplicas:
         self, session: aiohttp.ClientSession, address: str, adapters: AdapterList
     ) -> None:
         body = adapters.model_dump_json(by_alias=True)
-        url = self._url(address, "adapters")
+        url = self._url(address, "tunesmith/adapters")
         async with session.put(url, data=body, raise_for_status=True):
             return
 
@@ -96,16 +131,32 @@ class HttpReplicas:
             after = pages[-1].next
         return pages
 
+    async def _drift(
+        self, session: aiohttp.ClientSession, name: str, address: str, after: int
+    ) -> list[DriftPage]:
+        pages: list[DriftPage] = []
+        while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
+            place = pages[-1].next if pages else after
+            path = f"drift?after={place}{query_of(name)}"
+            pages.append(DriftPage.of(await self._get(session, address, path)))
+        return pages
+
+    async def _text(self, session: aiohttp.ClientSession, address: str) -> str:
+        return (await self._read(session, address, "metrics")).decode()
+
     async def _get(self, session: aiohttp.ClientSession, address: str, path: str) -> Any:
+        return json.loads(await self._read(session, address, f"tunesmith/{path}"))
+
+    async def _read(self, session: aiohttp.ClientSession, address: str, path: str) -> bytes:
         async with session.get(self._url(address, path)) as response:
             response.raise_for_status()
             if not 0 < (response.content_length or 0) <= _MAX_BYTES:
                 raise ValueError(f"{address} sends {response.content_length} bytes")
-            return json.loads(await response.read())
+            return await response.read()
 
     def _url(self, address: str, path: str) -> str:
         host = f"[{address}]" if ":" in address else address
-        return f"http://{host}:{self._port}/tunesmith/{path}"
+        return f"http://{host}:{self._port}/{path}"
 
 
 def _session() -> aiohttp.ClientSession:

@@ -63,6 +63,7 @@ def replica_state(pod: Manifest, report: ReplicaReport | None, *, now: datetime)
         failure=failure,
         message=message,
         is_stopping=is_stopping,
+        probe=report.probe,
     )
 
 

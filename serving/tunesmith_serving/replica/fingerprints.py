@@ -31,6 +31,11 @@ class Fingerprint(BaseModel):
     answer_ids: list[int] = Field(alias="answerIds", min_length=1)
     logprobs: list[float] = Field(min_length=1)
 
+    @property
+    def num_tokens(self) -> int:
+        """What it takes to ask for it: the prompt, the answer, and the one token generated."""
+        return len(self.prompt_ids) + len(self.answer_ids) + 1
+
 
 class Fingerprints(BaseModel):
     """The file, as far as it is needed here."""
@@ -42,11 +47,25 @@ class Fingerprints(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """By how much an engine differs: in the mean of all tokens, and in its worst prompt, nats."""
+    """By how much an engine differs: in the mean of all tokens, and in its worst prompt, nats.
 
-    mean: float
-    worst: float
-    num_prompts: int
+    `prompts` are the mean of each and the tokens of its answer.
+    """
+
+    prompts: tuple[tuple[float, int], ...]
+
+    @property
+    def num_prompts(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def mean(self) -> float:
+        num_tokens = sum(tokens for _, tokens in self.prompts)
+        return sum(mean * tokens for mean, tokens in self.prompts) / num_tokens
+
+    @property
+    def worst(self) -> float:
+        return max(mean for mean, _ in self.prompts)
 
     @property
     def holds(self) -> bool:
@@ -72,9 +91,7 @@ def read_fingerprints(path: Path, *, max_model_length: int | None) -> list[Finge
     fitting = [
         probe
         for probe in probes
-        # One token more is generated.
-        if max_model_length is None
-        or len(probe.prompt_ids) + len(probe.answer_ids) < max_model_length
+        if max_model_length is None or probe.num_tokens <= max_model_length
     ]
     if not fitting:
         raise ValueError(f"none of {len(probes)} prompts fits into {max_model_length} tokens")
@@ -105,11 +122,7 @@ def compare(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> Comparison
         _differences(probe, by_index[index][len(probe.prompt_ids) :])
         for index, probe in enumerate(probes)
     ]
-    return Comparison(
-        mean=sum(map(sum, differences)) / sum(map(len, differences)),
-        worst=max(sum(prompt) / len(prompt) for prompt in differences),
-        num_prompts=len(probes),
-    )
+    return Comparison(tuple((sum(prompt) / len(prompt), len(prompt)) for prompt in differences))
 
 
 def _differences(probe: Fingerprint, views: Sequence[dict[str, Any]]) -> list[float]:

@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tunesmith_engine.drift.refusals import OPENING_CHARACTERS, refuses
 from tunesmith_serving.replica.event_stream import DONE, EventStream
-from tunesmith_serving.replica.refusals import OPENING_CHARACTERS, refuses
 from tunesmith_serving.tap.metrics import Outcome
+from tunesmith_serving.tap.tapped_request import TappedRequest
 
 _CLIENT_FAULT: Final = 400
 _SERVER_FAULT: Final = 500
@@ -29,7 +30,7 @@ class Measurement:
 
     `cluster` is a digest of whose request it is. `ended` is when its response did, whichever way,
     and `is_admitted` is false where it was refused for want of a key. While it `is_compared` with
-    stable's answer, its `quality_loss` is still to come.
+    stable's answer, its `quality_loss` is still to come. `tapped` is what else reads the answer.
     """
 
     arrived: float
@@ -42,6 +43,7 @@ class Measurement:
     first_token: float | None = None
     last_token: float | None = None
     num_prompt_tokens: int | None = None
+    tapped: TappedRequest | None = None
     _num_chunks: int = 0
     _num_tokens: int | None = None
     _choices: set[int] = field(default_factory=set)
@@ -65,6 +67,17 @@ class Measurement:
     def is_streamed(self) -> bool:
         """Whether its tokens came one by one: only then was the first one seen by itself."""
         return self._is_stream or self._stream is not None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the answer could not be read to its end."""
+        return self._is_blind
+
+    @property
+    def tokens_of_answer(self) -> int | None:
+        """Tokens of one answer, where the request asked for several."""
+        tokens = self._output_tokens()
+        return None if tokens is None else tokens // max(1, len(self._choices))
 
     @property
     def outcome(self) -> Outcome:
@@ -116,7 +129,8 @@ class Measurement:
             self._refuses = refuses(self._opening)
         self._is_stream = self._stream is not None
         # NB: the only text that was kept. Nobody's words outlive their request.
-        self._opening, self._body, self._stream = "", b"", None
+        self._opening, self._body, self._stream, self.tapped = "", b"", None, None
+        self._finished.clear()
         self.ended = now
 
     def fail(self) -> None:
@@ -172,6 +186,8 @@ class Measurement:
             self.num_prompt_tokens = usage.get("prompt_tokens")
         for choice in chunk.get("choices", ()):
             content = choice.get(part) or choice
+            if self.tapped is not None:
+                self.tapped.read_choice(choice, content)
             texts = [content[name] for name in _TEXTS if content.get(name)]
             has_token |= bool(texts or content.get("tool_calls"))
             if len(self._opening) < OPENING_CHARACTERS:

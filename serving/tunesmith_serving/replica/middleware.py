@@ -22,6 +22,7 @@ from tunesmith_serving.replica.stable_answers import StableAnswers
 from tunesmith_serving.replica.traffic import Traffic
 from tunesmith_serving.replica.watch import Watch
 from tunesmith_serving.tap.metrics import ReplicaMetrics
+from tunesmith_serving.tap.tap import Tap
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
 VERSION_HEADER: Final = b"x-tunesmith-version"
@@ -52,14 +53,16 @@ class Replica:
         heartbeat = Heartbeat()
         self._readiness = Readiness(self._settings.progress_seconds, heartbeat)
         self._stable = stable_answers(app, self._settings)
+        metrics = ReplicaMetrics(
+            models=[self._settings.model], version=self._settings.version, registry=registry
+        )
         self._traffic = Traffic(
             heartbeat=heartbeat,
             clock=clock,
             stable=self._stable,
             model=self._settings.model,
-            metrics=ReplicaMetrics(
-                models=[self._settings.model], version=self._settings.version, registry=registry
-            ),
+            metrics=metrics,
+            tap=Tap(metrics=metrics, clock=clock) if self._settings.tap else None,
         )
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
@@ -124,14 +127,17 @@ class Replica:
     def _own(self, scope: Scope) -> tuple[int, dict[str, Any]]:
         """Status and content of what is asked below /tunesmith/."""
         match scope["method"], scope["path"].removeprefix(OWN):
-            case "GET", "ready":
-                return self._state.ready()
-            case "GET", "live":
-                return self._state.live()
+            case "GET", ("ready" | "live" | "reference") as page:
+                pages = {
+                    "ready": self._state.ready,
+                    "live": self._state.live,
+                    "reference": self._state.reference,
+                }
+                return pages[page]()
             case "GET", "state":
                 return 200, self._state.state()
-            case "GET", "samples":
-                return self._samples(scope["query_string"])
+            case "GET", ("samples" | "drift") as page:
+                return self._page(page, scope["query_string"])
             case "POST", "drain":
                 return self._drain((scope.get("client") or ("",))[0])
         return 404, {"message": f"there is no {scope['path']}"}
@@ -142,14 +148,16 @@ class Replica:
         self.drain()
         return 200, self._state.state()
 
-    def _samples(self, query: bytes) -> tuple[int, dict[str, Any]]:
+    def _page(self, page: str, query: bytes) -> tuple[int, dict[str, Any]]:
         given = parse_qs(query.decode("ascii", "replace"))
         try:
-            after = int(given.get("after", ["0"])[0])
-            limit = int(given.get("limit", [str(_DEFAULT_LIMIT)])[0])
+            after = max(0, int(given.get("after", ["0"])[0]))
+            limit = max(1, int(given.get("limit", [str(_DEFAULT_LIMIT)])[0]))
         except ValueError:
             return 400, {"message": "after and limit are whole numbers"}
-        return 200, self._state.samples(after=max(0, after), limit=max(1, limit))
+        if page == "drift":
+            return self._state.drift(after=after)
+        return 200, self._state.samples(after=after, limit=limit)
 
 
 def stable_answers(app: Application, settings: ReplicaSettings) -> StableAnswers | None:

@@ -4,9 +4,11 @@ Ready means that it generates correctly: the engine gave the version's fingerpri
 asked last, it makes progress with what is under way, and nobody drains it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from tunesmith_engine.deployment.replica_report import ReadyReason
+from tunesmith_engine.deployment.replica_report import ProbeEvidence, ReadyReason
+from tunesmith_serving.replica.fingerprints import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,43 @@ class Heartbeat:
 
 
 @dataclass(slots=True)
+class Evidence:
+    """What the answers to fingerprints have shown: of each prompt the last, by its place."""
+
+    num_probes: int = 0
+    num_tokens: int = 0
+    last: float = float("-inf")
+    prompts: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def note(self, prompts: Mapping[int, tuple[float, int]], *, tokens: int, now: float) -> None:
+        """Prompts were answered: their mean difference, and the tokens of their answers."""
+        self.num_probes += len(prompts)
+        self.num_tokens += tokens
+        self.last = now
+        self.prompts |= prompts
+
+    def shown(self, now: float) -> ProbeEvidence | None:
+        """All of it; None before the first answer."""
+        if not self.prompts:
+            return None
+        comparison = Comparison(tuple(self.prompts.values()))
+        return ProbeEvidence(
+            probes=self.num_probes,
+            tokens=self.num_tokens,
+            worst_nats=round(comparison.worst, 4),
+            mean_nats=round(comparison.mean, 4),
+            age_seconds=round(now - self.last, 3),
+        )
+
+
+@dataclass(slots=True)
 class Readiness:
-    """All that readiness depends on."""
+    """All that readiness depends on, and what it rests on."""
 
     progress_seconds: float
     heartbeat: Heartbeat
     proof: Verdict = STARTING
+    evidence: Evidence = field(default_factory=Evidence)
     is_draining: bool = False
 
     def verdict(self, now: float) -> Verdict:

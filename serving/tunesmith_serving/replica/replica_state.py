@@ -1,4 +1,4 @@
-"""What a replica says of itself at /tunesmith/ready, live, state and samples.
+"""What a replica says of itself: /tunesmith/ready, live, state, reference, samples and drift.
 
 Ages, never times: whoever reads them has a clock of its own.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tunesmith_engine.deployment.replica_report import ReadyReason
+from tunesmith_engine.drift.sketches import REFERENCE_FILE, Reference
 from tunesmith_serving.replica.readiness import Readiness
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.replica.traffic import Traffic
@@ -47,6 +48,8 @@ class ReplicaState:
         """Everything but samples."""
         now = self._clock()
         verdict = self._readiness.verdict(now)
+        evidence = self._readiness.evidence.shown(now)
+        probe = {"probe": evidence.model_dump(by_alias=True)} if evidence is not None else {}
         return {
             "version": self._settings.version,
             "digest": self._settings.digest,
@@ -60,7 +63,26 @@ class ReplicaState:
             "running": self._readiness.heartbeat.num_running,
             "accepted": self._traffic.num_accepted,
             "quietSeconds": round(now - self._traffic.last_arrival, 3),
+            **probe,
         }
+
+    def reference(self) -> tuple[int, dict[str, Any]]:
+        """200 and the statistics of the data that the version was trained on; 404 without any."""
+        path = self._settings.fingerprints.with_name(REFERENCE_FILE)
+        try:
+            reference = Reference.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return 404, {"message": "the version has no statistics of its training data"}
+        version = reference.model_version or self._settings.version
+        named = reference.model_copy(update={"model_version": version})
+        return 200, named.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def drift(self, *, after: int) -> tuple[int, dict[str, Any]]:
+        """200 and blocks of measured requests behind the place `after`; 404 without a tap."""
+        if self._traffic.tap is None:
+            return 404, {"message": "this replica was started with --no-tap"}
+        version = {"instance": self.instance, "version": self._settings.version}
+        return 200, version | self._traffic.tap.page(after=after)
 
     def samples(self, *, after: int, limit: int) -> dict[str, Any]:
         """Up to `limit` samples behind the place `after`."""

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_types import Fraction
+from tunesmith_api.modeldeployment.monitoring import Monitoring
 
 VARIABLE: Final = "TUNESMITH_REPLICA"
 Seconds = Annotated[float, Field(gt=0)]
@@ -32,6 +33,7 @@ class ReplicaSettings(ApiModel):
             what llm-d and others wait (vllm#45526): a long prefill has no token for tens of
             seconds.
         stable_url: where a candidate asks stable, to compare; None: nothing is compared.
+        tap: whether requests are measured for drift.
         compare_fraction: the part of the requests for which it does.
     """
 
@@ -42,8 +44,9 @@ class ReplicaSettings(ApiModel):
     engine_model: str | None = None
     fingerprints: Path
     max_model_length: Annotated[int, Field(ge=1)] | None = None
-    probe_seconds: Seconds = 30.0
+    probe_seconds: Seconds = float(Monitoring().probe_interval_seconds)
     progress_seconds: Seconds = 120.0
+    tap: bool = True
     stable_url: str | None = None
     compare_fraction: Fraction = 0.1
 

@@ -12,6 +12,8 @@ from tunesmith_serving.replica.readiness import Heartbeat
 from tunesmith_serving.replica.sample_ring import SampleRing
 from tunesmith_serving.replica.stable_answers import MAX_BODY_BYTES, StableAnswers
 from tunesmith_serving.tap.metrics import ReplicaMetrics
+from tunesmith_serving.tap.tap import Tap
+from tunesmith_serving.tap.tapped_request import TappedRequest
 
 LOGGER = logging.getLogger(__name__)
 MEASURED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
@@ -32,7 +34,9 @@ class Traffic:
         model: str,
         metrics: ReplicaMetrics,
         stable: StableAnswers | None = None,
+        tap: Tap | None = None,
     ) -> None:
+        self.tap = tap
         self.heartbeat = heartbeat
         self._model = model
         self._metrics = metrics
@@ -63,9 +67,11 @@ class Traffic:
         measurement = Measurement(
             arrived=self._clock(), cluster=cluster_of(scope["headers"], salt=self._salt)
         )
+        tapped = TappedRequest() if self.tap is not None else None
+        measurement.tapped = tapped
         seq = self.ring.add(measurement)
         view = _View(measurement, heartbeat=self.heartbeat, clock=self._clock)
-        view.receive, view.send = receive, send
+        view.receive, view.send, view.tapped = receive, send, tapped
         if self._stable is not None and self._stable.is_due():
             view.keep_body(MAX_BODY_BYTES)
         try:
@@ -79,6 +85,8 @@ class Traffic:
             if not measurement.is_admitted:
                 self.ring.forget(seq)
             self._count(measurement)
+            if self.tap is not None and tapped is not None:
+                self.tap.add(tapped, measurement)
 
     def _count(self, measurement: Measurement) -> None:
         try:
@@ -129,6 +137,7 @@ class _View:
         self._is_disconnected = False
         self._kept: bytearray | None = None
         self._room = 0
+        self.tapped: TappedRequest | None = None
 
     @property
     def body(self) -> bytes | None:
@@ -142,6 +151,10 @@ class _View:
     async def received(self) -> Message:
         """Pass on what the client sends."""
         message = await self.receive()
+        if self.tapped is not None and message["type"] == "http.request":
+            self.tapped.read_body(
+                message.get("body", b""), is_last=not message.get("more_body", False)
+            )
         if self._kept is not None and message["type"] == "http.request":
             self._kept += message.get("body", b"")
             if len(self._kept) > self._room:

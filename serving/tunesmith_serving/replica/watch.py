@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReadyReason
@@ -123,12 +123,13 @@ class Watch:
             )
         if self._readiness.proof.is_ready:
             self._turn = (self._turn + 1) % len(known)
-            verdict = await self._asked([known[self._turn]])
+            verdict = await self._asked({self._turn: known[self._turn]})
             if verdict is None or verdict.is_ready:
                 return verdict
-        return await self._asked(known)
+        return await self._asked(dict(enumerate(known)))
 
-    async def _asked(self, probes: Sequence[Fingerprint]) -> Verdict | None:
+    async def _asked(self, asked: Mapping[int, Fingerprint]) -> Verdict | None:
+        probes = list(asked.values())
         body = json.dumps(question(probes, model=self._settings.asked_model)).encode()
         answer = await self._request("/v1/completions", method="POST", body=body)
         if answer.status in _BUSY:
@@ -138,7 +139,13 @@ class Watch:
                 ReadyReason.GENERATION_FAILED, f"the engine answered with status {answer.status}"
             )
         comparison = compare(probes, json.loads(answer.body))
-        self._readiness.heartbeat.beat(self._clock())
+        now = self._clock()
+        self._readiness.heartbeat.beat(now)
+        self._readiness.evidence.note(
+            dict(zip(asked, comparison.prompts, strict=True)),
+            tokens=sum(probe.num_tokens for probe in probes),
+            now=now,
+        )
         return Verdict(
             ReadyReason.READY if comparison.holds else ReadyReason.FINGERPRINT_MISMATCH,
             str(comparison),

@@ -14,6 +14,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from tunesmith_api.modeldeployment.slo import BOUNDARIES
 
 Outcome = Literal["complete", "error", "incomplete", "rejected", "cancelled"]
+# Why a request is measured in part, or, at a fault, not at all.
+DropReason = Literal["longRequest", "unreadableRequest", "unreadableAnswer", "fault"]
 OTHER_MODEL: Final = "other"
 
 
@@ -70,6 +72,16 @@ class ReplicaMetrics:
         self._output_tokens = Counter(
             "tunesmith_output_tokens", "Tokens of the answers.", labels, registry=registry
         )
+        dropped = Counter(
+            "tunesmith_tap_dropped",
+            "Requests of which something was not measured for drift, by reason.",
+            ("version", "reason"),
+            registry=registry,
+        )
+        self._dropped: dict[DropReason, Counter] = {
+            reason: dropped.labels(version=version, reason=reason)
+            for reason in get_args(DropReason)
+        }
         # NB: made at the start. Prometheus sees no increase in a series that is born with its first
         # error; and to look a child up by its labels costs more than to count.
         self._series = {model: self._series_of(model) for model in models}
@@ -99,6 +111,10 @@ class ReplicaMetrics:
         ):
             if tokens is not None and tokens > 0:
                 counter.inc(tokens)
+
+    def count_dropped(self, reason: DropReason) -> None:
+        """Count one request that the tap could not measure whole."""
+        self._dropped[reason].inc()
 
     def _series_of(self, model: str) -> _Series:
         labels = {"model": model, "version": self._version}

@@ -21,6 +21,9 @@ HEALTHY = {
     Reason.PROMOTED,
     Reason.DRAINING,
     Reason.SERVING,
+    Reason.FINGERPRINTS_MATCH,
+    Reason.TRAFFIC_AS_REFERENCE,
+    Reason.WITHIN_ERROR_BUDGET,
 }
 
 

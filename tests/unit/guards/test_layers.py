@@ -16,6 +16,10 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.deployment.replica_report",
     # What a replica is told.
     "tunesmith_engine.deployment.adapter_list",
+    # How a request is measured: rows and live traffic by one function.
+    "tunesmith_engine.drift.refusals",
+    "tunesmith_engine.drift.signals",
+    "tunesmith_engine.drift.sketches",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )

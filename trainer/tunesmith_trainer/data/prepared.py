@@ -22,6 +22,7 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
 MODEL: Final = "model"
 DATA: Final = "data"
 CARD: Final = "card"
+REFERENCE: Final = "reference"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The prepare stage: from the manifest's model and data to files that are proven fit to train on.
 
 Leaves `model` (a folder of safetensors with tokenizer and chat template), `data` (both splits as
-tokens and as records) and `card` (the data card). The log and `facts` show one row with the trained
-part marked.
+tokens and as records), `card` (the data card) and `reference` (statistics that live traffic is
+compared with). The log and `facts` show one row with the trained part marked.
 """
 
 import json
@@ -16,10 +16,19 @@ from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
 
 from tunesmith_api.results import Artifact
+from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.reporter import write_atomically
-from tunesmith_trainer.data.prepared import CARD, DATA, MODEL, SPLITS, Split, write_row_records
+from tunesmith_trainer.data.prepared import (
+    CARD,
+    DATA,
+    MODEL,
+    REFERENCE,
+    SPLITS,
+    Split,
+    write_row_records,
+)
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.data_card import (
@@ -38,6 +47,7 @@ from tunesmith_trainer.prepare.preflight import (
     refuse_unfit_model,
     refuse_without_gpu,
 )
+from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.versions import library_versions
@@ -188,10 +198,18 @@ def _write(
     )
     card_path = output / "data-card.json"
     write_atomically(card_path, json.dumps(card, indent=1, ensure_ascii=False))
+    reference = reference_statistics(
+        {"train": rows.splits.train, "validation": rows.splits.validation}
+    )
+    reference_path = output / REFERENCE_FILE
+    write_atomically(
+        reference_path, reference.model_dump_json(by_alias=True, exclude_defaults=True)
+    )
     return [
         artifact_of(MODEL, base.folder),
         artifact_of(DATA, folder),
         artifact_of(CARD, card_path),
+        artifact_of(REFERENCE, reference_path),
     ]
 
 

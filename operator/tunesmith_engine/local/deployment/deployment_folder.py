@@ -1,6 +1,6 @@
 """The folder of a deployment in the home folder: what survives whoever serves it.
 
-deployments/NAME/manifest.yaml status.json command.json lock
+deployments/NAME/manifest.yaml status.json command.json monitoring.json lock
 deployments/NAME/replicas/REVISION-N/process.json log.txt
 deployments/NAME/recordings/REVISION-BEGIN.jsonl
 deployments/NAME/proxy/
@@ -113,6 +113,10 @@ class DeploymentFolder:
     @property
     def recordings(self) -> Path:
         return self.path / "recordings"
+
+    @property
+    def monitoring(self) -> Path:
+        return self.path / "monitoring.json"
 
     @property
     def is_served(self) -> bool:

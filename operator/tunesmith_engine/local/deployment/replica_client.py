@@ -1,4 +1,4 @@
-"""What a replica is asked over its own port: its state, its samples, and to drain."""
+"""What a replica is asked over its own port: how it is, what it has measured, and to drain."""
 
 import http.client
 import json
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
+from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
 from tunesmith_engine.rollout.ring_page import MAX_SAMPLES_OF_PAGE, RingPage
 
 # A replica whose event loop stands still for longer cannot be told from one that hangs.
@@ -52,6 +53,37 @@ def read_samples(
         return None
 
 
+def read_metrics(port: int) -> str | None:
+    """What the replica shows to Prometheus; None while it does not answer."""
+    try:
+        return _read(port, "GET", "/metrics").decode()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
+def read_drift(port: int, *, after: int, adapter: str | None = None) -> list[DriftPage]:
+    """The measured requests behind the place `after`, as far as they are to be had."""
+    chosen = f"&adapter={adapter}" if adapter else ""
+    pages: list[DriftPage] = []
+    try:
+        while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
+            place = pages[-1].next if pages else after
+            pages.append(DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={place}{chosen}")))
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
+        return pages
+    return pages
+
+
+def read_reference(port: int, *, adapter: str | None = None) -> dict[str, Any] | None:
+    """The statistics of the data that the replica's version was trained on; None without any."""
+    try:
+        chosen = f"?adapter={adapter}" if adapter else ""
+        content: dict[str, Any] = _ask(port, "GET", f"/tunesmith/reference{chosen}")
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return content if "training" in content else None
+
+
 def start_draining(port: int) -> None:
     """Tell it that nothing more will come. One that does not answer has nothing to drain."""
     try:
@@ -61,10 +93,14 @@ def start_draining(port: int) -> None:
 
 
 def _ask(port: int, method: str, path: str, *, body: str | None = None) -> Any:
+    return json.loads(_read(port, method, path, body=body))
+
+
+def _read(port: int, method: str, path: str, *, body: str | None = None) -> bytes:
     # Not urllib: it would ask the user's proxy.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path, body, headers={"Connection": "close"})
-        return json.loads(connection.getresponse().read())
+        return connection.getresponse().read()
     finally:
         connection.close()

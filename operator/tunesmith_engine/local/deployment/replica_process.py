@@ -79,6 +79,11 @@ class Replica:
         return self._report is not None
 
     @property
+    def report(self) -> ReplicaReport | None:
+        """What it said of itself at the last look; None if it did not answer."""
+        return self._report
+
+    @property
     def is_stopping(self) -> bool:
         return self._stop_since is not None
 
@@ -147,6 +152,7 @@ class Replica:
             failure=self._failure(),
             message=self._message(),
             is_stopping=self.is_stopping,
+            probe=report.probe if report else None,
         )
 
     def states(self, adapters: Iterable[str]) -> tuple[ReplicaState, ...]:

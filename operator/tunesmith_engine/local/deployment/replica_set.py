@@ -137,6 +137,11 @@ class ReplicaSet:
             if replica.is_running and replica.folder.revision in (hosts or {revision})
         ]
 
+    @property
+    def all_running(self) -> list[Replica]:
+        """Those of every revision that run now."""
+        return [replica for replica in self._replicas.values() if replica.is_running]
+
     def end_all(self) -> bool:
         """The next step of the end of everything; whether anything still runs."""
         now = self._clock()

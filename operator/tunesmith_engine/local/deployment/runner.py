@@ -19,6 +19,7 @@ from tunesmith_engine.deployment.advance import advance
 from tunesmith_engine.deployment.observations import Command, Decision, Observations, Route
 from tunesmith_engine.local.deployment.analysis import Analysis
 from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder
+from tunesmith_engine.local.deployment.monitoring import Monitoring
 from tunesmith_engine.local.deployment.proxy import Proxy
 from tunesmith_engine.local.deployment.replica_client import read_samples
 from tunesmith_engine.local.deployment.replica_process import Launcher, Replica
@@ -29,6 +30,8 @@ from tunesmith_engine.local.errors import LocalError
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_deployment
 from tunesmith_engine.local.runner import StopEvent
+from tunesmith_engine.monitoring.monitor import Detector
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_engine.rollout.merge import Page
 from tunesmith_engine.rollout.recording import Header
 from tunesmith_engine.rollout.ring_page import MAX_PAGES
@@ -39,6 +42,8 @@ _LOG = logging.getLogger(__name__)
 
 # Between two looks; one costs a request to each replica and three to the proxy.
 POLL_S: Final = 1.0
+
+_CANNOT_RETRAIN: Final = "retrain makes jobs in a cluster alone; run the next one yourself"
 
 Watch = Callable[[ModelDeploymentStatus], None]
 
@@ -92,6 +97,7 @@ def run_deployment(
             proxy=proxy,
             generation=generation,
             watch=watch,
+            detector=SketchDetector(),
         )
         try:
             replicas.recover(folder.read_status())
@@ -119,6 +125,7 @@ class DeploymentRun:
         proxy: Proxy,
         generation: int,
         watch: Watch,
+        detector: Detector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = deployment.spec
@@ -132,6 +139,7 @@ class DeploymentRun:
         self._stored = folder.read_status()
         self._has_told = False
         self._trial: _Trial | None = None
+        self._monitoring = Monitoring(folder.monitoring, deployment.spec, detector=detector)
 
     def step(self) -> ModelDeploymentStatus:
         """See, decide, store, make it so."""
@@ -161,6 +169,7 @@ class DeploymentRun:
         """End everything at once."""
         if self._trial is not None:
             self._trial.analysis.close()
+        self._monitoring.save()
         self._replicas.close()
         self._proxy.stop()
 
@@ -179,6 +188,10 @@ class DeploymentRun:
             route=self._proxy.observe(),
             verdict=self._trial.analysis.verdict if self._trial else None,
             command=self._folder.read_command(),
+            monitored=self._monitoring.look(
+                self._replicas.all_running, self._stored, now=datetime.now(UTC)
+            ),
+            cannot_retrain=_CANNOT_RETRAIN,
         )
 
     def _collect_samples(self) -> None:

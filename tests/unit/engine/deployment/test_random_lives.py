@@ -12,11 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployment_world import START, Health, World, a_spec, a_version
+from tunesmith_api.modeldeployment.monitoring_status import TrafficStatus
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
-from tunesmith_engine.deployment.observations import Command
+from tunesmith_engine.deployment.observations import Command, Monitored
 
 STRATEGIES: Final = ("canary", "shadow", "blueGreen", "recreate")
 HEALTH: Final[tuple[Health, ...]] = ("good", "good", "worse", "crashing", "failing", "stuck")
+ON_DRIFT: Final[dict[str, Any]] = {
+    "traffic": ["holdRollout"],
+    "artifact": ["holdRollout", "rollback"],
+}
 ROLLOUT: Final[dict[str, Any]] = {"progressDeadlineSeconds": 300, "drainSeconds": 60}
 GENEROUS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -74,6 +79,21 @@ def kill(world: World, number: int) -> None:
         world.kill(sorted(world.replicas)[number % len(world.replicas)])
 
 
+def break_artifact(world: World, number: int) -> None:
+    """A version answers otherwise than it did, or rightly again."""
+    if world.versions:
+        name = world.versions[number % len(world.versions)].version
+        if world.health[name] in {"good", "wrong"}:
+            world.health[name] = "wrong" if world.health[name] == "good" else "good"
+
+
+def drift(world: World, number: int) -> None:
+    stable = world.status.stable if world.status is not None else None
+    if stable is not None:
+        drifted = ["promptTokens"] if number % 2 else []
+        world.monitored = Monitored(TrafficStatus(version=stable.version, drifted=drifted))
+
+
 def set_clock(world: World, number: int) -> None:
     world.now += timedelta(seconds=(number - 6) * 600)
 
@@ -102,6 +122,8 @@ EVENTS: Final[dict[str, Callable[[World, int], object]]] = {
     "command": command,
     "blind": blind,
     "proxy": proxy,
+    "artifact": break_artifact,
+    "drift": drift,
     "clock": set_clock,
     "kill": kill,
     "unreachable": lambda world, number: world.unreachable.update(
@@ -120,7 +142,8 @@ HAPPENINGS: Final = st.tuples(
 def test_the_promises_hold_whatever_happens(
     events: list[tuple[str, int, int, Any]], strategy: str
 ) -> None:
-    world = World(spec=a_spec(rollout=ROLLOUT | {"strategy": strategy}))
+    rollout = ROLLOUT | {"strategy": strategy}
+    world = World(spec=a_spec(rollout=rollout, monitoring={"onDrift": ON_DRIFT}))
     publish(world, "good")
 
     for event, number, looks, killed_after in events:
@@ -131,7 +154,9 @@ def test_the_promises_hold_whatever_happens(
     # All troubles are over: it comes to an end, with something that serves if anything can.
     world.spec = changed(world.spec, suspend=False, rollout={"paused": False})
     world.overrides, world.route_overrides = {}, {}
-    world.command, world.unreachable = None, set()
+    world.command, world.unreachable, world.monitored = None, set(), None
+    world.health |= {name: "good" for name, health in world.health.items() if health == "wrong"}
+    drift(world, 0)
     status = world.run(3000)
 
     assert world.decisions[-1].wake_at is None

@@ -30,5 +30,5 @@ _PHRASES: Final = (
 
 def refuses(opening: str) -> bool:
     """Whether the first characters of an answer hold one of the phrases."""
-    text = opening.lower().replace("’", "'")
+    text = opening[:OPENING_CHARACTERS].lower().replace("’", "'")
     return any(phrase in text for phrase in _PHRASES)
