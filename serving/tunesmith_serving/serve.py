@@ -95,6 +95,7 @@ def _middleware(
             model=name,
             max_model_length=settings.max_model_length,
             probe_seconds=arguments.probe_seconds,
+            tap=arguments.tap,
         )
         words = ["--middleware", HOST_MIDDLEWARE, *arguments.adapters.command_line()]
         words += ["--lora-target-modules", *adapted_modules(arguments.folder)]
@@ -221,6 +222,12 @@ def _parser() -> argparse.ArgumentParser:
         help="spec.engine.arguments of a ModelDeployment",
     )
     parser.add_argument(
+        "--adapters",
+        type=_record(Adapters),
+        metavar="JSON",
+        help="spec.adapters of a ModelDeployment; the folder is then that of a base",
+    )
+    parser.add_argument(
         "--probe-seconds",
         type=float,
         default=ReplicaSettings.model_fields["probe_seconds"].default,
@@ -231,12 +238,6 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=ReplicaSettings.model_fields["tap"].default,
         help="measure requests in a few numbers, by which drift is noticed",
-    )
-    parser.add_argument(
-        "--adapters",
-        type=_record(Adapters),
-        metavar="JSON",
-        help="spec.adapters of a ModelDeployment; the folder is then that of a base",
     )
     parser.add_argument(
         "--compare-with", metavar="URL", help="where stable answers, to score its answers here"

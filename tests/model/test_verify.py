@@ -188,7 +188,7 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
     merged = tmp_path / "version-merged"
     reference, of_base = tmp_path / "reference.json", tmp_path / "base.json"
     make_reference(merged, reference)
-    make_reference(base, of_base)
+    make_reference(base, of_base, answers_of=merged)
 
     result = verified(
         tmp_path / "attempt",

@@ -62,7 +62,7 @@ class IdleReplicas:
     ) -> dict[str, list[DriftPage]]:
         return dict.fromkeys(hosts, self.pages)
 
-    async def reference(self, address: str) -> dict[str, Any] | None:  # noqa: ARG002
+    async def reference(self, name: str, address: str) -> dict[str, Any] | None:  # noqa: ARG002
         return self.statistics
 
     async def hold(self, _: Mapping[str, tuple[str, AdapterList]]) -> None:

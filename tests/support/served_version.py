@@ -131,7 +131,30 @@ def make_adapter_version(folder: Path, *, base: Path, seed: int) -> None:
     (folder / ADAPTER_RECORD).write_text(record.model_dump_json(by_alias=True))
 
 
-def make_reference(folder: Path, path: Path) -> None:
-    """Write known answers of the model in `folder`, as compress leaves them."""
-    prompts = [{**probe, "kind": "probe"} for probe in _probes(folder)]
+def make_reference(folder: Path, path: Path, *, answers_of: Path | None = None) -> None:
+    """Write greedy answers as compress leaves them, scored by the model in `folder`.
+
+    `answers_of` is the model that gives them, where it is another one.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    given, scored = (
+        AutoModelForCausalLM.from_pretrained(each, dtype=torch.float32).eval()
+        for each in (answers_of or folder, folder)
+    )
+    prompts = []
+    for text in CORPUS:
+        ids = tokenizer(text).input_ids[:_ANSWER_TOKENS]
+        with torch.inference_mode():
+            whole = torch.tensor([ids])
+            for _ in range(_ANSWER_TOKENS):
+                whole = torch.cat([whole, given(whole).logits[:, -1:].argmax(-1)], dim=1)
+            logprobs = scored(whole).logits[0, len(ids) - 1 : -1].log_softmax(-1)
+        answer = whole[0, len(ids) :]
+        known = logprobs.gather(-1, answer[:, None])[:, 0].tolist()
+        prompts.append(
+            {"promptIds": ids, "answerIds": answer.tolist(), "logprobs": known, "kind": "probe"}
+        )
     path.write_text(json.dumps({"dtype": "float32", "prompts": prompts}))

@@ -129,6 +129,7 @@ def _of_adapter(host: ReplicaState, report: ReplicaReport | None, revision: str)
         running=told.running,
         accepted=told.accepted,
         quiet_seconds=told.quiet_seconds,
+        probe=told.probe,
         failure=host.failure or failure,
         message="" if told.ready else (f"{told.reason}: {told.message}"),
     )

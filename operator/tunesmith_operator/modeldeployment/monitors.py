@@ -15,6 +15,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_api.modeldeployment.monitoring_status import TrafficStatus
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus, RevisionStatus
+from tunesmith_engine.deployment.adapter_hosts import query_of
 from tunesmith_engine.deployment.observations import Monitored
 from tunesmith_engine.monitoring.memory import MonitoringMemory, read_memory
 from tunesmith_engine.monitoring.monitor import (
@@ -122,8 +123,12 @@ class Monitors:
         if watched.revision != stable.revision:
             watched.revision, watched.reference = stable.revision, None
         if watched.reference is None and of_stable:
-            watched.reference = await self._replicas.reference(next(iter(of_stable.values())))
+            watched.reference = await self._replicas.reference(*next(iter(of_stable.items())))
         reports = {name: snapshot.reports[name] for name in hosts}
+        # The counters of a base are those of all its adapters.
+        processes = {name: at for name, at in hosts.items() if not query_of(name)}
+        processes |= {name: pod.address for name, pod in snapshot.base_pods.items()}
+        reports |= {name: pod.report for name, pod in snapshot.base_pods.items()}
         memory = watched.memory
         if memory is not None and memory.revision != stable.revision:
             # The detector begins anew, with all that the replicas still hold.
@@ -131,7 +136,7 @@ class Monitors:
         after = {
             name: place_behind(memory, name, instance=reports[name].instance) for name in of_stable
         }
-        metrics = await self._replicas.metrics(hosts)
+        metrics = await self._replicas.metrics(processes)
         pages = await self._replicas.drift(of_stable, after)
         # Numbers of thousands of requests: this loop has other deployments to look at.
         watched.memory = await asyncio.to_thread(
@@ -141,7 +146,7 @@ class Monitors:
                 name: Reading(report, metrics.get(name), pages.get(name, ()))
                 for name, report in reports.items()
             },
-            replicas={replica.name for replica in snapshot.replicas},
+            replicas={replica.name for replica in snapshot.replicas} | processes.keys(),
             spec=spec,
             stable=stable,
             reference=watched.reference,

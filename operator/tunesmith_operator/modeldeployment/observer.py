@@ -232,9 +232,9 @@ class Asked:
         if report is None or address is None:
             return
         for state in states:
-            self.hosts.setdefault(state.revision, {})[state.name] = address
             own = report if state is pod else report.adapter(state.revision)
             if own is not None:
+                self.hosts.setdefault(state.revision, {})[state.name] = address
                 self.reports[state.name] = own
         if states != (pod,):
             self.base_pods[pod.name] = BasePod(pod.revision, address, report)

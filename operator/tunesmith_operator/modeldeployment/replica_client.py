@@ -46,7 +46,7 @@ class Replicas(Protocol):
     ) -> dict[str, list[DriftPage]]:
         """The measured requests of those that answer, each behind the place that was read."""
 
-    async def reference(self, address: str) -> dict[str, Any] | None:
+    async def reference(self, name: str, address: str) -> dict[str, Any] | None:
         """The statistics of the data that a replica's version was trained on; None without any."""
 
     async def hold(self, lists: Mapping[str, tuple[str, AdapterList]]) -> None:
@@ -89,14 +89,14 @@ class HttpReplicas:
         """The measured requests of those that answer, each behind the place that was read."""
         async with _session() as session:
             return await _gather(
-                (name, self._drift(session, address, after[name]))
+                (name, self._drift(session, name, address, after[name]))
                 for name, address in hosts.items()
             )
 
-    async def reference(self, address: str) -> dict[str, Any] | None:
+    async def reference(self, name: str, address: str) -> dict[str, Any] | None:
         """The statistics of the data that a replica's version was trained on; None without any."""
         async with _session() as session:
-            told = await _gather([("", self._get(session, address, "reference"))])
+            told = await _gather([("", self._get(session, address, f"reference?{query_of(name)}"))])
         return told.get("")
 
     async def _state(self, session: aiohttp.ClientSession, address: str) -> ReplicaReport:
@@ -132,12 +132,13 @@ class HttpReplicas:
         return pages
 
     async def _drift(
-        self, session: aiohttp.ClientSession, address: str, after: int
+        self, session: aiohttp.ClientSession, name: str, address: str, after: int
     ) -> list[DriftPage]:
         pages: list[DriftPage] = []
         while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
             place = pages[-1].next if pages else after
-            pages.append(DriftPage.of(await self._get(session, address, f"drift?after={place}")))
+            path = f"drift?after={place}{query_of(name)}"
+            pages.append(DriftPage.of(await self._get(session, address, path)))
         return pages
 
     async def _text(self, session: aiohttp.ClientSession, address: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunesmith_engine.deployment.adapter_list import WantedAdapter
+from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.sources.adapter_version import (
     ADAPTER_FINGERPRINTS,
     ADAPTER_FOLDER,
@@ -50,7 +51,7 @@ def prove_adapter(wanted: WantedAdapter, *, base_digest: str) -> AdapterFiles:
         name: file
         for name, file in manifest.files.items()
         if name.startswith(f"{ADAPTER_FOLDER}/")
-        or name in {ADAPTER_RECORD, ADAPTER_FINGERPRINTS, _FINGERPRINTS}
+        or name in {ADAPTER_RECORD, ADAPTER_FINGERPRINTS, _FINGERPRINTS, REFERENCE_FILE}
     }
     there = {path.relative_to(version).as_posix() for path in files_below(version / ADAPTER_FOLDER)}
     if added := there - used.keys():

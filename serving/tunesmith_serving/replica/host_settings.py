@@ -23,6 +23,7 @@ class HostSettings(ApiModel):
         max_model_length: longest request in tokens.
         probe_seconds: as of `ReplicaSettings`.
         progress_seconds: as of `ReplicaSettings`.
+        tap: as of `ReplicaSettings`.
     """
 
     digest: str
@@ -31,6 +32,7 @@ class HostSettings(ApiModel):
     max_model_length: Annotated[int, Field(ge=1)] | None = None
     probe_seconds: Seconds = ReplicaSettings.model_fields["probe_seconds"].default
     progress_seconds: Seconds = ReplicaSettings.model_fields["progress_seconds"].default
+    tap: bool = ReplicaSettings.model_fields["tap"].default
 
     def name_of(self, revision: str) -> str:
         """What the engine calls the adapter of a revision; clients never see it."""
@@ -48,6 +50,7 @@ class HostSettings(ApiModel):
             max_model_length=self.max_model_length,
             probe_seconds=self.probe_seconds,
             progress_seconds=self.progress_seconds,
+            tap=self.tap,
         )
 
     @classmethod

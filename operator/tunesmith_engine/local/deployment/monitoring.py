@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,9 @@ from typing import Any, Final
 from tunesmith_api.modeldeployment.monitoring_status import TrafficStatus
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus, RevisionStatus
+from tunesmith_engine.deployment.adapter_hosts import name_on
 from tunesmith_engine.deployment.observations import Monitored
+from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.local.deployment.replica_client import (
     read_drift,
     read_metrics,
@@ -91,7 +94,10 @@ class Monitoring:
             _LOG.warning("what was watched is not kept: %s", error)
 
     def _read(self, replicas: list[Replica], stable: RevisionStatus, *, now: datetime) -> None:
-        of_stable = [replica for replica in replicas if replica.folder.revision == stable.revision]
+        host, adapter = stable.revision, None
+        if stable.base is not None:
+            host, adapter = stable.base.revision, stable.revision
+        of_stable = [replica for replica in replicas if replica.folder.revision == host]
         if self._revision != stable.revision:
             self._revision, self._reference = stable.revision, None
             if self._memory is not None and self._memory.revision != stable.revision:
@@ -99,15 +105,16 @@ class Monitoring:
                 self._memory = self._memory.model_copy(update={"places": {}})
         for replica in of_stable:
             if self._reference is None and replica.is_reachable:
-                self._reference = read_reference(replica.port)
+                self._reference = read_reference(replica.port, adapter=adapter)
+        readings = {
+            name: reading
+            for replica in replicas
+            for name, reading in self._readings(replica, stable).items()
+        }
         self._memory = take_in(
             self._memory,
-            {
-                replica.folder.name: reading
-                for replica in replicas
-                if (reading := self._reading(replica, stable)) is not None
-            },
-            replicas={replica.folder.name for replica in replicas},
+            readings,
+            replicas={replica.folder.name for replica in replicas} | readings.keys(),
             spec=self._spec,
             stable=stable,
             reference=self._reference,
@@ -118,15 +125,28 @@ class Monitoring:
             self._memory.drift, version=stable.version, reference=self._reference
         )
 
-    def _reading(self, replica: Replica, stable: RevisionStatus) -> Reading | None:
-        report = replica.report
+    def _readings(self, replica: Replica, stable: RevisionStatus) -> dict[str, Reading]:
+        """What one process told: its counters, and its requests if it is stable's.
+
+        Of a base, whose counters are those of all its adapters, stable's tells its requests itself.
+        """
+        report, name = replica.report, replica.folder.name
         if report is None:
             # It would hold this loop up.
-            return None
-        after = place_behind(self._memory, replica.folder.name, instance=report.instance)
-        is_stable = replica.folder.revision == stable.revision
-        return Reading(
-            report,
-            metrics=read_metrics(replica.port),
-            drift=read_drift(replica.port, after=after) if is_stable else (),
-        )
+            return {}
+        own = self._reading(replica, stable, name=name, report=report)
+        readings = {name: replace(own, metrics=read_metrics(replica.port))}
+        told = report.adapter(stable.revision)
+        if told is not None:
+            name = name_on(name, stable.revision)
+            readings[name] = self._reading(replica, stable, name=name, report=told)
+        return readings
+
+    def _reading(
+        self, replica: Replica, stable: RevisionStatus, *, name: str, report: ReplicaReport
+    ) -> Reading:
+        if report.revision != stable.revision:
+            return Reading(report)
+        after = place_behind(self._memory, name, instance=report.instance)
+        adapter = stable.revision if stable.base is not None else None
+        return Reading(report, drift=read_drift(replica.port, after=after, adapter=adapter))

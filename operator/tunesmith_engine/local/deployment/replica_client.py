@@ -61,22 +61,24 @@ def read_metrics(port: int) -> str | None:
         return None
 
 
-def read_drift(port: int, *, after: int) -> list[DriftPage]:
+def read_drift(port: int, *, after: int, adapter: str | None = None) -> list[DriftPage]:
     """The measured requests behind the place `after`, as far as they are to be had."""
+    chosen = f"&adapter={adapter}" if adapter else ""
     pages: list[DriftPage] = []
     try:
         while len(pages) < MAX_DRIFT_PAGES and (not pages or pages[-1].blocks):
             place = pages[-1].next if pages else after
-            pages.append(DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={place}")))
+            pages.append(DriftPage.of(_ask(port, "GET", f"/tunesmith/drift?after={place}{chosen}")))
     except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):
         return pages
     return pages
 
 
-def read_reference(port: int) -> dict[str, Any] | None:
+def read_reference(port: int, *, adapter: str | None = None) -> dict[str, Any] | None:
     """The statistics of the data that the replica's version was trained on; None without any."""
     try:
-        content: dict[str, Any] = _ask(port, "GET", "/tunesmith/reference")
+        chosen = f"?adapter={adapter}" if adapter else ""
+        content: dict[str, Any] = _ask(port, "GET", f"/tunesmith/reference{chosen}")
     except (OSError, http.client.HTTPException, ValueError):
         return None
     return content if "training" in content else None
