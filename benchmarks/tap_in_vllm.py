@@ -1,7 +1,8 @@
-"""What the tap adds to real vLLM: two servers of one 135M model on the CPU, one of them without it.
+"""What the tap adds to real vLLM: two servers of one model on the CPU, one of them without it.
 
 Both run all the time, and rounds of requests alternate between them in shuffled order, so that
-whatever else the machine does meets both. The model is the help-desk job's base.
+whatever else the machine does meets both. The model has two random layers: with a larger one the
+tap's share would be smaller. Where the machine is busy, read processor time instead of the clock.
 """
 
 import http.client
@@ -14,10 +15,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from commands import ROOT, artifact, interval, run_job
+from commands import ROOT, interval
 
 from tunesmith_engine.local.deployment.replica_process import free_port
 from tunesmith_serving.replica.middleware import MIDDLEWARE
@@ -26,13 +28,14 @@ from tunesmith_serving.settings import ServingSettings
 
 _HOST: Final = "127.0.0.1"
 _MODEL: Final = "helpdesk"
-_JOB: Final = ROOT / "examples" / "helpdesk" / "job.yaml"
 _PYTHON: Final = ROOT / ".venvs" / "server" / "bin" / "python"
-_ROUNDS: Final = 16
+_ROUNDS: Final = 10
 # By one client after another, and by eight at once.
-_ALONE, _TOGETHER, _CLIENTS = 10, 32, 8
+_ALONE, _TOGETHER, _CLIENTS = 6, 16, 8
 _TOKENS: Final = 16
 _START_S: Final = 300.0
+# Linux' clock of another process counts nanoseconds (`clock_getcpuclockid`), /proc hundredths.
+_OF_PROCESS: Final = 2
 _THINGS: Final = ("printer", "screen", "keyboard", "network", "password", "battery", "account")
 _WORDS: Final = (
     *_THINGS,
@@ -48,24 +51,41 @@ _WORDS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """vLLM's server process, which starts its engine as another."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def cpu_seconds(self) -> float:
+        """What it has used of the processors so far, by its own clock."""
+        return time.clock_gettime(~self.process.pid << 3 | _OF_PROCESS)
+
+
 def measure(home: Path) -> dict[str, Any]:
     """What the tap adds to the median request, and to the tokens of a second, paired by round."""
-    folder = artifact(run_job(_JOB, home=home, until="prepare"), "model")
+    folder = home / "two-layers"
+    make = "import pathlib, served_version as v; v.make_version(pathlib.Path(r'{}'))"
+    paths = {"PYTHONPATH": str(ROOT / "tests" / "support")}
+    subprocess.run([_PYTHON, "-c", make.format(folder)], check=True, env={**os.environ, **paths})
     with ExitStack() as stack:
-        ports = {
+        servers = {
             name: stack.enter_context(_server(folder, tap=name == "withTap"))
             for name in ("withTap", "without")
         }
-        rounds = _alternate(ports)
-        num_measured = _num_measured(ports["withTap"])
+        rounds = _alternate(servers)
+        num_measured = _num_measured(servers["withTap"].port)
     taps, plain = rounds["withTap"], rounds["without"]
     pairs = list(zip(taps, plain, strict=True))
     return {
         "rounds": _ROUNDS,
         "requestsMeasured": num_measured,
         "medianMs": {name: _median(of_name, "ms") for name, of_name in rounds.items()},
+        "processorMs": {name: _median(of_name, "cpuMs") for name, of_name in rounds.items()},
         "tokensPerSecond": {name: _median(of_name, "speed") for name, of_name in rounds.items()},
         "addedMs": interval([tap["ms"] - without["ms"] for tap, without in pairs]),
+        "addedProcessorMs": interval([tap["cpuMs"] - without["cpuMs"] for tap, without in pairs]),
         "addedPercentOfThroughput": interval(
             [100 * (tap["speed"] / without["speed"] - 1) for tap, without in pairs]
         ),
@@ -76,21 +96,25 @@ def _median(rounds: list[dict[str, float]], what: str) -> float:
     return round(statistics.median(each[what] for each in rounds), 3)
 
 
-def _alternate(ports: dict[str, int]) -> dict[str, list[dict[str, float]]]:
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in ports}
+def _alternate(servers: dict[str, "Server"]) -> dict[str, list[dict[str, float]]]:
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for number in range(_ROUNDS + 1):
-        order = list(ports)
+        order = list(servers)
         random.Random(number).shuffle(order)
         for name in order:
-            measured = _round(ports[name], seed=number)
+            measured = _round(servers[name], seed=number)
             # The first round fills caches.
             if number:
                 rounds[name].append(measured)
     return rounds
 
 
-def _round(port: int, *, seed: int) -> dict[str, float]:
-    """The median of requests one by one in milliseconds, and tokens a second of many."""
+def _round(server: "Server", *, seed: int) -> dict[str, float]:
+    """The median of requests one by one in milliseconds, and tokens a second of many.
+
+    `cpuMs` is the processor time of the server's process, without the engine's, for a request.
+    """
+    port, cpu_s = server.port, server.cpu_seconds()
     draw = random.Random(seed)
     prompts = [" ".join(draw.choices(_WORDS, k=40)) for _ in range(_ALONE + _TOGETHER)]
     alone = [_ask(port, prompt) for prompt in prompts[:_ALONE]]
@@ -98,7 +122,9 @@ def _round(port: int, *, seed: int) -> dict[str, float]:
         started = time.perf_counter()
         list(pool.map(lambda prompt: _ask(port, prompt), prompts[_ALONE:]))
         seconds = time.perf_counter() - started
-    return {"ms": statistics.median(alone), "speed": _TOGETHER * _TOKENS / seconds}
+    cpu_ms = (server.cpu_seconds() - cpu_s) * 1000 / len(prompts)
+    speed = _TOGETHER * _TOKENS / seconds
+    return {"ms": statistics.median(alone), "speed": speed, "cpuMs": cpu_ms}
 
 
 def _ask(port: int, prompt: str) -> float:
@@ -138,13 +164,13 @@ def _get(port: int, path: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _server(folder: Path, *, tap: bool) -> Iterator[int]:
-    """vLLM with the replica's middleware; it has no fingerprints, so it is asked unready."""
+def _server(folder: Path, *, tap: bool) -> Iterator[Server]:
+    """vLLM with the replica's middleware."""
     port = free_port()
-    settings = ServingSettings(
-        model=_MODEL, dtype="float32", enforce_eager=True, max_model_length=512
+    settings = ServingSettings.model_validate_json((folder / "serving.json").read_bytes())
+    replica = ReplicaSettings(
+        version="two-layers", model=_MODEL, fingerprints=folder / "fingerprints.json", tap=tap
     )
-    replica = ReplicaSettings(version="base", model=_MODEL, fingerprints=folder / "none", tap=tap)
     options = settings.command_line(folder, name=_MODEL, host=_HOST, port=port)
     command: list[str | Path] = [_PYTHON, "-m", "vllm.entrypoints.openai.api_server", *options]
     environment = {**os.environ, **settings.environment(), **replica.environment()}
@@ -153,7 +179,7 @@ def _server(folder: Path, *, tap: bool) -> Iterator[int]:
     )
     try:
         _wait(port, process)
-        yield port
+        yield Server(port, process)
     finally:
         process.terminate()
         process.wait()

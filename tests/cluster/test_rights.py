@@ -110,6 +110,21 @@ def promise_and_take_back(cluster: Cluster) -> None:
     cluster.kubectl("delete", "mdep/promised", "--cascade=foreground", "--timeout=60s")
 
 
+def train_anew(cluster: Cluster) -> None:
+    """A deployment whose status names the next job: what a drift leads to."""
+    deployment = a_deployment(
+        suspend=True,
+        monitoring={"onDrift": {"traffic": ["retrain"]}, "retrain": {"jobName": "stuck"}},
+    )
+    deployment["metadata"]["name"] = "drifting"
+    cluster.create(deployment).raise_for_status()
+    named = {"job": "next", "version": "v1", "time": "2026-11-27T12:00:00Z"}
+    status = {"status": {"monitoring": {"retrainings": [named]}}}
+    patch = ["--subresource=status", "--type=merge", f"--patch={json.dumps(status)}"]
+    cluster.kubectl("patch", "mdep/drifting", *patch)
+    cluster.kubectl("wait", "--for=create", "ftj/next", "--timeout=60s")
+
+
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     restricted: Cluster, audit_log: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +150,7 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
         cluster.create(a_job("stuck")).raise_for_status()
         mount_nothing(cluster, wait_for_pod(cluster), "no such device")
         cluster.kubectl("wait", "ftj/stuck", WAITS_FOR_VOLUME, "--timeout=30s")
+        train_anew(cluster)
     calls = calls_of(cluster, audit_log)
     denied = [each["requestURI"] for each in calls if each["responseStatus"]["code"] == 403]
     asked = [rights_used(each) for each in calls if "objectRef" in each]

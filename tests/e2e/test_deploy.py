@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from command import processes_of, wait_until
+from drift_reference import write_reference
 from laptop import NAME, Laptop
 from open_loop import Tally, traffic
 
@@ -149,6 +150,15 @@ def test_a_stable_version_that_answers_wrongly_makes_way_for_the_one_before(
     assert laptop.condition("RolledBack")
 
 
+def test_traffic_unlike_the_training_data_is_told_with_its_signals(drifted: Seen) -> None:
+    traffic = drifted.said["drift"]["traffic"]
+
+    assert traffic["version"] == "v2"
+    assert "promptScript" in traffic["drifted"]
+    assert {row["signal"] for row in traffic["signals"]} & set(traffic["drifted"])
+    assert drifted.laptop.stable() == "v2"
+
+
 def test_people_pause_promote_and_abort(steered: Seen) -> None:
     assert steered.said["paused"] == "Paused"
     assert steered.said["promoted"] == "v2"
@@ -246,6 +256,16 @@ def _corrupt(seen: Seen, deploy: Popen[bytes]) -> None:
     wait_until(lambda: not laptop.condition("ArtifactMismatch"), what="rightful answers")
 
 
+def _drift(seen: Seen, deploy: Popen[bytes]) -> None:
+    """A version that learnt another language than it is asked in."""
+    laptop = seen.laptop
+    reference = write_reference(laptop.home.parent / "reference.json")
+    laptop.publish("v2", reference=str(reference))
+    wait_until(lambda: laptop.stable() == "v2", what="v2")
+    wait_until(lambda: laptop.condition("DriftDetected"), what="the drift")
+    seen.said["drift"] = laptop.status()["monitoring"]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "promoted": _promote,
     "slow": _reject(ttft=0.2),
@@ -256,6 +276,7 @@ SCENARIOS: dict[str, Scenario] = {
     "refused": _reject(refused=True),
     "killed": _kill,
     "corrupted": _corrupt,
+    "drifted": _drift,
     "steered": _steer,
     "bereft": _bereave,
 }
@@ -329,6 +350,11 @@ def killed(plays: dict[str, Future[Seen]]) -> Seen:
 @pytest.fixture(scope="module")
 def corrupted(plays: dict[str, Future[Seen]]) -> Seen:
     return plays["corrupted"].result()
+
+
+@pytest.fixture(scope="module")
+def drifted(plays: dict[str, Future[Seen]]) -> Seen:
+    return plays["drifted"].result()
 
 
 @pytest.fixture(scope="module")

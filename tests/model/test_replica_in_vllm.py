@@ -256,7 +256,7 @@ def test_what_drift_is_noticed_by_is_measured_of_every_answer(draining: Server) 
     # The first block may have begun with requests of other tests.
     sketch = Sketch.model_validate(page["blocks"][-1]["sketch"])
     # "hi" has no word that is long enough, and stands for itself.
-    expected = {"promptTokens", "outputTokens", "finishReason", "promptTopic1"}
+    expected = {"promptTokens", "outputTokens", "finishReason", "promptWords"}
     for name in expected | ({"logprob", "entropy"} if draining.is_real else set()):
         assert sum(sketch.signals[name]) == REQUESTS_OF_BLOCK
     four_tokens = measure(None, None, output_tokens=4, finish_reason="length")

@@ -1,11 +1,10 @@
 """A deployment with a canary as Prometheus sees it: two replicas and the operator, each on a port.
 
-Replicas count with the metrics of `tunesmith_serving`, the operator's series come from its own code
-or from the table of its families, and vLLM's bear names that a test holds to its source.
+Replicas count with the metrics of `tunesmith_serving`, the operator's series come from its own
+code, and vLLM's bear names that a test holds to its source.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,13 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
-from tunesmith_engine.monitoring import metric_families as families
 from tunesmith_engine.monitoring.slo_rules import slo_rule_groups
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.work_queue import Key
@@ -36,14 +32,6 @@ _REVISION = {"digest": "sha256:0", "uri": "file:///models", "since": "2026-11-27
 REVISIONS = {
     "stable": {"version": "v1", "revision": "0000aaaa", "weight": 75, "achievedWeight": 74.2},
     "candidate": {"version": "v2", "revision": "0000bbbb", "weight": 25, "achievedWeight": 25.8},
-}
-_DRIFT = {"namespace": NAMESPACE, "deployment": "helpdesk", "version": "v1"}
-# The families of drift, of which nothing is exported by code yet.
-OTHER_SERIES: Mapping[families.MetricFamily, tuple[dict[str, str], float]] = {
-    families.DRIFT_LOG_E: ({**_DRIFT, "signal": "promptTokens"}, 9.0),
-    families.DRIFT_EFFECT: ({**_DRIFT, "signal": "promptTokens"}, 0.2),
-    families.DRIFT_THRESHOLD: (_DRIFT, 7.0),
-    families.ARTIFACT_MISMATCH: (_DRIFT, 0.0),
 }
 
 
@@ -80,6 +68,15 @@ def deployment() -> ModelDeployment:
             "time": datetime(2026, 11, 27, 10, tzinfo=UTC),
             "evidence": [evidence],
         },
+        "monitoring": {
+            "traffic": {
+                "version": "v1",
+                "thresholdLogE": 7.0,
+                "signals": [{"signal": "promptTokens", "logE": 9.0, "effect": 0.2}],
+                "drifted": ["promptTokens"],
+            },
+            "artifact": {"version": "v1"},
+        },
     }
     spec = {
         "model": "helpdesk",
@@ -90,16 +87,6 @@ def deployment() -> ModelDeployment:
     return ModelDeployment.model_validate(
         {"metadata": {"name": "helpdesk"}, "spec": spec, "status": status}
     )
-
-
-class DriftCollector(Collector):
-    """Those of `OTHER_SERIES`."""
-
-    def collect(self) -> Iterator[Metric]:
-        for family, (labels, value) in OTHER_SERIES.items():
-            shown = GaugeMetricFamily(family.name, family.about, labels=family.labels)
-            shown.add_metric([labels[name] for name in family.labels], value)
-            yield shown
 
 
 class Engine:
@@ -150,7 +137,7 @@ class MonitoredDeployment:
             labels = {"deployment": "helpdesk", "revision": str(revision["revision"])}
             pod = {"namespace": NAMESPACE, "pod": f"helpdesk-{role}", "version": version}
             self._serve(registry, {**labels, **pod})
-        for collector in (*self._jobs.collectors, *self._deployments.collectors, DriftCollector()):
+        for collector in (*self._jobs.collectors, *self._deployments.collectors):
             self._operator.registry.register(collector)
         self._deployments.read(KEY, deployment().spec)
         self._deployments.note(KEY, None, _status())

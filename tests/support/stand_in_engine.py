@@ -20,6 +20,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from stand_in import Faults, StandIn
+from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_serving.replica.fingerprints import read_fingerprints
 from tunesmith_serving.replica.middleware import Replica
 from tunesmith_serving.replica.rendered_chats import read_chats
@@ -41,6 +42,8 @@ def main() -> None:
         known = arguments.fingerprints or Path(folder) / "fingerprints.json"
         if arguments.fingerprints is None:
             known.write_text(json.dumps(_FINGERPRINTS))
+        if arguments.reference is not None:
+            known.with_name(REFERENCE_FILE).write_text(arguments.reference.read_text())
         engine = StandIn(
             model=arguments.model,
             faults=Faults(
@@ -105,6 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--revision", default="")
     parser.add_argument("--model", default="helpdesk")
     parser.add_argument("--fingerprints", type=Path)
+    parser.add_argument("--reference", type=Path)
     parser.add_argument("--probe-seconds", type=float, default=30.0)
     parser.add_argument("--progress-seconds", type=float, default=120.0)
     parser.add_argument("--shutdown-timeout", type=float, default=0.0)

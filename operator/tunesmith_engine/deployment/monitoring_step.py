@@ -60,7 +60,10 @@ def _seen(context: Context, stored: MonitoringStatus, stable: RevisionStatus) ->
     if monitored is not None:
         update["slos"] = list(monitored.slos)
         update["cost"] = monitored.cost
-        update["traffic"] = _traffic(monitored.traffic, stored.traffic, now=context.now)
+        traffic = monitored.traffic
+        # Of another version until the replicas are read again.
+        if traffic is None or traffic.version == stable.version:
+            update["traffic"] = _traffic(traffic, stored.traffic, now=context.now)
     return stored.model_copy(update=update)
 
 

@@ -127,11 +127,13 @@ def _with_replicas(
     replicas = min(max(candidate.replicas, needed), _most_replicas(context))
     ready = candidate.ready_replicas
     waiting_since = candidate.waiting_since
-    if replicas > candidate.replicas or (candidate.state == "Starting" and waiting_since is None):
+    has_requests = candidate.weight > 0 or candidate.mirror > 0
+    # Also where it was about to take over and its replicas have died: nobody is sent to none.
+    is_waiting = candidate.state == "Starting" or (not has_requests and ready == 0)
+    if replicas > candidate.replicas or (is_waiting and waiting_since is None):
         waiting_since = context.now
     if replicas == 0 or ready >= replicas:
         waiting_since = None
-    has_requests = candidate.weight > 0 or candidate.mirror > 0
     # While replicas are added, those that answer already may not all be lost.
     is_unready = has_requests and ready < (replicas if waiting_since is None else 1)
     return candidate.model_copy(

@@ -6,14 +6,14 @@ the two can be compared. Whatever the text, only its first characters are looked
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, log2
 from typing import Any, Final
 
 from tunesmith_engine.drift.refusals import refuses
 from tunesmith_engine.drift.scripts import SCRIPTS, script_of
-from tunesmith_engine.drift.words import NUM_BUCKETS, drawn, repeated_share, words_of
+from tunesmith_engine.drift.words import NUM_BUCKETS, buckets_of, repeated_share, words_of
 
 # Of a prompt or an answer no more is read. It is also where an answer counts as cut.
 MAX_CHARACTERS: Final = 4096
@@ -27,11 +27,12 @@ _NUM_TOKEN_BINS: Final = 32
 _FINISH_REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "abort", "other")
 _FORMATS: Final = ("text", "json", "brokenJson", "cutJson", "toolCall", "brokenToolCall")
 _REPEATED: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
-# As many as have a chance to draw a topic's own word from a question of some tens of words.
-_PROMPT_TOPICS: Final = tuple(f"promptTopic{number}" for number in range(1, 9))
-_ANSWER_TOPICS: Final = tuple(f"answerTopic{number}" for number in range(1, 5))
 _NATS_OF_BIN: Final = 0.25
 _NUM_NATS_BINS: Final = 16
+
+
+# The number of a bin; of a signal with `is_multiple`, of several.
+Bin = int | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +40,58 @@ class Signal:
     """One thing that is observed of a request, as one of `num_bins` bins, or not at all.
 
     `name` stands in metrics and in statuses. `in_reference` says whether rows of data have it, too.
+    Bins that are `ordered` go from little to much. A request is in several bins of a signal that is
+    `multiple`.
     """
 
     name: str
     num_bins: int
     about: str
     in_reference: bool = True
+    is_ordered: bool = False
+    is_multiple: bool = False
 
 
 SIGNALS: Final = (
-    Signal("promptTokens", _NUM_TOKEN_BINS, "tokens of the prompt, two bins for each doubling"),
-    Signal("outputTokens", _NUM_TOKEN_BINS, "tokens of the answer, two bins for each doubling"),
+    Signal(
+        "promptTokens",
+        _NUM_TOKEN_BINS,
+        "tokens of the prompt, two bins for each doubling",
+        is_ordered=True,
+    ),
+    Signal(
+        "outputTokens",
+        _NUM_TOKEN_BINS,
+        "tokens of the answer, two bins for each doubling",
+        is_ordered=True,
+    ),
     # Whoever wrote the rows has finished every answer.
     Signal("finishReason", len(_FINISH_REASONS), "why the answer ended", in_reference=False),
     Signal("refusal", 2, "whether the answer opens with a refusal"),
-    Signal("repetition", len(_REPEATED) + 1, "share of groups of four words that were said before"),
+    Signal(
+        "repetition",
+        len(_REPEATED) + 1,
+        "share of groups of four words that were said before",
+        is_ordered=True,
+    ),
     Signal("answerFormat", len(_FORMATS), "text, JSON or a call of a tool; valid or not"),
     Signal("promptScript", len(SCRIPTS), "the script of most letters of the prompt"),
     Signal("answerScript", len(SCRIPTS), "the script of most letters of the answer"),
-    *(Signal(name, NUM_BUCKETS, "the hash of a word of the prompt") for name in _PROMPT_TOPICS),
-    *(Signal(name, NUM_BUCKETS, "the hash of a word of the answer") for name in _ANSWER_TOPICS),
+    Signal("promptWords", NUM_BUCKETS, "hashes of the prompt's first words", is_multiple=True),
+    Signal("answerWords", NUM_BUCKETS, "hashes of the answer's first words", is_multiple=True),
     Signal(
         "logprob",
         _NUM_NATS_BINS,
         "mean log-probability of the answer's tokens, in steps of 0.25 nats below 0",
         in_reference=False,
+        is_ordered=True,
     ),
     Signal(
         "entropy",
         _NUM_NATS_BINS,
         "mean entropy of the answer's tokens, in steps of 0.25 nats",
         in_reference=False,
+        is_ordered=True,
     ),
 )
 
@@ -84,8 +106,8 @@ def measure(
     tool_arguments: str | None = None,
     mean_logprob: float | None = None,
     mean_entropy: float | None = None,
-) -> dict[str, int]:
-    """The bin of every signal that was observed.
+) -> dict[str, Bin]:
+    """The bin of every signal that was observed, or its bins.
 
     Args:
         prompt: what was asked, as `prompt_of` finds it.
@@ -97,7 +119,7 @@ def measure(
         mean_logprob: natural logarithm, mean over the answer's tokens.
         mean_entropy: nats, mean over the answer's tokens.
     """
-    bins = {
+    bins: dict[str, Bin | None] = {
         "promptTokens": _tokens_bin(prompt_tokens),
         "outputTokens": _tokens_bin(output_tokens),
         "finishReason": _finish_bin(finish_reason),
@@ -141,24 +163,20 @@ def _text_of(content: Any) -> str | None:
     return " ".join(texts)[:MAX_CHARACTERS] or None
 
 
-def _of_prompt(prompt: str) -> dict[str, int]:
+def _of_prompt(prompt: str) -> dict[str, Bin | None]:
     words = words_of(prompt[:_TOPIC_CHARACTERS])
-    return {"promptScript": script_of(prompt), **_topics(words, _PROMPT_TOPICS)}
+    return {"promptScript": script_of(prompt), "promptWords": buckets_of(words) or None}
 
 
-def _of_answer(answer: str) -> dict[str, int | None]:
+def _of_answer(answer: str) -> dict[str, Bin | None]:
     words = words_of(answer)
     repeated = repeated_share(words)
     return {
         "refusal": int(refuses(answer)),
         "repetition": None if repeated is None else bisect_right(_REPEATED, repeated),
         "answerScript": script_of(answer),
-        **_topics(words, _ANSWER_TOPICS),
+        "answerWords": buckets_of(words) or None,
     }
-
-
-def _topics(words: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    return dict(zip(names, drawn(words, num=len(names)), strict=False))
 
 
 def _tokens_bin(number: int | None) -> int | None:

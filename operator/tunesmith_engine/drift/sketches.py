@@ -10,14 +10,14 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, field_validator
 
 from tunesmith_api.base import ApiModel
-from tunesmith_engine.drift.signals import SIGNALS
+from tunesmith_engine.drift.signals import SIGNALS, Bin
 
 REFERENCE_FILE: Final = "reference-statistics.json"
 NUM_BINS: Final = {signal.name: signal.num_bins for signal in SIGNALS}
 
-# As many as JSON's numbers hold exactly.
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Bins = Mapping[str, int]
+# Two billion requests: a reference of such counts is still a small file.
+Count = Annotated[int, Field(ge=0, le=2**31)]
+Bins = Mapping[str, Bin]
 
 
 class Sketch(ApiModel):
@@ -92,7 +92,8 @@ class Tally:
             counts = self._counts.get(name)
             if counts is None:
                 counts = self._counts[name] = [0] * NUM_BINS[name]
-            counts[number] += 1
+            for one in number if isinstance(number, tuple) else (number,):
+                counts[one] += 1
 
     @property
     def signals(self) -> dict[str, tuple[int, ...]]:

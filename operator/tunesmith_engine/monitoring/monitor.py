@@ -109,20 +109,18 @@ def monitored(
     memory: MonitoringMemory,
     *,
     spec: ModelDeploymentSpec,
-    stable: RevisionStatus | None,
+    traffic: TrafficStatus | None,
     before: MonitoringStatus | None,
-    reference: Json | None,
-    detector: Detector,
     default_price: float | None,
     now: datetime,
 ) -> Monitored:
-    """What the memory shows; `before` is the status as it was stored last."""
+    """What the memory shows; `before` is the status as it was stored last.
+
+    `traffic` is what the detector made of it at the last reading, which takes milliseconds.
+    """
     own_price = spec.cost.price_per_accelerator_hour
-    is_of_stable = stable is not None and memory.revision == stable.revision
     return Monitored(
-        traffic=detector.traffic(memory.drift, version=stable.version, reference=reference)
-        if stable is not None and is_of_stable
-        else None,
+        traffic=traffic,
         slos=slo_statuses(
             promises(spec.slo), memory.tallies, before=before.slos if before else (), now=now
         ),

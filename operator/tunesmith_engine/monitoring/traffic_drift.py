@@ -32,15 +32,14 @@ class SketchDetector:
         reference: Json | None,
     ) -> Json:
         """The state after blocks of requests, each with its time; None begins anew."""
-        known, after = _reference(reference), _state(state)
+        read = []
         for at, sketch in blocks:
             try:
-                block = Sketch.model_validate(sketch)
+                read.append((at, Sketch.model_validate(sketch)))
             except ValidationError:
                 # Of another release, whose bins are others.
                 _LOG.warning("a block of requests cannot be read, and is passed over")
-                continue
-            after = observe(after, block, at=at, reference=known)
+        after = observe(_state(state), read, reference=_reference(reference))
         return after.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def traffic(self, state: Json | None, *, version: str, reference: Json | None) -> TrafficStatus:
@@ -48,7 +47,7 @@ class SketchDetector:
         known = _reference(reference)
         if known is not None and known.model_version not in {"", version}:
             return TrafficStatus(version=version, reason="ReferenceOfAnotherVersion")
-        shown = report(_state(state))
+        shown = report(_state(state), reference=known)
         rows = sorted(shown.signals, key=lambda row: row.log_e, reverse=True)
         return TrafficStatus(
             version=version,
@@ -64,7 +63,7 @@ class SketchDetector:
                 for row in rows[:MAX_SIGNALS]
             ],
             drifted=list(shown.drifted),
-            reason="NoReference" if known is None else shown.reason or "",
+            reason=shown.reason or "",
         )
 
 

@@ -4,6 +4,7 @@ The memory is a ConfigMap `<deployment>-monitoring`, written every five minutes 
 read since goes with an operator that is killed; the next one reads it from the replicas again.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from kubernetes.aio.client.exceptions import ApiException
 
+from tunesmith_api.modeldeployment.monitoring_status import TrafficStatus
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus, RevisionStatus
 from tunesmith_engine.deployment.observations import Monitored
@@ -51,6 +53,7 @@ class _Watched:
     read_at: datetime | None = None
     revision: str = ""
     reference: dict[str, Any] | None = None
+    traffic: TrafficStatus | None = None
 
 
 class Monitors:
@@ -99,10 +102,8 @@ class Monitors:
         return monitored(
             watched.memory or MonitoringMemory(),
             spec=spec,
-            stable=status.stable,
+            traffic=watched.traffic,
             before=status.monitoring,
-            reference=watched.reference,
-            detector=self._detector,
             default_price=self._default_price,
             now=now,
         )
@@ -132,7 +133,9 @@ class Monitors:
         }
         metrics = await self._replicas.metrics(hosts)
         pages = await self._replicas.drift(of_stable, after)
-        watched.memory = take_in(
+        # Numbers of thousands of requests: this loop has other deployments to look at.
+        watched.memory = await asyncio.to_thread(
+            take_in,
             watched.memory,
             {
                 name: Reading(report, metrics.get(name), pages.get(name, ()))
@@ -144,6 +147,12 @@ class Monitors:
             reference=watched.reference,
             detector=self._detector,
             now=now,
+        )
+        watched.traffic = await asyncio.to_thread(
+            self._detector.traffic,
+            watched.memory.drift,
+            version=stable.version,
+            reference=watched.reference,
         )
 
     async def _recall(self, owner: DeploymentRef, *, now: datetime) -> _Watched:

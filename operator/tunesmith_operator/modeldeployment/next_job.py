@@ -11,7 +11,6 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.modeldeployment.monitoring_status import Retraining
-from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import RetrainNews
 from tunesmith_operator.kube.api_errors import (
     FORBIDDEN,
@@ -31,12 +30,11 @@ LABEL_RETRAINED_VERSION: Final = "tunesmith.dev/retrained-version"
 async def make_next_job(
     client: KubeClient,
     retraining: Retraining,
-    spec: ModelDeploymentSpec,
     *,
+    copied: str,
     owner: DeploymentRef,
 ) -> RetrainNews:
-    """Make the job, unless it is there; what came of it."""
-    copied = spec.monitoring.retrain.job_name if spec.monitoring.retrain else ""
+    """Make the job, unless it is there, as the one of the name `copied`; what came of it."""
     template = await client.get(FINE_TUNE_JOB, owner.namespace, copied)
     if template is None or is_deleting(template):
         return RetrainNews(

@@ -27,6 +27,7 @@ from tunesmith_engine.deployment.observations import (
     RouteState,
 )
 from tunesmith_engine.deployment.rejections import reject_spec, report_forbidden
+from tunesmith_engine.deployment.retraining import pending
 from tunesmith_engine.monitoring.monitor import READ_S, Detector
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
@@ -62,8 +63,8 @@ _LOG = logging.getLogger(__name__)
 
 # Seconds. What watches have missed is noticed then; a tenth more or less, so that they spread.
 RESYNC_S: Final = 300.0
-# What came of the next job is written at the next look; one that cannot be made is tried again.
-_NEWS_S: Final = 5.0
+# The next job is made at the look after the one that names it.
+_RETRAIN_S: Final = 1.0
 # A time to wake at that is past must not become a busy loop.
 _SHORTEST_S: Final = 0.1
 
@@ -92,7 +93,6 @@ class Reconciler:
         self._monitors = Monitors(
             client, replicas, detector=detector, default_price=settings.accelerator_hour_price
         )
-        self._news: dict[Key, RetrainNews] = {}
         self._rules = SloRules(client, settings)
         self._meters: dict[Key, SplitMeter] = {}
         self._models: dict[Key, str] = {}
@@ -167,10 +167,6 @@ class Reconciler:
         )
         await executor.make(decision.desired, after)
         await self._rules.make(owner, spec)
-        if decision.retrain is not None:
-            self._news[owner.key] = await make_next_job(
-                self._client, decision.retrain, spec, owner=owner
-            )
         return _requeue_after_s(decision, spec, uid=owner.uid, now=now)
 
     async def _observations(
@@ -197,7 +193,22 @@ class Reconciler:
             verdict=verdict,
             command=command_of(manifest),
             monitored=await self._monitors.monitored(owner, spec, status, snapshot, now=now),
-            retrain_news=self._news.pop(key, None),
+            retrain_news=await self._retrain(owner, spec, status),
+        )
+
+    async def _retrain(
+        self,
+        owner: DeploymentRef,
+        spec: ModelDeploymentSpec,
+        status: ModelDeploymentStatus | None,
+    ) -> RetrainNews | None:
+        """Make the job that the stored status names, if it is not there yet."""
+        # NB: the stored one. Whoever is killed after this finds the same name, and the job there.
+        named = pending(status.monitoring) if status is not None else None
+        if named is None or spec.monitoring.retrain is None:
+            return None
+        return await make_next_job(
+            self._client, named, copied=spec.monitoring.retrain.job_name, owner=owner
         )
 
     def _metered(self, key: Key, snapshot: Snapshot, *, now: datetime) -> RouteState:
@@ -250,7 +261,6 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._analyses.forget(key)
         self._monitors.forget(key)
-        self._news.pop(key, None)
         self._metrics.forget(key)
         self._rules.forget(key)
         self._meters.pop(key, None)
@@ -274,8 +284,8 @@ def _requeue_after_s(
     is_watched = monitoring.enabled and stable is not None and stable.replicas > 0
     longest_s = READ_S if is_watched else RESYNC_S
     resync_s = longest_s * (0.9 + 0.2 * (crc32(uid.encode()) % 1000 / 1000))
-    if decision.retrain is not None:
-        return _NEWS_S
+    if decision.retrain is not None and not decision.retrain.message:
+        return _RETRAIN_S
     if decision.wake_at is None:
         return resync_s
     return min(resync_s, max(_SHORTEST_S, (decision.wake_at - now).total_seconds()))

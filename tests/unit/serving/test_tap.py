@@ -169,7 +169,7 @@ def test_a_prompt_of_tokens_has_a_length_alone(prompt: Any) -> None:
 
     sketch = measured({"prompt": prompt}, pieces, path=COMPLETION)
 
-    assert "promptTopic1" not in sketch.signals
+    assert "promptWords" not in sketch.signals
     assert "promptTokens" in sketch.signals
 
 
@@ -206,8 +206,8 @@ def test_a_request_that_cannot_be_read_is_counted_and_its_answer_measured(
 ) -> None:
     sketch = measured(body, in_one_piece(), dropped=reason)
 
-    assert "promptTopic1" not in sketch.signals
-    assert "answerTopic1" in sketch.signals
+    assert "promptWords" not in sketch.signals
+    assert "answerWords" in sketch.signals
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_request_that_cannot_be_read_is_counted_and_its_answer_measured(
     ],
 )
 def test_a_request_without_a_prompt_has_none(body: Any) -> None:
-    assert "promptTopic1" not in measured(body, in_one_piece()).signals
+    assert "promptWords" not in measured(body, in_one_piece()).signals
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tunesmith_api.modeldeployment.monitoring_status import TrafficStatus
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus, RevisionStatus
 from tunesmith_engine.deployment.observations import Monitored
@@ -52,6 +53,7 @@ class Monitoring:
         self._saved_at = clock()
         self._revision = ""
         self._reference: dict[str, Any] | None = None
+        self._traffic: TrafficStatus | None = None
 
     def look(
         self,
@@ -71,10 +73,8 @@ class Monitoring:
         return monitored(
             self._memory or MonitoringMemory(),
             spec=self._spec,
-            stable=status.stable,
+            traffic=self._traffic,
             before=status.monitoring,
-            reference=self._reference,
-            detector=self._detector,
             default_price=None,
             now=now,
         )
@@ -113,6 +113,9 @@ class Monitoring:
             reference=self._reference,
             detector=self._detector,
             now=now,
+        )
+        self._traffic = self._detector.traffic(
+            self._memory.drift, version=stable.version, reference=self._reference
         )
 
     def _reading(self, replica: Replica, stable: RevisionStatus) -> Reading | None:

@@ -346,3 +346,16 @@ def test_at_full_weight_nothing_goes_back_to_a_stable_that_is_down(serving: Serv
     assert world.status is not None
     assert world.status.candidate is not None
     assert world.status.candidate.weight == 100
+
+
+def test_a_candidate_whose_replicas_die_before_it_takes_over_gets_no_request_yet() -> None:
+    """Between the look that lets it take over and the one that moves the requests."""
+    world = World(versions=[a_version("v1")])
+    world.run_until("Promoting")
+    world.kill(next(iter(world.replicas)))
+    world.step()
+    assert world.desired.route.weights == {}
+    status = world.run()
+
+    assert status.stable is not None
+    assert status.stable.ready_replicas == 1

@@ -24,14 +24,14 @@ RETRAIN: Final = retraining()
 
 
 def drift(world: World, *, version: str = "v1", drifted: bool = True) -> None:
-    row = SignalDrift(signal="promptTopic", log_e=12.0, effect=0.3)
+    row = SignalDrift(signal="promptWords", log_e=12.0, effect=0.3)
     world.monitored = Monitored(
         TrafficStatus(
             version=version,
             requests=400,
             threshold_log_e=7.0,
             signals=[row],
-            drifted=["promptTopic"] if drifted else [],
+            drifted=["promptWords"] if drifted else [],
         )
     )
 

@@ -86,8 +86,8 @@ def test_what_is_no_bin_is_never_counted() -> None:
 
 def test_a_reference_fits_into_64_kib_however_much_was_counted() -> None:
     full = Sketch(
-        num_requests=2**53,
-        signals={name: (2**53,) * number for name, number in NUM_BINS.items()},
+        num_requests=2**31,
+        signals={name: (2**31,) * number for name, number in NUM_BINS.items()},
     )
     reference = Reference(model_version="v" * 253, training=full, validation=full)
 

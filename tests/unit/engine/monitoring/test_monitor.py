@@ -145,10 +145,10 @@ class Watcher:
         return monitored(
             self.memory,
             spec=SPEC,
-            stable=self.stable,
+            traffic=CountingDetector().traffic(
+                self.memory.drift, version=self.stable.version, reference=None
+            ),
             before=None,
-            reference={"training": {}},
-            detector=CountingDetector(),
             default_price=None,
             now=self.now,
         )
@@ -247,10 +247,8 @@ def test_a_cost_that_nobody_knows_is_not_invented(change: dict[str, Any], words:
     told = monitored(
         MonitoringMemory(),
         spec=ModelDeploymentSpec.model_validate(given | change),
-        stable=STABLE,
+        traffic=None,
         before=None,
-        reference=None,
-        detector=CountingDetector(),
         default_price=None,
         now=NOW,
     )

@@ -84,7 +84,7 @@ def test_texts_are_answers_that_nobody_asked_for(tmp_path: Path, model: str) -> 
 
     reference, _ = reference_of(tmp_path, rows, model=model)
 
-    assert "answerTopic1" in reference.training.signals
+    assert "answerWords" in reference.training.signals
     assert "promptTokens" not in reference.training.signals
 
 
