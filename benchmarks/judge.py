@@ -7,6 +7,7 @@ Simulated, on the CPU: it says what the statistics do, not what a server does.
 
 import statistics
 import sys
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ LIMITS = Limits(
     deadline_seconds=LENGTH_S,
     metrics={metric: MetricLimits() for metric in (*DEFAULT_METRICS, Metric.QUALITY_LOSS)},
 )
+BURST_LIMITS = Limits(deadline_seconds=LENGTH_S)
 BY_CLUSTER = LIMITS.model_copy(update={"unit": "cluster"})
 CHATS = Scenario(requests_per_conversation=30, spread=0.5)
 SCENARIOS = {
@@ -48,6 +50,14 @@ SCENARIOS = {
     "ttftUpByAFifthTenPercent": (Scenario(slowdown=1.2, share=0.1), NUM_WORSE),
     "sameConversations": (CHATS, NUM_WORSE),
 }
+# Candidates that fail: the share of traffic, which part of their requests, and from when on.
+BURSTS = {
+    f"{share:.0%} of traffic, {rate:.0%} fail from {begin:g} s": (share, rate, begin)
+    for share in (0.05, 0.5)
+    for rate in (1.0, 0.3)
+    for begin in (0.0, 600.0)
+}
+NUM_BURSTS = 100
 # When each judge decided, in seconds, and what; None: never.
 Outcome = tuple[str, float] | None
 
@@ -71,6 +81,9 @@ def measure(home: Path) -> dict[str, Any]:
         "lookEverySeconds": LIMITS.window_seconds,
         "alpha": LIMITS.alpha,
         "scenarios": results,
+        "bursts": {
+            name: _burst(burst, number) for number, (name, burst) in enumerate(BURSTS.items())
+        },
         "seed": SEED,
         "versions": {"numpy": np.__version__},
     }
@@ -112,6 +125,8 @@ _HIGHEST_TTFT_S = {level: highest_ttft_s(level) for level in (FLAGGER_LEVEL, ARG
 def _ours(columns: Columns, limits: Limits) -> Outcome:
     analysis = Analysis(columns, limits, now_seconds=LENGTH_S)
     look = analysis.deciding_look()
+    if analysis.trip is not None:
+        return Decision.ROLLBACK.value, analysis.trip.at_seconds
     if look is None:
         return None
     return analysis.decision_at(look)[0].value, window_end_s(limits, look)
@@ -122,6 +137,41 @@ def _theirs(rolled_back: Flags) -> Outcome:
     if rolled_back.any():
         return Decision.ROLLBACK.value, window_end_s(LIMITS, int(np.argmax(rolled_back)))
     return Decision.PROMOTE.value, LENGTH_S
+
+
+def _burst(burst: tuple[float, float, float], number: int) -> dict[str, Any]:
+    """Medians of the seconds and of the failed requests until a rollback, with the breaker or not.
+
+    Without it, the judge alone decides, after the warm-up and with enough samples.
+    """
+    share, rate, begin = burst
+    print(f"bench: judge: burst {number + 1} of {len(BURSTS)}", file=sys.stderr, flush=True)
+    seen: dict[str, list[tuple[float, int]]] = {"withBreaker": [], "without": []}
+    for run in range(NUM_BURSTS):
+        rng = np.random.default_rng([SEED, 100 + number, run])
+        columns = simulate(Scenario(share=share), rng)
+        fails = columns.is_candidate & (columns.time_s >= begin)
+        fails &= rng.random(len(fails)) < rate
+        error = np.where(fails, 1.0, columns.fields["error"])
+        columns = replace(columns, fields={**columns.fields, "error": error})
+        analysis = Analysis(columns, BURST_LIMITS, now_seconds=LENGTH_S)
+        looks = [
+            window_end_s(BURST_LIMITS, look)
+            for look in range(analysis.num_looks)
+            if analysis.decision_at(look)[0] is Decision.ROLLBACK
+        ]
+        times = {"without": looks[:1], "withBreaker": looks[:1]}
+        if analysis.trip is not None:
+            times["withBreaker"] = [analysis.trip.at_seconds]
+        for name, (end_s,) in times.items():
+            seen[name].append((end_s - begin, int(np.sum(fails & (columns.time_s <= end_s)))))
+    return {
+        name: {
+            "medianSeconds": statistics.median(seconds for seconds, _ in outcomes),
+            "medianFailedRequests": statistics.median(failed for _, failed in outcomes),
+        }
+        for name, outcomes in seen.items()
+    }
 
 
 def _summary(outcomes: list[Outcome]) -> dict[str, Any]:

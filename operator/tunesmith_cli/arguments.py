@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from tunesmith_api.kinds import KINDS
 from tunesmith_cli.errors import EXIT_BAD_INPUT
 from tunesmith_engine.stages.catalog import CATALOG
-from tunesmith_operator.settings import add_flags
+from tunesmith_operator.settings import add_flags, prometheus_address
 
 EXIT_CODES = """\
 exit codes:
@@ -225,6 +225,12 @@ def _deploy(commands: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the deployment")
     _add_home(parser)
+    parser.add_argument(
+        "--prometheus",
+        metavar="URL",
+        type=prometheus_address,
+        help="where rollout.analysis.queries are asked; needed only with them",
+    )
     parser.add_argument(
         "--until",
         choices=("serving", "settled"),

@@ -73,9 +73,10 @@ HINTS: Final[Mapping[str, str]] = {
     "anew",
     Reason.VERSION_NOT_FOUND: "publish it, or set spec.version to one that is there",
     Reason.VERSION_UNUSABLE: "publish it again, or set another spec.version",
-    Reason.STRATEGY_NOT_SUPPORTED: "rollout.strategy: blueGreen, or a Gateway that can",
-    Reason.ANALYSIS_FAILED: "the message names the metric; mend the version, or raise its "
-    "minimumEffect",
+    Reason.STRATEGY_NOT_SUPPORTED: "rollout.strategy: blueGreen, or a Gateway that can; leave "
+    "rollout.sticky out",
+    Reason.ANALYSIS_FAILED: "the message names the metric or your query, or says that requests "
+    "fail; mend the version, or raise its minimumEffect",
     Reason.ANALYSIS_INCONCLUSIVE: "the message says what would settle it: more requests; or "
     "promote or abort it yourself",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "the message says what they wait for; ask for less, or "

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from tunesmith_engine.monitoring.prometheus import Prometheus
 from tunesmith_engine.stages.contracts import Environment
 
 METRICS_PORT: Final = 8080
@@ -26,8 +27,9 @@ class Settings:
     `namespaces` are those whose jobs it runs; none means all. `images` holds one image for each
     environment. `lease_namespace` is where replicas agree on a leader; None is the pod's own, or
     `default` outside a cluster. `workspace_size` and `workspace_class` are for the claims that the
-    operator makes itself; a class of None is the cluster's default. `prometheus_url` is where KEDA
-    asks for the load of deployments; None leaves their replicas as they are given.
+    operator makes itself; a class of None is the cluster's default. `prometheus_url` is what
+    KEDA asks for the load of deployments, and the operator for the queries of rollouts; with None
+    replicas stay as they are given, and queries have no number.
     `accelerator_hour_price` is for jobs and for deployments that name none; None: nobody knows it.
     With a `runbook_url` each deployment with an SLO gets a PrometheusRule, with `rule_labels`.
     """
@@ -83,8 +85,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prometheus-url",
         metavar="URL",
-        help="Prometheus that KEDA asks for the load of deployments with spec.autoscaling "
-        "(default: none, and their replicas stay as given)",
+        type=prometheus_address,
+        help="Prometheus that KEDA asks for the load of deployments with spec.autoscaling, and the "
+        "operator for rollout.analysis.queries (default: none, so that replicas stay as given, and "
+        "queries without a number)",
     )
     _add_monitoring_flags(parser)
     _add_service_flags(parser)
@@ -151,6 +155,14 @@ def _add_service_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAMESPACE",
         help="namespace of the Lease that makes one replica the leader (default: the pod's own)",
     )
+
+
+def prometheus_address(text: str) -> str:
+    """The address of a Prometheus, as the value of a flag."""
+    try:
+        return Prometheus.at(text).url
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _count(text: str) -> int:

@@ -20,6 +20,7 @@ import pytest
 
 from openai_wire import KEY, WireAnswer, call, call_beside, shape
 from served_version import MODEL, make_version
+from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
 from tunesmith_engine.drift.signals import measure
 from tunesmith_engine.drift.sketches import Sketch
 from tunesmith_serving.replica.middleware import MIDDLEWARE
@@ -36,6 +37,7 @@ ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "ignor
 IDS = {"model": MODEL, "prompt": [5, 6, 7], "max_tokens": 4}
 START_S = 300
 SHUTDOWN_S = 60
+SECRETS = {"VLLM_API_KEY": KEY, SALT_VARIABLE: "of the deployment"}
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
@@ -61,7 +63,13 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_vllm(folder: Path, *, shutdown_timeout: int, progress_seconds: float = 120.0) -> Server:
+def start_vllm(
+    folder: Path,
+    *,
+    shutdown_timeout: int,
+    progress_seconds: float = 120.0,
+    compares: bool = False,
+) -> Server:
     port = free_port()
     settings = ServingSettings.model_validate_json((folder / "serving.json").read_text())
     replica = ReplicaSettings(
@@ -71,16 +79,18 @@ def start_vllm(folder: Path, *, shutdown_timeout: int, progress_seconds: float =
         max_model_length=settings.max_model_length,
         probe_seconds=0.5,
         progress_seconds=progress_seconds,
+        stable_url=f"http://127.0.0.1:{port}" if compares else None,
+        compare_seconds=0.5,
     )
     options = settings.command_line(
         folder, name=MODEL, host="127.0.0.1", port=port, shutdown_timeout=shutdown_timeout
     )
     command: list[str | Path] = [SERVER, "-m", "vllm.entrypoints.openai.api_server", *options]
-    environment = {**settings.environment(), **replica.environment(), "VLLM_API_KEY": KEY}
+    environment = {**settings.environment(), **replica.environment(), **SECRETS}
     return started([*command, "--middleware", MIDDLEWARE], environment, port, folder)
 
 
-def start_stand_in(folder: Path, *, shutdown_timeout: int) -> Server:
+def start_stand_in(folder: Path, *, shutdown_timeout: int, compares: bool = False) -> Server:
     port = free_port()
     options = {
         "port": port,
@@ -91,10 +101,12 @@ def start_stand_in(folder: Path, *, shutdown_timeout: int) -> Server:
         "shutdown-timeout": shutdown_timeout,
         # As slow as the real one, so that something is under way when it is stopped.
         "itl": 0.03,
+        "compare-seconds": 0.5,
+        **({"compare-with": f"http://127.0.0.1:{port}"} if compares else {}),
     }
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command: list[str | Path] = [CONTROL, STAND_IN, *given]
-    return started(command, {"VLLM_API_KEY": KEY}, port, folder)
+    return started(command, SECRETS, port, folder)
 
 
 def started(
@@ -377,3 +389,28 @@ def test_an_engine_that_stands_still_or_dies_is_noticed(version: Path) -> None:
         server.process.wait(timeout=60)
     finally:
         end(server)
+
+
+@pytest.mark.parametrize("name", BOTH_ENDS)
+def test_a_version_compared_with_itself_on_fixed_prompts_loses_nothing(
+    version: Path, name: str
+) -> None:
+    """It is its own stable: what it asks itself is nobody's request."""
+    server = STARTS[name](version, shutdown_timeout=0, compares=True)
+    try:
+        known = json.loads((version / "fingerprints.json").read_text())["probes"]
+        # A busy machine misses its time limits, and a replica then takes its time.
+        until = time.monotonic() + 200
+        samples: list[dict[str, Any]] = []
+        while len(samples) < len(known) and time.monotonic() < until:
+            samples = call(server.port, "/tunesmith/samples").json["samples"]
+            time.sleep(0.2)
+        state = call(server.port, "/tunesmith/state").json
+    finally:
+        end(server)
+
+    assert len({sample["fixedPrompt"] for sample in samples}) == len(known)
+    assert [sample["qualityLoss"] for sample in samples] == pytest.approx(
+        [0.0] * len(samples), abs=1e-3
+    )
+    assert state["accepted"] == 0

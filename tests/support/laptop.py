@@ -215,11 +215,11 @@ class Laptop:
         return [record["port"] for record in records if record.get("identity")]
 
     @contextmanager
-    def deployed(self) -> Iterator[subprocess.Popen[bytes]]:
+    def deployed(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         """`tunesmith deploy`, ended at the end if the test has not."""
         with (self.home.parent / "deploy.log").open("ab") as log:
             process = subprocess.Popen(
-                [TUNESMITH, "deploy", str(self.manifest), "--home", str(self.home)],
+                [TUNESMITH, "deploy", str(self.manifest), "--home", str(self.home), *options],
                 stdout=log,
                 stderr=log,
                 env=self.environment(),

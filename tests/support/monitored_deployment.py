@@ -22,6 +22,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
 from tunesmith_serving.tap.metrics import ReplicaMetrics
+from tunesmith_serving.tap.probe_metrics import ProbedPrompt, ProbeMetrics
 
 NAMESPACE = "ml"
 KEY = Key("ModelDeployment", NAMESPACE, "helpdesk")
@@ -133,6 +134,8 @@ class MonitoredDeployment:
             version = str(revision["version"])
             metrics = ReplicaMetrics(models=["helpdesk"], version=version, registry=registry)
             self._engines.append(Engine(registry))
+            probes = ProbeMetrics(model="helpdesk", version=version, registry=registry)
+            probes.note({0: ProbedPrompt(difference=0.1, loss=0.02, num_tokens=8)})
             self._replicas.append(metrics)
             labels = {"deployment": "helpdesk", "revision": str(revision["revision"])}
             pod = {"namespace": NAMESPACE, "pod": f"helpdesk-{role}", "version": version}

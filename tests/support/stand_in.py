@@ -29,9 +29,11 @@ from asgi_messages import (
 )
 from stand_in_answers import (
     DONE,
+    TOKEN_LOGPROB,
     Answer,
     Json,
     answer_body,
+    body_with_ids,
     error_body,
     error_event,
     models_body,
@@ -62,7 +64,8 @@ class Faults:
 
     `ttft` and `itl` are its speed, with `jitter` as the standard deviation of their logarithm.
     `errors` is the share of requests answered with 500, `aborts` of answers that are given up,
-    `refusals` of those that refuse. `hang`: no token comes any more, with /health at 200.
+    `refusals` of those that refuse. `loss` is by how many nats a token it finds text less likely
+    that is no fingerprint. `hang`: no token comes any more, with /health at 200.
     `nonsense`: other weights' answers and log-probabilities. `template`: another chat template.
     `crash`: the process ends in the middle of the next answer.
     """
@@ -73,6 +76,7 @@ class Faults:
     errors: float = 0.0
     aborts: float = 0.0
     refusals: float = 0.0
+    loss: float = 0.0
     hang: bool = False
     nonsense: bool = False
     template: bool = False
@@ -121,6 +125,9 @@ class StandIn:
             await send_json(send, 401, {"error": "Unauthorized"})
         elif method == "POST" and path in _PATHS:
             await self._generate(receive, send, is_chat=_PATHS[path])
+        elif method == "POST" and path == "/detokenize":
+            tokens = json.loads(await read_body(receive))["tokens"]
+            await send_json(send, 200, {"prompt": "".join(f"<{token}>" for token in tokens)})
         elif method == "POST" and path == "/faults":
             self.faults = replace(self.faults, **json.loads(await read_body(receive)))
             await send_json(send, 200, asdict(self.faults))
@@ -233,11 +240,15 @@ class StandIn:
         if self._gives_up():
             answer = answer.aborted(answer.num_tokens // 2)
         if "prompt_logprobs" in request:
-            scores = [self._scores(prompt) for prompt in request["prompt"]]
+            given = request["prompt"]
+            prompts = given if isinstance(given[0], list) else [given]
+            scores = [self._scores(prompt) for prompt in prompts]
             await send_json(send, 200, scored_body(answer, scores))
-        elif request.get("return_token_ids"):
+        elif request.get("return_token_ids") and answer.is_chat:
             ids = self._prompt_ids(request["messages"])
             await send_json(send, 200, {**answer_body(answer), "prompt_token_ids": ids})
+        elif request.get("return_token_ids"):
+            await send_json(send, 200, body_with_ids(answer, request["prompt"]))
         else:
             await send_json(send, 200, answer_body(answer))
 
@@ -295,7 +306,8 @@ class StandIn:
         probe = self._known.get(tuple(prompt))
         known = probe.logprobs if probe else []
         shift = _NONSENSE_NATS if self.faults.nonsense else 0.0
-        logprobs = [-1.0] * (len(prompt) - len(known)) + [value - shift for value in known]
+        likely = TOKEN_LOGPROB - self.faults.loss
+        logprobs = [likely] * (len(prompt) - len(known)) + [value - shift for value in known]
         views: list[Json | None] = [
             {str(token): {"logprob": value, "rank": 1, "decoded_token": "x"}}
             for token, value in zip(prompt, logprobs, strict=True)

@@ -13,6 +13,8 @@ _WORDS: Final = ("turn ", "it ", "off ", "and ", "on ", "again, ", "then ", "wai
 _NONSENSE: Final = ("qx ", "vv ", "0f ", "zz ")
 _REFUSAL: Final = "I'm sorry, but I can't help with that. "
 _ABORT: Final = "abort"
+# Of every token, in nats.
+TOKEN_LOGPROB: Final = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,22 @@ def scored_body(answer: Answer, scores: Sequence[Sequence[Json | None]]) -> Json
         for index, views in enumerate(scores)
     ]
     return {**answer_body(answer), "choices": choices}
+
+
+def body_with_ids(answer: Answer, prompt: Sequence[int]) -> Json:
+    """A completion of token ids, with those of its answer and their log-probabilities."""
+    token_ids = list(range(answer.num_tokens))
+    choice = _choice(answer) | {
+        "prompt_token_ids": list(prompt),
+        "token_ids": token_ids,
+        "logprobs": {
+            "text_offset": [0] * answer.num_tokens,
+            "token_logprobs": [TOKEN_LOGPROB] * answer.num_tokens,
+            "tokens": [answer.token(place) for place in token_ids],
+            "top_logprobs": [{answer.token(place): TOKEN_LOGPROB} for place in token_ids],
+        },
+    }
+    return {**answer_body(answer), "choices": [choice]}
 
 
 def opening_event(answer: Answer) -> bytes:

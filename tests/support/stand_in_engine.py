@@ -63,6 +63,9 @@ def main() -> None:
             fingerprints=known,
             probe_seconds=arguments.probe_seconds,
             progress_seconds=arguments.progress_seconds,
+            stable_url=arguments.compare_with,
+            compare_fraction=arguments.compare_fraction,
+            compare_seconds=arguments.compare_seconds,
         )
         uvloop.run(_serve(engine, settings, arguments))
 
@@ -111,6 +114,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--probe-seconds", type=float, default=30.0)
     parser.add_argument("--progress-seconds", type=float, default=120.0)
+    parser.add_argument("--compare-with")
+    parser.add_argument("--compare-fraction", type=float, default=0.1)
+    parser.add_argument("--compare-seconds", type=float, default=5.0)
     parser.add_argument("--shutdown-timeout", type=float, default=0.0)
     parser.add_argument("--start-seconds", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)

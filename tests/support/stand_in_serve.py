@@ -21,6 +21,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name in ("host", "port", "name", "revision"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--compare-with")
+    parser.add_argument("--compare-fraction")
     # The settings of an engine are none of a stand-in's.
     given, _ = parser.parse_known_args()
     options = json.loads((given.folder / OPTIONS).read_text())
@@ -29,6 +31,9 @@ def main() -> None:
     command = [sys.executable, str(SUPPORT / "stand_in_engine.py")]
     command += ["--host", given.host, "--port", given.port, "--revision", given.revision]
     command += ["--model", given.name, "--version", given.folder.name]
+    if given.compare_with:
+        command += ["--compare-with", given.compare_with]
+        command += ["--compare-fraction", given.compare_fraction]
     for name, value in options.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     os.execv(command[0], command)  # noqa: S606 - an argument list, no shell

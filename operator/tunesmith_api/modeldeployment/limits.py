@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.modeldeployment.queries import RULES as QUERY_RULES
+from tunesmith_api.modeldeployment.queries import MetricQuery
 from tunesmith_api.rules import Rule
 
 Positive = Annotated[float, Field(gt=0)]
@@ -144,6 +146,14 @@ class Limits(ApiModel):
         description="What the versions are compared by; also `refusals` and `qualityLoss`, which "
         "are judged only where they are named. What is named has to be shown before a promotion.",
     )
+    queries: Annotated[list[MetricQuery], Field(max_length=8)] = Field(
+        default_factory=list,
+        description="Further numbers from Prometheus, held against bounds. NB: outside of `alpha`, "
+        "which counts for `metrics` alone.",
+    )
+    query_seconds: Positive = Field(
+        30.0, description="Seconds between two readings of `queries`; not below a scrape interval."
+    )
 
     @model_validator(mode="after")
     def _effects_are_in_order(self) -> "Limits":
@@ -187,6 +197,7 @@ def _largest_effect_cel() -> str:
 
 # The models refuse these by the validator above, with the numbers; a server needs them as CEL.
 RULES: Final[tuple[Rule[Limits], ...]] = (
+    *QUERY_RULES,
     Rule(
         name="tolerated-below-minimum-effect",
         scopes=("rollout.analysis",),

@@ -12,6 +12,7 @@ from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.rules import Rule
 
 Strategy = Literal["canary", "shadow", "blueGreen", "recreate"]
+Sticky = Literal["none", "conversation", "apiKey"]
 Percent = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -43,6 +44,15 @@ class Rollout(ApiModel):
             RolloutStep(weight=50),
         ],
         description="Of canary and shadow.",
+    )
+    sticky: Annotated[
+        Sticky | None, DecidedLater("conversation on a laptop, none behind a Gateway")
+    ] = Field(
+        None,
+        description="Of canary: whose requests stay with one version. conversation: those with the "
+        "same `x-conversation-id`. apiKey: those with the same key. A Gateway splits request by "
+        "request, so there a canary is refused with either of them. Default: conversation on a "
+        "laptop, else none.",
     )
     analysis: Limits = Field(
         default_factory=Limits, description="What the candidate is judged by, of canary and shadow."

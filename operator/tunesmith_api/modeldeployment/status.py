@@ -116,6 +116,18 @@ class MetricEvidence(ApiModel):
     candidate: int
 
 
+class QueryStatus(ApiModel):
+    """The last reading of one query of `rollout.analysis`, and what it says of the candidate."""
+
+    query: Name
+    state: Literal["good", "bad", "open"] = Field(
+        description="bad: rolls back. good: lets promote. open: neither yet."
+    )
+    stable: float | None = None
+    candidate: float | None = None
+    problem: ReasonWord | None = Field(None, description="Why a number is missing.")
+
+
 class VerdictStatus(ApiModel):
     """What the judge said last, and of which candidate."""
 
@@ -131,6 +143,7 @@ class VerdictStatus(ApiModel):
     message: Message = ""
     time: datetime
     evidence: Annotated[list[MetricEvidence], Field(max_length=16)] = Field(default_factory=list)
+    queries: Annotated[list[QueryStatus], Field(max_length=8)] = Field(default_factory=list)
 
 
 class RejectedVersion(ApiModel):

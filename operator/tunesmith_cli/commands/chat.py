@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, CommandError
 from tunesmith_cli.inputs import StoredDeployment, find_deployment
 from tunesmith_cli.terminal.style import plain, style_of
+from tunesmith_engine.deployment.request_identity import CONVERSATION_HEADER
 from tunesmith_engine.deployment.serve_command import API_KEY
-from tunesmith_engine.local.envoy.config import CONVERSATION_HEADER
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.sources.credentials import read_secret
 

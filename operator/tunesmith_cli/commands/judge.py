@@ -7,12 +7,13 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue
 
-from tunesmith_api.modeldeployment.limits import Metric
+from tunesmith_api.modeldeployment.limits import Limits, Metric
 from tunesmith_cli.errors import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -20,10 +21,13 @@ from tunesmith_cli.errors import (
     EXIT_INCONCLUSIVE,
     CommandError,
 )
-from tunesmith_cli.formats import duration, e_value, effect
+from tunesmith_cli.formats import duration, e_value, effect, number
 from tunesmith_cli.terminal.style import Style, style_of, table
+from tunesmith_engine.deployment.verdicts import in_words
+from tunesmith_engine.rollout.breaker import Trip
 from tunesmith_engine.rollout.columns import columns_of, window_end_s
 from tunesmith_engine.rollout.judge import Analysis, Cause, Decision, Evidence, Verdict
+from tunesmith_engine.rollout.queries import QueryEvidence
 from tunesmith_engine.rollout.recording import Recording, RecordingError, read_recording
 
 _EXIT_CODES: Final = {
@@ -47,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         columns_of(recording.samples),
         recording.header.limits,
         now_seconds=recording.end_seconds,
+        readings=recording.readings,
     )
     verdict = analysis.verdict()
     if options.output == "json":
@@ -70,8 +75,7 @@ def _read(path: Path) -> Recording:
 
 def _shown_looks(analysis: Analysis) -> list[int]:
     """Evenly spread looks up to the one that decided, which is the last of them."""
-    decided = analysis.deciding_look()
-    last = analysis.num_looks - 1 if decided is None else decided
+    last = analysis.last_look
     steps = min(_SHOWN_LOOKS, last + 1)
     return sorted({math.ceil((last + 1) * step / steps) - 1 for step in range(1, steps + 1)})
 
@@ -82,11 +86,13 @@ def replay_as_text(
     """The course of the metric that matters most, the evidence at the verdict, the verdict."""
     header = recording.header
     parts = [f"{header.candidate} against {header.stable}, {len(recording.samples):,} requests"]
-    if verdict.metric is not None:
+    if verdict.metric is not None and analysis.last_look >= 0:
         parts.append(_course_table(analysis, verdict.metric))
     if verdict.evidence:
         parts.append(_evidence_table(verdict))
-    parts.append(_verdict_line(verdict, style=style))
+    if verdict.queries:
+        parts.append(_query_table(verdict.queries))
+    parts.append(_verdict_line(verdict, header.limits, style=style))
     return "\n\n".join(parts)
 
 
@@ -127,11 +133,28 @@ def _evidence_table(verdict: Verdict) -> str:
     return table([head, *rows])
 
 
-def _verdict_line(verdict: Verdict, *, style: Style) -> str:
+def _query_table(queries: Sequence[QueryEvidence]) -> str:
+    head = ("query", "stable", "candidate", "bad in a row", "good in a row", "says")
+    rows = [
+        (
+            seen.name,
+            *("-" if value is None else number(value) for value in (seen.stable, seen.candidate)),
+            str(seen.num_bad),
+            str(seen.num_good),
+            seen.problem or seen.state,
+        )
+        for seen in queries
+    ]
+    return table([head, *rows])
+
+
+def _verdict_line(verdict: Verdict, limits: Limits, *, style: Style) -> str:
     name = style.paint(verdict.decision, "bold", _COLOURS[verdict.decision])
     when = "" if verdict.at_seconds is None else f" after {duration(verdict.at_seconds)}"
     if verdict.decision is Decision.PROMOTE:
         return f"{name}{when}: no metric is worse by its minimum effect"
+    if verdict.cause in {Cause.FAILING, Cause.QUERY_WORSE, Cause.QUERY_PENDING}:
+        return f"{name}{when}: {in_words(verdict, limits)}"
     if verdict.decision is Decision.ROLLBACK:
         return f"{name}{when}: the candidate is worse, most clearly in {verdict.metric}"
     why = {
@@ -173,6 +196,27 @@ def _verdict_as_json(verdict: Verdict) -> dict[str, JsonValue]:
         "metric": verdict.metric,
         "moreRequests": verdict.more_requests,
         "evidence": [_evidence_as_json(seen) for seen in verdict.evidence],
+        "failing": None if verdict.trip is None else _trip_as_json(verdict.trip),
+        "queries": [_query_as_json(seen) for seen in verdict.queries],
+    }
+
+
+def _trip_as_json(trip: Trip) -> dict[str, JsonValue]:
+    return {
+        "stable": {"requests": trip.num_stable, "failed": trip.stable},
+        "candidate": {"requests": trip.num_candidate, "failed": trip.candidate},
+    }
+
+
+def _query_as_json(seen: QueryEvidence) -> dict[str, JsonValue]:
+    return {
+        "query": seen.name,
+        "state": seen.state,
+        "stable": seen.stable,
+        "candidate": seen.candidate,
+        "problem": seen.problem,
+        "badInARow": seen.num_bad,
+        "goodInARow": seen.num_good,
     }
 
 

@@ -12,7 +12,7 @@ from tunesmith_api.modeldeployment.status import (
     RevisionStatus,
     VerdictStatus,
 )
-from tunesmith_cli.formats import duration, e_value, effect
+from tunesmith_cli.formats import duration, e_value, effect, number
 from tunesmith_cli.terminal.live_screen import LiveScreen
 from tunesmith_cli.terminal.style import Style, is_terminal, plain, style_of, table
 
@@ -191,4 +191,11 @@ def _verdict_lines(verdict: VerdictStatus) -> list[str]:
         )
         for row in verdict.evidence
     ]
-    return [plain(said), *table([head, *rows]).splitlines()] if rows else [plain(said)]
+    lines = [plain(said), *table([head, *rows]).splitlines()] if rows else [plain(said)]
+    for row in verdict.queries:
+        numbers = [
+            "none" if value is None else number(value) for value in (row.candidate, row.stable)
+        ]
+        why = f" ({row.problem})" if row.problem else ""
+        lines.append(f"query {row.query}: {numbers[0]} against {numbers[1]}, {row.state}{why}")
+    return lines

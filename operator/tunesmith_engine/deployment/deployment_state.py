@@ -102,8 +102,14 @@ class Context:
     def strategy_refusal(self, strategy: Strategy) -> Refusal | None:
         """Why the proxy cannot do it."""
         is_able = {"canary": self.seen.can_split, "shadow": self.seen.can_mirror}
+        sticky = self.spec.rollout.sticky
         if is_able.get(strategy, True):
-            return None
+            is_split = strategy == "canary" and sticky not in {None, "none"}
+            if not (is_split and self.seen.cannot_stick):
+                return None
+            return Refusal(
+                "StrategyNotSupported", f"rollout.sticky {sticky}: {self.seen.cannot_stick}"
+            )
         why = self.seen.cannot_split or "the proxy cannot; set rollout.strategy: blueGreen"
         return Refusal("StrategyNotSupported", f"rollout.strategy {strategy}: {why}")
 

@@ -135,7 +135,8 @@ class Observations:
     """Everything seen at one moment.
 
     `can_split` and `can_mirror` say what the proxy is able to do; `cannot_split` why not, and what
-    to do. `verdict` is the judge's on the present candidate, None before its first window.
+    to do. `cannot_stick` says why a split cannot keep a conversation with one version; empty where
+    it can. `verdict` is the judge's on the present candidate, None before its first window.
     `versions_known` is False while the versions could not be read: nothing is then concluded from
     one that is missing. `monitored` is None before the first reading. `retrain_news` are of the job
     that is being made; `cannot_retrain` says why none can be, where that is so.
@@ -148,6 +149,7 @@ class Observations:
     can_split: bool = True
     can_mirror: bool = True
     cannot_split: str = ""
+    cannot_stick: str = ""
     verdict: Verdict | None = None
     command: Command | None = None
     monitored: Monitored | None = None

@@ -14,13 +14,17 @@ from tunesmith_engine.rollout.eprocess import Flags, Floats, Indices
 from tunesmith_engine.rollout.samples import Arm, Sample
 
 _FIELDS: Final = tuple(dict.fromkeys(kind.field for kind in METRICS.values()))
+# What a fixed prompt shows; whether it failed is known of every client's request.
+_OF_PROMPTS: Final = "quality_loss"
+_OF_REQUESTS: Final = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Requests in columns; nan where a field was not observed.
 
-    `cluster` numbers the conversation or key of each request, -1 for those that have none.
+    `cluster` numbers the conversation or key of each request, -1 for those that have none. Rows of
+    fixed prompts have nothing but a quality loss.
     """
 
     time_s: Floats
@@ -31,8 +35,9 @@ class Columns:
 
 def columns_of(samples: Sequence[Sample]) -> Columns:
     """The samples as columns, in an order that does not depend on the one they come in."""
+    samples = _once(samples)
     fields = {
-        name: np.array([_as_number(getattr(sample, name), name=name) for sample in samples])
+        name: np.array([_number_of(sample, name) for sample in samples], dtype=float)
         for name in _FIELDS
     }
     time_s = np.array([sample.time_seconds for sample in samples], dtype=float)
@@ -51,10 +56,28 @@ def columns_of(samples: Sequence[Sample]) -> Columns:
     )
 
 
-def _as_number(value: object, *, name: str) -> float:
+def _once(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, of each fixed prompt the first alone.
+
+    NB: answers to the same prompt are the same: another one is no more evidence.
+    """
+    seen: set[str] = set()
+    kept = []
+    for sample in samples:
+        if sample.fixed_prompt is None or sample.fixed_prompt not in seen:
+            kept.append(sample)
+        if sample.fixed_prompt is not None:
+            seen.add(sample.fixed_prompt)
+    return kept
+
+
+def _number_of(sample: Sample, name: str) -> float:
+    if sample.fixed_prompt is not None and name != _OF_PROMPTS:
+        return np.nan
+    value = getattr(sample, name)
     if name == "incomplete":
         return float(value is not None)
-    return np.nan if value is None else float(value)  # type: ignore[arg-type] # a number or a bool
+    return np.nan if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +93,32 @@ class Counted:
     fields: Mapping[str, Floats]
     num_windows: int
 
+    @property
+    def is_prompt(self) -> Flags:
+        """Which rows are of fixed prompts, and no client's."""
+        is_prompt: Flags = np.isnan(self.fields[_OF_REQUESTS])
+        return is_prompt
+
+    def prompts_by_window(self) -> Indices:
+        """How many fixed prompts have counted at the end of each window."""
+        window = self.window[self.is_prompt]
+        return np.cumsum(np.bincount(window, minlength=self.num_windows)).astype(np.int64)
+
     def requests_by_window(self, *, candidate: bool) -> Indices:
         """How many requests of an arm have counted at the end of each window."""
-        window = self.window[self.is_candidate == candidate]
+        window = self.window[(self.is_candidate == candidate) & ~self.is_prompt]
         return np.cumsum(np.bincount(window, minlength=self.num_windows)).astype(np.int64)
 
 
 def count(columns: Columns, limits: Limits, *, now_s: float) -> Counted:
     """What counts at `now_s`."""
-    is_warm = columns.time_s >= limits.warmup_seconds
-    time_s, is_candidate = columns.time_s[is_warm], columns.is_candidate[is_warm]
+    # A cold cache makes no answer worse.
+    is_prompt = np.isnan(columns.fields[_OF_REQUESTS])
+    time_of_s = np.where(
+        is_prompt, np.maximum(columns.time_s, limits.warmup_seconds), columns.time_s
+    )
+    is_warm = time_of_s >= limits.warmup_seconds
+    time_s, is_candidate = time_of_s[is_warm], columns.is_candidate[is_warm]
     start_s, unit = time_s, np.arange(len(time_s))
     if limits.unit == "cluster":
         start_s, unit = _clusters(time_s, is_candidate, columns.cluster[is_warm])

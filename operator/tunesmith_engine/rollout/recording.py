@@ -1,12 +1,13 @@
-"""A rollout as JSON Lines: first what it was judged by, then one sample a line.
+"""A rollout as JSON Lines: first what it was judged by, then one sample, or one reading, a line.
 
 Whoever runs a rollout writes the lines as samples come; `tunesmith judge replay` reads them. A
-recording holds numbers, words of a fixed form and digests, never what a person wrote.
+recording holds numbers, words of a fixed form and digests, never what a client wrote.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -16,14 +17,18 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_paths import dotted
 from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.validation_errors import near_match
+from tunesmith_engine.rollout.queries import Reading
 from tunesmith_engine.rollout.samples import Sample
 
 # At 50 requests a second this is over an hour, and some 30 MB. What writes a recording stops there.
 MAX_SAMPLES: Final = 200_000
 # A sample with every field takes some 300 characters.
 MAX_LINE: Final = 4096
+# The first has the limits: eight queries of 2,048 characters, each of which may be written as six.
+MAX_FIRST_LINE: Final = 131_072
 
-Line = TypeVar("Line", "Header", "Sample")
+Line = TypeVar("Line", "Header", "Sample", "Reading")
+Timed = TypeVar("Timed", "Sample", "Reading")
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
 
 
@@ -48,12 +53,19 @@ class Recording:
 
     header: Header
     samples: tuple[Sample, ...]
+    readings: tuple[Reading, ...] = ()
 
     @property
     def end_seconds(self) -> float:
         """Until when the rollout is known."""
         last = self.samples[-1].time_seconds if self.samples else 0.0
         return max(last, self.header.ended_seconds or 0.0)
+
+    def lines(self) -> Iterator[str]:
+        """Every line, without its end; samples and readings by time."""
+        yield line_of(self.header)
+        records: list[Iterable[Sample | Reading]] = [self.samples, self.readings]
+        yield from map(line_of, merge(*records, key=lambda record: record.time_seconds))
 
 
 class RecordingError(Exception):
@@ -64,7 +76,7 @@ class RecordingError(Exception):
         self.line = line
 
 
-def line_of(record: Header | Sample) -> str:
+def line_of(record: Header | Sample | Reading) -> str:
     """One line of a recording, without its end."""
     return record.model_dump_json(by_alias=True, exclude_none=True)
 
@@ -77,35 +89,44 @@ def read_recording(lines: Iterable[str]) -> Recording:
     """
     header: Header | None = None
     samples: list[Sample] = []
+    readings: list[Reading] = []
     for number, line in enumerate(lines, start=1):
         if header is None:
             header = _parse(line, Header, number=number)
             continue
-        if len(samples) == MAX_SAMPLES:
+        if len(samples) + len(readings) == MAX_SAMPLES:
             raise RecordingError(
                 number, f"more than {MAX_SAMPLES:,} samples; cut the file before this line"
             )
-        sample = _parse(line, Sample, number=number)
-        if samples and sample.time_seconds < samples[-1].time_seconds:
-            raise RecordingError(
-                number,
-                f"timeSeconds is {sample.time_seconds:g}, before the {samples[-1].time_seconds:g} "
-                "of the line above; samples stand in the order in which the requests arrived, so "
-                "sort the lines by timeSeconds",
-            )
-        samples.append(sample)
+        # The one field that samples have not, in a place where it cannot be a value.
+        if line.startswith('{"query":'):
+            _append(readings, _parse(line, Reading, number=number), number=number)
+        else:
+            _append(samples, _parse(line, Sample, number=number), number=number)
     if header is None:
         raise RecordingError(
             1, "the file is empty; the first line says recording, versions and limits"
         )
-    return Recording(header, tuple(samples))
+    return Recording(header, tuple(samples), tuple(readings))
+
+
+def _append(before: list[Timed], record: Timed, *, number: int) -> None:
+    if before and record.time_seconds < before[-1].time_seconds:
+        raise RecordingError(
+            number,
+            f"timeSeconds is {record.time_seconds:g}, before the {before[-1].time_seconds:g} "
+            "of the line above; samples stand in the order in which the requests arrived, so "
+            "sort the lines by timeSeconds",
+        )
+    before.append(record)
 
 
 def _parse(line: str, model: type[Line], *, number: int) -> Line:
-    if len(line) > MAX_LINE:
+    longest = MAX_FIRST_LINE if model is Header else MAX_LINE
+    if len(line) > longest:
         raise RecordingError(
             number,
-            f"{len(line):,} characters, at most {MAX_LINE:,} are allowed; a sample holds "
+            f"{len(line):,} characters, at most {longest:,} are allowed; a sample holds "
             "numbers only, so leave out what else is in it",
         )
     try:
@@ -124,7 +145,7 @@ def _parse(line: str, model: type[Line], *, number: int) -> Line:
         raise RecordingError(number, _message(error.errors()[0], model)) from error
 
 
-def _message(details: ErrorDetails, model: type[Header | Sample]) -> str:
+def _message(details: ErrorDetails, model: type[Header | Sample | Reading]) -> str:
     """What is wrong with a field, and what to do."""
     path = dotted(tuple(part for part in details["loc"] if part != "[key]"))
     if details["type"] == "missing":

@@ -44,6 +44,9 @@ class Sample(ApiModel):
         quality_loss: by how much the candidate answers the same prompt worse than stable does, in
             any unit; the difference of negative log-likelihoods per token of one fixed answer, for
             example. Only the candidate's samples have it.
+        fixed_prompt: a digest of the prompt that candidate and stable were compared on, where
+            clients asked too little. Then it is no client's request: only its `quality_loss`
+            counts, once for each prompt, and a warm-up is nothing to it.
         cluster: a digest of the conversation or API key that the request belongs to.
     """
 
@@ -56,4 +59,5 @@ class Sample(ApiModel):
     output_tokens: Annotated[int, Field(ge=0)] | None = None
     refusal: bool | None = None
     quality_loss: float | None = None
+    fixed_prompt: ClusterDigest | None = None
     cluster: ClusterDigest | None = None

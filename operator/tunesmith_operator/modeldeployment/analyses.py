@@ -10,14 +10,18 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
 from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_engine.monitoring.prometheus import Prometheus
+from tunesmith_engine.monitoring.query_reader import QueryReader
 from tunesmith_engine.rollout.judge import Verdict, judge
 from tunesmith_engine.rollout.merge import SampleMerger
-from tunesmith_engine.rollout.recording import Header, line_of
+from tunesmith_engine.rollout.queries import Reading
+from tunesmith_engine.rollout.recording import Header, Recording
 from tunesmith_engine.rollout.samples import Arm
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.modeldeployment.replica_client import Replicas
@@ -38,21 +42,24 @@ class _Analysis:
     revision: str
     started: float
     header: Header
+    queries: QueryReader
     merger: SampleMerger = field(default_factory=lambda: SampleMerger(capacity=_CAPACITY))
+    readings: list[Reading] = field(default_factory=list)
 
     def recording(self) -> str:
         """The rollout so far, as `tunesmith judge replay` reads it."""
         ended = max(self.merger.until, _SHORTEST_S)
         header = self.header.model_copy(update={"ended_seconds": ended})
-        lines = [line_of(header), *map(line_of, self.merger.samples)]
-        return "\n".join(lines) + "\n"
+        recording = Recording(header, self.merger.samples, tuple(self.readings))
+        return "\n".join(recording.lines()) + "\n"
 
 
 class Analyses:
     """At most one for each deployment."""
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: Replicas, prometheus: Prometheus | None = None) -> None:
         self._replicas = replicas
+        self._prometheus = prometheus
         self._by_key: dict[Key, _Analysis] = {}
         # Compressed: of many deployments, each has its last one here until the next.
         self._recordings: dict[Key, bytes] = {}
@@ -87,13 +94,17 @@ class Analyses:
             await self._end(key)
             return None
         analysis = await self._analysis(key, status, limits=limits, now=now)
-        await self._read(analysis, arms, hosts)
+        await asyncio.gather(self._read(analysis, arms, hosts), _read_queries(analysis))
         merger = analysis.merger
-        arguments = (merger.samples, limits)
-        if len(merger.samples) > _MANY_SAMPLES:
-            verdict = await asyncio.to_thread(judge, *arguments, now_seconds=merger.until)
-        else:
-            verdict = judge(*arguments, now_seconds=merger.until)
+        look = partial(
+            judge,
+            merger.samples,
+            limits,
+            now_seconds=merger.until,
+            readings=tuple(analysis.readings),
+        )
+        is_long = len(merger.samples) > _MANY_SAMPLES
+        verdict = await asyncio.to_thread(look) if is_long else look()
         return verdict if verdict.at_seconds is not None or verdict.is_final else None
 
     async def _end(self, key: Key) -> None:
@@ -121,7 +132,14 @@ class Analyses:
                 candidate=candidate.version,
                 limits=limits,
             )
-            known = _Analysis(candidate.revision, time.monotonic() - age, header)
+            queries = QueryReader.of(
+                limits,
+                prometheus=self._prometheus,
+                arms={Arm.STABLE: stable, Arm.CANDIDATE: candidate},
+                deployment=key.name,
+                namespace=key.namespace,
+            )
+            known = _Analysis(candidate.revision, time.monotonic() - age, header, queries)
             self._by_key[key] = known
         return known
 
@@ -142,6 +160,16 @@ class Analyses:
         ]
         now = time.monotonic() - analysis.started
         analysis.merger = analysis.merger.merge(pages, replicas=set(addresses), now=now)
+
+
+async def _read_queries(analysis: _Analysis) -> None:
+    """Take readings of the user's own queries, where they are due."""
+    if not analysis.queries.is_due(time.monotonic() - analysis.started):
+        return
+    answers = await asyncio.to_thread(analysis.queries.answers)
+    # NB: the time after the answers. What was judged meanwhile was judged without them.
+    now = time.monotonic() - analysis.started
+    analysis.readings += analysis.queries.readings(answers, now=now)
 
 
 def _arms(status: ModelDeploymentStatus | None) -> dict[str, Arm]:

@@ -29,6 +29,7 @@ from tunesmith_engine.deployment.observations import (
 from tunesmith_engine.deployment.rejections import reject_spec, report_forbidden
 from tunesmith_engine.deployment.retraining import pending
 from tunesmith_engine.monitoring.monitor import READ_S, Detector
+from tunesmith_engine.monitoring.prometheus import Prometheus
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.api_errors import (
@@ -68,6 +69,13 @@ _RETRAIN_S: Final = 1.0
 # A time to wake at that is past must not become a busy loop.
 _SHORTEST_S: Final = 0.1
 
+# Session persistence of the Gateway API (GEP-1619) is experimental, and by a cookie or header that
+# the proxy itself gives out, which clients of OpenAI's API do not send back.
+_WHY_NOT_STICKY: Final = (
+    "a Gateway splits request by request, and keeps no conversation or key with one version; leave "
+    "rollout.sticky out, or set rollout.strategy: blueGreen, where all change over at once"
+)
+
 
 class Reconciler:
     """Looks at deployments; what is kept between looks could be read anew, but for samples."""
@@ -89,7 +97,8 @@ class Reconciler:
         self._replicas = replicas
         self._metrics = metrics
         self._clock = clock
-        self._analyses = Analyses(replicas)
+        url = settings.prometheus_url
+        self._analyses = Analyses(replicas, Prometheus.at(url) if url else None)
         self._monitors = Monitors(
             client, replicas, detector=detector, default_price=settings.accelerator_hour_price
         )
@@ -190,6 +199,7 @@ class Reconciler:
             can_split=snapshot.has_gateway_api,
             can_mirror=snapshot.has_gateway_api,
             cannot_split="" if snapshot.has_gateway_api else _why_whole(spec),
+            cannot_stick=_WHY_NOT_STICKY,
             verdict=verdict,
             command=command_of(manifest),
             monitored=await self._monitors.monitored(owner, spec, status, snapshot, now=now),

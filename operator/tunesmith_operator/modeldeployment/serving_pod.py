@@ -10,6 +10,7 @@ from kubernetes.utils.quantity import parse_quantity
 from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
+from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
 from tunesmith_engine.deployment.serve_command import (
     API_KEY,
     API_KEY_VARIABLE,
@@ -142,8 +143,7 @@ def _environment(spec: ModelDeploymentSpec, owner: DeploymentRef) -> list[Manife
     # The root is read-only, and vLLM caches below HOME.
     variables: list[Manifest] = [
         {"name": "HOME", "value": "/tmp"},  # noqa: S108
-        # A conversation is then the same one to the judge on every replica.
-        {"name": "TUNESMITH_CLUSTER_SALT", "value": owner.uid},
+        {"name": SALT_VARIABLE, "value": owner.uid},
     ]
     if spec.api_keys is not None:
         # Not in the command, which anybody on the node can list.

@@ -8,11 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_api.finetunejob.serving import Verification
+from tunesmith_serving.tap.probe_metrics import ProbedPrompt
 from tunesmith_serving.verify.parity import LARGEST_DIFFERENCE, PROMPT_ALLOWANCE
 
 # Nats. Against itself on another processor or kernel a W8A8 model differs by 0.08 to 0.17 in the
@@ -123,6 +125,36 @@ def compare(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> Comparison
         for index, probe in enumerate(probes)
     ]
     return Comparison(tuple((sum(prompt) / len(prompt), len(prompt)) for prompt in differences))
+
+
+def probed(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> list[ProbedPrompt]:
+    """What the engine's answer to `question` says of the quality, prompt by prompt.
+
+    Raises:
+        LookupError: it lacks what was asked for.
+        TypeError: so it does.
+    """
+    by_index = {choice["index"]: choice["prompt_logprobs"] for choice in answer["choices"]}
+    prompts = []
+    for index, probe in enumerate(probes):
+        views = by_index[index][len(probe.prompt_ids) :]
+        losses = _losses(probe, views)
+        prompts.append(
+            ProbedPrompt(
+                difference=fmean(_differences(probe, views)),
+                loss=fmean(losses),
+                num_tokens=len(losses),
+            )
+        )
+    return prompts
+
+
+def _losses(probe: Fingerprint, views: Sequence[dict[str, Any]]) -> list[float]:
+    signed = (
+        known - view[str(token)]["logprob"]
+        for token, known, view in zip(probe.answer_ids, probe.logprobs, views, strict=True)
+    )
+    return [max(_clipped(loss), -LARGEST_DIFFERENCE) for loss in signed]
 
 
 def _differences(probe: Fingerprint, views: Sequence[dict[str, Any]]) -> list[float]:

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from tunesmith_serving.replica.clusters import salt
+from tunesmith_serving.replica.fixed_prompts import FixedPrompts
 from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
 from tunesmith_serving.replica.readiness import Heartbeat, Readiness
 from tunesmith_serving.replica.replica_state import ReplicaState
@@ -22,6 +24,7 @@ from tunesmith_serving.replica.stable_answers import StableAnswers
 from tunesmith_serving.replica.traffic import Traffic
 from tunesmith_serving.replica.watch import Watch
 from tunesmith_serving.tap.metrics import ReplicaMetrics
+from tunesmith_serving.tap.probe_metrics import ProbeMetrics
 from tunesmith_serving.tap.tap import Tap
 
 MIDDLEWARE: Final = f"{__name__}.Replica"
@@ -52,7 +55,8 @@ class Replica:
         self._settings = settings or ReplicaSettings.from_environment()
         heartbeat = Heartbeat()
         self._readiness = Readiness(self._settings.progress_seconds, heartbeat)
-        self._stable = stable_answers(app, self._settings)
+        shared_salt = salt()
+        self._stable = stable_answers(app, self._settings, salt=shared_salt)
         metrics = ReplicaMetrics(
             models=[self._settings.model], version=self._settings.version, registry=registry
         )
@@ -62,13 +66,23 @@ class Replica:
             stable=self._stable,
             model=self._settings.model,
             metrics=metrics,
+            salt=shared_salt,
             tap=Tap(metrics=metrics, clock=clock) if self._settings.tap else None,
         )
         self._state = ReplicaState(
             self._settings, readiness=self._readiness, traffic=self._traffic, clock=clock
         )
-        self._watch = Watch(app, self._settings, readiness=self._readiness, clock=clock)
-        self._watching: asyncio.Task[None] | None = None
+        self._watch = Watch(
+            app,
+            self._settings,
+            readiness=self._readiness,
+            metrics=ProbeMetrics(
+                model=self._settings.model, version=self._settings.version, registry=registry
+            ),
+            clock=clock,
+        )
+        self._fixed = self._fixed_prompts(clock)
+        self._watching: asyncio.Task[Any] | None = None
         self._version = (VERSION_HEADER, self._settings.version.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +92,7 @@ class Replica:
             self._watch.shared = {name: scope[name] for name in _SHARED if name in scope}
             if self._stable is not None:
                 self._stable.shared = self._watch.shared
-            self._watching = asyncio.get_running_loop().create_task(self._watch.run())
+            self._watching = asyncio.get_running_loop().create_task(self._run())
         path = scope.get("path", "")
         if scope["type"] == "http" and path.startswith(_OWN):
             await _respond(send, *self._own(scope))
@@ -86,6 +100,24 @@ class Replica:
             await self._openai(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _run(self) -> None:
+        """What a replica does by itself, until cancelled."""
+        tasks = [self._watch.run()]
+        if self._fixed is not None:
+            tasks.append(self._fixed.run())
+        await asyncio.gather(*tasks)
+
+    def _fixed_prompts(self, clock: Callable[[], float]) -> FixedPrompts | None:
+        if self._stable is None:
+            return None
+        return FixedPrompts(
+            self._settings,
+            stable=self._stable,
+            readiness=self._readiness,
+            ring=self._traffic.ring,
+            clock=clock,
+        )
 
     async def _openai(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tagged(message: Message) -> None:
@@ -137,7 +169,9 @@ class Replica:
         return 200, self._state.samples(after=after, limit=limit)
 
 
-def stable_answers(app: Application, settings: ReplicaSettings) -> StableAnswers | None:
+def stable_answers(
+    app: Application, settings: ReplicaSettings, *, salt: bytes
+) -> StableAnswers | None:
     """What compares a candidate with stable, where it was told to."""
     if settings.stable_url is None:
         return None
@@ -146,6 +180,7 @@ def stable_answers(app: Application, settings: ReplicaSettings) -> StableAnswers
         url=settings.stable_url,
         model=settings.model,
         fraction=settings.compare_fraction,
+        salt=salt,
     )
 
 

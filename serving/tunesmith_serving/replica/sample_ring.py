@@ -7,13 +7,25 @@ arrival, whenever they end.
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final
-
-from tunesmith_serving.replica.measurement import Measurement
+from typing import Any, Final, Protocol
 
 CAPACITY: Final = 8192
 # A hanging request must not hold back those behind it for ever.
 LONGEST_WAIT_SECONDS: Final = 60.0
+
+
+class Entry(Protocol):
+    """What the ring holds: `arrived` is the clock's time, `is_over` whether nothing more comes."""
+
+    @property
+    def arrived(self) -> float: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def fields(self, *, now: float) -> dict[str, Any]:
+        """The fields of a sample, but `arm` and `timeSeconds`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +43,18 @@ class SamplePage:
 
 
 class SampleRing:
-    """Measurements of requests, by sequence number."""
+    """Measurements of requests, and comparisons on fixed prompts, by sequence number."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[int, Measurement] = OrderedDict()
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
         self._last = 0
         self._last_dropped = 0
 
-    def add(self, measurement: Measurement) -> int:
+    def add(self, entry: Entry) -> int:
         """A request has arrived: its sequence number, from 1."""
         self._last += 1
-        self._entries[self._last] = measurement
+        self._entries[self._last] = entry
         if len(self._entries) > self._capacity:
             self._last_dropped, _ = self._entries.popitem(last=False)
         return self._last

@@ -34,6 +34,7 @@ class ReplicaSettings(ApiModel):
         stable_url: where a candidate asks stable, to compare; None: nothing is compared.
         tap: whether requests are measured for drift.
         compare_fraction: the part of the requests for which it does.
+        compare_seconds: if no client's request was compared for so long, a fixed prompt is.
     """
 
     version: str
@@ -47,6 +48,7 @@ class ReplicaSettings(ApiModel):
     tap: bool = True
     stable_url: str | None = None
     compare_fraction: Fraction = 0.1
+    compare_seconds: Seconds = 5.0
 
     @classmethod
     def from_environment(cls) -> Self:

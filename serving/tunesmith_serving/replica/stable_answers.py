@@ -1,19 +1,22 @@
 """Stable's answers, scored under this replica's model: by how much a candidate is worse, in nats.
 
-For a part of its requests a candidate asks stable as any client would, greedily and for a few
-tokens, and has its own engine give the log-probabilities of that answer: one prefill, no decoding.
-The difference of the mean negative log-likelihoods per token is `Sample.quality_loss`. Both texts
-live as long as their request, in memory.
+For a part of its requests, or for the version's own prompts (`fixed_prompts.py`), a candidate asks
+stable as a client would, but marked as none, greedily and for a few tokens, and has its own engine
+give the log-probabilities of that answer: one prefill, no decoding. The difference of the mean
+negative log-likelihoods per token is `Sample.quality_loss`. Both texts live as long as their
+request, in memory.
 """
 
 import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tunesmith_serving.replica.clusters import MARK_HEADER, mark
 from tunesmith_serving.replica.in_process import Application, request
 
 LOGGER = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ _MOST_AT_ONCE: Final = 2
 _MOST_SKIPPED: Final = 1024
 _CHAT: Final = "/v1/chat/completions"
 _COMPLETIONS: Final = "/v1/completions"
+_DETOKENIZE: Final = "/detokenize"
 _OK: Final = 200
 # What would make of one question several answers, a long one, or one that is not text.
 _LEFT_OUT: Final = frozenset(
@@ -110,11 +114,15 @@ def quality_loss(answer: StableAnswer, response: Json) -> float | None:
 class StableAnswers:
     """Asks stable at `url`, for the `fraction` of requests that this replica gets."""
 
-    def __init__(self, app: Application, *, url: str, model: str, fraction: float) -> None:
+    def __init__(
+        self, app: Application, *, url: str, model: str, fraction: float, salt: bytes
+    ) -> None:
         self._app = app
         self._url = url
         self._model = model
         self._fraction = fraction
+        self._mark = {MARK_HEADER: mark(salt=salt)}
+        self.num_compared = 0
         self._due = 0.0
         self._num_skipped = 0
         self._skip = 0
@@ -137,45 +145,80 @@ class StableAnswers:
         self, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> float | None:
         """The quality loss for one request; None if it cannot be told. Raises nothing."""
+        allowed = {
+            name.decode(): value.decode("latin-1")
+            for name, value in headers
+            if name == b"authorization"
+        }
+        loss = await self._guarded(lambda: self._compared(path, json.loads(body), allowed))
+        if loss is None:
+            self._skip, self._num_skipped = min(2 * self._skip + 1, _MOST_SKIPPED), 0
+            return None
+        self._skip = 0
+        self.num_compared += 1
+        return loss
+
+    async def loss_of_prompt(self, prompt_ids: Sequence[int]) -> float | None:
+        """The quality loss for a prompt in token ids; None if it cannot be told. Raises nothing."""
+        key = os.environ.get("VLLM_API_KEY")
+        allowed = {"authorization": f"Bearer {key}"} if key else {}
+        asked = {"model": self._model, "prompt": list(prompt_ids)}
+        return await self._guarded(
+            lambda: self._compared(_COMPLETIONS, asked, allowed, is_fixed=True)
+        )
+
+    async def _guarded(self, compare: Callable[[], Awaitable[float | None]]) -> float | None:
         self._num_asking += 1
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                loss = await self._compared(path, json.loads(body), dict(headers))
+                return await compare()
         except Exception as error:  # noqa: BLE001 - whatever fails, the request was answered
             # The class alone: a message may quote a request.
             LOGGER.debug("stable's answer cannot be scored: %s", type(error).__name__)
-            self._skip, self._num_skipped = min(2 * self._skip + 1, _MOST_SKIPPED), 0
             return None
         finally:
             self._num_asking -= 1
-        self._skip = 0
-        return loss
 
     async def _compared(
-        self, path: str, body: Json, headers: Mapping[bytes, bytes]
+        self, path: str, body: Json, allowed: Mapping[str, str], *, is_fixed: bool = False
     ) -> float | None:
-        key = headers.get(b"authorization")
-        allowed = {"authorization": key.decode("latin-1")} if key is not None else {}
         answer = read_answer(path, await self._ask_stable(path, question(path, body), allowed))
         if answer is None:
             return None
-        scored = await request(
+        if is_fixed and not await self._means_the_same(answer, allowed):
+            raise RuntimeError("the two versions have other tokens")
+        scored = await self._ask_own(_COMPLETIONS, scoring(answer, model=self._model), allowed)
+        return quality_loss(answer, scored)
+
+    async def _means_the_same(self, answer: StableAnswer, allowed: Mapping[str, str]) -> bool:
+        """Whether both versions take these ids for the same text.
+
+        A client's own words become tokens in stable. Ids of one version's are words of another.
+        """
+        asked = {"model": self._model, "tokens": [*answer.prompt_ids, *answer.answer_ids]}
+        theirs = await self._ask_stable(_DETOKENIZE, asked, allowed)
+        ours = await self._ask_own(_DETOKENIZE, asked, allowed)
+        return bool(theirs["prompt"] == ours["prompt"])
+
+    async def _ask_own(self, path: str, asked: Json, allowed: Mapping[str, str]) -> Json:
+        response = await request(
             self._app,
-            _COMPLETIONS,
+            path,
             method="POST",
-            body=json.dumps(scoring(answer, model=self._model)).encode(),
+            body=json.dumps(asked).encode(),
             headers={"host": "127.0.0.1", "content-type": "application/json", **allowed},
             shared=self.shared,
         )
-        if scored.status != _OK:
-            raise RuntimeError(f"the engine answered with {scored.status}")
-        return quality_loss(answer, json.loads(scored.body))
+        if response.status != _OK:
+            raise RuntimeError(f"the engine answered with {response.status}")
+        content: Json = json.loads(response.body)
+        return content
 
     async def _ask_stable(self, path: str, asked: Json, headers: Mapping[str, str]) -> Json:
         import aiohttp
 
         async with (
-            aiohttp.ClientSession(headers=dict(headers)) as session,
+            aiohttp.ClientSession(headers={**headers, **self._mark}) as session,
             session.post(f"{self._url}{path}", json=asked, raise_for_status=True) as response,
         ):
             answer: Json = await response.json()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from tunesmith_serving.replica.clusters import cluster_of, salt
+from tunesmith_serving.replica.clusters import cluster_of, is_marked
 from tunesmith_serving.replica.in_process import Application, Message, Receive, Scope, Send
 from tunesmith_serving.replica.measurement import Measurement
 from tunesmith_serving.replica.readiness import Heartbeat
@@ -33,6 +33,7 @@ class Traffic:
         clock: Callable[[], float],
         model: str,
         metrics: ReplicaMetrics,
+        salt: bytes,
         stable: StableAnswers | None = None,
         tap: Tap | None = None,
     ) -> None:
@@ -44,7 +45,7 @@ class Traffic:
         self.num_accepted = 0
         self.last_arrival = clock()
         self._clock = clock
-        self._salt = salt()
+        self._salt = salt
         self._stable = stable
         # The loop itself keeps no task alive.
         self._comparing: set[asyncio.Task[None]] = set()
@@ -52,11 +53,14 @@ class Traffic:
     async def passed(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through to `app`."""
         now = self._clock()
-        self.num_accepted += 1
-        self.last_arrival = now
+        # Another replica's question takes part in nothing that is counted of clients.
+        is_clients = not is_marked(scope["headers"], salt=self._salt)
+        if is_clients:
+            self.num_accepted += 1
+            self.last_arrival = now
         self.heartbeat.begin(now)
         try:
-            if scope["path"] in MEASURED:
+            if is_clients and scope["path"] in MEASURED:
                 await self._measured(app, scope, receive, send)
             else:
                 await app(scope, receive, send)

@@ -16,6 +16,7 @@ from tunesmith_engine.deployment.replica_report import ReadyReason
 from tunesmith_serving.replica.fingerprints import (
     Fingerprint,
     compare,
+    probed,
     question,
     read_fingerprints,
 )
@@ -24,6 +25,7 @@ from tunesmith_serving.replica.readiness import Readiness, Verdict
 from tunesmith_serving.replica.rendered_chats import CHAT, is_rendered, read_chats
 from tunesmith_serving.replica.rendered_chats import question as chat_question
 from tunesmith_serving.replica.settings import ReplicaSettings
+from tunesmith_serving.tap.probe_metrics import ProbeMetrics
 from tunesmith_serving.verify.reference_generations import KnownChat
 
 LOGGER = logging.getLogger(__name__)
@@ -47,11 +49,13 @@ class Watch:
         settings: ReplicaSettings,
         *,
         readiness: Readiness,
+        metrics: ProbeMetrics,
         clock: Callable[[], float],
     ) -> None:
         self._app = app
         self._settings = settings
         self._readiness = readiness
+        self._metrics = metrics
         self._clock = clock
         self._steps = b""
         self._turn = 0
@@ -147,7 +151,9 @@ class Watch:
             return Verdict(
                 ReadyReason.GENERATION_FAILED, f"the engine answered with status {answer.status}"
             )
-        comparison = compare(probes, json.loads(answer.body))
+        content = json.loads(answer.body)
+        comparison = compare(probes, content)
+        self._metrics.note(dict(zip(asked, probed(probes, content), strict=True)))
         now = self._clock()
         self._readiness.heartbeat.beat(now)
         self._readiness.evidence.note(

@@ -21,6 +21,14 @@ GENEROUS = settings(
 )
 
 
+A_QUERY = {"name": "thumbsDown", "query": "thumbs{v='{{version}}'}", "minimumEffect": 0.1}
+
+
+def _with_query(**fields: Any) -> dict[str, Any]:
+    query = {name: value for name, value in {**A_QUERY, **fields}.items() if value is not None}
+    return {"rollout": {"analysis": {"queries": [query]}}}
+
+
 def problems_of(manifest: dict[str, Any]) -> list[str]:
     try:
         load_resource(json.dumps(manifest, ensure_ascii=False), ModelDeployment)
@@ -66,6 +74,12 @@ def test_models_read_every_status_that_the_schema_lets_pass(status: dict[str, An
         ({"rollout": {"strategy": "rolling"}}, "rollout.strategy"),
         ({"rollout": {"analysis": {"deadlineSeconds": 30}}}, "raise it"),
         ({"rollout": {"analysis": {"metrics": {"latency": {}}}}}, "latency"),
+        (_with_query(minimumEffect=None), "give one of them"),
+        (_with_query(query="up"), "has to give each version a number of its own"),
+        (_with_query(query="up{v='{{models}}'}"), "queries[0].query"),
+        (_with_query(name="Thumbs down"), "queries[0].name"),
+        (_with_query(minimumEffect=0), "minimumEffect"),
+        ({"rollout": {"analysis": {"queries": [A_QUERY] * 2}}}, "names of queries have to differ"),
         ({"replicas": 0}, "replicas"),
         ({"replica": 2}, "did you mean 'replicas'?"),
         ({"version": "Ü"}, "version"),

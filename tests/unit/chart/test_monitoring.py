@@ -17,6 +17,7 @@ from promtool import Firing, Value, check_alerts, check_values, promtool, write_
 from tunesmith_engine.monitoring.metric_families import FAMILIES
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_serving.tap.metrics import ReplicaMetrics
+from tunesmith_serving.tap.probe_metrics import ProbeMetrics
 
 ROOT = Path(__file__).parents[3]
 RULES = {path.stem: path for path in sorted((CHART / "files" / "rules").glob("*.yaml"))}
@@ -39,6 +40,7 @@ EVIDENCE = f"tunesmith_drift_log_e_value{{{VERSION}, signal='promptTokens'}}"
 EFFECT = f"tunesmith_drift_effect{{{VERSION}, signal='promptTokens'}}"
 THRESHOLD = f"tunesmith_drift_log_e_threshold{{{VERSION}}}"
 MISMATCH = f"tunesmith_artifact_mismatch{{{VERSION}}}"
+QUALITY = f"tunesmith_probe_quality_loss_nats{{{VERSION}, pod='a'}}"
 WELL = {
     LEADER % "a": "1x30",
     LEADER % "b": "0x30",
@@ -54,6 +56,7 @@ WELL = {
     EFFECT: "0x30",
     THRESHOLD: "7x30",
     MISMATCH: "0x30",
+    QUALITY: "0.02x30",
 }
 STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
     "all is well": (WELL, set()),
@@ -80,6 +83,8 @@ STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
     ),
     "evidence of a drift that matters to nobody": (WELL | {EVIDENCE: "99x30"}, set()),
     "a large difference by chance": (WELL | {EFFECT: "0.9x30"}, set()),
+    "answers have become a little worse": (WELL | {QUALITY: "0.3x30"}, {"TunesmithQualityLoss"}),
+    "an engine that computes a little otherwise": (WELL | {QUALITY: "0.17x30"}, set()),
     "another model answers": (WELL | {MISMATCH: "1x30"}, {"TunesmithArtifactMismatch"}),
 }
 
@@ -110,6 +115,7 @@ def exported() -> set[str]:
     """Every series that the replicas, the operator and vLLM have."""
     replica, operator = CollectorRegistry(), Metrics().registry
     ReplicaMetrics(models=["helpdesk"], version="v1", registry=replica)
+    ProbeMetrics(model="helpdesk", version="v1", registry=replica)
     families = {family.name for each in (replica, operator) for family in each.collect()}
     return (
         families

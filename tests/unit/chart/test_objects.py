@@ -191,6 +191,20 @@ def test_every_value_for_the_operator_reaches_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://prometheus.monitoring:9090", 9090),
+        ("https://prometheus.example.com/prefix", 443),
+        ("http://prometheus", 80),
+    ],
+)
+def test_the_network_policy_lets_the_operator_ask_prometheus(url: str, port: int) -> None:
+    spec = one(rendered({"prometheusUrl": url}), "NetworkPolicy")["spec"]
+
+    assert [{"port": port, "protocol": "TCP"}] in [rule["ports"] for rule in spec["egress"]]
+
+
 def test_the_network_policy_refuses_what_it_does_not_name() -> None:
     spec = one(rendered(), "NetworkPolicy")["spec"]
 

@@ -14,7 +14,7 @@ COMMANDS = {
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},
     "report": {"JOB", "--home"},
     "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
-    "deploy": {"FILE", "--home", "--until"},
+    "deploy": {"FILE", "--home", "--prometheus", "--until"},
     "rollout": {"ACTION", "NAME", "VERSION", "--home", "--output"},
     "chat": {"NAME", "--conversation-id", "--api-key-file", "--home"},
     "prune": {"JOB", "--dry-run", "--home", "--output"},

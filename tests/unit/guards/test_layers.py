@@ -14,6 +14,8 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.capacity",
     # What a replica reports, and operator and laptop read.
     "tunesmith_engine.deployment.replica_report",
+    # Which headers say whose request it is, to routes and replicas alike.
+    "tunesmith_engine.deployment.request_identity",
     # How a request is measured: rows and live traffic by one function.
     "tunesmith_engine.drift.refusals",
     "tunesmith_engine.drift.signals",

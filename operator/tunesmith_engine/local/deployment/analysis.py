@@ -5,13 +5,13 @@ The recording is the memory: a `tunesmith deploy` that was killed reads it again
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tunesmith_engine.rollout.columns import windows_over
-from tunesmith_engine.rollout.judge import Verdict, judge
+from tunesmith_engine.rollout.judge import Verdict, judge, num_looks
 from tunesmith_engine.rollout.merge import Page, SampleMerger
+from tunesmith_engine.rollout.queries import Reading
 from tunesmith_engine.rollout.recording import (
     Header,
     Recording,
@@ -37,6 +37,7 @@ class Analysis:
         samples = known.samples if known else ()
         last = samples[-1].time_seconds if samples else 0.0
         self._merger = SampleMerger(samples=samples, until=last)
+        self._readings = list(known.readings) if known else []
         # What was recorded before is not taken from the replicas again.
         self._recorded_until = last + _JITTER_S if samples else 0.0
         self._judged_until = 0.0
@@ -48,18 +49,35 @@ class Analysis:
         """The place behind which a replica is to be asked next."""
         return self._merger.after(replica)
 
-    def add(self, pages: Iterable[Page], *, replicas: Collection[str], now: float) -> None:
+    def add(
+        self,
+        pages: Iterable[Page],
+        *,
+        replicas: Collection[str],
+        now: float,
+        readings: Sequence[Reading] = (),
+    ) -> None:
         """Record what is complete by now, and judge at the end of each window.
 
         `replicas` are all that may tell something; `now` is seconds since the rollout began.
         """
+        # A reading counts from now on: what was judged without it is not judged again.
+        latest = max(
+            self._merger.until, *(known.time_seconds for known in self._readings[-1:]), 0.0
+        )
+        new = [
+            reading.model_copy(update={"time_seconds": max(reading.time_seconds, latest)})
+            for reading in readings
+        ]
         num_recorded = len(self._merger.samples)
         unknown = [self._without_recorded(page) for page in pages]
         self._merger = self._merger.merge(unknown, replicas=replicas, now=now)
         samples = self._merger.samples[num_recorded:]
-        if samples:
+        self._readings += new
+        if samples or new:
             with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(f"{line_of(sample)}\n" for sample in samples)
+                lines = [*map(line_of, samples), *map(line_of, new)]
+                file.writelines(f"{line}\n" for line in lines)
         self._judge()
 
     def close(self) -> None:
@@ -73,17 +91,20 @@ class Analysis:
 
     def _judge(self) -> None:
         limits, until = self._header.limits, self._merger.until
-        num_windows = windows_over(limits, now_s=until)
-        is_news = num_windows > windows_over(limits, now_s=self._judged_until)
+        is_news = num_looks(limits, now_seconds=until) > num_looks(
+            limits, now_seconds=self._judged_until
+        )
         is_settled = self.verdict is not None and self.verdict.is_final
         if not is_settled and (is_news or until >= limits.deadline_seconds):
             self._judged_until = until
-            self.verdict = judge(self._merger.samples, limits, now_seconds=until)
+            self.verdict = judge(
+                self._merger.samples, limits, now_seconds=until, readings=self._readings
+            )
 
     def _rewrite(self, header: Header) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [line_of(header), *map(line_of, self._merger.samples)]
-        write_atomically(self._path, "".join(f"{line}\n" for line in lines))
+        recording = Recording(header, self._merger.samples, tuple(self._readings))
+        write_atomically(self._path, "".join(f"{line}\n" for line in recording.lines()))
 
 
 def _read(path: Path) -> Recording | None:

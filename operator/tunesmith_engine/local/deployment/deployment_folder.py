@@ -1,12 +1,13 @@
 """The folder of a deployment in the home folder: what survives whoever serves it.
 
-deployments/NAME/manifest.yaml status.json command.json monitoring.json lock
+deployments/NAME/manifest.yaml status.json command.json monitoring.json salt lock
 deployments/NAME/replicas/REVISION-N/process.json log.txt
 deployments/NAME/recordings/REVISION-BEGIN.jsonl
 deployments/NAME/proxy/
 """
 
 import logging
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,6 +106,18 @@ class DeploymentFolder:
     @property
     def proxy(self) -> Path:
         return self.path / "proxy"
+
+    def salt(self) -> str:
+        """What all replicas share for as long as the folder is there, made on first use."""
+        path = self.path / "salt"
+        try:
+            return path.read_text(encoding="ascii")
+        except FileNotFoundError:
+            made = secrets.token_hex(32)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(made, encoding="ascii")
+            return made
 
     @property
     def replicas(self) -> Path:

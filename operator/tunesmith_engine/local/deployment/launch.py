@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
+from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
 from tunesmith_engine.deployment.serve_command import (
     API_KEY,
     API_KEY_VARIABLE,
@@ -20,9 +21,9 @@ from tunesmith_engine.stages.digests import path_of
 
 
 def serve_launcher(
-    spec: ModelDeploymentSpec, *, environments: Environments, secrets: Path
+    spec: ModelDeploymentSpec, *, environments: Environments, secrets: Path, salt: str
 ) -> Launcher:
-    """Start the server on a version with the settings of `spec`.
+    """Start the server on a version with the settings of `spec`; `salt` is the deployment's own.
 
     Raises:
         EnvironmentMissing: vLLM is not installed.
@@ -34,6 +35,7 @@ def serve_launcher(
         if spec.api_keys
         else {}
     )
+    own = {SALT_VARIABLE: salt, **keys}
 
     def launch(
         wanted: DesiredRevision, folder: ReplicaFolder, port: int, stable_port: int | None
@@ -47,7 +49,7 @@ def serve_launcher(
             stable_url=f"http://{HOST}:{stable_port}" if stable_port else None,
         )
         return Launch(
-            [str(python), *command], {**stage_variables(os.environ, attempt=folder.path), **keys}
+            [str(python), *command], {**stage_variables(os.environ, attempt=folder.path), **own}
         )
 
     return launch

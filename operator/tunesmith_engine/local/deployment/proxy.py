@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from tunesmith_api.modeldeployment.rollout import Sticky
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.deployment.observations import Route, RouteState
 from tunesmith_engine.local.deployment.replica_process import free_port
-from tunesmith_engine.local.envoy.config import HOST, Endpoint
+from tunesmith_engine.local.envoy.config import HOST, STICKY, Endpoint
 from tunesmith_engine.local.envoy.proxy import Envoy, ProxyError
 
 Ports = Mapping[str, Sequence[int]]
@@ -41,12 +42,14 @@ class EnvoyProxy:
         folder: Path,
         *,
         port: int,
+        sticky: Sticky = STICKY,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folder = folder
         self._port = port
         self._now = now
-        self._envoy = Envoy(folder, port=port, admin_port=free_port())
+        self._sticky: Sticky = sticky
+        self._envoy = self._new_envoy()
         self._in_use: Route | None = None
         self._since: datetime | None = None
 
@@ -87,12 +90,15 @@ class EnvoyProxy:
     def stop(self) -> None:
         self._envoy.stop()
 
+    def _new_envoy(self) -> Envoy:
+        return Envoy(self._folder, port=self._port, admin_port=free_port(), sticky=self._sticky)
+
     def _keep_running(self) -> str:
         """Start it if it does not run; why that failed, empty if it did not."""
         if self._envoy.is_running:
             return ""
         # A port of its own that was free may be taken by now.
-        self._envoy = Envoy(self._folder, port=self._port, admin_port=free_port())
+        self._envoy = self._new_envoy()
         try:
             self._envoy.start()
         except ProxyError as error:

@@ -31,8 +31,11 @@ from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_deployment
 from tunesmith_engine.local.runner import StopEvent
 from tunesmith_engine.monitoring.monitor import Detector
+from tunesmith_engine.monitoring.prometheus import Prometheus
+from tunesmith_engine.monitoring.query_reader import QueryReader
 from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_engine.rollout.merge import Page
+from tunesmith_engine.rollout.queries import Reading
 from tunesmith_engine.rollout.recording import Header
 from tunesmith_engine.rollout.ring_page import MAX_PAGES
 from tunesmith_engine.rollout.samples import Arm
@@ -56,6 +59,7 @@ class _Trial:
     since: datetime
     begin: float
     analysis: Analysis
+    queries: QueryReader
 
 
 def run_deployment(
@@ -67,6 +71,7 @@ def run_deployment(
     launcher: Launcher,
     watch: Watch,
     stop: StopEvent,
+    prometheus: Prometheus | None = None,
     is_over: Callable[[ModelDeploymentStatus], bool] = lambda _: False,
     poll_s: float = POLL_S,
 ) -> ModelDeploymentStatus:
@@ -97,6 +102,7 @@ def run_deployment(
             proxy=proxy,
             generation=generation,
             watch=watch,
+            prometheus=prometheus,
             detector=SketchDetector(),
         )
         try:
@@ -126,8 +132,11 @@ class DeploymentRun:
         generation: int,
         watch: Watch,
         detector: Detector,
+        prometheus: Prometheus | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._name = deployment.metadata.name
+        self._prometheus = prometheus
         self._spec = deployment.spec
         self._folder = folder
         self._versions = versions
@@ -213,8 +222,12 @@ class DeploymentRun:
             if replica.is_reachable
             for page in self._pages(replica, arm, trial)
         ]
+        readings: list[Reading] = []
+        if trial.queries.is_due(self._clock() - trial.begin):
+            answers = trial.queries.answers()
+            readings = trial.queries.readings(answers, now=self._clock() - trial.begin)
         now = self._clock() - trial.begin
-        trial.analysis.add(pages, replicas=arms.keys(), now=now)
+        trial.analysis.add(pages, replicas=arms.keys(), now=now, readings=readings)
 
     def _pages(self, replica: Replica, arm: Arm, trial: _Trial) -> list[Page]:
         pages: list[Page] = []
@@ -253,7 +266,14 @@ class DeploymentRun:
         )
         # Anchored once: a clock that is set while it is judged moves no sample.
         begin = self._clock() - (now - since).total_seconds()
-        self._trial = _Trial(decision.recording, since, begin, Analysis(path, header))
+        queries = QueryReader.of(
+            header.limits,
+            prometheus=self._prometheus,
+            arms={Arm.STABLE: stable, Arm.CANDIDATE: candidate},
+            deployment=self._name,
+        )
+        analysis = Analysis(path, header)
+        self._trial = _Trial(decision.recording, since, begin, analysis, queries)
 
     def _end_command(self, decision: Decision, command: Command | None) -> None:
         """Forget what was asked of a version that is no candidate any more."""

@@ -9,16 +9,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+from tunesmith_api.modeldeployment.rollout import Sticky
 from tunesmith_engine.deployment.observations import Route
+from tunesmith_engine.deployment.request_identity import STICKY_HEADERS
 
 Json = dict[str, Any]
-Sticky = Literal["conversation", "apiKey", "none"]
 
 HOST: Final = "127.0.0.1"
-CONVERSATION_HEADER: Final = "x-conversation-id"
 ROUTES: Final = "tunesmith"
+# Where a deployment does not say.
+STICKY: Final[Sticky] = "conversation"
 # The copies of requests go to clusters of their own: else they would count as answers.
 MIRROR_PREFIX: Final = "mirror-"
 
@@ -80,7 +82,7 @@ def clusters(endpoints: Endpoints) -> Json:
     return {"version_info": version, "resources": resources}
 
 
-def routes(route: Route, *, sticky: Sticky = "conversation") -> Json:
+def routes(route: Route, *, sticky: Sticky = STICKY) -> Json:
     """Only /v1/ is exposed: all else of an engine's port is not for clients.
 
     NB: the order of `route.weights` is kept. A conversation is a point on a line from 0 to 100, and
@@ -146,8 +148,9 @@ def _action(route: Route, sticky: Sticky) -> Json:
             "num_retries": 2,
         },
     }
-    headers = {"conversation": [CONVERSATION_HEADER], "apiKey": ["authorization"], "none": []}
-    policy = [{"header": {"header_name": name}, "terminal": True} for name in headers[sticky]]
+    policy = [
+        {"header": {"header_name": name}, "terminal": True} for name in STICKY_HEADERS[sticky]
+    ]
     if policy:
         weighted["use_hash_policy"] = True
         action["hash_policy"] = policy

@@ -15,14 +15,15 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 
+from tunesmith_api.modeldeployment.rollout import Sticky
 from tunesmith_engine.deployment.observations import Route
 from tunesmith_engine.local.envoy.admin import AdminClient
 from tunesmith_engine.local.envoy.config import (
     HOST,
     MIRROR_PREFIX,
+    STICKY,
     Endpoint,
     Endpoints,
-    Sticky,
     bootstrap,
     clusters,
     clusters_file,
@@ -69,7 +70,7 @@ class Envoy:
     """One process; its configuration and its log lie in `folder`."""
 
     def __init__(
-        self, folder: Path, *, port: int, admin_port: int, sticky: Sticky = "conversation"
+        self, folder: Path, *, port: int, admin_port: int, sticky: Sticky = STICKY
     ) -> None:
         self._folder = folder
         self._admin = AdminClient(f"http://{HOST}:{admin_port}")

@@ -83,6 +83,35 @@ def test_what_the_proxy_cannot_do_is_refused_with_its_reason(
     assert "install the Gateway API" in stalled[2]
 
 
+@pytest.mark.parametrize("sticky", ["conversation", "apiKey"])
+def test_a_canary_that_would_tear_conversations_apart_is_refused(
+    serving: Serving, sticky: str
+) -> None:
+    world = serving()
+    world.overrides = {"cannot_stick": "a Gateway splits request by request; leave it out"}
+    world.spec = a_spec(rollout={"sticky": sticky})
+    world.versions.append(a_version("v2", created=10))
+
+    assert world.run().candidate is None
+    stalled = world.condition("Stalled")
+    assert stalled[:2] == ("True", "StrategyNotSupported")
+    assert f"rollout.sticky {sticky}: a Gateway splits request by request" in stalled[2]
+
+
+@pytest.mark.parametrize(
+    "rollout", [{"sticky": "none"}, {}, {"sticky": "conversation", "strategy": "blueGreen"}]
+)
+def test_where_nothing_has_to_stick_nothing_is_refused(
+    serving: Serving, rollout: dict[str, str]
+) -> None:
+    world = serving()
+    world.overrides = {"cannot_stick": "a Gateway splits request by request"}
+    world.spec = a_spec(rollout=rollout)
+    world.versions.append(a_version("v2", created=10))
+
+    assert world.run_until("Starting").version == "v2"
+
+
 def test_without_a_strategy_the_proxy_decides(serving: Serving) -> None:
     world = serving()
     world.overrides = {"can_split": False, "can_mirror": False}

@@ -56,7 +56,7 @@ def test_limits_that_are_left_out_have_their_defaults() -> None:
         ([line_of(HEADER), ""], 2, "is no JSON"),
         ([line_of(HEADER), " " * (MAX_LINE + 1)], 2, "4,097 characters, at most 4,096"),
         (with_sample(ttftSecond=1), 3, "unknown field; did you mean 'ttftSeconds'?"),
-        (with_sample(prompt="hello"), 3, "prompt is an unknown field; leave it out"),
+        (with_sample(prompt="hello"), 3, "prompt is an unknown field; did you mean 'fixedPrompt'?"),
         (with_sample(ttftSeconds=-1), 3, "ttftSeconds is -1, but should be greater than"),
         (with_sample(ttftSeconds="slow"), 3, "ttftSeconds is a str, but should be a valid number"),
         (with_sample(timeSeconds=float("nan")), 3, "timeSeconds is NaN, but should be a finite"),

@@ -107,9 +107,9 @@ def test_the_bounds_hold_the_true_effect() -> None:
 
 
 def test_too_few_samples_settle_nothing_however_bad_they_are() -> None:
-    limits = limits_of(Metric.ERRORS, minimum_samples=500)
+    limits = limits_of(Metric.TTFT_P50, minimum_samples=500)
 
-    verdict = judge(a_rollout(num=600, errors=(0.0, 1.0)), limits, now_seconds=SECONDS - 1)
+    verdict = judge(a_rollout(num=600, slowdown=9.0), limits, now_seconds=SECONDS - 1)
 
     assert (verdict.decision, verdict.cause) == (Decision.INCONCLUSIVE, Cause.TOO_FEW_SAMPLES)
     assert not verdict.is_final
@@ -167,8 +167,8 @@ def test_what_would_settle_it_is_about_what_settles_it() -> None:
 
 
 def test_samples_after_the_deadline_do_not_count() -> None:
-    samples = a_rollout(errors=(0.0, 0.3))
-    limits = limits_of(Metric.ERRORS, deadline_seconds=75.0, minimum_samples=200)
+    samples = a_rollout(slowdown=3.0)
+    limits = limits_of(Metric.TTFT_P50, deadline_seconds=75.0, minimum_samples=200)
 
     verdict = judge(samples, limits, now_seconds=SECONDS)
 

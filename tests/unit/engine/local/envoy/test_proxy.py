@@ -10,11 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tunesmith_engine.deployment.observations import Route
-from tunesmith_engine.local.envoy.config import Endpoint, routes_file
+from tunesmith_engine.deployment.request_identity import STICKY_HEADERS
+from tunesmith_engine.local.deployment.proxy import EnvoyProxy
+from tunesmith_engine.local.envoy.config import Endpoint, routes, routes_file
 from tunesmith_engine.local.envoy.proxy import Envoy, ProxyError
 from tunesmith_engine.stages.reporter import write_atomically
 from upstreams import Upstream, upstream
@@ -273,6 +276,35 @@ def test_an_api_key_stays_with_its_version(tmp_path: Path, replicas: Pair) -> No
     assert set.union(*by_key) == {(200, "old"), (200, "new")}
 
 
+def test_the_proxy_of_a_deployment_sticks_as_it_is_told(tmp_path: Path, replicas: Pair) -> None:
+    ports = {name: [at.port for at in places] for name, places in endpoints(*replicas).items()}
+    port = free_port()
+    proxy = EnvoyProxy(tmp_path, port=port, sticky="none")
+    proxy.start()
+    try:
+        # `advance` names stable first.
+        proxy.apply(Route({OLD: 50, NEW: 50}), ports)
+        client = Client(port)
+        answers = {client.ask(conversation="same") for _ in range(60)}
+    finally:
+        proxy.stop()
+
+    assert answers == {(200, "old"), (200, "new")}
+
+
+def test_a_key_in_either_header_stays_with_its_version() -> None:
+    policies = {
+        sticky: _hash_policy(routes(Route({NEW: 50, OLD: 50}), sticky=sticky))
+        for sticky in STICKY_HEADERS
+    }
+
+    assert policies == {
+        "conversation": ["x-conversation-id"],
+        "apiKey": ["authorization", "x-api-key"],
+        "none": [],
+    }
+
+
 def test_a_request_beyond_all_measure_is_refused(envoy: Proxied, replicas: Pair) -> None:
     process, client = envoy
     old, new = replicas
@@ -309,3 +341,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         process = Envoy(tmp_path, port=taken.getsockname()[1], admin_port=free_port())
         with pytest.raises(ProxyError, match="port"):
             process.start()
+
+
+def _hash_policy(content: dict[str, Any]) -> list[str]:
+    (route,) = content["resources"][0]["virtual_hosts"][0]["routes"]
+    return [policy["header"]["header_name"] for policy in route["route"].get("hash_policy", ())]

@@ -1,0 +1,60 @@
+"""Quality after release: how the served engine finds the answers that the version was judged by.
+
+The watch asks for one fingerprint in turn; of each prompt the last answer counts. A mean that grows
+says that the model which answers is not as good any more as the one that was published.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge
+
+LABELS: Final = ("model", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedPrompt:
+    """One prompt: means over the tokens of its known answer, in nats.
+
+    `difference` is that of log-probabilities, without a sign. `loss` is by how much the negative
+    log-likelihood has grown since `verify` measured it.
+    """
+
+    difference: float
+    loss: float
+    num_tokens: int
+
+
+class ProbeMetrics:
+    """Two gauges; there are none before the engine has answered."""
+
+    def __init__(self, *, model: str, version: str, registry: CollectorRegistry) -> None:
+        self._labels = (model, version)
+        self._difference = Gauge(
+            "tunesmith_probe_logprob_difference_nats",
+            "Mean difference of the log-probabilities of known answers from the published ones.",
+            LABELS,
+            registry=registry,
+        )
+        self._loss = Gauge(
+            "tunesmith_probe_quality_loss_nats",
+            "Growth of the mean negative log-likelihood of known answers since the publication.",
+            LABELS,
+            registry=registry,
+        )
+        self._prompts: dict[int, ProbedPrompt] = {}
+
+    def note(self, prompts: Mapping[int, ProbedPrompt]) -> None:
+        """Prompts, by their place among the fingerprints, were answered."""
+        self._prompts |= prompts
+        known = tuple(self._prompts.values())
+        self._difference.labels(*self._labels).set(_mean(known, [p.difference for p in known]))
+        self._loss.labels(*self._labels).set(_mean(known, [p.loss for p in known]))
+
+
+def _mean(prompts: Sequence[ProbedPrompt], values: Sequence[float]) -> float:
+    """Of the tokens of all answers."""
+    num_tokens = sum(prompt.num_tokens for prompt in prompts)
+    pairs = zip(prompts, values, strict=True)
+    return sum(value * prompt.num_tokens for prompt, value in pairs) / num_tokens
