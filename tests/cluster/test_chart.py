@@ -127,7 +127,6 @@ def test_the_operator_may_do_nothing_else(release: str) -> None:
         ("", "nodes", "list"),
         ("", "namespaces", "delete"),
         ("tunesmith.dev", "finetunejobs", "patch"),
-        ("tunesmith.dev", "finetunejobs", "create"),
         ("tunesmith.dev", "finetunejobs", "deletecollection"),
         ("rbac.authorization.k8s.io", "roles", "escalate"),
         ("rbac.authorization.k8s.io", "roles", "bind"),

@@ -36,6 +36,9 @@ _OK: Final = 200
 _SERVER_ERROR: Final = 500
 # More questions than the engine takes (429, 503): that says nothing about its answers.
 _BUSY: Final = (429, 503)
+_CHAT_TRIES: Final = 5
+# Seconds between two proofs of a replica that is not ready: nobody is served meanwhile.
+_UNREADY_PAUSE_S: Final = 2.0
 # Looks at the counters within the time that proves a hang.
 _LOOKS: Final = 8
 
@@ -68,7 +71,10 @@ class Watch:
     async def _ask_for_ever(self) -> None:
         while True:
             await self.ask()
-            await asyncio.sleep(self._settings.probe_seconds)
+            pause_s = self._settings.probe_seconds
+            if not self._readiness.proof.is_ready:
+                pause_s = min(pause_s, _UNREADY_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -170,8 +176,7 @@ class Watch:
         """`sound`, if the engine makes of every conversation what was published."""
         num_others = 0
         for chat in chats:
-            body = json.dumps(chat_question(chat, model=self._settings.asked_model)).encode()
-            answer = await self._request(CHAT, method="POST", body=body)
+            answer = await self._told_chat(chat)
             if answer.status in _BUSY:
                 return None
             if answer.status >= _SERVER_ERROR:
@@ -189,6 +194,18 @@ class Watch:
             f"{num_others} of {len(chats)} known conversations become other tokens than when the "
             "version was verified: its chat template or tokenizer is another one",
         )
+
+    async def _told_chat(self, chat: KnownChat) -> Response:
+        """The answer to a conversation, or an error that has come again and again.
+
+        How often requests fail is the judge's business, and says nothing of the template.
+        """
+        body = json.dumps(chat_question(chat, model=self._settings.asked_model)).encode()
+        for _ in range(_CHAT_TRIES - 1):
+            answer = await self._request(CHAT, method="POST", body=body)
+            if answer.status < _SERVER_ERROR or answer.status in _BUSY:
+                return answer
+        return await self._request(CHAT, method="POST", body=body)
 
     async def _request(self, path: str, *, method: str, body: bytes = b"") -> Response:
         headers = {"host": "127.0.0.1", "content-type": "application/json"}
