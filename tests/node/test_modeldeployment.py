@@ -99,7 +99,13 @@ def test_a_version_serves_a_second_is_promoted_and_nothing_is_lost(
 def test_a_bad_version_is_taken_back_and_every_tool_says_so(team: Cluster) -> None:
     with _load(team) as tally:
         _publish(team, "v3")
-        _wait(team, lambda status: bool(status["rejected"]) and not status["draining"])
+        # It is rejected before it has let go of its last requests.
+        _wait(
+            team,
+            lambda status: (
+                bool(status["rejected"]) and "candidate" not in status and not status["draining"]
+            ),
+        )
 
     status = _status(team)
     (rejected,) = status["rejected"]
