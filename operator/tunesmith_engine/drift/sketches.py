@@ -57,10 +57,6 @@ class Sketch(ApiModel):
             tally.add(bins)
         return cls(num_requests=tally.num_requests, signals=tally.signals)
 
-    def add(self, bins: Bins) -> Self:
-        """This sketch with one request more. Many are added faster by a `Tally`."""
-        return self.merge(type(self).of([bins]))
-
     def merge(self, other: "Sketch") -> Self:
         """The sketch of the requests of both."""
         signals = dict(self.signals)

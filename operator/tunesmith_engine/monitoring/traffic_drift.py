@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,8 +16,6 @@ from tunesmith_engine.drift.monitor import DriftState, observe, report
 from tunesmith_engine.drift.sketches import Reference, Sketch
 
 _LOG = logging.getLogger(__name__)
-# JSON has no infinity, and nobody needs more.
-_MOST_LOG_E: Final = 1e6
 Json = dict[str, Any]
 
 
@@ -57,8 +55,8 @@ class SketchDetector:
             signals=[
                 SignalDrift(
                     signal=row.signal,
-                    log_e=round(min(row.log_e, _MOST_LOG_E), 3),
-                    effect=round(min(1.0, max(0.0, row.effect)), 4),
+                    log_e=round(row.log_e, 3),
+                    effect=round(row.effect, 4),
                 )
                 for row in rows[:MAX_SIGNALS]
             ],

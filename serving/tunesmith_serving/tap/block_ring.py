@@ -14,7 +14,7 @@ from tunesmith_engine.drift.sketches import Bins, Tally
 CAPACITY: Final = 512
 REQUESTS_OF_BLOCK: Final = 16
 BLOCK_SECONDS: Final = 30.0
-# A block has some two kilobytes as JSON.
+# A block has some five kilobytes as JSON, most of them counts of words.
 BLOCKS_OF_PAGE: Final = 128
 
 

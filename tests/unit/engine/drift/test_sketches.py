@@ -31,7 +31,7 @@ def test_merged_sketches_are_the_sketch_of_all(
 def test_a_request_is_added_to_a_copy() -> None:
     before = Sketch.of([{"refusal": 1}])
 
-    after = before.add({"refusal": 0, "answerFormat": 2})
+    after = before.merge(Sketch.of([{"refusal": 0, "answerFormat": 2}]))
 
     assert before.signals == {"refusal": (0, 1)}
     assert after.signals == {"refusal": (1, 1), "answerFormat": (0, 0, 1, 0, 0, 0)}
