@@ -13,8 +13,10 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
-from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.dataloader import RowSampler
+from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.loop import Loop, StepCallback
+from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 
 ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
 
@@ -52,11 +54,13 @@ def a_loop(
     on_step: StepCallback | None = None,
 ) -> Loop:
     """A run of one worker on 24 random rows, with 6 held out."""
+    training = config.training
     return Loop(
         model,
         config=config,
-        train=random_rows(24),
-        validation=random_rows(6, seed=1),
+        objective=CrossEntropy(random_rows(24), device=ALONE.device),
+        sampler=RowSampler(24, batch_size=training.batch.size, seed=training.seed),
+        measures={HELD_OUT: CrossEntropy(random_rows(6, seed=1), device=ALONE.device)},
         group=ALONE,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         on_step=on_step,

@@ -6,12 +6,25 @@ alone is the position in the data, and a resumed run reads the rows it would hav
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tunesmith_trainer.data.token_rows import TokenRows
+
+
+class Sampler(Protocol):
+    """Which rows of the training set a step takes: a function of the step alone."""
+
+    def rows_of(self, step: int) -> list[int]:
+        """Row numbers of optimizer step `step`, counted from 1."""
+        ...
+
+    def epoch_after(self, step: int) -> float:
+        """How often the job's own rows have been read once `step` steps are done."""
+        ...
 
 
 class RowSampler:

@@ -3,20 +3,24 @@
 `loop` fills it, `train_state` keeps it in checkpoints, `progress` shows it, `stage` makes the facts
 of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
 "kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
-`{"step", "kind": "heldOut", "loss"}`. Losses are mean nats per target token; `tokens` are the real
-tokens of the step's rows; `seconds` count training alone.
+`{"step", "kind": "heldOut", "loss"}`, and so for other kinds of measure. Losses are mean nats per
+target token; `tokens` are the real tokens of the step's rows; `seconds` count training alone.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
 from tunesmith_engine.stages.reporter import write_atomically
 
 Point = dict[str, JsonValue]
+
+# The kind of the points that pick the best step.
+HELD_OUT: Final = "heldOut"
 
 
 @dataclass(slots=True)
@@ -35,15 +39,18 @@ class History:
     best_loss: float | None = None
     points: list[Point] = field(default_factory=list)
 
-    def record_held_out(self, loss: float) -> bool:
-        """Note the held-out loss after the current step; whether it is the best so far.
+    def record_measures(self, losses: Mapping[str, float]) -> bool:
+        """Note losses after the current step by kind; whether the held-out one is the best so far.
 
         Step 0, the base model, is measured but never the best: a run keeps something trained.
         """
-        self.points.append({"step": self.step, "kind": "heldOut", "loss": loss})
-        if self.step == 0 or (self.best_loss is not None and loss >= self.best_loss):
+        self.points += [
+            {"step": self.step, "kind": kind, "loss": loss} for kind, loss in losses.items()
+        ]
+        held_out = losses[HELD_OUT]
+        if self.step == 0 or (self.best_loss is not None and held_out >= self.best_loss):
             return False
-        self.best_step, self.best_loss = self.step, loss
+        self.best_step, self.best_loss = self.step, held_out
         return True
 
     def record_step(
@@ -77,7 +84,7 @@ class History:
             KeyError: it was not measured there.
         """
         for point in self.points:
-            if point["kind"] == "heldOut" and point["step"] == step:
+            if point["kind"] == HELD_OUT and point["step"] == step:
                 return float(str(point["loss"]))
         raise KeyError(f"no held-out loss was measured after step {step}")
 

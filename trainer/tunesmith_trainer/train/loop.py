@@ -7,22 +7,21 @@ however the batch is cut into micro batches and dealt out to workers.
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
-from tunesmith_trainer.train.dataloader import MicroBatch, RowSampler, collate, micro_batches
-from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.dataloader import Sampler, micro_batches
+from tunesmith_trainer.train.history import HELD_OUT, History
+from tunesmith_trainer.train.objectives.objective import Objective
 from tunesmith_trainer.train.optimizer import (
     build_optimizer,
     learning_rate,
@@ -30,9 +29,6 @@ from tunesmith_trainer.train.optimizer import (
     trainable_parameters,
 )
 from tunesmith_trainer.train.train_state import TrainState
-
-# Any token id will do, and every vocabulary has this one: padding is never trained on.
-_PAD_ID: Final = 0
 
 
 class StepCallback(Protocol):
@@ -42,30 +38,35 @@ class StepCallback(Protocol):
 
 
 class Loop:
-    """One worker's training run."""
+    """One worker's training run.
+
+    `objective` is minimised over the rows that `sampler` draws from its set. `measures` are losses
+    over sets that are only looked at, by the kind of their points in the curve; the one of the
+    held-out rows picks the best step.
+    """
 
     def __init__(
         self,
         model: Any,
         *,
         config: TrainConfig,
-        train: TokenRows,
-        validation: TokenRows,
+        objective: Objective,
+        sampler: Sampler,
+        measures: Mapping[str, Objective],
         group: WorkerGroup,
         checkpoints: Checkpoints,
         on_step: StepCallback | None = None,
     ) -> None:
         self._model = model
         self._config = config
-        self._train = train
-        self._validation = validation
+        self._objective = objective
+        self._sampler = sampler
+        self._measures = measures
         self._group = group
         self._on_step = on_step
         named = trainable_parameters(model)
         self._parameters = list(named.values())
-        training = config.training
-        self._optimizer = build_optimizer(named, optimizer=training.optimizer)
-        self._sampler = RowSampler(len(train), batch_size=training.batch.size, seed=training.seed)
+        self._optimizer = build_optimizer(named, optimizer=config.training.optimizer)
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self.resumed_from: int | None = None
@@ -89,7 +90,7 @@ class Loop:
             # NB: measured before the checkpoint is written, so that a resumed run has the loss of
             # this step and need not measure again. A better step is always kept: its weights are
             # what the run is for.
-            is_better = (is_last or step % config.evaluate_every == 0) and self._evaluate()
+            is_better = (is_last or step % config.evaluate_every == 0) and self._measure()
             if is_last or is_better or step % config.checkpoint_every == 0:
                 self._state.save(self._history)
             self._report()
@@ -106,7 +107,7 @@ class Loop:
             # SeedSequence keeps neighbours apart: seed 1 on rank 0 is not seed 0 on rank 1.
             seed = np.random.SeedSequence([self._config.training.seed, self._group.rank])
             torch.manual_seed(int(seed.generate_state(1)[0]))
-            self._evaluate()
+            self._measure()
         else:
             self._history, self.resumed_from = resumed, resumed.step
         self._report()
@@ -131,24 +132,24 @@ class Loop:
             loss=loss,
             rate=rate,
             grad_norm=grad_norm,
-            tokens=int(self._train.lengths[rows].sum()),
+            tokens=int(self._objective.lengths[rows].sum()),
             seconds=time.monotonic() - started,
         )
 
     def _leave_gradients(self, rows: list[int]) -> tuple[float, float]:
         """Leave the clipped gradient of the whole batch in the parameters.
 
-        Return the mean loss per target and the norm before clipping.
+        Return the mean loss per unit and the norm before clipping.
         """
         self._model.train()
         # NB: the targets of the whole batch, of all workers. A mean over each micro batch,
         # averaged, would weigh a token of a short answer more than one of a long answer, and the
         # curve would depend on how many workers there are.
-        num_targets = sum(int(self._train.row(row)[1].sum()) for row in rows)
+        num_units = self._objective.num_units(rows)
         share = 0.0
-        for batch in self._batches(self._train, rows):
+        for micro_batch in self._micro_batches(self._objective, rows):
             with self._autocast():
-                loss = summed_loss(self._model, batch) / num_targets
+                loss = self._objective.summed_loss(self._model, micro_batch) / num_units
             # Outside of autocast, as torch asks: backward computes in the types of the forward
             # pass.
             loss.backward()
@@ -161,31 +162,33 @@ class Loop:
         (mean,) = self._group.all_reduce_sum(share)
         return mean, norm.item()
 
-    def _evaluate(self) -> bool:
-        """Measure the held-out loss; whether it is the best after any training step."""
+    def _measure(self) -> bool:
+        """Measure every loss that is looked at; whether the held-out one is the best so far."""
         # Without dropout, so that it draws nothing from the generators: how often a run is measured
         # does not change what it learns.
         self._model.eval()
-        share, num_share = 0.0, 0
         with torch.no_grad(), self._autocast():
-            for batch in self._batches(self._validation, list(range(len(self._validation)))):
-                share += summed_loss(self._model, batch).item()
-                num_share += len(batch.targets)
-        total, num_targets = self._group.all_reduce_sum(share, num_share)
-        loss = total / num_targets
-        if not math.isfinite(loss):
-            raise _diverged(f"held-out loss {loss}", step=self._history.step)
-        return self._history.record_held_out(loss)
+            losses = {kind: self._mean_loss(over) for kind, over in self._measures.items()}
+        if not math.isfinite(losses[HELD_OUT]):
+            raise _diverged(f"held-out loss {losses[HELD_OUT]}", step=self._history.step)
+        return self._history.record_measures(losses)
 
-    def _batches(self, tokens: TokenRows, rows: list[int]) -> Iterator[MicroBatch]:
-        for micro_batch in micro_batches(
+    def _mean_loss(self, objective: Objective) -> float:
+        share, num_share = 0.0, 0
+        for rows in self._micro_batches(objective, list(range(len(objective.lengths)))):
+            share += objective.summed_loss(self._model, rows).item()
+            num_share += objective.num_units(rows)
+        total, num_units = self._group.all_reduce_sum(share, num_share)
+        return total / num_units
+
+    def _micro_batches(self, objective: Objective, rows: list[int]) -> list[list[int]]:
+        return micro_batches(
             rows,
-            lengths=tokens.lengths,
+            lengths=objective.lengths,
             size=self._config.training.batch.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,
-        ):
-            yield collate(tokens, micro_batch, pad_id=_PAD_ID, device=self._group.device)
+        )
 
     def _autocast(self) -> AbstractContextManager[object]:
         # No gradient scaler: bf16 has the exponents of fp32, so gradients do not vanish in it.
@@ -194,33 +197,6 @@ class Loop:
             dtype=torch.bfloat16,
             enabled=self._config.precision == "bf16",
         )
-
-
-def summed_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
-    """Sum over the targets of their negative log-probability, in nats: a scalar, fp32.
-
-    Without logits for any other position: with a vocabulary of 49 thousand and a mask over the
-    prompts, the head would otherwise be most of the work and of the memory. The hidden states of
-    the predicting positions are selected in front of the output head, so that whatever the model
-    does with its logits afterwards (scaling, soft caps) still happens.
-    """
-    with _selected_in_front_of(model.get_output_embeddings(), positions=batch.positions):
-        logits = model(input_ids=batch.input_ids, use_cache=False).logits
-    # In fp32: autocast leaves bf16 logits, and the sum over a whole vocabulary needs more digits.
-    return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
-
-
-@contextmanager
-def _selected_in_front_of(head: torch.nn.Module, *, positions: torch.Tensor) -> Iterator[None]:
-    def select(_head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        return (inputs[0].flatten(0, 1).index_select(0, positions),)
-
-    # NB: removed again in any case. A hook that stayed would cut what `evaluate` and `export` read.
-    hook = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _diverged(what: str, *, step: int) -> VerdictError:

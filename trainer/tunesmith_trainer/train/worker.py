@@ -23,8 +23,11 @@ from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
+from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.history import HELD_OUT
 from tunesmith_trainer.train.loop import Loop
+from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 
@@ -100,12 +103,16 @@ def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     model = build_trainable(prepared.model, config=config, device=group.device)
     output = Path(request.output)
+    training = config.training
     with _sole_writer(output, group=group):
         loop = Loop(
             model,
             config=config,
-            train=prepared.train,
-            validation=prepared.validation,
+            objective=CrossEntropy(prepared.train, device=group.device),
+            sampler=RowSampler(
+                len(prepared.train), batch_size=training.batch.size, seed=training.seed
+            ),
+            measures={HELD_OUT: CrossEntropy(prepared.validation, device=group.device)},
             group=group,
             checkpoints=Checkpoints(
                 output / CHECKPOINTS, config_digest=config.digest(), keep=config.checkpoint.keep

@@ -94,7 +94,7 @@ def test_training_lowers_the_held_out_loss_and_the_best_step_is_kept(tmp_path: P
     assert history.best_loss == min(loss for step, loss in held_out.items() if step)
     assert held_out[history.best_step] == history.best_loss
     assert (tmp_path / f"step-{history.best_step}").is_dir()
-    assert loop._evaluate() is False
+    assert loop._measure() is False
     assert history.points[-1]["loss"] == pytest.approx(history.best_loss, rel=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_tokens_are_counted_without_padding(tmp_path: Path) -> None:
     config = a_train_config(training={**FULL, "maxSteps": 3})
     loop = a_loop(small_model(), config=config, folder=tmp_path)
 
-    assert loop.run().tokens == int(loop._train.lengths.sum())
+    assert loop.run().tokens == int(loop._objective.lengths.sum())
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Negative log-likelihood of the targets: what supervised training minimises, and every measure.
+
+Logits are computed for the predicting positions alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.train.dataloader import MicroBatch, collate
+
+# Any token id will do, and every vocabulary has this one: padding is never trained on.
+_PAD_ID: Final = 0
+
+
+class CrossEntropy:
+    """Mean negative log-probability of a target, over the rows of `tokens`."""
+
+    def __init__(self, tokens: TokenRows, *, device: torch.device) -> None:
+        self._tokens = tokens
+        self._device = device
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, shape (rows,)."""
+        return self._tokens.lengths
+
+    def num_units(self, rows: list[int]) -> int:
+        """The targets of `rows`."""
+        return sum(int(self._tokens.row(row)[1].sum()) for row in rows)
+
+    def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
+        """Sum over the targets of `rows`, in nats: a scalar, fp32."""
+        batch = collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
+        # In fp32: autocast leaves bf16 logits, and the sum over a whole vocabulary needs more
+        # digits.
+        logits = target_logits(model, batch).float()
+        return F.cross_entropy(logits, batch.targets, reduction="sum")
+
+
+def target_logits(model: Any, batch: MicroBatch) -> torch.Tensor:
+    """Logits of the predicting positions, shape (targets, vocabulary).
+
+    Without logits for any other position: with a vocabulary of 49 thousand and a mask over the
+    prompts, the head would otherwise be most of the work and of the memory. The hidden states of
+    the predicting positions are selected in front of the output head, so that whatever the model
+    does with its logits afterwards (scaling, soft caps) still happens.
+    """
+    with _selected_in_front_of(model.get_output_embeddings(), positions=batch.positions):
+        logits: torch.Tensor = model(input_ids=batch.input_ids, use_cache=False).logits
+    return logits
+
+
+@contextmanager
+def _selected_in_front_of(head: torch.nn.Module, *, positions: torch.Tensor) -> Iterator[None]:
+    def select(_head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        return (inputs[0].flatten(0, 1).index_select(0, positions),)
+
+    # NB: removed again in any case. A hook that stayed would cut what `evaluate` and `export` read.
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
