@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.models import load_model
+from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.config import TrainConfig
 
 # PEFT's own word: every linear layer but the head.
@@ -24,11 +25,15 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
     """The model of `folder`, ready to be trained on `device`; adapters start from the seed.
 
     Raises:
-        BadInputError: `lora.targetModules` does not fit this model.
+        BadInputError: `lora.targetModules` does not fit this model, or it has no attention dropout.
     """
     # NB: what is trained stays in fp32. A step of AdamW is smaller than half a step of bf16 for
     # most weights, and would be rounded away.
-    model = load_model(folder, dtype=torch.float32)
+    dropout = config.training.regularization.attention_dropout
+    if dropout:
+        model = load_with_attention_dropout(folder, dropout)
+    else:
+        model = load_model(folder, dtype=torch.float32)
     # The cache serves generation; in training it would only hold memory.
     model.config.use_cache = False
     if config.training.method == "lora":
