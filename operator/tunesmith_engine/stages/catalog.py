@@ -193,6 +193,7 @@ TRAIN: Final = Stage(
         "training.evaluateEverySteps",
         "training.regularization",
         "training.earlyStopping",
+        "training.control",
         "training.seed",
         # More workers or another device add up the same gradients in another order.
         "resources.workers",

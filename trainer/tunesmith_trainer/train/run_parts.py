@@ -1,8 +1,11 @@
-"""What the loop is given: its objective, its sampler and its measures, from spec and data.
+"""The loop and what it is given: objective, sampler and measures, from spec and data.
 
 `worker` asks for them, the same on every worker. A measure costs a forward pass over its rows at
 each evaluation, so those beside the held-out rows are samples.
 """
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +15,12 @@ from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import RowSampler, Sampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
+from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
 
@@ -27,6 +33,33 @@ _WIDEST_GENERAL = 256
 _NARROWEST_GENERAL = 16
 # Not the job's seed: two jobs on the same rows measure the same sample.
 _SAMPLE_SEED = 0
+
+
+def build_loop(
+    model: Any,
+    *,
+    request: StageRequest,
+    prepared: Prepared,
+    config: TrainConfig,
+    group: WorkerGroup,
+    checkpoints: Path,
+    on_step: StepCallback | None,
+    last_step: int | None = None,
+) -> Loop:
+    """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`."""
+    return Loop(
+        model,
+        config=config,
+        objective=build_objective(config, prepared, device=group.device),
+        sampler=build_sampler(config, prepared),
+        measures=build_measures(request, prepared, device=group.device),
+        group=group,
+        checkpoints=Checkpoints(
+            checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
+        ),
+        on_step=on_step,
+        last_step=last_step,
+    )
 
 
 def build_objective(config: TrainConfig, prepared: Prepared, *, device: torch.device) -> Objective:

@@ -3,8 +3,9 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "numSteps", "warmupSteps", "bestStep", "bestHeldOutLoss",
 "finalTrainLoss", "tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved",
-"plannedSteps", "stoppedEarly", "outcome", "remedies"}`; losses in nats per target token, `resolved`
-every hyperparameter as text by the path of its field, `outcome` and `remedies` as `remedies` says.
+"plannedSteps", "stoppedEarly", "outcome", "remedies", "control"}`; losses in nats per target
+token, `resolved` every hyperparameter as text by the path of its field, the last three as
+`remedies` says.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -23,7 +24,7 @@ from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
-from tunesmith_trainer.train.remedies import outcome, remedies
+from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -74,6 +75,7 @@ def _ray(request: StageRequest, reporter: Reporter) -> Iterator[Path]:
 def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> StageOutcome:
     history = History(**trained["history"])
     last = history.latest("train")
+    control = _compared(request, trained, history=history)
     output, planned = Path(request.output), trained["planned_steps"]
     return StageOutcome(
         message=f"{_steps(request, trained, history=history)}; "
@@ -103,11 +105,21 @@ def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> St
                 remedy.as_fact()
                 for remedy in remedies(request.spec, history, planned_steps=planned)
             ],
+            "control": control.as_fact() if control else None,
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
-        warnings=_warnings(trained, history=history),
+        warnings=[
+            *_warnings(trained, history=history),
+            *warnings_of(request.spec, history, control=control, planned_steps=planned),
+        ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _compared(request: StageRequest, trained: Trained, *, history: History) -> Control | None:
+    beside = History(**trained["control"]) if trained["control"] else None
+    # Without an evaluation after a step it did not come to its end: it diverged.
+    return compare(request.spec, history, beside) if beside and beside.best_sums else None
 
 
 def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:
