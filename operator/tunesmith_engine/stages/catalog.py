@@ -214,11 +214,12 @@ EVALUATE: Final = Stage(
         "evaluation.generalText.uri",
         "evaluation.bootstrap",
         "evaluation.gates",
+        "evaluation.interpolation",
     ),
     reads=("prepare", "train"),
     sources=("evaluation.generalText",),
     compute=Compute.ACCELERATOR,
-    memory=memory.scoring,
+    memory=memory.evaluating,
 )
 
 COMPRESS: Final = Stage(

@@ -70,8 +70,15 @@ def training(workload: Workload) -> int:
     return RAY_BYTES + spec.resources.workers * worker
 
 
+def evaluating(workload: Workload) -> int:
+    """Of `evaluate`: a second model only where weights between two whole models are scored."""
+    training, mixed = workload.spec.training, workload.spec.evaluation.interpolation
+    holds_both = mixed is not None and training.method == "full"
+    return scoring(workload) + holds_both * FP32 * workload.facts.num_parameters
+
+
 def scoring(workload: Workload) -> int:
-    """Of `evaluate`: one model in fp32 at a time, and the logits of one batch."""
+    """One model in fp32 at a time, and the logits of one batch."""
     facts = workload.facts
     return PROCESS_BYTES + FP32 * facts.num_parameters + _logits(SCORING_TOKENS, facts)
 
