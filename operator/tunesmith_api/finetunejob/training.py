@@ -11,6 +11,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
+from tunesmith_api.finetunejob.regularization import EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
 
 DEFAULT_EPOCHS: Final = 3.0
@@ -84,6 +85,7 @@ class Training(ApiModel):
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    regularization: Regularization = Regularization()
     batch: Batch = Batch()
     epochs: Annotated[Annotated[float, Field(gt=0.0, le=1000.0)] | None, PlannedDefault()] = Field(
         None,
@@ -101,6 +103,9 @@ class Training(ApiModel):
     )
     evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."
+    )
+    early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
+        None, description="Default: every planned step is trained."
     )
     seed: Seed = 0
 
@@ -126,6 +131,30 @@ class Checkpoint(ApiModel):
 
 
 RULES: Final[tuple[Rule[Training], ...]] = (
+    Rule(
+        name="adapter-dropout-needs-adapters",
+        scopes=("training",),
+        field="lora.dropout",
+        holds=lambda training: training.method == "lora" or training.lora.dropout == 0,
+        cel="self.method == 'lora' || self.lora.dropout == 0.0",
+        message="method: full has no adapters to drop from; leave lora.dropout out, or choose "
+        "attentionDropout or embeddingDropout in training.regularization",
+    ),
+    Rule(
+        name="early-stopping-can-stop",
+        scopes=("training",),
+        field="earlyStopping.patience",
+        holds=lambda training: (
+            training.early_stopping is None
+            or training.max_steps is None
+            or training.evaluate_every_steps is None
+            or training.early_stopping.patience * training.evaluate_every_steps < training.max_steps
+        ),
+        cel="!has(self.earlyStopping) || !has(self.maxSteps) || !has(self.evaluateEverySteps) || "
+        "self.earlyStopping.patience * self.evaluateEverySteps < self.maxSteps",
+        message="patience x evaluateEverySteps reaches maxSteps, so it could never stop; lower "
+        "one of them",
+    ),
     Rule(
         name="epochs-or-max-steps",
         scopes=("training",),

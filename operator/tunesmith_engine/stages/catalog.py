@@ -191,13 +191,18 @@ TRAIN: Final = Stage(
         "training.maxSteps",
         "training.precision",
         "training.evaluateEverySteps",
+        "training.regularization",
+        "training.earlyStopping",
         "training.seed",
         # More workers or another device add up the same gradients in another order.
         "resources.workers",
         "resources.gpusPerWorker",
         "resources.accelerator",
+        # Its loss is measured along the way: the other half of what training does to a model.
+        "evaluation.generalText.uri",
     ),
     reads=("prepare",),
+    sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
     memory=memory.training,
 )
@@ -211,13 +216,11 @@ EVALUATE: Final = Stage(
     weight=10.0,
     fields=(
         "evaluation.generation",
-        "evaluation.generalText.uri",
         "evaluation.bootstrap",
         "evaluation.gates",
         "evaluation.interpolation",
     ),
     reads=("prepare", "train"),
-    sources=("evaluation.generalText",),
     compute=Compute.ACCELERATOR,
     memory=memory.evaluating,
 )

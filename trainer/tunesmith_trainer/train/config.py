@@ -14,8 +14,10 @@ from typing import Any, Final, Literal, cast
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.training import Checkpoint, Training
+from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
+from tunesmith_engine.stages.errors import BadInputError
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
 # (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
@@ -116,6 +118,20 @@ def resolve_config(
         evaluate_every=training.evaluate_every_steps or tenth,
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )
+
+
+def refuse_large_batch(num_rows: int, *, batch: Batch) -> None:
+    """Return if the training rows fill a batch.
+
+    Raises:
+        BadInputError: they do not: a step would take some of them twice.
+    """
+    if batch.size > num_rows:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.batch.size: a batch of {batch.size} rows is larger than the {num_rows} rows "
+            f"there are to train on; give at most {num_rows}, or more data",
+        )
 
 
 def _leaves(fields: Mapping[str, JsonValue], *, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -77,14 +77,17 @@ def micro_batches(
 class MicroBatch:
     """The rows of one forward pass.
 
-    `input_ids` has shape (rows, length) and is padded on the right. `positions` (targets,) points
-    into the flattened inputs at the tokens that predict; `targets` (targets,) are the token ids
-    to be predicted there.
+    `input_ids` has shape (rows, length) and is padded on the right; `lengths` (rows,) are what of
+    each row is real. `positions` (targets,) points into the flattened inputs at the tokens that
+    predict; `targets` (targets,) are the token ids to be predicted there, row after row, and
+    `num_targets` says how many a row has.
     """
 
     input_ids: torch.Tensor
+    lengths: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
+    num_targets: list[int]
 
 
 def collate(tokens: TokenRows, rows: list[int], *, pad_id: int, device: torch.device) -> MicroBatch:
@@ -112,6 +115,8 @@ def collate(tokens: TokenRows, rows: list[int], *, pad_id: int, device: torch.de
         targets.append(ids[predicted].astype(np.int64))
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids).to(device),
+        lengths=torch.tensor([len(ids) - 1 for ids, _ in cut], device=device),
         positions=torch.from_numpy(np.concatenate(positions)).to(device),
         targets=torch.from_numpy(np.concatenate(targets)).to(device),
+        num_targets=[len(of_row) for of_row in targets],
     )

@@ -3,12 +3,12 @@
 `loop` fills it, `train_state` keeps it in checkpoints, `progress` shows it, `stage` makes the facts
 of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
 "kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
-`{"step", "kind": "heldOut", "loss"}`, and so for other kinds of measure. Losses are mean nats per
-target token; `tokens` are the real tokens of the step's rows; `seconds` count training alone.
+`{"step", "kind": "heldOut", "loss"}`, and so for the kinds `trainSample` and `general` and whatever
+else is measured. Losses are mean nats per target token; `tokens` are the real tokens of the step's
+rows; `seconds` count training alone.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,15 @@ from pydantic import JsonValue
 from tunesmith_engine.stages.reporter import write_atomically
 
 Point = dict[str, JsonValue]
+# A number for each row of a measure, by its kind. Lists and floats: they are kept as JSON.
+RowNumbers = dict[str, list[float]]
 
 # The kind of the points that pick the best step.
 HELD_OUT: Final = "heldOut"
+# Training rows, measured as the held-out ones are: what those have more is the gap.
+TRAIN_SAMPLE: Final = "trainSample"
+# Text that has nothing to do with the task.
+GENERAL: Final = "general"
 
 
 @dataclass(slots=True)
@@ -29,7 +35,9 @@ class History:
 
     `tokens` and `seconds` count training alone, over all workers and over interrupted runs.
     `best_loss` is the lowest held-out loss after a training step and `best_step` that step;
-    None and 0 before the first evaluation.
+    None and 0 before the first evaluation. By kind of measure, row by row: `units` are what each
+    row's loss is a sum over, `base_sums` the losses after step 0, `best_sums` those at the best
+    step.
     """
 
     step: int = 0
@@ -38,19 +46,26 @@ class History:
     best_step: int = 0
     best_loss: float | None = None
     points: list[Point] = field(default_factory=list)
+    units: RowNumbers = field(default_factory=dict)
+    base_sums: RowNumbers = field(default_factory=dict)
+    best_sums: RowNumbers = field(default_factory=dict)
 
-    def record_measures(self, losses: Mapping[str, float]) -> bool:
-        """Note losses after the current step by kind; whether the held-out one is the best so far.
+    def record_measures(self, sums: RowNumbers) -> bool:
+        """Note the rows' losses after the current step; whether the held-out loss is the best.
 
         Step 0, the base model, is measured but never the best: a run keeps something trained.
         """
+        losses = {kind: sum(rows) / sum(self.units[kind]) for kind, rows in sums.items()}
         self.points += [
             {"step": self.step, "kind": kind, "loss": loss} for kind, loss in losses.items()
         ]
         held_out = losses[HELD_OUT]
-        if self.step == 0 or (self.best_loss is not None and held_out >= self.best_loss):
+        if self.step == 0:
+            self.base_sums = sums
             return False
-        self.best_step, self.best_loss = self.step, held_out
+        if self.best_loss is not None and held_out >= self.best_loss:
+            return False
+        self.best_step, self.best_loss, self.best_sums = self.step, held_out, sums
         return True
 
     def record_step(
@@ -74,8 +89,16 @@ class History:
         )
 
     def latest(self, kind: str) -> Point | None:
-        """The last point of that kind: train or heldOut."""
+        """The last point of that kind: train, or one that is measured."""
         return next((point for point in reversed(self.points) if point["kind"] == kind), None)
+
+    def held_out_losses(self) -> list[float]:
+        """The held-out loss of every evaluation after a training step, in order."""
+        return [
+            float(str(point["loss"]))
+            for point in self.points
+            if point["kind"] == HELD_OUT and point["step"] != 0
+        ]
 
     def held_out_at(self, step: int) -> float:
         """The held-out loss after `step` steps; step 0 is the base model.

@@ -14,7 +14,7 @@ _CURVE_INTERVAL_S = 2.0
 
 
 class ProgressReporter:
-    """Reports every step and writes the curve every other second, and at the end."""
+    """Reports every step and writes the curve every other second; `worker` does at the end."""
 
     def __init__(self, reporter: Reporter, *, num_steps: int, curve: Path) -> None:
         self._reporter = reporter
@@ -42,8 +42,7 @@ class ProgressReporter:
             metrics=_metrics(history),
         )
         is_due = time.monotonic() - self._curve_written >= _CURVE_INTERVAL_S
-        # The last step always: the curve on disk is an artifact of the stage.
-        if is_due or history.step == self._num_steps:
+        if is_due:
             history.write_curve(self._curve)
             self._curve_written = time.monotonic()
 

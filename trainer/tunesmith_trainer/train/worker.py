@@ -22,14 +22,13 @@ from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
-from tunesmith_trainer.train.dataloader import RowSampler
+from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.history import HELD_OUT
 from tunesmith_trainer.train.loop import Loop
-from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
+from tunesmith_trainer.train.run_parts import build_measures, build_objective, build_sampler
 
 CURVE = "curve.jsonl"
 
@@ -39,9 +38,10 @@ _LOCK_WAIT_S = 60.0
 
 @final
 class Trained(TypedDict):
-    """What the first worker hands back of a run that reached its last step."""
+    """What the first worker hands back of a run that reached its last step, planned or early."""
 
     history: dict[str, Any]
+    planned_steps: int
     resolved: dict[str, str]
     warmup_steps: int
     num_trainable: int
@@ -111,21 +111,19 @@ def config_of(
 def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | None) -> Trained:
     prepared = load_prepared(request)
     config = config_of(request, prepared=prepared, probed=probed)
+    refuse_idle_early_stopping(config)
     # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
     # in the last bits when it is resumed.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     model = build_trainable(prepared.model, config=config, device=group.device)
     output = Path(request.output)
-    training = config.training
     with _sole_writer(output, group=group):
         loop = Loop(
             model,
             config=config,
-            objective=CrossEntropy(prepared.train, device=group.device),
-            sampler=RowSampler(
-                len(prepared.train), batch_size=training.batch.size, seed=training.seed
-            ),
-            measures={HELD_OUT: CrossEntropy(prepared.validation, device=group.device)},
+            objective=build_objective(config, prepared, device=group.device),
+            sampler=build_sampler(config, prepared),
+            measures=build_measures(request, prepared, device=group.device),
             group=group,
             checkpoints=Checkpoints(
                 output / CHECKPOINTS, config_digest=config.digest(), keep=config.checkpoint.keep
@@ -138,12 +136,14 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         )
         history = loop.run()
         if group.is_first:
+            history.write_curve(output / CURVE)
             # After the last step, and not by the other workers: no collective is called from here
             # on, so they may return while this one writes.
             loop.load_best()
             export_tuned(model, base=prepared.model, base_uri=request.spec.model.uri, output=output)
     return Trained(
         history=history.as_state(),
+        planned_steps=config.num_steps,
         resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
         num_trainable=loop.num_trainable,

@@ -70,6 +70,10 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "schedule.type": ("linear", True),
     "schedule.warmupRatio": (0.9, True),
     "schedule.minLearningRateRatio": (0.5, True),
+    "regularization.labelSmoothing": (0.1, True),
+    "regularization.neftuneNoiseAlpha": (5.0, True),
+    "regularization.attentionDropout": (0.1, True),
+    "regularization.embeddingDropout": (0.1, True),
     "batch.size": (8, True),
     "batch.microBatchSize": (2, True),
     "epochs": (9.0, True),
@@ -77,6 +81,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "sequenceLength": (64, False),
     "precision": ("bf16", True),
     "evaluateEverySteps": (2, True),
+    "earlyStopping": ({"patience": 3}, True),
     "seed": (5, True),
 }
 

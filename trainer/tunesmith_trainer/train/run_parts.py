@@ -1,0 +1,84 @@
+"""What the loop is given: its objective, its sampler and its measures, from spec and data.
+
+`worker` asks for them, the same on every worker. A measure costs a forward pass over its rows at
+each evaluation, so those beside the held-out rows are samples.
+"""
+
+import numpy as np
+import torch
+
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_trainer.data.prepared import Prepared
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.general_text import load_general_text
+from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.train.config import TrainConfig
+from tunesmith_trainer.train.dataloader import RowSampler, Sampler
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
+from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.objectives.objective import Measure, Objective
+
+# Targets of a sample: an interval over some hundred rows, in seconds on a processor.
+_MOST_TARGETS = 4096
+# Of the general text at least so many, however few held-out rows there are.
+_FEWEST_GENERAL_TARGETS = 1024
+# Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
+_WIDEST_GENERAL = 256
+_NARROWEST_GENERAL = 16
+# Not the job's seed: two jobs on the same rows measure the same sample.
+_SAMPLE_SEED = 0
+
+
+def build_objective(config: TrainConfig, prepared: Prepared, *, device: torch.device) -> Objective:
+    """What is minimised over the training rows."""
+    return CrossEntropy(
+        prepared.train, device=device, regularization=config.training.regularization
+    )
+
+
+def build_sampler(config: TrainConfig, prepared: Prepared) -> Sampler:
+    """Which rows of the objective a step takes."""
+    training = config.training
+    return RowSampler(len(prepared.train), batch_size=training.batch.size, seed=training.seed)
+
+
+def build_measures(
+    request: StageRequest, prepared: Prepared, *, device: torch.device
+) -> dict[str, Measure]:
+    """The losses that are looked at, by the kind of their points in the curve.
+
+    The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
+    one is compared with; a sample of the general text.
+
+    Raises:
+        StageError: the general text of the manifest cannot be read or holds nothing.
+    """
+    held_out = prepared.validation
+    sample = sample_of(prepared.train, num_targets=min(held_out.num_targets, _MOST_TARGETS))
+    rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
+    return {kind: CrossEntropy(tokens, device=device) for kind, tokens in rows.items()}
+
+
+def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:
+    """Rows drawn without replacement until they have `num_targets` targets, in their old order.
+
+    All rows, if those have fewer; always at least one. The same rows for the same data.
+    """
+    order = np.random.default_rng(_SAMPLE_SEED).permutation(len(rows))
+    targets = np.array([int(rows.row(int(row))[1].sum()) for row in order])
+    num_rows = int(np.searchsorted(np.cumsum(targets), num_targets)) + 1
+    drawn = (rows.row(int(row)) for row in np.sort(order[:num_rows]))
+    return TokenRows.of((ids.tolist(), trained.tolist()) for ids, trained in drawn)
+
+
+def _general_rows(request: StageRequest, prepared: Prepared) -> TokenRows:
+    # Never longer than the rows that are trained: measuring needs no memory that training does not.
+    longest = int(prepared.train.lengths.max())
+    general = load_general_text(
+        request,
+        load_tokenizer(prepared.model),
+        context_length=min(max(longest, _NARROWEST_GENERAL), _WIDEST_GENERAL),
+    )
+    # As costly as the held-out rows, which are measured as often.
+    wanted = max(int(prepared.validation.lengths.sum()), _FEWEST_GENERAL_TARGETS)
+    return sample_of(general.rows, num_targets=min(wanted, _MOST_TARGETS))
