@@ -27,8 +27,10 @@ from transformers import (
     set_seed,
 )
 
+from tunesmith_api.finetunejob.training import Training
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.models import load_model, load_tokenizer, processor_has_bf16
+from tunesmith_trainer.models import load_model, load_tokenizer
+from tunesmith_trainer.train.precision_probe import probe
 
 IGNORED = -100
 
@@ -70,7 +72,11 @@ def main(model_folder: Path, data: Path, seed: int, steps: int) -> dict[str, Any
     clock = StepClock()
     trainer = CountingTrainer(
         model=get_peft_model(model, lora),
-        args=_arguments(seed=seed, steps=steps),
+        args=_arguments(
+            seed=seed,
+            steps=steps,
+            is_bf16_faster=probe(model_folder, training=Training()).precision == "bf16",
+        ),
         train_dataset=_rows(data / "train.safetensors"),
         eval_dataset=_rows(data / "validation.safetensors"),
         data_collator=DataCollatorForSeq2Seq(
@@ -91,7 +97,7 @@ def main(model_folder: Path, data: Path, seed: int, steps: int) -> dict[str, Any
     }
 
 
-def _arguments(*, seed: int, steps: int) -> TrainingArguments:
+def _arguments(*, seed: int, steps: int, is_bf16_faster: bool) -> TrainingArguments:
     return TrainingArguments(
         output_dir=tempfile.mkdtemp(prefix="peer-trainer-"),
         per_device_train_batch_size=8,
@@ -102,7 +108,7 @@ def _arguments(*, seed: int, steps: int) -> TrainingArguments:
         warmup_steps=1,
         weight_decay=0.01,
         max_grad_norm=1.0,
-        bf16=processor_has_bf16(),
+        bf16=is_bf16_faster,
         use_cpu=True,
         seed=seed,
         save_strategy="no",

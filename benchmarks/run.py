@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import adapter_precision
 import controller_scale
 import demo_stages
 import drift
@@ -31,6 +32,7 @@ import training_throughput
 ROOT = Path(__file__).parents[1]
 BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
+    "adapterPrecision": adapter_precision.measure,
     "trainingThroughput": training_throughput.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,

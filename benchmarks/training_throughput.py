@@ -20,7 +20,7 @@ def measure(home: Path) -> dict[str, Any]:
     """Tokens per second of both, their ratio, and the held-out losses they reach."""
     ours, theirs, losses = [], [], []
     for seed in SEEDS:
-        job = _job(home, seed=seed)
+        job = demo_job(home, seed=seed)
         outcome = run_job(job, home=home, until="train")
         ours.append(facts(home, outcome, "train"))
         losses.append(_last_held_out_loss(artifact(outcome, "curve")))
@@ -58,7 +58,7 @@ def _last_held_out_loss(curve: Path) -> float:
     return float([each["loss"] for each in points if each["kind"] == "heldOut"][-1])
 
 
-def _job(home: Path, *, seed: int) -> Path:
+def demo_job(home: Path, *, seed: int) -> Path:
     """A job over the English dialogues of six subjects, long and short ones."""
     manifest = {
         "apiVersion": "tunesmith.dev/v1alpha1",

@@ -43,6 +43,20 @@ RESOLVED = {
     "training.evaluateEverySteps": "3", "training.lora.rank": "16",
 }  # fmt: skip
 VERSIONS = {"trainer/python": "3.11.2", "trainer/torch": "2.13.0+cpu", "server/vllm": "0.32.0"}
+_SWEEP = {
+    "points": [
+        {"alpha": alpha, "heldOut": held_out, "general": general}
+        for alpha, held_out, general in (
+            (0.0, 3.8, 2.91),
+            (0.25, 3.1, 2.915),
+            (0.5, 2.62, 2.93),
+            (0.75, 2.45, 2.97),
+            (1.0, 2.41, 3.05),
+        )
+    ],
+    "knee": {"alpha": 0.5, "heldOut": 2.62, "general": 2.93},
+    "conclusion": "The knee is at 0.5: 85% of the gain on held-out rows is kept.",
+}
 _ROW = (
     "<|im_start|>user\nMy printer is not printing.<|im_end|>\n"
     "<|im_start|>assistant\nIs it switched on?<|im_end|>\n"
@@ -285,7 +299,11 @@ def _evaluated(artifacts: Path, *, is_worse: bool) -> dict[str, Any]:
         "tuned": "Is the printer switched on?",
     }
     statement = "heldOut loss is no worse than the base's"
-    file = {"samples": [sample], "verdicts": [{"statement": statement, "holds": not is_worse}]}
+    file = {
+        "samples": [sample],
+        "verdicts": [{"statement": statement, "holds": not is_worse}],
+        "interpolation": _SWEEP,
+    }
     (artifacts / "evaluation.json").write_text(json.dumps(file))
     return {
         "evaluation": _results("tuned", worse_by=0.9 if is_worse else 0.0),

@@ -44,7 +44,7 @@ def _mask(length: int, *, generator: np.random.Generator) -> Any:
 def a_train_config(*, num_rows: int = 24, **spec: Any) -> TrainConfig:
     """The configuration of a job with these top-level fields of its spec."""
     job = FineTuneJob.model_validate(a_job(**spec))
-    return resolve_config(job.spec.with_defaults(), num_rows=num_rows, has_bf16=False)
+    return resolve_config(job.spec.with_defaults(), num_rows=num_rows, precision="fp32")
 
 
 def a_loop(

@@ -4,7 +4,6 @@ Safetensors only, no code from the model's folder, no network: what a stage load
 checked by `prepare.base_model`.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
 
 TUNED: Final = "tuned"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
-
-# Of /proc/cpuinfo on x86. torch computes bf16 without them, too, converting to fp32 and back:
-# slower than fp32 alone. Other processors name none of these, and are taken to have no bf16.
-_BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
-_PROCESSOR: Final = Path("/proc/cpuinfo")
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -79,14 +73,3 @@ def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedMod
     base = load_model(local_path(request.inputs[PREPARE.name].artifact(MODEL)), dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, tuned, use_safetensors=True)
     return adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
-
-
-@cache
-def processor_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 natively; where it does not, autocast is slower than fp32."""
-    try:
-        text = _PROCESSOR.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = (line.partition(":")[2] for line in text.splitlines() if line.startswith("flags"))
-    return bool(_BF16_FLAGS & set(next(flags, "").split()))

@@ -49,6 +49,14 @@ class Gate(ApiModel):
     )
 
 
+class Interpolation(ApiModel):
+    """A sweep of the weights between base and tuned (WiSE-FT, arXiv 2109.01903); a report only."""
+
+    points: Annotated[int, Field(ge=1, le=50)] = Field(
+        5, description="How many weights are scored between the two models."
+    )
+
+
 class Evaluation(ApiModel):
     """Base against tuned: on the held-out rows, and on general text so that forgetting shows."""
 
@@ -65,6 +73,11 @@ class Evaluation(ApiModel):
         default_factory=lambda: [Gate(suite="heldOut", metric="loss", max_delta=0.0)],
         description="Bounds that must hold. Default: the held-out loss is no worse than "
         "the base's.",
+    )
+    interpolation: Annotated[Interpolation | None, DecidedLater("no sweep")] = Field(
+        None,
+        description="Score weights between base and tuned model, and report where most of the task "
+        "is kept for the least forgetting. Default: no sweep.",
     )
 
 

@@ -96,7 +96,9 @@ class Training(ApiModel):
         1024, description="Longest row in tokens; never more than the model's context."
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Autocast type. auto: bf16 where the processor computes it natively."
+        "auto",
+        description="Autocast type. auto: the faster one, tried for a second; bf16 on accelerators "
+        "that have it.",
     )
     evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."

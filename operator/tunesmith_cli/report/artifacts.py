@@ -46,11 +46,28 @@ class GateResult(Record):
     holds: bool
 
 
+class SweptPoint(Record):
+    """Losses of weights between base (0) and tuned model (1)."""
+
+    alpha: float
+    held_out: float
+    general: float
+
+
+class SweepFile(Record):
+    """The sweep between both models' weights, and its knee."""
+
+    points: Annotated[list[SweptPoint], Field(min_length=2, max_length=100)]
+    knee: SweptPoint | None = None
+    conclusion: str = ""
+
+
 class EvaluationFile(Record):
     """evaluation.json: the parts that are not in the stage's result."""
 
     samples: list[Sample] = Field(default_factory=list)
     verdicts: list[GateResult] = Field(default_factory=list)
+    interpolation: SweepFile | None = None
 
 
 class MaskedSample(Record):

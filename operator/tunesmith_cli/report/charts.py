@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from tunesmith_cli.formats import counted, duration, number
-from tunesmith_cli.report.artifacts import LengthHistogram
+from tunesmith_cli.report.artifacts import LengthHistogram, SweepFile, SweptPoint
 from tunesmith_cli.report.svg import Markup, Scale, element, joined, scale_over
 
 # Units of the drawing. The page scales each to its column: 640 units are as wide as the text, two
@@ -96,6 +96,39 @@ def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int |
         _path(held_out, x=x, y=y, role="tuned"),
         # NB: after the lines; SVG paints in the order of the text.
         *(_dot(point, x=x, y=y, is_best=point.step == best) for point in held_out),
+    )
+
+
+def sweep_chart(sweep: SweepFile) -> Markup:
+    """The way of the weights from base to tuned: general loss to the right, held-out upwards."""
+    x = scale_over((point.general for point in sweep.points), start=_LEFT, end=_RIGHT)
+    y = scale_over((point.held_out for point in sweep.points), start=260.0, end=18.0)
+    way = " ".join(f"{x(point.general):.1f},{y(point.held_out):.1f}" for point in sweep.points)
+    return _drawing(
+        292.0,
+        ("Held-out against general loss", "; ".join(_swept_text(point) for point in sweep.points)),
+        _rows_beside(y, ticks=y.ticks(num=4)),
+        _ticks_below(x, top=18.0, bottom=265.0),
+        element("polyline", points=way, class_="line tuned"),
+        *(
+            joined(
+                element(
+                    "circle",
+                    element("title", _swept_text(point)),
+                    cx=x(point.general),
+                    cy=y(point.held_out),
+                    r=6.0 if point == sweep.knee else 3.5,
+                    class_="dot tuned best" if point == sweep.knee else "dot tuned",
+                ),
+                _axis_text(
+                    f"{point.alpha:g}",
+                    x=x(point.general) + 9,
+                    y=y(point.held_out) - 7,
+                    anchor="start",
+                ),
+            )
+            for point in sweep.points
+        ),
     )
 
 
@@ -211,6 +244,11 @@ def _loss_text(
     if best is not None:
         said.append(f"best at step {best}")
     return "Loss by optimizer step", ", ".join(said)
+
+
+def _swept_text(point: SweptPoint) -> str:
+    held_out, general = number(point.held_out), number(point.general)
+    return f"at {point.alpha:g}: held-out {held_out}, general {general}"
 
 
 def _path(points: Sequence[Point], *, x: Scale, y: Scale, role: str) -> Markup:

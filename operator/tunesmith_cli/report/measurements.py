@@ -21,7 +21,7 @@ from tunesmith_cli.metrics import (
     latest_in_order,
 )
 from tunesmith_cli.report.artifacts import GateResult, ParityFile, Sample
-from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart
+from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
 from tunesmith_cli.report.job_data import JobData
@@ -86,6 +86,18 @@ class Measurements:
         ]
         head = ("measure", "model", "value", "interval", "against", "its value", "change", "rows")
         return table_of("Every measured value", head, rows, numeric=(2, 3, 5, 6, 7))
+
+    @cached_property
+    def sweep(self) -> Chart | None:
+        """Losses of the weights between base and tuned model, where they were measured."""
+        swept = self.job.evaluation.interpolation if self.job.evaluation else None
+        if swept is None:
+            return None
+        caption = (
+            "Nats per target token of weights between the base model, 0, and the tuned, 1: general "
+            f"text to the right, held-out rows upwards. {swept.conclusion}"
+        )
+        return Chart(drawing=sweep_chart(swept), caption=caption)
 
     @cached_property
     def samples(self) -> list[AnsweredPrompt]:

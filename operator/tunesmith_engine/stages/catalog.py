@@ -219,10 +219,11 @@ EVALUATE: Final = Stage(
         "evaluation.generation",
         "evaluation.bootstrap",
         "evaluation.gates",
+        "evaluation.interpolation",
     ),
     reads=("prepare", "train"),
     compute=Compute.ACCELERATOR,
-    memory=memory.scoring,
+    memory=memory.evaluating,
 )
 
 COMPRESS: Final = Stage(

@@ -35,8 +35,10 @@ RAY_BYTES: Final = 500 << 20
 VLLM_BYTES: Final = 2 << 30
 KV_CACHE_BYTES: Final = 1 << 30
 
-# Rows scored at a time outside training, in tokens.
-SCORING_TOKENS: Final = 4096
+# Logits held at a time outside training, in fp32; their log-softmax and what cross-entropy makes of
+# them are as large.
+SCORING_LOGITS_BYTES: Final = 64 << 20
+_SCORING_COPIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,17 @@ def training(workload: Workload) -> int:
     return RAY_BYTES + spec.resources.workers * worker
 
 
+def evaluating(workload: Workload) -> int:
+    """Of `evaluate`: a second model only where weights between two whole models are scored."""
+    training, mixed = workload.spec.training, workload.spec.evaluation.interpolation
+    holds_both = mixed is not None and training.method == "full"
+    return scoring(workload) + holds_both * FP32 * workload.facts.num_parameters
+
+
 def scoring(workload: Workload) -> int:
-    """Of `evaluate`: one model in fp32 at a time, and the logits of one batch."""
+    """One model in fp32 at a time, and one chunk of logits."""
     facts = workload.facts
-    return PROCESS_BYTES + FP32 * facts.num_parameters + _logits(SCORING_TOKENS, facts)
+    return PROCESS_BYTES + FP32 * facts.num_parameters + _SCORING_COPIES * SCORING_LOGITS_BYTES
 
 
 def compressing(workload: Workload) -> int:

@@ -86,6 +86,11 @@ def test_agreement_is_shown_with_what_it_was_counted_from(finished: str) -> None
     assert "98.9 % to 99.7 %, each end at 95 %" in text
 
 
+def test_the_way_between_base_and_tuned_weights_is_drawn_and_said(finished: str) -> None:
+    assert "at 0.5: held-out 2.62, general 2.93" in finished
+    assert "The knee is at 0.5" in Page(finished).text
+
+
 def test_the_page_names_nothing_outside_itself(finished: str) -> None:
     page = Page(finished)
 

@@ -8,7 +8,7 @@ Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or nu
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +35,7 @@ from tunesmith_trainer.evaluate.generation_metric import (
     generation_result,
     mean_score,
 )
+from tunesmith_trainer.evaluate.interpolation import Sweep, SweptPoint, sweep
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
@@ -42,6 +43,7 @@ from tunesmith_trainer.evaluate.suites import (
     Say,
     few_rows_warnings,
     loss_results,
+    mean_loss,
     score_suites,
 )
 from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED, load_tokenizer
@@ -113,6 +115,24 @@ class EvaluationPlan:
             ),
         )
 
+    def sweep(
+        self, tuned_folder: Path, *, base: Measurement, tuned: Measurement, reporter: Reporter
+    ) -> Sweep | None:
+        """The losses between both models' weights, where the job asks for them."""
+        wanted = self.settings.interpolation
+        if wanted is None:
+            return None
+
+        def measure(alpha: float, model: PreTrainedModel) -> SweptPoint:
+            def say(what: str, done: int, total: int) -> None:
+                reporter.progress(f"weights at {alpha:.2f}: {what}", step=done, total_steps=total)
+
+            pad_id = pad_id_of(self.tokenizer)
+            return swept_point(alpha, score_suites(model, self.suites, pad_id=pad_id, say=say))
+
+        ends = (swept_point(0.0, base.losses), swept_point(1.0, tuned.losses))
+        return sweep(self.base, tuned_folder, num_points=wanted.points, ends=ends, measure=measure)
+
     def results(self, base: Measurement, tuned: Measurement) -> list[EvaluationResult]:
         """Every number of the tuned model beside the base's, the held-out loss first."""
         bootstrap = self.settings.bootstrap
@@ -157,7 +177,10 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     base, tuned = measure_both(plan.base, folder, measure=measure)
     results = plan.results(base, tuned)
     verdicts = judge(gates, results)
+    swept = plan.sweep(folder, base=base, tuned=tuned, reporter=reporter)
     document = evaluation_document(plan, results, verdicts=verdicts, base=base, tuned=tuned)
+    if swept:
+        document["interpolation"] = swept.as_json()
     # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
@@ -169,6 +192,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
         facts={
             "dtype": "float32",
             "metric": metric,
+            **({"interpolation": swept.as_json()} if swept else {}),
             "resolved": {"evaluation.generation.metric": metric or "none"},
         },
         versions=library_versions(*LIBRARIES),
@@ -200,6 +224,13 @@ def measure_both(
     with model.disable_adapter():
         before = measure("base", model)
     return before, measure("tuned", model)
+
+
+def swept_point(alpha: float, losses: Mapping[str, RowLosses]) -> SweptPoint:
+    """The losses of both suites at `alpha`."""
+    return SweptPoint(
+        alpha=alpha, held_out=mean_loss(losses[HELD_OUT]), general=mean_loss(losses[GENERAL])
+    )
 
 
 def evaluation_document(

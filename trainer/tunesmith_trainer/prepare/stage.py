@@ -20,6 +20,7 @@ from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.prepared import (
     CARD,
     DATA,
@@ -225,6 +226,7 @@ def _facts(
         "numTrainTargets": train.num_targets,
         "longestRow": rows.longest,
         "format": rows.loaded.format,
+        "beginToken": base.tokenizer.decode(begin_ids(base.tokenizer)) or None,
         "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},
         "dataDigest": digests[DATA],
         "modelDigest": digests[MODEL],

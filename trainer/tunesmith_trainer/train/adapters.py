@@ -6,14 +6,16 @@ asked by prepare's `preflight`, and again here before they are made.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from transformers import PreTrainedModel
 
+from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.models import load_model
+from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
 from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.config import TrainConfig
 
@@ -34,28 +36,39 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
         model = load_with_attention_dropout(folder, dropout)
     else:
         model = load_model(folder, dtype=torch.float32)
+    return make_trainable(model, training=config.training, precision=config.precision).to(device)
+
+
+def make_trainable(model: Any, *, training: Training, precision: Literal["bf16", "fp32"]) -> Any:
+    """`model`, whose weights are fp32, with adapters where the method has them.
+
+    Raises:
+        BadInputError: `lora.targetModules` does not fit this model.
+    """
     # The cache serves generation; in training it would only hold memory.
     model.config.use_cache = False
-    if config.training.method == "lora":
-        from peft import LoraConfig, get_peft_model
+    if training.method != "lora":
+        return model
+    from peft import LoraConfig, get_peft_model
 
-        lora = config.training.lora
-        names = list(lora.target_modules)
-        refuse_unfit_targets(names, model=model)
-        # NB: every worker draws the same first values: nothing sends them from one to the others.
-        torch.manual_seed(config.training.seed)
-        adapters = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            # A word, not a list with this word in it, which PEFT would take for a module's name.
-            target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(model, adapters)
-        if config.precision == "bf16":
-            _round_frozen_layers(model)
-    return model.to(device)
+    lora = training.lora
+    names = list(lora.target_modules)
+    refuse_unfit_targets(names, model=model)
+    # NB: every worker draws the same first values: nothing sends them from one to the others.
+    torch.manual_seed(training.seed)
+    adapters = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        # A word, not a list with this word in it, which PEFT would take for a module's name.
+        target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, adapters)
+    if precision == "bf16":
+        _round_frozen_layers(adapted)
+        keep_updates_in_fp32(adapted)
+    return adapted
 
 
 def _round_frozen_layers(model: Any) -> None:

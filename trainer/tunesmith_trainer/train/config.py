@@ -99,10 +99,12 @@ class TrainConfig:
         return dict(_leaves(fields))
 
 
-def resolve_config(spec: FineTuneJobSpec, *, num_rows: int, has_bf16: bool) -> TrainConfig:
+def resolve_config(
+    spec: FineTuneJobSpec, *, num_rows: int, precision: Literal["bf16", "fp32"]
+) -> TrainConfig:
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
-    `num_rows` are the rows to train on; `has_bf16` says whether the processor computes bf16.
+    `num_rows` are the rows to train on; `precision` is what `auto` means on this machine.
     """
     training = spec.training
     num_steps = training.max_steps
@@ -112,14 +114,11 @@ def resolve_config(spec: FineTuneJobSpec, *, num_rows: int, has_bf16: bool) -> T
         rows = cast("float", training.epochs) * num_rows
         num_steps = max(1, math.ceil(rows / training.batch.size))
     tenth = max(1, round(num_steps / 10))
-    precision = training.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16 else "fp32"
     return TrainConfig(
         training=training,
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
-        precision=precision,
+        precision=precision if training.precision == "auto" else training.precision,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * num_steps),
         evaluate_every=training.evaluate_every_steps or tenth,

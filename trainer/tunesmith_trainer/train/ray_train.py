@@ -30,6 +30,7 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.train.checkpoints import newest_step
+from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster
 from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 
@@ -56,11 +57,11 @@ class _PrivateTrainer(TorchTrainer):
         ]
 
 
-def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
+def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> Trained | Refusal:
     """Run `train_on_worker` on every worker; what the first one returned.
 
-    `folder` takes Ray Train's own records. In a cluster, where nodes come and go, losses count from
-    the newest checkpoint on.
+    `precision` is the processor's faster type, None with accelerators. `folder` takes Ray Train's
+    own records. In a cluster, where nodes come and go, losses count from the newest checkpoint on.
 
     Raises:
         TransientError: a worker failed, and so did those that replaced it.
@@ -70,7 +71,10 @@ def fit(request: StageRequest, *, folder: Path) -> Trained | Refusal:
         before = newest_step(Path(request.output))
         trainer = _PrivateTrainer(
             train_on_worker,
-            train_loop_config={"request": request.model_dump_json(by_alias=True)},
+            train_loop_config={
+                "request": request.model_dump_json(by_alias=True),
+                "precision": precision,
+            },
             scaling_config=scaling_config(request.spec.resources),
             run_config=RunConfig(
                 name="train",

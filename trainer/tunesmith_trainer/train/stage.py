@@ -1,11 +1,11 @@
 """The stage `train`: from prepared tokens to `tuned`, the weights with the lowest held-out loss.
 
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
-Facts: `{"method", "precision", "numSteps", "warmupSteps", "bestStep", "bestHeldOutLoss",
-"finalTrainLoss", "tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved",
-"plannedSteps", "stoppedEarly", "outcome", "remedies", "control"}`; losses in nats per target
-token, `resolved` every hyperparameter as text by the path of its field, the last three as
-`remedies` says.
+Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
+"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
+"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
+"control"}`; losses in nats per target token, `resolved` every hyperparameter as text by the path of
+its field, the last three as `remedies` says; what was probed is only known of processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_trainer.data.prepared import load_prepared
+from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
@@ -45,14 +48,15 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
                 Reason.DATASET_INVALID, f"no {name} rows are left; add rows, or clean less"
             )
     refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
+    probed = _probed(request, prepared, reporter)
     with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
-        trained = fit(request, folder=folder)
+        trained = fit(request, folder=folder, precision=probed.precision if probed else None)
     # NB: raised here, not in the workers: Ray Train would take it for a lost worker, and try again.
     if "kind" in trained:
         kind = BadInputError if trained["kind"] == "bad input" else VerdictError
         raise kind(Reason(trained["reason"]), trained["message"])
-    return _outcome(request, trained, num_targets=prepared.train.num_targets)
+    return _outcome(request, trained, num_targets=prepared.train.num_targets, probed=probed)
 
 
 @contextmanager
@@ -72,7 +76,21 @@ def _ray(request: StageRequest, reporter: Reporter) -> Iterator[Path]:
             yield folder
 
 
-def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> StageOutcome:
+def _probed(
+    request: StageRequest, prepared: Prepared, reporter: Reporter
+) -> ProbedPrecision | None:
+    """The processor's faster type; None where accelerators train."""
+    if request.spec.resources.gpus_per_worker:
+        return None
+    reporter.progress("comparing bf16 with fp32")
+    return probed_precision(
+        prepared.model, training=request.spec.training, folder=Path(request.output)
+    )
+
+
+def _outcome(
+    request: StageRequest, trained: Trained, *, num_targets: int, probed: ProbedPrecision | None
+) -> StageOutcome:
     history = History(**trained["history"])
     last = history.latest("train")
     control = _compared(request, trained, history=history)
@@ -88,6 +106,7 @@ def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> St
         facts={
             "method": request.spec.training.method,
             "precision": trained["resolved"]["training.precision"],
+            "probedTokensPerSecond": _speeds(probed),
             "numSteps": history.step,
             "plannedSteps": planned,
             "stoppedEarly": history.step < planned,
@@ -109,7 +128,7 @@ def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> St
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
-            *_warnings(trained, history=history),
+            *_warnings(trained, history=history, probed=probed),
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],
@@ -122,6 +141,10 @@ def _compared(request: StageRequest, trained: Trained, *, history: History) -> C
     return compare(request.spec, history, beside) if beside and beside.best_sums else None
 
 
+def _speeds(probed: ProbedPrecision | None) -> JsonValue:
+    return dict(probed.tokens_per_second.items()) if probed else None
+
+
 def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:
     rule, planned = request.spec.training.early_stopping, trained["planned_steps"]
     if rule is None or history.step >= planned:
@@ -132,8 +155,14 @@ def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:
     )
 
 
-def _warnings(trained: Trained, *, history: History) -> list[str]:
-    warnings = list(trained["warnings"])
+def _warnings(trained: Trained, *, history: History, probed: ProbedPrecision | None) -> list[str]:
+    warnings = []
+    used = trained["resolved"]["training.precision"]
+    if probed and used != probed.precision:
+        warnings.append(
+            f"training.precision is {used}, and this processor trains faster in "
+            f"{probed.precision}; leave it at auto"
+        )
     best, base = history.held_out_at(history.best_step), history.held_out_at(0)
     if best >= base:
         warnings.append(

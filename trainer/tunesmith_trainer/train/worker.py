@@ -18,13 +18,13 @@ from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.models import processor_has_bf16
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
@@ -47,7 +47,6 @@ class Trained(TypedDict):
     warmup_steps: int
     num_trainable: int
     resumed_from: int | None
-    warnings: list[str]
 
 
 @final
@@ -59,8 +58,19 @@ class Refusal(TypedDict):
     message: str
 
 
-def train_on_worker(loop_config: dict[str, str]) -> Trained | Refusal:
-    """Train this worker's share; `loop_config["request"]` is the stage's request as JSON.
+class LoopConfig(TypedDict):
+    """What Ray Train hands to every worker.
+
+    `request` is the stage's request as JSON; `precision` the faster type of the processor, None
+    where accelerators train.
+    """
+
+    request: str
+    precision: Precision | None
+
+
+def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
+    """Train this worker's share.
 
     Every worker returns; Ray hands on what the first one returned.
     """
@@ -76,7 +86,7 @@ def train_on_worker(loop_config: dict[str, str]) -> Trained | Refusal:
     )
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
     try:
-        return _train(request, group=group)
+        return _train(request, group=group, probed=loop_config["precision"])
     except (BadInputError, VerdictError) as error:
         return Refusal(
             kind="bad input" if error.bad_input else "verdict",
@@ -85,20 +95,23 @@ def train_on_worker(loop_config: dict[str, str]) -> Trained | Refusal:
         )
 
 
-def config_of(request: StageRequest, *, prepared: Prepared) -> TrainConfig:
-    """The configuration of this request on this machine; the same on every worker."""
-    # NB: by the processor it runs on. On nodes of different kinds workers would disagree, and so
-    # would the digests of their checkpoints; `precision: bf16` or `fp32` settles it.
-    if request.spec.resources.gpus_per_worker:
-        has_bf16 = torch.cuda.is_bf16_supported()
-    else:
-        has_bf16 = processor_has_bf16()
-    return resolve_config(request.spec, num_rows=len(prepared.train), has_bf16=has_bf16)
+def config_of(
+    request: StageRequest, *, prepared: Prepared, probed: Precision | None
+) -> TrainConfig:
+    """The configuration of this request; the same on every worker.
+
+    `probed` is the faster type of the processor, None where accelerators train.
+    """
+    if probed is None:
+        # NB: by the device it runs on. On cards of different kinds workers would disagree, and so
+        # would the digests of their checkpoints; `precision: bf16` or `fp32` settles it.
+        probed = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return resolve_config(request.spec, num_rows=len(prepared.train), precision=probed)
 
 
-def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
+def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | None) -> Trained:
     prepared = load_prepared(request)
-    config = config_of(request, prepared=prepared)
+    config = config_of(request, prepared=prepared, probed=probed)
     refuse_idle_early_stopping(config)
     # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
     # in the last bits when it is resumed.
@@ -145,15 +158,7 @@ def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
         warmup_steps=config.warmup_steps,
         num_trainable=num_trainable,
         resumed_from=resumed_from,
-        warnings=_warnings(config, request=request),
     )
-
-
-def _warnings(config: TrainConfig, *, request: StageRequest) -> list[str]:
-    on_cpu = request.spec.resources.gpus_per_worker == 0
-    if config.precision == "bf16" and on_cpu and not processor_has_bf16():
-        return ["training.precision is bf16, which this processor computes only slowly; use auto"]
-    return []
 
 
 @contextmanager
