@@ -11,6 +11,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
+from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.regularization import EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
 
@@ -107,7 +108,19 @@ class Training(ApiModel):
     early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
         None, description="Default: every planned step is trained."
     )
+    kl_to_base: Annotated[KlToBase | None, DecidedLater("no penalty")] = Field(
+        None, description="A penalty on moving away from the base. Default: no penalty."
+    )
+    forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
+        None, description="Stop the run where it forgets too much. Default: no bound."
+    )
     seed: Seed = 0
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Whether KL(base || tuned) is computed on the way."""
+        budget = self.forgetting_budget
+        return self.kl_to_base is not None or (budget is not None and budget.max_kl is not None)
 
     def with_defaults(self) -> Self:
         """With the learning rate, alpha and, where nothing says when to stop, epochs filled in."""

@@ -66,6 +66,8 @@ def training(workload: Workload) -> int:
     tokens = spec.training.batch.micro_batch_size * longest
     # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
     weights = (FP32 if spec.training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
+    if spec.training.compares_with_base and spec.training.method == "full":
+        weights += FP32 * facts.num_parameters
     kept = tokens * facts.num_layers * _activations(facts)
     passing = RESIDENT_PER_ACTIVATION * kept + _logits(tokens, facts)
     worker = PROCESS_BYTES + weights + trained_state(spec, facts) + passing

@@ -33,6 +33,25 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": TRAIN}},
         )
     ],
+    "replay-has-one-source": [
+        (
+            {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"selfSynthesis": {}}}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN, "selfSynthesis": {}}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN}}},
+        ),
+    ],
+    "budget-has-a-bound": [
+        (
+            {"training": {"forgettingBudget": {}}},
+            "spec.training.forgettingBudget",
+            {"training": {"forgettingBudget": {"maxKl": 0.5}}},
+        )
+    ],
     "one-bound-per-gate": [
         (
             {"evaluation": {"gates": [{}]}},
@@ -101,6 +120,11 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
             "spec.dataset.validation.secretRef",
             {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},
+            "spec.dataset.replay.source.secretRef",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
         ),
         (
             {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},

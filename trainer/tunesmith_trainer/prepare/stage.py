@@ -26,6 +26,7 @@ from tunesmith_trainer.data.prepared import (
     DATA,
     MODEL,
     REFERENCE,
+    REPLAY_ROWS,
     SPLITS,
     Split,
     write_row_records,
@@ -49,6 +50,7 @@ from tunesmith_trainer.prepare.preflight import (
     refuse_without_gpu,
 )
 from tunesmith_trainer.prepare.reference_statistics import reference_statistics
+from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.train.config import refuse_large_batch
@@ -68,12 +70,14 @@ class _PreparedRows:
     splits: Splits
     tokens: dict[Split, TokenRows]
     removed: RemovedRows
+    replay: ReplayRows | None
     warnings: list[str]
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row of either split."""
-        return max(int(rows.lengths.max()) for rows in self.tokens.values())
+        """Tokens of the longest row that is trained or held out."""
+        replayed = [self.replay.tokens] if self.replay else []
+        return max(int(rows.lengths.max()) for rows in [*self.tokens.values(), *replayed])
 
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -129,11 +133,13 @@ def _prepare_rows(
     )
     splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
     removed = count_removed(loaded, splits, num_overlong=overlong)
+    replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     return _PreparedRows(
         loaded=loaded,
         splits=splits,
         tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
         removed=removed,
+        replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *splits.warnings,
@@ -190,6 +196,8 @@ def _write(
     for split, kept in zip(SPLITS, (rows.splits.train, rows.splits.validation), strict=True):
         rows.tokens[split].save(folder / f"{split}.safetensors")
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
+    if rows.replay is not None:
+        rows.replay.tokens.save(folder / REPLAY_ROWS)
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
         rows.loaded,
@@ -227,6 +235,7 @@ def _facts(
         "numTrainTokens": len(train.input_ids),
         "numTrainTargets": train.num_targets,
         "longestRow": rows.longest,
+        "numReplayRows": len(rows.replay.tokens) if rows.replay else None,
         "format": rows.loaded.format,
         "beginToken": base.tokenizer.decode(begin_ids(base.tokenizer)) or None,
         "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},

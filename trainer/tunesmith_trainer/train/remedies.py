@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.evaluation import Bootstrap
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, bootstrap_gap, ratio
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History, RowNumbers
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History, RowNumbers
 
 # NB: the defaults, not the manifest's: `evaluation.bootstrap` is none of train's inputs, or asking
 # for another confidence would train the model again.
@@ -68,7 +68,7 @@ class RemedyKind:
     remedy: str
     setting: Callable[[FineTuneJobSpec], str | None]
     effect: tuple[str, ...] = ("gap", "gapRise")
-    cost: Callable[[History, int], Mapping[str, float]] = lambda _history, _planned_steps: {}
+    cost: Callable[[FineTuneJobSpec, History, int], Mapping[str, float]] = lambda *_: {}
 
 
 def _number(read: Callable[[FineTuneJobSpec], float]) -> Callable[[FineTuneJobSpec], str | None]:
@@ -80,6 +80,26 @@ def _early_stopping(spec: FineTuneJobSpec) -> str | None:
     rule = spec.training.early_stopping
     return None if rule is None else f"patience {rule.patience}, minDelta {rule.min_delta:g}"
 
+
+def _replay(spec: FineTuneJobSpec) -> str | None:
+    replay = spec.dataset.replay
+    if replay is None:
+        return None
+    return f"{replay.ratio:.0%} of {'given' if replay.source else 'self-synthesised'} rows"
+
+
+def _replay_cost(spec: FineTuneJobSpec, history: History, _planned: int) -> Mapping[str, float]:
+    ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
+    return {"stepsOnReplay": round(ratio * history.step, 1)}
+
+
+def _kl_to_base(spec: FineTuneJobSpec) -> str | None:
+    penalty = spec.training.kl_to_base
+    return None if penalty is None else f"weight {penalty.weight:g}"
+
+
+# What remedies against forgetting are told with.
+_FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
     RemedyKind(
@@ -106,7 +126,14 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
     RemedyKind(
         "training.earlyStopping",
         _early_stopping,
-        cost=lambda history, planned_steps: {"stepsSaved": planned_steps - history.step},
+        cost=lambda _spec, history, planned_steps: {"stepsSaved": planned_steps - history.step},
+    ),
+    RemedyKind("dataset.replay", _replay, effect=_FORGETTING, cost=_replay_cost),
+    RemedyKind(
+        "training.klToBase",
+        _kl_to_base,
+        effect=_FORGETTING,
+        cost=lambda *_: {"forwardPassesPerStep": 1},
     ),
 )
 
@@ -119,7 +146,7 @@ def remedies(spec: FineTuneJobSpec, history: History, *, planned_steps: int) -> 
             remedy=kind.remedy,
             setting=setting,
             effect={name: known[name] for name in kind.effect if name in known},
-            cost=kind.cost(history, planned_steps),
+            cost=kind.cost(spec, history, planned_steps),
         )
         for kind in REMEDIES
         if (setting := kind.setting(spec)) is not None
@@ -143,6 +170,8 @@ def outcome(history: History) -> dict[str, Estimate]:
     }
     if GENERAL in rises:
         estimates["generalLossRise"] = _mean(rises[GENERAL], history.units[GENERAL])
+    if KL in best:
+        estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
 
 

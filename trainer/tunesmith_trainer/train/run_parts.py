@@ -4,18 +4,25 @@
 each evaluation, so those beside the held-out rows are samples.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_trainer.data.prepared import Prepared
+from tunesmith_trainer.data.prepared import Prepared, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
-from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.models import load_model, load_tokenizer
 from tunesmith_trainer.train.config import TrainConfig
-from tunesmith_trainer.train.dataloader import RowSampler, Sampler
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
+from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.objectives.kl_to_base import (
+    BaseReference,
+    CrossEntropyNearBase,
+    KlToBase,
+)
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
@@ -29,34 +36,102 @@ _NARROWEST_GENERAL = 16
 _SAMPLE_SEED = 0
 
 
-def build_objective(config: TrainConfig, prepared: Prepared, *, device: torch.device) -> Objective:
-    """What is minimised over the training rows."""
-    return CrossEntropy(
-        prepared.train, device=device, regularization=config.training.regularization
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What a `Loop` is given beside its model."""
+
+    objective: Objective
+    sampler: Sampler
+    measures: dict[str, Measure]
+
+
+def build_parts(
+    request: StageRequest, prepared: Prepared, *, config: TrainConfig, device: torch.device
+) -> RunParts:
+    """The parts of this run.
+
+    Raises:
+        StageError: the general text of the manifest cannot be read or holds nothing, or there are
+            no replay rows where the job wants some.
+    """
+    reference = _base_reference(config, prepared, device=device)
+    replay = load_replay(request) if config.replay_ratio else None
+    return RunParts(
+        objective=_objective(config, prepared, replay, reference=reference, device=device),
+        sampler=_sampler(config, prepared, replay),
+        measures=_measures(request, prepared, reference=reference, device=device),
     )
 
 
-def build_sampler(config: TrainConfig, prepared: Prepared) -> Sampler:
-    """Which rows of the objective a step takes."""
+def _base_reference(
+    config: TrainConfig, prepared: Prepared, *, device: torch.device
+) -> BaseReference | None:
+    if not config.training.compares_with_base:
+        return None
+    if config.training.method == "lora":
+        return BaseReference()
+    frozen = load_model(prepared.model, dtype=torch.float32).to(device)
+    return BaseReference(frozen)
+
+
+def _objective(
+    config: TrainConfig,
+    prepared: Prepared,
+    replay: TokenRows | None,
+    *,
+    reference: BaseReference | None,
+    device: torch.device,
+) -> Objective:
     training = config.training
-    return RowSampler(len(prepared.train), batch_size=training.batch.size, seed=training.seed)
+    rows = prepared.train if replay is None else prepared.train.followed_by(replay)
+    penalty = training.kl_to_base
+    if penalty is None or reference is None:
+        return CrossEntropy(rows, device=device, regularization=training.regularization)
+    return CrossEntropyNearBase(
+        rows,
+        weight=penalty.weight,
+        reference=reference,
+        device=device,
+        regularization=training.regularization,
+    )
 
 
-def build_measures(
-    request: StageRequest, prepared: Prepared, *, device: torch.device
+def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
+    size, seed = config.training.batch.size, config.training.seed
+    if replay is None:
+        return RowSampler(len(prepared.train), batch_size=size, seed=seed)
+    return ReplaySampler(
+        len(prepared.train),
+        num_replay=len(replay),
+        ratio=config.replay_ratio,
+        batch_size=size,
+        seed=seed,
+    )
+
+
+def _measures(
+    request: StageRequest,
+    prepared: Prepared,
+    *,
+    reference: BaseReference | None,
+    device: torch.device,
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 
     The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
-    one is compared with; a sample of the general text.
-
-    Raises:
-        StageError: the general text of the manifest cannot be read or holds nothing.
+    one is compared with; a sample of the general text; and, where it is bounded or punished, how
+    far the model is from its base on held-out rows.
     """
     held_out = prepared.validation
     sample = sample_of(prepared.train, num_targets=min(held_out.num_targets, _MOST_TARGETS))
     rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
-    return {kind: CrossEntropy(tokens, device=device) for kind, tokens in rows.items()}
+    measures: dict[str, Measure] = {
+        kind: CrossEntropy(tokens, device=device) for kind, tokens in rows.items()
+    }
+    if reference is not None:
+        compared = sample_of(held_out, num_targets=_MOST_TARGETS)
+        measures[KL] = KlToBase(compared, reference=reference, device=device)
+    return measures
 
 
 def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:

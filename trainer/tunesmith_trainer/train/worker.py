@@ -28,7 +28,7 @@ from tunesmith_trainer.train.loop import Loop
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
-from tunesmith_trainer.train.run_parts import build_measures, build_objective, build_sampler
+from tunesmith_trainer.train.run_parts import build_parts
 
 CURVE = "curve.jsonl"
 
@@ -116,14 +116,15 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
     # in the last bits when it is resumed.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     model = build_trainable(prepared.model, config=config, device=group.device)
+    parts = build_parts(request, prepared, config=config, device=group.device)
     output = Path(request.output)
     with _sole_writer(output, group=group):
         loop = Loop(
             model,
             config=config,
-            objective=build_objective(config, prepared, device=group.device),
-            sampler=build_sampler(config, prepared),
-            measures=build_measures(request, prepared, device=group.device),
+            objective=parts.objective,
+            sampler=parts.sampler,
+            measures=parts.measures,
             group=group,
             checkpoints=Checkpoints(
                 output / CHECKPOINTS, config_digest=config.digest(), keep=config.checkpoint.keep
