@@ -12,7 +12,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
-from tunesmith_api.finetunejob.regularization import EarlyStopping, Regularization
+from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
 
 DEFAULT_EPOCHS: Final = 3.0
@@ -86,7 +86,6 @@ class Training(ApiModel):
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    regularization: Regularization = Regularization()
     batch: Batch = Batch()
     epochs: Annotated[Annotated[float, Field(gt=0.0, le=1000.0)] | None, PlannedDefault()] = Field(
         None,
@@ -105,6 +104,7 @@ class Training(ApiModel):
     evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."
     )
+    regularization: Regularization = Regularization()
     early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
         None, description="Default: every planned step is trained."
     )
@@ -113,6 +113,11 @@ class Training(ApiModel):
     )
     forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
         None, description="Stop the run where it forgets too much. Default: no bound."
+    )
+    control: Annotated[Control | None, DecidedLater("no control run")] = Field(
+        None,
+        description="Train the first steps once more without the remedies that are on, and report "
+        "what these change. Default: no such run; the outcome alone is reported.",
     )
     seed: Seed = 0
 
@@ -144,6 +149,18 @@ class Checkpoint(ApiModel):
 
 
 RULES: Final[tuple[Rule[Training], ...]] = (
+    Rule(
+        name="control-within-training",
+        scopes=("training",),
+        field="control.steps",
+        holds=lambda training: (
+            training.control is None
+            or training.max_steps is None
+            or training.control.steps <= training.max_steps
+        ),
+        cel="!has(self.control) || !has(self.maxSteps) || self.control.steps <= self.maxSteps",
+        message="control.steps are the first of maxSteps; lower it",
+    ),
     Rule(
         name="adapter-dropout-needs-adapters",
         scopes=("training",),

@@ -210,6 +210,7 @@ TRAIN: Final = Stage(
         "training.evaluateEverySteps",
         "training.regularization",
         "training.earlyStopping",
+        "training.control",
         "training.seed",
         "training.klToBase",
         "training.forgettingBudget",

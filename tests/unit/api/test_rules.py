@@ -26,6 +26,39 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"maxSteps": 5}},
         )
     ],
+    "control-within-training": [
+        (
+            {"training": {"maxSteps": 5, "control": {"steps": 6}}},
+            "spec.training.control.steps",
+            {"training": {"maxSteps": 5, "control": {"steps": 5}}},
+        )
+    ],
+    "adapter-dropout-needs-adapters": [
+        (
+            {"training": {"method": "full", "lora": {"dropout": 0.1}}},
+            "spec.training.lora.dropout",
+            {"training": {"method": "full", "lora": {"rank": 4}}},
+        )
+    ],
+    "early-stopping-can-stop": [
+        (
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 3},
+                }
+            },
+            "spec.training.earlyStopping.patience",
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 2},
+                }
+            },
+        )
+    ],
     "validation-or-fraction": [
         (
             {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},

@@ -53,7 +53,6 @@ from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
-from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)
@@ -98,7 +97,6 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
     rows = _prepare_rows(request, base, loaded, reporter)
-    refuse_large_batch(len(rows.splits.train), batch=request.spec.training.batch)
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)

@@ -62,6 +62,12 @@ class TrainConfig:
     evaluate_every: int
     checkpoint_every: int
 
+    def is_evaluated(self, step: int) -> bool:
+        """Whether every loss is measured after `step`: the last one, that of the control, more."""
+        control = self.training.control
+        last = {self.num_steps, control.steps if control else self.num_steps}
+        return step in last or step % self.evaluate_every == 0
+
     def digest(self) -> str:
         """Equal for two configurations exactly if one can go on from the other's checkpoints.
 

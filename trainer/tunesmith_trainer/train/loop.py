@@ -44,7 +44,8 @@ class Loop:
 
     `objective` is minimised over the rows that `sampler` draws from its set. `measures` are losses
     over sets that are only looked at, by the kind of their points in the curve; the one of the
-    held-out rows picks the best step.
+    held-out rows picks the best step. `last_step` ends a run in front of its planned end, with the
+    learning rates of the whole.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Loop:
         group: WorkerGroup,
         checkpoints: Checkpoints,
         on_step: StepCallback | None = None,
+        last_step: int | None = None,
     ) -> None:
         self._model = model
         self._config = config
@@ -66,6 +68,7 @@ class Loop:
         self._measures = measures
         self._group = group
         self._on_step = on_step
+        self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
         self._optimizer = build_optimizer(named, optimizer=config.training.optimizer)
@@ -96,7 +99,7 @@ class Loop:
             # NB: measured before the checkpoint is written, so that a resumed run has the loss of
             # this step and need not measure again. A better step is always kept: its weights are
             # what the run is for.
-            if step == config.num_steps or step % config.evaluate_every == 0:
+            if step == self._last_step or config.is_evaluated(step):
                 is_better = self._measure()
                 is_last = self._is_over()
             if is_last or is_better or step % config.checkpoint_every == 0:
@@ -130,7 +133,7 @@ class Loop:
     def _is_over(self) -> bool:
         # NB: of the history alone, which is in every checkpoint; also by the rule of patience.
         history = self._history
-        return history.step >= self._config.num_steps or stops_early(
+        return history.step >= self._last_step or stops_early(
             history.held_out_losses(), self._config.training.early_stopping
         )
 
@@ -194,7 +197,9 @@ class Loop:
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
             raise _diverged(f"held-out loss {held_out}", step=self._history.step)
-        return self._history.record_measures(sums)
+        control = self._config.training.control
+        is_compared = control is not None and self._history.step <= control.steps
+        return self._history.record_measures(sums, is_compared=is_compared)
 
     def _row_losses(self, measure: Measure) -> list[float]:
         sums = [0.0] * len(measure.lengths)

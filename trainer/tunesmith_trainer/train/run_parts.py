@@ -1,10 +1,11 @@
-"""What the loop is given: its objective, its sampler and its measures, from spec and data.
+"""The loop and what it is given: objective, sampler and measures, from spec and data.
 
 `worker` asks for them, the same on every worker. A measure costs a forward pass over its rows at
 each evaluation, so those beside the held-out rows are samples.
 """
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from tunesmith_trainer.data.prepared import Prepared, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.models import load_model, load_tokenizer
+from tunesmith_trainer.train.checkpoints import Checkpoints
+from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE
+from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.kl_to_base import (
     BaseReference,
@@ -36,30 +40,36 @@ _NARROWEST_GENERAL = 16
 _SAMPLE_SEED = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RunParts:
-    """What a `Loop` is given beside its model."""
-
-    objective: Objective
-    sampler: Sampler
-    measures: dict[str, Measure]
-
-
-def build_parts(
-    request: StageRequest, prepared: Prepared, *, config: TrainConfig, device: torch.device
-) -> RunParts:
-    """The parts of this run.
+def build_loop(
+    model: Any,
+    *,
+    request: StageRequest,
+    prepared: Prepared,
+    config: TrainConfig,
+    group: WorkerGroup,
+    checkpoints: Path,
+    on_step: StepCallback | None,
+    last_step: int | None = None,
+) -> Loop:
+    """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`.
 
     Raises:
-        StageError: the general text of the manifest cannot be read or holds nothing, or there are
-            no replay rows where the job wants some.
+        StageError: the general text of the manifest cannot be read or holds nothing.
     """
-    reference = _base_reference(config, prepared, device=device)
+    reference = _base_reference(config, prepared, device=group.device)
     replay = load_replay(request) if config.replay_ratio else None
-    return RunParts(
-        objective=_objective(config, prepared, replay, reference=reference, device=device),
+    return Loop(
+        model,
+        config=config,
+        objective=_objective(config, prepared, replay, reference=reference, device=group.device),
         sampler=_sampler(config, prepared, replay),
-        measures=_measures(request, prepared, reference=reference, device=device),
+        measures=build_measures(request, prepared, reference=reference, device=group.device),
+        group=group,
+        checkpoints=Checkpoints(
+            checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
+        ),
+        on_step=on_step,
+        last_step=last_step,
     )
 
 
@@ -109,12 +119,12 @@ def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) 
     )
 
 
-def _measures(
+def build_measures(
     request: StageRequest,
     prepared: Prepared,
     *,
-    reference: BaseReference | None,
     device: torch.device,
+    reference: BaseReference | None = None,
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 

@@ -3,9 +3,9 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies"}`; losses
-in nats per target token, `resolved` every hyperparameter as text by the path of its field,
-`outcome` and `remedies` as `remedies` says; what was probed is only known of processors.
+"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
+"control"}`; losses in nats per target token, `resolved` every hyperparameter as text by the path of
+its field, the last three as `remedies` says; what was probed is only known of processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -27,7 +27,7 @@ from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
-from tunesmith_trainer.train.remedies import outcome, remedies
+from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -93,6 +93,7 @@ def _outcome(
 ) -> StageOutcome:
     history = History(**trained["history"])
     last = history.latest("train")
+    control = _compared(request, trained, history=history)
     output, planned = Path(request.output), trained["planned_steps"]
     return StageOutcome(
         message=f"{_steps(request, trained, history=history)}; "
@@ -123,15 +124,25 @@ def _outcome(
                 remedy.as_fact()
                 for remedy in remedies(request.spec, history, planned_steps=planned)
             ],
+            "control": control.as_fact() if control else None,
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
-        warnings=_warnings(trained, history=history, probed=probed),
+        warnings=[
+            *_warnings(trained, history=history, probed=probed),
+            *warnings_of(request.spec, history, control=control, planned_steps=planned),
+        ],
         resumed_from_step=trained["resumed_from"],
     )
 
 
 def _speeds(probed: ProbedPrecision | None) -> JsonValue:
     return dict(probed.tokens_per_second.items()) if probed else None
+
+
+def _compared(request: StageRequest, trained: Trained, *, history: History) -> Control | None:
+    beside = History(**trained["control"]) if trained["control"] else None
+    # Without an evaluation after a step it did not come to its end: it diverged.
+    return compare(request.spec, history, beside) if beside and beside.best_sums else None
 
 
 def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:

@@ -82,6 +82,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "precision": ("bf16", True),
     "evaluateEverySteps": (2, True),
     "earlyStopping": ({"patience": 3}, True),
+    "control": ({"steps": 2}, True),
     "seed": (5, True),
 }
 
