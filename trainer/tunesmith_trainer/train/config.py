@@ -15,7 +15,9 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Checkpoint, Training
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
+from tunesmith_engine.stages.errors import BadInputError
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
 # (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
@@ -42,7 +44,7 @@ class TrainConfig:
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
         num_steps: optimizer steps of the whole run.
-        warmup_steps: of these, how many the learning rate rises for.
+        warmup_steps: of these, how many the learning rate rises for, in every cycle.
         evaluate_every: steps between measurements of the held-out loss.
         checkpoint_every: steps between checkpoints.
     """
@@ -97,6 +99,9 @@ def resolve_config(
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
     `num_rows` are the rows to train on; `precision` is what `auto` means on this machine.
+
+    Raises:
+        BadInputError: there are more cycles than steps.
     """
     training = spec.training
     num_steps = training.max_steps
@@ -105,6 +110,13 @@ def resolve_config(
         # fill is filled up from the next one, so that every step has the same number of rows.
         rows = cast("float", training.epochs) * num_rows
         num_steps = max(1, math.ceil(rows / training.batch.size))
+    cycles = training.schedule.cycles
+    if cycles > num_steps:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.schedule.cycles: {cycles} cycles in {num_steps} steps; give at most one for "
+            "each step",
+        )
     tenth = max(1, round(num_steps / 10))
     return TrainConfig(
         training=training,
@@ -112,7 +124,7 @@ def resolve_config(
         workers=spec.resources.workers,
         precision=precision if training.precision == "auto" else training.precision,
         num_steps=num_steps,
-        warmup_steps=math.ceil(training.schedule.warmup_ratio * num_steps),
+        warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),
         evaluate_every=training.evaluate_every_steps or tenth,
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )

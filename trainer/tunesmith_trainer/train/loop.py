@@ -22,12 +22,9 @@ from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import Sampler, micro_batches
 from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.objectives.objective import Objective
-from tunesmith_trainer.train.optimizer import (
-    build_optimizer,
-    learning_rate,
-    set_rate,
-    trainable_parameters,
-)
+from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.train_state import TrainState
 
 
@@ -66,7 +63,7 @@ class Loop:
         self._on_step = on_step
         named = trainable_parameters(model)
         self._parameters = list(named.values())
-        self._optimizer = build_optimizer(named, optimizer=config.training.optimizer)
+        self._optimizer = build_optimizer(model, training=config.training)
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self.resumed_from: int | None = None
