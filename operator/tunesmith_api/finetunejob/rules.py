@@ -80,6 +80,14 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         message="only training.method: lora makes an adapter; choose it, or publish merged",
     ),
     Rule(
+        name="dora-is-published-merged",
+        scopes=("",),
+        field="output.artifact",
+        holds=lambda spec: not (spec.output.has_adapter and spec.training.lora.use_dora),
+        cel="self.output.artifact == 'merged' || !self.training.lora.useDora",
+        message="vLLM loads no DoRA adapter; publish merged, or leave training.lora.useDora out",
+    ),
+    Rule(
         name="adapters-alone-are-not-compressed",
         scopes=("",),
         field="compression.quantize.scheme",
@@ -99,6 +107,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *forgetting.RULES,
     *evaluation.RULES,
     *training.BATCH_RULES,
+    *training.SCHEDULE_RULES,
     *_BATCH_AND_WORKERS,
     *model.RULES,
     *_SOURCES,

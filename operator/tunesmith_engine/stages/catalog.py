@@ -204,6 +204,7 @@ TRAIN: Final = Stage(
         "training.optimizer",
         "training.schedule",
         "training.batch",
+        "training.freeze",
         "training.epochs",
         "training.maxSteps",
         "training.precision",

@@ -128,6 +128,33 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"batch": {"size": 4}}},
         )
     ],
+    "warmup-and-decay-within-the-steps": [
+        (
+            {"training": {"schedule": {"type": "wsd", "warmupRatio": 0.5, "decayRatio": 0.75}}},
+            "spec.training.schedule.decayRatio",
+            {"training": {"schedule": {"type": "wsd", "warmupRatio": 0.5, "decayRatio": 0.5}}},
+        )
+    ],
+    "cycles-of-a-decay": [
+        (
+            {"training": {"schedule": {"type": "constant", "cycles": 2}}},
+            "spec.training.schedule.cycles",
+            {"training": {"schedule": {"type": "linear", "cycles": 2}}},
+        )
+    ],
+    "dora-is-published-merged": [
+        (
+            {
+                "training": {"lora": {"useDora": True}},
+                "output": {"model": "m", "artifact": "both"},
+            },
+            "spec.output.artifact",
+            {
+                "training": {"lora": {"useDora": True}},
+                "output": {"model": "m", "artifact": "merged"},
+            },
+        )
+    ],
     "batch-divides-by-workers": [
         ({"resources": {"workers": 3}}, "spec.training.batch.size", {"resources": {"workers": 4}})
     ],

@@ -47,7 +47,7 @@ class TrainConfig:
         precision: the type that autocast computes in.
         replay_ratio: part of the rows of a step that are replay rows; 0 without replay.
         num_steps: optimizer steps of the whole run.
-        warmup_steps: of these, how many the learning rate rises for.
+        warmup_steps: of these, how many the learning rate rises for, in every cycle.
         evaluate_every: steps between measurements of the held-out loss.
         checkpoint_every: steps between checkpoints.
     """
@@ -113,6 +113,9 @@ def resolve_config(
 
     `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
     this machine.
+
+    Raises:
+        BadInputError: there are more cycles than steps.
     """
     training = spec.training
     ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
@@ -122,6 +125,13 @@ def resolve_config(
         # fill is filled up from the next one, so that every step has the same number of rows.
         rows = cast("float", training.epochs) * num_rows
         num_steps = max(1, math.ceil(rows / (training.batch.size * (1.0 - ratio))))
+    cycles = training.schedule.cycles
+    if cycles > num_steps:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.schedule.cycles: {cycles} cycles in {num_steps} steps; give at most one for "
+            "each step",
+        )
     tenth = max(1, round(num_steps / 10))
     return TrainConfig(
         training=training,
@@ -130,7 +140,7 @@ def resolve_config(
         precision=precision if training.precision == "auto" else training.precision,
         replay_ratio=ratio,
         num_steps=num_steps,
-        warmup_steps=math.ceil(training.schedule.warmup_ratio * num_steps),
+        warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),
         evaluate_every=training.evaluate_every_steps or tenth,
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )

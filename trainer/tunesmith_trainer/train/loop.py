@@ -24,12 +24,9 @@ from tunesmith_trainer.train.early_stopping import stops_early
 from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
-from tunesmith_trainer.train.optimizer import (
-    build_optimizer,
-    learning_rate,
-    set_rate,
-    trainable_parameters,
-)
+from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.train_state import TrainState
 
 
@@ -71,7 +68,7 @@ class Loop:
         self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
-        self._optimizer = build_optimizer(named, optimizer=config.training.optimizer)
+        self._optimizer = build_optimizer(model, training=config.training)
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self.resumed_from: int | None = None

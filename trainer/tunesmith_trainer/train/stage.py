@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -128,11 +129,23 @@ def _outcome(
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
+            *_warnings_of_freezing(request),
             *_warnings(trained, history=history, probed=probed),
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _warnings_of_freezing(request: StageRequest) -> list[str]:
+    training = request.spec.training
+    facts = request.inputs[PREPARE.name].facts.get("modelFacts")
+    is_tied = isinstance(facts, dict) and facts["isTied"]
+    if training.method == "full" and training.freeze.embeddings and is_tied:
+        return [
+            "training.freeze.embeddings froze the head, too: this model uses one matrix for both"
+        ]
+    return []
 
 
 def _speeds(probed: ProbedPrecision | None) -> JsonValue:
