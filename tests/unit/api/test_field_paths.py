@@ -61,7 +61,6 @@ def test_sources_stand_in_the_order_of_their_fields() -> None:
         "model",
         "dataset.train",
         "dataset.validation",
-        "dataset.replay.source",
         "evaluation.generalText",
     ]
     assert isinstance(spec.sources()["model"], ModelSource)
