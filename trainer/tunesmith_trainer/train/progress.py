@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tunesmith_engine.stages.contracts import Reporter
-from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 
 _CURVE_INTERVAL_S = 2.0
 
@@ -62,10 +62,16 @@ class ProgressReporter:
 
 
 def _metrics(history: History) -> dict[str, float]:
-    train, held_out = history.latest("train") or {}, history.latest("heldOut") or {}
+    train = history.latest("train") or {}
+    held_out, sample, general = (
+        (history.latest(kind) or {}).get("loss") for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL)
+    )
+    is_known = isinstance(held_out, float) and isinstance(sample, float)
     metrics = {
         "loss": train.get("loss"),
-        "heldOutLoss": held_out.get("loss"),
+        "heldOutLoss": held_out,
+        "gap": held_out - sample if is_known else None,
+        "generalLoss": general,
         "tokensPerSecond": train.get("tokensPerSecond"),
         "learningRate": train.get("learningRate"),
     }

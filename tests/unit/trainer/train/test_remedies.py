@@ -157,7 +157,7 @@ def _a_history() -> History:
 
 
 def _compared(folder: Path, *, weight_decay: float) -> tuple[FineTuneJobSpec, History, History]:
-    training = {
+    training: dict[str, Any] = {
         "method": "full",
         "batch": {"size": 8, "microBatchSize": 8},
         "optimizer": {"learningRate": 1e-2, "weightDecay": weight_decay},
