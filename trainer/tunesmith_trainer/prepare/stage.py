@@ -105,7 +105,11 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
-    message = _message(rows, note=note_on_memory(request, base.facts, longest_row=rows.longest))
+    notes = [
+        _note_on_version(request, base),
+        note_on_memory(request, base.facts, longest_row=rows.longest),
+    ]
+    message = _message(rows, notes=[note for note in notes if note])
     _log.info("%s", message)
     return StageOutcome(
         message=message,
@@ -239,16 +243,28 @@ def _facts(
         "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},
         "dataDigest": digests[DATA],
         "modelDigest": digests[MODEL],
+        "parentDigest": base.parent_digest,
         "removed": rows.removed.as_json(),
         "sample": sample.as_json(),
     }
 
 
-def _message(rows: _PreparedRows, *, note: str | None) -> str:
+def _note_on_version(request: StageRequest, base: BaseModel) -> str | None:
+    """What is continued, and that its learning rate has decayed: it rises again by default."""
+    if base.parent_digest is None:
+        return None
+    ratio = request.spec.training.schedule.warmup_ratio
+    return (
+        f"continues the version {base.parent_digest}; the rate warms up again over {ratio:.0%} of "
+        "the steps (training.schedule.warmupRatio)"
+    )
+
+
+def _message(rows: _PreparedRows, *, notes: Sequence[str]) -> str:
     removed = rows.removed
     counts = (
         f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
         f"rows of format {rows.loaded.format}; left out: {removed.duplicates} duplicates, "
         f"{removed.empty} empty, {removed.overlong} overlong"
     )
-    return f"{counts}. {note}" if note else counts
+    return ". ".join([counts, *notes])

@@ -248,9 +248,11 @@ class ModelCard:
 
     def origin(self) -> str:
         lineage = lineage_of(self.request)
+        parent = lineage.parent_digest
         rows = {
             "base model": lineage.base_model,
             "revision or digest": lineage.base_revision,
+            **({"continues the version": parent} if parent else {}),
             "data digest": lineage.data_digest,
             "seeds": json.dumps(lineage.seeds, sort_keys=True),
         }
