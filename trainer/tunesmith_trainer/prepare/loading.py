@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.finetunejob.dataset import Dataset, DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest

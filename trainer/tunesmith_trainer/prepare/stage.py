@@ -26,6 +26,7 @@ from tunesmith_trainer.data.prepared import (
     DATA,
     MODEL,
     REFERENCE,
+    REPLAY_ROWS,
     SPLITS,
     Split,
     write_row_records,
@@ -49,6 +50,7 @@ from tunesmith_trainer.prepare.preflight import (
     refuse_without_gpu,
 )
 from tunesmith_trainer.prepare.reference_statistics import reference_statistics
+from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.versions import library_versions
@@ -67,12 +69,14 @@ class _PreparedRows:
     splits: Splits
     tokens: dict[Split, TokenRows]
     removed: RemovedRows
+    replay: ReplayRows | None
     warnings: list[str]
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row of either split."""
-        return max(int(rows.lengths.max()) for rows in self.tokens.values())
+        """Tokens of the longest row that is trained or held out."""
+        replayed = [self.replay.tokens] if self.replay else []
+        return max(int(rows.lengths.max()) for rows in [*self.tokens.values(), *replayed])
 
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -101,7 +105,11 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
-    message = _message(rows, note=note_on_memory(request, base.facts, longest_row=rows.longest))
+    notes = [
+        _note_on_version(request, base),
+        note_on_memory(request, base.facts, longest_row=rows.longest),
+    ]
+    message = _message(rows, notes=[note for note in notes if note])
     _log.info("%s", message)
     return StageOutcome(
         message=message,
@@ -127,11 +135,13 @@ def _prepare_rows(
     )
     splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
     removed = count_removed(loaded, splits, num_overlong=overlong)
+    replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     return _PreparedRows(
         loaded=loaded,
         splits=splits,
         tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
         removed=removed,
+        replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *splits.warnings,
@@ -188,6 +198,8 @@ def _write(
     for split, kept in zip(SPLITS, (rows.splits.train, rows.splits.validation), strict=True):
         rows.tokens[split].save(folder / f"{split}.safetensors")
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
+    if rows.replay is not None:
+        rows.replay.tokens.save(folder / REPLAY_ROWS)
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
         rows.loaded,
@@ -225,21 +237,34 @@ def _facts(
         "numTrainTokens": len(train.input_ids),
         "numTrainTargets": train.num_targets,
         "longestRow": rows.longest,
+        "numReplayRows": len(rows.replay.tokens) if rows.replay else None,
         "format": rows.loaded.format,
         "beginToken": base.tokenizer.decode(begin_ids(base.tokenizer)) or None,
         "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},
         "dataDigest": digests[DATA],
         "modelDigest": digests[MODEL],
+        "parentDigest": base.parent_digest,
         "removed": rows.removed.as_json(),
         "sample": sample.as_json(),
     }
 
 
-def _message(rows: _PreparedRows, *, note: str | None) -> str:
+def _note_on_version(request: StageRequest, base: BaseModel) -> str | None:
+    """What is continued, and that its learning rate has decayed: it rises again by default."""
+    if base.parent_digest is None:
+        return None
+    ratio = request.spec.training.schedule.warmup_ratio
+    return (
+        f"continues the version {base.parent_digest}; the rate warms up again over {ratio:.0%} of "
+        "the steps (training.schedule.warmupRatio)"
+    )
+
+
+def _message(rows: _PreparedRows, *, notes: Sequence[str]) -> str:
     removed = rows.removed
     counts = (
         f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
         f"rows of format {rows.loaded.format}; left out: {removed.duplicates} duplicates, "
         f"{removed.empty} empty, {removed.overlong} overlong"
     )
-    return f"{counts}. {note}" if note else counts
+    return ". ".join([counts, *notes])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
@@ -133,10 +134,10 @@ class ModelCard:
         facts = self.facts.trained
         return section(
             "Training",
-            f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights "
-            f"are those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
-            f"({number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters "
-            "were trained.",
+            f"{method_name(self.request.spec.training)} in {facts['precision']}, "
+            f"{facts['numSteps']:,} steps; the weights are those of step {facts['bestStep']:,}, "
+            f"whose held-out loss was the lowest ({number(facts['bestHeldOutLoss'])}). "
+            f"{facts['trainableParameters']:,} parameters were trained.",
             table(
                 ("setting", "value"),
                 [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],
@@ -247,9 +248,11 @@ class ModelCard:
 
     def origin(self) -> str:
         lineage = lineage_of(self.request)
+        parent = lineage.parent_digest
         rows = {
             "base model": lineage.base_model,
             "revision or digest": lineage.base_revision,
+            **({"continues the version": parent} if parent else {}),
             "data digest": lineage.data_digest,
             "seeds": json.dumps(lineage.seeds, sort_keys=True),
         }
@@ -259,6 +262,19 @@ class ModelCard:
             "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
             "digest of every file.",
         )
+
+
+def method_name(training: Training) -> str:
+    """The method by the names of its papers."""
+    lora = training.lora
+    if training.method == "full":
+        return "Full fine-tuning"
+    variants = {
+        "DoRA": lora.use_dora,
+        "rsLoRA": lora.use_rslora,
+        "LoRA+": lora.loraplus_lr_ratio > 1.0,
+    }
+    return " with ".join(name for name, is_on in variants.items() if is_on) or "LoRA"
 
 
 def section(title: str, *paragraphs: str) -> str:

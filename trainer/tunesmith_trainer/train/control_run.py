@@ -46,7 +46,8 @@ def train_control(
     given, planned = config.training.control, config.num_steps
     steps = min(given.steps, last_step) if given else last_step
     # The rates, the warm-up and the precision of the run itself; evaluated once, at its end.
-    control = replace(config, training=spec.training, evaluate_every=steps)
+    ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
+    control = replace(config, training=spec.training, evaluate_every=steps, replay_ratio=ratio)
     output = Path(request.output) / _FOLDER
     on_step = ProgressReporter(
         reporter_of(request),

@@ -28,6 +28,8 @@ HELD_OUT: Final = "heldOut"
 TRAIN_SAMPLE: Final = "trainSample"
 # Text that has nothing to do with the task.
 GENERAL: Final = "general"
+# KL(base || tuned) of the held-out rows' targets; 0 at the base.
+KL: Final = "kl"
 
 
 @dataclass(slots=True)
@@ -104,6 +106,15 @@ class History:
             for point in self.points
             if point["kind"] == HELD_OUT and point["step"] != 0
         ]
+
+    def rises(self, kind: str) -> list[tuple[int, float]]:
+        """Step and value above that of the base, of every measure of this kind, in order."""
+        points = [
+            (int(str(point["step"])), float(str(point["loss"])))
+            for point in self.points
+            if point["kind"] == kind
+        ]
+        return [(step, loss - points[0][1]) for step, loss in points]
 
     def median_seconds(self, steps: int) -> float:
         """Seconds that one of the first `steps` steps took, in the median."""

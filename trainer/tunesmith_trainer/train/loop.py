@@ -21,14 +21,12 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import Sampler, micro_batches
 from tunesmith_trainer.train.early_stopping import stops_early
+from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
-from tunesmith_trainer.train.optimizer import (
-    build_optimizer,
-    learning_rate,
-    set_rate,
-    trainable_parameters,
-)
+from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.train_state import TrainState
 
 
@@ -70,7 +68,7 @@ class Loop:
         self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
-        self._optimizer = build_optimizer(named, optimizer=config.training.optimizer)
+        self._optimizer = build_optimizer(model, training=config.training)
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self.resumed_from: int | None = None
@@ -84,7 +82,8 @@ class Loop:
         """Train to the last step, planned or early; the best checkpoint is on disk then.
 
         Raises:
-            VerdictError: the loss or a gradient is no longer finite; all workers raise it.
+            VerdictError: the loss or a gradient is no longer finite, or the budget of forgetting is
+                spent; all workers raise it.
         """
         config = self._config
         self._begin()
@@ -103,6 +102,8 @@ class Loop:
             if is_last or is_better or step % config.checkpoint_every == 0:
                 self._state.save(self._history)
             self._report()
+            # After the checkpoint, so that a run whose budget was raised goes on from it.
+            keep_within_budget(self._history, config.training.forgetting_budget)
         return self._history
 
     def load_best(self) -> None:
@@ -123,6 +124,7 @@ class Loop:
             self._measure()
         else:
             self._history, self.resumed_from = resumed, resumed.step
+            keep_within_budget(resumed, self._config.training.forgetting_budget)
         self._report()
 
     def _is_over(self) -> bool:

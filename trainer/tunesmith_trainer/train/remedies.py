@@ -20,7 +20,7 @@ from tunesmith_api.finetunejob.training import Optimizer
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, bootstrap_gap, ratio
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History, RowNumbers
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History, RowNumbers
 
 # NB: the defaults, not the manifest's: `evaluation.bootstrap` is none of train's inputs, or asking
 # for another confidence would train the model again.
@@ -88,7 +88,7 @@ class RemedyKind:
     off: object = 0.0
     default: object = None
     effect: tuple[str, ...] = ("gap", "gapRise")
-    cost: Callable[[History, int], Mapping[str, float]] = lambda _history, _planned_steps: {}
+    cost: Callable[[FineTuneJobSpec, History, int], Mapping[str, float]] = lambda *_: {}
     is_controlled: bool = True
 
     def is_on(self, spec: FineTuneJobSpec) -> bool:
@@ -112,7 +112,9 @@ class RemedyKind:
         if not isinstance(value, BaseModel):
             return str(value)
         fields = value.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return ", ".join(f"{name} {given}" for name, given in fields.items())
+        # Of a record below it, a source say, there is more than a table can show.
+        numbers = {name: given for name, given in fields.items() if not isinstance(given, dict)}
+        return ", ".join(f"{name} {given}" for name, given in numbers.items())
 
     def without(self, spec: FineTuneJobSpec) -> FineTuneJobSpec:
         """`spec` with it switched off."""
@@ -122,6 +124,14 @@ class RemedyKind:
     def _names(self) -> list[str]:
         return [to_snake(name) for name in self.remedy.split(".")]
 
+
+def _replay_cost(spec: FineTuneJobSpec, history: History, _planned: int) -> Mapping[str, float]:
+    ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
+    return {"stepsOnReplay": round(ratio * history.step, 1)}
+
+
+# What remedies against forgetting are told with.
+_FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
     RemedyKind("training.optimizer.weightDecay", default=Optimizer().weight_decay),
@@ -133,8 +143,15 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
     RemedyKind(
         "training.earlyStopping",
         off=None,
-        cost=lambda history, planned_steps: {"stepsSaved": planned_steps - history.step},
+        cost=lambda _spec, history, planned_steps: {"stepsSaved": planned_steps - history.step},
         is_controlled=False,
+    ),
+    RemedyKind("dataset.replay", off=None, effect=_FORGETTING, cost=_replay_cost),
+    RemedyKind(
+        "training.klToBase",
+        off=None,
+        effect=_FORGETTING,
+        cost=lambda *_: {"forwardPassesPerStep": 1},
     ),
 )
 
@@ -160,6 +177,8 @@ def without_remedies(spec: FineTuneJobSpec) -> FineTuneJobSpec:
         )
     for kind in kinds:
         spec = kind.without(spec)
+    # Neither a rule nor a budget ends it: both runs are compared after the same steps.
+    spec = _replaced(spec, ["training", "forgetting_budget"], None)
     return _replaced(spec, ["training", "early_stopping"], None)
 
 
@@ -171,7 +190,7 @@ def remedies(spec: FineTuneJobSpec, history: History, *, planned_steps: int) -> 
             remedy=kind.remedy,
             setting=kind.setting(spec),
             effect={name: known[name] for name in kind.effect if name in known},
-            cost=kind.cost(history, planned_steps),
+            cost=kind.cost(spec, history, planned_steps),
         )
         for kind in REMEDIES
         if kind.is_on(spec)
@@ -195,6 +214,8 @@ def outcome(history: History) -> dict[str, Estimate]:
     }
     if GENERAL in rises:
         estimates["generalLossRise"] = _mean(rises[GENERAL], history.units[GENERAL])
+    if KL in best:
+        estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
 
 
@@ -253,7 +274,8 @@ def compare(spec: FineTuneJobSpec, history: History, control: History) -> Contro
     Paired by row: both runs read the same rows in the same order, from the same first weights.
     """
     ours, theirs = history.compared_sums, control.best_sums
-    rows = {kind: _rise(theirs[kind], ours[kind]) for kind in ours}
+    # The divergence from the base is not measured where nothing asks for it.
+    rows = {kind: _rise(theirs[kind], ours[kind]) for kind in ours if kind in theirs}
     differences = {
         "gap": _gap(rows, history.units),
         "heldOutLoss": _mean(rows[HELD_OUT], history.units[HELD_OUT]),

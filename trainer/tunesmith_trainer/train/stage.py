@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -128,6 +129,7 @@ def _outcome(
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
+            *_warnings_of_freezing(request),
             *_warnings(trained, history=history, probed=probed),
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
@@ -135,14 +137,25 @@ def _outcome(
     )
 
 
-def _compared(request: StageRequest, trained: Trained, *, history: History) -> Control | None:
-    beside = History(**trained["control"]) if trained["control"] else None
-    # Without an evaluation after a step it did not come to its end: it diverged.
-    return compare(request.spec, history, beside) if beside and beside.best_sums else None
+def _warnings_of_freezing(request: StageRequest) -> list[str]:
+    training = request.spec.training
+    facts = request.inputs[PREPARE.name].facts.get("modelFacts")
+    is_tied = isinstance(facts, dict) and facts["isTied"]
+    if training.method == "full" and training.freeze.embeddings and is_tied:
+        return [
+            "training.freeze.embeddings froze the head, too: this model uses one matrix for both"
+        ]
+    return []
 
 
 def _speeds(probed: ProbedPrecision | None) -> JsonValue:
     return dict(probed.tokens_per_second.items()) if probed else None
+
+
+def _compared(request: StageRequest, trained: Trained, *, history: History) -> Control | None:
+    beside = History(**trained["control"]) if trained["control"] else None
+    # Without an evaluation after a step it did not come to its end: it diverged.
+    return compare(request.spec, history, beside) if beside and beside.best_sums else None
 
 
 def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:

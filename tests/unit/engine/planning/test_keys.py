@@ -97,6 +97,7 @@ def test_a_changed_field_changes_its_stage_and_what_follows(
         ("model", PREPARE.name),
         ("dataset.train", PREPARE.name),
         ("dataset.validation", PREPARE.name),
+        # It is measured in training, too.
         ("evaluation.generalText", TRAIN.name),
     ],
 )
