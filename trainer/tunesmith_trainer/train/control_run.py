@@ -6,6 +6,7 @@ losses, row by row, for `remedies` to compare.
 """
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -67,7 +68,11 @@ def train_control(
         last_step=steps,
     )
     try:
-        return loop.run()
+        history = loop.run()
     except VerdictError as error:
         log.warning("the control run ended: %s", error.message)
-        return History()
+        history = History()
+    if group.is_first:
+        # Nobody trains on from it. A stage that is killed behind this trains it once more.
+        shutil.rmtree(output, ignore_errors=True)
+    return history

@@ -8,9 +8,10 @@ import pytest
 from manifests import a_job
 from small_runs import a_train_config
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.training import Training
+from tunesmith_api.finetunejob.training import Batch, Training
 from tunesmith_engine.planning.defaults import describe, settled
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.train.config import refuse_large_batch
 
 
 def _resolved(**spec: Any) -> dict[str, str]:
@@ -32,6 +33,13 @@ def test_full_fine_tuning_has_a_lower_default_rate_and_no_adapters() -> None:
 
     assert config.training.optimizer.learning_rate == 2e-5
     assert not [path for path in _resolved(training={"method": "full"}) if ".lora." in path]
+
+
+def test_a_batch_larger_than_the_data_is_refused_with_both_counts() -> None:
+    with pytest.raises(BadInputError, match="16 rows is larger than the 9 rows"):
+        refuse_large_batch(9, batch=Batch(size=16))
+
+    refuse_large_batch(16, batch=Batch(size=16))
 
 
 def test_max_steps_wins_over_epochs_that_nobody_gave() -> None:

@@ -9,10 +9,14 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 
+from manifests import a_job
 from small_models import SMALL_VOCABULARY, small_model
 from small_runs import a_loop, a_train_config, losses, random_rows
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.regularization import Regularization
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.prepare.preflight import refuse_unfit_model
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.attention_dropout import (
     load_with_attention_dropout,
@@ -139,6 +143,9 @@ def test_a_model_without_attention_dropout_is_refused_with_the_dropouts_it_has(
 
     assert "training.regularization.attentionDropout: a model of type gpt2" in caught.value.message
     refuse_without_attention_dropout(small_model().config)
+    with pytest.raises(BadInputError, match="of type gpt2"):  # before it is trained
+        refuse_unfit_model(_spec(regularization={"attentionDropout": 0.1}), tmp_path)
+    refuse_unfit_model(_spec(), tmp_path)
 
 
 def test_a_setting_that_no_layer_reads_is_refused(
@@ -194,6 +201,10 @@ def test_a_resumed_run_draws_the_noise_of_an_undisturbed_one(
     assert losses(resumed) == losses(undisturbed)
     assert resumed.best_sums == undisturbed.best_sums
     assert losses(undisturbed) != losses(run("c", config=plain))
+
+
+def _spec(**training: Any) -> FineTuneJobSpec:
+    return FineTuneJob.model_validate(a_job(training=training)).spec
 
 
 def _objective(**regularization: float) -> CrossEntropy:
