@@ -66,11 +66,12 @@ def _metrics(history: History) -> dict[str, float]:
     held_out, sample, general = (
         (history.latest(kind) or {}).get("loss") for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL)
     )
-    is_known = isinstance(held_out, float) and isinstance(sample, float)
     metrics = {
         "loss": train.get("loss"),
         "heldOutLoss": held_out,
-        "gap": held_out - sample if is_known else None,
+        "gap": held_out - sample
+        if isinstance(held_out, float) and isinstance(sample, float)
+        else None,
         "generalLoss": general,
         "tokensPerSecond": train.get("tokensPerSecond"),
         "learningRate": train.get("learningRate"),
