@@ -28,6 +28,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
     "gapRise": "Gap that training added",
     "heldOutLossRise": "Held-out loss less the base model's",
     "generalLossRise": "General loss less the base model's",
+    "kl": "KL from the base model, held-out rows",
 }
 _DIFFERENCES: Final[Mapping[str, str]] = {
     "gap": "Gap",

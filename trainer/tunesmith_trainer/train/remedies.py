@@ -15,6 +15,7 @@ from pydantic import BaseModel, JsonValue
 from pydantic.alias_generators import to_snake
 
 from tunesmith_api.finetunejob.evaluation import Bootstrap
+from tunesmith_api.finetunejob.freeze import Freeze
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Optimizer
 from tunesmith_api.reasons import Reason
@@ -132,6 +133,16 @@ def _replay_cost(spec: FineTuneJobSpec, history: History, _planned: int) -> Mapp
 
 # What remedies against forgetting are told with.
 _FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
+# What a remedy is there to keep down, if it is told with it.
+_KEPT_DOWN: Final[Mapping[str, str]] = {
+    "gapRise": "the gap between held-out and training loss",
+    "generalLossRise": "the loss on general text",
+}
+_DIFFERENCES: Final[Mapping[str, str]] = {
+    "gap": "the gap",
+    "heldOutLoss": "the held-out loss",
+    "generalLoss": "the loss on general text",
+}
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
     RemedyKind("training.optimizer.weightDecay", default=Optimizer().weight_decay),
@@ -153,6 +164,9 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
         effect=_FORGETTING,
         cost=lambda *_: {"forwardPassesPerStep": 1},
     ),
+    RemedyKind("training.optimizer.layerDecay", off=1.0, effect=_FORGETTING),
+    # NB: with fewer adapters the others start from other numbers than in the control run.
+    RemedyKind("training.freeze", off=Freeze(), effect=_FORGETTING),
 )
 
 
@@ -252,19 +266,23 @@ class Control:
 
     @property
     def shows_gain(self) -> bool:
-        """Whether the gap or the held-out loss is lower with the remedies, beyond chance."""
+        """Whether one of the differences is below 0, beyond chance."""
         return any(
-            high is not None and high < 0
-            for high in (self.differences["gap"].high, self.differences["heldOutLoss"].high)
+            estimate.high is not None and estimate.high < 0
+            for estimate in self.differences.values()
         )
 
     @property
     def in_words(self) -> str:
-        """The two numbers that it is judged by, with their intervals."""
-        gap, held_out = self.differences["gap"], self.differences["heldOutLoss"]
+        """The numbers that it is judged by, with their intervals."""
+        apart = ", ".join(
+            f"{words} {self.differences[name].in_words}"
+            for name, words in _DIFFERENCES.items()
+            if name in self.differences
+        )
         return (
-            f"after {self.steps} steps the gap is {gap.in_words} nats and the held-out loss "
-            f"{held_out.in_words} beside a run without {', '.join(self.without)}"
+            f"after {self.steps} steps they changed, in nats, beside a run without "
+            f"{', '.join(self.without)}: {apart}"
         )
 
 
@@ -333,14 +351,19 @@ def warnings_of(
         if not control.shows_gain:
             warnings.append(f"the remedies show no gain: {control.in_words}")
     else:
-        on = [kind.remedy for kind in controlled(spec) if kind.is_asked_for(spec)]
-        widened = outcome(history)["gapRise"]
-        if on and widened.low is not None and widened.low > 0:
-            warnings.append(
-                f"training has widened the gap between held-out and training loss by "
-                f"{widened.in_words} nats in spite of {', '.join(on)}; training.control measures "
-                "what they change"
-            )
+        known = outcome(history)
+        for name, what in _KEPT_DOWN.items():
+            on = [
+                kind.remedy
+                for kind in controlled(spec)
+                if kind.is_asked_for(spec) and name in kind.effect
+            ]
+            rise = known.get(name)
+            if on and rise and rise.low is not None and rise.low > 0:
+                warnings.append(
+                    f"training has raised {what} by {rise.in_words} nats in spite of "
+                    f"{', '.join(on)}; training.control measures what they change"
+                )
     if spec.training.early_stopping is not None and history.step >= planned_steps:
         warnings.append(
             "training.earlyStopping has saved no step: the held-out loss went on falling"

@@ -68,9 +68,20 @@ def test_every_remedy_that_is_on_is_told_with_its_setting() -> None:
 
 @pytest.mark.parametrize("kind", REMEDIES, ids=lambda kind: kind.remedy)
 def test_every_remedy_can_be_switched_off(kind: Any) -> None:
-    spec = _spec({**ON, "regularization": dict.fromkeys(_NOISES, 0.1)})
+    training = {
+        **ON,
+        "method": "lora",
+        "optimizer": {"layerDecay": 0.9},
+        "regularization": dict.fromkeys(_NOISES, 0.1),
+        "klToBase": {"weight": 0.1},
+        "freeze": {"layers": 1},
+    }
+    rows = {"uri": "file://rows.jsonl"}
+    dataset = {"train": rows, "replay": {"ratio": 0.25, "source": rows}}
+    spec = _spec(training, dataset=dataset)
 
     assert kind.is_on(spec)
+    assert kind.setting(spec)
     assert not kind.is_on(kind.without(spec))
 
 
@@ -109,7 +120,8 @@ def test_a_remedy_without_any_strength_changes_nothing_and_is_warned_of(tmp_path
     assert control.differences["gap"].value == pytest.approx(0.0, abs=1e-9)
     assert not control.shows_gain
     (warning,) = warnings_of(spec, ours, control=control, planned_steps=8)
-    assert "the remedies show no gain: after 5 steps the gap is +0.000" in warning
+    assert "the remedies show no gain: after 5 steps they changed, in nats," in warning
+    assert "the gap +0.000" in warning
 
 
 def test_a_gap_that_widened_is_told_of_remedies_that_somebody_asked_for() -> None:
@@ -119,8 +131,13 @@ def test_a_gap_that_widened_is_told_of_remedies_that_somebody_asked_for() -> Non
         _spec({"lora": {"dropout": 0.1}}), history, control=None, planned_steps=40
     )
 
-    assert "widened the gap between held-out and training loss by +1.300" in warning
+    assert "raised the gap between held-out and training loss by +1.300" in warning
     assert "in spite of training.lora.dropout;" in warning
+    (warning,) = warnings_of(
+        _spec({"klToBase": {"weight": 0.1}}), history, control=None, planned_steps=40
+    )
+    assert "raised the loss on general text by +0.250" in warning
+    assert "in spite of training.klToBase;" in warning
     assert warnings_of(_spec({}), history, control=None, planned_steps=40) == []
 
 
@@ -135,8 +152,8 @@ def test_early_stopping_that_saved_nothing_says_so() -> None:
 _NOISES = ("labelSmoothing", "neftuneNoiseAlpha", "attentionDropout", "embeddingDropout")
 
 
-def _spec(training: dict[str, Any]) -> FineTuneJobSpec:
-    return FineTuneJob.model_validate(a_job(training=training)).spec.with_defaults()
+def _spec(training: dict[str, Any], **spec: Any) -> FineTuneJobSpec:
+    return FineTuneJob.model_validate(a_job(training=training, **spec)).spec.with_defaults()
 
 
 def _a_history() -> History:
