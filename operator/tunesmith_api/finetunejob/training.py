@@ -50,7 +50,7 @@ class Lora(ApiModel):
     use_dora: bool = Field(
         False,
         description="Learn magnitude and direction of the weights apart (DoRA, Liu et al. 2024, "
-        "arXiv 2402.09353). Slower; vLLM serves it merged only.",
+        "arXiv 2402.09353). vLLM serves it merged only.",
     )
     loraplus_lr_ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
         1.0,

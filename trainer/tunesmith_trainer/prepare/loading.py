@@ -50,6 +50,11 @@ class LoadedData:
     sources: Mapping[Split, LoadedSource]
 
     @property
+    def is_plain_text(self) -> bool:
+        """Whether the rows are texts, which no chat template renders."""
+        return self.format == "text"
+
+    @property
     def num_read(self) -> int:
         """Rows of all files, before anything was left out."""
         return sum(source.num_read for source in self.sources.values())

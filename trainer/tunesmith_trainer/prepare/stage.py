@@ -41,6 +41,7 @@ from tunesmith_trainer.prepare.data_card import (
     markers_in,
     sample_row,
 )
+from tunesmith_trainer.prepare.foreign_template import warning_of_template
 from tunesmith_trainer.prepare.loading import LoadedData, load_data
 from tunesmith_trainer.prepare.preflight import (
     note_on_memory,
@@ -169,6 +170,9 @@ def _warnings(
         )
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
+    foreign = warning_of_template(base.tokenizer)
+    if foreign and not loaded.is_plain_text:
+        warnings.append(foreign)
     return warnings
 
 

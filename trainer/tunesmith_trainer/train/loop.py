@@ -16,6 +16,7 @@ import torch
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_trainer.train.base_check import refuse_broken_base
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
@@ -122,6 +123,9 @@ class Loop:
                 for kind, measure in self._measures.items()
             }
             self._measure()
+            refuse_broken_base(
+                self._history.held_out_at(0), vocab_size=self._model.config.vocab_size
+            )
         else:
             self._history, self.resumed_from = resumed, resumed.step
             keep_within_budget(resumed, self._config.training.forgetting_budget)

@@ -22,6 +22,7 @@ from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import TUNED
+from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import History
@@ -130,11 +131,21 @@ def _outcome(
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
             *_warnings_of_freezing(request),
+            *_doubts(request, history=history),
             *_warnings(trained, history=history, probed=probed),
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _doubts(request: StageRequest, *, history: History) -> list[str]:
+    facts = request.inputs[PREPARE.name].facts.get("modelFacts")
+    vocab_size = facts.get("vocabSize") if isinstance(facts, dict) else None
+    if not isinstance(vocab_size, int):
+        return []
+    doubt = doubt_about_base(history.held_out_at(0), vocab_size=vocab_size)
+    return [doubt] if doubt else []
 
 
 def _warnings_of_freezing(request: StageRequest) -> list[str]:

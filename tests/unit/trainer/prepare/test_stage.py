@@ -381,6 +381,18 @@ def test_a_secret_that_only_publishing_needs_is_missed_before_training(
             {"training": {"lora": {"targetModules": ["q_proj", "lm_head"]}}},
             "training.lora.targetModules: lm_head is the model's head and its embedding in one",
         ),
+        (
+            {"training": {"freeze": {"modules": ["*.mpl"]}}},
+            "training.freeze.modules: *.mpl matches no module of this model; near are *.mlp",
+        ),
+        (
+            {"training": {"method": "full", "freeze": {"layers": 3}}},
+            "training.freeze.layers: 3 layers, but the model has 2",
+        ),
+        (
+            {"training": {"freeze": {"layers": 2}}},
+            "training.freeze: nothing is left to train",
+        ),
     ],
 )
 def test_what_later_stages_cannot_do_to_the_model_is_refused_before_training(
