@@ -251,7 +251,8 @@ def _table(results: dict[str, Any]) -> str:
         + "</tr>"
         for arm, known in results["arms"].items()
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
 
 
 def main() -> None:
