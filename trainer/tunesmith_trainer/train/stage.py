@@ -115,14 +115,15 @@ def _outcome(
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
-            *_warnings_of_freezing(request),
+            *warnings_of_freezing(request),
             *_warnings(trained, history=history, probed=probed),
         ],
         resumed_from_step=trained["resumed_from"],
     )
 
 
-def _warnings_of_freezing(request: StageRequest) -> list[str]:
+def warnings_of_freezing(request: StageRequest) -> list[str]:
+    """What more than the spec names is frozen."""
     training = request.spec.training
     facts = request.inputs[PREPARE.name].facts.get("modelFacts")
     is_tied = isinstance(facts, dict) and facts["isTied"]
