@@ -14,9 +14,10 @@ from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.dataloader import RowSampler
-from tunesmith_trainer.train.history import HELD_OUT, History
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.run_parts import sample_of
 
 ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
 
@@ -52,18 +53,28 @@ def a_loop(
     config: TrainConfig,
     folder: Path,
     on_step: StepCallback | None = None,
+    last_step: int | None = None,
 ) -> Loop:
     """A run of one worker on 24 random rows, with 6 held out."""
     training = config.training
+    rows = random_rows(24)
+    measures = {
+        HELD_OUT: random_rows(6, seed=1),
+        TRAIN_SAMPLE: sample_of(rows, num_targets=80),
+        GENERAL: random_rows(5, seed=2),
+    }
     return Loop(
         model,
         config=config,
-        objective=CrossEntropy(random_rows(24), device=ALONE.device),
+        objective=CrossEntropy(rows, device=ALONE.device, regularization=training.regularization),
         sampler=RowSampler(24, batch_size=training.batch.size, seed=training.seed),
-        measures={HELD_OUT: CrossEntropy(random_rows(6, seed=1), device=ALONE.device)},
+        measures={
+            kind: CrossEntropy(tokens, device=ALONE.device) for kind, tokens in measures.items()
+        },
         group=ALONE,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         on_step=on_step,
+        last_step=last_step,
     )
 
 

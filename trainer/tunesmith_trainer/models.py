@@ -14,7 +14,7 @@ from tunesmith_trainer.data.prepared import MODEL
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TUNED: Final = "tuned"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
@@ -39,8 +39,12 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def load_model(folder: Path, *, dtype: "torch.dtype") -> "PreTrainedModel":
+def load_model(
+    folder: Path, *, dtype: "torch.dtype", config: "PretrainedConfig | None" = None
+) -> "PreTrainedModel":
     """A causal language model in evaluation mode on the CPU, its weights cast to `dtype`.
+
+    `config` stands in for the configuration of the folder.
 
     Raises:
         OSError: the folder holds no safetensors, or no model.
@@ -49,6 +53,7 @@ def load_model(folder: Path, *, dtype: "torch.dtype") -> "PreTrainedModel":
 
     model = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=config,
         # Cast while loading: the frequencies of the rotary embedding are buffers that stay fp32 so.
         # `model.to(bfloat16)` afterwards would round them, and far positions with them.
         dtype=dtype,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.rules import Rule
 
 # Measured of every suite, without generating an answer.

@@ -12,12 +12,14 @@ from tunesmith_api.finetunejob import (
     compression,
     dataset,
     evaluation,
+    forgetting,
     model,
     output,
+    replay,
     resources,
     training,
 )
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.rules import Rule, TransitionRule
@@ -101,6 +103,8 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
 RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
+    *replay.RULES,
+    *forgetting.RULES,
     *evaluation.RULES,
     *training.BATCH_RULES,
     *training.SCHEDULE_RULES,

@@ -11,7 +11,9 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
+from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
+from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
 
 DEFAULT_EPOCHS: Final = 3.0
@@ -146,7 +148,28 @@ class Training(ApiModel):
     evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."
     )
+    regularization: Regularization = Regularization()
+    early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
+        None, description="Default: every planned step is trained."
+    )
+    kl_to_base: Annotated[KlToBase | None, DecidedLater("no penalty")] = Field(
+        None, description="A penalty on moving away from the base. Default: no penalty."
+    )
+    forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
+        None, description="Stop the run where it forgets too much. Default: no bound."
+    )
+    control: Annotated[Control | None, DecidedLater("no control run")] = Field(
+        None,
+        description="Train the first steps once more without the remedies that are on, and report "
+        "what these change. Default: no such run; the outcome alone is reported.",
+    )
     seed: Seed = 0
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Whether KL(base || tuned) is computed on the way."""
+        budget = self.forgetting_budget
+        return self.kl_to_base is not None or (budget is not None and budget.max_kl is not None)
 
     def with_defaults(self) -> Self:
         """With the learning rate, alpha and, where nothing says when to stop, epochs filled in."""
@@ -170,6 +193,42 @@ class Checkpoint(ApiModel):
 
 
 RULES: Final[tuple[Rule[Training], ...]] = (
+    Rule(
+        name="control-within-training",
+        scopes=("training",),
+        field="control.steps",
+        holds=lambda training: (
+            training.control is None
+            or training.max_steps is None
+            or training.control.steps <= training.max_steps
+        ),
+        cel="!has(self.control) || !has(self.maxSteps) || self.control.steps <= self.maxSteps",
+        message="control.steps are the first of maxSteps; lower it",
+    ),
+    Rule(
+        name="adapter-dropout-needs-adapters",
+        scopes=("training",),
+        field="lora.dropout",
+        holds=lambda training: training.method == "lora" or training.lora.dropout == 0,
+        cel="self.method == 'lora' || self.lora.dropout == 0.0",
+        message="method: full has no adapters to drop from; leave lora.dropout out, or choose "
+        "attentionDropout or embeddingDropout in training.regularization",
+    ),
+    Rule(
+        name="early-stopping-can-stop",
+        scopes=("training",),
+        field="earlyStopping.patience",
+        holds=lambda training: (
+            training.early_stopping is None
+            or training.max_steps is None
+            or training.evaluate_every_steps is None
+            or training.early_stopping.patience * training.evaluate_every_steps < training.max_steps
+        ),
+        cel="!has(self.earlyStopping) || !has(self.maxSteps) || !has(self.evaluateEverySteps) || "
+        "self.earlyStopping.patience * self.evaluateEverySteps < self.maxSteps",
+        message="patience x evaluateEverySteps reaches maxSteps, so it could never stop; lower "
+        "one of them",
+    ),
     Rule(
         name="epochs-or-max-steps",
         scopes=("training",),

@@ -9,7 +9,7 @@ has changed. Remote content is kept below `cache`, `secrets` holds a folder for 
 import fnmatch
 from pathlib import Path
 
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.uris import parse_uri
 from tunesmith_engine.sources.credentials import Secret, read_secret

@@ -167,11 +167,28 @@ PREPARE: Final = Stage(
         "dataset.overlong",
         "dataset.cleaning",
         "dataset.seed",
+        "dataset.replay.source.uri",
+        "dataset.replay.format",
+        "dataset.replay.columns",
         "training.sequenceLength",
     ),
-    sources=("model", "dataset.train", "dataset.validation"),
+    sources=("model", "dataset.train", "dataset.validation", "dataset.replay.source"),
     memory=memory.preparing,
     published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
+)
+
+REHEARSE: Final = Stage(
+    name="rehearse",
+    phase="Rehearsing",
+    condition="Rehearsed",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.rehearse.stage:rehearse",
+    weight=5.0,
+    fields=("dataset.replay.selfSynthesis",),
+    reads=("prepare",),
+    compute=Compute.ACCELERATOR,
+    memory=memory.scoring,
+    applies=lambda spec: spec.dataset.replay is not None and spec.dataset.replay.source is None,
 )
 
 TRAIN: Final = Stage(
@@ -192,13 +209,22 @@ TRAIN: Final = Stage(
         "training.maxSteps",
         "training.precision",
         "training.evaluateEverySteps",
+        "training.regularization",
+        "training.earlyStopping",
+        "training.control",
         "training.seed",
+        "training.klToBase",
+        "training.forgettingBudget",
+        "dataset.replay.ratio",
         # More workers or another device add up the same gradients in another order.
         "resources.workers",
         "resources.gpusPerWorker",
         "resources.accelerator",
+        # Its loss is measured along the way: the other half of what training does to a model.
+        "evaluation.generalText.uri",
     ),
     reads=("prepare",),
+    sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
     memory=memory.training,
 )
@@ -212,13 +238,11 @@ EVALUATE: Final = Stage(
     weight=10.0,
     fields=(
         "evaluation.generation",
-        "evaluation.generalText.uri",
         "evaluation.bootstrap",
         "evaluation.gates",
         "evaluation.interpolation",
     ),
     reads=("prepare", "train"),
-    sources=("evaluation.generalText",),
     compute=Compute.ACCELERATOR,
     memory=memory.evaluating,
 )
@@ -273,7 +297,7 @@ VERIFY: Final = Stage(
 
 # All of a job before `publish`, in order. A version documents everything that it was made from, so
 # `publish` reads every one of them that applies.
-_BEFORE_PUBLISH: Final = (PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+_BEFORE_PUBLISH: Final = (PREPARE, REHEARSE, TRAIN, EVALUATE, COMPRESS, VERIFY)
 
 PUBLISH: Final = Stage(
     name="publish",

@@ -35,8 +35,10 @@ RAY_BYTES: Final = 500 << 20
 VLLM_BYTES: Final = 2 << 30
 KV_CACHE_BYTES: Final = 1 << 30
 
-# Rows scored at a time outside training, in tokens.
-SCORING_TOKENS: Final = 4096
+# Logits held at a time outside training, in fp32; their log-softmax and what cross-entropy makes of
+# them are as large.
+SCORING_LOGITS_BYTES: Final = 64 << 20
+_SCORING_COPIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def training(workload: Workload) -> int:
     tokens = spec.training.batch.micro_batch_size * longest
     # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
     weights = (FP32 if spec.training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
+    if spec.training.compares_with_base and spec.training.method == "full":
+        weights += FP32 * facts.num_parameters
     kept = tokens * facts.num_layers * _activations(facts)
     passing = RESIDENT_PER_ACTIVATION * kept + _logits(tokens, facts)
     worker = PROCESS_BYTES + weights + trained_state(spec, facts) + passing
@@ -78,9 +82,9 @@ def evaluating(workload: Workload) -> int:
 
 
 def scoring(workload: Workload) -> int:
-    """One model in fp32 at a time, and the logits of one batch."""
+    """One model in fp32 at a time, and one chunk of logits."""
     facts = workload.facts
-    return PROCESS_BYTES + FP32 * facts.num_parameters + _logits(SCORING_TOKENS, facts)
+    return PROCESS_BYTES + FP32 * facts.num_parameters + _SCORING_COPIES * SCORING_LOGITS_BYTES
 
 
 def compressing(workload: Workload) -> int:

@@ -26,11 +26,63 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"maxSteps": 5}},
         )
     ],
+    "control-within-training": [
+        (
+            {"training": {"maxSteps": 5, "control": {"steps": 6}}},
+            "spec.training.control.steps",
+            {"training": {"maxSteps": 5, "control": {"steps": 5}}},
+        )
+    ],
+    "adapter-dropout-needs-adapters": [
+        (
+            {"training": {"method": "full", "lora": {"dropout": 0.1}}},
+            "spec.training.lora.dropout",
+            {"training": {"method": "full", "lora": {"rank": 4}}},
+        )
+    ],
+    "early-stopping-can-stop": [
+        (
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 3},
+                }
+            },
+            "spec.training.earlyStopping.patience",
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 2},
+                }
+            },
+        )
+    ],
     "validation-or-fraction": [
         (
             {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},
             "spec.dataset.validationFraction",
             {"dataset": {"train": TRAIN, "validation": TRAIN}},
+        )
+    ],
+    "replay-has-one-source": [
+        (
+            {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"selfSynthesis": {}}}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN, "selfSynthesis": {}}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN}}},
+        ),
+    ],
+    "budget-has-a-bound": [
+        (
+            {"training": {"forgettingBudget": {}}},
+            "spec.training.forgettingBudget",
+            {"training": {"forgettingBudget": {"maxKl": 0.5}}},
         )
     ],
     "one-bound-per-gate": [
@@ -128,6 +180,11 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
             "spec.dataset.validation.secretRef",
             {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},
+            "spec.dataset.replay.source.secretRef",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
         ),
         (
             {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},

@@ -352,3 +352,34 @@ def rows_of(text: str, caption: str) -> list[list[str]]:
 
 def _inside_json() -> str:
     return json.dumps(HOSTILE)[1:-1]
+
+
+def test_training_shows_three_losses_the_remedies_and_what_they_changed(tmp_path: Path) -> None:
+    text = page_of(a_finished_job(tmp_path))
+
+    for role in ("train", "trained", "tuned", "general"):
+        assert f'class="line {role}"' in text
+    page = Page(text)
+    for words in (
+        "sample of training rows",
+        "Gap that training added",
+        "training.earlyStopping",
+        "0 steps saved",
+        "no difference beyond chance",
+        "with the remedies a step takes 0.12 s longer",
+    ):
+        assert words in page.text
+
+
+def test_a_job_that_measured_no_sample_has_its_curve_alone(tmp_path: Path) -> None:
+    """Of an older release: two kinds of points, and none of these facts."""
+    job = a_running_job(tmp_path)
+    (curve,) = job.folder.rglob("curve.jsonl")
+    lines = curve.read_text().splitlines(keepends=True)
+    curve.write_text("".join(line for line in lines if "trainSample" not in line))
+
+    text = page_of(job)
+
+    assert 'class="line tuned"' in text
+    assert 'class="line trained"' not in text
+    assert "Overfitting and forgetting" not in text

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.compress.known_chats import known_chats
+from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.prepared import Prepared, Split
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.generation import generate_ids, pad_id_of, stop_ids
@@ -117,7 +118,7 @@ def generate_reference(
 def chat_prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
     """`question` as a user's turn, up to where the answer starts; plain text without a template."""
     if tokenizer.chat_template is None:
-        return list(tokenizer(question)["input_ids"])
+        return [*begin_ids(tokenizer), *tokenizer(question, add_special_tokens=False)["input_ids"]]
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import normalize
 
+from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.chat_template import Rendered, Span, UnclearAnswerError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class LossMasker:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
+        self._begin = begin_ids(tokenizer)
         # Any added token may end a turn: whether it is marked as special is up to the model's
         # author.
         self._added = frozenset(tokenizer.added_tokens_decoder)
@@ -75,15 +77,15 @@ class LossMasker:
     def mask_text(self, text: str) -> TokenRow:
         """The row of plain text: all of it is trained, with the token that ends it.
 
-        The first token is not: nothing stands before it.
+        The first token is not, for nothing stands before it: the begin token, where the model has
+        one.
 
         Raises:
             UnclearAnswerError: the text is one token, and nothing ends it.
         """
-        ids = list(self._tokenizer(text)["input_ids"])
+        ids = [*self._begin, *self._tokenizer(text, add_special_tokens=False)["input_ids"]]
         end = self._tokenizer.eos_token_id
-        # Some tokenizers add their end token themselves (T5's), most do not (Llama's, GPT-2's).
-        if end is not None and ids[-1:] != [end]:
+        if end is not None:
             ids.append(end)
         if len(ids) < 2:  # noqa: PLR2004 - one to read, one to predict
             raise UnclearAnswerError("one token is nothing to learn from", rendered=text)

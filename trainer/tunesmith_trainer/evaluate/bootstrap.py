@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = NDArray[np.float64]
+
 # Not the job's seed: two jobs on the same rows are compared, too.
 SEED = 0
 # With fewer rows an interval is too wide to tell a gain from chance, which stages say as a warning.
@@ -45,6 +47,34 @@ def bootstrap(
 
     Rows without weight carry no evidence and are left out.
     """
+    ratios = _resampled(sums, weights, resamples=resamples, seed=seed)
+    return None if ratios is None else _interval(ratios, confidence=confidence)
+
+
+def bootstrap_gap(
+    first: tuple[Rows, Rows],
+    second: tuple[Rows, Rows],
+    *,
+    resamples: int,
+    confidence: float,
+) -> Interval | None:
+    """The interval of `ratio(*first) - ratio(*second)`, of two sets of rows that share none.
+
+    Each is given as (sums, weights). None if either has fewer than two rows.
+    """
+    drawn = [
+        # NB: seeds of their own. Equal draws from two sets would pair rows that have nothing to do
+        # with each other, and equal sets would seem to differ by nothing at all.
+        _resampled(*rows, resamples=resamples, seed=SEED + index)
+        for index, rows in enumerate((first, second))
+    ]
+    if drawn[0] is None or drawn[1] is None:
+        return None
+    return _interval(drawn[0] - drawn[1], confidence=confidence)
+
+
+def _resampled(sums: Rows, weights: Rows, *, resamples: int, seed: int) -> Rows | None:
+    """The ratio in each resample, shape (resamples,); None for fewer than two rows."""
     counted = weights > 0
     sums, weights = sums[counted], weights[counted]
     if len(sums) < 2:  # noqa: PLR2004 - a spread needs two
@@ -57,6 +87,10 @@ def bootstrap(
         drawn = random.integers(len(sums), size=(min(chunk, resamples - start), len(sums)))
         # NB: the ratio of the sums, not the mean of the rows' ratios: long rows weigh more.
         ratios.append(sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
+    return np.concatenate(ratios)
+
+
+def _interval(ratios: Rows, *, confidence: float) -> Interval:
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(np.concatenate(ratios), [tail, 1.0 - tail])
+    low, high = np.quantile(ratios, [tail, 1.0 - tail])
     return Interval(low=float(low), high=float(high))

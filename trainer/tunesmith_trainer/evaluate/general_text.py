@@ -17,6 +17,7 @@ from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.token_rows import TokenRows
 
 WINDOW_TOKENS = 512
@@ -38,15 +39,20 @@ def load_general_text(
     """Tokenize the job's general text.
 
     A passage ends at a blank line; one longer than `WINDOW_TOKENS`, or than the model's context,
-    becomes several rows.
+    becomes several rows, each with the begin token where the model has one.
 
     Raises:
         StageError: the text of the manifest cannot be read or holds nothing.
     """
     pieces = [piece.strip() for text in _texts(request) for piece in text.split("\n\n")]
-    encoded = [tokenizer(piece)["input_ids"] for piece in pieces if piece]
-    width = min(WINDOW_TOKENS, context_length)
-    windows = [ids[start : start + width] for ids in encoded for start in range(0, len(ids), width)]
+    begin = begin_ids(tokenizer)
+    width = min(WINDOW_TOKENS, context_length) - len(begin)
+    windows = [
+        [*begin, *ids[start : start + width]]
+        for piece in pieces
+        for ids in [tokenizer(piece, add_special_tokens=False)["input_ids"]]
+        for start in range(0, len(ids), width)
+    ]
     # A row of one token has no target: nothing comes before it.
     rows = [ids for ids in windows if len(ids) > 1]
     if not rows:

@@ -9,8 +9,10 @@ processors without bf16 units it is several times faster than bf16.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +20,11 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from tunesmith_engine.stages.memory import FP32, SCORING_LOGITS_BYTES
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_model
 
 BATCH_TOKENS = 2048
-# Logits are what scoring needs most memory for: with a vocabulary of 150,000 entries, 2048 tokens
-# have 1.2 GB of them in fp32.
-_LOGITS_BYTES = 512 << 20
-_FLOAT_BYTES = 4
 
 OnBatch = Callable[[int, int], None]
 
@@ -81,9 +80,8 @@ def score_rows(
     if not len(rows):
         raise ValueError("no rows to score")
     sums = np.zeros(len(rows), dtype=np.float64)
-    limit = min(batch_tokens, _LOGITS_BYTES // (_FLOAT_BYTES * model.config.vocab_size))
     done = 0
-    for batch in _batches(rows, pad_id=pad_id, batch_tokens=limit):
+    for batch in _batches(rows, pad_id=pad_id, batch_tokens=batch_tokens):
         sums[batch.order] = _batch_sums(model, batch)
         done += len(batch.order)
         if on_batch:
@@ -98,12 +96,53 @@ def token_logprobs(
 ) -> list[float]:
     """Log-probability (nats) of each of the last `num_last` tokens, given all tokens before it."""
     ids = torch.tensor([list(input_ids)], device=model.device)
+    # The logits at a position are those of the next token.
+    first = len(input_ids) - num_last
+    positions = torch.arange(first - 1, len(input_ids) - 1, device=model.device)
+    logprobs: list[float] = []
     with torch.inference_mode():
-        # Logits at a position are those of the next token: one more is kept, and the last left out.
-        output = model(input_ids=ids, use_cache=False, logits_to_keep=num_last + 1)
-        logprobs = output.logits[0, :-1].float().log_softmax(dim=-1)
-    of_tokens: list[float] = logprobs.gather(1, ids[0, -num_last:, None])[:, 0].tolist()
-    return of_tokens
+        for logits in chunked_logits(model, ids, positions=positions):
+            targets = ids[0, first + len(logprobs) :][: len(logits), None]
+            logprobs += logits.log_softmax(dim=-1).gather(1, targets)[:, 0].tolist()
+    return logprobs
+
+
+def chunked_logits(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    *,
+    positions: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+) -> Iterator[torch.Tensor]:
+    """Logits at `positions` of the flattened inputs, in fp32, a chunk (positions, vocabulary) each.
+
+    The blocks run once over `input_ids` of shape (rows, columns). Of the logits, the largest tensor
+    that there is, never more than `SCORING_LOGITS_BYTES` are held: all of 4,096 positions of a
+    vocabulary of 262 thousand would be 4 GiB, and their softmax as much again.
+    """
+    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    blocks = causal.base_model
+    output = blocks(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    hidden = output.last_hidden_state.flatten(0, 1).index_select(0, positions)
+    chunk = max(1, SCORING_LOGITS_BYTES // (FP32 * causal.get_output_embeddings().weight.shape[0]))
+    for states in hidden.split(chunk):
+        # NB: through the model's own forward pass, with the blocks' work in its place: what a model
+        # does with its logits afterwards (soft caps, scaling) is in there, and not in the head.
+        output.last_hidden_state = states[None]
+        with _answering(blocks, output):
+            logits = causal(input_ids=input_ids[:1, :1], use_cache=False).logits
+        yield logits[0].float()
+
+
+@contextmanager
+def _answering(blocks: Any, output: Any) -> Iterator[None]:
+    """`blocks` answer with `output`, whatever they are asked."""
+    forward = blocks.forward
+    blocks.forward = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        blocks.forward = forward
 
 
 def _batches(rows: TokenRows, *, pad_id: int, batch_tokens: int) -> Iterator[_Batch]:
@@ -135,26 +174,23 @@ def _padded(rows: TokenRows, order: list[int], *, pad_id: int) -> _Batch:
 
 
 def _batch_sums(model: PreTrainedModel, batch: _Batch) -> NDArray[np.float64]:
-    """The loss of each row, shape (rows,); logits are computed only where some row has a target.
-
-    Prompts and padding need none, and the head is the widest matrix of a small model.
-    """
-    # Shifted by one: the logits of a column are those of the token in the next.
-    targets = batch.trained[:, 1:]
-    columns = targets.any(dim=0).nonzero()[:, 0]
-    if not len(columns):
-        return np.zeros(len(batch.order))
+    """The loss of each row, shape (rows,); only targets are predicted."""
+    # Shifted by one: a target is predicted at the column before.
+    rows, columns = batch.trained[:, 1:].nonzero(as_tuple=True)
+    labels = batch.input_ids[:, 1:][rows, columns].to(model.device)
+    losses = []
+    done = 0
     with torch.inference_mode():
-        logits = model(
-            input_ids=batch.input_ids.to(model.device),
+        for logits in chunked_logits(
+            model,
+            batch.input_ids.to(model.device),
+            positions=(rows * batch.input_ids.shape[1] + columns).to(model.device),
             attention_mask=batch.attention_mask.to(model.device),
-            use_cache=False,
-            logits_to_keep=columns.to(model.device),
-        ).logits
-    labels = batch.input_ids[:, 1:].masked_fill(~targets, -100)[:, columns].to(logits.device)
-    losses = F.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none"
-    )
+        ):
+            of_chunk = labels[done : done + len(logits)]
+            losses.append(F.cross_entropy(logits, of_chunk, reduction="none"))
+            done += len(logits)
+    sums = np.zeros(len(batch.order))
     # In fp64 from here on: rows have thousands of targets, and differences of sums are judged.
-    sums: NDArray[np.float64] = losses.view_as(labels).double().sum(dim=1).cpu().numpy()
+    np.add.at(sums, rows.numpy(), torch.cat(losses).double().cpu().numpy() if losses else 0.0)
     return sums

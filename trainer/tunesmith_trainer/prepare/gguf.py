@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.sources.gguf_header import GgufHeader, read_gguf_header
 from tunesmith_engine.stages.digests import digest_file, digest_tree
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.reporter import write_atomically
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Raised whenever the same GGUF file would become other bytes: what older releases converted is then
 # made anew.
-CONVERSION: Final = 1
+CONVERSION: Final = 2
 
 
 def converted_model(gguf: Path, *, cache: Path) -> Path:
@@ -88,6 +89,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     except (ValueError, KeyError, NotImplementedError) as error:
         raise _unreadable(gguf, f"transformers cannot read it ({error})") from error
     _refuse_incomplete(gguf, model, missing=sorted(loading["missing_keys"]))
+    mend_begin(tokenizer, read_gguf_header(gguf))
     _mend_ends(model, tokenizer)
     # NB: both would make save_pretrained write a model that claims to be quantized still.
     model.hf_quantizer = None
@@ -106,6 +108,26 @@ def _refuse_incomplete(gguf: Path, model: "PreTrainedModel", *, missing: list[st
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise _unreadable(gguf, f"the weights of {name} are not finite")
+
+
+def mend_begin(tokenizer: "PreTrainedTokenizerBase", header: GgufHeader) -> None:
+    """Let the tokenizer put the begin token in front of texts exactly if the file says so.
+
+    transformers reads the token, and not whether it is used: a Gemma then begins nothing with it,
+    here and in the server that gets these files.
+    """
+    from tokenizers.processors import TemplateProcessing
+
+    # llama.cpp's default where the file does not say: SentencePiece models have it.
+    is_sentence_piece = header.fields.get("tokenizer.ggml.model") == "llama"
+    says = header.fields.get("tokenizer.ggml.add_bos_token", is_sentence_piece)
+    begin = tokenizer.bos_token if says else None
+    single = f"{begin} $A" if begin else "$A"
+    pair = f"{begin} $A {begin} $B" if begin else "$A $B"
+    special = [(begin, tokenizer.bos_token_id)] if begin else []
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=single, pair=pair, special_tokens=special
+    )
 
 
 def _mend_ends(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:

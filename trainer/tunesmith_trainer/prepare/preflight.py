@@ -33,7 +33,7 @@ from tunesmith_trainer.compress.schemes import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def refuse_missing(request: StageRequest) -> None:
@@ -107,30 +107,38 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
 
 
 def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
-    """Return if the layers of the model in `folder` take adapters, frozen parts and scheme.
+    """Return if the model in `folder` takes adapters, frozen parts, dropout and scheme.
 
     Raises:
         BadInputError: they do not; the message names the field and the layers.
     """
     from tunesmith_trainer.train.adapters import ALL_LINEAR, refuse_unfit
+    from tunesmith_trainer.train.attention_dropout import refuse_without_attention_dropout
 
     training, quantize = spec.training, spec.compression.quantize
     names_targets = training.method == "lora" and training.lora.target_modules != [ALL_LINEAR]
     # The defaults fit every model: only what somebody named is worth building the layers for.
     if names_targets or training.freeze.is_asked_for:
         refuse_unfit(training, model=_model_without_weights(folder))
+    if spec.training.regularization.attention_dropout:
+        refuse_without_attention_dropout(_config_of(folder))
     if quantize.scheme == "W4A16":
         group_size_for(quantize, in_features=quantized_widths(_model_without_weights(folder)))
 
 
 def _model_without_weights(folder: Path) -> "PreTrainedModel":
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     # On the device "meta" layers have shapes, and take no memory.
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(_config_of(folder), trust_remote_code=False)
+
+
+def _config_of(folder: Path) -> "PretrainedConfig":
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:

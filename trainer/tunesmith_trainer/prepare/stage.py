@@ -20,11 +20,13 @@ from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.prepared import (
     CARD,
     DATA,
     MODEL,
     REFERENCE,
+    REPLAY_ROWS,
     SPLITS,
     Split,
     write_row_records,
@@ -39,6 +41,7 @@ from tunesmith_trainer.prepare.data_card import (
     markers_in,
     sample_row,
 )
+from tunesmith_trainer.prepare.foreign_template import warning_of_template
 from tunesmith_trainer.prepare.loading import LoadedData, load_data
 from tunesmith_trainer.prepare.preflight import (
     note_on_memory,
@@ -48,6 +51,7 @@ from tunesmith_trainer.prepare.preflight import (
     refuse_without_gpu,
 )
 from tunesmith_trainer.prepare.reference_statistics import reference_statistics
+from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.versions import library_versions
@@ -66,12 +70,14 @@ class _PreparedRows:
     splits: Splits
     tokens: dict[Split, TokenRows]
     removed: RemovedRows
+    replay: ReplayRows | None
     warnings: list[str]
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row of either split."""
-        return max(int(rows.lengths.max()) for rows in self.tokens.values())
+        """Tokens of the longest row that is trained or held out."""
+        replayed = [self.replay.tokens] if self.replay else []
+        return max(int(rows.lengths.max()) for rows in [*self.tokens.values(), *replayed])
 
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -130,11 +136,13 @@ def _prepare_rows(
     )
     splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
     removed = count_removed(loaded, splits, num_overlong=overlong)
+    replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     return _PreparedRows(
         loaded=loaded,
         splits=splits,
         tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
         removed=removed,
+        replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *splits.warnings,
@@ -162,6 +170,9 @@ def _warnings(
         )
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
+    foreign = warning_of_template(base.tokenizer)
+    if foreign and not loaded.is_plain_text:
+        warnings.append(foreign)
     return warnings
 
 
@@ -191,6 +202,8 @@ def _write(
     for split, kept in zip(SPLITS, (rows.splits.train, rows.splits.validation), strict=True):
         rows.tokens[split].save(folder / f"{split}.safetensors")
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
+    if rows.replay is not None:
+        rows.replay.tokens.save(folder / REPLAY_ROWS)
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
         rows.loaded,
@@ -228,7 +241,9 @@ def _facts(
         "numTrainTokens": len(train.input_ids),
         "numTrainTargets": train.num_targets,
         "longestRow": rows.longest,
+        "numReplayRows": len(rows.replay.tokens) if rows.replay else None,
         "format": rows.loaded.format,
+        "beginToken": base.tokenizer.decode(begin_ids(base.tokenizer)) or None,
         "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},
         "dataDigest": digests[DATA],
         "modelDigest": digests[MODEL],

@@ -16,6 +16,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.models import load_model
 from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
+from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.freezing import (
     freeze_parameters,
@@ -32,11 +33,16 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
     """The model of `folder`, ready to be trained on `device`; adapters start from the seed.
 
     Raises:
-        BadInputError: `lora.targetModules` or `freeze` does not fit this model.
+        BadInputError: `lora.targetModules` or `freeze` does not fit this model, or it has no
+            attention dropout.
     """
     # NB: what is trained stays in fp32. A step of AdamW is smaller than half a step of bf16 for
     # most weights, and would be rounded away.
-    model = load_model(folder, dtype=torch.float32)
+    dropout = config.training.regularization.attention_dropout
+    if dropout:
+        model = load_with_attention_dropout(folder, dropout)
+    else:
+        model = load_model(folder, dtype=torch.float32)
     return make_trainable(model, training=config.training, precision=config.precision).to(device)
 
 

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED
 
 # Also the chat template: a full model is served from its own folder, an adapter from its base's.
@@ -60,6 +62,10 @@ def _write_adapter(model: Any, folder: Path, *, base_uri: str) -> None:
 def _write_model(model: Any, folder: Path, *, base: Path) -> None:
     # Training had switched it off, and generation of whoever loads this would crawl.
     model.config.use_cache = True
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    if hasattr(config, "attention_dropout"):
+        # What training set is none of the model's own.
+        model.config.attention_dropout = config.attention_dropout
     model.save_pretrained(folder)
     for pattern in _TOKENIZER_FILES:
         for path in base.glob(pattern):

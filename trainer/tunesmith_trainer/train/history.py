@@ -3,14 +3,15 @@
 `loop` fills it, `train_state` keeps it in checkpoints, `progress` shows it, `stage` makes the facts
 of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
 "kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
-`{"step", "kind": "heldOut", "loss"}`, and so for other kinds of measure. Losses are mean nats per
-target token; `tokens` are the real tokens of the step's rows; `seconds` count training alone.
+`{"step", "kind": "heldOut", "loss"}`, and so for the kinds `trainSample` and `general` and whatever
+else is measured. Losses are mean nats per target token; `tokens` are the real tokens of the step's
+rows; `seconds` count training alone.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -18,9 +19,17 @@ from pydantic import JsonValue
 from tunesmith_engine.stages.reporter import write_atomically
 
 Point = dict[str, JsonValue]
+# A number for each row of a measure, by its kind. Lists and floats: they are kept as JSON.
+RowNumbers = dict[str, list[float]]
 
 # The kind of the points that pick the best step.
 HELD_OUT: Final = "heldOut"
+# Training rows, measured as the held-out ones are: what those have more is the gap.
+TRAIN_SAMPLE: Final = "trainSample"
+# Text that has nothing to do with the task.
+GENERAL: Final = "general"
+# KL(base || tuned) of the held-out rows' targets; 0 at the base.
+KL: Final = "kl"
 
 
 @dataclass(slots=True)
@@ -29,7 +38,9 @@ class History:
 
     `tokens` and `seconds` count training alone, over all workers and over interrupted runs.
     `best_loss` is the lowest held-out loss after a training step and `best_step` that step;
-    None and 0 before the first evaluation.
+    None and 0 before the first evaluation. By kind of measure, row by row: `units` are what each
+    row's loss is a sum over, `base_sums` the losses after step 0, `best_sums` those at the best
+    step, `compared_sums` those that a control run is compared with.
     """
 
     step: int = 0
@@ -38,19 +49,30 @@ class History:
     best_step: int = 0
     best_loss: float | None = None
     points: list[Point] = field(default_factory=list)
+    units: RowNumbers = field(default_factory=dict)
+    base_sums: RowNumbers = field(default_factory=dict)
+    best_sums: RowNumbers = field(default_factory=dict)
+    compared_sums: RowNumbers = field(default_factory=dict)
 
-    def record_measures(self, losses: Mapping[str, float]) -> bool:
-        """Note losses after the current step by kind; whether the held-out one is the best so far.
+    def record_measures(self, sums: RowNumbers, *, is_compared: bool = False) -> bool:
+        """Note the rows' losses after the current step; whether the held-out loss is the best.
 
+        `is_compared` keeps them for the comparison with a control run, in place of earlier ones.
         Step 0, the base model, is measured but never the best: a run keeps something trained.
         """
+        losses = {kind: sum(rows) / sum(self.units[kind]) for kind, rows in sums.items()}
         self.points += [
             {"step": self.step, "kind": kind, "loss": loss} for kind, loss in losses.items()
         ]
         held_out = losses[HELD_OUT]
-        if self.step == 0 or (self.best_loss is not None and held_out >= self.best_loss):
+        if is_compared:
+            self.compared_sums = sums
+        if self.step == 0:
+            self.base_sums = sums
             return False
-        self.best_step, self.best_loss = self.step, held_out
+        if self.best_loss is not None and held_out >= self.best_loss:
+            return False
+        self.best_step, self.best_loss, self.best_sums = self.step, held_out, sums
         return True
 
     def record_step(
@@ -74,8 +96,33 @@ class History:
         )
 
     def latest(self, kind: str) -> Point | None:
-        """The last point of that kind: train or heldOut."""
+        """The last point of that kind: train, or one that is measured."""
         return next((point for point in reversed(self.points) if point["kind"] == kind), None)
+
+    def held_out_losses(self) -> list[float]:
+        """The held-out loss of every evaluation after a training step, in order."""
+        return [
+            float(str(point["loss"]))
+            for point in self.points
+            if point["kind"] == HELD_OUT and point["step"] != 0
+        ]
+
+    def rises(self, kind: str) -> list[tuple[int, float]]:
+        """Step and value above that of the base, of every measure of this kind, in order."""
+        points = [
+            (int(str(point["step"])), float(str(point["loss"])))
+            for point in self.points
+            if point["kind"] == kind
+        ]
+        return [(step, loss - points[0][1]) for step, loss in points]
+
+    def median_seconds(self, steps: int) -> float:
+        """Seconds that one of the first `steps` steps took, in the median."""
+        return median(
+            float(str(point["seconds"]))
+            for point in self.points
+            if point["kind"] == "train" and int(str(point["step"])) <= steps
+        )
 
     def held_out_at(self, step: int) -> float:
         """The held-out loss after `step` steps; step 0 is the base model.

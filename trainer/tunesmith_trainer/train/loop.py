@@ -16,12 +16,15 @@ import torch
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_trainer.train.base_check import refuse_broken_base
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import Sampler, micro_batches
+from tunesmith_trainer.train.early_stopping import stops_early
+from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
-from tunesmith_trainer.train.objectives.objective import Objective
+from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
@@ -39,7 +42,8 @@ class Loop:
 
     `objective` is minimised over the rows that `sampler` draws from its set. `measures` are losses
     over sets that are only looked at, by the kind of their points in the curve; the one of the
-    held-out rows picks the best step.
+    held-out rows picks the best step. `last_step` ends a run in front of its planned end, with the
+    learning rates of the whole.
     """
 
     def __init__(
@@ -49,10 +53,11 @@ class Loop:
         config: TrainConfig,
         objective: Objective,
         sampler: Sampler,
-        measures: Mapping[str, Objective],
+        measures: Mapping[str, Measure],
         group: WorkerGroup,
         checkpoints: Checkpoints,
         on_step: StepCallback | None = None,
+        last_step: int | None = None,
     ) -> None:
         self._model = model
         self._config = config
@@ -61,6 +66,7 @@ class Loop:
         self._measures = measures
         self._group = group
         self._on_step = on_step
+        self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
         self._optimizer = build_optimizer(model, training=config.training)
@@ -74,23 +80,31 @@ class Loop:
         return sum(parameter.numel() for parameter in self._parameters)
 
     def run(self) -> History:
-        """Train to the last planned step; the best checkpoint is on disk then.
+        """Train to the last step, planned or early; the best checkpoint is on disk then.
 
         Raises:
-            VerdictError: the loss or a gradient is no longer finite; all workers raise it.
+            VerdictError: the loss or a gradient is no longer finite, or the budget of forgetting is
+                spent; all workers raise it.
         """
         config = self._config
         self._begin()
-        for step in range(self._history.step + 1, config.num_steps + 1):
+        # Of a run that was killed after its last step, early or not, there is nothing left to do.
+        is_last = self._is_over()
+        while not is_last:
+            step = self._history.step + 1
             self._do_step(step)
-            is_last = step == config.num_steps
+            is_better = False
             # NB: measured before the checkpoint is written, so that a resumed run has the loss of
             # this step and need not measure again. A better step is always kept: its weights are
             # what the run is for.
-            is_better = (is_last or step % config.evaluate_every == 0) and self._measure()
+            if step == self._last_step or config.is_evaluated(step):
+                is_better = self._measure()
+                is_last = self._is_over()
             if is_last or is_better or step % config.checkpoint_every == 0:
                 self._state.save(self._history)
             self._report()
+            # After the checkpoint, so that a run whose budget was raised goes on from it.
+            keep_within_budget(self._history, config.training.forgetting_budget)
         return self._history
 
     def load_best(self) -> None:
@@ -104,10 +118,25 @@ class Loop:
             # SeedSequence keeps neighbours apart: seed 1 on rank 0 is not seed 0 on rank 1.
             seed = np.random.SeedSequence([self._config.training.seed, self._group.rank])
             torch.manual_seed(int(seed.generate_state(1)[0]))
+            self._history.units = {
+                kind: [float(measure.num_units([row])) for row in range(len(measure.lengths))]
+                for kind, measure in self._measures.items()
+            }
             self._measure()
+            refuse_broken_base(
+                self._history.held_out_at(0), vocab_size=self._model.config.vocab_size
+            )
         else:
             self._history, self.resumed_from = resumed, resumed.step
+            keep_within_budget(resumed, self._config.training.forgetting_budget)
         self._report()
+
+    def _is_over(self) -> bool:
+        # NB: of the history alone, which is in every checkpoint; also by the rule of patience.
+        history = self._history
+        return history.step >= self._last_step or stops_early(
+            history.held_out_losses(), self._config.training.early_stopping
+        )
 
     def _report(self) -> None:
         if self._on_step is not None:
@@ -165,23 +194,27 @@ class Loop:
         # does not change what it learns.
         self._model.eval()
         with torch.no_grad(), self._autocast():
-            losses = {kind: self._mean_loss(over) for kind, over in self._measures.items()}
-        if not math.isfinite(losses[HELD_OUT]):
-            raise _diverged(f"held-out loss {losses[HELD_OUT]}", step=self._history.step)
-        return self._history.record_measures(losses)
+            sums = {kind: self._row_losses(measure) for kind, measure in self._measures.items()}
+        held_out = sum(sums[HELD_OUT])
+        if not math.isfinite(held_out):
+            raise _diverged(f"held-out loss {held_out}", step=self._history.step)
+        control = self._config.training.control
+        is_compared = control is not None and self._history.step <= control.steps
+        return self._history.record_measures(sums, is_compared=is_compared)
 
-    def _mean_loss(self, objective: Objective) -> float:
-        share, num_share = 0.0, 0
-        for rows in self._micro_batches(objective, list(range(len(objective.lengths)))):
-            share += objective.summed_loss(self._model, rows).item()
-            num_share += objective.num_units(rows)
-        total, num_units = self._group.all_reduce_sum(share, num_share)
-        return total / num_units
+    def _row_losses(self, measure: Measure) -> list[float]:
+        sums = [0.0] * len(measure.lengths)
+        for rows in self._micro_batches(measure, list(range(len(sums)))):
+            losses = measure.row_losses(self._model, rows).tolist()
+            for row, loss in zip(rows, losses, strict=True):
+                sums[row] = loss
+        # Zeros of every worker but one: a row's loss does not depend on how many share the work.
+        return self._group.all_reduce_sum(*sums)
 
-    def _micro_batches(self, objective: Objective, rows: list[int]) -> list[list[int]]:
+    def _micro_batches(self, over: LossOverRows, rows: list[int]) -> list[list[int]]:
         return micro_batches(
             rows,
-            lengths=objective.lengths,
+            lengths=over.lengths,
             size=self._config.training.batch.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,

@@ -3,8 +3,9 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "resolved"}`; losses in nats per target token, `resolved` every
-hyperparameter as text by the path of its field; what was probed is only known of processors.
+"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
+"control"}`; losses in nats per target token, `resolved` every hyperparameter as text by the path of
+its field, the last three as `remedies` says; what was probed is only known of processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -21,17 +22,20 @@ from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import TUNED
+from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
+from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
+from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
 
 def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
-    """Train, and return only if every planned step was done.
+    """Train, and return only if every planned step was done, or early stopping ended it.
 
     Raises:
         BadInputError: there is nothing to train on, or what the spec asks for does not exist here.
@@ -45,6 +49,7 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
             raise BadInputError(
                 Reason.DATASET_INVALID, f"no {name} rows are left; add rows, or clean less"
             )
+    refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
     probed = _probed(request, prepared, reporter)
     with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
@@ -90,9 +95,11 @@ def _outcome(
 ) -> StageOutcome:
     history = History(**trained["history"])
     last = history.latest("train")
-    output = Path(request.output)
+    control = _compared(request, trained, history=history)
+    output, planned = Path(request.output), trained["planned_steps"]
     return StageOutcome(
-        message=f"{history.step} steps; held-out loss {history.held_out_at(0):.4f} before, "
+        message=f"{_steps(request, trained, history=history)}; "
+        f"held-out loss {history.held_out_at(0):.4f} before, "
         f"{history.best_loss:.4f} at the best step, {history.best_step}",
         artifacts=[
             artifact_of("tuned", output / TUNED),
@@ -103,6 +110,8 @@ def _outcome(
             "precision": trained["resolved"]["training.precision"],
             "probedTokensPerSecond": _speeds(probed),
             "numSteps": history.step,
+            "plannedSteps": planned,
+            "stoppedEarly": history.step < planned,
             "warmupSteps": trained["warmup_steps"],
             "bestStep": history.best_step,
             "bestHeldOutLoss": history.best_loss,
@@ -112,14 +121,31 @@ def _outcome(
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
             "resolved": {**trained["resolved"]},
+            "outcome": {name: estimate.as_fact() for name, estimate in outcome(history).items()},
+            "remedies": [
+                remedy.as_fact()
+                for remedy in remedies(request.spec, history, planned_steps=planned)
+            ],
+            "control": control.as_fact() if control else None,
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
             *warnings_of_freezing(request),
+            *_doubts(request, history=history),
             *_warnings(trained, history=history, probed=probed),
+            *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _doubts(request: StageRequest, *, history: History) -> list[str]:
+    facts = request.inputs[PREPARE.name].facts.get("modelFacts")
+    vocab_size = facts.get("vocabSize") if isinstance(facts, dict) else None
+    if not isinstance(vocab_size, int):
+        return []
+    doubt = doubt_about_base(history.held_out_at(0), vocab_size=vocab_size)
+    return [doubt] if doubt else []
 
 
 def warnings_of_freezing(request: StageRequest) -> list[str]:
@@ -136,6 +162,22 @@ def warnings_of_freezing(request: StageRequest) -> list[str]:
 
 def _speeds(probed: ProbedPrecision | None) -> JsonValue:
     return dict(probed.tokens_per_second.items()) if probed else None
+
+
+def _compared(request: StageRequest, trained: Trained, *, history: History) -> Control | None:
+    beside = History(**trained["control"]) if trained["control"] else None
+    # Without an evaluation after a step it did not come to its end: it diverged.
+    return compare(request.spec, history, beside) if beside and beside.best_sums else None
+
+
+def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:
+    rule, planned = request.spec.training.early_stopping, trained["planned_steps"]
+    if rule is None or history.step >= planned:
+        return f"{history.step} steps"
+    return (
+        f"stopped early at step {history.step} of {planned}: {rule.patience} evaluations without "
+        f"an improvement of {rule.min_delta:g} nats"
+    )
 
 
 def _warnings(trained: Trained, *, history: History, probed: ProbedPrecision | None) -> list[str]:

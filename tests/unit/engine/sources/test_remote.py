@@ -12,7 +12,7 @@ import pytest
 
 from small_models import safetensors, write_model
 from small_sources import BUCKET, write_secret
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store

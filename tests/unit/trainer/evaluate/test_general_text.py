@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from small_models import CHATML, make_tiny_tokenizer
 from tuned_job import request_for
 from tunesmith_engine.stages.catalog import EVALUATE
 from tunesmith_engine.stages.errors import BadInputError
@@ -75,6 +76,20 @@ def test_a_passage_longer_than_the_context_becomes_several_rows(
 
     assert len(rows) > 1
     assert max(len(rows.row(index)[0]) for index in range(len(rows))) <= 32
+
+
+def test_each_of_them_has_the_begin_token_where_the_model_has_one(
+    job: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "given.txt").write_text("word " * 100)
+    tokenizer = make_tiny_tokenizer(chat_template="{{ bos_token }}" + CHATML)
+    tokenizer.bos_token = "<|endoftext|>"
+
+    rows = text_of(job, tmp_path, tokenizer, context_length=32).rows
+
+    begins = {int(rows.row(index)[0][0]) for index in range(len(rows))}
+    assert begins == {tokenizer.bos_token_id}
+    assert max(len(rows.row(index)[0]) for index in range(len(rows))) == 32
 
 
 def test_a_text_without_words_is_refused(

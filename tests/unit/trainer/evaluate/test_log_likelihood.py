@@ -5,9 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
+from small_models import TINY_VOCABULARY
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate import log_likelihood
 from tunesmith_trainer.evaluate.log_likelihood import score_rows, token_logprobs
 from tunesmith_trainer.models import load_model
 
@@ -41,6 +49,62 @@ def test_sums_are_those_of_each_row_alone(
     expected = [plain_loss(model, rows, index) for index in range(len(rows))]
     assert losses.sums == pytest.approx(expected, rel=1e-5)
     assert losses.sums.dtype == np.float64
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_chunks_of_logits_change_nothing(
+    model: PreTrainedModel, rows: TokenRows, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [plain_loss(model, rows, index) for index in range(len(rows))]
+    size = chunk * 4 * model.config.vocab_size
+    monkeypatch.setattr(log_likelihood, "SCORING_LOGITS_BYTES", size)
+
+    assert score_rows(model, rows, pad_id=0).sums == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_model_does_to_its_logits_still_happens(rows: TokenRows) -> None:
+    """Gemma 2 presses them between two caps, after its head."""
+    config = Gemma2Config(
+        vocab_size=TINY_VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        final_logit_softcapping=0.1,
+        attn_implementation="eager",
+    )
+    model = Gemma2ForCausalLM(config).eval()
+
+    losses = score_rows(model, rows, pad_id=0)
+
+    assert losses.sums == pytest.approx(
+        [plain_loss(model, rows, index) for index in range(len(rows))], rel=1e-5
+    )
+
+
+def test_no_more_logits_are_held_than_a_chunk_has() -> None:
+    """299 targets and a vocabulary of 262,144 have 300 MiB of logits; 64 are held at a time."""
+    config = LlamaConfig(
+        vocab_size=262_144,
+        hidden_size=4,
+        intermediate_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=4096,
+    )
+    model, sizes = LlamaForCausalLM(config).eval(), []
+    model.lm_head.register_forward_hook(
+        lambda _m, _i, logits: sizes.append(logits.numel() * logits.element_size())
+    )
+    row = TokenRows.of([(range(300), [False] + [True] * 299)])
+
+    losses = score_rows(model, row, pad_id=0)
+
+    assert max(sizes) <= 64 << 20
+    assert len(sizes) > 1
+    assert losses.sums == pytest.approx([plain_loss(model, row, 0)], rel=1e-4)
 
 
 def test_weights_count_the_targets(model: PreTrainedModel, rows: TokenRows) -> None:

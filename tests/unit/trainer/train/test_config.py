@@ -75,6 +75,12 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "schedule.type": ("linear", True),
     "schedule.warmupRatio": (0.9, True),
     "schedule.minLearningRateRatio": (0.5, True),
+    "klToBase": ({"weight": 0.5}, True),
+    "forgettingBudget": ({"maxGeneralLossRise": 0.5}, False),
+    "regularization.labelSmoothing": (0.1, True),
+    "regularization.neftuneNoiseAlpha": (5.0, True),
+    "regularization.attentionDropout": (0.1, True),
+    "regularization.embeddingDropout": (0.1, True),
     "schedule.decayRatio": (0.5, True),
     "schedule.decayType": ("linear", True),
     "schedule.cycles": (2, True),
@@ -88,6 +94,8 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "sequenceLength": (64, False),
     "precision": ("bf16", True),
     "evaluateEverySteps": (2, True),
+    "earlyStopping": ({"patience": 3}, True),
+    "control": ({"steps": 2}, True),
     "seed": (5, True),
 }
 

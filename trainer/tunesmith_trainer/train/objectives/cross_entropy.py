@@ -12,19 +12,32 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.dataloader import MicroBatch, collate
+from tunesmith_trainer.train.embedding_noise import noisy_embeddings
 
 # Any token id will do, and every vocabulary has this one: padding is never trained on.
 _PAD_ID: Final = 0
+_PLAIN: Final = Regularization()
 
 
 class CrossEntropy:
-    """Mean negative log-probability of a target, over the rows of `tokens`."""
+    """Mean negative log-probability of a target, over the rows of `tokens`.
 
-    def __init__(self, tokens: TokenRows, *, device: torch.device) -> None:
+    `regularization` is for what is minimised; a measure has none of it.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenRows,
+        *,
+        device: torch.device,
+        regularization: Regularization = _PLAIN,
+    ) -> None:
         self._tokens = tokens
         self._device = device
+        self._regularization = regularization
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -36,12 +49,36 @@ class CrossEntropy:
         return sum(int(self._tokens.row(row)[1].sum()) for row in rows)
 
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
-        """Sum over the targets of `rows`, in nats: a scalar, fp32."""
-        batch = collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
-        # In fp32: autocast leaves bf16 logits, and the sum over a whole vocabulary needs more
-        # digits.
+        """Sum over the targets of `rows`, in nats: a scalar, fp32.
+
+        With label smoothing, a part of each target's weight is the whole vocabulary's.
+        """
+        batch = self.collated(rows)
+        return self.smoothed_loss(self.training_logits(model, batch), batch)
+
+    def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
+        """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
+        batch = self.collated(rows)
         logits = target_logits(model, batch).float()
-        return F.cross_entropy(logits, batch.targets, reduction="sum")
+        losses = F.cross_entropy(logits, batch.targets, reduction="none").double()
+        return torch.stack([of_row.sum() for of_row in losses.split(batch.num_targets)])
+
+    def collated(self, rows: list[int]) -> MicroBatch:
+        """The tensors of `rows`."""
+        return collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
+
+    def training_logits(self, model: Any, batch: MicroBatch) -> torch.Tensor:
+        """As `target_logits`, with the noise of training, in fp32."""
+        regularization = self._regularization
+        with noisy_embeddings(model, regularization=regularization, lengths=batch.lengths):
+            # In fp32: autocast leaves bf16 logits, and the sum over a whole vocabulary needs more
+            # digits.
+            return target_logits(model, batch).float()
+
+    def smoothed_loss(self, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        """Cross-entropy summed over the targets, smoothed as the job asks."""
+        smoothing = self._regularization.label_smoothing
+        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
 
 
 def target_logits(model: Any, batch: MicroBatch) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""The one thing the loop knows of a loss: a sum over rows, and what it is a mean of."""
+"""What the loop knows of a loss: a sum over rows, and what it is a mean of.
+
+An `Objective` is minimised, a `Measure` looked at; one class may be both.
+"""
 
 from typing import Any, Protocol
 
@@ -7,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 
-class Objective(Protocol):
+class LossOverRows(Protocol):
     """A loss over the rows of one set; row numbers count from 0."""
 
     @property
@@ -19,9 +22,21 @@ class Objective(Protocol):
         """What the loss of `rows` is a mean of: their targets, or their pairs."""
         ...
 
-    def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
-        """The loss of one micro batch, summed over its units: a scalar in nats, fp32.
 
-        Called with gradients in training and without them where a set is only measured.
+class Objective(LossOverRows, Protocol):
+    """A loss that is minimised."""
+
+    def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
+        """The loss of one micro batch, summed over its units: a scalar in nats, fp32."""
+        ...
+
+
+class Measure(LossOverRows, Protocol):
+    """A loss that is only looked at: without gradients, in evaluation mode."""
+
+    def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
+        """The loss of each of `rows`, summed over its units: shape (rows,) in nats.
+
+        Of each row, so that intervals can be drawn over rows.
         """
         ...
