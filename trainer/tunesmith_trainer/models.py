@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 TUNED: Final = "tuned"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
 
+# Of a model folder, with the chat template. No `generation_config.json`: save_pretrained writes it.
+TOKENIZER_FILES: Final = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+    "spiece.model",
+    "sentencepiece*",
+)
+
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, with its chat template."""

@@ -22,6 +22,7 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
+from tunesmith_trainer.models import TOKENIZER_FILES
 
 # Relative. Both models compute in fp32, so that only the order of its sums differs.
 MERGE_TOLERANCE = 2e-3
@@ -30,18 +31,6 @@ ROUNDING_SEED = 0
 
 # 0xffff0000 as a signed number, which torch's int32 wants.
 _UPPER_HALF = -(1 << 16)
-
-# No `generation_config.json`: save_pretrained writes that one itself.
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "chat_template*",
-    "spiece.model",
-    "sentencepiece*",
-)
 
 
 def refuse_changed(request: StageRequest, tuned: Mapping[str, RowLosses]) -> None:

@@ -21,8 +21,7 @@ from tunesmith_engine.sources.published_model import (
 )
 from tunesmith_engine.sources.resolver import fetch_model
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_trainer.compress.merge import TOKENIZER_FILES, save_merged
-from tunesmith_trainer.models import merged_model
+from tunesmith_trainer.models import TOKENIZER_FILES, merged_model
 
 _MODEL_FILES: Final = (
     "*.safetensors",
@@ -49,7 +48,9 @@ class ContinuedVersion:
         """Make the model in `target`; return it."""
         shutil.rmtree(target, ignore_errors=True)
         if self.adapter is not None:
-            target.mkdir(parents=True)
+            # Not above: it takes seconds to import, and most jobs continue no version.
+            from tunesmith_trainer.compress.merge import save_merged
+
             model = merged_model(self.weights, adapter=self.adapter)
             save_merged(model, target, tokenizer_folder=self.weights)
             return target

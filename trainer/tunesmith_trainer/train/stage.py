@@ -130,7 +130,7 @@ def _outcome(
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=[
-            *_warnings_of_freezing(request),
+            *warnings_of_freezing(request),
             *_doubts(request, history=history),
             *_warnings(trained, history=history, probed=probed),
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
@@ -148,7 +148,8 @@ def _doubts(request: StageRequest, *, history: History) -> list[str]:
     return [doubt] if doubt else []
 
 
-def _warnings_of_freezing(request: StageRequest) -> list[str]:
+def warnings_of_freezing(request: StageRequest) -> list[str]:
+    """What more than the spec names is frozen."""
     training = request.spec.training
     facts = request.inputs[PREPARE.name].facts.get("modelFacts")
     is_tied = isinstance(facts, dict) and facts["isTied"]

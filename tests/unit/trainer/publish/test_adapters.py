@@ -92,6 +92,19 @@ def test_the_base_lies_beside_the_versions_and_is_named_by_digest(
     assert (record.base_digest, record.rank) == (adapter.base_digest, adapter.rank)
 
 
+def test_what_is_written_beside_a_base_is_not_written_into_the_model(
+    job: Path, tmp_path: Path
+) -> None:
+    """It is linked, not copied: files of the same names were overwritten where they came from."""
+    model = job / PREPARE.name / "model"
+    for name in (MANIFEST, "serving.json"):
+        (model / name).write_text("theirs")
+
+    published(job, tmp_path, "adapter")
+
+    assert (model / MANIFEST).read_text() == (model / "serving.json").read_text() == "theirs"
+
+
 def test_another_adapter_finds_the_base_there(job: Path, tmp_path: Path) -> None:
     first = published(job, tmp_path, "adapter")
     (job / TRAIN.name / "tuned" / "adapter_model.safetensors").write_text("others")

@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 import torch
 
+from prepare_stage import prepare_request
 from small_models import small_model
 from small_runs import a_loop, a_train_config
+from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.train.adapters import make_trainable, refuse_unfit
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.stage import warnings_of_freezing
 
 
 def trainable(**training: Any) -> set[str]:
@@ -106,3 +110,26 @@ def test_more_layers_than_the_model_has_are_refused(method: str) -> None:
 )
 def test_nothing_left_to_train_is_refused(method: str, freeze: dict[str, Any]) -> None:
     assert "nothing is left to train" in refusal(method=method, freeze=freeze)
+
+
+@pytest.mark.parametrize(
+    ("method", "is_tied", "times"),
+    [("full", True, 1), ("full", False, 0), ("lora", True, 0)],
+)
+def test_a_head_that_is_frozen_with_the_embeddings_is_told(
+    tmp_path: Path, *, method: str, is_tied: bool, times: int
+) -> None:
+    training = {"method": method, "freeze": {"embeddings": True}}
+    request = prepare_request(tmp_path, model="file://base", training=training)
+    prepared = StageResult(
+        stage=PREPARE.name,
+        key="0" * 64,
+        attempt=1,
+        outcome="Succeeded",
+        reason="Succeeded",
+        facts={"modelFacts": {"isTied": is_tied}},
+    )
+
+    warnings = warnings_of_freezing(request.model_copy(update={"inputs": {"prepare": prepared}}))
+
+    assert sum("froze the head, too" in warning for warning in warnings) == times
