@@ -19,6 +19,7 @@ from typing import Any
 import adapter_precision
 import controller_scale
 import demo_stages
+import divergence
 import drift
 import finished_jobs
 import judge
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
     "adapterPrecision": adapter_precision.measure,
+    "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
