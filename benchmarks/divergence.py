@@ -11,7 +11,7 @@ from typing import Any
 from commands import artifact, run_job, run_script
 from training_throughput import SEEDS, demo_job
 
-STEPS = 40
+STEPS = 24
 RATES = {"lora": (2e-4, 1e-2, 5e-2, 0.5), "full": (2e-5, 1e-3, 1e-2, 0.5)}
 
 

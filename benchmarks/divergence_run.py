@@ -31,7 +31,7 @@ ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
 RULES = ("refuse_exploded_measures", "refuse_exploded_training")
 # Tokens of a row: most are shorter, and a step takes a second.
 LONGEST = 64
-BATCH = 4
+BATCH = 2
 
 
 def main(model_folder: Path, data: Path, config: TrainConfig) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _config(method: Any, *, rate: float, seed: int, steps: int) -> TrainConfig:
         replay_ratio=0.0,
         num_steps=steps,
         warmup_steps=2,
-        evaluate_every=steps // 10,
+        evaluate_every=4,
         checkpoint_every=steps,
     )
 

@@ -24,6 +24,7 @@ import drift
 import finished_jobs
 import judge
 import route_latency
+import served_adapters
 import serving_throughput
 import swaps
 import tap
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "adapterPrecision": adapter_precision.measure,
     "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,
+    "servedAdapters": served_adapters.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
