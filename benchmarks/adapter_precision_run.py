@@ -67,6 +67,7 @@ def _run(model: Any, *, config: TrainConfig, data: Path) -> Any:
             measures={HELD_OUT: CrossEntropy(held_out, device=ALONE.device)},
             group=ALONE,
             checkpoints=Checkpoints(Path(folder), config_digest="benchmark", keep=1),
+            name_rows=lambda rows: [str(row) for row in rows],
         ).run()
 
 

@@ -19,11 +19,13 @@ from typing import Any
 import adapter_precision
 import controller_scale
 import demo_stages
+import divergence
 import drift
 import finished_jobs
 import judge
 import overfitting_study
 import route_latency
+import served_adapters
 import serving_throughput
 import swaps
 import tap
@@ -34,8 +36,10 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
     "adapterPrecision": adapter_precision.measure,
+    "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,
     "overfittingStudy": overfitting_study.measure,
+    "servedAdapters": served_adapters.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,

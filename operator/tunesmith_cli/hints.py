@@ -32,7 +32,7 @@ HINTS: Final[Mapping[str, str]] = {
     "or more memory or disk",
     Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
     Reason.WORKSPACE_UNAVAILABLE: "check workspace.uri, and the rights of workspace.secretRef",
-    Reason.LOSS_DIVERGED: "lower optimizer.learningRate",
+    Reason.LOSS_DIVERGED: "lower optimizer.learningRate; the message says to what",
     Reason.FORGETTING_BUDGET_EXCEEDED: "lower optimizer.learningRate, add dataset.replay or "
     "training.klToBase, or raise the budget",
     Reason.EVALUATION_GATE_FAILED: "the message names metric, value and bound",

@@ -73,6 +73,7 @@ def a_loop(
         },
         group=ALONE,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
+        name_rows=lambda numbers: [f"rows.jsonl:{number}" for number in numbers],
         on_step=on_step,
         last_step=last_step,
     )

@@ -7,20 +7,24 @@ however the batch is cut into micro batches and dealt out to workers.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.train.base_check import refuse_broken_base
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import Sampler, micro_batches
+from tunesmith_trainer.train.divergence import (
+    no_number,
+    refuse_exploded_measures,
+    refuse_exploded_training,
+)
 from tunesmith_trainer.train.early_stopping import stops_early
 from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
@@ -42,7 +46,8 @@ class Loop:
 
     `objective` is minimised over the rows that `sampler` draws from its set. `measures` are losses
     over sets that are only looked at, by the kind of their points in the curve; the one of the
-    held-out rows picks the best step. `last_step` ends a run in front of its planned end, with the
+    held-out rows picks the best step. `name_rows` turns row numbers of the training set into what
+    people know the rows by. `last_step` ends a run in front of its planned end, with the
     learning rates of the whole.
     """
 
@@ -56,6 +61,7 @@ class Loop:
         measures: Mapping[str, Measure],
         group: WorkerGroup,
         checkpoints: Checkpoints,
+        name_rows: Callable[[list[int]], list[str]],
         on_step: StepCallback | None = None,
         last_step: int | None = None,
     ) -> None:
@@ -65,6 +71,7 @@ class Loop:
         self._sampler = sampler
         self._measures = measures
         self._group = group
+        self._name_rows = name_rows
         self._on_step = on_step
         self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
@@ -72,6 +79,7 @@ class Loop:
         self._optimizer = build_optimizer(model, training=config.training)
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
+        self._vocabulary_size = int(model.get_output_embeddings().weight.shape[0])
         self.resumed_from: int | None = None
 
     @property
@@ -83,8 +91,8 @@ class Loop:
         """Train to the last step, planned or early; the best checkpoint is on disk then.
 
         Raises:
-            VerdictError: the loss or a gradient is no longer finite, or the budget of forgetting is
-                spent; all workers raise it.
+            VerdictError: the loss has exploded, or it or a gradient is no longer finite, or the
+                budget of forgetting is spent; all workers raise it.
         """
         config = self._config
         self._begin()
@@ -145,11 +153,14 @@ class Loop:
     def _do_step(self, step: int) -> None:
         started = time.monotonic()
         rows = self._sampler.rows_of(step)
-        loss, grad_norm = self._leave_gradients(rows)
+        loss, grad_norm, suspects = self._leave_gradients(rows)
         # NB: both were summed over the workers, so all of them raise, or none. It is checked before
         # the optimizer's step: afterwards every weight would be NaN, and so the next checkpoint.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise _diverged(f"training loss {loss}, gradient norm {grad_norm}", step=step)
+            what = f"training loss {loss}, gradient norm {grad_norm}"
+            # NB: a sum over the workers, too; all of them come here.
+            found = self._of_all_workers(suspects, batch=rows)
+            raise self._no_number(what, step=step, rows=found or rows)
         rate = learning_rate(self._config, step=step)
         set_rate(self._optimizer, rate)
         self._optimizer.step()
@@ -161,18 +172,24 @@ class Loop:
             tokens=int(self._objective.lengths[rows].sum()),
             seconds=time.monotonic() - started,
         )
+        # In front of the checkpoint, as after a measurement: one of a destroyed model could only
+        # push out a good one.
+        refuse_exploded_training(
+            self._history, training=self._config.training, vocabulary_size=self._vocabulary_size
+        )
 
-    def _leave_gradients(self, rows: list[int]) -> tuple[float, float]:
+    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, list[int]]:
         """Leave the clipped gradient of the whole batch in the parameters.
 
-        Return the mean loss per unit and the norm before clipping.
+        Return the mean loss per unit, the norm before clipping, and the rows of this worker's micro
+        batches whose loss is no finite number.
         """
         self._model.train()
         # NB: the targets of the whole batch, of all workers. A mean over each micro batch,
         # averaged, would weigh a token of a short answer more than one of a long answer, and the
         # curve would depend on how many workers there are.
         num_units = self._objective.num_units(rows)
-        share = 0.0
+        share, suspects = 0.0, list[int]()
         for micro_batch in self._micro_batches(self._objective, rows):
             with self._autocast():
                 loss = self._objective.summed_loss(self._model, micro_batch) / num_units
@@ -180,13 +197,15 @@ class Loop:
             # pass.
             loss.backward()
             share += loss.item()
+            if not math.isfinite(loss.item()):
+                suspects += micro_batch
         # Sums, never averages: each worker has divided by the targets of all of them.
         self._group.all_reduce_gradients(self._parameters)
         # After the sum: the norm to be clipped is that of the batch, the same on every worker.
         max_norm = self._config.training.optimizer.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, max_norm)
         (mean,) = self._group.all_reduce_sum(share)
-        return mean, norm.item()
+        return mean, norm.item(), suspects
 
     def _measure(self) -> bool:
         """Measure every loss that is looked at; whether the held-out one is the best so far."""
@@ -197,10 +216,12 @@ class Loop:
             sums = {kind: self._row_losses(measure) for kind, measure in self._measures.items()}
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
-            raise _diverged(f"held-out loss {held_out}", step=self._history.step)
+            raise self._no_number(f"held-out loss {held_out}", step=self._history.step, rows=[])
         control = self._config.training.control
         is_compared = control is not None and self._history.step <= control.steps
-        return self._history.record_measures(sums, is_compared=is_compared)
+        is_better = self._history.record_measures(sums, is_compared=is_compared)
+        refuse_exploded_measures(self._history, training=self._config.training)
+        return is_better
 
     def _row_losses(self, measure: Measure) -> list[float]:
         sums = [0.0] * len(measure.lengths)
@@ -210,6 +231,20 @@ class Loop:
                 sums[row] = loss
         # Zeros of every worker but one: a row's loss does not depend on how many share the work.
         return self._group.all_reduce_sum(*sums)
+
+    def _no_number(self, what: str, *, step: int, rows: list[int]) -> VerdictError:
+        return no_number(
+            what,
+            step=step,
+            last_saved=self._state.last_saved,
+            rows=self._name_rows(rows),
+            training=self._config.training,
+        )
+
+    def _of_all_workers(self, suspects: list[int], *, batch: list[int]) -> list[int]:
+        """The rows of `batch` that some worker suspects."""
+        counts = self._group.all_reduce_sum(*(float(row in suspects) for row in batch))
+        return [row for row, count in zip(batch, counts, strict=True) if count]
 
     def _micro_batches(self, over: LossOverRows, rows: list[int]) -> list[list[int]]:
         return micro_batches(
@@ -227,11 +262,3 @@ class Loop:
             dtype=torch.bfloat16,
             enabled=self._config.precision == "bf16",
         )
-
-
-def _diverged(what: str, *, step: int) -> VerdictError:
-    return VerdictError(
-        Reason.LOSS_DIVERGED,
-        f"step {step}: {what}; lower training.optimizer.learningRate or raise "
-        "training.schedule.warmupRatio",
-    )

@@ -4,6 +4,7 @@
 each evaluation, so those beside the held-out rows are samples.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def build_loop(
         checkpoints=Checkpoints(
             checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
         ),
+        name_rows=partial(_sources, prepared),
         on_step=on_step,
         last_step=last_step,
     )
@@ -117,6 +119,15 @@ def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) 
         batch_size=size,
         seed=seed,
     )
+
+
+def _sources(prepared: Prepared, rows: list[int]) -> list[str]:
+    """Where in the user's data these training rows stand; replay rows have only a number."""
+    records = prepared.records("train")
+    return [
+        records[row].source if row < len(records) else f"replay row {row - len(records)}"
+        for row in rows
+    ]
 
 
 def build_measures(

@@ -16,7 +16,7 @@ from tunesmith_trainer.train.parameter_groups import NamedParameters
 
 
 class TrainState:
-    """What a checkpoint is taken of."""
+    """What a checkpoint is taken of; `last_saved` is the step of the last one, 0 without any."""
 
     def __init__(
         self,
@@ -30,11 +30,13 @@ class TrainState:
         self._optimizer = optimizer
         self._group = group
         self._checkpoints = checkpoints
+        self.last_saved = 0
 
     def save(self, history: History) -> None:
         """Write a checkpoint of the current step and remove those no longer needed."""
         # NB: in front of the branch. Gathering waits for all workers, the first one included.
         generators = self._generators()
+        self.last_saved = history.step
         if not self._group.is_first:
             return
         self._checkpoints.write(
@@ -64,6 +66,7 @@ class TrainState:
         if step == 0:
             return None
         checkpoint = newest or self._checkpoint(step)
+        self.last_saved = step
         if self._group.is_first:
             # What is there of later steps is spoilt or of another configuration; they are done
             # again.
