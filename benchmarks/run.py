@@ -21,6 +21,7 @@ import controller_scale
 import demo_stages
 import drift
 import finished_jobs
+import forgetting_study
 import judge
 import overfitting_study
 import route_latency
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "adapterPrecision": adapter_precision.measure,
     "trainingThroughput": training_throughput.measure,
     "overfittingStudy": overfitting_study.measure,
+    "forgettingStudy": forgetting_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
