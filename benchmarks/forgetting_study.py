@@ -62,6 +62,7 @@ def measure(
     *,
     steps: int = STEPS,
     seeds: Sequence[int] = SEEDS,
+    arms: Sequence[str] = tuple(ARMS),
     model: str = MODEL,
     only_plot: bool = False,
 ) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def measure(
     if not only_plot:
         _write_data(folder, conversations(home / "packages"))
     # Seed by seed: a study that is cut short has all arms of some seeds.
-    places = [(arm, seed) for seed in seeds for arm in ARMS]
+    places = [(arm, seed) for seed in seeds for arm in arms]
     runs = [
         _finished(folder, arm=arm, seed=seed, steps=steps)
         if only_plot
@@ -183,10 +184,17 @@ def _job(folder: Path, name: str, *, arm: str, seed: int, steps: int, model: str
 
     training, data = ARMS[arm]
     dataset = {"train": uri("train.jsonl"), "validation": uri("heldout.jsonl"), **data}
+    ratio = 0.0
+    if "replay" in data:
+        replay = dataset["replay"] = dict(data["replay"])
+        ratio = replay["ratio"]
+        if "selfSynthesis" in replay:
+            # Other rows for every seed: they are part of what varies.
+            replay["selfSynthesis"] = {**replay["selfSynthesis"], "seed": seed}
+        else:
+            replay["source"] = uri("replay.jsonl")
     # As many own rows as without replay.
-    num_steps = math.ceil(steps / (1.0 - data.get("replay", {}).get("ratio", 0.0)))
-    if "replay" in data and "selfSynthesis" not in data["replay"]:
-        dataset["replay"] = {**data["replay"], "source": uri("replay.jsonl")}
+    num_steps = math.ceil(steps / (1.0 - ratio))
     return {
         "apiVersion": "tunesmith.dev/v1alpha1",
         "kind": "FineTuneJob",
@@ -200,6 +208,8 @@ def _job(folder: Path, name: str, *, arm: str, seed: int, steps: int, model: str
                 # Only the last weights: the best step would be another one in each arm.
                 "evaluateEverySteps": num_steps,
                 "sequenceLength": 128,
+                # Not `auto`, which measures the time: arms could differ by it.
+                "precision": "fp32",
                 "seed": seed,
                 **training,
             },
@@ -304,6 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each remedy against forgetting keeps.")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--home", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--model", default=MODEL, help="URI of another model to study")
     parser.add_argument("--plot", action="store_true", help="draw what is finished, run nothing")
@@ -312,6 +323,7 @@ def main() -> None:
         options.home,
         steps=options.steps,
         seeds=options.seeds,
+        arms=options.arms,
         model=options.model,
         only_plot=options.plot,
     )

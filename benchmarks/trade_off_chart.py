@@ -93,7 +93,8 @@ def standalone(chart: Markup, *, legend: Iterable[str]) -> str:
     size = f'viewBox="0 0 {WIDTH:.0f} {height:.0f}"'
     # CDATA: style sheets hold `>`, and XML is read more strictly than HTML.
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} class="chart"><style><![CDATA[{styles}]]>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} class="chart" '
+        f'font-family="sans-serif"><style><![CDATA[{styles}]]>'
         f'</style><rect width="100%" height="100%" style="fill: var(--card)"/>'
         f'<svg width="{WIDTH:.0f}" height="{HEIGHT:.0f}">{chart}</svg>{texts}</svg>'
     )
