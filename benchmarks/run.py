@@ -22,6 +22,7 @@ import demo_stages
 import divergence
 import drift
 import finished_jobs
+import forgetting_study
 import judge
 import overfitting_study
 import route_latency
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "trainingThroughput": training_throughput.measure,
     "overfittingStudy": overfitting_study.measure,
     "servedAdapters": served_adapters.measure,
+    "forgettingStudy": forgetting_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
