@@ -52,7 +52,14 @@ class Dataset(ApiModel):
         f"Default {DEFAULT_VALIDATION_FRACTION}; not with `validation`.",
     )
     format: Literal[
-        "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
+        "auto",
+        "messages",
+        "sharegpt",
+        "alpaca",
+        "promptCompletion",
+        "text",
+        "dialogues",
+        "preference",
     ] = Field(
         "auto", description="Shape of a row; `auto` decides from the fields of the first rows."
     )

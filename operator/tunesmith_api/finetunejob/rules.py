@@ -14,6 +14,7 @@ from tunesmith_api.finetunejob import (
     evaluation,
     model,
     output,
+    preference,
     resources,
     training,
 )
@@ -96,6 +97,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *evaluation.RULES,
     *training.BATCH_RULES,
     *_BATCH_AND_WORKERS,
+    *preference.RULES,
     *model.RULES,
     *_SOURCES,
     *output.RULES,

@@ -78,12 +78,20 @@ class PrepareFacts(Record):
     markers: list[str] = Field(default_factory=list)
 
 
+class PreferenceFacts(Record):
+    """What DPO came to on the held-out pairs, at the best step."""
+
+    margin: float | None = None
+    accuracy: float | None = None
+
+
 class TrainFacts(Record):
     """What training came to."""
 
     best_step: int | None = None
     tokens_per_second: float | None = None
     trainable_parameters: int | None = None
+    preference: PreferenceFacts | None = None
 
 
 class SchemeTried(Record):

@@ -12,7 +12,6 @@ from itertools import groupby
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.metrics import (
-    SUITE_LABELS,
     base_of,
     change_of,
     direction_of,
@@ -105,7 +104,9 @@ class Measurements:
         if not train and not held_out:
             return None
         best = self.job.train.best_step
-        caption = "Nats per target token, by optimizer step. Step 0 is the base model."
+        # Of preferences it is ln 2 at first, whatever the model.
+        unit = "target token" if self.job.train.preference is None else "pair"
+        caption = f"Nats per {unit}, by optimizer step. Step 0 is the base model."
         if best is not None:
             caption += f" The weights of step {best:,} are kept: the lowest held-out loss."
         return Chart(drawing=loss_chart(train, held_out, best=best), caption=caption)
@@ -116,7 +117,10 @@ class Measurements:
         rows = [
             (
                 scheme.scheme,
-                *(_optional_percent(scheme.recovery.get(suite)) for suite in SUITE_LABELS),
+                *(
+                    _optional_percent(scheme.recovery.get(suite))
+                    for suite in ("heldOut", "general")
+                ),
                 _optional_percent(scheme.min_recovery),
                 "accepted" if scheme.accepted else "too much lost",
                 size(scheme.bytes) if scheme.bytes else "",

@@ -168,6 +168,8 @@ PREPARE: Final = Stage(
         "dataset.cleaning",
         "dataset.seed",
         "training.sequenceLength",
+        # It also refuses rows that the objective cannot learn from.
+        "training.objective",
     ),
     sources=("model", "dataset.train", "dataset.validation"),
     memory=memory.preparing,
@@ -183,6 +185,7 @@ TRAIN: Final = Stage(
     weight=55.0,
     fields=(
         "training.method",
+        "training.dpo",
         "training.lora",
         "training.optimizer",
         "training.schedule",

@@ -52,6 +52,49 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"evaluation": {"gates": [{"suite": "general", "metric": "perplexity", "max": 9}]}},
         )
     ],
+    "preference-suite-and-metrics": [
+        (
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "min": 0}]},
+            },
+            "spec.evaluation.gates[0].metric",
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]},
+            },
+        ),
+        (
+            {"evaluation": {"gates": [{"metric": "accuracy", "min": 0.6}]}},
+            "spec.evaluation.gates[0].metric",
+            {"evaluation": {"gates": [{"metric": "exactMatch", "min": 0.6}]}},
+        ),
+    ],
+    "preference-rows-and-objective": [
+        (
+            {"dataset": {"train": TRAIN, "format": "preference"}},
+            "spec.dataset.format",
+            {
+                "dataset": {"train": TRAIN, "format": "preference"},
+                "training": {"objective": "dpo"},
+            },
+        ),
+        (
+            {"dataset": {"train": TRAIN, "format": "text"}, "training": {"objective": "dpo"}},
+            "spec.dataset.format",
+            {"dataset": {"train": TRAIN}, "training": {"objective": "dpo"}},
+        ),
+    ],
+    "preference-gates-and-objective": [
+        (
+            {"evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]}},
+            "spec.evaluation.gates",
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]},
+            },
+        )
+    ],
     "gate-metric-is-measured": [
         (
             {

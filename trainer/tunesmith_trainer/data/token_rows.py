@@ -57,6 +57,14 @@ class TokenRows:
             offsets=arrays["offsets"],
         )
 
+    def followed_by(self, other: "TokenRows") -> "TokenRows":
+        """These rows, and then those of `other`."""
+        return TokenRows(
+            input_ids=np.concatenate([self.input_ids, other.input_ids]),
+            trained=np.concatenate([self.trained, other.trained]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+        )
+
     def save(self, path: Path) -> None:
         """Write the rows as safetensors; a reader sees the old file or the new one."""
         temporary = path.with_name(f".{path.name}.part")

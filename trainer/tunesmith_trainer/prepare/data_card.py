@@ -70,10 +70,12 @@ def data_card(
     dataset: Dataset,
     removed: RemovedRows,
     tokens: Mapping[Split, TokenRows],
+    rejected: Mapping[Split, TokenRows],
     warnings: Sequence[str],
 ) -> dict[str, JsonValue]:
-    """The card as JSON; lengths are in tokens."""
-    lengths = np.concatenate([rows.lengths for rows in tokens.values()])
+    """The card as JSON; lengths are in tokens, and both sides of a preference have one."""
+    sides = (*tokens.values(), *rejected.values())
+    lengths = np.concatenate([rows.lengths for rows in sides])
     return {
         "sources": [
             {
@@ -98,6 +100,9 @@ def data_card(
             "validationFraction": None if dataset.validation else dataset.validation_fraction,
             **{split: _size(rows) for split, rows in tokens.items()},
         },
+        **(
+            {"rejected": {name: _size(rows) for name, rows in rejected.items()}} if rejected else {}
+        ),
         # A length that a row has, never one between two rows.
         "tokensPerRow": {
             name: int(np.percentile(lengths, percent, method="higher"))

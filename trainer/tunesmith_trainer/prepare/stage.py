@@ -27,6 +27,7 @@ from tunesmith_trainer.data.prepared import (
     REFERENCE,
     SPLITS,
     Split,
+    rejected_file,
     write_row_records,
 )
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -65,13 +66,15 @@ class _PreparedRows:
     loaded: LoadedData
     splits: Splits
     tokens: dict[Split, TokenRows]
+    rejected: dict[Split, TokenRows]
     removed: RemovedRows
     warnings: list[str]
 
     @property
     def longest(self) -> int:
         """Tokens of the longest row of either split."""
-        return max(int(rows.lengths.max()) for rows in self.tokens.values())
+        sides = (*self.tokens.values(), *self.rejected.values())
+        return max(int(rows.lengths.max()) for rows in sides)
 
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -130,6 +133,7 @@ def _prepare_rows(
         loaded=loaded,
         splits=splits,
         tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
+        rejected=_rejected(splits),
         removed=removed,
         warnings=[
             *_warnings(request, base, loaded, removed),
@@ -141,6 +145,23 @@ def _prepare_rows(
 
 def _stored(rows: Sequence[TokenizedRow]) -> TokenRows:
     return TokenRows.of((row.tokens.ids, row.tokens.trained) for row in rows)
+
+
+def _rejected(splits: Splits) -> dict[Split, TokenRows]:
+    """The rejected answers of preferences; nothing of any other rows."""
+    rows: dict[Split, list[TokenizedRow]] = {
+        "train": splits.train,
+        "validation": splits.validation,
+    }
+    answers = {
+        split: [row.rejected for row in kept if row.rejected is not None]
+        for split, kept in rows.items()
+    }
+    return {
+        split: TokenRows.of((side.ids, side.trained) for side in sides)
+        for split, sides in answers.items()
+        if sides
+    }
 
 
 def _warnings(
@@ -187,6 +208,8 @@ def _write(
     for split, kept in zip(SPLITS, (rows.splits.train, rows.splits.validation), strict=True):
         rows.tokens[split].save(folder / f"{split}.safetensors")
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
+    for split, rejected in rows.rejected.items():
+        rejected.save(rejected_file(folder, split))
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
         rows.loaded,
@@ -194,6 +217,7 @@ def _write(
         dataset=request.spec.dataset,
         removed=rows.removed,
         tokens=rows.tokens,
+        rejected=rows.rejected,
         warnings=rows.warnings,
     )
     card_path = output / "data-card.json"
@@ -218,7 +242,10 @@ def _facts(
 ) -> dict[str, JsonValue]:
     train, validation = rows.tokens["train"], rows.tokens["validation"]
     digests = {artifact.name: artifact.digest for artifact in artifacts}
+    rejected = rows.rejected.get("train")
     return {
+        # Of preferences all other counts are those of the chosen answers.
+        **({} if rejected is None else {"numRejectedTargets": rejected.num_targets}),
         "numTrainRows": len(train),
         "numValidationRows": len(validation),
         "numTrainTokens": len(train.input_ids),

@@ -123,12 +123,19 @@ class ModelCard:
 
     def training(self) -> str:
         facts = self.facts.trained
+        # Only of DPO.
+        pairs = facts.get("preference")
+        preferred = pairs and (
+            f" It was trained by direct preference optimization: the loss is that of a pair, and "
+            f"on held-out pairs the margin was {number(pairs['margin'])} and the accuracy "
+            f"{number(pairs['accuracy'])} at that step."
+        )
         return section(
             "Training",
             f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights "
             f"are those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
             f"({number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters "
-            "were trained.",
+            f"were trained.{preferred or ''}",
             table(
                 ("setting", "value"),
                 [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],

@@ -3,13 +3,16 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "numSteps", "warmupSteps", "bestStep", "bestHeldOutLoss",
 "finalTrainLoss", "tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved"}`;
-losses in nats per target token, `resolved` every hyperparameter as text by the path of its field.
+losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
+"referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text by the path of its field.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
@@ -18,7 +21,7 @@ from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.train.checkpoints import newest_step
-from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
 from tunesmith_trainer.train.worker import CURVE, Trained
@@ -90,12 +93,25 @@ def _outcome(request: StageRequest, trained: Trained, *, num_targets: int) -> St
             "numTargets": num_targets,
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
+            **_preference(trained, history=history),
             "resolved": {**trained["resolved"]},
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
         warnings=_warnings(trained, history=history),
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _preference(trained: Trained, *, history: History) -> dict[str, JsonValue]:
+    """What only DPO has to tell."""
+    seconds = trained["reference_seconds"]
+    if seconds is None:
+        return {}
+    best = {
+        kind: round(history.measured_at(history.best_step, kind=kind), 4)
+        for kind in (MARGIN, ACCURACY)
+    }
+    return {"preference": {**best, "referenceSeconds": round(seconds, 1)}}
 
 
 def _warnings(trained: Trained, *, history: History) -> list[str]:

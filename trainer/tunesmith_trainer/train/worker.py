@@ -23,13 +23,11 @@ from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
-from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.history import HELD_OUT
 from tunesmith_trainer.train.loop import Loop
-from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
+from tunesmith_trainer.train.run_parts import run_parts
 
 CURVE = "curve.jsonl"
 
@@ -45,6 +43,7 @@ class Trained(TypedDict):
     resolved: dict[str, str]
     warmup_steps: int
     num_trainable: int
+    reference_seconds: float | None
     resumed_from: int | None
     warnings: list[str]
 
@@ -103,16 +102,14 @@ def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     model = build_trainable(prepared.model, config=config, device=group.device)
     output = Path(request.output)
-    training = config.training
     with _sole_writer(output, group=group):
+        parts = run_parts(prepared, model=model, config=config, group=group, output=output)
         loop = Loop(
             model,
             config=config,
-            objective=CrossEntropy(prepared.train, device=group.device),
-            sampler=RowSampler(
-                len(prepared.train), batch_size=training.batch.size, seed=training.seed
-            ),
-            measures={HELD_OUT: CrossEntropy(prepared.validation, device=group.device)},
+            objective=parts.objective,
+            sampler=parts.sampler,
+            measures=parts.measures,
             group=group,
             checkpoints=Checkpoints(
                 output / CHECKPOINTS, config_digest=config.digest(), keep=config.checkpoint.keep
@@ -134,6 +131,7 @@ def _train(request: StageRequest, *, group: WorkerGroup) -> Trained:
         resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
         num_trainable=loop.num_trainable,
+        reference_seconds=parts.reference_seconds,
         resumed_from=loop.resumed_from,
         warnings=_warnings(config, request=request),
     )
