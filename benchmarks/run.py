@@ -18,6 +18,7 @@ from typing import Any
 
 import controller_scale
 import demo_stages
+import dpo
 import drift
 import finished_jobs
 import judge
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
     "judge": judge.measure,
+    "dpo": dpo.measure,
     "drift": drift.measure,
     "routeLatency": route_latency.measure,
     "swaps": swaps.measure,

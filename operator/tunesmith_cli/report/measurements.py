@@ -117,10 +117,8 @@ class Measurements:
         rows = [
             (
                 scheme.scheme,
-                *(
-                    _optional_percent(scheme.recovery.get(suite))
-                    for suite in ("heldOut", "general")
-                ),
+                _optional_percent(scheme.recovery.get("heldOut")),
+                _optional_percent(scheme.recovery.get("general")),
                 _optional_percent(scheme.min_recovery),
                 "accepted" if scheme.accepted else "too much lost",
                 size(scheme.bytes) if scheme.bytes else "",

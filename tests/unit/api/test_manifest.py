@@ -43,8 +43,9 @@ def test_smallest_job_is_read() -> None:
         (
             "training: {wisdom: 8}",
             (
-                "spec.training.wisdom: unknown field; known here: method, lora, optimizer, "
-                "schedule, batch, epochs, maxSteps, sequenceLength, precision, evaluateEverySteps"
+                "spec.training.wisdom: unknown field; known here: method, objective, dpo, lora, "
+                "optimizer, schedule, batch, epochs, maxSteps, sequenceLength, precision, "
+                "evaluateEverySteps"
             ),
         ),
         (

@@ -1,8 +1,9 @@
 """Rows that teach nothing, or teach twice: empty ones and exact duplicates.
 
 Follows `formats`. Two rows are duplicates if they hold the same turns, or the same text, after runs
-of white space were made one space; preferences if both answers are the same. The first of them is kept, so that a row's place in its file
-decides, and two runs over the same files keep the same rows.
+of white space were made one space; preferences if both answers are the same. The first of them is
+kept, so that a row's place in its file decides, and two runs over the same files keep the same
+rows.
 """
 
 from collections.abc import Sequence

@@ -100,9 +100,7 @@ def data_card(
             "validationFraction": None if dataset.validation else dataset.validation_fraction,
             **{split: _size(rows) for split, rows in tokens.items()},
         },
-        **(
-            {"rejected": {name: _size(rows) for name, rows in rejected.items()}} if rejected else {}
-        ),
+        **_rejected(rejected),
         # A length that a row has, never one between two rows.
         "tokensPerRow": {
             name: int(np.percentile(lengths, percent, method="higher"))
@@ -112,6 +110,11 @@ def data_card(
         "sampleRows": [asdict(row.record) for row in splits.train[:_SAMPLE_ROWS]],
         "warnings": list(warnings),
     }
+
+
+def _rejected(rows: Mapping[Split, TokenRows]) -> dict[str, JsonValue]:
+    """The size of the rejected answers of preferences; no entry for any other rows."""
+    return {"rejected": {split: _size(side) for split, side in rows.items()}} if rows else {}
 
 
 def _size(rows: TokenRows) -> dict[str, JsonValue]:

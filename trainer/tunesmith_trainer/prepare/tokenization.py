@@ -129,12 +129,11 @@ class RowTokenizer:
             reference=row.messages[-1].content,
             rejected=row.rejected[-1].content if row.rejected else None,
         )
-        rejected = self._template.render(row.rejected) if row.rejected else None
         return TokenizedRow(
             row=row,
             tokens=self._mask(row, rendered),
             record=record,
-            rejected=rejected and self._mask(row, rejected),
+            rejected=self._mask(row, self._template.render(row.rejected)) if row.rejected else None,
         )
 
     def _mask(self, row: Row, rendered: Rendered) -> TokenRow:

@@ -4,7 +4,8 @@
 of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
 "kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
 `{"step", "kind": "heldOut", "loss"}`, and so for other kinds of measure. Losses are mean nats per
-target token, or per pair for preferences; `tokens` are the real tokens of the step's rows; `seconds` count training alone.
+target token, or per pair for preferences; `tokens` are the real tokens of the step's rows;
+`seconds` count training alone.
 """
 
 import json

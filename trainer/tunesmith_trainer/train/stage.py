@@ -4,7 +4,8 @@ Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines
 Facts: `{"method", "precision", "numSteps", "warmupSteps", "bestStep", "bestHeldOutLoss",
 "finalTrainLoss", "tokensPerSecond", "numTargets", "workers", "trainableParameters", "resolved"}`;
 losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
-"referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text by the path of its field.
+"referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text
+by the path of its field.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
