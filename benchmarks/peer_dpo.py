@@ -1,7 +1,7 @@
 """The peer of `dpo.py`: TRL's DPOTrainer, run in the trainer environment.
 
-`python peer_dpo.py MODEL DATA TRL SEED STEPS BATCH` prints one JSON object. TRL is the folder that
-holds the package. Adapters and optimizer have the defaults of a job with `objective: dpo`.
+`python peer_dpo.py MODEL DATA TRL SEED STEPS BATCH RATE` prints one JSON object. TRL is the folder
+that holds the package. Adapters and optimizer have the defaults of a job.
 """
 
 import json
@@ -22,13 +22,14 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import SequentialSampler
 
-from tunesmith_api.finetunejob.training import DEFAULT_LEARNING_RATES
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_model, load_tokenizer
 from tunesmith_trainer.train.dataloader import RowSampler
 
 
-def main(model_folder: Path, data: Path, *, seed: int, steps: int, batch: int) -> dict[str, Any]:
+def main(
+    model_folder: Path, data: Path, *, seed: int, steps: int, batch: int, rate: float
+) -> dict[str, Any]:
     """Train, and say the loss of every step."""
     import trl
 
@@ -52,7 +53,7 @@ def main(model_folder: Path, data: Path, *, seed: int, steps: int, batch: int) -
             beta=0.1,
             per_device_train_batch_size=batch,
             max_steps=steps,
-            learning_rate=DEFAULT_LEARNING_RATES["dpo"]["lora"],
+            learning_rate=rate,
             lr_scheduler_type="constant",
             weight_decay=0.01,
             max_grad_norm=1.0,
@@ -113,5 +114,6 @@ if __name__ == "__main__":
         seed=int(sys.argv[4]),
         steps=int(sys.argv[5]),
         batch=int(sys.argv[6]),
+        rate=float(sys.argv[7]),
     )
     print(json.dumps(measured))

@@ -107,15 +107,13 @@ def test_a_run_learns_to_prefer_from_a_margin_of_exactly_0(tmp_path: Path) -> No
 
     history = _loop(small_model(), config=config, output=tmp_path).run()
 
-    margins, accuracies, held_out = (
-        [point["loss"] for point in history.points if point["kind"] == kind]
-        for kind in ("margin", "accuracy", "heldOut")
-    )
-    assert (margins[0], accuracies[0]) == (0.0, 0.5)
-    assert held_out[0] == pytest.approx(math.log(2), rel=1e-6)
+    assert history.measured_at(0, kind="margin") == 0.0
+    assert history.measured_at(0, kind="accuracy") == 0.5
+    assert history.held_out_at(0) == pytest.approx(math.log(2), rel=1e-6)
     # The held-out pairs are those that were trained: what is asked is the direction.
-    assert margins[-1] > margins[1] > 0.0
-    assert accuracies[-1] == 1.0
+    margins = [history.measured_at(step, kind="margin") for step in (3, 12)]
+    assert margins[1] > margins[0] > 0.0
+    assert history.measured_at(12, kind="accuracy") == 1.0
     assert history.best_step == 12
 
 
