@@ -40,7 +40,7 @@ def main(model_folder: Path, data: Path, config: TrainConfig) -> dict[str, Any]:
     histories: list[History] = []
     with tempfile.TemporaryDirectory() as folder:
         run = _loop(model_folder, data, config=config, folder=Path(folder), seen=histories)
-        noted = {rule: _noting(getattr(loop, rule), verdicts) for rule in RULES}
+        noted: dict[str, Any] = {rule: _noting(getattr(loop, rule), verdicts) for rule in RULES}
         with patch.multiple(loop, **noted):
             try:
                 run.run()

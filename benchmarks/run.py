@@ -20,6 +20,7 @@ import adapter_precision
 import controller_scale
 import demo_stages
 import divergence
+import dpo
 import drift
 import finished_jobs
 import forgetting_study
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
     "judge": judge.measure,
+    "dpo": dpo.measure,
     "drift": drift.measure,
     "routeLatency": route_latency.measure,
     "swaps": swaps.measure,

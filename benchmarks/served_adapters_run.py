@@ -56,7 +56,7 @@ if __name__ == "__main__":
     measured = main(
         Path(folder),
         Path(rows_file),
-        dtype,
-        Path(adapter[0]) if adapter else None,  # type: ignore[arg-type]
+        "float32" if dtype == "float32" else "bfloat16",
+        Path(adapter[0]) if adapter else None,
     )
     print(json.dumps(measured))

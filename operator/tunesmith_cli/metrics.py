@@ -14,13 +14,20 @@ from tunesmith_cli.formats import number
 from tunesmith_cli.terminal.style import table
 
 # The order of the keys is the order in which people see them.
-SUITE_LABELS: Final[Mapping[str, str]] = {"heldOut": "Held-out rows", "general": "General text"}
+SUITE_LABELS: Final[Mapping[str, str]] = {
+    "preference": "Held-out pairs",
+    "heldOut": "Held-out rows",
+    "general": "General text",
+}
 METRIC_LABELS: Final[Mapping[str, str]] = {
     "loss": "loss",
     "perplexity": "perplexity",
     "exactMatch": "exact match",
     "rougeL": "ROUGE-L",
     "chrf": "chrF",
+    "margin": "margin",
+    "accuracy": "accuracy",
+    "rankingAccuracy": "ranking accuracy",
 }
 _LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
 

@@ -9,7 +9,14 @@ from tunesmith_api.field_types import SecretReference
 from tunesmith_api.uris import SourceUri
 
 DataFormat = Literal[
-    "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
+    "auto",
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "promptCompletion",
+    "text",
+    "dialogues",
+    "preference",
 ]
 
 

@@ -1,12 +1,14 @@
 """`spec.evaluation`: what is measured of base and tuned model, and the bounds that must hold."""
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
 from tunesmith_api.rules import Rule
 
 # Measured of every suite, without generating an answer.
@@ -36,8 +38,17 @@ class Bootstrap(ApiModel):
 class Gate(ApiModel):
     """A bound the tuned model must keep; exactly one of the four bounds is given."""
 
-    suite: Literal["heldOut", "general"] = "heldOut"
-    metric: Literal["loss", "perplexity", "exactMatch", "rougeL", "chrf"] = "loss"
+    suite: Literal["heldOut", "general", "preference"] = "heldOut"
+    metric: Literal[
+        "loss",
+        "perplexity",
+        "exactMatch",
+        "rougeL",
+        "chrf",
+        "margin",
+        "accuracy",
+        "rankingAccuracy",
+    ] = "loss"
     # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
     max: float | None = Field(None, description="The value must be at most this.")
@@ -47,6 +58,14 @@ class Gate(ApiModel):
     max_delta: float | None = Field(
         None, description="Value minus the base's must be at most this."
     )
+
+
+# DPO may make the chosen answers less likely, as long as the rejected ones become more so: their
+# loss says little, and what was asked for is the margin.
+DEFAULT_GATES: Final[Mapping[str, Gate]] = {
+    "sft": Gate(suite="heldOut", metric="loss", max_delta=0.0),
+    "dpo": Gate(suite="preference", metric="margin", min_delta=0.0),
+}
 
 
 class Interpolation(ApiModel):
@@ -69,16 +88,22 @@ class Evaluation(ApiModel):
         description="Plain text for the general suite. Default: a text that ships with Tunesmith.",
     )
     bootstrap: Bootstrap = Bootstrap()
-    gates: Annotated[list[Gate], Field(max_length=32)] = Field(
-        default_factory=lambda: [Gate(suite="heldOut", metric="loss", max_delta=0.0)],
-        description="Bounds that must hold. Default: the held-out loss is no worse than "
-        "the base's.",
+    gates: Annotated[Annotated[list[Gate], Field(max_length=32)] | None, PlannedDefault()] = Field(
+        None,
+        description="Bounds that must hold. Default: the held-out loss is no worse than the "
+        "base's; for dpo, the margin between chosen and rejected answers is no smaller.",
     )
     interpolation: Annotated[Interpolation | None, DecidedLater("no sweep")] = Field(
         None,
         description="Score weights between base and tuned model, and report where most of the task "
         "is kept for the least forgetting. Default: no sweep.",
     )
+
+    def with_defaults(self, *, objective: str) -> Self:
+        """With the gate of the objective, where none is given and none is declined."""
+        if self.gates is not None:
+            return self
+        return self.model_copy(update={"gates": [DEFAULT_GATES[objective]]})
 
 
 _GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
@@ -102,6 +127,16 @@ _GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
         cel="self.suite != 'general' || self.metric in ['loss', 'perplexity']",
         message="the general suite measures loss and perplexity only; choose one, or suite heldOut",
     ),
+    Rule(
+        name="preference-suite-and-metrics",
+        scopes=("evaluation.gates.*",),
+        field="metric",
+        holds=lambda gate: (gate.suite == "preference") == (gate.metric in PREFERENCE_METRICS),
+        cel="(self.suite == 'preference') == "
+        "(self.metric in ['margin', 'accuracy', 'rankingAccuracy'])",
+        message="margin, accuracy and rankingAccuracy are measured of the suite preference, and "
+        "nothing else is; choose one of them and suite: preference, or neither",
+    ),
 )
 
 _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
@@ -113,12 +148,13 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
         holds=lambda evaluation: (
             evaluation.generation.metric == "auto"
             or all(
-                gate.metric in {*LOSS_METRICS, evaluation.generation.metric}
-                for gate in evaluation.gates
+                gate.metric in {*LOSS_METRICS, *PREFERENCE_METRICS, evaluation.generation.metric}
+                for gate in evaluation.gates or ()
             )
         ),
-        cel="self.generation.metric == 'auto' || self.gates.all(gate, "
-        "gate.metric in ['loss', 'perplexity'] || gate.metric == self.generation.metric)",
+        cel="self.generation.metric == 'auto' || !has(self.gates) || self.gates.all(gate, "
+        "gate.metric in ['loss', 'perplexity', 'margin', 'accuracy', 'rankingAccuracy'] || "
+        "gate.metric == self.generation.metric)",
         message="a gate asks for a metric that is not measured; name it in generation.metric",
     ),
 )

@@ -1,12 +1,12 @@
 """`spec.dataset.replay`: rows that remind the model of what it knew."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_types import Seed, ShortText
-from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.rules import Rule
 
 
@@ -39,7 +39,10 @@ class Replay(ApiModel):
     source: DataSource | None = Field(
         None, description="General data of your own; not with `selfSynthesis`."
     )
-    format: DataFormat = Field("auto", description="Shape of a row of `source`.")
+    # Of preferences there is nothing to replay: neither answer is what the base would say.
+    format: Literal[
+        "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
+    ] = Field("auto", description="Shape of a row of `source`.")
     columns: dict[ShortText, ShortText] = Field(
         default_factory=dict,
         max_length=20,

@@ -86,6 +86,7 @@ class FineTuneJobSpec(ApiModel):
             update={
                 "dataset": self.dataset.with_defaults(),
                 "training": self.training.with_defaults(),
+                "evaluation": self.evaluation.with_defaults(objective=self.training.objective),
                 "compression": self.compression.with_defaults(),
             }
         )

@@ -13,13 +13,19 @@ from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
+from tunesmith_api.finetunejob.preference import Dpo
 from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
 
 DEFAULT_EPOCHS: Final = 3.0
-# Adapters learn best at about ten times the rate of full fine-tuning (Biderman et al. 2024,
-# arXiv 2405.09673).
-DEFAULT_LEARNING_RATES: Final[Mapping[str, float]] = {"lora": 2e-4, "full": 2e-5}
+# By objective and method. Adapters learn best at about ten times the rate of full fine-tuning
+# (Biderman et al. 2024, arXiv 2405.09673). DPO takes less, or the model drifts from its base: TRL's
+# default is 1e-6 and Zephyr's recipes have 5e-7 (5e-6 with adapters) for 7 billion weights. Ours
+# are ten times that, for smaller models; they were chosen, not measured.
+DEFAULT_LEARNING_RATES: Final[Mapping[str, Mapping[str, float]]] = {
+    "sft": {"lora": 2e-4, "full": 2e-5},
+    "dpo": {"lora": 5e-5, "full": 5e-6},
+}
 # The update is scaled by alpha / rank: with alpha tied to it, another rank keeps the scale.
 DEFAULT_ALPHA_PER_RANK: Final = 2.0
 # rsLoRA scales by alpha / sqrt(rank), which keeps the size of updates where alpha stays: this one
@@ -72,7 +78,11 @@ class Optimizer(ApiModel):
     learning_rate: Annotated[
         Annotated[float, Field(gt=0.0, le=1.0)] | None,
         PlannedDefault(),
-    ] = Field(None, description="Peak learning rate. Default: 2e-4 for lora, 2e-5 for full.")
+    ] = Field(
+        None,
+        description="Peak learning rate. Default: 2e-4 for lora, 2e-5 for full; with objective "
+        "dpo, 5e-5 for lora, 5e-6 for full.",
+    )
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
@@ -84,11 +94,12 @@ class Optimizer(ApiModel):
         "the first layer's. The head has the rate of the last layer.",
     )
 
-    def with_defaults(self, *, method: str) -> Self:
-        """With `learning_rate` filled in for the method of training."""
+    def with_defaults(self, *, objective: str, method: str) -> Self:
+        """With `learning_rate` filled in for the objective and the method of training."""
         if self.learning_rate is not None:
             return self
-        return self.model_copy(update={"learning_rate": DEFAULT_LEARNING_RATES[method]})
+        rate = DEFAULT_LEARNING_RATES[objective][method]
+        return self.model_copy(update={"learning_rate": rate})
 
 
 class Schedule(ApiModel):
@@ -126,6 +137,12 @@ class Training(ApiModel):
     """How the model is trained."""
 
     method: Literal["lora", "full"] = "lora"
+    objective: Literal["sft", "dpo"] = Field(
+        "sft",
+        description="sft: say what the rows say. dpo: prefer the chosen answers of rows of format "
+        "preference.",
+    )
+    dpo: Dpo = Dpo()
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -175,7 +192,7 @@ class Training(ApiModel):
         """With the learning rate, alpha and, where nothing says when to stop, epochs filled in."""
         update: dict[str, object] = {
             "lora": self.lora.with_defaults(),
-            "optimizer": self.optimizer.with_defaults(method=self.method),
+            "optimizer": self.optimizer.with_defaults(objective=self.objective, method=self.method),
         }
         if self.epochs is None and self.max_steps is None:
             update["epochs"] = DEFAULT_EPOCHS

@@ -123,6 +123,13 @@ class ControlFacts(Record):
     seconds: float = 0.0
 
 
+class PreferenceFacts(Record):
+    """What DPO came to on the held-out pairs, at the best step."""
+
+    margin: float | None = None
+    accuracy: float | None = None
+
+
 class TrainFacts(Record):
     """What training came to."""
 
@@ -132,6 +139,7 @@ class TrainFacts(Record):
     best_step: int | None = None
     tokens_per_second: float | None = None
     trainable_parameters: int | None = None
+    preference: PreferenceFacts | None = None
 
 
 class SchemeTried(Record):

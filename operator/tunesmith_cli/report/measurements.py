@@ -12,7 +12,6 @@ from itertools import groupby
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.metrics import (
-    SUITE_LABELS,
     base_of,
     change_of,
     direction_of,
@@ -114,7 +113,8 @@ class Measurements:
         rows = [
             (
                 scheme.scheme,
-                *(_optional_percent(scheme.recovery.get(suite)) for suite in SUITE_LABELS),
+                _optional_percent(scheme.recovery.get("heldOut")),
+                _optional_percent(scheme.recovery.get("general")),
                 _optional_percent(scheme.min_recovery),
                 "accepted" if scheme.accepted else "too much lost",
                 size(scheme.bytes) if scheme.bytes else "",

@@ -55,7 +55,9 @@ class TrainingSection:
         if not self.lines:
             return None
         best = self.job.train.best_step
-        caption = "Nats per target token, by optimizer step. Step 0 is the base model."
+        # Of preferences it is ln 2 at first, whatever the model.
+        unit = "target token" if self.job.train.preference is None else "pair"
+        caption = f"Nats per {unit}, by optimizer step. Step 0 is the base model."
         if best is not None:
             caption += f" The weights of step {best:,} are kept: the lowest held-out loss."
         return Chart(drawing=loss_chart(self.lines, best=best), caption=caption)

@@ -171,6 +171,8 @@ PREPARE: Final = Stage(
         "dataset.replay.format",
         "dataset.replay.columns",
         "training.sequenceLength",
+        # It also refuses rows that the objective cannot learn from.
+        "training.objective",
     ),
     sources=("model", "dataset.train", "dataset.validation", "dataset.replay.source"),
     memory=memory.preparing,
@@ -200,6 +202,7 @@ TRAIN: Final = Stage(
     weight=55.0,
     fields=(
         "training.method",
+        "training.dpo",
         "training.lora",
         "training.optimizer",
         "training.schedule",

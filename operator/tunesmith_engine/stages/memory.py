@@ -63,7 +63,9 @@ def training(workload: Workload) -> int:
     """Of `train`: every worker holds the whole model; without the rows, the longest allowed."""
     spec, facts = workload.spec, workload.facts
     longest = min(workload.longest_row or spec.training.sequence_length, facts.context_length)
-    tokens = spec.training.batch.micro_batch_size * longest
+    # A row of preferences is two of tokens, which go through the model together.
+    sides = 2 if spec.training.objective == "dpo" else 1
+    tokens = sides * spec.training.batch.micro_batch_size * longest
     # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
     weights = (FP32 if spec.training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
     if spec.training.compares_with_base and spec.training.method == "full":

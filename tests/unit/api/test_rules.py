@@ -66,6 +66,28 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": TRAIN}},
         )
     ],
+    "dpo-without-remedies-of-sft": [
+        (
+            {"training": {"objective": "dpo", "klToBase": {"weight": 0.1}}},
+            "spec.training.objective",
+            {"training": {"objective": "dpo", "dpo": {"beta": 0.2}}},
+        ),
+        (
+            {"training": {"objective": "dpo", "regularization": {"neftuneNoiseAlpha": 5}}},
+            "spec.training.objective",
+            {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
+        ),
+    ],
+    "dpo-without-replay": [
+        (
+            {
+                "training": {"objective": "dpo"},
+                "dataset": {"train": TRAIN, "replay": {"source": TRAIN}},
+            },
+            "spec.dataset.replay",
+            {"training": {"objective": "dpo"}},
+        )
+    ],
     "replay-has-one-source": [
         (
             {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
@@ -102,6 +124,49 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"evaluation": {"gates": [{"suite": "general", "metric": "chrf", "min": 9}]}},
             "spec.evaluation.gates[0].metric",
             {"evaluation": {"gates": [{"suite": "general", "metric": "perplexity", "max": 9}]}},
+        )
+    ],
+    "preference-suite-and-metrics": [
+        (
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "min": 0}]},
+            },
+            "spec.evaluation.gates[0].metric",
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]},
+            },
+        ),
+        (
+            {"evaluation": {"gates": [{"metric": "accuracy", "min": 0.6}]}},
+            "spec.evaluation.gates[0].metric",
+            {"evaluation": {"gates": [{"metric": "exactMatch", "min": 0.6}]}},
+        ),
+    ],
+    "preference-rows-and-objective": [
+        (
+            {"dataset": {"train": TRAIN, "format": "preference"}},
+            "spec.dataset.format",
+            {
+                "dataset": {"train": TRAIN, "format": "preference"},
+                "training": {"objective": "dpo"},
+            },
+        ),
+        (
+            {"dataset": {"train": TRAIN, "format": "text"}, "training": {"objective": "dpo"}},
+            "spec.dataset.format",
+            {"dataset": {"train": TRAIN}, "training": {"objective": "dpo"}},
+        ),
+    ],
+    "preference-gates-and-objective": [
+        (
+            {"evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]}},
+            "spec.evaluation.gates",
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]},
+            },
         )
     ],
     "gate-metric-is-measured": [

@@ -1,8 +1,9 @@
 """Rows that teach nothing, or teach twice: empty ones and exact duplicates.
 
 Follows `formats`. Two rows are duplicates if they hold the same turns, or the same text, after runs
-of white space were made one space. The first of them is kept, so that a row's place in its file
-decides, and two runs over the same files keep the same rows.
+of white space were made one space; preferences if both answers are the same. The first of them is
+kept, so that a row's place in its file decides, and two runs over the same files keep the same
+rows.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ def row_key(row: Row) -> RowKey:
     """
     if row.text is not None:
         return (("text", _squeezed(row.text)),)
-    return tuple((message.role, _squeezed(message.content)) for message in row.messages)
+    rejected = ((f"not {turn.role}", _squeezed(turn.content)) for turn in row.rejected)
+    return (*((turn.role, _squeezed(turn.content)) for turn in row.messages), *rejected)
 
 
 def question_key(row: Row) -> RowKey:
@@ -45,7 +47,8 @@ def without_empty(
         if row.text is not None:
             trained = [row.text]
         else:
-            trained = [turn.content for turn in row.messages if turn.role == "assistant"]
+            turns = (*row.messages, *row.rejected)
+            trained = [turn.content for turn in turns if turn.role == "assistant"]
         if all(text.strip() for text in trained):
             kept.append(row)
         elif policy == "fail":

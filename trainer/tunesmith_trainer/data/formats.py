@@ -3,6 +3,8 @@
 Follows `readers`, and is followed by `cleaning`. `messages` and `sharegpt` are lists of turns,
 `alpaca` and `promptCompletion` one question and answer, `dialogues` turns that alternate, `text`
 plain text. Whatever follows the last answer of a conversation teaches nothing and is left out.
+`preference` is two conversations with one prompt, by the conventions of TRL: the prompt is a field
+of its own, or the turns that both begin with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +42,19 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
 
 
 @dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two ways on from one prompt."""
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+@dataclass(frozen=True, slots=True)
 class _Format:
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    read: Callable[[Any], list[Message] | str]
+    read: Callable[[Any], list[Message] | str | _Pair]
 
 
 def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
@@ -111,6 +122,8 @@ def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str])
     content = form.read(value)
     if isinstance(content, str):
         return Row(source=raw.source, text=content)
+    if isinstance(content, _Pair):
+        return _pair_row(content, source=raw.source)
     return Row(source=raw.source, messages=_up_to_last_answer(content))
 
 
@@ -209,8 +222,12 @@ def _turn(turn: Mapping[str, Any], *, who: str, what: str, roles: Mapping[str, s
 
 
 def _messages(fields: Mapping[str, Any]) -> list[Message]:
+    return _conversation(fields["messages"], field="messages")
+
+
+def _conversation(value: Any, *, field: str) -> list[Message]:
     roles = {role: role for role in ROLES}
-    turns = _turns(fields["messages"], field="messages")
+    turns = _turns(value, field=field)
     return [_turn(turn, who="role", what="content", roles=roles) for turn in turns]
 
 
@@ -235,6 +252,62 @@ def _prompt_completion(fields: Mapping[str, Any]) -> list[Message]:
         Message(role="user", content=_text(fields["prompt"], field="prompt")),
         Message(role="assistant", content=_text(fields["completion"], field="completion")),
     ]
+
+
+def _preference(fields: Mapping[str, Any]) -> _Pair:
+    chosen, rejected = (_answer(fields[name], field=name) for name in ("chosen", "rejected"))
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list):
+        return _Pair(_conversation(prompt, field="prompt"), chosen, rejected)
+    # As TRL reads it: answers that are lists of turns begin with the prompt, whatever text stands
+    # beside them, as it does in the UltraFeedback data.
+    if isinstance(fields["chosen"], list):
+        shared = 0
+        while chosen[shared : shared + 1] == rejected[shared : shared + 1] != []:
+            shared += 1
+        return _Pair(chosen[:shared], chosen[shared:], rejected[shared:])
+    if prompt is None:
+        raise _Refused(
+            given="answers that are text, and no prompt",
+            rule="answers that are text have a prompt; those that are lists of turns begin with it",
+            remedy="add the prompt",
+        )
+    asked = Message(role="user", content=_text(prompt, field="prompt"))
+    return _Pair([*_system(fields), asked], chosen, rejected)
+
+
+def _answer(value: Any, *, field: str) -> list[Message]:
+    if isinstance(value, list):
+        return _conversation(value, field=field)
+    return [Message(role="assistant", content=_text(value, field=field))]
+
+
+def _pair_row(pair: _Pair, *, source: str) -> Row:
+    for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if not answer or answer[0].role != "assistant":
+            raise _Refused(
+                given=f"{name}: after the turns that both share, "
+                f"{f'one of {answer[0].role}' if answer else 'nothing'}",
+                rule="both answers go on from one prompt, and begin with an assistant turn",
+                remedy="give both the same turns up to the answer",
+            )
+    chosen, rejected = (_up_to_last_answer(answer) for answer in (pair.chosen, pair.rejected))
+    # White space at the ends is what a template cuts off.
+    if [(turn.role, turn.content.strip()) for turn in chosen] == [
+        (turn.role, turn.content.strip()) for turn in rejected
+    ]:
+        raise _Refused(
+            given="the same answer as chosen and as rejected",
+            rule="a preference has two answers, one better than the other",
+            remedy="leave the row out, or mend one of them",
+        )
+    prompt = tuple(pair.prompt)
+    return Row(
+        source=source,
+        messages=(*prompt, *chosen),
+        rejected=(*prompt, *rejected),
+        num_prompt=len(prompt),
+    )
 
 
 def _system(fields: Mapping[str, Any]) -> list[Message]:
@@ -262,4 +335,7 @@ _FORMATS: Final[Mapping[str, _Format]] = {
         required=("text",), optional=(), read=lambda fields: _text(fields["text"], field="text")
     ),
     "dialogues": _Format(required=(), optional=(), read=_dialogue),
+    "preference": _Format(
+        required=("chosen", "rejected"), optional=("prompt", "system"), read=_preference
+    ),
 }

@@ -2,11 +2,13 @@
 
 A split lies on disk twice, row by row in the same order: `train.safetensors` is what is trained on
 and scored (`token_rows`), `train.jsonl` is what people and generation read, one `RowRecord` a line.
+Rows of preferences are those of the chosen answers, so that whatever reads rows reads good ones;
+the rejected answers lie beside them in `train.rejected.safetensors`.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -38,6 +40,7 @@ class RowRecord:
         text: the text of a row of format text; None for conversations.
         prompt: rendered up to and with the generation prompt of the last assistant turn.
         reference: what the assistant says in that turn.
+        rejected: of a preference, whose chosen answer is the reference: what it should not say.
     """
 
     source: str
@@ -45,6 +48,7 @@ class RowRecord:
     text: str | None
     prompt: str | None
     reference: str | None
+    rejected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,18 @@ class Prepared:
 
     Attributes:
         model: folder of the base model: safetensors, tokenizer, chat template.
-        train: rows to learn from.
-        validation: held-out rows.
+        train: rows to learn from; of preferences, those with the chosen answers.
+        validation: held-out rows, likewise.
         folder: where the splits lie.
+        rejected: of preferences, by split, the rows with the rejected answers, in the same order;
+            empty for rows of any other format.
     """
 
     model: Path
     train: TokenRows
     validation: TokenRows
     folder: Path
+    rejected: Mapping[Split, TokenRows] = field(default_factory=dict)
 
     def records(self, split: Split) -> list[RowRecord]:
         """The rows of a split as people read them, in the order of its tokens."""
@@ -82,6 +89,11 @@ def load_prepared(request: StageRequest) -> Prepared:
         train=TokenRows.load(folder / "train.safetensors"),
         validation=TokenRows.load(folder / "validation.safetensors"),
         folder=folder,
+        rejected={
+            split: TokenRows.load(path)
+            for split in SPLITS
+            if (path := rejected_file(folder, split)).is_file()
+        },
     )
 
 
@@ -97,6 +109,11 @@ def load_replay(request: StageRequest) -> TokenRows:
         return TokenRows.load(local_path(made_up.artifact(REPLAY)))
     folder = local_path(request.inputs[PREPARE.name].artifact(DATA))
     return TokenRows.load(folder / REPLAY_ROWS)
+
+
+def rejected_file(folder: Path, split: Split) -> Path:
+    """Where the rejected answers of a split lie, if its rows are preferences."""
+    return folder / f"{split}.rejected.safetensors"
 
 
 def write_row_records(records: Iterable[RowRecord], path: Path) -> None:

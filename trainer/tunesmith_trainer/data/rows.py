@@ -37,11 +37,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A conversation (`messages`) or a text (`text`); exactly one of the two is given."""
+    """A conversation (`messages`) or a text (`text`); exactly one of the two is given.
+
+    A preference is the conversation with the chosen answer, and in `rejected` that with the other
+    one. Both begin with the same `num_prompt` turns, of which none is trained.
+    """
 
     source: str
     messages: tuple[Message, ...] = ()
     text: str | None = None
+    rejected: tuple[Message, ...] = ()
+    num_prompt: int = 0
 
 
 class Problems:

@@ -57,6 +57,14 @@ class TokenRows:
             offsets=arrays["offsets"],
         )
 
+    def followed_by(self, other: "TokenRows") -> "TokenRows":
+        """These rows, and then those of `other`."""
+        return TokenRows(
+            input_ids=np.concatenate([self.input_ids, other.input_ids]),
+            trained=np.concatenate([self.trained, other.trained]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+        )
+
     def save(self, path: Path) -> None:
         """Write the rows as safetensors; a reader sees the old file or the new one."""
         temporary = path.with_name(f".{path.name}.part")
@@ -70,12 +78,10 @@ class TokenRows:
         )
         temporary.replace(path)
 
-    def followed_by(self, others: "TokenRows") -> "TokenRows":
-        """These rows, and behind them `others`."""
-        return TokenRows(
-            input_ids=np.concatenate((self.input_ids, others.input_ids)),
-            trained=np.concatenate((self.trained, others.trained)),
-            offsets=np.concatenate((self.offsets, self.offsets[-1] + others.offsets[1:])),
+    def subset(self, rows: Sequence[int]) -> "TokenRows":
+        """The rows with these numbers, in their order."""
+        return TokenRows.of(
+            (ids.tolist(), trained.tolist()) for ids, trained in map(self.row, rows)
         )
 
     def __len__(self) -> int:

@@ -121,10 +121,10 @@ def chunked_logits(
     vocabulary of 262 thousand would be 4 GiB, and their softmax as much again.
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    blocks = causal.base_model
-    output = blocks(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    blocks, head = causal.base_model, causal.get_output_embeddings()
+    output = _output_of_blocks(causal, input_ids=input_ids, attention_mask=attention_mask)
     hidden = output.last_hidden_state.flatten(0, 1).index_select(0, positions)
-    chunk = max(1, SCORING_LOGITS_BYTES // (FP32 * causal.get_output_embeddings().weight.shape[0]))
+    chunk = max(1, SCORING_LOGITS_BYTES // (FP32 * head.weight.shape[0]))
     for states in hidden.split(chunk):
         # NB: through the model's own forward pass, with the blocks' work in its place: what a model
         # does with its logits afterwards (soft caps, scaling) is in there, and not in the head.
@@ -132,6 +132,25 @@ def chunked_logits(
         with _answering(blocks, output):
             logits = causal(input_ids=input_ids[:1, :1], use_cache=False).logits
         yield logits[0].float()
+
+
+def _output_of_blocks(causal: Any, **inputs: torch.Tensor | None) -> Any:
+    """What the blocks of `causal` answer; of its head no more than one position is asked."""
+    seen: list[Any] = []
+    hooks = [
+        causal.base_model.register_forward_hook(lambda _m, _i, output: seen.append(output)),
+        causal.get_output_embeddings().register_forward_pre_hook(
+            lambda _m, states: (states[0][:1, :1],)
+        ),
+    ]
+    try:
+        # NB: of the whole model, not of its blocks: compressed-tensors decompresses quantized
+        # weights in a hook on that, at its first forward pass.
+        causal(**inputs, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen[0]
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """evaluate: base against tuned on held-out rows and on general text, then the gates.
 
+Of preferences the held-out rows are the chosen answers, and both sides make one more suite.
+
 Reads the held-out rows of `prepare` and the weights of `train`; writes `evaluation.json`. Gates
 that could never be judged are refused before a weight is loaded. A model that breaks a gate ends
 the job with `EvaluationGateFailed`, its numbers attached.
@@ -17,6 +19,7 @@ from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.evaluation import Evaluation
+from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import TRAIN
@@ -37,6 +40,12 @@ from tunesmith_trainer.evaluate.generation_metric import (
 )
 from tunesmith_trainer.evaluate.interpolation import Sweep, SweptPoint, sweep
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
+from tunesmith_trainer.evaluate.preference import (
+    PREFERENCE,
+    REJECTED,
+    PairLosses,
+    preference_results,
+)
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
@@ -72,6 +81,9 @@ class EvaluationPlan:
     suites: dict[str, TokenRows]
     generation: GenerationSuite
     warnings: list[str]
+    # Of preferences: the rejected answers of the held-out rows, and how margins are scaled.
+    rejected: TokenRows | None
+    beta: float
 
     @classmethod
     def of(cls, request: StageRequest) -> "EvaluationPlan":
@@ -94,18 +106,23 @@ class EvaluationPlan:
                 prepared.records("validation"), settings=settings.generation
             ),
             warnings=general.warnings,
+            rejected=prepared.rejected.get("validation"),
+            beta=request.spec.training.dpo.beta,
         )
 
     def metrics(self) -> list[tuple[str, str]]:
         """Suite and metric of every number that will be measured."""
         losses = [(suite, metric) for suite in self.suites for metric in ("loss", "perplexity")]
+        if self.rejected is not None:
+            losses += [(PREFERENCE, metric) for metric in PREFERENCE_METRICS]
         metric = self.generation.metric
         return [*losses, (HELD_OUT, metric)] if metric else losses
 
     def measure(self, model: PreTrainedModel, *, say: Say) -> Measurement:
         """Score the suites, then answer the prompts."""
+        suites = self.suites | ({} if self.rejected is None else {REJECTED: self.rejected})
         return Measurement(
-            losses=score_suites(model, self.suites, pad_id=pad_id_of(self.tokenizer), say=say),
+            losses=score_suites(model, suites, pad_id=pad_id_of(self.tokenizer), say=say),
             answers=generate_texts(
                 model,
                 self.tokenizer,
@@ -147,6 +164,13 @@ class EvaluationPlan:
                 settings=bootstrap,
             )
         ]
+        if self.rejected is not None:
+            losses += preference_results(
+                _pair_losses(tuned),
+                base=_pair_losses(base),
+                beta=self.beta,
+                settings=bootstrap,
+            )
         score = generation_result(
             self.generation,
             tuned.answers,
@@ -164,7 +188,8 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: a gate names a number that is not measured, or the general text is unusable.
         VerdictError: a gate does not hold, or a loss is undefined.
     """
-    plan, gates = EvaluationPlan.of(request), request.spec.evaluation.gates
+    # The planner has filled them in.
+    plan, gates = EvaluationPlan.of(request), request.spec.evaluation.gates or []
     refuse_unmeasured(gates, measured=plan.metrics())
 
     def measure(name: str, model: PreTrainedModel) -> Measurement:
@@ -184,9 +209,9 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
-    held_out, metric = results[0], plan.generation.metric
+    metric = plan.generation.metric
     outcome = StageOutcome(
-        message=f"held-out loss {held_out.base:.4f} (base) to {held_out.value:.4f} (tuned)",
+        message=_message(results),
         artifacts=[artifact_of("evaluation", path)],
         evaluation=results,
         facts={
@@ -203,6 +228,19 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     if broken:
         raise VerdictError(Reason.EVALUATION_GATE_FAILED, "; ".join(broken) + ".", findings=outcome)
     return outcome
+
+
+def _pair_losses(measured: Measurement) -> PairLosses:
+    return PairLosses(measured.losses[HELD_OUT], measured.losses[REJECTED])
+
+
+def _message(results: Sequence[EvaluationResult]) -> str:
+    held_out = results[0]
+    losses = f"held-out loss {held_out.base:.4f} (base) to {held_out.value:.4f} (tuned)"
+    pairs = {result.metric: result.value for result in results if result.suite == PREFERENCE}
+    if not pairs:
+        return losses
+    return f"margin {pairs['margin']:.4f}, accuracy {pairs['accuracy']:.4f}; {losses}"
 
 
 def measure_both(

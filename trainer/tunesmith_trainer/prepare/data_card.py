@@ -70,10 +70,12 @@ def data_card(
     dataset: Dataset,
     removed: RemovedRows,
     tokens: Mapping[Split, TokenRows],
+    rejected: Mapping[Split, TokenRows],
     warnings: Sequence[str],
 ) -> dict[str, JsonValue]:
-    """The card as JSON; lengths are in tokens."""
-    lengths = np.concatenate([rows.lengths for rows in tokens.values()])
+    """The card as JSON; lengths are in tokens, and both sides of a preference have one."""
+    sides = (*tokens.values(), *rejected.values())
+    lengths = np.concatenate([rows.lengths for rows in sides])
     return {
         "sources": [
             {
@@ -98,6 +100,7 @@ def data_card(
             "validationFraction": None if dataset.validation else dataset.validation_fraction,
             **{split: _size(rows) for split, rows in tokens.items()},
         },
+        **_rejected(rejected),
         # A length that a row has, never one between two rows.
         "tokensPerRow": {
             name: int(np.percentile(lengths, percent, method="higher"))
@@ -107,6 +110,11 @@ def data_card(
         "sampleRows": [asdict(row.record) for row in splits.train[:_SAMPLE_ROWS]],
         "warnings": list(warnings),
     }
+
+
+def _rejected(rows: Mapping[Split, TokenRows]) -> dict[str, JsonValue]:
+    """The size of the rejected answers of preferences; no entry for any other rows."""
+    return {"rejected": {split: _size(side) for split, side in rows.items()}} if rows else {}
 
 
 def _size(rows: TokenRows) -> dict[str, JsonValue]:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.dataset import Dataset
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
+from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
 from tunesmith_trainer.data.formats import detect_format, read_format
 from tunesmith_trainer.data.prepared import Split
@@ -99,12 +101,31 @@ def load_data(request: StageRequest) -> LoadedData:
     name: str = dataset.format
     if name == "auto":
         name = detect_format(raw["train"].rows[0], columns=dataset.columns)
+    _refuse_other_objective(name, objective=request.spec.training.objective)
     sources = {
         split: _cleaned(source, name=name, dataset=dataset, problems=problems)
         for split, source in raw.items()
     }
     problems.refuse()
     return LoadedData(format=name, sources=sources)
+
+
+def _refuse_other_objective(name: str, *, objective: str) -> None:
+    if name == "preference" and objective != "dpo":
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.objective: given {objective}, and the rows are preferences, which dpo "
+            "learns from; set objective: dpo. To train on the chosen answers alone, set "
+            "dataset.format: promptCompletion with columns: {completion: chosen}, or format: "
+            "messages with columns: {messages: chosen} where they are lists of turns",
+        )
+    if name != "preference" and objective == "dpo":
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.objective: given dpo, and the rows have the format {name}; dpo learns from "
+            "rows with the fields chosen and rejected: name them in dataset.columns, or set "
+            "objective: sft",
+        )
 
 
 def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:

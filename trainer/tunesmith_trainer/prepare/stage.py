@@ -29,6 +29,7 @@ from tunesmith_trainer.data.prepared import (
     REPLAY_ROWS,
     SPLITS,
     Split,
+    rejected_file,
     write_row_records,
 )
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -69,6 +70,7 @@ class _PreparedRows:
     loaded: LoadedData
     splits: Splits
     tokens: dict[Split, TokenRows]
+    rejected: dict[Split, TokenRows]
     removed: RemovedRows
     replay: ReplayRows | None
     warnings: list[str]
@@ -77,7 +79,8 @@ class _PreparedRows:
     def longest(self) -> int:
         """Tokens of the longest row that is trained or held out."""
         replayed = [self.replay.tokens] if self.replay else []
-        return max(int(rows.lengths.max()) for rows in [*self.tokens.values(), *replayed])
+        sides = (*self.tokens.values(), *self.rejected.values(), *replayed)
+        return max(int(rows.lengths.max()) for rows in sides)
 
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -141,6 +144,7 @@ def _prepare_rows(
         loaded=loaded,
         splits=splits,
         tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
+        rejected=_rejected(splits),
         removed=removed,
         replay=replay,
         warnings=[
@@ -153,6 +157,23 @@ def _prepare_rows(
 
 def _stored(rows: Sequence[TokenizedRow]) -> TokenRows:
     return TokenRows.of((row.tokens.ids, row.tokens.trained) for row in rows)
+
+
+def _rejected(splits: Splits) -> dict[Split, TokenRows]:
+    """The rejected answers of preferences; nothing of any other rows."""
+    rows: dict[Split, list[TokenizedRow]] = {
+        "train": splits.train,
+        "validation": splits.validation,
+    }
+    answers = {
+        split: [row.rejected for row in kept if row.rejected is not None]
+        for split, kept in rows.items()
+    }
+    return {
+        split: TokenRows.of((side.ids, side.trained) for side in sides)
+        for split, sides in answers.items()
+        if sides
+    }
 
 
 def _warnings(
@@ -204,6 +225,8 @@ def _write(
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
     if rows.replay is not None:
         rows.replay.tokens.save(folder / REPLAY_ROWS)
+    for split, rejected in rows.rejected.items():
+        rejected.save(rejected_file(folder, split))
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
         rows.loaded,
@@ -211,6 +234,7 @@ def _write(
         dataset=request.spec.dataset,
         removed=rows.removed,
         tokens=rows.tokens,
+        rejected=rows.rejected,
         warnings=rows.warnings,
     )
     card_path = output / "data-card.json"
@@ -235,7 +259,10 @@ def _facts(
 ) -> dict[str, JsonValue]:
     train, validation = rows.tokens["train"], rows.tokens["validation"]
     digests = {artifact.name: artifact.digest for artifact in artifacts}
+    rejected = rows.rejected.get("train")
     return {
+        # Of preferences all other counts are those of the chosen answers.
+        **({} if rejected is None else {"numRejectedTargets": rejected.num_targets}),
         "numTrainRows": len(train),
         "numValidationRows": len(validation),
         "numTrainTokens": len(train.input_ids),

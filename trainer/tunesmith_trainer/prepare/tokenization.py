@@ -15,6 +15,7 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.chat_template import (
     ChatTemplate,
     RefusedConversationError,
+    Rendered,
     UnclearAnswerError,
 )
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
@@ -29,11 +30,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRow:
-    """A row with its tokens, and as later stages read it."""
+    """A row with its tokens, and as later stages read it; `rejected` only of a preference."""
 
     row: Row
     tokens: TokenRow
     record: RowRecord
+    rejected: TokenRow | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row, or of the longer side of a preference."""
+        return max(len(side.ids) for side in (self.tokens, self.rejected) if side)
 
 
 class RowTokenizer:
@@ -120,8 +127,19 @@ class RowTokenizer:
             text=None,
             prompt=rendered.prompt or None,
             reference=row.messages[-1].content,
+            rejected=row.rejected[-1].content if row.rejected else None,
         )
-        return TokenizedRow(row=row, tokens=self._masker.mask_answers(rendered), record=record)
+        return TokenizedRow(
+            row=row,
+            tokens=self._mask(row, rendered),
+            record=record,
+            rejected=self._mask(row, self._template.render(row.rejected)) if row.rejected else None,
+        )
+
+    def _mask(self, row: Row, rendered: Rendered) -> TokenRow:
+        """The row of one side: what the assistant said in the prompt of a preference is given."""
+        given = sum(turn.role == "assistant" for turn in row.messages[: row.num_prompt])
+        return self._masker.mask_answers(replace(rendered, answers=rendered.answers[given:]))
 
     def _breaks_turns(self, row: Row) -> bool:
         """Whether an answer holds the text of a special token, which would end or open a turn.
@@ -129,7 +147,7 @@ class RowTokenizer:
         Tokenizers read special tokens anywhere in a text, so the model would be taught to stop
         there, or to speak for the user. Only answers are looked at: nothing else is trained.
         """
-        for message in row.messages:
+        for message in (*row.messages, *row.rejected):
             special = [token for token in self._special if token in message.content]
             if message.role == "assistant" and special:
                 self._problems.add(
@@ -142,7 +160,7 @@ class RowTokenizer:
         return False
 
     def _fitted(self, whole: TokenizedRow) -> TokenizedRow | None:
-        length = len(whole.tokens.ids)
+        length = whole.length
         if length <= self._longest:
             return whole
         if self._overlong == "fail":
@@ -152,16 +170,22 @@ class RowTokenizer:
                 rule=f"rows have at most {self._longest} tokens and dataset.overlong is fail",
                 remedy="shorten it, raise training.sequenceLength, or set overlong: drop",
             )
-        cut = None
-        if self._overlong == "truncatePrompt" and whole.row.text is None:
-            cut = truncate_prompt(whole.tokens, longest=self._longest, special=self._added)
-        if cut is None:
+        if self._overlong != "truncatePrompt" or whole.row.text is not None:
+            return None
+        # As many tokens from both sides of a preference, so that they keep one prompt.
+        excess = length - self._longest
+        cut, rejected = (
+            side and truncate_prompt(side, longest=len(side.ids) - excess, special=self._added)
+            for side in (whole.tokens, whole.rejected)
+        )
+        if cut is None or (rejected is None and whole.rejected is not None):
             return None
         # The prompt as it was cut, so that generation reads no more than training did.
         prompt = self._tokenizer.decode(
             cut.ids[: cut.first_of_last_answer], clean_up_tokenization_spaces=False
         )
-        return TokenizedRow(row=whole.row, tokens=cut, record=replace(whole.record, prompt=prompt))
+        record = replace(whole.record, prompt=prompt)
+        return TokenizedRow(row=whole.row, tokens=cut, record=record, rejected=rejected)
 
 
 def truncate_prompt(row: TokenRow, *, longest: int, special: Collection[int]) -> TokenRow | None:

@@ -132,12 +132,19 @@ class ModelCard:
 
     def training(self) -> str:
         facts = self.facts.trained
+        # Only of DPO.
+        pairs = facts.get("preference")
+        preferred = pairs and (
+            f" It was trained by direct preference optimization: the loss is that of a pair, and "
+            f"on held-out pairs the margin was {number(pairs['margin'])} and the accuracy "
+            f"{number(pairs['accuracy'])} at that step."
+        )
         return section(
             "Training",
             f"{method_name(self.request.spec.training)} in {facts['precision']}, "
             f"{facts['numSteps']:,} steps; the weights are those of step {facts['bestStep']:,}, "
             f"whose held-out loss was the lowest ({number(facts['bestHeldOutLoss'])}). "
-            f"{facts['trainableParameters']:,} parameters were trained.",
+            f"{facts['trainableParameters']:,} parameters were trained.{preferred or ''}",
             table(
                 ("setting", "value"),
                 [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],

@@ -91,7 +91,14 @@ class TrainConfig:
 
     def resolved(self) -> dict[str, str]:
         """What the run uses, as text, by the path of the field below `spec`."""
-        unused = {"lora"} if self.training.method == "full" else None
+        unused = {
+            name
+            for name, is_unused in (
+                ("lora", self.training.method == "full"),
+                ("dpo", self.training.objective == "sft"),
+            )
+            if is_unused
+        }
         training = self.training.model_dump(mode="json", by_alias=True, exclude=unused)
         decided = {
             "maxSteps": self.num_steps,

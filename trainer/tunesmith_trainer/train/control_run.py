@@ -21,7 +21,7 @@ from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.remedies import without_remedies
-from tunesmith_trainer.train.run_parts import build_loop
+from tunesmith_trainer.train.run_parts import build_loop, run_parts
 
 _FOLDER: Final = "control"
 
@@ -57,9 +57,17 @@ def train_control(
         message="training without the remedies",
         steps_before=planned,
     )
-    loop = build_loop(
-        build_trainable(prepared.model, config=control, device=group.device),
+    model = build_trainable(prepared.model, config=control, device=group.device)
+    parts = run_parts(
+        model,
         request=request.model_copy(update={"spec": spec}),
+        prepared=prepared,
+        config=control,
+        group=group,
+    )
+    loop = build_loop(
+        model,
+        parts,
         prepared=prepared,
         config=control,
         group=group,

@@ -4,8 +4,8 @@
 of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
 "kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
 `{"step", "kind": "heldOut", "loss"}`, and so for the kinds `trainSample` and `general` and whatever
-else is measured. Losses are mean nats per target token; `tokens` are the real tokens of the step's
-rows; `seconds` count training alone.
+else is measured. Losses are mean nats per target token, or per pair for preferences; `tokens` are
+the real tokens of the step's rows; `seconds` count training alone.
 """
 
 import json
@@ -30,6 +30,10 @@ TRAIN_SAMPLE: Final = "trainSample"
 GENERAL: Final = "general"
 # KL(base || tuned) of the held-out rows' targets; 0 at the base.
 KL: Final = "kl"
+# Of preferences: the mean reward of chosen answers less that of rejected ones, and the part of the
+# pairs where it is positive.
+MARGIN: Final = "margin"
+ACCURACY: Final = "accuracy"
 
 
 @dataclass(slots=True)
@@ -130,10 +134,18 @@ class History:
         Raises:
             KeyError: it was not measured there.
         """
+        return self.measured_at(step, kind=HELD_OUT)
+
+    def measured_at(self, step: int, *, kind: str) -> float:
+        """What was measured of that kind after `step` steps.
+
+        Raises:
+            KeyError: nothing was.
+        """
         for point in self.points:
-            if point["kind"] == HELD_OUT and point["step"] == step:
+            if point["kind"] == kind and point["step"] == step:
                 return float(str(point["loss"]))
-        raise KeyError(f"no held-out loss was measured after step {step}")
+        raise KeyError(f"no {kind} was measured after step {step}")
 
     def as_state(self) -> dict[str, Any]:
         """JSON that `History(**state)` reads back, with the same bits in every number."""

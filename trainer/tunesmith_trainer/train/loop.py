@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -256,9 +256,12 @@ class Loop:
         )
 
     def _autocast(self) -> AbstractContextManager[object]:
-        # No gradient scaler: bf16 has the exponents of fp32, so gradients do not vanish in it.
-        return torch.autocast(
-            self._group.device.type,
-            dtype=torch.bfloat16,
-            enabled=self._config.precision == "bf16",
-        )
+        return autocast(self._group.device, precision=self._config.precision)
+
+
+def autocast(
+    device: torch.device, *, precision: Literal["bf16", "fp32"]
+) -> AbstractContextManager[object]:
+    """What every forward pass of a run computes under."""
+    # No gradient scaler: bf16 has the exponents of fp32, so gradients do not vanish in it.
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -4,15 +4,17 @@
 each evaluation, so those beside the held-out rows are samples.
 """
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_trainer.data.prepared import Prepared, load_replay
+from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.models import load_model, load_tokenizer
@@ -21,14 +23,21 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE
-from tunesmith_trainer.train.loop import Loop, StepCallback
+from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.objectives.dpo import (
+    DirectPreference,
+    PreferenceLoss,
+    preference_measures,
+)
 from tunesmith_trainer.train.objectives.kl_to_base import (
     BaseReference,
     CrossEntropyNearBase,
     KlToBase,
 )
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
+from tunesmith_trainer.train.objectives.pairs import Pairs
+from tunesmith_trainer.train.objectives.reference import ReferencePass
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
@@ -37,14 +46,96 @@ _FEWEST_GENERAL_TARGETS = 1024
 # Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
 _WIDEST_GENERAL = 256
 _NARROWEST_GENERAL = 16
+# In the output of the stage: log-probabilities of DPO's reference, by split.
+_REFERENCE: Final = "reference-{split}.safetensors"
 # Not the job's seed: two jobs on the same rows measure the same sample.
 _SAMPLE_SEED = 0
 
 
-def build_loop(
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What the loop is given; `reference_seconds` is what DPO's reference cost."""
+
+    objective: Objective
+    sampler: Sampler
+    measures: Mapping[str, Measure]
+    reference_seconds: float | None = None
+
+
+def run_parts(
     model: Any,
     *,
     request: StageRequest,
+    prepared: Prepared,
+    config: TrainConfig,
+    group: WorkerGroup,
+) -> RunParts:
+    """The parts of this run; `model` is as it was built.
+
+    NB: called by every worker, before a checkpoint is read: DPO's reference is computed here.
+
+    Raises:
+        StageError: the general text of the manifest cannot be read or holds nothing.
+    """
+    if config.training.objective == "dpo":
+        return _preference_parts(
+            model, request=request, prepared=prepared, config=config, group=group
+        )
+    reference = _base_reference(config, prepared, device=group.device)
+    replay = load_replay(request) if config.replay_ratio else None
+    return RunParts(
+        objective=_objective(config, prepared, replay, reference=reference, device=group.device),
+        sampler=_sampler(config, prepared, replay),
+        measures=build_measures(request, prepared, reference=reference, device=group.device),
+    )
+
+
+def _preference_parts(
+    model: Any,
+    *,
+    request: StageRequest,
+    prepared: Prepared,
+    config: TrainConfig,
+    group: WorkerGroup,
+) -> RunParts:
+    sampler = _sampler(config, prepared, None)
+    reference = ReferencePass(
+        model=model,
+        group=group,
+        autocast=partial(autocast, group.device, precision=config.precision),
+        micro_batch_size=config.training.batch.micro_batch_size,
+        config_digest=config.digest(),
+    )
+
+    def preference(split: Split, rows: Iterable[int]) -> tuple[DirectPreference, float]:
+        chosen = prepared.train if split == "train" else prepared.validation
+        pairs = Pairs(chosen, prepared.rejected[split], device=group.device)
+        file = Path(request.output) / _REFERENCE.format(split=split)
+        values, seconds = reference.log_probabilities(pairs, rows, file=file)
+        return DirectPreference(pairs, values, settings=config.training.dpo), seconds
+
+    sample = sample_rows(prepared.train, num_targets=_wanted_targets(prepared))
+    # A run of few steps over many pairs never sees most of them.
+    drawn = {row for step in range(config.num_steps) for row in sampler.rows_of(step + 1)}
+    objective, seconds = preference("train", {*drawn, *sample})
+    held_out, more_seconds = preference("validation", range(len(prepared.validation)))
+    general = CrossEntropy(_general_rows(request, prepared), device=group.device)
+    return RunParts(
+        objective=objective,
+        sampler=sampler,
+        measures={
+            **preference_measures(held_out),
+            TRAIN_SAMPLE: PreferenceLoss(objective.subset(sample)),
+            GENERAL: general,
+        },
+        reference_seconds=seconds + more_seconds,
+    )
+
+
+def build_loop(
+    model: Any,
+    parts: RunParts,
+    *,
     prepared: Prepared,
     config: TrainConfig,
     group: WorkerGroup,
@@ -52,19 +143,13 @@ def build_loop(
     on_step: StepCallback | None,
     last_step: int | None = None,
 ) -> Loop:
-    """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`.
-
-    Raises:
-        StageError: the general text of the manifest cannot be read or holds nothing.
-    """
-    reference = _base_reference(config, prepared, device=group.device)
-    replay = load_replay(request) if config.replay_ratio else None
+    """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`."""
     return Loop(
         model,
         config=config,
-        objective=_objective(config, prepared, replay, reference=reference, device=group.device),
-        sampler=_sampler(config, prepared, replay),
-        measures=build_measures(request, prepared, reference=reference, device=group.device),
+        objective=parts.objective,
+        sampler=parts.sampler,
+        measures=parts.measures,
         group=group,
         checkpoints=Checkpoints(
             checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
@@ -144,7 +229,7 @@ def build_measures(
     far the model is from its base on held-out rows.
     """
     held_out = prepared.validation
-    sample = sample_of(prepared.train, num_targets=min(held_out.num_targets, _MOST_TARGETS))
+    sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
     rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
     measures: dict[str, Measure] = {
         kind: CrossEntropy(tokens, device=device) for kind, tokens in rows.items()
@@ -156,15 +241,23 @@ def build_measures(
 
 
 def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:
-    """Rows drawn without replacement until they have `num_targets` targets, in their old order.
+    """The rows that `sample_rows` draws."""
+    return rows.subset(sample_rows(rows, num_targets=num_targets))
+
+
+def sample_rows(rows: TokenRows, *, num_targets: int) -> list[int]:
+    """Numbers of rows drawn without replacement until they have `num_targets` targets, ascending.
 
     All rows, if those have fewer; always at least one. The same rows for the same data.
     """
     order = np.random.default_rng(_SAMPLE_SEED).permutation(len(rows))
     targets = np.array([int(rows.row(int(row))[1].sum()) for row in order])
     num_rows = int(np.searchsorted(np.cumsum(targets), num_targets)) + 1
-    drawn = (rows.row(int(row)) for row in np.sort(order[:num_rows]))
-    return TokenRows.of((ids.tolist(), trained.tolist()) for ids, trained in drawn)
+    return [int(row) for row in np.sort(order[:num_rows])]
+
+
+def _wanted_targets(prepared: Prepared) -> int:
+    return min(prepared.validation.num_targets, _MOST_TARGETS)
 
 
 def _general_rows(request: StageRequest, prepared: Prepared) -> TokenRows:

@@ -4,8 +4,9 @@ Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
 "trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
-"control"}`; losses in nats per target token, `resolved` every hyperparameter as text by the path of
-its field, the last three as `remedies` says; what was probed is only known of processors.
+"control"}`; losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
+"referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text
+by the path of its field, the last three as `remedies` says; probed are only processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -25,7 +26,7 @@ from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
-from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
@@ -120,6 +121,7 @@ def _outcome(
             "numTargets": num_targets,
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
+            **_preference(trained, history=history),
             "resolved": {**trained["resolved"]},
             "outcome": {name: estimate.as_fact() for name, estimate in outcome(history).items()},
             "remedies": [
@@ -137,6 +139,18 @@ def _outcome(
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _preference(trained: Trained, *, history: History) -> dict[str, JsonValue]:
+    """What only DPO has to tell."""
+    seconds = trained["reference_seconds"]
+    if seconds is None:
+        return {}
+    best = {
+        kind: round(history.measured_at(history.best_step, kind=kind), 4)
+        for kind in (MARGIN, ACCURACY)
+    }
+    return {"preference": {**best, "referenceSeconds": round(seconds, 1)}}
 
 
 def _doubts(request: StageRequest, *, history: History) -> list[str]:

@@ -28,7 +28,7 @@ from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
-from tunesmith_trainer.train.run_parts import build_loop
+from tunesmith_trainer.train.run_parts import build_loop, run_parts
 
 CURVE = "curve.jsonl"
 
@@ -46,6 +46,7 @@ class Trained(TypedDict):
     resolved: dict[str, str]
     warmup_steps: int
     num_trainable: int
+    reference_seconds: float | None
     resumed_from: int | None
 
 
@@ -122,9 +123,10 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
     total_steps = config.num_steps + (control.steps if control else 0)
     with _sole_writer(output, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
+        parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
         loop = build_loop(
             model,
-            request=request,
+            parts,
             prepared=prepared,
             config=config,
             group=group,
@@ -157,6 +159,7 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
         num_trainable=num_trainable,
+        reference_seconds=parts.reference_seconds,
         resumed_from=resumed_from,
     )
 

@@ -173,5 +173,22 @@ def test_the_words_about_the_learning_rate_name_its_defaults() -> None:
     """They are the one default that its description cannot be written from."""
     words = Optimizer.model_fields["learning_rate"].description or ""
 
-    told = {method: float(rate) for rate, method in re.findall(r"(\S+) for (lora|full)", words)}
+    told = {
+        objective: {
+            method: float(rate) for rate, method in re.findall(r"(\S+) for (lora|full)", part)
+        }
+        for objective, part in zip(("sft", "dpo"), words.split("objective dpo"), strict=True)
+    }
     assert told == DEFAULT_LEARNING_RATES
+
+
+def test_dpo_is_gated_by_the_margin_and_not_by_a_loss_that_it_may_raise() -> None:
+    told = values(training={"objective": "dpo"})
+
+    text = '[{"suite": "preference", "metric": "margin", "minDelta": 0.0}]'
+    assert told["evaluation.gates"] == (text, "default")
+    assert told["training.optimizer.learningRate"] == ("5e-05", "default")
+
+
+def test_gates_that_are_declined_stay_declined() -> None:
+    assert values(evaluation={"gates": []})["evaluation.gates"] == ("[]", "given")

@@ -41,6 +41,9 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"dataset": {"train": ROWS, "seed": 1}}, PREPARE.name),
     ({"dataset": {"train": ROWS, "columns": {"prompt": "q"}}}, PREPARE.name),
     ({"training": {"sequenceLength": 512}}, PREPARE.name),
+    # It decides which rows are refused.
+    ({"training": {"objective": "dpo"}}, PREPARE.name),
+    ({"training": {"dpo": {"beta": 0.5}}}, TRAIN.name),
     ({"training": {"lora": {"rank": 8}}}, TRAIN.name),
     ({"training": {"seed": 1}}, TRAIN.name),
     ({"resources": {"workers": 2}}, TRAIN.name),

@@ -1,5 +1,7 @@
 """What counts as empty, and what as the same."""
 
+from dataclasses import replace
+
 import pytest
 
 from tunesmith_engine.stages.errors import BadInputError
@@ -37,6 +39,21 @@ def test_rows_with_other_answers_are_no_duplicates() -> None:
     rows = [_row("Who?", "Me."), _row("Who?", "You.")]
 
     assert without_duplicates(rows) == rows
+
+
+def test_preferences_are_duplicates_only_if_both_answers_are_the_same() -> None:
+    pairs = [
+        replace(_row("Who?", "Me.", line=line), rejected=_row("Who?", other).messages)
+        for line, other in enumerate(("You.", " You. ", "Nobody."), start=1)
+    ]
+
+    assert without_duplicates(pairs) == [pairs[0], pairs[2]]
+
+
+def test_a_preference_whose_rejected_answer_is_empty_is_left_out() -> None:
+    pair = replace(_row("Who?", "Me."), rejected=_row("Who?", " ").messages)
+
+    assert without_empty([pair], policy="remove", problems=Problems()) == []
 
 
 def test_questions_are_the_same_in_any_case_and_spacing() -> None:

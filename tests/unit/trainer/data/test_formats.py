@@ -108,6 +108,76 @@ def test_a_row_that_breaks_its_format_is_refused(name: str, value: Any, said: st
     assert said in problems.shown[0]
 
 
+ASKED = [("user", "Who?")]
+KIND = {"role": "system", "content": "Be kind."}
+OTHER = ANSWER | {"content": "You."}
+BOTH = {"chosen": "Me.", "rejected": "You."}
+
+# By the conventions of TRL; the turns of the prompt, which both sides begin with.
+PREFERENCES: list[tuple[Any, list[tuple[str, str]]]] = [
+    ({"prompt": "Who?", **BOTH}, ASKED),
+    ({"prompt": "Who?", "system": "Be kind.", **BOTH}, [("system", "Be kind."), *ASKED]),
+    ({"prompt": [TURN], "chosen": [ANSWER], "rejected": [OTHER]}, ASKED),
+    ({"chosen": [TURN, ANSWER], "rejected": [TURN, OTHER]}, ASKED),
+    ({"prompt": "Who?", "chosen": [KIND, TURN, ANSWER], "rejected": [KIND, TURN, OTHER]},
+     [("system", "Be kind."), *ASKED]),
+    ({"chosen": [TURN, ANSWER, TURN, ANSWER, TURN], "rejected": [TURN, ANSWER, TURN, OTHER]},
+     [*ASKED, ("assistant", "Me."), *ASKED]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "prompt"), PREFERENCES)
+def test_a_preference_is_two_answers_to_one_prompt(
+    value: Any, prompt: list[tuple[str, str]]
+) -> None:
+    problems = Problems()
+
+    (row,) = read_format([_row(value)], name="preference", columns={}, problems=problems)
+
+    assert detect_format(_row(value), columns={}) == "preference"
+    assert problems.shown == []
+    assert _turns(row) == [*prompt, ("assistant", "Me.")]
+    assert [(turn.role, turn.content) for turn in row.rejected] == [*prompt, ("assistant", "You.")]
+    assert row.num_prompt == len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"prompt": "Who?", "chosen": "Me.", "rejected": " Me."}, "given the same answer as chos"),
+        ({"chosen": [TURN, ANSWER], "rejected": [TURN, ANSWER]}, "chosen: after the turns that b"),
+        ({"chosen": [TURN, ANSWER], "rejected": [ANSWER]}, "chosen: after the turns that both sha"),
+        ({"chosen": "Me.", "rejected": "You."}, "given answers that are text, and no prompt"),
+        ({"prompt": "Who?", "chosen": "Me."}, "rows of format preference have rejected"),
+        ({"prompt": [TURN], "chosen": [TURN], "rejected": [ANSWER]}, "one of user; both answers"),
+    ],
+)
+def test_a_preference_that_is_none_is_refused_with_its_line(value: Any, said: str) -> None:
+    problems = Problems()
+
+    rows = read_format([_row(value)], name="preference", columns={}, problems=problems)
+
+    assert rows == []
+    assert problems.shown[0].startswith("a.jsonl:1: given ")
+    assert said in problems.shown[0]
+
+
+def test_a_row_with_the_fields_of_two_formats_is_not_guessed_at() -> None:
+    value = {"prompt": "Who?", "completion": "Me.", **BOTH}
+
+    with pytest.raises(BadInputError, match="several formats"):
+        detect_format(_row(value), columns={})
+
+
+def test_columns_give_the_fields_of_a_preference_their_names() -> None:
+    value = {"question": "Who?", "better": "Me.", "worse": "You."}
+    columns = {"prompt": "question", "chosen": "better", "rejected": "worse"}
+
+    assert detect_format(_row(value), columns=columns) == "preference"
+    (row,) = read_format([_row(value)], name="preference", columns=columns, problems=Problems())
+    assert _turns(row) == [*ASKED, ("assistant", "Me.")]
+
+
 def test_text_is_taken_as_it_is() -> None:
     rows = read_format([_row({"text": " x "})], name="text", columns={}, problems=Problems())
 

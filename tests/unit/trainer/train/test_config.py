@@ -67,6 +67,10 @@ def test_how_often_checkpoints_are_written_is_outside_the_digest() -> None:
 # Another value for every field of `spec.training`, and whether a run of 24 rows is another by it.
 OTHER: dict[str, tuple[Any, bool]] = {
     "method": ("full", True),
+    "objective": ("dpo", True),
+    "dpo.beta": (0.5, True),
+    "dpo.labelSmoothing": (0.1, True),
+    "dpo.sftWeight": (1.0, True),
     "lora.rank": (8, True),
     "lora.alpha": (4.0, True),
     "lora.dropout": (0.5, True),

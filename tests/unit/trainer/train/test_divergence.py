@@ -67,8 +67,10 @@ def test_an_explosion_is_seen_at_the_first_evaluation_or_within_twenty_steps(nam
 
 def a_history(*train: float, held_out: tuple[float, float] = (2.0, 2.0)) -> History:
     first: list[Any] = [{"step": 0, "kind": HELD_OUT, "loss": held_out[0]}]
-    steps = [{"step": at, "kind": "train", "loss": loss} for at, loss in enumerate(train, 1)]
-    last = {"step": len(train), "kind": HELD_OUT, "loss": held_out[1]}
+    steps: list[Any] = [
+        {"step": at, "kind": "train", "loss": loss} for at, loss in enumerate(train, 1)
+    ]
+    last: Any = {"step": len(train), "kind": HELD_OUT, "loss": held_out[1]}
     return History(step=len(train), points=[*first, *steps, last])
 
 
