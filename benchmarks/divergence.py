@@ -12,7 +12,7 @@ from commands import artifact, run_job, run_script
 from training_throughput import SEEDS, demo_job
 
 STEPS = 24
-RATES = {"lora": (2e-4, 1e-2, 5e-2, 0.5), "full": (2e-5, 1e-3, 1e-2, 0.5)}
+RATES = {"lora": (2e-4, 3e-3, 1e-2, 0.5), "full": (2e-5, 1e-3, 0.5)}
 
 
 def measure(home: Path) -> dict[str, Any]:
