@@ -15,6 +15,8 @@ MODEL = {"uri": "hf://a/b"}
 TRAIN = {"uri": "s3://t/a.jsonl"}
 SECRET = {"secretRef": {"name": "hub"}}
 STORE = {"uri": "s3://jobs/a"}
+TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
+JUDGE = {"endpoint": {"url": "https://api.example.com/v1", "model": "large"}}
 REMOTE = {"model": "m", "uri": "s3://models"}
 
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
@@ -69,6 +71,78 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             },
         )
     ],
+    "suite-name-is-free": [
+        (
+            {"evaluation": {"suites": [TASK, TASK | {"name": "judge"}]}},
+            "spec.evaluation.suites[1].name",
+            {"evaluation": {"suites": [TASK, TASK | {"name": "judged"}]}},
+        )
+    ],
+    "suite-names-differ": [
+        (
+            {"evaluation": {"suites": [TASK, TASK]}},
+            "spec.evaluation.suites",
+            {"evaluation": {"suites": [TASK, TASK | {"name": "arc2"}]}},
+        )
+    ],
+    "judge-has-win-rate": [
+        (
+            {"evaluation": {"judge": JUDGE, "gates": [{"suite": "judge", "min": 0.5}]}},
+            "spec.evaluation.gates[0].metric",
+            {
+                "evaluation": {
+                    "judge": JUDGE,
+                    "gates": [{"suite": "judge", "metric": "winRate", "min": 0.5}],
+                }
+            },
+        )
+    ],
+    "gate-suite-is-measured": [
+        (
+            {"evaluation": {"gates": [{"suite": "arc", "metric": "acc", "minDelta": 0}]}},
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "suites": [TASK],
+                    "gates": [{"suite": "arc", "metric": "acc", "minDelta": 0}],
+                }
+            },
+        ),
+        (
+            {"evaluation": {"gates": [{"suite": "judge", "metric": "winRate", "min": 0.5}]}},
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "judge": JUDGE,
+                    "gates": [{"suite": "judge", "metric": "winRate", "min": 0.5}],
+                }
+            },
+        ),
+    ],
+    "gate-metric-is-that-of-its-suite": [
+        (
+            {
+                "evaluation": {
+                    "suites": [TASK | {"metric": "acc_norm"}],
+                    "gates": [{"suite": "arc", "metric": "acc", "min": 0.5}],
+                }
+            },
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "suites": [TASK | {"metric": "acc"}],
+                    "gates": [{"suite": "arc", "metric": "acc", "min": 0.5}],
+                }
+            },
+        )
+    ],
+    "answers-for-other-models": [
+        (
+            {"evaluation": {"generation": {"metric": "none"}, "judge": JUDGE}},
+            "spec.evaluation.generation.metric",
+            {"evaluation": {"generation": {"metric": "chrf"}, "judge": JUDGE, "reference": JUDGE}},
+        )
+    ],
     "micro-batch-within-batch": [
         (
             {"training": {"batch": {"size": 2}}},
@@ -106,6 +180,11 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
             "spec.evaluation.generalText.secretRef",
             {"evaluation": {"generalText": TRAIN | SECRET}},
+        ),
+        (
+            {"evaluation": {"suites": [{**TASK, "uri": "file://tasks", **SECRET}]}},
+            "spec.evaluation.suites[0].secretRef",
+            {"evaluation": {"suites": [TASK | SECRET]}},
         ),
     ],
     "secret-for-remote-outputs": [
