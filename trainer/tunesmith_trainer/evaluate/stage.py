@@ -1,10 +1,11 @@
-"""evaluate: base against tuned on held-out rows and on general text, then the gates.
+"""evaluate: base against tuned on held-out rows, general text and tasks, then the gates.
 
 Reads the held-out rows of `prepare` and the weights of `train`; writes `evaluation.json`. Gates
 that could never be judged are refused before a weight is loaded. A model that breaks a gate ends
 the job with `EvaluationGateFailed`, its numbers attached.
 
-Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null.
+Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null. `judge` and
+`reference` are the records of `other_models.py`, where the job asks for them.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_api.finetunejob.evaluation import Evaluation
+from tunesmith_api.finetunejob.evaluation import LOSS_METRICS, WIN_RATE, Evaluation
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import TRAIN
@@ -35,8 +36,19 @@ from tunesmith_trainer.evaluate.generation_metric import (
     generation_result,
     mean_score,
 )
+from tunesmith_trainer.evaluate.harness import (
+    Scores,
+    Task,
+    load_tasks,
+    metrics_of,
+    score_tasks,
+    suite_results,
+)
 from tunesmith_trainer.evaluate.interpolation import Sweep, SweptPoint, sweep
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
+from tunesmith_trainer.evaluate.managed_model import REFERENCE
+from tunesmith_trainer.evaluate.other_models import OtherModels
+from tunesmith_trainer.evaluate.pairwise_judge import JUDGE
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
@@ -56,10 +68,11 @@ Measured = TypeVar("Measured")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured of one model: losses by suite, and its answers."""
+    """What was measured of one model: losses by suite, its answers, and scores of tasks."""
 
     losses: dict[str, RowLosses]
     answers: list[str]
+    tasks: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,8 @@ class EvaluationPlan:
     tokenizer: PreTrainedTokenizerBase
     suites: dict[str, TokenRows]
     generation: GenerationSuite
+    tasks: list[Task]
+    sequence_length: int
     warnings: list[str]
 
     @classmethod
@@ -78,7 +93,7 @@ class EvaluationPlan:
         """Read the rows and tokenize the general text; no weights are loaded.
 
         Raises:
-            BadInputError: the general text is unusable.
+            StageError: the general text or a task is unusable.
         """
         settings, prepared = request.spec.evaluation, load_prepared(request)
         tokenizer = load_tokenizer(prepared.model)
@@ -93,14 +108,19 @@ class EvaluationPlan:
             generation=choose_generation_suite(
                 prepared.records("validation"), settings=settings.generation
             ),
+            tasks=load_tasks(request),
+            sequence_length=request.spec.training.sequence_length,
             warnings=general.warnings,
         )
 
     def metrics(self) -> list[tuple[str, str]]:
         """Suite and metric of every number that will be measured."""
-        losses = [(suite, metric) for suite in self.suites for metric in ("loss", "perplexity")]
-        metric = self.generation.metric
-        return [*losses, (HELD_OUT, metric)] if metric else losses
+        measured = [(suite, metric) for suite in self.suites for metric in LOSS_METRICS]
+        measured += [named for task in self.tasks for named in metrics_of(task)]
+        if self.generation.metric:
+            measured.append((HELD_OUT, self.generation.metric))
+            measured += [(JUDGE, WIN_RATE)] if self.settings.judge else []
+        return measured
 
     def measure(self, model: PreTrainedModel, *, say: Say) -> Measurement:
         """Score the suites, then answer the prompts."""
@@ -112,6 +132,13 @@ class EvaluationPlan:
                 self.generation.prompts,
                 max_new_tokens=self.settings.generation.max_new_tokens,
                 on_batch=lambda done, total: say("answers", done, total),
+            ),
+            tasks=score_tasks(
+                model,
+                load_tokenizer(self.base),
+                self.tasks,
+                sequence_length=self.sequence_length,
+                say=say,
             ),
         )
 
@@ -154,7 +181,8 @@ class EvaluationPlan:
             base=mean_score(self.generation, base.answers),
             settings=bootstrap,
         )
-        return [*losses, score] if score else losses
+        of_tasks = suite_results(tuned.tasks, base=base.tasks, settings=bootstrap)
+        return [*losses, *([score] if score else []), *of_tasks]
 
 
 def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -166,6 +194,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """
     plan, gates = EvaluationPlan.of(request), request.spec.evaluation.gates
     refuse_unmeasured(gates, measured=plan.metrics())
+    others = OtherModels(request, plan.generation, reporter=reporter)
 
     def measure(name: str, model: PreTrainedModel) -> Measurement:
         def say(what: str, done: int, total: int) -> None:
@@ -175,12 +204,17 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
     folder = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     base, tuned = measure_both(plan.base, folder, measure=measure)
-    results = plan.results(base, tuned)
-    verdicts = judge(gates, results)
+    told = others.ask(plan.tokenizer, base=base.answers, tuned=tuned.answers)
+    results = [*plan.results(base, tuned), *told.results]
+    # A managed model is measured under a split of its own, and no gate is about it.
+    verdicts = judge(gates, [result for result in results if result.split != REFERENCE])
     swept = plan.sweep(folder, base=base, tuned=tuned, reporter=reporter)
     document = evaluation_document(plan, results, verdicts=verdicts, base=base, tuned=tuned)
     if swept:
         document["interpolation"] = swept.as_json()
+    document |= told.records
+    for sample, answer in zip(document["samples"], told.managed_answers, strict=False):
+        sample["managed"] = answer
     # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
@@ -193,11 +227,12 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
             "dtype": "float32",
             "metric": metric,
             **({"interpolation": swept.as_json()} if swept else {}),
+            **told.records,
             "resolved": {"evaluation.generation.metric": metric or "none"},
         },
         versions=library_versions(*LIBRARIES),
         # The general suite is the same text for every job, and its size the manifest's own affair.
-        warnings=[*plan.warnings, *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]})],
+        warnings=[*plan.warnings, *told.warnings, *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]})],
     )
     broken = [verdict.statement for verdict in verdicts if not verdict.holds]
     if broken:
