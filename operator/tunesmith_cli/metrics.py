@@ -21,6 +21,7 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
     "exactMatch": "exact match",
     "rougeL": "ROUGE-L",
     "chrf": "chrF",
+    "winRate": "win rate against the base",
 }
 _LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
 

@@ -125,9 +125,7 @@ def score_tasks(
     return scores
 
 
-def suite_results(
-    tuned: Scores, *, base: Scores, settings: Bootstrap
-) -> list[EvaluationResult]:
+def suite_results(tuned: Scores, *, base: Scores, settings: Bootstrap) -> list[EvaluationResult]:
     """The suites' numbers of the tuned model beside the base's."""
     results = []
     for (suite, metric), score in tuned.items():

@@ -91,9 +91,7 @@ class OtherModels:
         reference, suite = self._settings.reference, self._suite
         if reference:
             count = TokenCount.of(tokenizer, prompts=suite.prompts, answers=tuned)
-            told.records[REFERENCE] = managed_record(
-                self._replies, reference.endpoint, tuned=count
-            )
+            told.records[REFERENCE] = managed_record(self._replies, reference.endpoint, tuned=count)
             result = managed_result(suite, self._replies, settings=self._settings.bootstrap)
             told.results.extend([result] if result else [])
             told.managed_answers.extend(reply.text.strip() for reply in self._replies)
@@ -105,9 +103,7 @@ class OtherModels:
             return
         pairs = [
             Pair(conversation=turns, base=before, tuned=after)
-            for turns, before, after in zip(
-                self._suite.conversations, base, tuned, strict=True
-            )
+            for turns, before, after in zip(self._suite.conversations, base, tuned, strict=True)
         ][: settings.max_samples]
         judged = judge_pairs(
             self._judge, pairs, settings=settings, on_pair=self._said("judge: pairs")

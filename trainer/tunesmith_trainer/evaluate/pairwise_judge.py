@@ -22,7 +22,7 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.chat_client import ChatClient, ChatReply, cost_of
 from tunesmith_trainer.data.rows import Message
-from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
+from tunesmith_trainer.evaluate.bootstrap import Interval, bootstrap, ratio
 
 JUDGE: Final = "judge"
 FIELD: Final = "evaluation.judge.endpoint"
@@ -132,22 +132,15 @@ def judge_record(
     """How the verdicts came about: counts, the preference for a place, tokens and cost."""
     verdicts = [one.verdict for one in judged]
     replies = [reply for one in judged for reply in one.replies]
-    prompt, completion = (
-        sum(reply.prompt_tokens for reply in replies),
-        sum(reply.completion_tokens for reply in replies),
-    )
-    named = np.array([sum(one.winners.count(name) for name in "AB") for one in judged], dtype=float)
-    first = np.array([one.winners.count("A") for one in judged], dtype=float)
-    interval = bootstrap(
-        first, named, resamples=sampling.resamples, confidence=sampling.confidence
-    )
+    prompt = sum(reply.prompt_tokens for reply in replies)
+    completion = sum(reply.completion_tokens for reply in replies)
+    share, interval = _first_share(judged, sampling=sampling)
     return {
         "model": settings.endpoint.model,
         **{name: verdicts.count(name) for name in ("tuned", "base", "tie", "nonsense")},
         "inconsistent": sum(one.winners in {("A", "A"), ("B", "B")} for one in judged),
         "identical": sum(not one.replies for one in judged),
-        # Of the replies that name a winner, those that name the one shown first.
-        "firstShare": ratio(first, named) if named.sum() else None,
+        "firstShare": share,
         "firstShareInterval": [interval.low, interval.high] if interval else None,
         "requests": len(replies),
         "promptTokens": prompt,
@@ -158,17 +151,26 @@ def judge_record(
 
 def judge_warnings(judged: Sequence[JudgedPair], *, sampling: Bootstrap) -> list[str]:
     """A warning if the judge goes by the place, beyond chance."""
-    named = np.array([sum(one.winners.count(name) for name in "AB") for one in judged], dtype=float)
-    first = np.array([one.winners.count("A") for one in judged], dtype=float)
-    interval = bootstrap(
-        first, named, resamples=sampling.resamples, confidence=sampling.confidence
-    )
-    if interval is None or interval.low <= _EVEN <= interval.high:
+    share, interval = _first_share(judged, sampling=sampling)
+    if share is None or interval is None or interval.low <= _EVEN <= interval.high:
         return []
-    return [
-        f"The judge names the answer shown first in {ratio(first, named):.0%} of its verdicts; "
-        "both orders are asked, so that it costs certainty and no fairness."
-    ]
+    warning = (
+        f"The judge names the answer shown first in {share:.0%} of its verdicts. Both orders are "
+        "asked, so it favours no model, but more pairs end as ties."
+    )
+    return [warning]
+
+
+def _first_share(
+    judged: Sequence[JudgedPair], *, sampling: Bootstrap
+) -> tuple[float | None, Interval | None]:
+    """Of the replies that name an answer, the part that names the one shown first."""
+    first = np.array([one.winners.count("A") for one in judged], dtype=float)
+    named = first + np.array([one.winners.count("B") for one in judged], dtype=float)
+    if not named.sum():
+        return None, None
+    interval = bootstrap(first, named, resamples=sampling.resamples, confidence=sampling.confidence)
+    return ratio(first, named), interval
 
 
 def parse_winner(text: str) -> Winner | None:
@@ -203,7 +205,7 @@ def comparison(
     turns = "\n\n".join(f"{turn.role}: {turn.content}" for turn in conversation)
     # No text can hold a digest of itself; and the same texts have the same, so that a reply that
     # is kept on disk is known again.
-    mark = hashlib.sha256("\0".join((turns, first, second)).encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{turns}\0{first}\0{second}".encode()).hexdigest()[:16]
     parts = (("CONVERSATION", turns), ("ANSWER A", first), ("ANSWER B", second))
     shown = "\n\n".join(f"{mark} {name}\n{text}\n{mark} END OF {name}" for name, text in parts)
     system = _SYSTEM.format(mark=mark, criteria=criteria)

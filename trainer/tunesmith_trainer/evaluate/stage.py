@@ -47,7 +47,7 @@ from tunesmith_trainer.evaluate.harness import (
 from tunesmith_trainer.evaluate.interpolation import Sweep, SweptPoint, sweep
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
 from tunesmith_trainer.evaluate.managed_model import REFERENCE
-from tunesmith_trainer.evaluate.other_models import OtherModels
+from tunesmith_trainer.evaluate.other_models import OtherModels, Told
 from tunesmith_trainer.evaluate.pairwise_judge import JUDGE
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
@@ -61,7 +61,7 @@ from tunesmith_trainer.evaluate.suites import (
 from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED, load_tokenizer
 from tunesmith_trainer.versions import library_versions
 
-LIBRARIES = ("torch", "transformers", "peft")
+LIBRARIES = ("torch", "transformers", "peft", "lm-eval")
 
 Measured = TypeVar("Measured")
 
@@ -209,12 +209,11 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # A managed model is measured under a split of its own, and no gate is about it.
     verdicts = judge(gates, [result for result in results if result.split != REFERENCE])
     swept = plan.sweep(folder, base=base, tuned=tuned, reporter=reporter)
-    document = evaluation_document(plan, results, verdicts=verdicts, base=base, tuned=tuned)
+    document = evaluation_document(
+        plan, results, verdicts=verdicts, base=base, tuned=tuned, told=told
+    )
     if swept:
         document["interpolation"] = swept.as_json()
-    document |= told.records
-    for sample, answer in zip(document["samples"], told.managed_answers, strict=False):
-        sample["managed"] = answer
     # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
@@ -232,7 +231,11 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
         },
         versions=library_versions(*LIBRARIES),
         # The general suite is the same text for every job, and its size the manifest's own affair.
-        warnings=[*plan.warnings, *told.warnings, *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]})],
+        warnings=[
+            *plan.warnings,
+            *told.warnings,
+            *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]}),
+        ],
     )
     broken = [verdict.statement for verdict in verdicts if not verdict.holds]
     if broken:
@@ -275,18 +278,23 @@ def evaluation_document(
     verdicts: Sequence[GateVerdict],
     base: Measurement,
     tuned: Measurement,
+    told: Told,
 ) -> dict[str, JsonValue]:
     """The content of `evaluation.json`: numbers, verdicts, and every answer before and after."""
     suite = plan.generation
     rows = zip(suite.prompts, suite.references, base.answers, tuned.answers, strict=True)
+    samples: list[dict[str, JsonValue]] = [
+        {"prompt": prompt, "reference": reference, "base": before, "tuned": after}
+        for prompt, reference, before, after in rows
+    ]
+    for sample, answer in zip(samples, told.managed_answers, strict=False):
+        sample["managed"] = answer
     return {
         "metric": suite.metric,
         "results": [result.model_dump(mode="json", by_alias=True) for result in results],
         "verdicts": [
             {"statement": verdict.statement, "holds": verdict.holds} for verdict in verdicts
         ],
-        "samples": [
-            {"prompt": prompt, "reference": reference, "base": before, "tuned": after}
-            for prompt, reference, before, after in rows
-        ],
+        "samples": list[JsonValue](samples),
+        **told.records,
     }

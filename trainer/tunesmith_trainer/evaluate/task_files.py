@@ -49,9 +49,7 @@ class _Loader(yaml.SafeLoader):
     """YAML of data alone, except that `!function` is told apart."""
 
 
-_Loader.add_constructor(
-    "!function", lambda loader, node: Function(loader.construct_scalar(node))
-)
+_Loader.add_constructor("!function", lambda loader, node: Function(loader.construct_scalar(node)))
 
 
 def read_task(folder: Path, task: str, *, field: str) -> dict[str, Any]:
@@ -167,9 +165,7 @@ def _functions(value: Any, place: str) -> Iterator[tuple[str, Function]]:
             yield from _functions(child, place)
 
 
-def _data_files(
-    given: dict[str, Any], *, beside: Path, folder: Path, where: str
-) -> dict[str, Any]:
+def _data_files(given: dict[str, Any], *, beside: Path, folder: Path, where: str) -> dict[str, Any]:
     """`dataset_kwargs` with whole paths; those of a task are relative to its YAML file."""
     unknown = sorted(set(given) - _DATA_SETTINGS)
     files = given.get("data_files")
