@@ -91,6 +91,24 @@ def test_the_way_between_base_and_tuned_weights_is_drawn_and_said(finished: str)
     assert "The knee is at 0.5" in Page(finished).text
 
 
+def test_how_the_judge_came_to_its_verdicts_is_told(finished: str) -> None:
+    caption = "Pairs of answers that large compared, in both orders"
+
+    rows = dict(row for row in rows_of(finished, caption))
+
+    assert rows["tuned is better"] == "18"
+    assert rows["verdicts for the one shown first"] == "56 % (48 % to 64 %)"
+    assert rows["tokens"] == "24,800 read, 434 written"
+
+
+def test_make_or_buy_stands_in_one_table(finished: str) -> None:
+    assert rows_of(finished, "For 1,000 requests") == [
+        ["tuned", "0.42", "31,000", "24,000", ""],
+        ["large", "0.37", "27,500", "41,000", "0.625"],
+    ]
+    assert "Please check its power cable." in Page(finished).text
+
+
 def test_the_page_names_nothing_outside_itself(finished: str) -> None:
     page = Page(finished)
 

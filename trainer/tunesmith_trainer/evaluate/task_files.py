@@ -49,7 +49,11 @@ class _Loader(yaml.SafeLoader):
     """YAML of data alone, except that `!function` is told apart."""
 
 
-_Loader.add_constructor("!function", lambda loader, node: Function(loader.construct_scalar(node)))
+def _function(_loader: yaml.SafeLoader, node: yaml.Node) -> Function:
+    return Function(node.value)
+
+
+_Loader.add_constructor("!function", _function)
 
 
 def read_task(folder: Path, task: str, *, field: str) -> dict[str, Any]:

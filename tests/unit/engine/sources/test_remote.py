@@ -13,13 +13,23 @@ from small_models import write_model
 from small_sources import BUCKET, write_secret
 from tunesmith_api.finetunejob.dataset import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
 from tunesmith_engine.sources.downloads import download_files
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
-from tunesmith_engine.sources.fingerprints import fingerprint_data, fingerprint_model
+from tunesmith_engine.sources.fingerprints import (
+    fingerprint_data,
+    fingerprint_folder,
+    fingerprint_model,
+)
 from tunesmith_engine.sources.remote_store import RemoteStore
-from tunesmith_engine.sources.resolver import fetch_files, fetch_model, local_model_path
+from tunesmith_engine.sources.resolver import (
+    fetch_files,
+    fetch_folder,
+    fetch_model,
+    local_model_path,
+)
 from tunesmith_engine.stages.errors import BadInputError, TransientError
 
 
@@ -32,6 +42,11 @@ def data_at(uri: str, *, secret: str | None = "bucket") -> DataSource:
     return DataSource.model_validate(
         {"uri": uri, "secretRef": {"name": secret} if secret else None}
     )
+
+
+def tasks_at(uri: str) -> Suite:
+    given = {"name": "arc", "task": "arc", "uri": uri, "secretRef": {"name": "bucket"}}
+    return Suite.model_validate(given)
 
 
 def model_at(uri: str) -> ModelSource:
@@ -112,6 +127,25 @@ def test_a_model_folder_of_a_bucket_comes_without_its_pickles(
     assert not (path / "optimizer.pt").exists()
     assert fetch_model(source, **places) == path
     assert fingerprint_model(source, **places).startswith("sha256:")
+
+
+def test_a_folder_of_a_bucket_comes_whole(bucket: Any, places: dict[str, Path]) -> None:
+    bucket.pipe_file(f"{BUCKET}/arc/arc.yaml", b"task: arc")
+    bucket.pipe_file(f"{BUCKET}/arc/data/rows.jsonl", b"{}")
+    source = tasks_at(f"s3://{BUCKET}/arc")
+    before = fingerprint_folder(source, **places)
+
+    folder = fetch_folder(source, **places)
+
+    assert (folder / "arc.yaml").read_text() == "task: arc"
+    assert (folder / "data" / "rows.jsonl").read_text() == "{}"
+    bucket.pipe_file(f"{BUCKET}/arc/data/rows.jsonl", b"[]")
+    assert fingerprint_folder(source, **places) != before
+
+
+def test_an_empty_folder_of_a_bucket_is_missing(bucket: Any, places: dict[str, Path]) -> None:
+    with pytest.raises(SourceError, match="nothing was found"):
+        fetch_folder(tasks_at(f"s3://{BUCKET}/nowhere"), **places)
 
 
 def test_a_bucket_of_pickles_is_refused_before_it_is_fetched(
