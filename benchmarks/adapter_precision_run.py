@@ -77,6 +77,7 @@ def _config(precision: Any, *, seed: int, steps: int) -> TrainConfig:
         checkpoint=CheckpointSettings(),
         workers=1,
         precision=precision,
+        replay_ratio=0.0,
         num_steps=steps,
         warmup_steps=1,
         evaluate_every=steps,

@@ -22,6 +22,7 @@ import demo_stages
 import drift
 import finished_jobs
 import judge
+import overfitting_study
 import route_latency
 import serving_throughput
 import swaps
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
     "adapterPrecision": adapter_precision.measure,
     "trainingThroughput": training_throughput.measure,
+    "overfittingStudy": overfitting_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,

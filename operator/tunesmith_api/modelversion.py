@@ -46,6 +46,9 @@ class Lineage(ApiModel):
     job: Name
     base_model: Address
     base_revision: Name
+    parent_digest: Digest | None = Field(
+        None, description="Digest of the version that this one continues, which is baseModel then."
+    )
     data_digest: Name
     seeds: Annotated[dict[Name, int], Field(max_length=32)] = Field(default_factory=dict)
     hyperparameters: Facts = Field(default_factory=dict)

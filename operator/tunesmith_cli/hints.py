@@ -34,6 +34,8 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
     Reason.WORKSPACE_UNAVAILABLE: "check workspace.uri, and the rights of workspace.secretRef",
     Reason.LOSS_DIVERGED: "lower optimizer.learningRate",
+    Reason.FORGETTING_BUDGET_EXCEEDED: "lower optimizer.learningRate, add dataset.replay or "
+    "training.klToBase, or raise the budget",
     Reason.EVALUATION_GATE_FAILED: "the message names metric, value and bound",
     Reason.COMPRESSION_LOSS_EXCEEDED: "a wider scheme, or fallback: widen",
     Reason.SERVING_PARITY_FAILED: "serving.enforceEager: true; see serve",

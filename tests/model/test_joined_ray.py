@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ray_cluster import a_ray_cluster
-from small_models import small_model
+from small_models import make_tiny_model
 from small_runs import random_rows
 from train_stage import TrainStage, a_train_stage
 
@@ -44,8 +44,7 @@ def test_two_workers_on_nodes_of_their_own_have_the_curve_of_two_on_one_machine(
 
 def _stage(folder: Path) -> TrainStage:
     folder.mkdir()
-    model = folder / "model"
-    small_model().save_pretrained(model)
+    model = make_tiny_model(folder / "model")
     return a_train_stage(
         folder,
         model=model,

@@ -9,7 +9,7 @@ import pytest
 
 from command import processes_of, wait_until
 from object_store import object_store
-from small_models import small_model
+from small_models import make_tiny_model
 from small_runs import random_rows
 from small_sources import BUCKET, KEYS, write_secret
 from train_stage import TrainStage, a_train_stage
@@ -31,9 +31,7 @@ GONE_WITHIN_S = 90.0
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    small_model().save_pretrained(folder)
-    return folder
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +198,39 @@ def _workers(folder: Path) -> list[int]:
 
 def _digests(stage: TrainStage) -> dict[str, str]:
     return {artifact.name: artifact.digest for artifact in stage.result.artifacts}
+
+
+def test_early_stopping_and_a_control_run_end_with_what_they_showed(
+    model: Path, tmp_path: Path
+) -> None:
+    """Random rows: there is nothing to learn of them, so the held-out loss soon rises."""
+    training = {
+        **SPEC["training"],
+        "evaluateEverySteps": 4,
+        "regularization": {
+            "labelSmoothing": 0.1,
+            "neftuneNoiseAlpha": 5.0,
+            "attentionDropout": 0.1,
+            "embeddingDropout": 0.1,
+        },
+        "earlyStopping": {"patience": 3},
+        "control": {"steps": 8},
+    }
+    stage = _stage(tmp_path, model=model, spec={**SPEC, "training": training})
+
+    result = stage.run()
+
+    assert result.outcome == "Succeeded", stage.log()[-4000:]
+    facts: dict[str, Any] = result.facts
+    steps = facts["numSteps"]
+    assert facts["stoppedEarly"] is True
+    assert f"stopped early at step {steps} of 120" in result.message
+    kinds = {point["kind"] for point in stage.curve()}
+    assert kinds == {"train", "heldOut", "trainSample", "general"}
+    remedies = {row["remedy"]: row for row in facts["remedies"]}
+    assert len(remedies) == 7
+    assert remedies["training.earlyStopping"]["cost"] == {"stepsSaved": 120 - steps}
+    control = facts["control"]
+    assert control["steps"] == 8
+    assert len(control["without"]) == 6
+    assert control["differences"]["gap"]["low"] < control["differences"]["gap"]["high"]

@@ -221,6 +221,10 @@ def _edges(node: Schema) -> list[Any]:
 def _mend(spec: Manifest) -> None:
     """Take out what the rules across fields refuse, told here once more and in other words."""
     _drop(spec, "training.maxSteps")
+    _drop(spec, "training.schedule.warmupRatio")
+    _drop(spec, "training.schedule.decayRatio")
+    _drop(spec, "training.schedule.cycles")
+    _drop(spec, "training.lora.useDora")
     _drop(spec, "dataset.validationFraction")
     _drop(spec, "model.revision")
     _drop(spec, "compression.quantize.groupSize")

@@ -53,6 +53,7 @@ def a_loop(
     config: TrainConfig,
     folder: Path,
     on_step: StepCallback | None = None,
+    last_step: int | None = None,
 ) -> Loop:
     """A run of one worker on 24 random rows, with 6 held out."""
     training = config.training
@@ -73,6 +74,7 @@ def a_loop(
         group=ALONE,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         on_step=on_step,
+        last_step=last_step,
     )
 
 

@@ -30,6 +30,16 @@ _FACTS: dict[StageName, dict[str, Any]] = {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "trainableParameters": 4_884_480,
         "resolved": {"training.optimizer.learningRate": "0.0002", "training.epochs": "3"},
+        "outcome": {
+            "gap": {"value": 0.31, "low": 0.27, "high": 0.36},
+            "generalLossRise": {"value": 0.06, "low": None, "high": None},
+        },
+        "remedies": [{"remedy": "training.lora.dropout", "setting": "0.05"}],
+        "control": {
+            "steps": 12, "without": ["training.lora.dropout"],
+            "differences": {"gap": {"value": -0.09, "low": -0.13, "high": -0.04},
+                            "heldOutLoss": {"value": 0.02, "low": -0.02, "high": 0.07}},
+        },
     },
     EVALUATE.name: {"metric": "rougeL"},
     COMPRESS.name: {

@@ -18,8 +18,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.deployment.serve_command import API_KEY
-from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.credentials import API_KEY, read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_json

@@ -61,15 +61,21 @@ def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedMod
     Raises:
         KeyError: the request carries no result of prepare or train.
     """
-    import torch
-
     tuned = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     if not (tuned / ADAPTER_SETTINGS).exists():
         return load_model(tuned, dtype=dtype)
+    base = local_path(request.inputs[PREPARE.name].artifact(MODEL))
+    return merged_model(base, adapter=tuned).to(dtype).eval()
+
+
+def merged_model(base: Path, *, adapter: Path) -> "PreTrainedModel":
+    """The model in `base` with the adapter merged into its weights, in fp32."""
+    import torch
     from peft import PeftModel
 
     # NB: fp32 until the sum is made: most updates are smaller than half a step of bf16, and would
     # be rounded away one by one (docs/log.md has the losses).
-    base = load_model(local_path(request.inputs[PREPARE.name].artifact(MODEL)), dtype=torch.float32)
-    adapted = PeftModel.from_pretrained(base, tuned, use_safetensors=True)
-    return adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
+    model = load_model(base, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+    merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    return merged

@@ -5,21 +5,13 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.field_markers import PlannedDefault
-from tunesmith_api.field_types import SecretReference, Seed, ShortText
+from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.field_types import Seed, ShortText
+from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
+from tunesmith_api.finetunejob.replay import Replay
 from tunesmith_api.rules import Rule
-from tunesmith_api.uris import SourceUri
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
-
-
-class DataSource(ApiModel):
-    """A file of rows, or a pattern that several files match."""
-
-    uri: SourceUri = Field(
-        description="A jsonl, json, csv, parquet or yaml file; * matches several files."
-    )
-    secret_ref: SecretReference | None = Field(None, description="Credentials to read the data.")
 
 
 class Cleaning(ApiModel):
@@ -51,9 +43,7 @@ class Dataset(ApiModel):
         description="Part of the training rows held out. "
         f"Default {DEFAULT_VALIDATION_FRACTION}; not with `validation`.",
     )
-    format: Literal[
-        "auto", "messages", "sharegpt", "alpaca", "promptCompletion", "text", "dialogues"
-    ] = Field(
+    format: DataFormat = Field(
         "auto", description="Shape of a row; `auto` decides from the fields of the first rows."
     )
     columns: dict[ShortText, ShortText] = Field(
@@ -68,6 +58,10 @@ class Dataset(ApiModel):
         "prompt tokens. Answers are never cut.",
     )
     cleaning: Cleaning = Cleaning()
+    replay: Annotated[Replay | None, DecidedLater("no replay")] = Field(
+        None,
+        description="Mix general rows into training, against forgetting. Default: no replay.",
+    )
     # Apart from training.seed: another training is judged on the same held-out rows.
     seed: Seed = Field(0, description="Seed of the split.")
 

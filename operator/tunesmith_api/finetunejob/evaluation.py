@@ -7,7 +7,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.finetunejob import suites as of_suites
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.judge import Judge, ReferenceModel
 from tunesmith_api.finetunejob.suites import MetricName, Suite, SuiteName
 from tunesmith_api.rules import Rule

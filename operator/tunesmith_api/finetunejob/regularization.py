@@ -1,4 +1,4 @@
-"""`spec.training.regularization` and `earlyStopping`: what holds overfitting back.
+"""`spec.training.regularization`, `earlyStopping`, `control`: what holds overfitting back.
 
 Weight decay is the optimizer's (`training.optimizer`), dropout of the adapters LoRA's own
 (`training.lora.dropout`).
@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_types import Positive
 
 
 class Regularization(ApiModel):
@@ -42,4 +43,13 @@ class EarlyStopping(ApiModel):
         0.0,
         description="Nats per target token by which the held-out loss must fall below the lowest "
         "so far to count as an improvement.",
+    )
+
+
+class Control(ApiModel):
+    """A second run from the same seed over the same rows, without the remedies."""
+
+    steps: Positive = Field(
+        description="How many of the first optimizer steps it has; each costs what it costs in "
+        "the run itself."
     )

@@ -12,12 +12,14 @@ from tunesmith_api.finetunejob import (
     compression,
     dataset,
     evaluation,
+    forgetting,
     model,
     output,
+    replay,
     resources,
     training,
 )
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.suites import Suite
@@ -79,6 +81,14 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         message="only training.method: lora makes an adapter; choose it, or publish merged",
     ),
     Rule(
+        name="dora-is-published-merged",
+        scopes=("",),
+        field="output.artifact",
+        holds=lambda spec: not (spec.output.has_adapter and spec.training.lora.use_dora),
+        cel="self.output.artifact == 'merged' || !self.training.lora.useDora",
+        message="vLLM loads no DoRA adapter; publish merged, or leave training.lora.useDora out",
+    ),
+    Rule(
         name="adapters-alone-are-not-compressed",
         scopes=("",),
         field="compression.quantize.scheme",
@@ -94,8 +104,11 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
 RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
+    *replay.RULES,
+    *forgetting.RULES,
     *evaluation.RULES,
     *training.BATCH_RULES,
+    *training.SCHEDULE_RULES,
     *_BATCH_AND_WORKERS,
     *model.RULES,
     *_SOURCES,

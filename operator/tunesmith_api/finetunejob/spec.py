@@ -15,7 +15,8 @@ from tunesmith_api.field_markers import ClusterOnly, DecidedLater
 from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.field_types import NonNegative, Positive, QueueName, SecretReference
 from tunesmith_api.finetunejob.compression import Compression
-from tunesmith_api.finetunejob.dataset import Dataset, DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.finetunejob.deploy import Deploy
 from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.finetunejob.model import ModelSource

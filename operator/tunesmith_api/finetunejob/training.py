@@ -11,7 +11,9 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
-from tunesmith_api.finetunejob.regularization import EarlyStopping, Regularization
+from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
+from tunesmith_api.finetunejob.freeze import Freeze
+from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
 
 DEFAULT_EPOCHS: Final = 3.0
@@ -20,6 +22,9 @@ DEFAULT_EPOCHS: Final = 3.0
 DEFAULT_LEARNING_RATES: Final[Mapping[str, float]] = {"lora": 2e-4, "full": 2e-5}
 # The update is scaled by alpha / rank: with alpha tied to it, another rank keeps the scale.
 DEFAULT_ALPHA_PER_RANK: Final = 2.0
+# rsLoRA scales by alpha / sqrt(rank), which keeps the size of updates where alpha stays: this one
+# scales rank 16 by 2, as the default without it does.
+DEFAULT_RSLORA_ALPHA: Final = 8.0
 
 
 class Lora(ApiModel):
@@ -27,7 +32,9 @@ class Lora(ApiModel):
 
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     alpha: Annotated[Annotated[float, Field(gt=0, le=4096)] | None, PlannedDefault()] = Field(
-        None, description="Scale of the update. Default: twice the rank."
+        None,
+        description="Scale of the update. Default: twice the rank; with useRslora "
+        f"{DEFAULT_RSLORA_ALPHA:g}.",
     )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     target_modules: Annotated[list[ShortText], Field(min_length=1, max_length=64)] = Field(
@@ -35,12 +42,28 @@ class Lora(ApiModel):
         description="Names of the modules that get adapters; all-linear means every linear "
         "layer but the head.",
     )
+    use_rslora: bool = Field(
+        False,
+        description="Scale by alpha / sqrt(rank) instead of alpha / rank, so that high ranks learn "
+        "as fast as low ones (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732).",
+    )
+    use_dora: bool = Field(
+        False,
+        description="Learn magnitude and direction of the weights apart (DoRA, Liu et al. 2024, "
+        "arXiv 2402.09353). vLLM serves it merged only.",
+    )
+    loraplus_lr_ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
+        1.0,
+        description="Rate of the B matrices, as a multiple of that of the A matrices (LoRA+, "
+        "Hayou et al. 2024, arXiv 2402.12354, who advise 16 and a lower learning rate).",
+    )
 
     def with_defaults(self) -> Self:
         """With `alpha` filled in."""
         if self.alpha is not None:
             return self
-        return self.model_copy(update={"alpha": DEFAULT_ALPHA_PER_RANK * self.rank})
+        alpha = DEFAULT_RSLORA_ALPHA if self.use_rslora else DEFAULT_ALPHA_PER_RANK * self.rank
+        return self.model_copy(update={"alpha": alpha})
 
 
 class Optimizer(ApiModel):
@@ -54,6 +77,12 @@ class Optimizer(ApiModel):
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0,
+        description="Layer-wise rates (Howard & Ruder 2018, arXiv 1801.06146): the rate of a layer "
+        "is this part of the rate of the layer above it, and that of the embeddings this part of "
+        "the first layer's. The head has the rate of the last layer.",
+    )
 
     def with_defaults(self, *, method: str) -> Self:
         """With `learning_rate` filled in for the method of training."""
@@ -65,9 +94,24 @@ class Optimizer(ApiModel):
 class Schedule(ApiModel):
     """How the learning rate moves: linear warm-up, then the named decay to a floor."""
 
-    type: Literal["cosine", "linear", "constant"] = "cosine"
+    type: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        "cosine",
+        description="wsd: warm-up, stable, decay (Hägele et al. 2024, arXiv 2405.18392): the peak "
+        "rate until the last steps.",
+    )
     warmup_ratio: Fraction = Field(0.05, description="Part of all steps spent warming up.")
     min_learning_rate_ratio: Fraction = Field(0.1, description="Floor, as a part of the peak rate.")
+    decay_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.2, description="Part of all steps over which wsd decays."
+    )
+    decay_type: Literal["1-sqrt", "linear"] = Field(
+        "1-sqrt", description="How wsd decays: by one minus the root of the part done, or linearly."
+    )
+    cycles: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1,
+        description="Warm-up and decay as often as this, one after the other: each begins at the "
+        "floor of the one before (Ibrahim et al. 2024, arXiv 2403.08763).",
+    )
 
 
 class Batch(ApiModel):
@@ -85,8 +129,8 @@ class Training(ApiModel):
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    regularization: Regularization = Regularization()
     batch: Batch = Batch()
+    freeze: Freeze = Freeze()
     epochs: Annotated[Annotated[float, Field(gt=0.0, le=1000.0)] | None, PlannedDefault()] = Field(
         None,
         description="Passes over the training rows. "
@@ -104,10 +148,28 @@ class Training(ApiModel):
     evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."
     )
+    regularization: Regularization = Regularization()
     early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
         None, description="Default: every planned step is trained."
     )
+    kl_to_base: Annotated[KlToBase | None, DecidedLater("no penalty")] = Field(
+        None, description="A penalty on moving away from the base. Default: no penalty."
+    )
+    forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
+        None, description="Stop the run where it forgets too much. Default: no bound."
+    )
+    control: Annotated[Control | None, DecidedLater("no control run")] = Field(
+        None,
+        description="Train the first steps once more without the remedies that are on, and report "
+        "what these change. Default: no such run; the outcome alone is reported.",
+    )
     seed: Seed = 0
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Whether KL(base || tuned) is computed on the way."""
+        budget = self.forgetting_budget
+        return self.kl_to_base is not None or (budget is not None and budget.max_kl is not None)
 
     def with_defaults(self) -> Self:
         """With the learning rate, alpha and, where nothing says when to stop, epochs filled in."""
@@ -131,6 +193,18 @@ class Checkpoint(ApiModel):
 
 
 RULES: Final[tuple[Rule[Training], ...]] = (
+    Rule(
+        name="control-within-training",
+        scopes=("training",),
+        field="control.steps",
+        holds=lambda training: (
+            training.control is None
+            or training.max_steps is None
+            or training.control.steps <= training.max_steps
+        ),
+        cel="!has(self.control) || !has(self.maxSteps) || self.control.steps <= self.maxSteps",
+        message="control.steps are the first of maxSteps; lower it",
+    ),
     Rule(
         name="adapter-dropout-needs-adapters",
         scopes=("training",),
@@ -162,6 +236,29 @@ RULES: Final[tuple[Rule[Training], ...]] = (
         holds=lambda training: training.epochs is None or training.max_steps is None,
         cel="!has(self.epochs) || !has(self.maxSteps)",
         message="epochs and maxSteps both say when training ends; give one of them",
+    ),
+)
+
+SCHEDULE_RULES: Final[tuple[Rule[Schedule], ...]] = (
+    Rule(
+        name="warmup-and-decay-within-the-steps",
+        scopes=("training.schedule",),
+        field="decayRatio",
+        holds=lambda schedule: (
+            schedule.type != "wsd" or schedule.warmup_ratio + schedule.decay_ratio <= 1.0
+        ),
+        cel="self.type != 'wsd' || self.warmupRatio + self.decayRatio <= 1.0",
+        message="warmupRatio and decayRatio are parts of the same steps, at most 1 together; "
+        "lower one of them",
+    ),
+    Rule(
+        name="cycles-of-a-decay",
+        scopes=("training.schedule",),
+        field="cycles",
+        holds=lambda schedule: schedule.cycles == 1 or schedule.type != "constant",
+        cel="self.cycles == 1 || self.type != 'constant'",
+        message="a constant rate has no decay to repeat; choose cosine, linear or wsd, or leave "
+        "cycles out",
     ),
 )
 

@@ -23,7 +23,7 @@ class Record(BaseModel):
 
 
 class CurveLine(Record):
-    """One line of curve.jsonl: a training or a held-out loss."""
+    """One line of curve.jsonl: a loss that is trained on or measured."""
 
     step: int
     kind: str
@@ -128,13 +128,44 @@ class PrepareFacts(Record):
 
     data_digest: str | None = None
     model_digest: str | None = None
+    parent_digest: str | None = None
     sample: MaskedSample | None = None
     markers: list[str] = Field(default_factory=list)
+
+
+class EstimateFact(Record):
+    """A difference of losses with its interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class RemedyFact(Record):
+    """A remedy that was on: its field, its value, the outcome of the run, what it cost."""
+
+    remedy: str
+    setting: str = ""
+    effect: dict[str, EstimateFact] = Field(default_factory=dict)
+    cost: dict[str, float] = Field(default_factory=dict)
+
+
+class ControlFacts(Record):
+    """What the remedies changed beside a run without them; `seconds` is what that run took."""
+
+    steps: int
+    without: list[str] = Field(default_factory=list)
+    differences: dict[str, EstimateFact] = Field(default_factory=dict)
+    seconds_per_step: float = 0.0
+    seconds: float = 0.0
 
 
 class TrainFacts(Record):
     """What training came to."""
 
+    outcome: dict[str, EstimateFact] = Field(default_factory=dict)
+    remedies: list[RemedyFact] = Field(default_factory=list)
+    control: ControlFacts | None = None
     best_step: int | None = None
     tokens_per_second: float | None = None
     trainable_parameters: int | None = None

@@ -43,6 +43,18 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """Losses of one kind by step; `role` is train, trained, tuned or general.
+
+    Those of single training steps, `train`, are many and mostly noise: they have no dots.
+    """
+
+    label: str
+    role: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A value with its interval, where one was measured; `role` is base, tuned or compressed."""
 
@@ -75,9 +87,9 @@ class Span:
         return (self.end - self.start).total_seconds()
 
 
-def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int | None) -> Markup:
-    """Training and held-out loss by step; at least one of the two has a point."""
-    points = [*train, *held_out]
+def loss_chart(lines: Sequence[Line], *, best: int | None) -> Markup:
+    """Losses by step; at least one line has a point."""
+    points = [point for line in lines for point in line.points]
     x = scale_over((point.step for point in points), start=_LEFT, end=_RIGHT, margin=0.02)
     # There is no step before 0, however much air the scale wants.
     x = Scale(low=max(x.low, 0.0), high=x.high, start=_LEFT, end=_RIGHT)
@@ -85,17 +97,21 @@ def loss_chart(train: Sequence[Point], held_out: Sequence[Point], *, best: int |
     y = scale_over((point.loss for point in points), start=260.0, end=18.0)
     return _drawing(
         292.0,
-        _loss_text(train, held_out, best=best),
+        _loss_text(lines, best=best),
         _rows_beside(y, ticks=y.ticks(num=4)),
         *(
             _axis_text(number(tick), x=x(tick), y=284.0)
             for tick in x.ticks(num=6)
             if tick.is_integer()
         ),
-        _path(_thinned(train), x=x, y=y, role="train"),
-        _path(held_out, x=x, y=y, role="tuned"),
+        *(_path(_thinned(line.points), x=x, y=y, role=line.role) for line in lines),
         # NB: after the lines; SVG paints in the order of the text.
-        *(_dot(point, x=x, y=y, is_best=point.step == best) for point in held_out),
+        *(
+            _dot(point, x=x, y=y, role=line.role, is_best=point.step == best)
+            for line in lines
+            if line.role != "train"
+            for point in line.points
+        ),
     )
 
 
@@ -233,14 +249,12 @@ def _ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
     )
 
 
-def _loss_text(
-    train: Sequence[Point], held_out: Sequence[Point], *, best: int | None
-) -> tuple[str, str]:
-    said = []
-    if train:
-        said.append(f"training loss from {number(train[0].loss)} to {number(train[-1].loss)}")
-    if held_out:
-        said.append(f"held-out from {number(held_out[0].loss)} to {number(held_out[-1].loss)}")
+def _loss_text(lines: Sequence[Line], *, best: int | None) -> tuple[str, str]:
+    said = [
+        f"{line.label} from {number(line.points[0].loss)} to {number(line.points[-1].loss)}"
+        for line in lines
+        if line.points
+    ]
     if best is not None:
         said.append(f"best at step {best}")
     return "Loss by optimizer step", ", ".join(said)
@@ -256,12 +270,12 @@ def _path(points: Sequence[Point], *, x: Scale, y: Scale, role: str) -> Markup:
     return element("polyline", points=corners, class_=f"line {role}")
 
 
-def _dot(point: Point, *, x: Scale, y: Scale, is_best: bool) -> Markup:
-    role = "dot tuned best" if is_best else "dot tuned"
+def _dot(point: Point, *, x: Scale, y: Scale, role: str, is_best: bool) -> Markup:
+    classes = f"dot {role} best" if is_best else f"dot {role}"
     radius = 6.0 if is_best else 3.5
     # Browsers show the title of a shape as its tooltip, without a script.
     said = element("title", f"step {point.step}: {number(point.loss)}")
-    return element("circle", said, cx=x(point.step), cy=y(point.loss), r=radius, class_=role)
+    return element("circle", said, cx=x(point.step), cy=y(point.loss), r=radius, class_=classes)
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -21,6 +21,7 @@ from tunesmith_cli.report.dataset import DatasetSection
 from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
 from tunesmith_cli.report.measurements import Measurements
 from tunesmith_cli.report.provenance import Provenance
+from tunesmith_cli.report.training import TrainingSection
 from tunesmith_cli.terminal.stages import state_of
 
 _ROLES: Final[Mapping[str, str]] = {
@@ -84,6 +85,10 @@ class ReportContext:
     @cached_property
     def measured(self) -> Measurements:
         return Measurements(self.job)
+
+    @cached_property
+    def training(self) -> TrainingSection:
+        return TrainingSection(self.job)
 
     @cached_property
     def dataset(self) -> DatasetSection:

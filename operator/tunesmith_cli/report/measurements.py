@@ -21,7 +21,7 @@ from tunesmith_cli.metrics import (
     latest_in_order,
 )
 from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
-from tunesmith_cli.report.charts import Interval, Point, interval_chart, loss_chart, sweep_chart
+from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
 from tunesmith_cli.report.job_data import JobData
@@ -113,20 +113,6 @@ class Measurements:
             AnsweredPrompt(turns=turns_of(sample.prompt, markers), answers=sample)
             for sample in (self.job.evaluation.samples if self.job.evaluation else ())
         ]
-
-    @cached_property
-    def curve(self) -> Chart | None:
-        """Losses by step, of a training that still runs as well."""
-        lines = self.job.curve
-        train = [Point(line.step, line.loss) for line in lines if line.kind == "train"]
-        held_out = [Point(line.step, line.loss) for line in lines if line.kind == "heldOut"]
-        if not train and not held_out:
-            return None
-        best = self.job.train.best_step
-        caption = "Nats per target token, by optimizer step. Step 0 is the base model."
-        if best is not None:
-            caption += f" The weights of step {best:,} are kept: the lowest held-out loss."
-        return Chart(drawing=loss_chart(train, held_out, best=best), caption=caption)
 
     @cached_property
     def schemes(self) -> Table | None:

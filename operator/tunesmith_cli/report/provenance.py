@@ -42,6 +42,7 @@ class Provenance:
             ("base model", spec.model.uri if spec else None),
             ("training data", spec.dataset.train.uri if spec else None),
             ("digest of the base model", prepare.model_digest),
+            ("continues the version", prepare.parent_digest),
             ("digest of the data", prepare.data_digest),
             ("trained parameters", None if parameters is None else f"{parameters:,}"),
             *((f"key of {stage.name}", stage.key) for stage in status.stages),

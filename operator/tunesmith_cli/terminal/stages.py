@@ -13,6 +13,8 @@ from tunesmith_cli.terminal.style import Style, plain
 _METRICS: Final = {
     "loss": "loss {}",
     "heldOutLoss": "held-out {}",
+    "gap": "gap {}",
+    "generalLoss": "general {}",
     "tokensPerSecond": "{} tokens/s",
 }
 # The longest name of a stage that every job has, so that a job cut short by --until looks the same.

@@ -23,6 +23,7 @@ WITHOUT_INFLUENCE: Final = (
     "model.secretRef",
     "dataset.train.secretRef",
     "dataset.validation.secretRef",
+    "dataset.replay.source.secretRef",
     "evaluation.generalText.secretRef",
     "evaluation.judge.endpoint.secretRef",
     "evaluation.judge.endpoint.maxRequestsPerMinute",

@@ -17,9 +17,17 @@ from tunesmith_api.modelversion import Digest
 ADAPTER_FOLDER: Final = "adapter"
 ADAPTER_RECORD: Final = "adapter.json"
 ADAPTER_FINGERPRINTS: Final = "adapter-fingerprints.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 BASES: Final = "bases"
+# 48 bits of the digest: whoever publishes an equal base finds it by its name.
+_BASE_NAME_DIGITS: Final = 12
 # What a version has as its scheme that is an adapter alone.
 ADAPTER_SCHEME: Final = "adapter"
+
+
+def base_name(digest: str) -> str:
+    """The name, below `bases/`, of the base with this digest."""
+    return digest.removeprefix("sha256:")[:_BASE_NAME_DIGITS]
 
 
 class AdapterRecord(ApiModel):

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.sources.adapter_version import (
+    ADAPTER_FOLDER,
+    ADAPTER_RECORD,
+    ADAPTER_WEIGHTS,
+)
 from tunesmith_engine.sources.errors import SourceError, unusable_model
 from tunesmith_engine.sources.gguf_header import read_gguf_header
 from tunesmith_engine.sources.safetensors_header import read_safetensors_header
@@ -34,7 +39,10 @@ def require_usable(path: Path, *, uri: str) -> None:
         require_names((file.name for file in path.iterdir()), uri=uri)
         _require_no_code(path, uri=uri)
         # Headers, so that a download that was cut off is told apart from a model in a second.
-        for name in _shards(path, uri=uri):
+        adapter = (
+            [f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}"] if (path / ADAPTER_RECORD).exists() else []
+        )
+        for name in (*_shards(path, uri=uri), *adapter):
             try:
                 read_safetensors_header(path / name)
             except FileNotFoundError as error:
@@ -68,6 +76,9 @@ def require_names(names: Iterable[str], *, uri: str) -> None:
         SourceError: UnsafeWeights, or BaseModelNotFound where a part is missing.
     """
     known = sorted(names)
+    if ADAPTER_RECORD in known and "config.json" not in known:
+        # A published version that is an adapter alone: weights and tokenizer are its base's.
+        return
     # A pickle beside safetensors does no harm: it is neither fetched nor loaded.
     if not any(name.endswith(".safetensors") for name in known):
         pickle = next((name for name in known if name.endswith(_PICKLES)), None)

@@ -9,7 +9,7 @@ has changed. Remote content is kept below `cache`, `secrets` holds a folder for 
 import fnmatch
 from pathlib import Path
 
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.uris import parse_uri
@@ -26,6 +26,7 @@ from tunesmith_engine.sources.model_formats import (
     require_usable,
 )
 from tunesmith_engine.sources.object_target import ObjectTarget
+from tunesmith_engine.sources.published_model import folder_with_weights
 from tunesmith_engine.sources.remote_store import RemoteFile, RemoteStore, open_store
 from tunesmith_engine.sources.target import Target
 
@@ -105,12 +106,14 @@ def fetch_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) 
 def local_model_path(source: ModelSource, *, base: Path, cache: Path) -> Path | None:
     """Where the model lies on this machine already; None where it would have to be fetched.
 
+    Of the version of an adapter alone it is the folder of its base.
+
     Nothing is asked of a network, so a model in s3, gs or https, whose content can change, counts
     as not there.
     """
     try:
         if is_local(source.uri):
-            return _local_model(source.uri, base=base)
+            return folder_with_weights(_local_model(source.uri, base=base))
         if source.uri.startswith("hf://"):
             return hub_model(source, cache=cache).cached_path()
     except SourceError:

@@ -167,11 +167,28 @@ PREPARE: Final = Stage(
         "dataset.overlong",
         "dataset.cleaning",
         "dataset.seed",
+        "dataset.replay.source.uri",
+        "dataset.replay.format",
+        "dataset.replay.columns",
         "training.sequenceLength",
     ),
-    sources=("model", "dataset.train", "dataset.validation"),
+    sources=("model", "dataset.train", "dataset.validation", "dataset.replay.source"),
     memory=memory.preparing,
     published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
+)
+
+REHEARSE: Final = Stage(
+    name="rehearse",
+    phase="Rehearsing",
+    condition="Rehearsed",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.rehearse.stage:rehearse",
+    weight=5.0,
+    fields=("dataset.replay.selfSynthesis",),
+    reads=("prepare",),
+    compute=Compute.ACCELERATOR,
+    memory=memory.scoring,
+    applies=lambda spec: spec.dataset.replay is not None and spec.dataset.replay.source is None,
 )
 
 TRAIN: Final = Stage(
@@ -187,13 +204,18 @@ TRAIN: Final = Stage(
         "training.optimizer",
         "training.schedule",
         "training.batch",
+        "training.freeze",
         "training.epochs",
         "training.maxSteps",
         "training.precision",
         "training.evaluateEverySteps",
         "training.regularization",
         "training.earlyStopping",
+        "training.control",
         "training.seed",
+        "training.klToBase",
+        "training.forgettingBudget",
+        "dataset.replay.ratio",
         # More workers or another device add up the same gradients in another order.
         "resources.workers",
         "resources.gpusPerWorker",
@@ -285,7 +307,7 @@ VERIFY: Final = Stage(
 
 # All of a job before `publish`, in order. A version documents everything that it was made from, so
 # `publish` reads every one of them that applies.
-_BEFORE_PUBLISH: Final = (PREPARE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+_BEFORE_PUBLISH: Final = (PREPARE, REHEARSE, TRAIN, EVALUATE, COMPRESS, VERIFY)
 
 PUBLISH: Final = Stage(
     name="publish",

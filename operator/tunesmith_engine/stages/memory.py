@@ -66,6 +66,8 @@ def training(workload: Workload) -> int:
     tokens = spec.training.batch.micro_batch_size * longest
     # Under autocast every frozen weight is kept in bf16 as well, until the backward pass.
     weights = (FP32 if spec.training.precision == "fp32" else FP32 + BF16) * facts.num_parameters
+    if spec.training.compares_with_base and spec.training.method == "full":
+        weights += FP32 * facts.num_parameters
     kept = tokens * facts.num_layers * _activations(facts)
     passing = RESIDENT_PER_ACTIVATION * kept + _logits(tokens, facts)
     worker = PROCESS_BYTES + weights + trained_state(spec, facts) + passing
@@ -110,15 +112,21 @@ def trained_state(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
 def trainable_parameters(training: Training, facts: ModelFacts) -> int:
     """All parameters, or those of the adapters: rank × (inputs + outputs) for each linear layer.
 
-    A target module that is none of the usual names counts as every linear layer.
+    A target module that is none of the usual names counts as every linear layer, and what
+    `freeze.modules` names as trained.
     """
+    freeze = training.freeze
+    num_layers = max(0, facts.num_layers - freeze.layers)
     if training.method == "full":
-        return facts.num_parameters
+        embeddings = facts.vocab_size * facts.hidden_size
+        in_layers = facts.num_parameters - (1 if facts.is_tied else 2) * embeddings
+        frozen = in_layers * (facts.num_layers - num_layers) // facts.num_layers
+        return facts.num_parameters - frozen - (embeddings if freeze.embeddings else 0)
     shapes = _linear_layers(facts)
     wanted = set(training.lora.target_modules)
     chosen = [shapes[name] for name in wanted] if wanted <= set(shapes) else list(shapes.values())
     per_block = sum(inputs + outputs for inputs, outputs in chosen)
-    return facts.num_layers * training.lora.rank * per_block
+    return num_layers * training.lora.rank * per_block
 
 
 def _activations(facts: ModelFacts) -> int:

@@ -11,7 +11,7 @@ from manifests import Manifest, a_job, jobs
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_paths import dotted, record_at, record_paths, records_of
 from tunesmith_api.field_types import SecretReference
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 
@@ -132,5 +132,6 @@ def test_a_type_says_where_records_can_be() -> None:
         "model",
         "dataset.train",
         "dataset.validation",
+        "dataset.replay.source",
         "evaluation.generalText",
     ]

@@ -44,7 +44,8 @@ def test_smallest_job_is_read() -> None:
             "training: {wisdom: 8}",
             (
                 "spec.training.wisdom: unknown field; known here: method, lora, optimizer, "
-                "schedule, batch, epochs, maxSteps, sequenceLength, precision, evaluateEverySteps"
+                "schedule, batch, freeze, epochs, maxSteps, sequenceLength, precision, "
+                "evaluateEverySteps"
             ),
         ),
         (

@@ -28,11 +28,63 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"maxSteps": 5}},
         )
     ],
+    "control-within-training": [
+        (
+            {"training": {"maxSteps": 5, "control": {"steps": 6}}},
+            "spec.training.control.steps",
+            {"training": {"maxSteps": 5, "control": {"steps": 5}}},
+        )
+    ],
+    "adapter-dropout-needs-adapters": [
+        (
+            {"training": {"method": "full", "lora": {"dropout": 0.1}}},
+            "spec.training.lora.dropout",
+            {"training": {"method": "full", "lora": {"rank": 4}}},
+        )
+    ],
+    "early-stopping-can-stop": [
+        (
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 3},
+                }
+            },
+            "spec.training.earlyStopping.patience",
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 2},
+                }
+            },
+        )
+    ],
     "validation-or-fraction": [
         (
             {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},
             "spec.dataset.validationFraction",
             {"dataset": {"train": TRAIN, "validation": TRAIN}},
+        )
+    ],
+    "replay-has-one-source": [
+        (
+            {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"selfSynthesis": {}}}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN, "selfSynthesis": {}}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN}}},
+        ),
+    ],
+    "budget-has-a-bound": [
+        (
+            {"training": {"forgettingBudget": {}}},
+            "spec.training.forgettingBudget",
+            {"training": {"forgettingBudget": {"maxKl": 0.5}}},
         )
     ],
     "one-bound-per-gate": [
@@ -150,6 +202,33 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"batch": {"size": 4}}},
         )
     ],
+    "warmup-and-decay-within-the-steps": [
+        (
+            {"training": {"schedule": {"type": "wsd", "warmupRatio": 0.5, "decayRatio": 0.75}}},
+            "spec.training.schedule.decayRatio",
+            {"training": {"schedule": {"type": "wsd", "warmupRatio": 0.5, "decayRatio": 0.5}}},
+        )
+    ],
+    "cycles-of-a-decay": [
+        (
+            {"training": {"schedule": {"type": "constant", "cycles": 2}}},
+            "spec.training.schedule.cycles",
+            {"training": {"schedule": {"type": "linear", "cycles": 2}}},
+        )
+    ],
+    "dora-is-published-merged": [
+        (
+            {
+                "training": {"lora": {"useDora": True}},
+                "output": {"model": "m", "artifact": "both"},
+            },
+            "spec.output.artifact",
+            {
+                "training": {"lora": {"useDora": True}},
+                "output": {"model": "m", "artifact": "merged"},
+            },
+        )
+    ],
     "batch-divides-by-workers": [
         ({"resources": {"workers": 3}}, "spec.training.batch.size", {"resources": {"workers": 4}})
     ],
@@ -175,6 +254,11 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
             "spec.dataset.validation.secretRef",
             {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},
+            "spec.dataset.replay.source.secretRef",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
         ),
         (
             {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith_cli.report.charts import Interval, Point, Span, interval_chart, loss_chart, time_line
+from tunesmith_cli.report.charts import (
+    Interval,
+    Line,
+    Point,
+    Span,
+    interval_chart,
+    loss_chart,
+    time_line,
+)
 from tunesmith_cli.report.svg import Markup, Scale, element, scale_over
 
 BEGIN = datetime(2026, 11, 24, 11, 5, tzinfo=UTC)
@@ -48,7 +56,8 @@ def test_a_long_curve_is_drawn_with_as_many_points_as_can_be_seen() -> None:
     curve = [Point(step, loss=2.0 + 1 / (step + 1)) for step in range(100_000)]
 
     (points,) = re.findall(
-        r'points="([^"]+)" class="line train"', str(loss_chart(curve, [], best=None))
+        r'points="([^"]+)" class="line train"',
+        str(loss_chart([Line("training loss", "train", curve)], best=None)),
     )
 
     assert 150 <= len(points.split()) <= 300

@@ -14,7 +14,9 @@ from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import load_job
 from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.report.artifacts import EvaluationFile
 from tunesmith_cli.report.job_data import read_job_data
+from tunesmith_cli.report.other_models import OtherModels
 from tunesmith_cli.report.page import render, write_report
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.digests import artifact_of
@@ -97,16 +99,31 @@ def test_how_the_judge_came_to_its_verdicts_is_told(finished: str) -> None:
     rows = dict(row for row in rows_of(finished, caption))
 
     assert rows["tuned is better"] == "18"
-    assert rows["verdicts for the one shown first"] == "56 % (48 % to 64 %)"
+    assert rows["verdicts for the one shown first"] == "56.0 % (48.0 % to 64.0 %)"
     assert rows["tokens"] == "24,800 read, 434 written"
 
 
 def test_make_or_buy_stands_in_one_table(finished: str) -> None:
     assert rows_of(finished, "For 1,000 requests") == [
         ["tuned", "0.42", "31,000", "24,000", ""],
-        ["large", "0.37", "27,500", "41,000", "0.625"],
+        ["large", "", "27,500", "41,000", "0.625"],
     ]
     assert "Please check its power cable." in Page(finished).text
+
+
+def test_the_managed_models_score_is_that_of_the_tuned_ones_metric() -> None:
+    used = {"promptTokens": 9, "completionTokens": 9}
+    bought = {"model": "large", "perThousandRequests": {"reference": used}}
+    file = EvaluationFile.model_validate({"metric": "rougeL", "reference": bought})
+    measured = [
+        EvaluationResult(suite="heldOut", split="reference", metric=metric, value=value, n=3)
+        for metric, value in (("chrf", 0.9), ("rougeL", 0.37))
+    ]
+
+    table = OtherModels(file, measured).make_or_buy
+
+    assert table is not None
+    assert table.rows[0][:2] == ("large", "0.37")
 
 
 def test_the_page_names_nothing_outside_itself(finished: str) -> None:
@@ -370,3 +387,34 @@ def rows_of(text: str, caption: str) -> list[list[str]]:
 
 def _inside_json() -> str:
     return json.dumps(HOSTILE)[1:-1]
+
+
+def test_training_shows_three_losses_the_remedies_and_what_they_changed(tmp_path: Path) -> None:
+    text = page_of(a_finished_job(tmp_path))
+
+    for role in ("train", "trained", "tuned", "general"):
+        assert f'class="line {role}"' in text
+    page = Page(text)
+    for words in (
+        "sample of training rows",
+        "Gap that training added",
+        "training.earlyStopping",
+        "0 steps saved",
+        "no difference beyond chance",
+        "with the remedies a step takes 0.12 s longer",
+    ):
+        assert words in page.text
+
+
+def test_a_job_that_measured_no_sample_has_its_curve_alone(tmp_path: Path) -> None:
+    """Of an older release: two kinds of points, and none of these facts."""
+    job = a_running_job(tmp_path)
+    (curve,) = job.folder.rglob("curve.jsonl")
+    lines = curve.read_text().splitlines(keepends=True)
+    curve.write_text("".join(line for line in lines if "trainSample" not in line))
+
+    text = page_of(job)
+
+    assert 'class="line tuned"' in text
+    assert 'class="line trained"' not in text
+    assert "Overfitting and forgetting" not in text

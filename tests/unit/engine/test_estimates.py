@@ -56,6 +56,23 @@ def test_a_target_module_of_another_name_counts_as_every_linear_layer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("training", "trained"),
+    [
+        # Of a block of SmolLM2: attention, gated inner layers, and two norms.
+        ({"method": "full", "freeze": {"layers": 10}}, 134_515_008 - 10 * 3_540_096),
+        ({"method": "full", "freeze": {"embeddings": True}}, 134_515_008 - 49_152 * 576),
+        ({"freeze": {"layers": 10}}, 4_884_480 * 20 // 30),
+    ],
+)
+def test_frozen_layers_take_no_state_of_the_optimizer(
+    training: dict[str, Any], trained: int
+) -> None:
+    spec = FineTuneJob.model_validate(a_job(training=training)).spec
+
+    assert trainable_parameters(spec.training, SMOL) == pytest.approx(trained, rel=1e-4)
+
+
+@pytest.mark.parametrize(
     ("more", "less"),
     [
         ({"training": {"sequenceLength": 512}}, {"training": SHORT}),

@@ -32,7 +32,7 @@ ROUNDING_SEED = 0
 _UPPER_HALF = -(1 << 16)
 
 # No `generation_config.json`: save_pretrained writes that one itself.
-_TEXT_FILES = (
+TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -98,7 +98,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
     The libraries' own save_pretrained writes them anew, in a form that depends on their version.
     """
-    for pattern in _TEXT_FILES:
+    for pattern in TOKENIZER_FILES:
         for path in source.glob(pattern):
             if path.is_dir():
                 shutil.copytree(path, target / path.name, dirs_exist_ok=True)

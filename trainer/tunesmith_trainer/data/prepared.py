@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.catalog import PREPARE, REHEARSE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.rows import Message
@@ -23,6 +23,9 @@ MODEL: Final = "model"
 DATA: Final = "data"
 CARD: Final = "card"
 REFERENCE: Final = "reference"
+# Of the stage `rehearse`.
+REPLAY: Final = "replay"
+REPLAY_ROWS: Final = "replay.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,20 @@ def load_prepared(request: StageRequest) -> Prepared:
         validation=TokenRows.load(folder / "validation.safetensors"),
         folder=folder,
     )
+
+
+def load_replay(request: StageRequest) -> TokenRows:
+    """The replay rows: those that prepare read, or those that the base model made up.
+
+    Raises:
+        KeyError: the request carries no result of the stage that leaves them.
+        OSError: the artifact is gone.
+    """
+    made_up = request.inputs.get(REHEARSE.name)
+    if made_up is not None:
+        return TokenRows.load(local_path(made_up.artifact(REPLAY)))
+    folder = local_path(request.inputs[PREPARE.name].artifact(DATA))
+    return TokenRows.load(folder / REPLAY_ROWS)
 
 
 def write_row_records(records: Iterable[RowRecord], path: Path) -> None:

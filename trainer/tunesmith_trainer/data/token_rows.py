@@ -70,6 +70,14 @@ class TokenRows:
         )
         temporary.replace(path)
 
+    def followed_by(self, others: "TokenRows") -> "TokenRows":
+        """These rows, and behind them `others`."""
+        return TokenRows(
+            input_ids=np.concatenate((self.input_ids, others.input_ids)),
+            trained=np.concatenate((self.trained, others.trained)),
+            offsets=np.concatenate((self.offsets, self.offsets[-1] + others.offsets[1:])),
+        )
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

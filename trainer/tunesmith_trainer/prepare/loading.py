@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.finetunejob.dataset import Dataset, DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
@@ -47,6 +48,11 @@ class LoadedData:
 
     format: str
     sources: Mapping[Split, LoadedSource]
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether the rows are texts, which no chat template renders."""
+        return self.format == "text"
 
     @property
     def num_read(self) -> int:

@@ -113,19 +113,19 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
 
 
 def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
-    """Return if the model in `folder` takes the adapters, the dropout and the scheme.
+    """Return if the model in `folder` takes adapters, frozen parts, dropout and scheme.
 
     Raises:
         BadInputError: they do not; the message names the field and the layers.
     """
-    from tunesmith_trainer.train.adapters import ALL_LINEAR, refuse_unfit_targets
+    from tunesmith_trainer.train.adapters import ALL_LINEAR, refuse_unfit
     from tunesmith_trainer.train.attention_dropout import refuse_without_attention_dropout
 
-    names, quantize = spec.training.lora.target_modules, spec.compression.quantize
-    is_lora = spec.training.method == "lora"
+    training, quantize = spec.training, spec.compression.quantize
+    names_targets = training.method == "lora" and training.lora.target_modules != [ALL_LINEAR]
     # The defaults fit every model: only what somebody named is worth building the layers for.
-    if is_lora and names != [ALL_LINEAR]:
-        refuse_unfit_targets(names, model=_model_without_weights(folder))
+    if names_targets or training.freeze.is_asked_for:
+        refuse_unfit(training, model=_model_without_weights(folder))
     if spec.training.regularization.attention_dropout:
         refuse_without_attention_dropout(_config_of(folder))
     if quantize.scheme == "W4A16":

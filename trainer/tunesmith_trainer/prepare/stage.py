@@ -26,6 +26,7 @@ from tunesmith_trainer.data.prepared import (
     DATA,
     MODEL,
     REFERENCE,
+    REPLAY_ROWS,
     SPLITS,
     Split,
     write_row_records,
@@ -40,6 +41,7 @@ from tunesmith_trainer.prepare.data_card import (
     markers_in,
     sample_row,
 )
+from tunesmith_trainer.prepare.foreign_template import warning_of_template
 from tunesmith_trainer.prepare.loading import LoadedData, load_data
 from tunesmith_trainer.prepare.preflight import (
     note_on_memory,
@@ -49,9 +51,9 @@ from tunesmith_trainer.prepare.preflight import (
     refuse_without_gpu,
 )
 from tunesmith_trainer.prepare.reference_statistics import reference_statistics
+from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
-from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)
@@ -68,12 +70,14 @@ class _PreparedRows:
     splits: Splits
     tokens: dict[Split, TokenRows]
     removed: RemovedRows
+    replay: ReplayRows | None
     warnings: list[str]
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row of either split."""
-        return max(int(rows.lengths.max()) for rows in self.tokens.values())
+        """Tokens of the longest row that is trained or held out."""
+        replayed = [self.replay.tokens] if self.replay else []
+        return max(int(rows.lengths.max()) for rows in [*self.tokens.values(), *replayed])
 
 
 def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -94,7 +98,6 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
     rows = _prepare_rows(request, base, loaded, reporter)
-    refuse_large_batch(len(rows.splits.train), batch=request.spec.training.batch)
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
@@ -103,7 +106,11 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
-    message = _message(rows, note=note_on_memory(request, base.facts, longest_row=rows.longest))
+    notes = [
+        _note_on_version(request, base),
+        note_on_memory(request, base.facts, longest_row=rows.longest),
+    ]
+    message = _message(rows, notes=[note for note in notes if note])
     _log.info("%s", message)
     return StageOutcome(
         message=message,
@@ -129,11 +136,13 @@ def _prepare_rows(
     )
     splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
     removed = count_removed(loaded, splits, num_overlong=overlong)
+    replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     return _PreparedRows(
         loaded=loaded,
         splits=splits,
         tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
         removed=removed,
+        replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *splits.warnings,
@@ -161,6 +170,9 @@ def _warnings(
         )
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
+    foreign = warning_of_template(base.tokenizer)
+    if foreign and not loaded.is_plain_text:
+        warnings.append(foreign)
     return warnings
 
 
@@ -190,6 +202,8 @@ def _write(
     for split, kept in zip(SPLITS, (rows.splits.train, rows.splits.validation), strict=True):
         rows.tokens[split].save(folder / f"{split}.safetensors")
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
+    if rows.replay is not None:
+        rows.replay.tokens.save(folder / REPLAY_ROWS)
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
     card = data_card(
         rows.loaded,
@@ -227,21 +241,34 @@ def _facts(
         "numTrainTokens": len(train.input_ids),
         "numTrainTargets": train.num_targets,
         "longestRow": rows.longest,
+        "numReplayRows": len(rows.replay.tokens) if rows.replay else None,
         "format": rows.loaded.format,
         "beginToken": base.tokenizer.decode(begin_ids(base.tokenizer)) or None,
         "modelFacts": {to_camel(name): value for name, value in asdict(base.facts).items()},
         "dataDigest": digests[DATA],
         "modelDigest": digests[MODEL],
+        "parentDigest": base.parent_digest,
         "removed": rows.removed.as_json(),
         "sample": sample.as_json(),
     }
 
 
-def _message(rows: _PreparedRows, *, note: str | None) -> str:
+def _note_on_version(request: StageRequest, base: BaseModel) -> str | None:
+    """What is continued, and that its learning rate has decayed: it rises again by default."""
+    if base.parent_digest is None:
+        return None
+    ratio = request.spec.training.schedule.warmup_ratio
+    return (
+        f"continues the version {base.parent_digest}; the rate warms up again over {ratio:.0%} of "
+        "the steps (training.schedule.warmupRatio)"
+    )
+
+
+def _message(rows: _PreparedRows, *, notes: Sequence[str]) -> str:
     removed = rows.removed
     counts = (
         f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
         f"rows of format {rows.loaded.format}; left out: {removed.duplicates} duplicates, "
         f"{removed.empty} empty, {removed.overlong} overlong"
     )
-    return f"{counts}. {note}" if note else counts
+    return ". ".join([counts, *notes])

@@ -6,7 +6,7 @@ It is called by its digest, so that whoever publishes an equal one finds it ther
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.sources.adapter_version import BASES
+from tunesmith_engine.sources.adapter_version import BASES, base_name
 from tunesmith_engine.sources.credentials import Secret
 from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.target import ProgressCallback
@@ -17,7 +17,6 @@ from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_trainer.publish.published_base import PublishedBase
 from tunesmith_trainer.publish.version_folder import CODE, SERVING, link, write_json
 
-_NAME_DIGITS: Final = 12
 # What prepare fetches beside the model for people to read, or leaves for itself.
 _LEFT_OUT: Final = (".md", ".gguf", ".lock", ".metadata")
 
@@ -37,7 +36,7 @@ def deliver_base(
     manifest = manifest_of(folder)
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     target = open_target(f"{uri.rstrip('/')}/{BASES}", base=Path(request.base), secret=secret)
-    name = manifest.digest().removeprefix("sha256:")[:_NAME_DIGITS]
+    name = base_name(manifest.digest())
     target.deliver(folder, name, manifest=manifest, progress=progress)
     num_bytes = sum(file.bytes for file in manifest.files.values())
     return PublishedBase(target.uri_of(name), manifest.digest(), num_bytes)
@@ -50,7 +49,13 @@ def gather_base(request: StageRequest, folder: Path) -> None:
         name = path.relative_to(source)
         is_hidden = any(part.startswith(".") for part in name.parts)
         # What can run code is left behind: safetensors and text are all that vLLM needs.
-        if not is_hidden and path.suffix not in {*CODE, *_LEFT_OUT}:
+        # NB: nor what is written here afterwards: through the link it would be written into the
+        # model that the job was given.
+        if (
+            not is_hidden
+            and path.suffix not in {*CODE, *_LEFT_OUT}
+            and name.as_posix() not in {MANIFEST, SERVING}
+        ):
             link(path, folder / name)
     facts = request.inputs[VERIFY.name].facts
     # Of the run with the adapter, whose base this is.

@@ -4,10 +4,11 @@ Every number in it comes from a stage of the job. Nothing is claimed that was no
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
@@ -52,6 +53,13 @@ $ python -m vllm.entrypoints.openai.api_server --model BASE --enable-lora \\
     --max-lora-rank {max_rank} --lora-modules {name}=FOLDER/adapter
 ```"""
 
+_OUTCOMES: Final[Mapping[str, str]] = {
+    "gap": "held-out loss less that of training rows",
+    "baseGap": "the same of the base model",
+    "heldOutLossRise": "held-out loss less the base model's",
+    "generalLossRise": "loss on general text less the base model's",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -67,6 +75,7 @@ class ModelCard:
             self.usage(),
             self.data(),
             self.training(),
+            self.overfitting(),
             self.evaluation(),
             self.compression(),
             self.parity(),
@@ -126,14 +135,44 @@ class ModelCard:
         facts = self.facts.trained
         return section(
             "Training",
-            f"{facts['method']} in {facts['precision']}, {facts['numSteps']:,} steps; the weights "
-            f"are those of step {facts['bestStep']:,}, whose held-out loss was the lowest "
-            f"({number(facts['bestHeldOutLoss'])}). {facts['trainableParameters']:,} parameters "
-            "were trained.",
+            f"{method_name(self.request.spec.training)} in {facts['precision']}, "
+            f"{facts['numSteps']:,} steps; the weights are those of step {facts['bestStep']:,}, "
+            f"whose held-out loss was the lowest ({number(facts['bestHeldOutLoss'])}). "
+            f"{facts['trainableParameters']:,} parameters were trained.",
             table(
                 ("setting", "value"),
                 [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],
             ),
+        )
+
+    def overfitting(self) -> str:
+        """What training added to the gap, what was forgotten, and which remedies were on."""
+        facts = self.facts.trained
+        control = facts["control"]
+        rows = [
+            (words, estimate_text(facts["outcome"][name]))
+            for name, words in _OUTCOMES.items()
+            if name in facts["outcome"]
+        ]
+        compared = "What they changed was not measured."
+        if control:
+            compared = (
+                f"After {control['steps']:,} steps, beside a run without "
+                f"{', '.join(control['without'])}, they had changed the gap by "
+                f"{estimate_text(control['differences']['gap'])} and the held-out loss by "
+                f"{estimate_text(control['differences']['heldOutLoss'])}."
+            )
+        return section(
+            "Overfitting and forgetting",
+            "Nats per target token, with intervals over rows, of the weights that are kept.",
+            table(("measure", "value"), rows),
+            f"These remedies were on. {compared}" if facts["remedies"] else "No remedy was on.",
+            table(
+                ("remedy", "setting"),
+                [(row["remedy"], f"`{row['setting']}`") for row in facts["remedies"]],
+            )
+            if facts["remedies"]
+            else "",
         )
 
     def evaluation(self) -> str:
@@ -211,9 +250,11 @@ class ModelCard:
 
     def origin(self) -> str:
         lineage = lineage_of(self.request)
+        parent = lineage.parent_digest
         rows = {
             "base model": lineage.base_model,
             "revision or digest": lineage.base_revision,
+            **({"continues the version": parent} if parent else {}),
             "data digest": lineage.data_digest,
             "seeds": json.dumps(lineage.seeds, sort_keys=True),
         }
@@ -223,6 +264,19 @@ class ModelCard:
             "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
             "digest of every file.",
         )
+
+
+def method_name(training: Training) -> str:
+    """The method by the names of its papers."""
+    lora = training.lora
+    if training.method == "full":
+        return "Full fine-tuning"
+    variants = {
+        "DoRA": lora.use_dora,
+        "rsLoRA": lora.use_rslora,
+        "LoRA+": lora.loraplus_lr_ratio > 1.0,
+    }
+    return " with ".join(name for name, is_on in variants.items() if is_on) or "LoRA"
 
 
 def section(title: str, *paragraphs: str) -> str:
@@ -245,6 +299,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def number(value: Any) -> str:
     """Four digits that count, or a dash for None."""
     return _ABSENT if value is None else f"{float(value):.4g}"
+
+
+def estimate_text(estimate: Mapping[str, Any]) -> str:
+    """A difference with its sign, and its interval where there is one."""
+    value = f"{estimate['value']:+.3f}"
+    if estimate["low"] is None or estimate["high"] is None:
+        return value
+    return f"{value} ({estimate['low']:+.3f} to {estimate['high']:+.3f})"
 
 
 def _measured(result: EvaluationResult) -> tuple[str, ...]:

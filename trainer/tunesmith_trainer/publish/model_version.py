@@ -87,9 +87,11 @@ def lineage_of(request: StageRequest) -> Lineage:
     values = resolved if isinstance(resolved, dict) else {}
     # The commit of a hub's model, else the digest of the model as it was read.
     commit = _SNAPSHOT.search(prepared.artifact("model").uri)
+    parent = prepared.facts.get("parentDigest")
     return Lineage(
         job=request.job,
         base_model=spec.model.uri,
+        parent_digest=str(parent) if parent else None,
         base_revision=commit.group(1) if commit else str(prepared.facts["modelDigest"]),
         data_digest=str(prepared.facts["dataDigest"]),
         seeds={"dataset.seed": spec.dataset.seed, "training.seed": spec.training.seed},

@@ -64,7 +64,10 @@ def gather_version(request: StageRequest, folder: Path, *, base: str | None = No
             shutil.copyfile(local_path(artifact), folder / document.file)
     facts = gather_facts(request)
     write_json(folder / "evaluation.json", facts.evaluation)
-    write_json(folder / "lineage.json", lineage_of(request).model_dump(mode="json", by_alias=True))
+    write_json(
+        folder / "lineage.json",
+        lineage_of(request).model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
     if request.spec.output.artifact != "adapter":
         write_json(folder / SERVING, facts.serving)
     (folder / "README.md").write_text(ModelCard(request, facts).text(), encoding="utf-8")

@@ -18,6 +18,12 @@ from tunesmith_trainer.models import load_model
 from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
 from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.config import TrainConfig
+from tunesmith_trainer.train.freezing import (
+    freeze_parameters,
+    frozen_modules,
+    is_frozen,
+    nothing_left,
+)
 
 # PEFT's own word: every linear layer but the head.
 ALL_LINEAR: Final = "all-linear"
@@ -27,7 +33,8 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
     """The model of `folder`, ready to be trained on `device`; adapters start from the seed.
 
     Raises:
-        BadInputError: `lora.targetModules` does not fit this model, or it has no attention dropout.
+        BadInputError: `lora.targetModules` or `freeze` does not fit this model, or it has no
+            attention dropout.
     """
     # NB: what is trained stays in fp32. A step of AdamW is smaller than half a step of bf16 for
     # most weights, and would be rounded away.
@@ -43,17 +50,19 @@ def make_trainable(model: Any, *, training: Training, precision: Literal["bf16",
     """`model`, whose weights are fp32, with adapters where the method has them.
 
     Raises:
-        BadInputError: `lora.targetModules` does not fit this model.
+        BadInputError: `lora.targetModules` or `freeze` does not fit this model.
     """
     # The cache serves generation; in training it would only hold memory.
     model.config.use_cache = False
     if training.method != "lora":
+        freeze_parameters(model, frozen_modules(training.freeze, model=model))
         return model
     from peft import LoraConfig, get_peft_model
 
     lora = training.lora
     names = list(lora.target_modules)
     refuse_unfit_targets(names, model=model)
+    excluded = frozen_targets(training, model=model)
     # NB: every worker draws the same first values: nothing sends them from one to the others.
     torch.manual_seed(training.seed)
     adapters = LoraConfig(
@@ -62,6 +71,9 @@ def make_trainable(model: Any, *, training: Training, precision: Literal["bf16",
         lora_dropout=lora.dropout,
         # A word, not a list with this word in it, which PEFT would take for a module's name.
         target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
+        exclude_modules=excluded or None,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(model, adapters)
@@ -86,6 +98,39 @@ def _round_frozen_layers(model: Any) -> None:
                     parameter.data = parameter.data.to(torch.bfloat16)
 
 
+def refuse_unfit(training: Training, *, model: Any) -> None:
+    """Return if `model`, which may be without weights, can be trained so.
+
+    Raises:
+        BadInputError: as of `make_trainable`.
+    """
+    if training.method == "lora":
+        refuse_unfit_targets(training.lora.target_modules, model=model)
+        frozen_targets(training, model=model)
+    else:
+        freeze_parameters(model, frozen_modules(training.freeze, model=model))
+
+
+def frozen_targets(training: Training, *, model: Any) -> list[str]:
+    """The paths of the linear modules that would get adapters, but are frozen.
+
+    Raises:
+        BadInputError: `freeze` does not fit the model, or freezes every target.
+    """
+    frozen = frozen_modules(training.freeze, model=model)
+    names, head = list(training.lora.target_modules), model.get_output_embeddings()
+    targets = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and (module is not head if names == [ALL_LINEAR] else _fits_any(names, path))
+    ]
+    excluded = [path for path in targets if is_frozen(path, frozen)]
+    if len(excluded) == len(targets):
+        raise nothing_left("every module that would get an adapter is frozen")
+    return excluded
+
+
 def refuse_unfit_targets(names: Sequence[str], *, model: PreTrainedModel) -> None:
     """Return if every one of `lora.targetModules` names linear modules that can be merged.
 
@@ -97,7 +142,7 @@ def refuse_unfit_targets(names: Sequence[str], *, model: PreTrainedModel) -> Non
         return
     linear = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     known = ", ".join(sorted({path.rsplit(".", 1)[-1] for path in linear}))
-    unknown = [name for name in names if not any(_fits(name, path) for path in linear)]
+    unknown = [name for name in names if not any(_fits_any([name], path) for path in linear)]
     if unknown:
         raise BadInputError(
             Reason.INVALID_SPEC,
@@ -105,7 +150,7 @@ def refuse_unfit_targets(names: Sequence[str], *, model: PreTrainedModel) -> Non
             f"choose among {known}, or give {ALL_LINEAR} alone",
         )
     head = _tied_head(model)
-    tied = [name for name in names if head is not None and _fits(name, head)]
+    tied = [name for name in names if head is not None and _fits_any([name], head)]
     if tied:
         raise BadInputError(
             Reason.INVALID_SPEC,
@@ -115,9 +160,9 @@ def refuse_unfit_targets(names: Sequence[str], *, model: PreTrainedModel) -> Non
         )
 
 
-def _fits(name: str, path: str) -> bool:
+def _fits_any(names: Sequence[str], path: str) -> bool:
     # As PEFT compares: the whole path, or its end from a dot on, so that `proj` is no `q_proj`.
-    return path == name or path.endswith(f".{name}")
+    return any(path == name or path.endswith(f".{name}") for name in names)
 
 
 def _tied_head(model: PreTrainedModel) -> str | None:

@@ -29,6 +29,8 @@ _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
     "sequence_length": True,
     "precision": True,
     "evaluate_every_steps": True,
+    # It only ends a run, and one whose budget is raised goes on.
+    "forgetting_budget": True,
     "schedule": {"warmup_ratio"},
 }
 
@@ -43,8 +45,9 @@ class TrainConfig:
         checkpoint: `spec.checkpoint`.
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
+        replay_ratio: part of the rows of a step that are replay rows; 0 without replay.
         num_steps: optimizer steps of the whole run.
-        warmup_steps: of these, how many the learning rate rises for.
+        warmup_steps: of these, how many the learning rate rises for, in every cycle.
         evaluate_every: steps between measurements of the held-out loss.
         checkpoint_every: steps between checkpoints.
     """
@@ -53,10 +56,17 @@ class TrainConfig:
     checkpoint: Checkpoint
     workers: int
     precision: Literal["bf16", "fp32"]
+    replay_ratio: float
     num_steps: int
     warmup_steps: int
     evaluate_every: int
     checkpoint_every: int
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether every loss is measured after `step`: the last one, that of the control, more."""
+        control = self.training.control
+        last = {self.num_steps, control.steps if control else self.num_steps}
+        return step in last or step % self.evaluate_every == 0
 
     def digest(self) -> str:
         """Equal for two configurations exactly if one can go on from the other's checkpoints.
@@ -72,6 +82,9 @@ class TrainConfig:
             "numSteps": self.num_steps,
             "warmupSteps": self.warmup_steps,
             "evaluateEvery": self.evaluate_every,
+            "replayRatio": self.replay_ratio,
+            # Its points are in the history of every checkpoint, or of none.
+            "measuresKl": self.training.compares_with_base,
         }
         given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
         return digest_json({"training": given, **decided})
@@ -98,23 +111,36 @@ def resolve_config(
 ) -> TrainConfig:
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
-    `num_rows` are the rows to train on; `precision` is what `auto` means on this machine.
+    `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
+    this machine.
+
+    Raises:
+        BadInputError: there are more cycles than steps.
     """
     training = spec.training
+    ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
     num_steps = training.max_steps
     if num_steps is None:
         # The planner has filled it in: there are no max_steps. A last batch that the epochs do not
         # fill is filled up from the next one, so that every step has the same number of rows.
         rows = cast("float", training.epochs) * num_rows
-        num_steps = max(1, math.ceil(rows / training.batch.size))
+        num_steps = max(1, math.ceil(rows / (training.batch.size * (1.0 - ratio))))
+    cycles = training.schedule.cycles
+    if cycles > num_steps:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"training.schedule.cycles: {cycles} cycles in {num_steps} steps; give at most one for "
+            "each step",
+        )
     tenth = max(1, round(num_steps / 10))
     return TrainConfig(
         training=training,
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
         precision=precision if training.precision == "auto" else training.precision,
+        replay_ratio=ratio,
         num_steps=num_steps,
-        warmup_steps=math.ceil(training.schedule.warmup_ratio * num_steps),
+        warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),
         evaluate_every=training.evaluate_every_steps or tenth,
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )

@@ -5,14 +5,18 @@ are seeded permutations laid end to end, a step takes the next `batch_size` rows
 alone is the position in the data, and a resumed run reads the rows it would have read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tunesmith_trainer.data.token_rows import TokenRows
+
+# Any number: it tells the two streams of a seed apart.
+_REPLAY_STREAM: Final = 1
 
 
 class Sampler(Protocol):
@@ -27,35 +31,77 @@ class Sampler(Protocol):
         ...
 
 
-class RowSampler:
-    """The endless stream of training rows."""
+class RowStream:
+    """Row numbers without end: seeded permutations of them, laid end to end."""
 
-    def __init__(self, num_rows: int, *, batch_size: int, seed: int) -> None:
-        self._num_rows = num_rows
-        self._batch_size = batch_size
+    def __init__(self, num_rows: int, *, seed: Sequence[int]) -> None:
+        self.num_rows = num_rows
         self._seed = seed
         self._epoch = -1
         self._permutation: NDArray[np.int64] = np.arange(0)
 
-    def rows_of(self, step: int) -> list[int]:
-        """Row numbers of optimizer step `step`, counted from 1; a batch may span two epochs."""
-        first = (step - 1) * self._batch_size
-        return [self._row_at(place) for place in range(first, first + self._batch_size)]
-
-    def epoch_after(self, step: int) -> float:
-        """How often the data has been read once `step` steps are done."""
-        return step * self._batch_size / self._num_rows
+    def rows(self, places: range) -> list[int]:
+        """The row numbers at these places of the stream."""
+        return [self._row_at(place) for place in places]
 
     def _row_at(self, place: int) -> int:
-        epoch, index = divmod(place, self._num_rows)
+        epoch, index = divmod(place, self.num_rows)
         if epoch != self._epoch:
             # NB: a generator for each epoch, seeded with its number, and numpy's rather than
             # torch's global one: what else draws from that (dropout) must not move the order of the
             # rows.
-            generator = np.random.default_rng([self._seed, epoch])
-            self._permutation = generator.permutation(self._num_rows)
+            generator = np.random.default_rng([*self._seed, epoch])
+            self._permutation = generator.permutation(self.num_rows)
             self._epoch = epoch
         return int(self._permutation[index])
+
+
+class RowSampler:
+    """The job's own rows, `batch_size` a step; a batch may span two epochs."""
+
+    def __init__(self, num_rows: int, *, batch_size: int, seed: int) -> None:
+        self._own = RowStream(num_rows, seed=[seed])
+        self._batch_size = batch_size
+
+    def rows_of(self, step: int) -> list[int]:
+        """Row numbers of optimizer step `step`, counted from 1."""
+        return self._own.rows(range((step - 1) * self._batch_size, step * self._batch_size))
+
+    def epoch_after(self, step: int) -> float:
+        """How often the data has been read once `step` steps are done."""
+        return step * self._batch_size / self._own.num_rows
+
+
+class ReplaySampler:
+    """Own rows and replay rows in one batch; replay rows are numbered behind the own ones.
+
+    Of all rows drawn by the end of a step, `ratio` are replay rows, rounded down. Own rows come in
+    the order that they have without replay.
+    """
+
+    def __init__(
+        self, num_rows: int, *, num_replay: int, ratio: float, batch_size: int, seed: int
+    ) -> None:
+        self._own = RowStream(num_rows, seed=[seed])
+        # Another stream of numbers, or both sets of one size would be shuffled alike.
+        self._replay = RowStream(num_replay, seed=[seed, _REPLAY_STREAM])
+        self._ratio = ratio
+        self._batch_size = batch_size
+
+    def rows_of(self, step: int) -> list[int]:
+        """Row numbers of optimizer step `step`, counted from 1."""
+        before, after = self._num_replayed(step - 1), self._num_replayed(step)
+        size = self._batch_size
+        own = self._own.rows(range((step - 1) * size - before, step * size - after))
+        replayed = self._replay.rows(range(before, after))
+        return [*own, *(self._own.num_rows + row for row in replayed)]
+
+    def epoch_after(self, step: int) -> float:
+        """How often the job's own rows have been read once `step` steps are done."""
+        return (step * self._batch_size - self._num_replayed(step)) / self._own.num_rows
+
+    def _num_replayed(self, step: int) -> int:
+        return int(self._ratio * step * self._batch_size)
 
 
 def micro_batches(

@@ -52,10 +52,10 @@ def _write_adapter(model: Any, folder: Path, *, base_uri: str) -> None:
     # that PEFT wrote here is one of the machine that trained.
     scheme, _, name = base_uri.partition("://")
     config["base_model_name_or_path"] = name.split("@")[0] if scheme == "hf" else None
-    # NB: a set in PEFT, whose order changes from process to process; equal adapters are equal
-    # bytes.
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
+    # NB: sets in PEFT, whose order changes from process to process; equal adapters are equal bytes.
+    for name in ("target_modules", "exclude_modules"):
+        if isinstance(config[name], list):
+            config[name].sort()
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ rows; `seconds` count training alone.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -27,6 +28,8 @@ HELD_OUT: Final = "heldOut"
 TRAIN_SAMPLE: Final = "trainSample"
 # Text that has nothing to do with the task.
 GENERAL: Final = "general"
+# KL(base || tuned) of the held-out rows' targets; 0 at the base.
+KL: Final = "kl"
 
 
 @dataclass(slots=True)
@@ -37,7 +40,7 @@ class History:
     `best_loss` is the lowest held-out loss after a training step and `best_step` that step;
     None and 0 before the first evaluation. By kind of measure, row by row: `units` are what each
     row's loss is a sum over, `base_sums` the losses after step 0, `best_sums` those at the best
-    step.
+    step, `compared_sums` those that a control run is compared with.
     """
 
     step: int = 0
@@ -49,10 +52,12 @@ class History:
     units: RowNumbers = field(default_factory=dict)
     base_sums: RowNumbers = field(default_factory=dict)
     best_sums: RowNumbers = field(default_factory=dict)
+    compared_sums: RowNumbers = field(default_factory=dict)
 
-    def record_measures(self, sums: RowNumbers) -> bool:
+    def record_measures(self, sums: RowNumbers, *, is_compared: bool = False) -> bool:
         """Note the rows' losses after the current step; whether the held-out loss is the best.
 
+        `is_compared` keeps them for the comparison with a control run, in place of earlier ones.
         Step 0, the base model, is measured but never the best: a run keeps something trained.
         """
         losses = {kind: sum(rows) / sum(self.units[kind]) for kind, rows in sums.items()}
@@ -60,6 +65,8 @@ class History:
             {"step": self.step, "kind": kind, "loss": loss} for kind, loss in losses.items()
         ]
         held_out = losses[HELD_OUT]
+        if is_compared:
+            self.compared_sums = sums
         if self.step == 0:
             self.base_sums = sums
             return False
@@ -99,6 +106,23 @@ class History:
             for point in self.points
             if point["kind"] == HELD_OUT and point["step"] != 0
         ]
+
+    def rises(self, kind: str) -> list[tuple[int, float]]:
+        """Step and value above that of the base, of every measure of this kind, in order."""
+        points = [
+            (int(str(point["step"])), float(str(point["loss"])))
+            for point in self.points
+            if point["kind"] == kind
+        ]
+        return [(step, loss - points[0][1]) for step, loss in points]
+
+    def median_seconds(self, steps: int) -> float:
+        """Seconds that one of the first `steps` steps took, in the median."""
+        return median(
+            float(str(point["seconds"]))
+            for point in self.points
+            if point["kind"] == "train" and int(str(point["step"])) <= steps
+        )
 
     def held_out_at(self, step: int) -> float:
         """The held-out loss after `step` steps; step 0 is the base model.

@@ -16,19 +16,18 @@ import torch
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_trainer.train.base_check import refuse_broken_base
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import Sampler, micro_batches
 from tunesmith_trainer.train.early_stopping import stops_early
+from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
-from tunesmith_trainer.train.optimizer import (
-    build_optimizer,
-    learning_rate,
-    set_rate,
-    trainable_parameters,
-)
+from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.train_state import TrainState
 
 
@@ -43,7 +42,8 @@ class Loop:
 
     `objective` is minimised over the rows that `sampler` draws from its set. `measures` are losses
     over sets that are only looked at, by the kind of their points in the curve; the one of the
-    held-out rows picks the best step.
+    held-out rows picks the best step. `last_step` ends a run in front of its planned end, with the
+    learning rates of the whole.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Loop:
         group: WorkerGroup,
         checkpoints: Checkpoints,
         on_step: StepCallback | None = None,
+        last_step: int | None = None,
     ) -> None:
         self._model = model
         self._config = config
@@ -65,9 +66,10 @@ class Loop:
         self._measures = measures
         self._group = group
         self._on_step = on_step
+        self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
-        self._optimizer = build_optimizer(named, optimizer=config.training.optimizer)
+        self._optimizer = build_optimizer(model, training=config.training)
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self.resumed_from: int | None = None
@@ -81,7 +83,8 @@ class Loop:
         """Train to the last step, planned or early; the best checkpoint is on disk then.
 
         Raises:
-            VerdictError: the loss or a gradient is no longer finite; all workers raise it.
+            VerdictError: the loss or a gradient is no longer finite, or the budget of forgetting is
+                spent; all workers raise it.
         """
         config = self._config
         self._begin()
@@ -94,12 +97,14 @@ class Loop:
             # NB: measured before the checkpoint is written, so that a resumed run has the loss of
             # this step and need not measure again. A better step is always kept: its weights are
             # what the run is for.
-            if step == config.num_steps or step % config.evaluate_every == 0:
+            if step == self._last_step or config.is_evaluated(step):
                 is_better = self._measure()
                 is_last = self._is_over()
             if is_last or is_better or step % config.checkpoint_every == 0:
                 self._state.save(self._history)
             self._report()
+            # After the checkpoint, so that a run whose budget was raised goes on from it.
+            keep_within_budget(self._history, config.training.forgetting_budget)
         return self._history
 
     def load_best(self) -> None:
@@ -118,14 +123,18 @@ class Loop:
                 for kind, measure in self._measures.items()
             }
             self._measure()
+            refuse_broken_base(
+                self._history.held_out_at(0), vocab_size=self._model.config.vocab_size
+            )
         else:
             self._history, self.resumed_from = resumed, resumed.step
+            keep_within_budget(resumed, self._config.training.forgetting_budget)
         self._report()
 
     def _is_over(self) -> bool:
         # NB: of the history alone, which is in every checkpoint; also by the rule of patience.
         history = self._history
-        return history.step >= self._config.num_steps or stops_early(
+        return history.step >= self._last_step or stops_early(
             history.held_out_losses(), self._config.training.early_stopping
         )
 
@@ -189,7 +198,9 @@ class Loop:
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
             raise _diverged(f"held-out loss {held_out}", step=self._history.step)
-        return self._history.record_measures(sums)
+        control = self._config.training.control
+        is_compared = control is not None and self._history.step <= control.steps
+        return self._history.record_measures(sums, is_compared=is_compared)
 
     def _row_losses(self, measure: Measure) -> list[float]:
         sums = [0.0] * len(measure.lengths)

@@ -8,17 +8,30 @@ import time
 from pathlib import Path
 
 from tunesmith_engine.stages.contracts import Reporter
-from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 
 _CURVE_INTERVAL_S = 2.0
 
 
 class ProgressReporter:
-    """Reports every step and writes the curve every other second; `worker` does at the end."""
+    """Reports every step and writes the curve every other second; `worker` does at the end.
 
-    def __init__(self, reporter: Reporter, *, num_steps: int, curve: Path) -> None:
+    `total_steps` are those of all runs of the stage, `steps_before` those of runs before this one.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        *,
+        total_steps: int,
+        curve: Path,
+        message: str = "training",
+        steps_before: int = 0,
+    ) -> None:
         self._reporter = reporter
-        self._num_steps = num_steps
+        self._message = message
+        self._total_steps = total_steps
+        self._steps_before = steps_before
         self._curve = curve
         self._first_step: int | None = None
         self._started = time.monotonic()
@@ -28,15 +41,16 @@ class ProgressReporter:
         """Show the state after `history.step` steps."""
         if self._first_step is None:
             self._first_step = history.step
+        step = self._steps_before + history.step
         # By the steps that this process did: a resumed run knows nothing of the machine before.
         done, eta_s = history.step - self._first_step, None
         if done > 0:
             seconds_per_step = (time.monotonic() - self._started) / done
-            eta_s = round(seconds_per_step * (self._num_steps - history.step), 1)
+            eta_s = round(seconds_per_step * (self._total_steps - step), 1)
         self._reporter.progress(
-            "training",
-            step=history.step,
-            total_steps=self._num_steps,
+            self._message,
+            step=step,
+            total_steps=self._total_steps,
             epoch=round(epoch, 3),
             eta_s=eta_s,
             metrics=_metrics(history),
@@ -48,10 +62,17 @@ class ProgressReporter:
 
 
 def _metrics(history: History) -> dict[str, float]:
-    train, held_out = history.latest("train") or {}, history.latest("heldOut") or {}
+    train = history.latest("train") or {}
+    held_out, sample, general = (
+        (history.latest(kind) or {}).get("loss") for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL)
+    )
     metrics = {
         "loss": train.get("loss"),
-        "heldOutLoss": held_out.get("loss"),
+        "heldOutLoss": held_out,
+        "gap": held_out - sample
+        if isinstance(held_out, float) and isinstance(sample, float)
+        else None,
+        "generalLoss": general,
         "tokensPerSecond": train.get("tokensPerSecond"),
         "learningRate": train.get("learningRate"),
     }

@@ -3,9 +3,9 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies"}`; losses
-in nats per target token, `resolved` every hyperparameter as text by the path of its field,
-`outcome` and `remedies` as `remedies` says; what was probed is only known of processors.
+"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
+"control"}`; losses in nats per target token, `resolved` every hyperparameter as text by the path of
+its field, the last three as `remedies` says; what was probed is only known of processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -16,18 +16,20 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import TUNED
+from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
-from tunesmith_trainer.train.remedies import outcome, remedies
+from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -93,6 +95,7 @@ def _outcome(
 ) -> StageOutcome:
     history = History(**trained["history"])
     last = history.latest("train")
+    control = _compared(request, trained, history=history)
     output, planned = Path(request.output), trained["planned_steps"]
     return StageOutcome(
         message=f"{_steps(request, trained, history=history)}; "
@@ -123,15 +126,47 @@ def _outcome(
                 remedy.as_fact()
                 for remedy in remedies(request.spec, history, planned_steps=planned)
             ],
+            "control": control.as_fact() if control else None,
         },
         versions=library_versions("torch", "transformers", "peft", "ray", "safetensors"),
-        warnings=_warnings(trained, history=history, probed=probed),
+        warnings=[
+            *_warnings_of_freezing(request),
+            *_doubts(request, history=history),
+            *_warnings(trained, history=history, probed=probed),
+            *warnings_of(request.spec, history, control=control, planned_steps=planned),
+        ],
         resumed_from_step=trained["resumed_from"],
     )
 
 
+def _doubts(request: StageRequest, *, history: History) -> list[str]:
+    facts = request.inputs[PREPARE.name].facts.get("modelFacts")
+    vocab_size = facts.get("vocabSize") if isinstance(facts, dict) else None
+    if not isinstance(vocab_size, int):
+        return []
+    doubt = doubt_about_base(history.held_out_at(0), vocab_size=vocab_size)
+    return [doubt] if doubt else []
+
+
+def _warnings_of_freezing(request: StageRequest) -> list[str]:
+    training = request.spec.training
+    facts = request.inputs[PREPARE.name].facts.get("modelFacts")
+    is_tied = isinstance(facts, dict) and facts["isTied"]
+    if training.method == "full" and training.freeze.embeddings and is_tied:
+        return [
+            "training.freeze.embeddings froze the head, too: this model uses one matrix for both"
+        ]
+    return []
+
+
 def _speeds(probed: ProbedPrecision | None) -> JsonValue:
     return dict(probed.tokens_per_second.items()) if probed else None
+
+
+def _compared(request: StageRequest, trained: Trained, *, history: History) -> Control | None:
+    beside = History(**trained["control"]) if trained["control"] else None
+    # Without an evaluation after a step it did not come to its end: it diverged.
+    return compare(request.spec, history, beside) if beside and beside.best_sums else None
 
 
 def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:

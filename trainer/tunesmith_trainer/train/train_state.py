@@ -11,11 +11,8 @@ import torch
 from tunesmith_trainer.train.checkpoints import Checkpoint, Checkpoints, Tensors
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.history import History
-from tunesmith_trainer.train.optimizer import (
-    NamedParameters,
-    optimizer_tensors,
-    restore_optimizer,
-)
+from tunesmith_trainer.train.optimizer import optimizer_tensors, restore_optimizer
+from tunesmith_trainer.train.parameter_groups import NamedParameters
 
 
 class TrainState:

@@ -19,16 +19,16 @@ from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.train.adapters import build_trainable
-from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
+from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.loop import Loop
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
-from tunesmith_trainer.train.run_parts import build_measures, build_objective, build_sampler
+from tunesmith_trainer.train.remedies import without_remedies
+from tunesmith_trainer.train.run_parts import build_loop
 
 CURVE = "curve.jsonl"
 
@@ -41,6 +41,7 @@ class Trained(TypedDict):
     """What the first worker hands back of a run that reached its last step, planned or early."""
 
     history: dict[str, Any]
+    control: dict[str, Any] | None
     planned_steps: int
     resolved: dict[str, str]
     warmup_steps: int
@@ -115,21 +116,21 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
     # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
     # in the last bits when it is resumed.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    model = build_trainable(prepared.model, config=config, device=group.device)
-    output = Path(request.output)
+    output, control = Path(request.output), config.training.control
+    if control:
+        without_remedies(request.spec)  # which refuses a job that has none, before it is trained
+    total_steps = config.num_steps + (control.steps if control else 0)
     with _sole_writer(output, group=group):
-        loop = Loop(
+        model = build_trainable(prepared.model, config=config, device=group.device)
+        loop = build_loop(
             model,
+            request=request,
+            prepared=prepared,
             config=config,
-            objective=build_objective(config, prepared, device=group.device),
-            sampler=build_sampler(config, prepared),
-            measures=build_measures(request, prepared, device=group.device),
             group=group,
-            checkpoints=Checkpoints(
-                output / CHECKPOINTS, config_digest=config.digest(), keep=config.checkpoint.keep
-            ),
+            checkpoints=output / CHECKPOINTS,
             on_step=ProgressReporter(
-                reporter_of(request), num_steps=config.num_steps, curve=output / CURVE
+                reporter_of(request), total_steps=total_steps, curve=output / CURVE
             )
             if group.is_first
             else None,
@@ -137,17 +138,26 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
-            # After the last step, and not by the other workers: no collective is called from here
-            # on, so they may return while this one writes.
+            # After the last step, and not by the other workers: none of what follows in this block
+            # is a collective, so they may go on while this one writes.
             loop.load_best()
             export_tuned(model, base=prepared.model, base_uri=request.spec.model.uri, output=output)
+        num_trainable, resumed_from = loop.num_trainable, loop.resumed_from
+        # NB: the model and its optimizer are let go of before the control has its own.
+        del loop, model
+        beside = (
+            train_control(request, prepared, config=config, last_step=history.step, group=group)
+            if control
+            else None
+        )
     return Trained(
         history=history.as_state(),
+        control=beside.as_state() if beside else None,
         planned_steps=config.num_steps,
         resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
-        num_trainable=loop.num_trainable,
-        resumed_from=loop.resumed_from,
+        num_trainable=num_trainable,
+        resumed_from=resumed_from,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError

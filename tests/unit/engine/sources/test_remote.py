@@ -1,5 +1,6 @@
 """s3:// and https:// sources, spoken to over loopback; hf:// without a network."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,18 @@ import fsspec
 import huggingface_hub
 import pytest
 
-from small_models import write_model
+from small_models import safetensors, write_model
 from small_sources import BUCKET, write_secret
-from tunesmith_api.finetunejob.dataset import DataSource
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
+from tunesmith_engine.sources.adapter_version import (
+    ADAPTER_FOLDER,
+    ADAPTER_RECORD,
+    ADAPTER_WEIGHTS,
+)
 from tunesmith_engine.sources.downloads import download_files
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
 from tunesmith_engine.sources.fingerprints import (
@@ -23,6 +29,7 @@ from tunesmith_engine.sources.fingerprints import (
     fingerprint_folder,
     fingerprint_model,
 )
+from tunesmith_engine.sources.published_model import base_beside, read_published
 from tunesmith_engine.sources.remote_store import RemoteStore
 from tunesmith_engine.sources.resolver import (
     fetch_files,
@@ -30,6 +37,7 @@ from tunesmith_engine.sources.resolver import (
     fetch_model,
     local_model_path,
 )
+from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, manifest_of
 from tunesmith_engine.stages.errors import BadInputError, TransientError
 
 
@@ -146,6 +154,36 @@ def test_a_folder_of_a_bucket_comes_whole(bucket: Any, places: dict[str, Path]) 
 def test_an_empty_folder_of_a_bucket_is_missing(bucket: Any, places: dict[str, Path]) -> None:
     with pytest.raises(SourceError, match="nothing was found"):
         fetch_folder(tasks_at(f"s3://{BUCKET}/nowhere"), **places)
+
+
+def test_the_version_of_an_adapter_alone_comes_with_what_proves_it(
+    bucket: Any, places: dict[str, Path], tmp_path: Path
+) -> None:
+    """Text for people stays where it is; the base lies beside the versions."""
+    digest = f"sha256:{'a' * 64}"
+    version = tmp_path / "version"
+    (version / ADAPTER_FOLDER).mkdir(parents=True)
+    (version / ADAPTER_FOLDER / ADAPTER_WEIGHTS).write_bytes(safetensors({"lora_A": [2, 8]}))
+    (version / ADAPTER_RECORD).write_text(json.dumps({"baseDigest": digest, "rank": 2}))
+    for name in ("README.md", RECORD):
+        (version / name).write_text("x")
+    manifest = manifest_of(version)
+    (version / MANIFEST).write_text(manifest.text())
+    bucket.put(str(version), f"{BUCKET}/models/v1", recursive=True)
+    source = model_at(f"s3://{BUCKET}/models/v1")
+
+    path = fetch_model(source, **places)
+    published = read_published(path, uri=source.uri, cache=places["cache"])
+
+    assert not (path / "README.md").exists()
+    assert published is not None
+    assert (published.digest, published.is_version) == (manifest.digest(), True)
+    assert published.adapter is not None
+    assert not published.has_weights
+    base = base_beside(source, digest=published.adapter.base_digest)
+    assert base.uri == f"s3://{BUCKET}/models/bases/{'a' * 12}"
+    assert base.secret_ref == source.secret_ref
+    assert fingerprint_model(source, **places).startswith("sha256:")
 
 
 def test_a_bucket_of_pickles_is_refused_before_it_is_fetched(

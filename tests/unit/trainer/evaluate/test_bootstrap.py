@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tunesmith_trainer.evaluate import bootstrap as module
-from tunesmith_trainer.evaluate.bootstrap import Interval, bootstrap, ratio
+from tunesmith_trainer.evaluate.bootstrap import Interval, bootstrap, bootstrap_gap, ratio
 
 
 def interval_of(sums: list[float], weights: list[float]) -> Interval:
@@ -63,3 +63,34 @@ def test_chunks_change_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK_CELLS", 30)
 
     assert interval_of([1.0, 2.0, 5.0], [1.0, 2.0, 1.0]) == whole
+
+
+def test_a_gap_between_two_sets_is_as_wide_as_the_two_together() -> None:
+    random = np.random.default_rng(3)
+    first, second = random.normal(1.0, size=2000), random.normal(size=1000)
+
+    found = bootstrap_gap(
+        (first, np.ones(2000)), (second, np.ones(1000)), resamples=2000, confidence=0.9
+    )
+
+    assert found is not None
+    half_width = 1.645 * (first.var() / 2000 + second.var() / 1000) ** 0.5
+    gap = first.mean() - second.mean()
+    assert found.low == pytest.approx(gap - half_width, abs=0.01)
+    assert found.high == pytest.approx(gap + half_width, abs=0.01)
+
+
+def test_two_sets_that_look_alike_are_not_taken_for_one() -> None:
+    rows = (np.arange(20.0), np.ones(20))
+
+    found = bootstrap_gap(rows, rows, resamples=500, confidence=0.9)
+
+    assert found is not None
+    assert found.low < -1 < 1 < found.high
+
+
+def test_a_gap_to_a_single_row_has_no_interval() -> None:
+    many, one = (np.arange(5.0), np.ones(5)), (np.ones(1), np.ones(1))
+
+    assert bootstrap_gap(many, one, resamples=100, confidence=0.9) is None
+    assert bootstrap_gap(one, many, resamples=100, confidence=0.9) is None

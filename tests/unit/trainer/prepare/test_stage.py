@@ -20,6 +20,7 @@ from tunesmith_engine.stages.contracts import GivenMemory, StageOutcome, StageRe
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_tokenizer
 
 QUESTIONS = tuple(f"What is wrong with device {number}?" for number in range(10))
@@ -395,6 +396,18 @@ def test_a_secret_that_only_evaluating_needs_is_missed_before_training(
             {"training": {"lora": {"targetModules": ["q_proj", "lm_head"]}}},
             "training.lora.targetModules: lm_head is the model's head and its embedding in one",
         ),
+        (
+            {"training": {"freeze": {"modules": ["*.mpl"]}}},
+            "training.freeze.modules: *.mpl matches no module of this model; near are *.mlp",
+        ),
+        (
+            {"training": {"method": "full", "freeze": {"layers": 3}}},
+            "training.freeze.layers: 3 layers, but the model has 2",
+        ),
+        (
+            {"training": {"freeze": {"layers": 2}}},
+            "training.freeze: nothing is left to train",
+        ),
     ],
 )
 def test_what_later_stages_cannot_do_to_the_model_is_refused_before_training(
@@ -443,3 +456,32 @@ def test_a_driver_that_only_publishing_needs_is_missed_before_training(
 
     assert error.reason is Reason.ENVIRONMENT_MISSING
     assert error.message.startswith("output: abfs:// needs the package adlfs")
+
+
+def _replay_of(name: str) -> dict[str, Any]:
+    return {
+        "train": {"uri": "file://rows.jsonl"},
+        "replay": {"ratio": 0.1, "source": {"uri": f"file://{name}"}},
+    }
+
+
+def test_replay_rows_are_tokenized_beside_the_splits(tmp_path: Path, model: str) -> None:
+    write_jsonl(tmp_path / "general.jsonl", [{"text": "The sea is salt."}, {"text": "Iron rusts."}])
+
+    outcome = _prepared(
+        tmp_path, asked(*QUESTIONS), model=model, dataset=_replay_of("general.jsonl")
+    )
+
+    rows = TokenRows.load(local_path(outcome.artifacts[1]) / "replay.safetensors")
+    tokenizer = load_tokenizer(local_path(outcome.artifacts[0]))
+    assert [tokenizer.decode(rows.row(row)[0]) for row in range(2)] == [
+        "The sea is salt.<|im_end|>",
+        "Iron rusts.<|im_end|>",
+    ]
+    assert outcome.facts["numReplayRows"] == 2
+
+
+def test_rows_that_are_learnt_anyway_are_no_replay(tmp_path: Path, model: str) -> None:
+    refused = _refused(tmp_path, asked(*QUESTIONS), model=model, dataset=_replay_of("rows.jsonl"))
+
+    assert "dataset.replay.source: 10 of its 10 rows are rows of this job" in refused.message

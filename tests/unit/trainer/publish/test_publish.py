@@ -144,6 +144,17 @@ def test_the_card_tells_of_a_judge_and_of_a_managed_model(root: Path) -> None:
     assert "27,500 tokens read and 41,000 written of it, at a price of 0.625" in card
 
 
+def test_the_card_says_what_was_forgotten_and_what_the_remedies_changed(root: Path) -> None:
+    published(root)
+
+    card = (versions_of(root)[0] / "README.md").read_text()
+    assert "| held-out loss less that of training rows | +0.310 (+0.270 to +0.360) |" in card
+    assert "| loss on general text less the base model's | +0.060 |" in card
+    assert "After 12 steps, beside a run without training.lora.dropout" in card
+    assert "changed the gap by -0.090 (-0.130 to -0.040)" in card
+    assert "| training.lora.dropout | `0.05` |" in card
+
+
 def test_the_same_content_is_published_once(root: Path) -> None:
     first = published(root)
     again = published(root, attempt="second")

@@ -10,6 +10,7 @@ from small_runs import a_train_config
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.training import Training
 from tunesmith_engine.planning.defaults import describe, settled
+from tunesmith_engine.stages.errors import BadInputError
 
 
 def _resolved(**spec: Any) -> dict[str, str]:
@@ -62,18 +63,30 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "lora.alpha": (4.0, True),
     "lora.dropout": (0.5, True),
     "lora.targetModules": (["q_proj"], True),
+    "lora.useRslora": (True, True),
+    "lora.useDora": (True, True),
+    "lora.loraplusLrRatio": (16.0, True),
     "optimizer.learningRate": (1e-3, True),
     "optimizer.weightDecay": (0.5, True),
     "optimizer.beta1": (0.5, True),
     "optimizer.beta2": (0.5, True),
     "optimizer.maxGradNorm": (0.5, True),
+    "optimizer.layerDecay": (0.9, True),
     "schedule.type": ("linear", True),
     "schedule.warmupRatio": (0.9, True),
     "schedule.minLearningRateRatio": (0.5, True),
+    "klToBase": ({"weight": 0.5}, True),
+    "forgettingBudget": ({"maxGeneralLossRise": 0.5}, False),
     "regularization.labelSmoothing": (0.1, True),
     "regularization.neftuneNoiseAlpha": (5.0, True),
     "regularization.attentionDropout": (0.1, True),
     "regularization.embeddingDropout": (0.1, True),
+    "schedule.decayRatio": (0.5, True),
+    "schedule.decayType": ("linear", True),
+    "schedule.cycles": (2, True),
+    "freeze.layers": (1, True),
+    "freeze.embeddings": (True, True),
+    "freeze.modules": (["*.mlp"], True),
     "batch.size": (8, True),
     "batch.microBatchSize": (2, True),
     "epochs": (9.0, True),
@@ -82,6 +95,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "precision": ("bf16", True),
     "evaluateEverySteps": (2, True),
     "earlyStopping": ({"patience": 3}, True),
+    "control": ({"steps": 2}, True),
     "seed": (5, True),
 }
 
@@ -107,6 +121,11 @@ def test_checkpoints_belong_to_every_field_that_changes_what_is_computed(path: s
     other = a_train_config(training={name: {field: value} if field else value})
 
     assert (other.digest() != a_train_config().digest()) is is_another_run
+
+
+def test_more_cycles_than_steps_are_refused() -> None:
+    with pytest.raises(BadInputError, match="7 cycles in 5 steps"):
+        a_train_config(training={"schedule": {"cycles": 7}})
 
 
 def test_the_same_numbers_by_another_way_are_the_same_run() -> None:

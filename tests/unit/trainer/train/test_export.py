@@ -13,7 +13,7 @@ from small_runs import a_train_config
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.optimizer import trainable_parameters
+from tunesmith_trainer.train.parameter_groups import trainable_parameters
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 9)[None]

@@ -95,7 +95,7 @@ def test_training_lowers_the_held_out_loss_and_the_best_step_is_kept(tmp_path: P
     assert held_out[history.best_step] == history.best_loss
     assert (tmp_path / f"step-{history.best_step}").is_dir()
     assert loop._measure() is False
-    assert history.points[-1]["loss"] == pytest.approx(history.best_loss, rel=1e-6)
+    assert history.held_out_losses()[-1] == pytest.approx(history.best_loss, rel=1e-6)
 
 
 def test_tokens_are_counted_without_padding(tmp_path: Path) -> None:

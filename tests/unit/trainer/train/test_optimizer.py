@@ -1,78 +1,93 @@
-"""What is decayed, and how the learning rate moves."""
+"""What is decayed, and at what part of the rate every parameter learns."""
 
-import math
+from typing import Any
 
 import pytest
+import torch
 
 from small_models import small_model
 from small_runs import a_train_config
-from tunesmith_trainer.train.optimizer import (
-    build_optimizer,
-    decay_groups,
-    learning_rate,
+from tunesmith_trainer.train.adapters import make_trainable
+from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.parameter_groups import (
+    parameter_groups,
+    rate_multipliers,
     trainable_parameters,
 )
 
 
+def trained(**training: Any) -> tuple[Any, Any]:
+    """A small model that is trained so, and the training."""
+    config = a_train_config(training=training)
+    model = make_trainable(small_model(), training=config.training, precision="fp32")
+    return model, config.training
+
+
 def test_the_optimizer_has_the_settings_of_the_spec() -> None:
     given = {"learningRate": 0.5, "weightDecay": 0.25, "beta1": 0.8, "beta2": 0.9}
-    config = a_train_config(training={"optimizer": given})
+    model, training = trained(method="full", optimizer=given)
 
-    optimizer = build_optimizer(
-        trainable_parameters(small_model()), optimizer=config.training.optimizer
-    )
+    optimizer = build_optimizer(model, training=training)
 
     assert optimizer.defaults["lr"] == 0.5
     assert optimizer.defaults["betas"] == (0.8, 0.9)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.25, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("schedule", "middle"), [("cosine", 0.55), ("linear", 0.55), ("constant", 1.0)]
-)
-def test_the_rate_warms_up_to_its_peak_and_decays_to_its_floor(
-    schedule: str, middle: float
-) -> None:
-    config = a_train_config(
-        training={
-            "maxSteps": 20,
-            "optimizer": {"learningRate": 1e-3},
-            "schedule": {"type": schedule, "warmupRatio": 0.2, "minLearningRateRatio": 0.1},
-        }
-    )
-    rates = {step: learning_rate(config, step=step) / 1e-3 for step in range(1, 21)}
-
-    assert [rates[step] for step in (1, 2, 4)] == pytest.approx([0.25, 0.5, 1.0])
-    assert rates[12] == pytest.approx(middle)
-    assert rates[20] == pytest.approx(1.0 if schedule == "constant" else 0.1)
-
-
-def test_a_quarter_of_the_cosine_is_above_the_line() -> None:
-    warm = {"warmupRatio": 0.0, "minLearningRateRatio": 0.0}
-    training = {"maxSteps": 8, "optimizer": {"learningRate": 1.0}}
-    cosine = a_train_config(training={**training, "schedule": {**warm, "type": "cosine"}})
-    linear = a_train_config(training={**training, "schedule": {**warm, "type": "linear"}})
-
-    assert learning_rate(cosine, step=2) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
-    assert learning_rate(linear, step=2) == pytest.approx(0.75)
-
-
-def test_a_run_may_warm_up_all_the_way() -> None:
-    config = a_train_config(training={"maxSteps": 4, "schedule": {"warmupRatio": 1.0}})
-
-    assert learning_rate(config, step=4) == config.training.optimizer.learning_rate
-
-
 def test_norms_and_biases_are_not_decayed() -> None:
-    model = small_model()
+    model, training = trained(method="full")
     parameters = trainable_parameters(model)
 
-    decayed, kept = decay_groups(parameters)
+    decayed, kept = parameter_groups(model, training=training)
 
     names = {id(weight): name for name, weight in parameters.items()}
-    assert {names[id(weight)].split(".")[-2] for weight in kept} == {
+    assert {names[id(weight)].split(".")[-2] for weight in kept["params"]} == {
         "input_layernorm",
         "post_attention_layernorm",
         "norm",
     }
-    assert len(decayed) + len(kept) == len(parameters)
+    assert len(decayed["params"]) + len(kept["params"]) == len(parameters)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_every_layer_learns_at_a_part_of_the_rate_above_it(method: str) -> None:
+    """Embeddings count as the layer below the first, final norm and head as part of the last."""
+    model, training = trained(method=method, optimizer={"layerDecay": 0.5})
+
+    multipliers = rate_multipliers(model, training=training)
+
+    assert {value for name, value in multipliers.items() if ".layers.0." in name} == {0.5}
+    assert {value for name, value in multipliers.items() if ".layers.1." in name} == {1.0}
+    others = {name: value for name, value in multipliers.items() if ".layers." not in name}
+    whole = {"model.embed_tokens.weight": 0.25, "model.norm.weight": 1.0}
+    assert others == (whole if method == "full" else {})
+
+
+def test_the_b_matrices_of_lora_plus_learn_at_the_ratio() -> None:
+    model, training = trained(lora={"loraplusLrRatio": 16.0}, optimizer={"layerDecay": 0.5})
+
+    multipliers = rate_multipliers(model, training=training)
+
+    lowest = {name: value for name, value in multipliers.items() if ".layers.0." in name}
+    assert {value for name, value in lowest.items() if "lora_A" in name} == {0.5}
+    assert {value for name, value in lowest.items() if "lora_B" in name} == {8.0}
+
+
+def test_a_step_moves_each_layer_by_its_own_rate() -> None:
+    """AdamW's first step is the rate itself in every direction that has a gradient."""
+    model, training = trained(method="full", optimizer={"layerDecay": 0.5, "weightDecay": 0.0})
+    optimizer = build_optimizer(model, training=training)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+
+    set_rate(optimizer, 1e-2)
+    optimizer.step()
+
+    moved = {
+        name: (before[name] - weight).mean().item() for name, weight in model.named_parameters()
+    }
+    assert moved["model.embed_tokens.weight"] == pytest.approx(2.5e-3, rel=1e-3)
+    assert moved["model.layers.0.mlp.up_proj.weight"] == pytest.approx(5e-3, rel=1e-3)
+    assert moved["model.layers.1.mlp.up_proj.weight"] == pytest.approx(1e-2, rel=1e-3)
+    assert moved["model.norm.weight"] == pytest.approx(1e-2, rel=1e-3)

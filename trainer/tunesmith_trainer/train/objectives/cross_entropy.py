@@ -53,21 +53,32 @@ class CrossEntropy:
 
         With label smoothing, a part of each target's weight is the whole vocabulary's.
         """
-        batch = collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
+        batch = self.collated(rows)
+        return self.smoothed_loss(self.training_logits(model, batch), batch)
+
+    def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
+        """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
+        batch = self.collated(rows)
+        logits = target_logits(model, batch).float()
+        losses = F.cross_entropy(logits, batch.targets, reduction="none").double()
+        return torch.stack([of_row.sum() for of_row in losses.split(batch.num_targets)])
+
+    def collated(self, rows: list[int]) -> MicroBatch:
+        """The tensors of `rows`."""
+        return collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
+
+    def training_logits(self, model: Any, batch: MicroBatch) -> torch.Tensor:
+        """As `target_logits`, with the noise of training, in fp32."""
         regularization = self._regularization
         with noisy_embeddings(model, regularization=regularization, lengths=batch.lengths):
             # In fp32: autocast leaves bf16 logits, and the sum over a whole vocabulary needs more
             # digits.
-            logits = target_logits(model, batch).float()
-        smoothing = regularization.label_smoothing
-        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+            return target_logits(model, batch).float()
 
-    def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
-        """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
-        batch = collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
-        logits = target_logits(model, batch).float()
-        losses = F.cross_entropy(logits, batch.targets, reduction="none").double()
-        return torch.stack([of_row.sum() for of_row in losses.split(batch.num_targets)])
+    def smoothed_loss(self, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        """Cross-entropy summed over the targets, smoothed as the job asks."""
+        smoothing = self._regularization.label_smoothing
+        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
 
 
 def target_logits(model: Any, batch: MicroBatch) -> torch.Tensor:
