@@ -366,21 +366,6 @@ def test_a_secret_that_only_publishing_needs_is_missed_before_training(
     assert "'store'" in str(error)
 
 
-@pytest.mark.parametrize("place", ["judge", "reference", "suites"])
-def test_a_secret_that_only_evaluating_needs_is_missed_before_training(
-    tmp_path: Path, model: str, place: str
-) -> None:
-    secret = {"secretRef": {"name": "large"}}
-    endpoint = {"endpoint": {"url": "https://api.example.com/v1", "model": "large", **secret}}
-    suite = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local", **secret}
-    evaluation = {place: [suite] if place == "suites" else endpoint}
-
-    error = _refused(tmp_path, asked(*QUESTIONS), model=model, evaluation=evaluation)
-
-    assert error.reason == Reason.SECRET_NOT_FOUND
-    assert "'large'" in str(error)
-
-
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
