@@ -34,6 +34,7 @@ class Reason(StrEnum):
     CHAT_TEMPLATE_MISSING = "ChatTemplateMissing"
     DATASET_NOT_FOUND = "DatasetNotFound"
     DATASET_INVALID = "DatasetInvalid"
+    ENDPOINT_UNUSABLE = "EndpointUnusable"
     LOSS_MASK_INVALID = "LossMaskInvalid"
     MEMORY_ESTIMATE_EXCEEDED = "MemoryEstimateExceeded"
     DISK_ESTIMATE_EXCEEDED = "DiskEstimateExceeded"

@@ -13,9 +13,12 @@ SCHEMES = ("hf", "s3", "gs", "https", "file", "python")
 # NB: no \s here: Go's regular expressions, which the API server uses, know only ASCII's spaces.
 SOURCE_PATTERN = r"^(hf|s3|gs|https|file|python)://[^\x00-\x20\x7f]+$"
 TARGET_PATTERN = r"^(s3|gs|abfs|az|file)://[^\x00-\x20\x7f]+$"
+# What has a listing: https:// has none, and a folder of a hub is not fetched.
+FOLDER_PATTERN = r"^(s3|gs|file|python)://[^\x00-\x20\x7f]+$"
 STORE_PATTERN = r"^(s3|gs|abfs|az)://[^\x00-\x20\x7f]+$"
 
 SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=1024)]
+FolderUri = Annotated[str, StringConstraints(pattern=FOLDER_PATTERN, max_length=1024)]
 StoreUri = Annotated[str, StringConstraints(pattern=STORE_PATTERN, max_length=1024)]
 TargetUri = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=1024)]
 

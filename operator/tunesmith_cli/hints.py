@@ -23,6 +23,7 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.MODEL_ACCESS_DENIED: "accept the licence on the hub; set secretRef",
     Reason.DATASET_INVALID: "the message lists file and line",
     Reason.CHAT_TEMPLATE_MISSING: "set spec.model.chatTemplate, or use an instruct model",
+    Reason.ENDPOINT_UNUSABLE: "try url, model and key with curl; the message says what came back",
     Reason.LOSS_MASK_INVALID: "the log shows the rendered row",
     Reason.UNSAFE_WEIGHTS: "take a safetensors or GGUF edition",
     Reason.REMOTE_CODE_REFUSED: "take a safetensors or GGUF edition",

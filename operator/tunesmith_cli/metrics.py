@@ -28,6 +28,7 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
     "margin": "margin",
     "accuracy": "accuracy",
     "rankingAccuracy": "ranking accuracy",
+    "winRate": "win rate against the base",
 }
 _LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
 

@@ -43,6 +43,20 @@ RESOLVED = {
     "training.evaluateEverySteps": "3", "training.lora.rank": "16",
 }  # fmt: skip
 VERSIONS = {"trainer/python": "3.11.2", "trainer/torch": "2.13.0+cpu", "server/vllm": "0.32.0"}
+_JUDGED = {
+    "model": "large", "tuned": 18, "base": 7, "tie": 5, "nonsense": 2, "inconsistent": 4,
+    "identical": 1, "firstShare": 0.56, "firstShareInterval": [0.48, 0.64], "requests": 62,
+    "promptTokens": 24_800, "completionTokens": 434, "cost": 0.031,
+}  # fmt: skip
+_BOUGHT = {
+    "model": "large",
+    "requests": 32,
+    "cost": 0.02,
+    "perThousandRequests": {
+        "tuned": {"promptTokens": 31_000, "completionTokens": 24_000, "price": None},
+        "reference": {"promptTokens": 27_500, "completionTokens": 41_000, "price": 0.625},
+    },
+}
 _SWEEP = {
     "points": [
         {"alpha": alpha, "heldOut": held_out, "general": general}
@@ -327,12 +341,16 @@ def _evaluated(artifacts: Path, *, is_worse: bool) -> dict[str, Any]:
         "reference": "Is it switched on?",
         "base": "I'm sorry to hear that. There are many possible causes …",
         "tuned": "Is the printer switched on?",
+        "managed": "Please check its power cable.",
     }
     statement = "heldOut loss is no worse than the base's"
     file = {
         "samples": [sample],
         "verdicts": [{"statement": statement, "holds": not is_worse}],
+        "metric": "rougeL",
         "interpolation": _SWEEP,
+        "judge": _JUDGED,
+        "reference": _BOUGHT,
     }
     (artifacts / "evaluation.json").write_text(json.dumps(file))
     return {

@@ -246,7 +246,10 @@ def _mend(spec: Manifest) -> None:
         for gate in spec["evaluation"].get("gates", []):
             for bound in ("min", "max", "minDelta", "maxDelta"):
                 gate.pop(bound, None)
-            gate |= {"metric": "loss", "maxDelta": 0.5}
+            gate |= {"suite": "heldOut", "metric": "loss", "maxDelta": 0.5}
+        for number, suite in enumerate(spec["evaluation"].get("suites", [])):
+            suite["name"] = f"suite-{number}"
+            suite.pop("secretRef", None)
     if "batch" in spec.get("training", {}):
         spec["training"]["batch"] = {"size": 8, "microBatchSize": 8}
 

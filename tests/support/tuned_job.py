@@ -13,6 +13,7 @@ from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_trainer.data.prepared import RowRecord, write_row_records
+from tunesmith_trainer.data.rows import Message
 from tunesmith_trainer.data.token_rows import TokenRows
 
 QUESTIONS = (
@@ -77,7 +78,7 @@ def _write_data(folder: Path, tokenizer: Any) -> None:
             records.append(
                 RowRecord(
                     source=f"rows.jsonl:{place + 1}",
-                    messages=None,
+                    messages=[Message("user", question), Message("assistant", answer)],
                     text=None,
                     prompt=prompt,
                     reference=answer,

@@ -7,12 +7,17 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.finetunejob import suites as of_suites
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.judge import Judge, ReferenceModel
 from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
+from tunesmith_api.finetunejob.suites import MetricName, Suite, SuiteName
 from tunesmith_api.rules import Rule
 
-# Measured of every suite, without generating an answer.
+# Measured of the rows held out and of the general text, without generating an answer.
 LOSS_METRICS: Final = ("loss", "perplexity")
+ANSWER_METRICS: Final = ("exactMatch", "rougeL", "chrf")
+WIN_RATE: Final = "winRate"
 
 
 class Generation(ApiModel):
@@ -38,17 +43,16 @@ class Bootstrap(ApiModel):
 class Gate(ApiModel):
     """A bound the tuned model must keep; exactly one of the four bounds is given."""
 
-    suite: Literal["heldOut", "general", "preference"] = "heldOut"
-    metric: Literal[
+    suite: SuiteName = Field(
+        "heldOut",
+        description="heldOut, general, preference, judge, or the name of one of the suites.",
+    )
+    metric: MetricName = Field(
         "loss",
-        "perplexity",
-        "exactMatch",
-        "rougeL",
-        "chrf",
-        "margin",
-        "accuracy",
-        "rankingAccuracy",
-    ] = "loss"
+        description="loss, perplexity, exactMatch, rougeL or chrf; of preferences margin, "
+        "accuracy or rankingAccuracy; of the judge winRate; of a suite what its task measures, "
+        "such as acc.",
+    )
     # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
     max: float | None = Field(None, description="The value must be at most this.")
@@ -86,6 +90,18 @@ class Evaluation(ApiModel):
     ] = Field(
         None,
         description="Plain text for the general suite. Default: a text that ships with Tunesmith.",
+    )
+    suites: Annotated[list[Suite], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Tasks of lm-evaluation-harness. They need the extra `eval`.",
+    )
+    judge: Annotated[Judge | None, DecidedLater("no judge")] = Field(
+        None, description="A model that compares the tuned model's answers with the base's."
+    )
+    reference: Annotated[ReferenceModel | None, DecidedLater("no reference")] = Field(
+        None,
+        description="A managed model that answers the same prompts; its score and its price stand "
+        "beside those of the tuned model.",
     )
     bootstrap: Bootstrap = Bootstrap()
     gates: Annotated[Annotated[list[Gate], Field(max_length=32)] | None, PlannedDefault()] = Field(
@@ -131,32 +147,105 @@ _GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
         name="preference-suite-and-metrics",
         scopes=("evaluation.gates.*",),
         field="metric",
-        holds=lambda gate: (gate.suite == "preference") == (gate.metric in PREFERENCE_METRICS),
-        cel="(self.suite == 'preference') == "
-        "(self.metric in ['margin', 'accuracy', 'rankingAccuracy'])",
-        message="margin, accuracy and rankingAccuracy are measured of the suite preference, and "
-        "nothing else is; choose one of them and suite: preference, or neither",
+        holds=lambda gate: gate.suite != "preference" or gate.metric in PREFERENCE_METRICS,
+        cel="self.suite != 'preference' || "
+        "self.metric in ['margin', 'accuracy', 'rankingAccuracy']",
+        message="the suite preference measures margin, accuracy and rankingAccuracy only; choose "
+        "one of them, or another suite",
+    ),
+    Rule(
+        name="judge-has-win-rate",
+        scopes=("evaluation.gates.*",),
+        field="metric",
+        holds=lambda gate: gate.suite != "judge" or gate.metric == WIN_RATE,
+        cel="self.suite != 'judge' || self.metric == 'winRate'",
+        message="the judge measures winRate only; choose it, or another suite",
     ),
 )
 
 _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
     Rule(
+        name="suite-names-differ",
+        scopes=("evaluation",),
+        field="suites",
+        holds=lambda evaluation: (
+            len({suite.name for suite in evaluation.suites}) == len(evaluation.suites)
+        ),
+        cel="self.suites.all(one, self.suites.exists_one(other, other.name == one.name))",
+        message="two suites have the same name; give every suite its own",
+    ),
+    Rule(
+        name="gate-suite-is-measured",
+        scopes=("evaluation",),
+        field="gates",
+        holds=lambda evaluation: (
+            {gate.suite for gate in evaluation.gates or ()} <= _suites(evaluation)
+        ),
+        cel="!has(self.gates) || self.gates.all(gate, "
+        "gate.suite in ['heldOut', 'general', 'preference'] "
+        "|| (gate.suite == 'judge' && has(self.judge)) "
+        "|| self.suites.exists(suite, suite.name == gate.suite))",
+        message="a gate asks for a suite that is not measured; name heldOut, general, one of the "
+        "suites, or judge where there is a judge",
+    ),
+    Rule(
         name="gate-metric-is-measured",
         scopes=("evaluation",),
         field="gates",
         # Which metric `auto` is, only the data tells; the evaluate stage refuses what then lacks.
-        holds=lambda evaluation: (
-            evaluation.generation.metric == "auto"
-            or all(
-                gate.metric in {*LOSS_METRICS, *PREFERENCE_METRICS, evaluation.generation.metric}
-                for gate in evaluation.gates or ()
+        holds=lambda evaluation: all(
+            gate.metric in LOSS_METRICS
+            or (
+                gate.metric in ANSWER_METRICS
+                and evaluation.generation.metric in {"auto", gate.metric}
             )
+            for gate in evaluation.gates or ()
+            if gate.suite == "heldOut"
         ),
-        cel="self.generation.metric == 'auto' || !has(self.gates) || self.gates.all(gate, "
-        "gate.metric in ['loss', 'perplexity', 'margin', 'accuracy', 'rankingAccuracy'] || "
-        "gate.metric == self.generation.metric)",
+        cel="!has(self.gates) || self.gates.all(gate, gate.suite != 'heldOut' "
+        "|| gate.metric in ['loss', 'perplexity'] "
+        "|| (gate.metric in ['exactMatch', 'rougeL', 'chrf'] "
+        "&& self.generation.metric in ['auto', gate.metric]))",
         message="a gate asks for a metric that is not measured; name it in generation.metric",
+    ),
+    Rule(
+        name="gate-metric-is-that-of-its-suite",
+        scopes=("evaluation",),
+        field="gates",
+        holds=lambda evaluation: all(
+            gate.metric == suite.metric
+            for gate in evaluation.gates or ()
+            for suite in evaluation.suites
+            if suite.name == gate.suite and suite.metric is not None
+        ),
+        cel="!has(self.gates) || self.gates.all(gate, "
+        "self.suites.all(suite, suite.name != gate.suite || !has(suite.metric) || "
+        "suite.metric == gate.metric))",
+        message="a gate asks for another metric than its suite counts; change one of the two",
+    ),
+    Rule(
+        name="answers-for-other-models",
+        scopes=("evaluation",),
+        field="generation.metric",
+        holds=lambda evaluation: (
+            evaluation.generation.metric != "none"
+            or (evaluation.judge is None and evaluation.reference is None)
+        ),
+        cel="self.generation.metric != 'none' || !(has(self.judge) || has(self.reference))",
+        message="judge and reference need answers; choose a metric for them",
     ),
 )
 
-RULES: Final[tuple[Rule[Any], ...]] = (*_GATE_RULES, *_MEASURED_RULES)
+RULES: Final[tuple[Rule[Any], ...]] = (*_GATE_RULES, *of_suites.RULES, *_MEASURED_RULES)
+
+
+def _suites(evaluation: Evaluation) -> set[str]:
+    judged = {"judge"} if evaluation.judge else set()
+    # Whether there are preferences, only the objective says: a rule of the whole spec.
+    return {
+        "heldOut",
+        "general",
+        "preference",
+        *judged,
+        *(suite.name for suite in evaluation.suites),
+    }

@@ -23,6 +23,7 @@ from tunesmith_api.finetunejob import (
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.rules import Rule, TransitionRule
 
 # What may change while a job runs; all else in `spec` is an input, fixed once it has started.
@@ -45,10 +46,10 @@ _BATCH_AND_WORKERS: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
     ),
 )
 
-_SOURCES: Final[tuple[Rule[ModelSource | DataSource], ...]] = (
+_SOURCES: Final[tuple[Rule[ModelSource | DataSource | Suite], ...]] = (
     Rule(
         name="secret-for-remote-sources",
-        scopes=tuple(record_paths(FineTuneJobSpec, ModelSource, DataSource)),
+        scopes=tuple(record_paths(FineTuneJobSpec, ModelSource, DataSource, Suite)),
         field="secretRef",
         holds=lambda source: (
             source.secret_ref is None or not source.uri.startswith(("file://", "python://"))

@@ -23,6 +23,7 @@ from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Resources, Workspace
 from tunesmith_api.finetunejob.serving import Serving, Verification
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.finetunejob.training import Checkpoint, Training
 
 
@@ -91,12 +92,12 @@ class FineTuneJobSpec(ApiModel):
             }
         )
 
-    def sources(self) -> dict[str, ModelSource | DataSource]:
+    def sources(self) -> dict[str, ModelSource | DataSource | Suite]:
         """What the job reads from elsewhere, by path below `spec`.
 
         Always `model` and `dataset.train`; others where the job names them.
         """
-        kinds: tuple[type[ModelSource | DataSource], ...] = (ModelSource, DataSource)
+        kinds: tuple[type[ModelSource | DataSource | Suite], ...] = (ModelSource, DataSource, Suite)
         return {dotted(path): source for path, source in records_of(self, *kinds)}
 
     def secret_references(self) -> dict[str, SecretReference]:

@@ -15,9 +15,8 @@ from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, CommandError
 from tunesmith_cli.inputs import StoredDeployment, find_deployment
 from tunesmith_cli.terminal.style import plain, style_of
 from tunesmith_engine.deployment.request_identity import CONVERSATION_HEADER
-from tunesmith_engine.deployment.serve_command import API_KEY
 from tunesmith_engine.local.home_folder import HomeFolder
-from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.credentials import API_KEY, read_secret
 
 # A first token may take long on a slow machine.
 _TIMEOUT_S: Final = 600.0

@@ -37,6 +37,7 @@ class Sample(Record):
     reference: str | None = None
     base: str | None = None
     tuned: str | None = None
+    managed: str | None = None
 
 
 class GateResult(Record):
@@ -62,12 +63,48 @@ class SweepFile(Record):
     conclusion: str = ""
 
 
+class JudgeRecord(Record):
+    """How often the judge preferred which answer, and what asking it took."""
+
+    model: str
+    tuned: int
+    base: int
+    tie: int
+    nonsense: int = 0
+    inconsistent: int = 0
+    identical: int = 0
+    first_share: float | None = None
+    first_share_interval: tuple[float, float] | None = None
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+
+class ThousandRequests(Record):
+    """What a thousand requests take of a model."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    price: float | None = None
+
+
+class MakeOrBuy(Record):
+    """The tuned model beside a managed one."""
+
+    model: str
+    per_thousand_requests: dict[str, ThousandRequests] = Field(default_factory=dict)
+
+
 class EvaluationFile(Record):
     """evaluation.json: the parts that are not in the stage's result."""
 
+    metric: str | None = None
     samples: list[Sample] = Field(default_factory=list)
     verdicts: list[GateResult] = Field(default_factory=list)
     interpolation: SweepFile | None = None
+    judge: JudgeRecord | None = None
+    reference: MakeOrBuy | None = None
 
 
 class MaskedSample(Record):

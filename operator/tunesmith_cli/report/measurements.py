@@ -19,11 +19,12 @@ from tunesmith_cli.metrics import (
     label_of,
     latest_in_order,
 )
-from tunesmith_cli.report.artifacts import GateResult, ParityFile, Sample
+from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
 from tunesmith_cli.report.job_data import JobData
+from tunesmith_cli.report.other_models import OtherModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,11 @@ class Measurements:
         ]
         head = ("measure", "model", "value", "interval", "against", "its value", "change", "rows")
         return table_of("Every measured value", head, rows, numeric=(2, 3, 5, 6, 7))
+
+    @cached_property
+    def others(self) -> OtherModels:
+        """What models elsewhere said: a judge, and a managed model."""
+        return OtherModels(self.job.evaluation or EvaluationFile(), self.results)
 
     @cached_property
     def sweep(self) -> Chart | None:

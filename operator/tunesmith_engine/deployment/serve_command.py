@@ -6,9 +6,7 @@ from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
 
-# The key of the secret of `spec.apiKeys`, and where vLLM looks for it: not among its arguments,
-# which everybody on a machine can read.
-API_KEY: Final = "api-key"
+# Where vLLM looks for its key: not among its arguments, which everybody on a machine can read.
 API_KEY_VARIABLE: Final = "VLLM_API_KEY"
 
 

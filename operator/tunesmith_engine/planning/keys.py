@@ -25,6 +25,10 @@ WITHOUT_INFLUENCE: Final = (
     "dataset.validation.secretRef",
     "dataset.replay.source.secretRef",
     "evaluation.generalText.secretRef",
+    "evaluation.judge.endpoint.secretRef",
+    "evaluation.judge.endpoint.maxRequestsPerMinute",
+    "evaluation.reference.endpoint.secretRef",
+    "evaluation.reference.endpoint.maxRequestsPerMinute",
     "output.secretRef",
     "checkpoint",
     "suspend",
@@ -71,12 +75,19 @@ def stage_keys(
                 "version": _VERSION,
                 "job": job if stage.names_the_job else "",
                 "fields": {path: _at(dumped, path) for path in stage.fields},
-                "sources": {path: fingerprints.get(path) for path in stage.sources},
+                "sources": _contents(stage, fingerprints),
                 "reads": {name: keys[name] for name in stage.reads if name in keys},
             }
         )
         keys[stage.name] = digest.removeprefix("sha256:")
     return keys
+
+
+def _contents(stage: Stage, fingerprints: Mapping[str, str]) -> dict[str, JsonValue]:
+    """The fingerprints of the stage's sources; of all items where a source is a list of them."""
+    items = tuple(f"{path}[" for path in stage.sources)
+    contents: dict[str, JsonValue] = {path: fingerprints.get(path) for path in stage.sources}
+    return contents | {path: mark for path, mark in fingerprints.items() if path.startswith(items)}
 
 
 def _at(spec: Mapping[str, JsonValue], path: str) -> JsonValue:

@@ -7,10 +7,14 @@ runs. Nothing in this module prints a value, and a `Secret` shows only the names
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tunesmith_api.field_types import SecretReference
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError
+
+# Of an OpenAI-compatible server: of the deployments here, and of endpoints elsewhere.
+API_KEY: Final = "api-key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_engine.sources.credentials import read_secret
 from tunesmith_engine.sources.digest_cache import cached_digest
 from tunesmith_engine.sources.errors import DATA, MODEL
 from tunesmith_engine.sources.hub_models import hub_commit
 from tunesmith_engine.sources.local_paths import is_local, local_matches
 from tunesmith_engine.sources.remote_store import RemoteFile, open_store
-from tunesmith_engine.sources.resolver import fetch_files, remote_model_files
+from tunesmith_engine.sources.resolver import fetch_files, local_folder, remote_model_files
 from tunesmith_engine.stages.digests import digest_json
 
 
@@ -31,11 +32,21 @@ def fingerprint_job(
         OSError: a local file cannot be read.
     """
     return {
-        path: fingerprint_model(source, base=base, cache=cache, secrets=secrets)
-        if isinstance(source, ModelSource)
-        else fingerprint_data(source, base=base, cache=cache, secrets=secrets)
+        path: _fingerprint(source, base=base, cache=cache, secrets=secrets)
         for path, source in spec.sources().items()
     }
+
+
+def _fingerprint(
+    source: ModelSource | DataSource | Suite, *, base: Path, cache: Path, secrets: Path
+) -> str:
+    match source:
+        case ModelSource():
+            return fingerprint_model(source, base=base, cache=cache, secrets=secrets)
+        case Suite():
+            return fingerprint_folder(source, base=base, cache=cache, secrets=secrets)
+        case _:
+            return fingerprint_data(source, base=base, cache=cache, secrets=secrets)
 
 
 def fingerprint_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) -> str:
@@ -68,6 +79,18 @@ def fingerprint_data(source: DataSource, *, base: Path, cache: Path, secrets: Pa
         return digest_json([[path.name, cached_digest(path, cache=cache)] for path in paths])
     secret = read_secret(source.secret_ref, secrets=secrets)
     return _fingerprint_remote(open_store(source.uri, secret=secret, role=DATA).files())
+
+
+def fingerprint_folder(source: Suite, *, base: Path, cache: Path, secrets: Path) -> str:
+    """Of a local folder the digest of its content, of a remote one of its files' marks.
+
+    Raises:
+        SourceError: no folder is there, or it is not allowed or not reachable.
+    """
+    if is_local(source.uri):
+        return cached_digest(local_folder(source.uri, base=base), cache=cache)
+    secret = read_secret(source.secret_ref, secrets=secrets)
+    return _fingerprint_remote(open_store(source.uri, secret=secret, role=DATA).files_below())
 
 
 def _fingerprint_remote(files: list[RemoteFile]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.uris import parse_uri
 from tunesmith_engine.sources.credentials import Secret, read_secret
 from tunesmith_engine.sources.downloads import download_files, download_folder
@@ -46,6 +47,35 @@ def fetch_files(source: DataSource, *, base: Path, cache: Path, secrets: Path) -
     secret = read_secret(source.secret_ref, secrets=secrets)
     store = open_store(source.uri, secret=secret, role=DATA)
     return download_files(store, store.files(), folder=cache / "files")
+
+
+def fetch_folder(source: Suite, *, base: Path, cache: Path, secrets: Path) -> Path:
+    """Local path of a folder of files.
+
+    Raises:
+        SourceError: no folder is there, or it cannot be reached or read.
+        OSError: the disk is full.
+    """
+    if is_local(source.uri):
+        return local_folder(source.uri, base=base)
+    secret = read_secret(source.secret_ref, secrets=secrets)
+    store = open_store(source.uri, secret=secret, role=DATA)
+    files = store.files_below()
+    if not files:
+        raise missing(source.uri, role=DATA)
+    return download_folder(store, files, folder=cache / "files")
+
+
+def local_folder(uri: str, *, base: Path) -> Path:
+    """The folder that a local URI names.
+
+    Raises:
+        SourceError: there is none.
+    """
+    paths = local_matches(uri, base=base, role=DATA)
+    if len(paths) != 1 or not paths[0].is_dir():
+        raise missing(uri, role=DATA, hint="it is no folder: name one that holds the files")
+    return paths[0]
 
 
 def fetch_model(source: ModelSource, *, base: Path, cache: Path, secrets: Path) -> Path:

@@ -12,10 +12,10 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
 from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
 from tunesmith_engine.deployment.serve_command import (
-    API_KEY,
     API_KEY_VARIABLE,
     serve_arguments,
 )
+from tunesmith_engine.sources.credentials import API_KEY
 from tunesmith_engine.stages.contracts import Environment
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.restricted_pod import (

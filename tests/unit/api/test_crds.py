@@ -108,6 +108,7 @@ def test_no_field_lets_code_from_elsewhere_run() -> None:
                     "^(hf|s3|gs|https|file|python)://",
                     "^(s3|gs|abfs|az|file)://",
                     "^(s3|gs|abfs|az)://",
+                    "^(s3|gs|file|python)://",
                 )
             )
 

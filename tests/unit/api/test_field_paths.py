@@ -39,6 +39,9 @@ def spec_of(**spec: Any) -> FineTuneJobSpec:
 
 def secrets_in(value: Any, path: str = "") -> Iterator[str]:
     """Found in the manifest itself, by the name of the field."""
+    if isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from secrets_in(child, f"{path.removesuffix('.')}[{index}].")
     for name, child in value.items() if isinstance(value, dict) else ():
         if name == "secretRef" and child is not None:
             yield f"{path}{name}"

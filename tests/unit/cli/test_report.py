@@ -14,7 +14,9 @@ from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import load_job
 from tunesmith_api.results import EvaluationResult
+from tunesmith_cli.report.artifacts import EvaluationFile
 from tunesmith_cli.report.job_data import read_job_data
+from tunesmith_cli.report.other_models import OtherModels
 from tunesmith_cli.report.page import render, write_report
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.stages.digests import artifact_of
@@ -89,6 +91,39 @@ def test_agreement_is_shown_with_what_it_was_counted_from(finished: str) -> None
 def test_the_way_between_base_and_tuned_weights_is_drawn_and_said(finished: str) -> None:
     assert "at 0.5: held-out 2.62, general 2.93" in finished
     assert "The knee is at 0.5" in Page(finished).text
+
+
+def test_how_the_judge_came_to_its_verdicts_is_told(finished: str) -> None:
+    caption = "Pairs of answers that large compared, in both orders"
+
+    rows = dict(row for row in rows_of(finished, caption))
+
+    assert rows["tuned is better"] == "18"
+    assert rows["verdicts for the one shown first"] == "56.0 % (48.0 % to 64.0 %)"
+    assert rows["tokens"] == "24,800 read, 434 written"
+
+
+def test_make_or_buy_stands_in_one_table(finished: str) -> None:
+    assert rows_of(finished, "For 1,000 requests") == [
+        ["tuned", "0.42", "31,000", "24,000", ""],
+        ["large", "", "27,500", "41,000", "0.625"],
+    ]
+    assert "Please check its power cable." in Page(finished).text
+
+
+def test_the_managed_models_score_is_that_of_the_tuned_ones_metric() -> None:
+    used = {"promptTokens": 9, "completionTokens": 9}
+    bought = {"model": "large", "perThousandRequests": {"reference": used}}
+    file = EvaluationFile.model_validate({"metric": "rougeL", "reference": bought})
+    measured = [
+        EvaluationResult(suite="heldOut", split="reference", metric=metric, value=value, n=3)
+        for metric, value in (("chrf", 0.9), ("rougeL", 0.37))
+    ]
+
+    table = OtherModels(file, measured).make_or_buy
+
+    assert table is not None
+    assert table.rows[0][:2] == ("large", "0.37")
 
 
 def test_the_page_names_nothing_outside_itself(finished: str) -> None:

@@ -9,7 +9,7 @@ model with it, `compress` the model that ships.
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tunesmith_api.finetunejob.evaluation import Bootstrap, Generation
 from tunesmith_api.results import EvaluationResult
 from tunesmith_trainer.data.prepared import RowRecord
+from tunesmith_trainer.data.rows import Message
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
 from tunesmith_trainer.evaluate.suites import HELD_OUT
 
@@ -41,6 +42,8 @@ class GenerationSuite:
     prompts: list[str]
     references: list[str]
     metric: MetricName | None
+    # The same prompts as turns, for models with a template of their own.
+    conversations: list[list[Message]] = field(default_factory=list)
 
 
 def choose_generation_suite(
@@ -48,19 +51,23 @@ def choose_generation_suite(
 ) -> GenerationSuite:
     """At most `settings.max_samples` rows that have a prompt and an answer, evenly spread."""
     pairs = [
-        (record.prompt, record.reference)
+        (record.prompt, record.reference, list(record.messages or ())[:-1])
         for record in records
         if record.prompt is not None and record.reference
     ]
     # Spread, not the first ones: files are often sorted by topic.
     step = max(1.0, len(pairs) / settings.max_samples)
     chosen = [pairs[int(place * step)] for place in range(min(len(pairs), settings.max_samples))]
-    references = [reference for _, reference in chosen]
+    references = [reference for _, reference, _ in chosen]
     metric = metric_for(settings, references=references)
     if metric is None:
         return GenerationSuite(prompts=[], references=[], metric=None)
-    prompts = [prompt for prompt, _ in chosen]
-    return GenerationSuite(prompts=prompts, references=references, metric=metric)
+    return GenerationSuite(
+        prompts=[prompt for prompt, _, _ in chosen],
+        references=references,
+        metric=metric,
+        conversations=[turns for _, _, turns in chosen],
+    )
 
 
 def metric_for(settings: Generation, *, references: Sequence[str]) -> MetricName | None:

@@ -1,4 +1,4 @@
-"""evaluate: base against tuned on held-out rows and on general text, then the gates.
+"""evaluate: base against tuned on held-out rows, general text and tasks, then the gates.
 
 Of preferences the held-out rows are the chosen answers, and both sides make one more suite.
 
@@ -6,7 +6,8 @@ Reads the held-out rows of `prepare` and the weights of `train`; writes `evaluat
 that could never be judged are refused before a weight is loaded. A model that breaks a gate ends
 the job with `EvaluationGateFailed`, its numbers attached.
 
-Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null.
+Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null. `judge` and
+`reference` are the records of `other_models.py`, where the job asks for them.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_api.finetunejob.evaluation import Evaluation
+from tunesmith_api.finetunejob.evaluation import LOSS_METRICS, WIN_RATE, Evaluation
 from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
@@ -38,8 +39,19 @@ from tunesmith_trainer.evaluate.generation_metric import (
     generation_result,
     mean_score,
 )
+from tunesmith_trainer.evaluate.harness import (
+    Scores,
+    Task,
+    load_tasks,
+    metrics_of,
+    score_tasks,
+    suite_results,
+)
 from tunesmith_trainer.evaluate.interpolation import Sweep, SweptPoint, sweep
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
+from tunesmith_trainer.evaluate.managed_model import REFERENCE
+from tunesmith_trainer.evaluate.other_models import OtherModels, Told
+from tunesmith_trainer.evaluate.pairwise_judge import JUDGE
 from tunesmith_trainer.evaluate.preference import (
     PREFERENCE,
     REJECTED,
@@ -58,17 +70,18 @@ from tunesmith_trainer.evaluate.suites import (
 from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED, load_tokenizer
 from tunesmith_trainer.versions import library_versions
 
-LIBRARIES = ("torch", "transformers", "peft")
+LIBRARIES = ("torch", "transformers", "peft", "lm-eval")
 
 Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured of one model: losses by suite, and its answers."""
+    """What was measured of one model: losses by suite, its answers, and scores of tasks."""
 
     losses: dict[str, RowLosses]
     answers: list[str]
+    tasks: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,8 @@ class EvaluationPlan:
     tokenizer: PreTrainedTokenizerBase
     suites: dict[str, TokenRows]
     generation: GenerationSuite
+    tasks: list[Task]
+    sequence_length: int
     warnings: list[str]
     # Of preferences: the rejected answers of the held-out rows, and how margins are scaled.
     rejected: TokenRows | None
@@ -90,7 +105,7 @@ class EvaluationPlan:
         """Read the rows and tokenize the general text; no weights are loaded.
 
         Raises:
-            BadInputError: the general text is unusable.
+            StageError: the general text or a task is unusable.
         """
         settings, prepared = request.spec.evaluation, load_prepared(request)
         tokenizer = load_tokenizer(prepared.model)
@@ -105,6 +120,8 @@ class EvaluationPlan:
             generation=choose_generation_suite(
                 prepared.records("validation"), settings=settings.generation
             ),
+            tasks=load_tasks(request),
+            sequence_length=request.spec.training.sequence_length,
             warnings=general.warnings,
             rejected=prepared.rejected.get("validation"),
             beta=request.spec.training.dpo.beta,
@@ -112,11 +129,14 @@ class EvaluationPlan:
 
     def metrics(self) -> list[tuple[str, str]]:
         """Suite and metric of every number that will be measured."""
-        losses = [(suite, metric) for suite in self.suites for metric in ("loss", "perplexity")]
+        measured = [(suite, metric) for suite in self.suites for metric in LOSS_METRICS]
         if self.rejected is not None:
-            losses += [(PREFERENCE, metric) for metric in PREFERENCE_METRICS]
-        metric = self.generation.metric
-        return [*losses, (HELD_OUT, metric)] if metric else losses
+            measured += [(PREFERENCE, metric) for metric in PREFERENCE_METRICS]
+        measured += [named for task in self.tasks for named in metrics_of(task)]
+        if self.generation.metric:
+            measured.append((HELD_OUT, self.generation.metric))
+            measured += [(JUDGE, WIN_RATE)] if self.settings.judge else []
+        return measured
 
     def measure(self, model: PreTrainedModel, *, say: Say) -> Measurement:
         """Score the suites, then answer the prompts."""
@@ -129,6 +149,13 @@ class EvaluationPlan:
                 self.generation.prompts,
                 max_new_tokens=self.settings.generation.max_new_tokens,
                 on_batch=lambda done, total: say("answers", done, total),
+            ),
+            tasks=score_tasks(
+                model,
+                load_tokenizer(self.base),
+                self.tasks,
+                sequence_length=self.sequence_length,
+                say=say,
             ),
         )
 
@@ -178,7 +205,8 @@ class EvaluationPlan:
             base=mean_score(self.generation, base.answers),
             settings=bootstrap,
         )
-        return [*losses, score] if score else losses
+        of_tasks = suite_results(tuned.tasks, base=base.tasks, settings=bootstrap)
+        return [*losses, *([score] if score else []), *of_tasks]
 
 
 def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -191,6 +219,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # The planner has filled them in.
     plan, gates = EvaluationPlan.of(request), request.spec.evaluation.gates or []
     refuse_unmeasured(gates, measured=plan.metrics())
+    others = OtherModels(request, plan.generation, reporter=reporter)
 
     def measure(name: str, model: PreTrainedModel) -> Measurement:
         def say(what: str, done: int, total: int) -> None:
@@ -200,10 +229,14 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
     folder = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     base, tuned = measure_both(plan.base, folder, measure=measure)
-    results = plan.results(base, tuned)
-    verdicts = judge(gates, results)
+    told = others.ask(plan.tokenizer, base=base.answers, tuned=tuned.answers)
+    results = [*plan.results(base, tuned), *told.results]
+    # A managed model is measured under a split of its own, and no gate is about it.
+    verdicts = judge(gates, [result for result in results if result.split != REFERENCE])
     swept = plan.sweep(folder, base=base, tuned=tuned, reporter=reporter)
-    document = evaluation_document(plan, results, verdicts=verdicts, base=base, tuned=tuned)
+    document = evaluation_document(
+        plan, results, verdicts=verdicts, base=base, tuned=tuned, told=told
+    )
     if swept:
         document["interpolation"] = swept.as_json()
     # Written before the gates decide: the report of a refused job shows it, too.
@@ -218,11 +251,16 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
             "dtype": "float32",
             "metric": metric,
             **({"interpolation": swept.as_json()} if swept else {}),
+            **told.records,
             "resolved": {"evaluation.generation.metric": metric or "none"},
         },
         versions=library_versions(*LIBRARIES),
         # The general suite is the same text for every job, and its size the manifest's own affair.
-        warnings=[*plan.warnings, *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]})],
+        warnings=[
+            *plan.warnings,
+            *told.warnings,
+            *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]}),
+        ],
     )
     broken = [verdict.statement for verdict in verdicts if not verdict.holds]
     if broken:
@@ -278,18 +316,23 @@ def evaluation_document(
     verdicts: Sequence[GateVerdict],
     base: Measurement,
     tuned: Measurement,
+    told: Told,
 ) -> dict[str, JsonValue]:
     """The content of `evaluation.json`: numbers, verdicts, and every answer before and after."""
     suite = plan.generation
     rows = zip(suite.prompts, suite.references, base.answers, tuned.answers, strict=True)
+    samples: list[dict[str, JsonValue]] = [
+        {"prompt": prompt, "reference": reference, "base": before, "tuned": after}
+        for prompt, reference, before, after in rows
+    ]
+    for sample, answer in zip(samples, told.managed_answers, strict=False):
+        sample["managed"] = answer
     return {
         "metric": suite.metric,
         "results": [result.model_dump(mode="json", by_alias=True) for result in results],
         "verdicts": [
             {"statement": verdict.statement, "holds": verdict.holds} for verdict in verdicts
         ],
-        "samples": [
-            {"prompt": prompt, "reference": reference, "base": before, "tuned": after}
-            for prompt, reference, before, after in rows
-        ],
+        "samples": list[JsonValue](samples),
+        **told.records,
     }

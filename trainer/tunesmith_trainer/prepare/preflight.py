@@ -9,6 +9,8 @@ are those of the later stages, which ask them again.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith_api.field_paths import records_of
+from tunesmith_api.field_types import SecretReference
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.capacity import (
     Shortage,
@@ -37,16 +39,20 @@ if TYPE_CHECKING:
 
 
 def refuse_missing(request: StageRequest) -> None:
-    """Return if the secrets and the driver that only later stages need are here.
+    """Return if the secrets and the packages that only later stages need are here.
 
     Raises:
         StageError: one is missing.
     """
     spec = request.spec
-    general = spec.evaluation.general_text
     uri = spec.output.uri
+    asked_by_evaluate = [found for _, found in records_of(spec.evaluation, SecretReference)]
+    if spec.evaluation.suites:
+        from tunesmith_trainer.evaluate.harness import require_harness
+
+        require_harness(spec)
     try:
-        for reference in (spec.output.secret_ref, general.secret_ref if general else None):
+        for reference in (spec.output.secret_ref, *asked_by_evaluate):
             read_secret(reference, secrets=Path(request.secrets))
         if uri is not None and not is_local(uri):
             require_driver(uri, role=TARGET)

@@ -14,6 +14,7 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.publish.model_version import lineage_of
+from tunesmith_trainer.publish.other_models import other_models
 from tunesmith_trainer.publish.version_facts import VersionFacts
 
 _ABSENT: Final = "–"
@@ -195,6 +196,7 @@ class ModelCard:
                 ("suite", "metric", "of", "compared with", "value", "interval", "rows"),
                 [_measured(result) for result in self.facts.results],
             ),
+            *other_models(self.facts.evaluation),
             "Gates:" if verdicts else "No gate was asked for.",
             bullets(verdicts),
         )

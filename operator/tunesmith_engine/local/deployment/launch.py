@@ -7,7 +7,6 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
 from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
 from tunesmith_engine.deployment.serve_command import (
-    API_KEY,
     API_KEY_VARIABLE,
     serve_arguments,
 )
@@ -15,7 +14,7 @@ from tunesmith_engine.local.deployment.deployment_folder import ReplicaFolder
 from tunesmith_engine.local.deployment.replica_process import Launch, Launcher
 from tunesmith_engine.local.environments import Environments, stage_variables
 from tunesmith_engine.local.envoy.config import HOST
-from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.credentials import API_KEY, read_secret
 from tunesmith_engine.stages.contracts import Environment
 from tunesmith_engine.stages.digests import path_of
 

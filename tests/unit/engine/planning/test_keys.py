@@ -32,6 +32,8 @@ FINGERPRINTS = {
 ALL = DEFAULT_STAGES
 
 ROWS = {"uri": "s3://tickets/2026-11.jsonl"}
+TASKS = {"name": "arc", "uri": "s3://tasks", "task": "arc_local"}
+ENDPOINT = {"url": "https://api.example.com/v1", "model": "large"}
 REMOTE = {"model": "helpdesk", "uri": "s3://models"}
 HUB = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -54,6 +56,8 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"workspace": {"uri": "s3://jobs"}, "output": REMOTE}, PUBLISH.name),
     ({"evaluation": {"gates": []}}, EVALUATE.name),
     ({"evaluation": {"generation": {"maxSamples": 8}}}, EVALUATE.name),
+    ({"evaluation": {"judge": {"endpoint": ENDPOINT}}}, EVALUATE.name),
+    ({"evaluation": {"suites": [TASKS]}}, EVALUATE.name),
     ({"compression": {"quantize": {"scheme": "W4A16"}}}, COMPRESS.name),
     ({"compression": {"gate": {"fallback": "fail"}}}, COMPRESS.name),
     # The reference that verify compares with is written by compress.
@@ -108,6 +112,23 @@ def test_another_content_of_a_source_changes_what_reads_it(source: str, first: S
     after = keys_of(fingerprints={**FINGERPRINTS, source: "other"})
 
     assert changed(keys_of(), after) == from_stage(first)
+
+
+def test_another_content_of_a_suite_runs_evaluate_again() -> None:
+    spec = {"evaluation": {"suites": [TASKS, TASKS | {"name": "other"}]}}
+    marks = {**FINGERPRINTS, "evaluation.suites[0]": "a", "evaluation.suites[1]": "b"}
+    before = keys_of(fingerprints=marks, **spec)
+
+    after = keys_of(fingerprints={**marks, "evaluation.suites[1]": "c"}, **spec)
+
+    assert changed(before, after) == from_stage(EVALUATE.name)
+
+
+def test_who_may_ask_a_judge_and_how_often_changes_nothing() -> None:
+    slow = {**ENDPOINT, "secretRef": {"name": "judge"}, "maxRequestsPerMinute": 60}
+    before = keys_of(evaluation={"judge": {"endpoint": ENDPOINT}})
+
+    assert keys_of(evaluation={"judge": {"endpoint": slow}}) == before
 
 
 def test_only_publish_depends_on_the_name_of_the_job() -> None:

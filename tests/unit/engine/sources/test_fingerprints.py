@@ -1,6 +1,7 @@
 """Fingerprints change with the content of a source, and with nothing else."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from small_models import write_model
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.sources import digest_cache
+from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 
 LONG_AGO = 1_000_000_000
@@ -22,11 +24,15 @@ def job(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fingerprints(folder: Path, **dataset: dict[str, str]) -> dict[str, str]:
+def fingerprints(
+    folder: Path, suites: Sequence[str] = (), **dataset: dict[str, str]
+) -> dict[str, str]:
+    tasks = [{"name": uri, "uri": f"file://{uri}", "task": uri} for uri in suites]
     spec = FineTuneJobSpec.model_validate(
         {
             "model": {"uri": "file://model"},
             "dataset": {"train": {"uri": "file://rows.jsonl"}, **dataset},
+            "evaluation": {"suites": tasks},
             "output": {"model": "tickets"},
         }
     )
@@ -55,6 +61,23 @@ def test_a_new_file_in_the_models_folder_changes_its_fingerprint(job: Path) -> N
     (job / "model" / "chat_template.jinja").write_text("{{ messages }}")
 
     assert fingerprints(job)["model"] != before["model"]
+
+
+def test_a_changed_file_of_a_suite_changes_its_fingerprint_alone(job: Path) -> None:
+    for name in ("arc", "own"):
+        (job / name / "data").mkdir(parents=True)
+        (job / name / "data" / "rows.jsonl").write_text("one")
+    before = fingerprints(job, suites=("arc", "own"))
+    (job / "own" / "data" / "rows.jsonl").write_text("onE")
+
+    after = fingerprints(job, suites=("arc", "own"))
+
+    assert {path for path in after if after[path] != before[path]} == {"evaluation.suites[1]"}
+
+
+def test_a_suite_is_a_folder(job: Path) -> None:
+    with pytest.raises(SourceError, match="it is no folder"):
+        fingerprints(job, suites=("rows.jsonl",))
 
 
 def test_a_touched_file_keeps_its_fingerprint(job: Path) -> None:

@@ -14,6 +14,7 @@ from small_models import safetensors, write_model
 from small_sources import BUCKET, write_secret
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.model import ModelSource
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
 from tunesmith_engine.sources.adapter_version import (
@@ -23,10 +24,19 @@ from tunesmith_engine.sources.adapter_version import (
 )
 from tunesmith_engine.sources.downloads import download_files
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
-from tunesmith_engine.sources.fingerprints import fingerprint_data, fingerprint_model
+from tunesmith_engine.sources.fingerprints import (
+    fingerprint_data,
+    fingerprint_folder,
+    fingerprint_model,
+)
 from tunesmith_engine.sources.published_model import base_beside, read_published
 from tunesmith_engine.sources.remote_store import RemoteStore
-from tunesmith_engine.sources.resolver import fetch_files, fetch_model, local_model_path
+from tunesmith_engine.sources.resolver import (
+    fetch_files,
+    fetch_folder,
+    fetch_model,
+    local_model_path,
+)
 from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, manifest_of
 from tunesmith_engine.stages.errors import BadInputError, TransientError
 
@@ -40,6 +50,11 @@ def data_at(uri: str, *, secret: str | None = "bucket") -> DataSource:
     return DataSource.model_validate(
         {"uri": uri, "secretRef": {"name": secret} if secret else None}
     )
+
+
+def tasks_at(uri: str) -> Suite:
+    given = {"name": "arc", "task": "arc", "uri": uri, "secretRef": {"name": "bucket"}}
+    return Suite.model_validate(given)
 
 
 def model_at(uri: str) -> ModelSource:
@@ -120,6 +135,25 @@ def test_a_model_folder_of_a_bucket_comes_without_its_pickles(
     assert not (path / "optimizer.pt").exists()
     assert fetch_model(source, **places) == path
     assert fingerprint_model(source, **places).startswith("sha256:")
+
+
+def test_a_folder_of_a_bucket_comes_whole(bucket: Any, places: dict[str, Path]) -> None:
+    bucket.pipe_file(f"{BUCKET}/arc/arc.yaml", b"task: arc")
+    bucket.pipe_file(f"{BUCKET}/arc/data/rows.jsonl", b"{}")
+    source = tasks_at(f"s3://{BUCKET}/arc")
+    before = fingerprint_folder(source, **places)
+
+    folder = fetch_folder(source, **places)
+
+    assert (folder / "arc.yaml").read_text() == "task: arc"
+    assert (folder / "data" / "rows.jsonl").read_text() == "{}"
+    bucket.pipe_file(f"{BUCKET}/arc/data/rows.jsonl", b"[]")
+    assert fingerprint_folder(source, **places) != before
+
+
+def test_an_empty_folder_of_a_bucket_is_missing(bucket: Any, places: dict[str, Path]) -> None:
+    with pytest.raises(SourceError, match="nothing was found"):
+        fetch_folder(tasks_at(f"s3://{BUCKET}/nowhere"), **places)
 
 
 def test_the_version_of_an_adapter_alone_comes_with_what_proves_it(

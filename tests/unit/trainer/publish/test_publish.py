@@ -14,7 +14,7 @@ from manifests import DEFAULT_STAGES
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import local_target
-from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.catalog import CATALOG, EVALUATE
 from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -124,6 +124,24 @@ def test_the_card_warns_of_wide_intervals_and_of_the_unknown_licence(root: Path)
     assert "licence is the base model's" in card
     assert "| heldOut | loss | tuned | 3.8 | 2.41 | 2.1 to 2.83 | 6 |" in card
     assert "99.4% of 1,201 tokens (98.9% to 99.7%, each end at 95%)" in card
+
+
+def test_the_card_tells_of_a_judge_and_of_a_managed_model(root: Path) -> None:
+    file = root / EVALUATE.name / "evaluation.json"
+    used = {"promptTokens": 27_500, "completionTokens": 41_000, "price": 0.625}
+    judged = {"model": "large", "tuned": 18, "base": 7, "tie": 5, "inconsistent": 4}
+    more = {
+        "judge": {**judged, "firstShare": 0.56},
+        "reference": {"model": "huge", "perThousandRequests": {"tuned": used, "reference": used}},
+    }
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+
+    published(root)
+
+    card = (versions_of(root)[0] / "README.md").read_text()
+    assert "large compared the answers of tuned and base model in both orders" in card
+    assert "56% of its verdicts named the one shown first" in card
+    assert "27,500 tokens read and 41,000 written of it, at a price of 0.625" in card
 
 
 def test_the_card_says_what_was_forgotten_and_what_the_remedies_changed(root: Path) -> None:

@@ -1,0 +1,420 @@
+"""What breaks each rule of a FineTuneJob, and the nearest thing that keeps it."""
+
+from typing import Any
+
+MODEL = {"uri": "hf://a/b"}
+TRAIN = {"uri": "s3://t/a.jsonl"}
+SECRET = {"secretRef": {"name": "hub"}}
+STORE = {"uri": "s3://jobs/a"}
+TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
+JUDGE = {"endpoint": {"url": "https://api.example.com/v1", "model": "large"}}
+REMOTE = {"model": "m", "uri": "s3://models"}
+
+# What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
+BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "epochs-or-max-steps": [
+        (
+            {"training": {"epochs": 1, "maxSteps": 5}},
+            "spec.training.maxSteps",
+            {"training": {"maxSteps": 5}},
+        )
+    ],
+    "control-within-training": [
+        (
+            {"training": {"maxSteps": 5, "control": {"steps": 6}}},
+            "spec.training.control.steps",
+            {"training": {"maxSteps": 5, "control": {"steps": 5}}},
+        )
+    ],
+    "adapter-dropout-needs-adapters": [
+        (
+            {"training": {"method": "full", "lora": {"dropout": 0.1}}},
+            "spec.training.lora.dropout",
+            {"training": {"method": "full", "lora": {"rank": 4}}},
+        )
+    ],
+    "early-stopping-can-stop": [
+        (
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 3},
+                }
+            },
+            "spec.training.earlyStopping.patience",
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 2},
+                }
+            },
+        )
+    ],
+    "validation-or-fraction": [
+        (
+            {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},
+            "spec.dataset.validationFraction",
+            {"dataset": {"train": TRAIN, "validation": TRAIN}},
+        )
+    ],
+    "dpo-without-remedies-of-sft": [
+        (
+            {"training": {"objective": "dpo", "klToBase": {"weight": 0.1}}},
+            "spec.training.objective",
+            {"training": {"objective": "dpo", "dpo": {"beta": 0.2}}},
+        ),
+        (
+            {"training": {"objective": "dpo", "regularization": {"neftuneNoiseAlpha": 5}}},
+            "spec.training.objective",
+            {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
+        ),
+    ],
+    "dpo-without-replay": [
+        (
+            {
+                "training": {"objective": "dpo"},
+                "dataset": {"train": TRAIN, "replay": {"source": TRAIN}},
+            },
+            "spec.dataset.replay",
+            {"training": {"objective": "dpo"}},
+        )
+    ],
+    "replay-has-one-source": [
+        (
+            {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"selfSynthesis": {}}}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN, "selfSynthesis": {}}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN}}},
+        ),
+    ],
+    "budget-has-a-bound": [
+        (
+            {"training": {"forgettingBudget": {}}},
+            "spec.training.forgettingBudget",
+            {"training": {"forgettingBudget": {"maxKl": 0.5}}},
+        )
+    ],
+    "one-bound-per-gate": [
+        (
+            {"evaluation": {"gates": [{}]}},
+            "spec.evaluation.gates[0]",
+            {"evaluation": {"gates": []}},
+        ),
+        (
+            {"evaluation": {"gates": [{"max": 0}, {"min": 0, "max": 0}]}},
+            "spec.evaluation.gates[1]",
+            {"evaluation": {"gates": [{"max": 0}, {"min": 0}]}},
+        ),
+    ],
+    "general-suite-has-loss": [
+        (
+            {"evaluation": {"gates": [{"suite": "general", "metric": "chrf", "min": 9}]}},
+            "spec.evaluation.gates[0].metric",
+            {"evaluation": {"gates": [{"suite": "general", "metric": "perplexity", "max": 9}]}},
+        )
+    ],
+    "preference-suite-and-metrics": [
+        (
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "min": 0}]},
+            },
+            "spec.evaluation.gates[0].metric",
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]},
+            },
+        ),
+    ],
+    "preference-rows-and-objective": [
+        (
+            {"dataset": {"train": TRAIN, "format": "preference"}},
+            "spec.dataset.format",
+            {
+                "dataset": {"train": TRAIN, "format": "preference"},
+                "training": {"objective": "dpo"},
+            },
+        ),
+        (
+            {"dataset": {"train": TRAIN, "format": "text"}, "training": {"objective": "dpo"}},
+            "spec.dataset.format",
+            {"dataset": {"train": TRAIN}, "training": {"objective": "dpo"}},
+        ),
+    ],
+    "preference-gates-and-objective": [
+        (
+            {"evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]}},
+            "spec.evaluation.gates",
+            {
+                "training": {"objective": "dpo"},
+                "evaluation": {"gates": [{"suite": "preference", "metric": "margin", "min": 0}]},
+            },
+        )
+    ],
+    "gate-metric-is-measured": [
+        (
+            {
+                "evaluation": {
+                    "generation": {"metric": "none"},
+                    "gates": [{"metric": "rougeL", "min": 0.2}],
+                }
+            },
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "generation": {"metric": "rougeL"},
+                    "gates": [{"metric": "rougeL", "min": 0.2}],
+                }
+            },
+        )
+    ],
+    "suite-name-is-free": [
+        (
+            {"evaluation": {"suites": [TASK, TASK | {"name": "judge"}]}},
+            "spec.evaluation.suites[1].name",
+            {"evaluation": {"suites": [TASK, TASK | {"name": "judged"}]}},
+        )
+    ],
+    "suite-names-differ": [
+        (
+            {"evaluation": {"suites": [TASK, TASK]}},
+            "spec.evaluation.suites",
+            {"evaluation": {"suites": [TASK, TASK | {"name": "arc2"}]}},
+        )
+    ],
+    "judge-has-win-rate": [
+        (
+            {"evaluation": {"judge": JUDGE, "gates": [{"suite": "judge", "min": 0.5}]}},
+            "spec.evaluation.gates[0].metric",
+            {
+                "evaluation": {
+                    "judge": JUDGE,
+                    "gates": [{"suite": "judge", "metric": "winRate", "min": 0.5}],
+                }
+            },
+        )
+    ],
+    "gate-suite-is-measured": [
+        (
+            {"evaluation": {"gates": [{"suite": "arc", "metric": "acc", "minDelta": 0}]}},
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "suites": [TASK],
+                    "gates": [{"suite": "arc", "metric": "acc", "minDelta": 0}],
+                }
+            },
+        ),
+        (
+            {"evaluation": {"gates": [{"suite": "judge", "metric": "winRate", "min": 0.5}]}},
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "judge": JUDGE,
+                    "gates": [{"suite": "judge", "metric": "winRate", "min": 0.5}],
+                }
+            },
+        ),
+    ],
+    "gate-metric-is-that-of-its-suite": [
+        (
+            {
+                "evaluation": {
+                    "suites": [TASK | {"metric": "acc_norm"}],
+                    "gates": [{"suite": "arc", "metric": "acc", "min": 0.5}],
+                }
+            },
+            "spec.evaluation.gates",
+            {
+                "evaluation": {
+                    "suites": [TASK | {"metric": "acc"}],
+                    "gates": [{"suite": "arc", "metric": "acc", "min": 0.5}],
+                }
+            },
+        )
+    ],
+    "answers-for-other-models": [
+        (
+            {"evaluation": {"generation": {"metric": "none"}, "judge": JUDGE}},
+            "spec.evaluation.generation.metric",
+            {"evaluation": {"generation": {"metric": "chrf"}, "judge": JUDGE, "reference": JUDGE}},
+        )
+    ],
+    "micro-batch-within-batch": [
+        (
+            {"training": {"batch": {"size": 2}}},
+            "spec.training.batch.microBatchSize",
+            {"training": {"batch": {"size": 4}}},
+        )
+    ],
+    "warmup-and-decay-within-the-steps": [
+        (
+            {"training": {"schedule": {"type": "wsd", "warmupRatio": 0.5, "decayRatio": 0.75}}},
+            "spec.training.schedule.decayRatio",
+            {"training": {"schedule": {"type": "wsd", "warmupRatio": 0.5, "decayRatio": 0.5}}},
+        )
+    ],
+    "cycles-of-a-decay": [
+        (
+            {"training": {"schedule": {"type": "constant", "cycles": 2}}},
+            "spec.training.schedule.cycles",
+            {"training": {"schedule": {"type": "linear", "cycles": 2}}},
+        )
+    ],
+    "dora-is-published-merged": [
+        (
+            {
+                "training": {"lora": {"useDora": True}},
+                "output": {"model": "m", "artifact": "both"},
+            },
+            "spec.output.artifact",
+            {
+                "training": {"lora": {"useDora": True}},
+                "output": {"model": "m", "artifact": "merged"},
+            },
+        )
+    ],
+    "batch-divides-by-workers": [
+        ({"resources": {"workers": 3}}, "spec.training.batch.size", {"resources": {"workers": 4}})
+    ],
+    "revision-of-the-hub": [
+        (
+            {"model": {"uri": "s3://a/b", "revision": "main"}},
+            "spec.model.revision",
+            {"model": {"uri": "hf://a/b", "revision": "main"}},
+        )
+    ],
+    "secret-for-remote-sources": [
+        (
+            {"model": {"uri": "file://a", **SECRET}},
+            "spec.model.secretRef",
+            {"model": MODEL | SECRET},
+        ),
+        (
+            {"dataset": {"train": {"uri": "python://a/b", **SECRET}}},
+            "spec.dataset.train.secretRef",
+            {"dataset": {"train": TRAIN | SECRET}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
+            "spec.dataset.validation.secretRef",
+            {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},
+            "spec.dataset.replay.source.secretRef",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
+        ),
+        (
+            {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
+            "spec.evaluation.generalText.secretRef",
+            {"evaluation": {"generalText": TRAIN | SECRET}},
+        ),
+        (
+            {"evaluation": {"suites": [{**TASK, "uri": "file://tasks", **SECRET}]}},
+            "spec.evaluation.suites[0].secretRef",
+            {"evaluation": {"suites": [TASK | SECRET]}},
+        ),
+    ],
+    "secret-for-remote-outputs": [
+        (
+            {"output": {"model": "a", **SECRET}},
+            "spec.output.secretRef",
+            {"output": {"model": "a", "uri": "s3://b", **SECRET}},
+        ),
+        (
+            {"output": {"model": "a", "uri": "file://b", **SECRET}},
+            "spec.output.secretRef",
+            {"output": {"model": "a", "uri": "gs://b", **SECRET}},
+        ),
+    ],
+    "toleration-of-any-value": [
+        (
+            {"resources": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}},
+            "spec.resources.tolerations[0].value",
+            {"resources": {"tolerations": [{"key": "a", "value": "b"}]}},
+        )
+    ],
+    "toleration-of-any-key": [
+        (
+            {"resources": {"tolerations": [{"effect": "NoSchedule"}]}},
+            "spec.resources.tolerations[0].operator",
+            {"resources": {"tolerations": [{"effect": "NoSchedule", "operator": "Exists"}]}},
+        )
+    ],
+    "toleration-for-a-time": [
+        (
+            {"resources": {"tolerations": [{"key": "a", "tolerationSeconds": 60}]}},
+            "spec.resources.tolerations[0].tolerationSeconds",
+            {
+                "resources": {
+                    "tolerations": [{"key": "a", "tolerationSeconds": 60, "effect": "NoExecute"}]
+                }
+            },
+        )
+    ],
+    "workspace-given-or-made": [
+        (
+            {"workspace": {"claimName": "shared", "size": "10Gi"}},
+            "spec.workspace.claimName",
+            {"workspace": {"size": "10Gi", "accessMode": "ReadWriteMany"}},
+        )
+    ],
+    "workspace-stored-or-mounted": [
+        (
+            {"workspace": {**STORE, field: value}, "output": REMOTE},
+            "spec.workspace.uri",
+            {"workspace": {**STORE, "size": "10Gi"}, "output": REMOTE},
+        )
+        for field, value in (
+            ("claimName", "shared"),
+            ("storageClassName", "fast"),
+            ("accessMode", "ReadWriteMany"),
+        )
+    ],
+    "secret-for-remote-workspaces": [
+        (
+            {"workspace": SECRET, "output": REMOTE},
+            "spec.workspace.secretRef",
+            {"workspace": {**STORE, **SECRET}, "output": REMOTE},
+        )
+    ],
+    "output-beside-remote-workspace": [
+        (
+            {"workspace": STORE, "output": output},
+            "spec.output.uri",
+            {"workspace": STORE, "output": REMOTE},
+        )
+        for output in ({"model": "m"}, {"model": "m", "uri": "file://models"})
+    ],
+    "adapters-are-trained": [
+        (
+            {"output": {"model": "m", "artifact": "both"}, "training": {"method": "full"}},
+            "spec.output.artifact",
+            {"output": {"model": "m", "artifact": "both"}, "training": {"method": "lora"}},
+        )
+    ],
+    "adapters-alone-are-not-compressed": [
+        (
+            {"output": {"model": "m", "artifact": "adapter"}},
+            "spec.compression.quantize.scheme",
+            {
+                "output": {"model": "m", "artifact": "adapter"},
+                "compression": {"quantize": {"scheme": "none"}},
+            },
+        )
+    ],
+    "group-size-of-four-bit": [
+        (
+            {"compression": {"quantize": {"groupSize": 64}}},
+            "spec.compression.quantize.groupSize",
+            {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 64}}},
+        )
+    ],
+}
