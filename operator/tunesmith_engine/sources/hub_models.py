@@ -27,7 +27,9 @@ from tunesmith_engine.sources.model_formats import WANTED_PATTERNS, require_file
 
 LOGGER = logging.getLogger(__name__)
 # NB: httpx logs every address, and those of the hub's files carry signatures that are credentials.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+# It is called httpx2 from huggingface_hub 2 on.
+for _client in ("httpx", "httpx2"):
+    logging.getLogger(_client).setLevel(logging.WARNING)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 # Written into a snapshot when all of it was fetched. The client links files into the folder one by

@@ -129,7 +129,7 @@ def suite_results(tuned: Scores, *, base: Scores, settings: Bootstrap) -> list[E
     """The suites' numbers of the tuned model beside the base's."""
     results = []
     for (suite, metric), score in tuned.items():
-        interval = None
+        before, interval = base.get((suite, metric)), None
         if score.scores is not None:
             interval = bootstrap(
                 score.scores,
@@ -145,7 +145,7 @@ def suite_results(tuned: Scores, *, base: Scores, settings: Bootstrap) -> list[E
                 value=score.value,
                 low=interval.low if interval else None,
                 high=interval.high if interval else None,
-                base=base[suite, metric].value,
+                base=before.value if before else None,
                 n=score.num_rows,
             )
         )

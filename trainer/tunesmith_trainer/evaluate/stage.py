@@ -232,7 +232,10 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     told = others.ask(plan.tokenizer, base=base.answers, tuned=tuned.answers)
     results = [*plan.results(base, tuned), *told.results]
     # A managed model is measured under a split of its own, and no gate is about it.
-    verdicts = judge(gates, [result for result in results if result.split != REFERENCE])
+    judged = [result for result in results if result.split != REFERENCE]
+    # A metric of a task may be undefined for these rows, which only measuring tells.
+    refuse_unmeasured(gates, measured=[(result.suite, result.metric) for result in judged])
+    verdicts = judge(gates, judged)
     swept = plan.sweep(folder, base=base, tuned=tuned, reporter=reporter)
     document = evaluation_document(
         plan, results, verdicts=verdicts, base=base, tuned=tuned, told=told

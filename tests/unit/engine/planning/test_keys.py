@@ -131,6 +131,12 @@ def test_who_may_ask_a_judge_and_how_often_changes_nothing() -> None:
     assert keys_of(evaluation={"judge": {"endpoint": slow}}) == before
 
 
+def test_who_may_read_a_suite_changes_nothing() -> None:
+    with_secret = TASKS | {"secretRef": {"name": "bucket"}}
+
+    assert keys_of(evaluation={"suites": [with_secret]}) == keys_of(evaluation={"suites": [TASKS]})
+
+
 def test_only_publish_depends_on_the_name_of_the_job() -> None:
     job = FineTuneJob.model_validate({**a_job(), "metadata": {"name": "other"}})
 

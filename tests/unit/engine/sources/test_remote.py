@@ -1,6 +1,7 @@
 """s3:// and https:// sources, spoken to over loopback; hf:// without a network."""
 
 import json
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -327,6 +328,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def hub_source(**given: Any) -> ModelSource:
     return ModelSource(uri="hf://acme/base", **given)
+
+
+@pytest.mark.parametrize("client", ["httpx", "httpx2"])
+def test_the_signed_addresses_of_a_hubs_files_are_not_logged(
+    client: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stage's log shows everything from INFO on."""
+    caplog.set_level(logging.INFO)
+
+    assert not logging.getLogger(client).isEnabledFor(logging.INFO)
 
 
 def test_a_hub_model_is_fetched_without_pickles_and_known_by_its_commit(
