@@ -24,6 +24,7 @@ import dpo
 import drift
 import finished_jobs
 import forgetting_study
+import generation
 import judge
 import overfitting_study
 import route_latency
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
+    "generation": generation.measure,
     "judge": judge.measure,
     "dpo": dpo.measure,
     "drift": drift.measure,
