@@ -9,12 +9,12 @@ was said next, rejected what was said in another conversation. TRL is installed 
 import json
 import subprocess
 import sys
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+from chitchat import conversations
 from commands import artifact, facts, run_job, run_script
 
 SEEDS = (0, 1, 2)
@@ -28,7 +28,6 @@ NUM_PAIRS = 68
 # Short turns, and a short system turn in place of the template's own, for steps of a second or two.
 _WORDS = range(3, 13)
 _TRL = "trl==1.16.0"
-_CHITCHAT = "chitchat-dataset==0.9.0"
 
 
 def measure(home: Path) -> dict[str, Any]:
@@ -85,16 +84,10 @@ def _run(home: Path, *, rows: Path, trl: Path, seed: int) -> dict[str, Any]:
 
 def write_pairs(path: Path, *, packages: Path) -> Path:
     """Write the pairs as rows of format preference."""
-    packages.mkdir(parents=True, exist_ok=True)
-    _pip("download", "--no-deps", "--dest", str(packages), _CHITCHAT)
-    # Read, never imported.
-    (wheel,) = packages.glob("chitchat_dataset-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        conversations = json.loads(archive.read("chitchat_dataset/dataset.json"))
     exchanges = [
         exchange
-        for _, conversation in sorted(conversations.items())
-        if (exchange := _short_exchange(conversation["messages"])) is not None
+        for turns in conversations(packages)
+        if (exchange := _short_exchange(turns)) is not None
     ][: 2 * NUM_PAIRS]
     # NB: every conversation in one pair alone. What is chosen in one pair and rejected in another
     # would be pushed both ways, and held-out pairs would lose what their neighbours gain.
@@ -106,13 +99,12 @@ def write_pairs(path: Path, *, packages: Path) -> Path:
     return path
 
 
-def _short_exchange(turns: list[list[dict[str, str]]]) -> tuple[str, str] | None:
+def _short_exchange(turns: list[str]) -> tuple[str, str] | None:
     """The first two neighbouring turns that are short, behind the greetings."""
-    said = ["\n".join(message["text"] for message in turn) for turn in turns[2:]]
     return next(
         (
             (before, after)
-            for before, after in pairwise(said)
+            for before, after in pairwise(turns[2:])
             if len(before.split()) in _WORDS and len(after.split()) in _WORDS
         ),
         None,
