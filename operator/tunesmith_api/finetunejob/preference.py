@@ -17,8 +17,8 @@ class Dpo(ApiModel):
     beta: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
         0.1, description="How closely the model is held to the base: higher is closer."
     )
-    # A pair whose label is wrong half of the time teaches nothing. NB: not lt=0.5. The API server cuts
-    # the bound of a whole number to a whole number, and 0 is not less than 0.
+    # A pair whose label is wrong half of the time teaches nothing. NB: not lt=0.5. For a whole
+    # number the API server cuts the bound to a whole number, and 0 is not less than 0.
     label_smoothing: Annotated[float, Field(ge=0.0, le=0.49)] = Field(
         0.0, description="Part of the pairs that may be labelled the wrong way round (cDPO)."
     )
