@@ -12,12 +12,18 @@ from crowd import Crowd, a_crowd, wait_until
 from held_jobs import Ours, operator_behind
 from job_states import PHASES
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.catalog import REHEARSE, TRAIN
 
 # What brings a job into a phase that is not on the way of every job.
 SPECS: dict[str, dict[str, Any]] = {
     Phase.QUEUED: {"queueName": "team"},
     Phase.FAILED: {"activeDeadlineSeconds": 1},
+    REHEARSE.phase: {
+        "dataset": {
+            "train": {"uri": "s3://tickets/a.jsonl"},
+            "replay": {"selfSynthesis": {}},
+        }
+    },
 }
 STANDING = {Phase.QUEUED, Phase.FAILED, Phase.SUSPENDED}
 

@@ -17,7 +17,8 @@ BLUE_GREEN = {"strategy": "blueGreen", "drainSeconds": 5}
 
 def break_artifact(serving: ServingCluster, version: str) -> None:
     """Put other weights under the engines of a version."""
-    for replica in serving.replicas.values():
+    # A copy: what plays the nodes makes replicas come and go meanwhile.
+    for replica in list(serving.replicas.values()):
         if replica.version == version:
             url = f"http://{replica.address}:{PORT}/faults"
             httpx.post(url, json={"nonsense": True}).raise_for_status()
