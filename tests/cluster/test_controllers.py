@@ -148,15 +148,16 @@ def test_a_second_controller_runs_in_the_same_loop_and_hears_of_its_objects_and_
 
 
 def test_a_stage_that_is_one_row_more_is_run_in_a_pod_of_its_own(cluster: Cluster) -> None:
+    spec: dict[str, Any] = {**WANTED}
+
     def play(_: Versions) -> list[str]:
-        spec: dict[str, Any] = {**WANTED}
         cluster.create(a_job(**spec)).raise_for_status()
         return run_pods(cluster, "helpdesk", timeout_s=120)
 
     ran, _ = run_beside(cluster, play)
     status = cluster.get("FineTuneJob", "helpdesk")["status"]
 
-    asked = FineTuneJobSpec.model_validate(a_job(**WANTED)["spec"])
+    asked = FineTuneJobSpec.model_validate(a_job(**spec)["spec"])
     assert ran == [f"{stage.name}-1" for stage in WITH_COUNT.applying(asked)]
     assert status["phase"] == "Succeeded"
     assert {"type": "Counted", "status": "True"}.items() <= next(
