@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import kopf
@@ -58,10 +59,10 @@ async def watch(
         )
         try:
             await _watch_once(router, served, namespaces, stop=stop, changed=changed)
-        except Exception:
+        except Exception as error:
             # kopf ends alike for a definition that has gone and for a fault of its own. It is a
-            # fault if everything is still there.
-            if await _served(client, (*optional, *kinds)) == served:
+            # fault if everything is still there, and was there: a definition may be back by now.
+            if not _was_gone(error) and await _served(client, (*optional, *kinds)) == served:
                 raise
         finally:
             changed.cancel()
@@ -125,6 +126,14 @@ async def _watch_once(
     # NB: kopf logs that a watch has failed for good, and returns as if it had been told to stop.
     if not ended.is_set():
         raise RuntimeError("the watches have ended without being asked to")
+
+
+def _was_gone(error: BaseException) -> bool:
+    """Whether the API server has said that it does not know what was watched."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_was_gone, error.exceptions))
+    # kopf keeps the class of its error to itself; the status is that of the answer.
+    return getattr(error, "status", None) == HTTPStatus.NOT_FOUND
 
 
 async def _set_after(first: asyncio.Event, second: asyncio.Event) -> None:
