@@ -28,7 +28,6 @@ import generation
 import judge
 import overfitting_study
 import route_latency
-import served_adapters
 import serving_throughput
 import swaps
 import tap
@@ -42,7 +41,6 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,
     "overfittingStudy": overfitting_study.measure,
-    "servedAdapters": served_adapters.measure,
     "forgettingStudy": forgetting_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
