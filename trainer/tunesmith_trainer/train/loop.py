@@ -5,6 +5,7 @@ directly. The gradient of a step is that of the mean loss over all target tokens
 however the batch is cut into micro batches and dealt out to workers.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.train.base_check import refuse_broken_base
+from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
@@ -33,6 +34,8 @@ from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.train_state import TrainState
+
+_log = logging.getLogger(__name__)
 
 
 class StepCallback(Protocol):
@@ -131,9 +134,11 @@ class Loop:
                 for kind, measure in self._measures.items()
             }
             self._measure()
-            refuse_broken_base(
-                self._history.held_out_at(0), vocab_size=self._model.config.vocab_size
-            )
+            # Said here too, before hours of training; the stage tells it at its end.
+            vocab_size = self._model.config.vocab_size
+            doubt = doubt_about_base(self._history.held_out_at(0), vocab_size=vocab_size)
+            if doubt and self._group.is_first:
+                _log.warning("%s", doubt)
         else:
             self._history, self.resumed_from = resumed, resumed.step
             keep_within_budget(resumed, self._config.training.forgetting_budget)
