@@ -133,7 +133,7 @@ class Crowd:
 
         with suppress(AssertionError):
             # The garbage collector stands still while it learns of definitions that came or went.
-            wait_until(lambda: not left(), timeout_s=300)
+            wait_until(lambda: not left(), timeout_s=540)
         return left()
 
     def _make_namespace(self, name: str) -> None:
