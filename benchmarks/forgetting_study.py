@@ -53,6 +53,8 @@ SWEPT: Final = ("full", "lora")
 PLAIN: Final = "lora"
 # Of a run, by the name in its file: what stands in the table.
 NUMBERS: Final = ("heldOutLossRise", "generalLossRise", "exactMatch", "steps", "secondsPerStep")
+# Of each conversation that is replayed or scored.
+_TURNS: Final = 4
 
 Run = dict[str, Any]
 
@@ -111,7 +113,7 @@ def _write_data(folder: Path, known: list[list[str]]) -> None:
         }
         for row in rows(NUM_TRAINED + NUM_HELD_OUT)
     ]
-    talks = [turns[:4] for turns in known if len(turns) >= 4][:400]  # noqa: PLR2004
+    talks = [turns[:_TURNS] for turns in known if len(turns) >= _TURNS][:400]
     passages = ["\n".join(turns) for turns in talks[:60]]
     general = GENERAL.read_text(encoding="utf-8").rstrip() + "\n\n" + "\n\n".join(passages)
     (folder / "general.txt").write_text(general, encoding="utf-8")

@@ -52,8 +52,9 @@ class Sampler:
             return []
         prompts = [self._prompt(question) for question in asked]
         answers = [self._decoded(ids) for ids in self._sampled(prompts)]
+        template, masker = ChatTemplate(self.tokenizer), LossMasker(self.tokenizer)
         rows = (
-            self._conversation_row(question, answer)
+            _conversation_row(question, answer, template=template, masker=masker)
             for question, answer in zip(asked, answers, strict=True)
             if is_usable(answer.split())
         )
@@ -73,15 +74,6 @@ class Sampler:
         )
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
-
-    def _conversation_row(self, question: str, answer: str) -> TokenRow | None:
-        messages = [Message(role="user", content=question), Message("assistant", answer)]
-        try:
-            rendered = ChatTemplate(self.tokenizer).render(messages)
-            return LossMasker(self.tokenizer).mask_answers(rendered)
-        except (RefusedConversationError, UnclearAnswerError):
-            # What a model makes up may hold its own marks of turns.
-            return None
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
@@ -133,6 +125,17 @@ def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
 def is_usable(pieces: Sequence[object]) -> bool:
     """Whether a text says something, and not the same over and over."""
     return len(pieces) > 1 and len(set(pieces)) >= _LEAST_VARIETY * len(pieces)
+
+
+def _conversation_row(
+    question: str, answer: str, *, template: ChatTemplate, masker: LossMasker
+) -> TokenRow | None:
+    messages = [Message(role="user", content=question), Message("assistant", answer)]
+    try:
+        return masker.mask_answers(template.render(messages))
+    except (RefusedConversationError, UnclearAnswerError):
+        # What a model makes up may hold its own marks of turns.
+        return None
 
 
 def _text_row(ids: list[int]) -> TokenRow | None:

@@ -105,17 +105,19 @@ class Loop:
             step = self._history.step + 1
             self._do_step(step)
             is_better = False
+            is_measured = step == self._last_step or config.is_evaluated(step)
             # NB: measured before the checkpoint is written, so that a resumed run has the loss of
             # this step and need not measure again. A better step is always kept: its weights are
             # what the run is for.
-            if step == self._last_step or config.is_evaluated(step):
+            if is_measured:
                 is_better = self._measure()
                 is_last = self._is_over()
             if is_last or is_better or step % config.checkpoint_every == 0:
                 self._state.save(self._history)
             self._report()
-            # After the checkpoint, so that a run whose budget was raised goes on from it.
-            keep_within_budget(self._history, config.training.forgetting_budget)
+            if is_measured:
+                # After the checkpoint, so that a run whose budget was raised goes on from it.
+                keep_within_budget(self._history, config.training.forgetting_budget)
         return self._history
 
     def load_best(self) -> None:
@@ -135,8 +137,8 @@ class Loop:
             }
             self._measure()
             # Said here too, before hours of training; the stage tells it at its end.
-            vocab_size = self._model.config.vocab_size
-            doubt = doubt_about_base(self._history.held_out_at(0), vocab_size=vocab_size)
+            base = self._history.held_out_at(0)
+            doubt = doubt_about_base(base, vocab_size=self._vocabulary_size)
             if doubt and self._group.is_first:
                 _log.warning("%s", doubt)
         else:

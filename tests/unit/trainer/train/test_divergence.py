@@ -77,7 +77,7 @@ def a_history(*train: float, held_out: tuple[float, float] = (2.0, 2.0)) -> Hist
 def test_a_spike_of_nine_steps_is_none_and_held_out_rows_alone_may_be_overfitted() -> None:
     spiked = a_history(*[2.0] * 20, *[50.0] * 9, *[2.0] * 11)
     for step in range(1, 41):
-        points = [point for point in spiked.points if point["step"] <= step]  # type: ignore[operator]
+        points = [point for point in spiked.points if int(str(point["step"])) <= step]
         so_far = History(step=step, points=points)
         refuse_exploded_training(so_far, training=TRAINING, vocabulary_size=VOCABULARY)
 
