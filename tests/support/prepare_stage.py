@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.digests import local_path
+from tunesmith_trainer.data import prepared as data
 from tunesmith_trainer.prepare.stage import prepare
 
 
@@ -76,3 +78,17 @@ def prepare_request(
 def run_prepare(request: StageRequest) -> StageOutcome:
     """Run the stage in this process."""
     return prepare(request, SilentReporter())
+
+
+def load_outcome(root: Path, outcome: StageOutcome, *, model: str) -> data.Prepared:
+    """What a later stage is given of this outcome."""
+    result = StageResult(
+        stage=PREPARE.name,
+        key="0" * 64,
+        attempt=1,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        artifacts=outcome.artifacts,
+    )
+    request = prepare_request(root, model=model)
+    return data.load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))

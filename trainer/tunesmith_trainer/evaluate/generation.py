@@ -64,7 +64,7 @@ def generate_ids(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), batch_rows):
         batch = order[start : start + batch_rows]
-        rows = _generate_batch(model, [prompts[index] for index in batch], config=greedy)
+        rows = generate_batch(model, [prompts[index] for index in batch], config=greedy)
         for index, row in zip(batch, rows, strict=True):
             continuations[index] = _until_stop(row, stops=stops)
         if on_batch:
@@ -95,10 +95,10 @@ def generate_texts(
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in continuations]
 
 
-def _generate_batch(
+def generate_batch(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, config: GenerationConfig
 ) -> list[list[int]]:
-    """New tokens of each prompt; rows that stopped early are filled up with padding."""
+    """New tokens of each prompt, sampled or not as `config` says, padded behind an early stop."""
     width = max(len(ids) for ids in prompts)
     # NB: on the left. A decoder goes on behind the last column, which must be the prompt's last
     # token; `generate` counts positions from the mask, so that padding shifts none of them.

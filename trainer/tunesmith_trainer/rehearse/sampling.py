@@ -7,7 +7,7 @@ begin token. Batches are seeded by their number, so a run that is killed repeats
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from tunesmith_trainer.data.chat_template import (
 )
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
 from tunesmith_trainer.data.rows import Message
-from tunesmith_trainer.evaluate.generation import pad_id_of, stop_ids
+from tunesmith_trainer.evaluate.generation import generate_batch, pad_id_of, stop_ids
 
 BATCH_ROWS: Final = 32
 # Stands for the user's words when the template is asked what comes before them.
@@ -81,10 +81,6 @@ class Sampler:
     def _sampled(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """A continuation of each prompt, without the token that ended it."""
         stops, pad = stop_ids(self.model, self.tokenizer), pad_id_of(self.tokenizer)
-        width = max(map(len, prompts))
-        # NB: on the left, as in `evaluate.generation`: a decoder goes on behind the last column.
-        ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         sampled = GenerationConfig(
             do_sample=True,
             temperature=self.settings.temperature,
@@ -95,14 +91,8 @@ class Sampler:
             eos_token_id=stops or None,
             pad_token_id=pad,
         )
-        model: Any = self.model
-        with torch.inference_mode():
-            output = model.generate(
-                input_ids=torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
-                generation_config=sampled,
-            )
-        return [_until_stop(row, stops) for row in output[:, width:].tolist()]
+        rows = generate_batch(self.model, prompts, config=sampled)
+        return [_until_stop(row, stops) for row in rows]
 
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 
-from prepare_stage import prepare_request, run_prepare, write_jsonl
+from prepare_stage import load_outcome, prepare_request, run_prepare, write_jsonl
 from small_models import make_tiny_model
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageOutcome, StageResult
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import load_tokenizer
 
 DPO = {"objective": "dpo", "sequenceLength": 256}
@@ -43,23 +41,10 @@ def _prepared(root: Path, rows: list[Any], *, model: str, **spec: Any) -> StageO
     return run_prepare(prepare_request(root, model=model, **{"training": DPO, **spec}))
 
 
-def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
-    result = StageResult(
-        stage=PREPARE.name,
-        key="0" * 64,
-        attempt=1,
-        outcome="Succeeded",
-        reason=Reason.SUCCEEDED,
-        artifacts=outcome.artifacts,
-    )
-    request = prepare_request(root, model=model)
-    return load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))
-
-
 def test_both_answers_are_trained_and_nothing_of_their_prompt(tmp_path: Path, model: str) -> None:
     outcome = _prepared(tmp_path, [_pair(number) for number in range(10)], model=model)
 
-    prepared = _loaded(tmp_path, outcome, model=model)
+    prepared = load_outcome(tmp_path, outcome, model=model)
     tokenizer = load_tokenizer(prepared.model)
     sides = (prepared.train, prepared.rejected["train"])
     (good, trained), (bad, also_trained) = (side.row(3) for side in sides)
@@ -75,7 +60,7 @@ def test_facts_card_and_records_tell_of_both_sides(tmp_path: Path, model: str) -
 
     (card,) = (artifact for artifact in outcome.artifacts if artifact.name == "card")
     told = json.loads(local_path(card).read_text())
-    record = _loaded(tmp_path, outcome, model=model).records("train")[0]
+    record = load_outcome(tmp_path, outcome, model=model).records("train")[0]
     assert outcome.facts["format"] == told["format"] == "preference"
     assert outcome.facts["numRejectedTargets"] == told["rejected"]["train"]["targets"] > 0
     assert (record.reference, record.rejected) == ("Off and on.", "Buy one.")
@@ -102,7 +87,7 @@ def test_a_cut_takes_as_much_of_the_prompt_from_both(tmp_path: Path, model: str)
         dataset={"train": {"uri": "file://rows.jsonl"}, "overlong": "truncatePrompt"},
     )
 
-    prepared = _loaded(tmp_path, outcome, model=model)
+    prepared = load_outcome(tmp_path, outcome, model=model)
     (good, trained), (bad, also) = prepared.train.row(0), prepared.rejected["train"].row(0)
     assert len(bad) == 96
     assert good[: trained.argmax()].tolist() == bad[: also.argmax()].tolist()
@@ -154,4 +139,4 @@ def test_the_remedy_for_training_on_the_chosen_answers_works(tmp_path: Path, mod
     )
 
     assert outcome.facts["format"] == "messages"
-    assert _loaded(tmp_path, outcome, model=model).rejected == {}
+    assert load_outcome(tmp_path, outcome, model=model).rejected == {}

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 
-from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
+from prepare_stage import asked, load_outcome, prepare_request, run_prepare, write_jsonl
 from small_models import CHATML, make_tiny_model
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.catalog import PREPARE
-from tunesmith_engine.stages.contracts import StageOutcome, StageResult
+from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_tokenizer
 
@@ -35,19 +33,6 @@ def _refused(root: Path, rows: list[Any], *, model: str, **spec: Any) -> BadInpu
     with pytest.raises(BadInputError) as caught:
         _prepared(root, rows, model=model, **spec)
     return caught.value
-
-
-def _loaded(root: Path, outcome: StageOutcome, *, model: str) -> Prepared:
-    result = StageResult(
-        stage=PREPARE.name,
-        key="0" * 64,
-        attempt=1,
-        outcome="Succeeded",
-        reason=Reason.SUCCEEDED,
-        artifacts=outcome.artifacts,
-    )
-    request = prepare_request(root, model=model)
-    return load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))
 
 
 def _card(outcome: StageOutcome) -> Any:
@@ -77,7 +62,7 @@ def test_later_stages_read_the_same_rows_as_tokens_and_as_records(
 ) -> None:
     outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model)
 
-    prepared = _loaded(tmp_path, outcome, model=model)
+    prepared = load_outcome(tmp_path, outcome, model=model)
     record = prepared.records("train")[0]
     ids, trained = prepared.train.row(0)
     tokenizer = load_tokenizer(prepared.model)
@@ -116,7 +101,7 @@ def test_text_needs_no_chat_template_and_is_trained_whole(tmp_path: Path) -> Non
 
     outcome = _prepared(tmp_path, rows, model=plain.as_uri())
 
-    train = _loaded(tmp_path, outcome, model=plain.as_uri()).train
+    train = load_outcome(tmp_path, outcome, model=plain.as_uri()).train
     assert outcome.facts["format"] == "text"
     assert train.num_targets == len(train.input_ids) - len(train)
 
@@ -139,7 +124,7 @@ def test_a_template_of_the_job_replaces_that_of_the_model(tmp_path: Path, model:
 
     outcome = run_prepare(request)
 
-    prepared = _loaded(tmp_path, outcome, model=model)
+    prepared = load_outcome(tmp_path, outcome, model=model)
     assert "Be brief." in (prepared.records("train")[0].prompt or "")
     assert load_tokenizer(prepared.model).chat_template == template
     assert (prepared.model / "model.safetensors").is_file()
@@ -172,7 +157,7 @@ def test_a_template_that_hides_the_answer_is_refused_with_the_row_in_the_log(
 def test_the_card_counts_rows_by_their_length(tmp_path: Path, model: str) -> None:
     outcome = _prepared(tmp_path, asked(*QUESTIONS, "Why? " * 30), model=model)
 
-    prepared = _loaded(tmp_path, outcome, model=model)
+    prepared = load_outcome(tmp_path, outcome, model=model)
     lengths = [*prepared.train.lengths.tolist(), *prepared.validation.lengths.tolist()]
     histogram = _card(outcome)["lengthHistogram"]
     start, width, counts = histogram["start"], histogram["width"], histogram["counts"]
@@ -219,7 +204,7 @@ def test_rows_that_are_too_long_can_lose_the_oldest_of_their_prompt(
 
     outcome = _prepared(tmp_path, rows, model=model, dataset=dataset)
 
-    prepared = _loaded(tmp_path, outcome, model=model)
+    prepared = load_outcome(tmp_path, outcome, model=model)
     prompt = prepared.records("train")[0].prompt
     assert set(prepared.train.lengths) == {256}
     assert prompt is not None
