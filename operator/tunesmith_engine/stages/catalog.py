@@ -226,7 +226,8 @@ TRAIN: Final = Stage(
         # Its loss is measured along the way: the other half of what training does to a model.
         "evaluation.generalText.uri",
     ),
-    reads=("prepare",),
+    # Of the second: rows that the base made up, where it is asked to.
+    reads=("prepare", "rehearse"),
     sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
     memory=memory.training,
