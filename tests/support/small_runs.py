@@ -1,5 +1,6 @@
 """Training runs of a second: random rows, a model of a few thousand weights, and the loop."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,15 @@ def _mask(length: int, *, generator: np.random.Generator) -> Any:
     return trained
 
 
-def a_train_config(*, num_rows: int = 24, **spec: Any) -> TrainConfig:
+def a_train_config(*, num_rows: int = 24, evaluation_cost: float = 0.0, **spec: Any) -> TrainConfig:
     """The configuration of a job with these top-level fields of its spec."""
     job = FineTuneJob.model_validate(a_job(**spec))
-    return resolve_config(job.spec.with_defaults(), num_rows=num_rows, precision="fp32")
+    return resolve_config(
+        job.spec.with_defaults(),
+        num_rows=num_rows,
+        precision="fp32",
+        evaluation_cost=evaluation_cost,
+    )
 
 
 def a_loop(
@@ -53,6 +59,7 @@ def a_loop(
     config: TrainConfig,
     folder: Path,
     on_step: StepCallback | None = None,
+    on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
 ) -> Loop:
     """A run of one worker on 24 random rows, with 6 held out."""
@@ -75,6 +82,7 @@ def a_loop(
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         name_rows=lambda numbers: [f"rows.jsonl:{number}" for number in numbers],
         on_step=on_step,
+        on_measuring=on_measuring,
         last_step=last_step,
     )
 

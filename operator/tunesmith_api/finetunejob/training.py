@@ -31,6 +31,7 @@ DEFAULT_ALPHA_PER_RANK: Final = 2.0
 # rsLoRA scales by alpha / sqrt(rank), which keeps the size of updates where alpha stays: this one
 # scales rank 16 by 2, as the default without it does.
 DEFAULT_RSLORA_ALPHA: Final = 8.0
+_EVALUATIONS: Final = "a tenth of all steps, or more where measuring costs half of the training"
 
 
 class Lora(ApiModel):
@@ -162,8 +163,8 @@ class Training(ApiModel):
         description="Autocast type. auto: the faster one, tried for a second; bf16 on accelerators "
         "that have it.",
     )
-    evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
-        None, description="Steps between held-out evaluations. Default: a tenth of all steps."
+    evaluate_every_steps: Annotated[Positive | None, DecidedLater(_EVALUATIONS)] = Field(
+        None, description=f"Steps between held-out evaluations. Default: {_EVALUATIONS}."
     )
     regularization: Regularization = Regularization()
     early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(

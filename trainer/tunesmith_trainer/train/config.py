@@ -113,13 +113,21 @@ class TrainConfig:
         return dict(_leaves(fields))
 
 
+# Measuring takes at most this part of the time that training takes, but is done twice at least.
+_EVALUATION_SHARE = 0.5
+
+
 def resolve_config(
-    spec: FineTuneJobSpec, *, num_rows: int, precision: Literal["bf16", "fp32"]
+    spec: FineTuneJobSpec,
+    *,
+    num_rows: int,
+    precision: Literal["bf16", "fp32"],
+    evaluation_cost: float,
 ) -> TrainConfig:
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
     `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
-    this machine.
+    this machine; `evaluation_cost` how many steps take as long as measuring every loss once.
 
     Raises:
         BadInputError: there are more cycles than steps.
@@ -148,7 +156,10 @@ def resolve_config(
         replay_ratio=ratio,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),
-        evaluate_every=training.evaluate_every_steps or tenth,
+        evaluate_every=training.evaluate_every_steps
+        or max(
+            tenth, min(math.ceil(evaluation_cost / _EVALUATION_SHARE), math.ceil(num_steps / 2))
+        ),
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )
 

@@ -51,7 +51,8 @@ class Loop:
     over sets that are only looked at, by the kind of their points in the curve; the one of the
     held-out rows picks the best step. `name_rows` turns row numbers of the training set into what
     people know the rows by. `last_step` ends a run in front of its planned end, with the
-    learning rates of the whole.
+    learning rates of the whole. `on_measuring` is told which part of the rows that are looked at
+    has been, from 0 to 1.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Loop:
         checkpoints: Checkpoints,
         name_rows: Callable[[list[int]], list[str]],
         on_step: StepCallback | None = None,
+        on_measuring: Callable[[History, float], None] | None = None,
         last_step: int | None = None,
     ) -> None:
         self._model = model
@@ -76,6 +78,7 @@ class Loop:
         self._group = group
         self._name_rows = name_rows
         self._on_step = on_step
+        self._on_measuring = on_measuring
         self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
@@ -220,7 +223,7 @@ class Loop:
         # does not change what it learns.
         self._model.eval()
         with torch.no_grad(), self._autocast():
-            sums = {kind: self._row_losses(measure) for kind, measure in self._measures.items()}
+            sums = self._row_losses()
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
             raise self._no_number(f"held-out loss {held_out}", step=self._history.step, rows=[])
@@ -230,14 +233,20 @@ class Loop:
         refuse_exploded_measures(self._history, training=self._config.training)
         return is_better
 
-    def _row_losses(self, measure: Measure) -> list[float]:
-        sums = [0.0] * len(measure.lengths)
-        for rows in self._micro_batches(measure, list(range(len(sums)))):
-            losses = measure.row_losses(self._model, rows).tolist()
-            for row, loss in zip(rows, losses, strict=True):
-                sums[row] = loss
+    def _row_losses(self) -> dict[str, list[float]]:
+        """The loss of every row of every measure."""
+        sums = {kind: [0.0] * len(measure.lengths) for kind, measure in self._measures.items()}
+        total, done = sum(map(len, sums.values())) / self._group.size, 0
+        for kind, measure in self._measures.items():
+            for rows in self._micro_batches(measure, list(range(len(sums[kind])))):
+                losses = measure.row_losses(self._model, rows).tolist()
+                for row, loss in zip(rows, losses, strict=True):
+                    sums[kind][row] = loss
+                done += len(rows)
+                if self._on_measuring is not None:
+                    self._on_measuring(self._history, done / total)
         # Zeros of every worker but one: a row's loss does not depend on how many share the work.
-        return self._group.all_reduce_sum(*sums)
+        return {kind: self._group.all_reduce_sum(*losses) for kind, losses in sums.items()}
 
     def _no_number(self, what: str, *, step: int, rows: list[int]) -> VerdictError:
         return no_number(

@@ -11,6 +11,8 @@ from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 
 _CURVE_INTERVAL_S = 2.0
+# Between messages while losses are measured: shorter evaluations are not worth a word.
+_MEASURING_INTERVAL_S = 2.0
 
 
 class ProgressReporter:
@@ -36,6 +38,7 @@ class ProgressReporter:
         self._first_step: int | None = None
         self._started = time.monotonic()
         self._curve_written = -_CURVE_INTERVAL_S
+        self._told = time.monotonic()
 
     def __call__(self, history: History, *, epoch: float) -> None:
         """Show the state after `history.step` steps."""
@@ -55,10 +58,23 @@ class ProgressReporter:
             eta_s=eta_s,
             metrics=_metrics(history),
         )
+        self._told = time.monotonic()
         is_due = time.monotonic() - self._curve_written >= _CURVE_INTERVAL_S
         if is_due:
             history.write_curve(self._curve)
             self._curve_written = time.monotonic()
+
+    def measuring(self, history: History, part: float) -> None:
+        """Show that losses are measured, if that takes long."""
+        if time.monotonic() - self._told < _MEASURING_INTERVAL_S:
+            return
+        self._told = time.monotonic()
+        self._reporter.progress(
+            f"measuring {part:.0%}",
+            step=self._steps_before + history.step,
+            total_steps=self._total_steps,
+            metrics=_metrics(history),
+        )
 
 
 def _metrics(history: History) -> dict[str, float]:

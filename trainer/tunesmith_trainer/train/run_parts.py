@@ -23,7 +23,7 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE
-from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
+from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.dpo import (
     DirectPreference,
@@ -38,11 +38,12 @@ from tunesmith_trainer.train.objectives.kl_to_base import (
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
+from tunesmith_trainer.train.progress import ProgressReporter
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
 # Of the general text at least so many, however few held-out rows there are.
-_FEWEST_GENERAL_TARGETS = 1024
+_FEWEST_GENERAL_TARGETS = 512
 # Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
 _WIDEST_GENERAL = 256
 _NARROWEST_GENERAL = 16
@@ -140,7 +141,7 @@ def build_loop(
     config: TrainConfig,
     group: WorkerGroup,
     checkpoints: Path,
-    on_step: StepCallback | None,
+    progress: ProgressReporter | None,
     last_step: int | None = None,
 ) -> Loop:
     """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`."""
@@ -155,7 +156,8 @@ def build_loop(
             checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
         ),
         name_rows=partial(_sources, prepared),
-        on_step=on_step,
+        on_step=progress,
+        on_measuring=progress.measuring if progress else None,
         last_step=last_step,
     )
 
@@ -238,6 +240,18 @@ def build_measures(
         compared = sample_of(held_out, num_targets=_MOST_TARGETS)
         measures[KL] = KlToBase(compared, reference=reference, device=device)
     return measures
+
+
+def evaluation_cost(prepared: Prepared, *, batch_size: int) -> float:
+    """About how many steps take as long as measuring every loss once.
+
+    By tokens: a step also goes backward, which takes about twice as long as forward.
+    """
+    held_out = len(prepared.validation.input_ids)
+    sample = min(held_out, _MOST_TARGETS)
+    measured = held_out + sample + max(sample, _FEWEST_GENERAL_TARGETS)
+    trained = batch_size * float(prepared.train.lengths.mean())
+    return measured / (3.0 * trained)
 
 
 def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:

@@ -28,7 +28,7 @@ from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
-from tunesmith_trainer.train.run_parts import build_loop, run_parts
+from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
 
 CURVE = "curve.jsonl"
 
@@ -107,7 +107,12 @@ def config_of(
         # NB: by the device it runs on. On cards of different kinds workers would disagree, and so
         # would the digests of their checkpoints; `precision: bf16` or `fp32` settles it.
         probed = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return resolve_config(request.spec, num_rows=len(prepared.train), precision=probed)
+    return resolve_config(
+        request.spec,
+        num_rows=len(prepared.train),
+        precision=probed,
+        evaluation_cost=evaluation_cost(prepared, batch_size=request.spec.training.batch.size),
+    )
 
 
 def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | None) -> Trained:
@@ -131,7 +136,7 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
             config=config,
             group=group,
             checkpoints=output / CHECKPOINTS,
-            on_step=ProgressReporter(
+            progress=ProgressReporter(
                 reporter_of(request), total_steps=total_steps, curve=output / CURVE
             )
             if group.is_first
