@@ -21,6 +21,8 @@ from transformers import (
 from tunesmith_trainer.evaluate.log_likelihood import OnBatch
 
 BATCH_ROWS: Final = 32
+# In one batch. A batch more takes about as long on a processor as to compute so many tokens.
+MAX_PADDING_TOKENS: Final = 1024
 # After so many tokens the rows that have ended leave their batch.
 BLOCK_TOKENS: Final = 8
 
@@ -71,16 +73,29 @@ def generate_ids(
         pad_token_id=pad_id,
     )
     continuations: list[list[int]] = [[] for _ in prompts]
-    # Prompts of similar length share a batch, so that little of it is padding.
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for start in range(0, len(order), batch_rows):
-        batch = order[start : start + batch_rows]
+    num_done = 0
+    for batch in batches_by_length([len(ids) for ids in prompts], batch_rows=batch_rows):
         rows = generate_batch(model, [prompts[index] for index in batch], config=greedy)
         for index, row in zip(batch, rows, strict=True):
             continuations[index] = row
+        num_done += len(batch)
         if on_batch:
-            on_batch(start + len(batch), len(order))
+            on_batch(num_done, len(prompts))
     return continuations
+
+
+def batches_by_length(lengths: Sequence[int], *, batch_rows: int) -> list[list[int]]:
+    """Row numbers, batch after batch: rows of similar length share one, shorter ones first."""
+    batches: list[list[int]] = []
+    padding = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches:
+            padding += (lengths[row] - lengths[batches[-1][-1]]) * len(batches[-1])
+        if not batches or len(batches[-1]) == batch_rows or padding > MAX_PADDING_TOKENS:
+            batches.append([])
+            padding = 0
+        batches[-1].append(row)
+    return batches
 
 
 def generate_texts(

@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tunesmith_trainer.evaluate.generation import (
     BLOCK_TOKENS,
+    batches_by_length,
     generate_ids,
     generate_texts,
     stop_ids,
@@ -88,6 +89,14 @@ def _computed_rows(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> l
 
     monkeypatch.setattr(model, "forward", counted)
     return numbers
+
+
+def test_a_long_prompt_does_not_pad_the_short_ones() -> None:
+    lengths = [40, 520, 42, 41, 39]
+
+    assert batches_by_length(lengths, batch_rows=32) == [[4, 0, 3, 2], [1]]
+    assert batches_by_length(lengths[:1] * 5, batch_rows=2) == [[0, 1], [2, 3], [4]]
+    assert batches_by_length([], batch_rows=2) == []
 
 
 def test_settings_that_would_bend_the_probabilities_are_left_out(model: PreTrainedModel) -> None:
