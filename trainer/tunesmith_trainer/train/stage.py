@@ -2,17 +2,20 @@
 
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
-"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
+"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "tokens": {"total", "trained", "padding"},
+"mfu", "gradNorm": {"median", "max"}, "peakMemory": {"residentBytes", "deviceBytes"}, "numTargets",
+"workers", "trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
 "control"}`; losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
 "referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text
-by the path of its field, the last three as `remedies` says; probed are only processors.
+by the path of its field, the last three as `remedies` says; probed are only processors; memory is
+that of the first worker, and `mfu` and `deviceBytes` are null where they are not known.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from pydantic import JsonValue
 
@@ -118,6 +121,7 @@ def _outcome(
             "bestHeldOutLoss": history.best_loss,
             "finalTrainLoss": last["loss"] if last else None,
             "tokensPerSecond": round(history.tokens / history.seconds, 1),
+            **_work(history),
             "numTargets": num_targets,
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
@@ -139,6 +143,21 @@ def _outcome(
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _work(history: History) -> dict[str, JsonValue]:
+    """What the steps were made of, and what they took."""
+    norms = history.numbers("gradNorm")
+    return {
+        "tokens": {
+            "total": history.tokens,
+            "trained": history.trained_tokens,
+            "padding": history.padding,
+        },
+        "mfu": history.mfu,
+        "gradNorm": {"median": median(norms), "max": max(norms)},
+        "peakMemory": {"residentBytes": history.peak_resident, "deviceBytes": history.peak_device},
+    }
 
 
 def _preference(trained: Trained, *, history: History) -> dict[str, JsonValue]:

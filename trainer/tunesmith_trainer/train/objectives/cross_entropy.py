@@ -16,6 +16,7 @@ from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.dataloader import MicroBatch, collate
 from tunesmith_trainer.train.embedding_noise import noisy_embeddings
+from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, padded_positions
 
 # Any token id will do, and every vocabulary has this one: padding is never trained on.
 _PAD_ID: Final = 0
@@ -55,6 +56,14 @@ class CrossEntropy:
         """
         batch = self.collated(rows)
         return self.smoothed_loss(self.training_logits(model, batch), batch)
+
+    def token_counts(self, rows: list[int]) -> TokenCounts:
+        """The tokens of `rows`."""
+        return count_tokens(self._tokens, rows)
+
+    def num_positions(self, rows: list[int]) -> int:
+        """Places of one forward pass over `rows`."""
+        return padded_positions(self._tokens, rows)
 
     def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
