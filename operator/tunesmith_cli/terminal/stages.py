@@ -17,6 +17,7 @@ _METRICS: Final = {
     "generalLoss": "general {}",
     "kl": "KL {}",
     "tokensPerSecond": "{} tokens/s",
+    "mfu": "MFU {}",
     "gradNorm": "gradient norm {}",
 }
 # The longest name of a stage that every job has, so that a job cut short by --until looks the same.

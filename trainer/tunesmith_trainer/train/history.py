@@ -12,7 +12,6 @@ only there where they are known; memory is that of the first worker; `seconds` c
 
 import json
 from dataclasses import asdict, dataclass, field
-from operator import mul
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -140,7 +139,7 @@ class History:
         self.points.append(step.as_point(self.step))
 
     def numbers(self, name: str) -> list[float]:
-        """A number of every step that has it, in order: gradNorm, mfu, seconds."""
+        """A number of every step that has it, in order: gradNorm, say."""
         return [
             float(str(point[name]))
             for point in self.points
@@ -150,12 +149,14 @@ class History:
     @property
     def mfu(self) -> float | None:
         """Of all steps together; None where the device's peak is not known."""
-        parts = self.numbers("mfu")
-        # On a device without a known peak no step has one; of a resumed run maybe some steps have.
-        if not parts:
-            return None
-        seconds = self.numbers("seconds")[-len(parts) :]
-        return sum(map(mul, parts, seconds)) / sum(seconds)
+        # A run that was resumed on another machine has it for some of its steps.
+        steps = [
+            (float(str(point["mfu"])), float(str(point["seconds"])))
+            for point in self.points
+            if "mfu" in point
+        ]
+        seconds = sum(took for _, took in steps)
+        return sum(mfu * took for mfu, took in steps) / seconds if seconds else None
 
     def latest(self, kind: str) -> Point | None:
         """The last point of that kind: train, or one that is measured."""
