@@ -74,7 +74,9 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         name="mlflow-files-without-secret",
         scopes=("tracking.mlflow",),
         field="secretRef",
-        holds=lambda mlflow: mlflow.secret_ref is None or not mlflow.tracking_uri.startswith("file://"),
+        holds=lambda mlflow: (
+            mlflow.secret_ref is None or not mlflow.tracking_uri.startswith("file://")
+        ),
         cel="!has(self.secretRef) || !self.trackingUri.startsWith('file://')",
         message="a folder is written without credentials; leave secretRef out",
     ),

@@ -1,6 +1,7 @@
 """The stage `train`: from prepared tokens to `tuned`, the weights with the lowest held-out loss.
 
-Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
+Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says;
+where the job asks for them `tensorboard`, event files, and `wandb`, offline runs.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "tokens": {"total", "trained", "padding"},
 "mfu", "gradNorm": {"median", "max"}, "peakMemory": {"residentBytes", "deviceBytes"}, "numTargets",
@@ -34,6 +35,8 @@ from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_prec
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
+from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.trackers.required import require_trackers
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -47,6 +50,7 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
         TransientError: workers were lost more often than Ray Train may replace them, or the stage
             itself more often than there were checkpoints.
     """
+    require_trackers(request.spec.tracking, secrets=Path(request.secrets))
     prepared = load_prepared(request)
     for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
         if len(rows) == 0:
@@ -108,6 +112,7 @@ def _outcome(
         artifacts=[
             artifact_of("tuned", output / TUNED),
             artifact_of("curve", output / CURVE),
+            *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
         ],
         facts={
             "method": request.spec.training.method,
@@ -139,6 +144,7 @@ def _outcome(
             *warnings_of_freezing(request),
             *_doubts(request, history=history),
             *_warnings(trained, history=history, probed=probed),
+            *trained["warnings"],
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],

@@ -24,6 +24,7 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
@@ -48,6 +49,7 @@ class Trained(TypedDict):
     num_trainable: int
     reference_seconds: float | None
     resumed_from: int | None
+    warnings: list[str]
 
 
 @final
@@ -86,8 +88,11 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
         rank=context.get_world_rank(), size=context.get_world_size(), device=get_device()
     )
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
+    is_first_here = context.get_local_rank() == 0
     try:
-        return _train(request, group=group, probed=loop_config["precision"])
+        return _train(
+            request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+        )
     except (BadInputError, VerdictError) as error:
         return Refusal(
             kind="bad input" if error.bad_input else "verdict",
@@ -110,7 +115,9 @@ def config_of(
     return resolve_config(request.spec, num_rows=len(prepared.train), precision=probed)
 
 
-def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | None) -> Trained:
+def _train(
+    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+) -> Trained:
     prepared = load_prepared(request)
     config = config_of(request, prepared=prepared, probed=probed)
     refuse_idle_early_stopping(config)
@@ -120,24 +127,30 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
     output, control = Path(request.output), config.training.control
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
-    total_steps = config.num_steps + (control.steps if control else 0)
+    progress = ProgressReporter(
+        reporter_of(request),
+        total_steps=config.num_steps + (control.steps if control else 0),
+        curve=output / CURVE,
+    )
     with _sole_writer(output, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
-        loop = build_loop(
-            model,
-            parts,
-            prepared=prepared,
+        with observers(
+            request,
             config=config,
-            group=group,
-            checkpoints=output / CHECKPOINTS,
-            on_step=ProgressReporter(
-                reporter_of(request), total_steps=total_steps, curve=output / CURVE
+            progress=progress if group.is_first else None,
+            is_first_here=is_first_here,
+        ) as told:
+            loop = build_loop(
+                model,
+                parts,
+                prepared=prepared,
+                config=config,
+                group=group,
+                checkpoints=output / CHECKPOINTS,
+                on_step=told,
             )
-            if group.is_first
-            else None,
-        )
-        history = loop.run()
+            history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
             # After the last step, and not by the other workers: none of what follows in this block
@@ -161,6 +174,7 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         num_trainable=num_trainable,
         reference_seconds=parts.reference_seconds,
         resumed_from=resumed_from,
+        warnings=told.warnings,
     )
 
 
