@@ -14,21 +14,24 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tunesmith_engine.monitoring import training_families as families
+from tunesmith_engine.monitoring.metric_families import MetricFamily
 from tunesmith_engine.stages.contracts import METRICS_PORT
 from tunesmith_trainer.train.history import History
 
-Families = list[Metric]
+# What the curve calls the numbers of a step.
+_OF_RUN: Final = (
+    ("gradNorm", families.GRADIENT_NORM),
+    ("learningRate", families.LEARNING_RATE),
+    ("tokensPerSecond", families.TOKENS_PER_SECOND),
+    ("mfu", families.MFU),
+)
+_OF_PROCESS: Final = (
+    ("residentBytes", families.RESIDENT_MEMORY),
+    ("peakDeviceBytes", families.DEVICE_MEMORY),
+)
 
 log = logging.getLogger(__name__)
-
-# Of the last step: what the curve calls it, and what Prometheus does.
-_OF_STEP: Final = (
-    ("gradNorm", "tunesmith_train_gradient_norm", "Norm of the gradient before clipping."),
-    ("learningRate", "tunesmith_train_learning_rate", "Learning rate of the last step."),
-    ("tokensPerSecond", "tunesmith_train_tokens_per_second", "Real tokens of the last step."),
-    ("mfu", "tunesmith_train_mfu_ratio", "Model FLOPs utilization, where the peak is known."),
-)
-_OF_PROCESS: Final = "tunesmith_train_resident_memory_bytes"
 
 
 class TrainingMetrics(Collector):
@@ -37,26 +40,28 @@ class TrainingMetrics(Collector):
     def __init__(self, *, is_first: bool, planned_steps: int) -> None:
         self._is_first = is_first
         self._planned_steps = planned_steps
-        self._families: Families = []
+        self._told: list[Metric] = []
 
     def __call__(self, history: History, *, epoch: float) -> None:
         """Take note of the state after a step."""
-        families = _memory(history)
+        told = _of_last_step(history, _OF_PROCESS)
         if self._is_first:
-            families += [
-                _gauge("tunesmith_train_step", "Optimizer steps done.", history.step),
-                _gauge("tunesmith_train_planned_steps", "All steps.", self._planned_steps),
-                _gauge("tunesmith_train_epoch", "How often the rows were read.", epoch),
-                *_tokens(history),
-                *_last_step(history),
+            told += [
+                *_of_last_step(history, _OF_RUN),
+                _single(families.STEP, history.step),
+                _single(families.PLANNED_STEPS, self._planned_steps),
+                _single(families.EPOCH, epoch),
+                _single(families.TOKENS, history.tokens),
+                _single(families.TRAINED_TOKENS, history.trained_tokens),
+                _single(families.PADDING, history.padding),
                 _losses(history),
             ]
         # NB: replaced as a whole. The server reads in a thread of its own.
-        self._families = families
+        self._told = told
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
-        return iter(self._families)
+        """Every metric with its value."""
+        return iter(self._told)
 
 
 @contextmanager
@@ -83,50 +88,25 @@ def serve_metrics(metrics: TrainingMetrics, *, address: str) -> Iterator[None]:
         thread.join()
 
 
-def _memory(history: History) -> Families:
-    last = history.latest("train") or {}
-    given = (
-        (_OF_PROCESS, "Memory of the worker's process.", last.get("residentBytes")),
-        (
-            "tunesmith_train_device_memory_peak_bytes",
-            "The most that tensors have held of the device.",
-            last.get("peakDeviceBytes"),
-        ),
-    )
-    return [_gauge(name, about, value) for name, about, value in given if isinstance(value, int)]
-
-
-def _tokens(history: History) -> Families:
-    given = (
-        ("tunesmith_train_tokens", "Real tokens that were read.", history.tokens),
-        ("tunesmith_train_trained_tokens", "Those that were targets.", history.trained_tokens),
-        ("tunesmith_train_padding_tokens", "Places computed for nothing.", history.padding),
-    )
-    return [CounterMetricFamily(name, about, value) for name, about, value in given]
-
-
-def _last_step(history: History) -> Families:
+def _of_last_step(history: History, named: tuple[tuple[str, MetricFamily], ...]) -> list[Metric]:
     last = history.latest("train") or {}
     return [
-        _gauge(name, about, value)
-        for field, name, about in _OF_STEP
-        if isinstance(value := last.get(field), float)
+        _single(family, value)
+        for name, family in named
+        if isinstance(value := last.get(name), int | float)
     ]
 
 
 def _losses(history: History) -> Metric:
-    family = GaugeMetricFamily(
-        "tunesmith_train_loss_nats",
-        "The last loss of each kind: train, heldOut, trainSample, general, kl.",
-        labels=["kind"],
-    )
-    kinds = dict.fromkeys(str(point["kind"]) for point in history.points)
-    for kind in kinds:
+    family = GaugeMetricFamily(families.LOSS.name, families.LOSS.about, labels=families.LOSS.labels)
+    # NB: of those that are measured. To look for another goes through the whole curve.
+    for kind in ("train", *history.units):
         last = history.latest(kind)
         if last is not None:
             family.add_metric([kind], float(str(last["loss"])))
     return family
 
 
-def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, about, value)
+def _single(family: MetricFamily, value: float) -> Metric:
+    kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+    return kind(family.name, family.about, value)

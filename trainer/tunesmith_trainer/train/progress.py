@@ -63,8 +63,10 @@ class ProgressReporter:
 
 def _metrics(history: History) -> dict[str, float]:
     train = history.latest("train") or {}
+    # NB: of those that are measured. To look for another goes through the whole curve.
     held_out, sample, general, kl = (
-        (history.latest(kind) or {}).get("loss") for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL)
+        (history.latest(kind) or {}).get("loss") if kind in history.units else None
+        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL)
     )
     metrics = {
         "loss": train.get("loss"),
