@@ -1,5 +1,6 @@
 """Trackers: every step once, whatever fails on the way, and no wait for a server."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -19,7 +20,7 @@ from tunesmith_trainer.prepare.preflight import refuse_missing
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.trackers import required
 from tunesmith_trainer.train.trackers.curve_tracking import CurveTracking
-from tunesmith_trainer.train.trackers.rows import Ending, Row, rows_of
+from tunesmith_trainer.train.trackers.rows import Ending, Row, Tracker, rows_of
 from tunesmith_trainer.train.trackers.run_ids import RunIds
 from tunesmith_trainer.train.trackers.sender import Sender
 from tunesmith_trainer.train.trackers.tensorboard_events import TensorboardEvents
@@ -30,7 +31,17 @@ TRAINING = {
     "maxSteps": 6,
     "evaluateEverySteps": 2,
 }
-SOON = {"interval_s": 0.01, "retry_s": 0.01}
+
+
+def _sender(tracker: Tracker, *, name: str = "recorder") -> Sender:
+    """One that is in a hurry."""
+    return Sender(
+        tracker,
+        name=name,
+        hide=lambda text: text.replace("hunter2", "…"),
+        interval_s=0.01,
+        retry_s=0.01,
+    )
 
 
 class Recorder:
@@ -71,7 +82,7 @@ def _steps(events: Path, name: str) -> list[int]:
 
 def test_a_row_has_all_numbers_of_its_step_by_the_names_of_transformers(tmp_path: Path) -> None:
     recorder = Recorder()
-    tracking = CurveTracking([Sender(recorder, name="recorder", **SOON)])
+    tracking = CurveTracking([_sender(recorder)])
     history = _run(tmp_path, tracking)
 
     assert tracking.close("finished") == []
@@ -89,10 +100,7 @@ def test_what_a_tracker_missed_it_gets_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder(failures=3)
-    sender = Sender(
-        recorder, name="recorder", hide=lambda text: text.replace("hunter2", "…"), **SOON
-    )
-    tracking = CurveTracking([sender])
+    tracking = CurveTracking([_sender(recorder)])
     _run(tmp_path, tracking)
     wait_until(lambda: len(recorder.rows) == 7, what="the rows", timeout_s=20)
 
@@ -106,8 +114,7 @@ def test_one_that_never_answers_ends_no_training_and_is_told() -> None:
     stuck = Event()
     broken, silent = Recorder(failures=999), Recorder(stuck=stuck)
     senders = [
-        Sender(tracker, name=name, **SOON)
-        for name, tracker in (("broken", broken), ("silent", silent))
+        _sender(tracker, name=name) for name, tracker in (("broken", broken), ("silent", silent))
     ]
     for sender in senders:
         sender.put(Row(1, {"train/loss": 1.0}))
@@ -126,7 +133,7 @@ def test_tensorboard_reads_every_step_once_after_a_resumed_run(tmp_path: Path) -
 
     def tracking() -> CurveTracking:
         tracker = TensorboardEvents(events, settings={"training.seed": "0"})
-        return CurveTracking([Sender(tracker, name="tensorboard", **SOON)])
+        return CurveTracking([_sender(tracker)])
 
     killed = tracking()
     with pytest.raises(KeyboardInterrupt):
@@ -175,7 +182,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_what_to_install(
         "mlflow": {"trackingUri": "file://mlruns"},
         "wandb": {"mode": "offline"},
     }
-    monkeypatch.setattr(required.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     request = prepare_request(tmp_path, model="file://model", tracking={name: asked[name]})
 
     with pytest.raises(BadInputError, match=rf"pip install 'tunesmith\[{name}\]'") as caught:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tunesmith_api.field_types import SecretReference
-from tunesmith_api.finetunejob.tracking import Tracking
+from tunesmith_api.finetunejob.tracking import Mlflow, Tracking, Wandb
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import NO_SECRET, Secret, read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
@@ -47,7 +46,7 @@ def mlflow_secret(tracking: Tracking, *, secrets: Path) -> Secret:
     Raises:
         BadInputError: the secret is missing, or has none of the keys.
     """
-    secret = _secret(tracking.mlflow and tracking.mlflow.secret_ref, secrets=secrets)
+    secret = _secret(tracking.mlflow, secrets=secrets)
     if secret.values and not set(secret.values) & set(mlflow_run.CREDENTIALS):
         raise BadInputError(
             Reason.SECRET_NOT_FOUND,
@@ -63,7 +62,7 @@ def wandb_secret(tracking: Tracking, *, secrets: Path) -> Secret:
     Raises:
         BadInputError: the secret is missing, or has no key.
     """
-    secret = _secret(tracking.wandb and tracking.wandb.secret_ref, secrets=secrets)
+    secret = _secret(tracking.wandb, secrets=secrets)
     if secret is not NO_SECRET:
         try:
             secret.require(wandb_run.API_KEY)
@@ -72,8 +71,8 @@ def wandb_secret(tracking: Tracking, *, secrets: Path) -> Secret:
     return secret
 
 
-def _secret(reference: SecretReference | None, *, secrets: Path) -> Secret:
+def _secret(server: Mlflow | Wandb | None, *, secrets: Path) -> Secret:
     try:
-        return read_secret(reference, secrets=secrets)
+        return read_secret(server.secret_ref if server else None, secrets=secrets)
     except SourceError as error:
         raise as_stage_error(error) from error
