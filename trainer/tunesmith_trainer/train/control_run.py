@@ -72,7 +72,8 @@ def train_control(
         config=control,
         group=group,
         checkpoints=output,
-        progress=progress if group.is_first else None,
+        on_step=progress if group.is_first else None,
+        on_measuring=progress.measuring if group.is_first else None,
         last_step=steps,
     )
     try:

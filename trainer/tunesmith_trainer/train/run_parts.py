@@ -22,8 +22,8 @@ from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE
-from tunesmith_trainer.train.loop import Loop, autocast
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.dpo import (
     DirectPreference,
@@ -39,7 +39,6 @@ from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
 from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
-from tunesmith_trainer.train.progress import ProgressReporter
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
@@ -148,7 +147,8 @@ def build_loop(
     config: TrainConfig,
     group: WorkerGroup,
     checkpoints: Path,
-    progress: ProgressReporter | None,
+    on_step: StepCallback | None,
+    on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
 ) -> Loop:
     """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`."""
@@ -163,8 +163,8 @@ def build_loop(
             checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
         ),
         name_rows=partial(_sources, prepared),
-        on_step=progress,
-        on_measuring=progress.measuring if progress else None,
+        on_step=on_step,
+        on_measuring=on_measuring,
         last_step=last_step,
     )
 

@@ -230,5 +230,5 @@ def _loop(model: Any, *, config: TrainConfig, output: Path, on_step: Any = None)
         config=config,
         group=ALONE,
         checkpoints=output / "checkpoints",
-        progress=on_step,
+        on_step=on_step,
     )

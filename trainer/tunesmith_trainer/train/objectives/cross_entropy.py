@@ -19,6 +19,7 @@ from tunesmith_trainer.train.dataloader import MicroBatch, collate
 from tunesmith_trainer.train.embedding_noise import noisy_embeddings
 from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
 from tunesmith_trainer.train.packing import LayOut, one_per_line
+from tunesmith_trainer.train.token_counts import TokenCounts, computed_positions, count_tokens
 
 # Any token id will do, and every vocabulary has this one: padding is never trained on.
 _PAD_ID: Final = 0
@@ -66,6 +67,14 @@ class CrossEntropy:
             return self.smoothed_loss(hidden.logits(states), batch.targets[part])
 
         return sum_over_chunks(hidden, loss_of)
+
+    def token_counts(self, rows: list[int]) -> TokenCounts:
+        """The tokens of `rows`."""
+        return count_tokens(self._tokens, rows)
+
+    def num_positions(self, rows: list[int]) -> int:
+        """Places of one forward pass over `rows`."""
+        return computed_positions(self._tokens, rows, lay_out=self._lay_out)
 
     def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
