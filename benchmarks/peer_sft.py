@@ -1,8 +1,8 @@
 """A peer of `training_throughput.py`: TRL's SFTTrainer, run in the trainer environment.
 
 `python peer_sft.py MODEL DATA TRL SEED STEPS ROWS LENGTH PACKING` prints one JSON object. TRL is
-the folder that holds the package; PACKING is `bfd` or `none`. ROWS is the batch: packed, rows of LENGTH
-tokens. Adapters and optimizer have the defaults of a job.
+the folder that holds the package; PACKING is `bfd` or `none`. ROWS is the batch: packed, rows of
+LENGTH tokens. Adapters and optimizer have the defaults of a job.
 """
 
 import json

@@ -27,7 +27,7 @@ BATCH = 16
 SKEWED_STEPS = 6
 # Rows are half as long as LENGTH in the mean, to which TRL fills its own.
 PACKED_BATCH = 8
-LOSS_POSITIONS = 2048
+LOSS_POSITIONS = 4096
 
 
 def measure(home: Path) -> dict[str, Any]:
