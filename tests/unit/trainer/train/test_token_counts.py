@@ -1,5 +1,6 @@
 """Tokens of a step: real ones, targets, and places that are padding."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.dataloader import collate
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.pairs import Pairs
+from tunesmith_trainer.train.packing import end_to_end
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens
 
@@ -38,10 +40,12 @@ def test_what_follows_the_last_target_is_no_input_and_neither_is_that_target() -
 def test_places_are_those_that_the_model_is_given() -> None:
     tokens = random_rows(6)
     objective = CrossEntropy(tokens, device=CPU)
+    packed = CrossEntropy(tokens, device=CPU, lay_out=partial(end_to_end, max_tokens=1000))
     batch = collate(tokens, [0, 1, 2], pad_id=0, device=CPU)
 
     assert objective.num_positions([0, 1, 2]) == batch.input_ids.numel()
-    assert objective.token_counts([0, 1, 2]).inputs == int(batch.lengths.sum())
+    assert packed.num_positions([0, 1, 2]) == packed.collated([0, 1, 2]).input_ids.numel()
+    assert objective.token_counts([0, 1, 2]).inputs == int(batch.row_lengths[:, 0].sum())
     assert objective.token_counts([0, 1, 2]).trained == objective.num_units([0, 1, 2])
 
 
