@@ -18,6 +18,7 @@ from tunesmith_trainer.models import load_model
 from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
 from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.config import TrainConfig
+from tunesmith_trainer.train.gradient_checkpointing import checkpoint_layers
 from tunesmith_trainer.train.freezing import (
     freeze_parameters,
     frozen_modules,
@@ -43,7 +44,9 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
         model = load_with_attention_dropout(folder, dropout)
     else:
         model = load_model(folder, dtype=torch.float32)
-    return make_trainable(model, training=config.training, precision=config.precision).to(device)
+    model = make_trainable(model, training=config.training, precision=config.precision).to(device)
+    checkpoint_layers(model, config.gradient_checkpointing)
+    return model
 
 
 def make_trainable(model: Any, *, training: Training, precision: Literal["bf16", "fp32"]) -> Any:

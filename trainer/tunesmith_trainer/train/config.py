@@ -13,11 +13,13 @@ from typing import Any, Final, Literal, cast
 
 from pydantic import JsonValue
 
+from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_engine.stages.training_memory import first_choice
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
 # (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
@@ -32,6 +34,9 @@ _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
     # It only ends a run, and one whose budget is raised goes on.
     "forgetting_budget": True,
     "schedule": {"warmup_ratio"},
+    # Computed again, activations are what they were.
+    "gradient_checkpointing": True,
+    "batch": {"micro_batch_size"},
 }
 
 
@@ -45,6 +50,8 @@ class TrainConfig:
         checkpoint: `spec.checkpoint`.
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
+        micro_batch_size: rows of a forward pass.
+        gradient_checkpointing: which layers compute their activations again; never `auto`.
         replay_ratio: part of the rows of a step that are replay rows; 0 without replay.
         num_steps: optimizer steps of the whole run.
         warmup_steps: of these, how many the learning rate rises for, in every cycle.
@@ -56,6 +63,8 @@ class TrainConfig:
     checkpoint: Checkpoint
     workers: int
     precision: Literal["bf16", "fp32"]
+    micro_batch_size: int
+    gradient_checkpointing: GradientCheckpointing
     replay_ratio: float
     num_steps: int
     warmup_steps: int
@@ -79,6 +88,7 @@ class TrainConfig:
         decided: dict[str, JsonValue] = {
             "workers": self.workers,
             "precision": self.precision,
+            "microBatchSize": self.micro_batch_size,
             "numSteps": self.num_steps,
             "warmupSteps": self.warmup_steps,
             "evaluateEvery": self.evaluate_every,
@@ -103,7 +113,9 @@ class TrainConfig:
         decided = {
             "maxSteps": self.num_steps,
             "precision": self.precision,
+            "gradientCheckpointing": self.gradient_checkpointing,
             "evaluateEverySteps": self.evaluate_every,
+            "batch": {**training["batch"], "microBatchSize": self.micro_batch_size},
         }
         fields: dict[str, JsonValue] = {
             "training": {**training, **decided},
@@ -118,7 +130,7 @@ def resolve_config(
 ) -> TrainConfig:
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
-    `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
+    What depends on the memory was settled by the stage, or is what takes most of it. `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
     this machine.
 
     Raises:
@@ -140,11 +152,14 @@ def resolve_config(
             "each step",
         )
     tenth = max(1, round(num_steps / 10))
+    micro_batch_size, gradient_checkpointing = first_choice(spec)
     return TrainConfig(
         training=training,
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
         precision=precision if training.precision == "auto" else training.precision,
+        micro_batch_size=micro_batch_size,
+        gradient_checkpointing=gradient_checkpointing,
         replay_ratio=ratio,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),

@@ -257,7 +257,7 @@ class Loop:
         return micro_batches(
             rows,
             lengths=over.lengths,
-            size=self._config.training.batch.micro_batch_size,
+            size=self._config.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,
         )

@@ -103,7 +103,7 @@ def _preference_parts(
         model=model,
         group=group,
         autocast=partial(autocast, group.device, precision=config.precision),
-        micro_batch_size=config.training.batch.micro_batch_size,
+        micro_batch_size=config.micro_batch_size,
         config_digest=config.digest(),
     )
 
