@@ -22,7 +22,7 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.training_memory import first_choice
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
-# (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
+# (num_steps, warmup_steps, precision, packing, evaluate_every), or that only prepare reads.
 # NB: every other field is in the digest, those that are added later included, so that a checkpoint
 # is rather passed over than continued with another setting.
 _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
@@ -30,6 +30,7 @@ _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
     "max_steps": True,
     "sequence_length": True,
     "precision": True,
+    "packing": True,
     "evaluate_every_steps": True,
     # It only ends a run, and one whose budget is raised goes on.
     "forgetting_budget": True,
@@ -52,6 +53,7 @@ class TrainConfig:
         precision: the type that autocast computes in.
         micro_batch_size: rows of a forward pass.
         gradient_checkpointing: which layers compute their activations again; never `auto`.
+        packing: whether rows lie end to end in a forward pass.
         replay_ratio: part of the rows of a step that are replay rows; 0 without replay.
         num_steps: optimizer steps of the whole run.
         warmup_steps: of these, how many the learning rate rises for, in every cycle.
@@ -65,6 +67,7 @@ class TrainConfig:
     precision: Literal["bf16", "fp32"]
     micro_batch_size: int
     gradient_checkpointing: GradientCheckpointing
+    packing: Literal["bfd", "none"]
     replay_ratio: float
     num_steps: int
     warmup_steps: int
@@ -89,6 +92,7 @@ class TrainConfig:
             "workers": self.workers,
             "precision": self.precision,
             "microBatchSize": self.micro_batch_size,
+            "packing": self.packing,
             "numSteps": self.num_steps,
             "warmupSteps": self.warmup_steps,
             "evaluateEvery": self.evaluate_every,
@@ -114,6 +118,7 @@ class TrainConfig:
             "maxSteps": self.num_steps,
             "precision": self.precision,
             "gradientCheckpointing": self.gradient_checkpointing,
+            "packing": self.packing,
             "evaluateEverySteps": self.evaluate_every,
             "batch": {**training["batch"], "microBatchSize": self.micro_batch_size},
         }
@@ -160,6 +165,8 @@ def resolve_config(
         precision=precision if training.precision == "auto" else training.precision,
         micro_batch_size=micro_batch_size,
         gradient_checkpointing=gradient_checkpointing,
+        # Until `packing_choice` has tried it on the job's rows.
+        packing="bfd" if training.packing == "bfd" else "none",
         replay_ratio=ratio,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),

@@ -31,6 +31,7 @@ from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.packing import packed_micro_batches
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.train_state import TrainState
@@ -254,7 +255,8 @@ class Loop:
         return [row for row, count in zip(batch, counts, strict=True) if count]
 
     def _micro_batches(self, over: LossOverRows, rows: list[int]) -> list[list[int]]:
-        return micro_batches(
+        cut = packed_micro_batches if self._config.packing == "bfd" else micro_batches
+        return cut(
             rows,
             lengths=over.lengths,
             size=self._config.micro_batch_size,
