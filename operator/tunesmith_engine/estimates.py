@@ -12,16 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_snake
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.training import Training
+from tunesmith_engine.planning.memory_fit import Way, num_accumulated, settle, ways_to_fit
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
-from tunesmith_engine.stages.memory import (
-    BF16,
-    FP32,
+from tunesmith_engine.stages.memory import BF16, FP32, RAY_BYTES, Workload
+from tunesmith_engine.stages.training_memory import (
     MOMENTS,
-    Workload,
+    WorkerMemory,
     trainable_parameters,
-    trained_state,
+    worker_memory,
 )
 
 _FACTS: Final = TypeAdapter(ModelFacts)
@@ -37,33 +38,53 @@ SCHEME_BYTES: Final[Mapping[str, float]] = {"none": 2.0, "W8A8": 1.0, "FP8": 1.0
 class Estimate:
     """The largest resident memory of each stage over all its processes, and the disk of all.
 
-    `accelerator_bytes` is the least that training keeps on each accelerator: what a step computes
-    on top was measured on none.
+    `training` is the spec's with what the memory decides filled in, `worker` the peak of one of
+    its workers with it: on accelerators that of the device. `ways` are what would lower it.
     """
 
     memory_bytes: Mapping[StageName, int]
     disk_bytes: int
-    accelerator_bytes: int = 0
+    training: Training
+    worker: WorkerMemory
+    ways: tuple[Way, ...] = ()
+    num_workers: int = 1
+    num_accumulated: int = 1
+    on_accelerators: bool = False
 
     @property
     def peak_memory_bytes(self) -> int:
         """The memory of the hungriest stage; stages run one after another."""
         return max(self.memory_bytes.values())
 
+    def with_workers_of(self, size: int) -> int:
+        """What training takes with workers of `size` bytes: of each accelerator, or in all."""
+        return size if self.on_accelerators else RAY_BYTES + self.num_workers * size
+
 
 def estimate(
-    spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: int | None = None
+    spec: FineTuneJobSpec,
+    facts: ModelFacts,
+    *,
+    longest_row: int | None = None,
+    room: int | None = None,
 ) -> Estimate:
     """What the job takes.
 
     `spec` may have its defaults filled in or not. `longest_row` is the longest that there is, in
-    tokens; None, before `prepare` has seen the rows, takes the longest that there may be.
+    tokens; None, before `prepare` has seen the rows, takes the longest that there may be. `room` is
+    as in `memory_fit.settle`.
     """
+    spec = settle(Workload(spec, facts, longest_row), room=room)
     workload = Workload(spec, facts, longest_row)
     return Estimate(
         memory_bytes={stage.name: stage.memory(workload) for stage in CATALOG.applying(spec)},
         disk_bytes=_disk(spec, facts),
-        accelerator_bytes=FP32 * facts.num_parameters + trained_state(spec, facts),
+        training=spec.training,
+        worker=worker_memory(workload),
+        ways=ways_to_fit(workload),
+        num_workers=spec.resources.workers,
+        num_accumulated=num_accumulated(spec),
+        on_accelerators=spec.resources.gpus_per_worker > 0,
     )
 
 

@@ -18,13 +18,13 @@ from tunesmith_trainer.models import load_model
 from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
 from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.config import TrainConfig
-from tunesmith_trainer.train.gradient_checkpointing import checkpoint_layers
 from tunesmith_trainer.train.freezing import (
     freeze_parameters,
     frozen_modules,
     is_frozen,
     nothing_left,
 )
+from tunesmith_trainer.train.gradient_checkpointing import checkpoint_layers
 
 # PEFT's own word: every linear layer but the head.
 ALL_LINEAR: Final = "all-linear"

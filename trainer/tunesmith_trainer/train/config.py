@@ -19,7 +19,7 @@ from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.training_memory import first_choice
+from tunesmith_engine.stages.training_memory import checkpointed, rows_per_pass
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
 # (num_steps, warmup_steps, precision, packing, evaluate_every), or that only prepare reads.
@@ -135,8 +135,9 @@ def resolve_config(
 ) -> TrainConfig:
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
-    What depends on the memory was settled by the stage, or is what takes most of it. `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
-    this machine.
+    What depends on the memory was settled by the stage, or is what it is where nothing is known of
+    it. `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means
+    on this machine.
 
     Raises:
         BadInputError: there are more cycles than steps.
@@ -157,14 +158,13 @@ def resolve_config(
             "each step",
         )
     tenth = max(1, round(num_steps / 10))
-    micro_batch_size, gradient_checkpointing = first_choice(spec)
     return TrainConfig(
         training=training,
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
         precision=precision if training.precision == "auto" else training.precision,
-        micro_batch_size=micro_batch_size,
-        gradient_checkpointing=gradient_checkpointing,
+        micro_batch_size=rows_per_pass(spec),
+        gradient_checkpointing=checkpointed(training),
         # Until `packing_choice` has tried it on the job's rows.
         packing="bfd" if training.packing == "bfd" else "none",
         replay_ratio=ratio,

@@ -159,7 +159,10 @@ def build_loop(
         measures=parts.measures,
         group=group,
         checkpoints=Checkpoints(
-            checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
+            checkpoints,
+            config_digest=config.digest(),
+            keep=config.checkpoint.keep,
+            settings=config.resolved(),
         ),
         name_rows=partial(_sources, prepared),
         on_step=on_step,
