@@ -42,6 +42,7 @@ def _make(folder: Path, shape: dict[str, Any]) -> None:
 
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**shape)).to(torch.bfloat16).save_pretrained(folder)
+    print(json.dumps({"made": str(folder)}))
 
 
 def _train(folder: Path, case: dict[str, Any]) -> dict[str, float]:

@@ -27,6 +27,8 @@ _LIMITS: Final = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 _GIB: Final = 1 << 30
+# The mildest changes that fit; the others are harder still.
+_NUM_WAYS: Final = 3
 
 # The kind of accelerator that nvidia-smi counts.
 NVIDIA: Final = "nvidia.com/gpu"
@@ -204,7 +206,7 @@ def shortage_of_memory(
             f"machine has {in_gib(has_memory)}; "
             + _remedy(needed, hungriest, has_memory, larger="take a larger machine"),
         )
-    if accelerators and TRAIN.name in stages and needed.on_accelerators:
+    if accelerators and TRAIN.name in stages and needed.fit.on_accelerators:
         held = GivenMemory(
             size_bytes=accelerators.least_bytes,
             given_by="the accelerator of this machine",
@@ -235,7 +237,7 @@ def unjudged_memory(
     if TRAIN.name in given:
         return None
     if on_accelerators:
-        kept = in_gib(needed.worker.total)
+        kept = in_gib(needed.fit.worker.total)
         return f"train will take about {kept} of each accelerator; whether it has that is not known"
     wanted = in_gib(needed.memory_bytes[TRAIN.name])
     return f"train will ask for its estimate, {wanted}; whether a node has that is not known"
@@ -257,17 +259,17 @@ def _told(needed: Estimate, stage: StageName, memory: GivenMemory) -> str:
 
 
 def _wanted(needed: Estimate, stage: StageName, memory: GivenMemory) -> int:
-    return needed.worker.total if memory.is_per_accelerator else needed.memory_bytes[stage]
+    return needed.fit.worker.total if memory.is_per_accelerator else needed.memory_bytes[stage]
 
 
 def _remedy(needed: Estimate, stage: StageName, has: int, *, larger: str) -> str:
     """What would make `stage` fit into `has` bytes, with its figure, or how near one comes."""
     if stage != TRAIN.name:
         return f"take a smaller model, or {larger}"
-    ways = [(way.change, needed.with_workers_of(way.worker_bytes)) for way in needed.ways]
+    ways = [(way.change, needed.fit.with_workers_of(way.worker_bytes)) for way in needed.fit.ways]
     fitting = [f"{change} ({in_gib(size)})" for change, size in ways if size <= has]
     if fitting:
-        return f"what fits: {', or '.join(fitting)}; or {larger}"
+        return f"what fits: {', or '.join(fitting[:_NUM_WAYS])}; or {larger}"
     nearest = min(ways, key=lambda way: way[1], default=None)
     told = f"even {nearest[0]} takes {in_gib(nearest[1])}; " if nearest else ""
     return f"{told}take a smaller model, or {larger}"

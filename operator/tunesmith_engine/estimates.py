@@ -12,17 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_snake
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.training import Training
-from tunesmith_engine.planning.memory_fit import Way, num_accumulated, settle, ways_to_fit
+from tunesmith_engine.planning.memory_fit import TrainingFit, fit_of, settle
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
-from tunesmith_engine.stages.memory import BF16, FP32, RAY_BYTES, Workload
+from tunesmith_engine.stages.memory import BF16, FP32, Workload
 from tunesmith_engine.stages.training_memory import (
     MOMENTS,
-    WorkerMemory,
     trainable_parameters,
-    worker_memory,
 )
 
 _FACTS: Final = TypeAdapter(ModelFacts)
@@ -38,27 +35,17 @@ SCHEME_BYTES: Final[Mapping[str, float]] = {"none": 2.0, "W8A8": 1.0, "FP8": 1.0
 class Estimate:
     """The largest resident memory of each stage over all its processes, and the disk of all.
 
-    `training` is the spec's with what the memory decides filled in, `worker` the peak of one of
-    its workers with it: on accelerators that of the device. `ways` are what would lower it.
+    `fit` is how a step of training is cut, and what its workers hold.
     """
 
     memory_bytes: Mapping[StageName, int]
     disk_bytes: int
-    training: Training
-    worker: WorkerMemory
-    ways: tuple[Way, ...] = ()
-    num_workers: int = 1
-    num_accumulated: int = 1
-    on_accelerators: bool = False
+    fit: TrainingFit
 
     @property
     def peak_memory_bytes(self) -> int:
         """The memory of the hungriest stage; stages run one after another."""
         return max(self.memory_bytes.values())
-
-    def with_workers_of(self, size: int) -> int:
-        """What training takes with workers of `size` bytes: of each accelerator, or in all."""
-        return size if self.on_accelerators else RAY_BYTES + self.num_workers * size
 
 
 def estimate(
@@ -79,12 +66,7 @@ def estimate(
     return Estimate(
         memory_bytes={stage.name: stage.memory(workload) for stage in CATALOG.applying(spec)},
         disk_bytes=_disk(spec, facts),
-        training=spec.training,
-        worker=worker_memory(workload),
-        ways=ways_to_fit(workload),
-        num_workers=spec.resources.workers,
-        num_accumulated=num_accumulated(spec),
-        on_accelerators=spec.resources.gpus_per_worker > 0,
+        fit=fit_of(workload),
     )
 
 

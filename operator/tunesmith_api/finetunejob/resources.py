@@ -143,15 +143,4 @@ _WORKSPACE_RULES: Final[tuple[Rule[Workspace], ...]] = (
     ),
 )
 
-_WORKER_RULES: Final[tuple[Rule[Resources], ...]] = (
-    Rule(
-        name="one-accelerator-per-worker",
-        scopes=("resources",),
-        field="gpusPerWorker",
-        holds=lambda resources: resources.gpus_per_worker <= 1,
-        cel="self.gpusPerWorker <= 1",
-        message="a worker computes on one accelerator; set gpusPerWorker: 1 and raise workers",
-    ),
-)
-
-RULES: Final[tuple[Rule[Any], ...]] = (*TOLERATION_RULES, *_WORKER_RULES, *_WORKSPACE_RULES)
+RULES: Final[tuple[Rule[Any], ...]] = (*TOLERATION_RULES, *_WORKSPACE_RULES)

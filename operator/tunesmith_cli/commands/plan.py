@@ -22,6 +22,7 @@ from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import shortage_here
 from tunesmith_engine.planning.defaults import Setting, describe
+from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
@@ -116,10 +117,10 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
         "estimate": {
             "memoryBytes": dict(view.estimate.memory_bytes),
             "diskBytes": view.estimate.disk_bytes,
-            "microBatchSize": view.estimate.training.batch.micro_batch_size,
-            "accumulatedPasses": view.estimate.num_accumulated,
-            "gradientCheckpointing": view.estimate.training.gradient_checkpointing,
-            "workerBytes": asdict(view.estimate.worker),
+            "microBatchSize": view.estimate.fit.micro_batch_size,
+            "accumulated": view.estimate.fit.accumulated,
+            "gradientCheckpointing": view.estimate.fit.gradient_checkpointing,
+            "workerBytes": asdict(view.estimate.fit.worker),
         }
         if view.estimate
         else None,
@@ -158,7 +159,7 @@ def plan_as_text(view: PlanView) -> str:
             table([("stage", "environment", "key", "state"), *stages]),
             table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
-            *([_step(view.estimate)] if view.estimate else []),
+            *([_step(view.estimate.fit)] if view.estimate else []),
         )
     )
 
@@ -177,15 +178,13 @@ def _needs(view: PlanView) -> str:
     return table([("needs", "at most", "this machine", ""), *rows])
 
 
-def _step(needed: Estimate) -> str:
+def _step(fit: TrainingFit) -> str:
     """How a step of training is cut, and what a worker then holds, part by part."""
-    training = needed.training
     cut = (
-        f"a step of training: {needed.num_accumulated} x "
-        f"{counted(training.batch.micro_batch_size or 1, 'row')} on each worker, "
-        f"gradientCheckpointing: {training.gradient_checkpointing}"
+        f"a step of training: {fit.accumulated} x {counted(fit.micro_batch_size, 'row')} on each "
+        f"worker, gradientCheckpointing: {fit.gradient_checkpointing}"
     )
-    where = "accelerator" if needed.on_accelerators else "memory"
-    parts = [(name, size(part)) for name, part in asdict(needed.worker).items()]
-    total = ("all", size(needed.worker.total))
-    return "\n\n".join((cut, table([(f"{where} of a worker", "at its peak"), *parts, total])))
+    where = "accelerator" if fit.on_accelerators else "memory"
+    parts = [(name, size(part)) for name, part in asdict(fit.worker).items()]
+    total = ("all", size(fit.worker.total))
+    return f"{cut}\n\n{table([(f'{where} of a worker', 'at its peak'), *parts, total])}"

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunesmith_api.finetunejob.gradient_checkpointing import ALL, AUTO, NONE
+from tunesmith_api.finetunejob.gradient_checkpointing import ALL, AUTO, NONE, GradientCheckpointing
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.memory import Workload
+from tunesmith_engine.stages.memory import RAY_BYTES, Workload
 from tunesmith_engine.stages.training_memory import (
     USUAL_ROWS,
+    WorkerMemory,
+    checkpointed,
     rows_per_pass,
     rows_per_worker,
-    tokens_per_pass,
+    tokens_per_row,
     worker_memory,
 )
 
@@ -33,6 +35,40 @@ class Way:
 
     change: str
     worker_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFit:
+    """A settled step: `worker` is the peak of one of the workers, `ways` would lower it.
+
+    A worker takes `accumulated` forward passes of `micro_batch_size` rows a step.
+    """
+
+    micro_batch_size: int
+    accumulated: int
+    gradient_checkpointing: GradientCheckpointing
+    worker: WorkerMemory
+    ways: tuple[Way, ...]
+    num_workers: int
+    on_accelerators: bool
+
+    def with_workers_of(self, size: int) -> int:
+        """What training takes with workers of `size` bytes: of each accelerator, or in all."""
+        return size if self.on_accelerators else RAY_BYTES + self.num_workers * size
+
+
+def fit_of(workload: Workload) -> TrainingFit:
+    """Of a spec as it is, with nothing known of the memory."""
+    spec = workload.spec
+    return TrainingFit(
+        micro_batch_size=rows_per_pass(spec),
+        accumulated=num_accumulated(spec),
+        gradient_checkpointing=checkpointed(spec.training),
+        worker=worker_memory(workload),
+        ways=ways_to_fit(workload),
+        num_workers=spec.resources.workers,
+        on_accelerators=spec.resources.gpus_per_worker > 0,
+    )
 
 
 def settle(workload: Workload, *, room: int | None) -> FineTuneJobSpec:
@@ -92,22 +128,24 @@ def _halves(number: int) -> Iterator[int]:
 
 
 def _changes(workload: Workload) -> Iterator[tuple[str, FineTuneJobSpec, int | None]]:
+    """What may be changed, in words, the spec then, and its longest row."""
     spec, longest = workload.spec, workload.longest_row
     training = spec.training
-    rows, level = rows_per_pass(spec), training.gradient_checkpointing
-    if rows > 1:
-        smaller = changed(spec, micro_batch_size=1)
-        yield "training.batch.microBatchSize: 1", smaller, longest
-    if level != ALL:
-        again = changed(spec, micro_batch_size=rows, gradient_checkpointing=ALL)
-        yield "training.gradientCheckpointing: all", again, longest
-    if rows > 1 and level != ALL:
-        both = changed(spec, micro_batch_size=1, gradient_checkpointing=ALL)
-        yield "both", both, longest
+    rows = rows_per_pass(spec)
+    fewer = ["training.batch.microBatchSize: 1"] if rows > 1 else []
+    again = ["training.gradientCheckpointing: all"] if checkpointed(training) != ALL else []
+    if fewer:
+        yield fewer[0], changed(spec, micro_batch_size=1), longest
+    if again:
+        spared = changed(spec, micro_batch_size=rows, gradient_checkpointing=ALL)
+        yield again[0], spared, longest
+    least = changed(spec, micro_batch_size=1, gradient_checkpointing=ALL)
+    if fewer and again:
+        yield " with ".join(fewer + again), least, longest
     if training.method == "full":
         yield "training.method: lora", changed(spec, micro_batch_size=rows, method="lora"), longest
-    length = tokens_per_pass(workload) // rows // (2 if training.objective == "dpo" else 1) // 2
-    least = changed(spec, micro_batch_size=1, gradient_checkpointing=ALL)
+    length = tokens_per_row(workload) // 2
     while length >= _SHORTEST_PROPOSED:
-        yield f"training.sequenceLength: {length} with least of all else", least, length
+        shorter = f"training.sequenceLength: {length}"
+        yield " with ".join([shorter, *fewer, *again]), least, length
         length //= 2

@@ -106,13 +106,15 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
 
 def tokens_per_pass(workload: Workload) -> int:
     """The most tokens of a forward pass, padded or packed: as many as so many longest rows have."""
-    spec = workload.spec
-    longest = min(
-        workload.longest_row or spec.training.sequence_length, workload.facts.context_length
-    )
     # A row of preferences is two of tokens, which go through the model together.
-    sides = 2 if spec.training.objective == "dpo" else 1
-    return sides * rows_per_pass(spec) * longest
+    sides = 2 if workload.spec.training.objective == "dpo" else 1
+    return sides * rows_per_pass(workload.spec) * tokens_per_row(workload)
+
+
+def tokens_per_row(workload: Workload) -> int:
+    """The most tokens of a row: of the longest that there is, or that there may be."""
+    longest = workload.longest_row or workload.spec.training.sequence_length
+    return min(longest, workload.facts.context_length)
 
 
 def rows_per_pass(spec: FineTuneJobSpec) -> int:
