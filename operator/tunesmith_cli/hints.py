@@ -27,10 +27,8 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.LOSS_MASK_INVALID: "the log shows the rendered row",
     Reason.UNSAFE_WEIGHTS: "take a safetensors or GGUF edition",
     Reason.REMOTE_CODE_REFUSED: "take a safetensors or GGUF edition",
-    Reason.MEMORY_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
-    "or more memory or disk",
-    Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
-    "or more memory or disk",
+    Reason.MEMORY_ESTIMATE_EXCEEDED: "the message names what would fit, or more memory or disk",
+    Reason.DISK_ESTIMATE_EXCEEDED: "the message names what would fit, or more memory or disk",
     Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
     Reason.WORKSPACE_UNAVAILABLE: "check workspace.uri, and the rights of workspace.secretRef",
     Reason.LOSS_DIVERGED: "lower optimizer.learningRate; the message says to what",
@@ -60,7 +58,8 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.ADMISSION_PENDING: "kubectl describe workload shows what Kueue waits for",
     Reason.KUEUE_NOT_INSTALLED: "install Kueue, or leave queueName out",
     Reason.FORBIDDEN: "the message says what the API server refuses: a right, a quota, a policy",
-    Reason.OUT_OF_MEMORY: "smaller microBatchSize or sequenceLength; the log says which memory",
+    Reason.OUT_OF_MEMORY: "smaller microBatchSize, or gradientCheckpointing: all",
+    Reason.DEVICE_OUT_OF_MEMORY: "smaller microBatchSize, or gradientCheckpointing: all",
     Reason.HOST_OOM_KILLED: "smaller microBatchSize or sequenceLength, or more memory",
     Reason.KILLED: "the log of the last attempt",
     Reason.PREEMPTED: "nothing: it goes on by itself",

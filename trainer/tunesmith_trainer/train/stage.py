@@ -5,12 +5,12 @@ where the job asks for them `tensorboard`, event files, and `wandb`, offline run
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "tokens": {"total", "trained", "padding"},
 "mfu", "gradNorm": {"median", "max"}, "peakMemory": {"residentBytes", "deviceBytes"}, "numTargets",
-"workers", "trainableParameters", "packing", "resolved", "plannedSteps", "stoppedEarly", "outcome",
-"remedies", "control"}`; losses in nats per target token, or per pair with `"preference": {"margin",
-"accuracy", "referenceSeconds"}` of the held-out pairs at the best step; `packing` is a
-`PackingDecision`; `resolved` has every hyperparameter as text by the path of its field, the last
-three are as `remedies` says; probed are only processors; memory is that of the first worker, and
-`mfu` and `deviceBytes` are null where they are not known.
+"workers", "trainableParameters", "packing", "memory", "resolved", "plannedSteps", "stoppedEarly",
+"outcome", "remedies", "control"}`; losses in nats per target token, or per pair with `"preference":
+{"margin", "accuracy", "referenceSeconds"}` of the held-out pairs at the best step; `packing` is a
+`PackingDecision`, `memory` a `MemoryPlan`; `resolved` has every hyperparameter as text by the path
+of its field, the last three are as `remedies` says; probed are only processors; peak memory is that
+of the first worker, and `mfu` and `deviceBytes` are null where they are not known.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -32,6 +32,11 @@ from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
+from tunesmith_trainer.train.memory_plan import (
+    advice_on_memory,
+    memory_facts,
+    settled_request,
+)
 from tunesmith_trainer.train.packing_proof import PackingProof
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
@@ -61,9 +66,11 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
             )
     refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
     probed = _probed(request, prepared, reporter)
+    request = settled_request(request, precision=probed.precision if probed else None)
     with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
-        trained = fit(request, folder=folder, precision=probed.precision if probed else None)
+        with advice_on_memory(request):
+            trained = fit(request, folder=folder, precision=probed.precision if probed else None)
     # NB: raised here, not in the workers: Ray Train would take it for a lost worker, and try again.
     if "kind" in trained:
         kind = BadInputError if trained["kind"] == "bad input" else VerdictError
@@ -133,6 +140,7 @@ def _outcome(
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
             "packing": trained["packing"],
+            "memory": memory_facts(request),
             **_preference(trained, history=history),
             "resolved": {**trained["resolved"]},
             "outcome": {name: estimate.as_fact() for name, estimate in outcome(history).items()},

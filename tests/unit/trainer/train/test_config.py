@@ -106,6 +106,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "sequenceLength": (64, False),
     "precision": ("bf16", True),
     "packing": ("bfd", True),
+    "gradientCheckpointing": ("all", False),
     "evaluateEverySteps": (2, True),
     "earlyStopping": ({"patience": 3}, True),
     "control": ({"steps": 2}, True),
