@@ -54,8 +54,9 @@ def a_loop(
     folder: Path,
     on_step: StepCallback | None = None,
     last_step: int | None = None,
+    group: WorkerGroup = ALONE,
 ) -> Loop:
-    """A run of one worker on 24 random rows, with 6 held out."""
+    """A run, of one worker if no other `group` is given, on 24 random rows, with 6 held out."""
     training = config.training
     rows = random_rows(24)
     measures = {
@@ -71,7 +72,7 @@ def a_loop(
         measures={
             kind: CrossEntropy(tokens, device=ALONE.device) for kind, tokens in measures.items()
         },
-        group=ALONE,
+        group=group,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         name_rows=lambda numbers: [f"rows.jsonl:{number}" for number in numbers],
         on_step=on_step,

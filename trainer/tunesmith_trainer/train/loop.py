@@ -33,6 +33,7 @@ from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, 
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
+from tunesmith_trainer.train.sharding import whole, whole_outer_weights
 from tunesmith_trainer.train.train_state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -197,12 +198,14 @@ class Loop:
         # curve would depend on how many workers there are.
         num_units = self._objective.num_units(rows)
         share, suspects = 0.0, list[int]()
-        for micro_batch in self._micro_batches(self._objective, rows):
-            with self._autocast():
-                loss = self._objective.summed_loss(self._model, micro_batch) / num_units
-            # Outside of autocast, as torch asks: backward computes in the types of the forward
-            # pass.
-            loss.backward()
+        for micro_batch, counts in self._passes(self._objective, rows):
+            with whole_outer_weights(self._model):
+                with self._autocast():
+                    loss = self._objective.summed_loss(self._model, micro_batch)
+                    loss = loss / num_units * counts
+                # Outside of autocast, as torch asks: backward computes in the types of the forward
+                # pass.
+                loss.backward()
             share += loss.item()
             if not math.isfinite(loss.item()):
                 suspects += micro_batch
@@ -210,7 +213,7 @@ class Loop:
         self._group.all_reduce_gradients(self._parameters)
         # After the sum: the norm to be clipped is that of the batch, the same on every worker.
         max_norm = self._config.training.optimizer.max_grad_norm
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, max_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, max_norm))
         (mean,) = self._group.all_reduce_sum(share)
         return mean, norm.item(), suspects
 
@@ -219,7 +222,7 @@ class Loop:
         # Without dropout, so that it draws nothing from the generators: how often a run is measured
         # does not change what it learns.
         self._model.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), whole_outer_weights(self._model), self._autocast():
             sums = {kind: self._row_losses(measure) for kind, measure in self._measures.items()}
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
@@ -232,10 +235,10 @@ class Loop:
 
     def _row_losses(self, measure: Measure) -> list[float]:
         sums = [0.0] * len(measure.lengths)
-        for rows in self._micro_batches(measure, list(range(len(sums)))):
+        for rows, counts in self._passes(measure, list(range(len(sums)))):
             losses = measure.row_losses(self._model, rows).tolist()
             for row, loss in zip(rows, losses, strict=True):
-                sums[row] = loss
+                sums[row] = loss if counts else sums[row]
         # Zeros of every worker but one: a row's loss does not depend on how many share the work.
         return self._group.all_reduce_sum(*sums)
 
@@ -253,14 +256,16 @@ class Loop:
         counts = self._group.all_reduce_sum(*(float(row in suspects) for row in batch))
         return [row for row, count in zip(batch, counts, strict=True) if count]
 
-    def _micro_batches(self, over: LossOverRows, rows: list[int]) -> list[list[int]]:
-        return micro_batches(
+    def _passes(self, over: LossOverRows, rows: list[int]) -> list[tuple[list[int], bool]]:
+        own = micro_batches(
             rows,
             lengths=over.lengths,
             size=self._config.training.batch.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,
         )
+        shortest = min(rows, key=lambda row: int(over.lengths[row]))
+        return self._group.equal_passes(own, filler=[shortest])
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._group.device, precision=self._config.precision)
