@@ -67,10 +67,10 @@ def a_loop(
     return Loop(
         model,
         config=config,
-        objective=CrossEntropy(rows, device=ALONE.device, regularization=training.regularization),
+        objective=CrossEntropy(rows, device=group.device, regularization=training.regularization),
         sampler=RowSampler(24, batch_size=training.batch.size, seed=training.seed),
         measures={
-            kind: CrossEntropy(tokens, device=ALONE.device) for kind, tokens in measures.items()
+            kind: CrossEntropy(tokens, device=group.device) for kind, tokens in measures.items()
         },
         group=group,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
