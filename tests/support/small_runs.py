@@ -1,5 +1,6 @@
 """Training runs of a second: random rows, a model of a few thousand weights, and the loop."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.packing import bin_capacity, end_to_end, one_per_line
 from tunesmith_trainer.train.run_parts import sample_of
 
 ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
@@ -64,13 +66,21 @@ def a_loop(
         TRAIN_SAMPLE: sample_of(rows, num_targets=80),
         GENERAL: random_rows(5, seed=2),
     }
+    capacity = bin_capacity(rows.lengths, size=training.batch.micro_batch_size)
+    lay_out = partial(end_to_end, max_tokens=capacity) if config.packing == "bfd" else one_per_line
     return Loop(
         model,
         config=config,
-        objective=CrossEntropy(rows, device=group.device, regularization=training.regularization),
+        objective=CrossEntropy(
+            rows,
+            device=group.device,
+            lay_out=lay_out,
+            regularization=training.regularization,
+        ),
         sampler=RowSampler(24, batch_size=training.batch.size, seed=training.seed),
         measures={
-            kind: CrossEntropy(tokens, device=group.device) for kind, tokens in measures.items()
+            kind: CrossEntropy(tokens, device=group.device, lay_out=lay_out)
+            for kind, tokens in measures.items()
         },
         group=group,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),

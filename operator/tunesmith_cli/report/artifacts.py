@@ -167,6 +167,23 @@ class PreferenceFacts(Record):
     accuracy: float | None = None
 
 
+class PackingProofFacts(Record):
+    """What packing changed on some rows, as parts of the loss and of the gradient's norm."""
+
+    rows: int | None = None
+    loss_difference: float | None = None
+    gradient_difference: float | None = None
+
+
+class PackingFacts(Record):
+    """Whether rows lay end to end; the shares are padding, of the tokens computed."""
+
+    packing: str | None = None
+    padding_share: float | None = None
+    padding_share_unpacked: float | None = None
+    proof: PackingProofFacts | None = None
+
+
 class TrainFacts(Record):
     """What training came to."""
 
@@ -177,6 +194,7 @@ class TrainFacts(Record):
     tokens_per_second: float | None = None
     trainable_parameters: int | None = None
     preference: PreferenceFacts | None = None
+    packing: PackingFacts | None = None
 
 
 class SchemeTried(Record):

@@ -213,6 +213,7 @@ TRAIN: Final = Stage(
         "training.epochs",
         "training.maxSteps",
         "training.precision",
+        "training.packing",
         "training.evaluateEverySteps",
         "training.regularization",
         "training.earlyStopping",

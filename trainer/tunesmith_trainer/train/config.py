@@ -20,7 +20,7 @@ from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
-# (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
+# (num_steps, warmup_steps, precision, packing, evaluate_every), or that only prepare reads.
 # NB: every other field is in the digest, those that are added later included, so that a checkpoint
 # is rather passed over than continued with another setting.
 _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
@@ -28,6 +28,7 @@ _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
     "max_steps": True,
     "sequence_length": True,
     "precision": True,
+    "packing": True,
     "evaluate_every_steps": True,
     # It only ends a run, and one whose budget is raised goes on.
     "forgetting_budget": True,
@@ -45,6 +46,7 @@ class TrainConfig:
         checkpoint: `spec.checkpoint`.
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
+        packing: whether rows lie end to end in a forward pass.
         replay_ratio: part of the rows of a step that are replay rows; 0 without replay.
         num_steps: optimizer steps of the whole run.
         warmup_steps: of these, how many the learning rate rises for, in every cycle.
@@ -56,6 +58,7 @@ class TrainConfig:
     checkpoint: Checkpoint
     workers: int
     precision: Literal["bf16", "fp32"]
+    packing: Literal["bfd", "none"]
     replay_ratio: float
     num_steps: int
     warmup_steps: int
@@ -84,6 +87,7 @@ class TrainConfig:
         decided: dict[str, JsonValue] = {
             "workers": self.workers,
             "precision": self.precision,
+            "packing": self.packing,
             "numSteps": self.num_steps,
             "warmupSteps": self.warmup_steps,
             "evaluateEvery": self.evaluate_every,
@@ -108,6 +112,7 @@ class TrainConfig:
         decided = {
             "maxSteps": self.num_steps,
             "precision": self.precision,
+            "packing": self.packing,
             "evaluateEverySteps": self.evaluate_every,
         }
         fields: dict[str, JsonValue] = {
@@ -150,6 +155,8 @@ def resolve_config(
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
         precision=precision if training.precision == "auto" else training.precision,
+        # Until `packing_choice` has tried it on the job's rows.
+        packing="bfd" if training.packing == "bfd" else "none",
         replay_ratio=ratio,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),

@@ -31,6 +31,7 @@ from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.packing import packed_micro_batches
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.sharding import whole, whole_outer_weights
@@ -257,7 +258,8 @@ class Loop:
         return [row for row, count in zip(batch, counts, strict=True) if count]
 
     def _passes(self, over: LossOverRows, rows: list[int]) -> list[tuple[list[int], bool]]:
-        own = micro_batches(
+        cut = packed_micro_batches if self._config.packing == "bfd" else micro_batches
+        own = cut(
             rows,
             lengths=over.lengths,
             size=self._config.training.batch.micro_batch_size,

@@ -4,7 +4,7 @@
 each evaluation, so those beside the held-out rows are samples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from tunesmith_trainer.train.objectives.kl_to_base import (
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
+from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
@@ -87,7 +88,13 @@ def run_parts(
     return RunParts(
         objective=_objective(config, prepared, replay, reference=reference, device=group.device),
         sampler=_sampler(config, prepared, replay),
-        measures=build_measures(request, prepared, reference=reference, device=group.device),
+        measures=build_measures(
+            request,
+            prepared,
+            reference=reference,
+            device=group.device,
+            lay_out_of=partial(_lay_out, config),
+        ),
     )
 
 
@@ -182,15 +189,26 @@ def _objective(
     training = config.training
     rows = prepared.train if replay is None else prepared.train.followed_by(replay)
     penalty = training.kl_to_base
+    lay_out = _lay_out(config, rows)
     if penalty is None or reference is None:
-        return CrossEntropy(rows, device=device, regularization=training.regularization)
+        return CrossEntropy(
+            rows, device=device, lay_out=lay_out, regularization=training.regularization
+        )
     return CrossEntropyNearBase(
         rows,
         weight=penalty.weight,
         reference=reference,
         device=device,
+        lay_out=lay_out,
         regularization=training.regularization,
     )
+
+
+def _lay_out(config: TrainConfig, rows: TokenRows) -> LayOut:
+    if config.packing == "none":
+        return one_per_line
+    size = config.training.batch.micro_batch_size
+    return partial(end_to_end, max_tokens=bin_capacity(rows.lengths, size=size))
 
 
 def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
@@ -221,6 +239,7 @@ def build_measures(
     *,
     device: torch.device,
     reference: BaseReference | None = None,
+    lay_out_of: Callable[[TokenRows], LayOut] = lambda _: one_per_line,
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 
@@ -232,11 +251,14 @@ def build_measures(
     sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
     rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
     measures: dict[str, Measure] = {
-        kind: CrossEntropy(tokens, device=device) for kind, tokens in rows.items()
+        kind: CrossEntropy(tokens, device=device, lay_out=lay_out_of(tokens))
+        for kind, tokens in rows.items()
     }
     if reference is not None:
         compared = sample_of(held_out, num_targets=_MOST_TARGETS)
-        measures[KL] = KlToBase(compared, reference=reference, device=device)
+        measures[KL] = KlToBase(
+            compared, reference=reference, device=device, lay_out=lay_out_of(compared)
+        )
     return measures
 
 

@@ -3,10 +3,11 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
+"trainableParameters", "packing", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
 "control"}`; losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
-"referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text
-by the path of its field, the last three as `remedies` says; probed are only processors.
+"referenceSeconds"}` of the held-out pairs at the best step; `packing` is a `PackingDecision`;
+`resolved` has every hyperparameter as text by the path of its field, the last three are as
+`remedies` says; probed are only processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -27,6 +28,7 @@ from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
+from tunesmith_trainer.train.packing_proof import PackingProof
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
@@ -121,6 +123,7 @@ def _outcome(
             "numTargets": num_targets,
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
+            "packing": trained["packing"],
             **_preference(trained, history=history),
             "resolved": {**trained["resolved"]},
             "outcome": {name: estimate.as_fact() for name, estimate in outcome(history).items()},
@@ -202,6 +205,9 @@ def _warnings(trained: Trained, *, history: History, probed: ProbedPrecision | N
             f"training.precision is {used}, and this processor trains faster in "
             f"{probed.precision}; leave it at auto"
         )
+    proof = trained["packing"].get("proof")
+    if proof and not proof["holds"]:
+        warnings.append(f"rows were padded: {PackingProof.model_validate(proof).in_words}")
     best, base = history.held_out_at(history.best_step), history.held_out_at(0)
     if best >= base:
         warnings.append(

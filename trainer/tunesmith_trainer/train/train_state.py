@@ -118,6 +118,9 @@ class TrainState:
         Raises:
             OSError: the checkpoint is gone or spoilt.
         """
+        if self._group.is_sharded:
+            # NB: the first one may have just written its part, and be about to rename the folder.
+            self._group.broadcast(step)
         checkpoint = self._checkpoint(step)
         if self._group.is_sharded:
             read_shards(checkpoint.folder, self._sharded_weights())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, final
 
@@ -27,6 +28,8 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.loop import autocast
+from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
@@ -50,6 +53,7 @@ class Trained(TypedDict):
     warmup_steps: int
     num_trainable: int
     reference_seconds: float | None
+    packing: dict[str, Any]
     resumed_from: int | None
 
 
@@ -142,6 +146,15 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
     total_steps = config.num_steps + (control.steps if control else 0)
     with _sole_writer(output, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
+        packing = decide_packing(
+            model,
+            config=config,
+            tokens=prepared.train,
+            group=group,
+            autocast=partial(autocast, group.device, precision=config.precision),
+            folder=output,
+        )
+        config = replace(config, packing=packing.packing)
         parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
         loop = build_loop(
             model,
@@ -186,6 +199,7 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         warmup_steps=config.warmup_steps,
         num_trainable=num_trainable,
         reference_seconds=parts.reference_seconds,
+        packing=packing.model_dump(by_alias=True, exclude_none=True),
         resumed_from=resumed_from,
     )
 

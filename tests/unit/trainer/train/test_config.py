@@ -105,6 +105,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "maxSteps": (50, True),
     "sequenceLength": (64, False),
     "precision": ("bf16", True),
+    "packing": ("bfd", True),
     "evaluateEverySteps": (2, True),
     "earlyStopping": ({"patience": 3}, True),
     "control": ({"steps": 2}, True),
