@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 import sharded_runs
-from small_runs import a_train_config
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
@@ -84,12 +83,6 @@ def test_each_worker_keeps_its_part_and_no_pickle(runs: Path) -> None:
     sizes = [sum(v.numel() for k, v in part.items() if k.startswith("weights/")) for part in parts]
     assert sum(sizes) == sum(value.numel() for value in whole.values())
     assert max(sizes) < 0.6 * sum(sizes)
-
-
-def test_one_worker_has_nothing_to_share() -> None:
-    config = a_train_config(training={"parallelism": "fsdp"})
-
-    assert not config.is_sharded
 
 
 def _curve(runs: Path, name: str) -> Any:

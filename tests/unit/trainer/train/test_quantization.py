@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from small_models import SMALL_VOCABULARY
+from small_models import small_model
 from small_runs import a_loop, a_train_config, losses
 from tunesmith_trainer.models import merged_model
 from tunesmith_trainer.train.adapters import build_trainable
@@ -31,18 +30,8 @@ TRAINING: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of hidden size 64: a block of NF4 has 64 weights."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    config = LlamaConfig(
-        vocab_size=SMALL_VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    small_model(hidden_size=64).save_pretrained(folder)
     return folder
 
 
