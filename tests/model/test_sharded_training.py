@@ -11,6 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import sharded_runs
+from small_models import make_tiny_model
+from small_runs import random_rows
+from train_stage import a_train_stage
+from tunesmith_engine.stages.digests import local_path
+from tunesmith_trainer.models import load_model
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
@@ -83,6 +88,39 @@ def test_each_worker_keeps_its_part_and_no_pickle(runs: Path) -> None:
     sizes = [sum(v.numel() for k, v in part.items() if k.startswith("weights/")) for part in parts]
     assert sum(sizes) == sum(value.numel() for value in whole.values())
     assert max(sizes) < 0.6 * sum(sizes)
+
+
+def test_a_job_of_two_workers_leaves_an_ordinary_model(tmp_path: Path) -> None:
+    """With a frozen copy of the base beside it, and packed rows, through Ray."""
+    training = {
+        "method": "full",
+        "parallelism": "fsdp",
+        "packing": "bfd",
+        "precision": "fp32",
+        "klToBase": {"weight": 0.1},
+        "optimizer": {"learningRate": 1e-3},
+        "batch": {"size": 8, "microBatchSize": 2},
+        "maxSteps": 4,
+    }
+    stage = a_train_stage(
+        tmp_path,
+        model=make_tiny_model(tmp_path / "model"),
+        train=random_rows(24),
+        validation=random_rows(6, seed=1),
+        training=training,
+        resources={"workers": 2},
+    )
+
+    result = stage.run(timeout_s=580.0)
+
+    assert result.outcome == "Succeeded", stage.log()[-4000:]
+    tuned = load_model(local_path(result.artifact("tuned")), dtype=torch.float32)
+    base = load_model(tmp_path / "model", dtype=torch.float32)
+    moved = [
+        float((new - old).abs().max())
+        for new, old in zip(tuned.parameters(), base.parameters(), strict=True)
+    ]
+    assert all(0 < distance < 0.1 for distance in moved)
 
 
 def _curve(runs: Path, name: str) -> Any:

@@ -23,7 +23,7 @@ from tunesmith_trainer.train.history import History
 
 CPU = torch.device("cpu")
 BASE = "base"
-CUT_OFF = 6
+CUT_OFF = 5
 
 # Held-out rows make more passes on one worker than on the other.
 _TRAINING: dict[str, Any] = {

@@ -10,6 +10,7 @@ often than another. What is trained of these is whole from before a pass until i
 there (`whole_outer_weights`); what is frozen is on every worker, as it would be during a pass.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -45,6 +46,8 @@ def shard(
         param_dtype=torch.bfloat16 if is_gathered_in_bf16 else None, reduce_dtype=torch.float32
     )
     mesh = init_device_mesh(device.type, (num_workers,))
+    # A chunk of states that an objective hands to the head is one, and nobody writes to it.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     layers = model.get_submodule(layer_stack(model))
     for layer in layers:
         hold(layer, model=model, precision=precision, device=device)
