@@ -19,12 +19,11 @@ class Fp32Linear(nn.Linear):
             return super().forward(input.float())
 
 
-def keep_updates_in_fp32(model: Any) -> None:
+def keep_updates_in_fp32(model: nn.Module) -> None:
     """Let every LoRA layer of `model` (PEFT's) compute its delta, and the sum with it, in fp32.
 
     The frozen product keeps the type that autocast gives it. What the layer returns is fp32: cast
-    to bf16 once more, the delta would be lost after all. So is what the embedding returns, whose
-    matrix may be bf16: layers add to it.
+    to bf16 once more, the delta would be lost after all.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -33,6 +32,10 @@ def keep_updates_in_fp32(model: Any) -> None:
             _compute_in_fp32(module.lora_A)
             _compute_in_fp32(module.lora_B)
             module.get_base_layer().register_forward_hook(_to_fp32)
+
+
+def read_embeddings_in_fp32(model: Any) -> None:
+    """Let layers add to fp32 where the embedding's matrix is bf16, as they do where it is fp32."""
     model.get_input_embeddings().register_forward_hook(_to_fp32)
 
 

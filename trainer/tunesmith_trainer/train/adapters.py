@@ -16,7 +16,7 @@ from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.models import load_model, stored_dtype
-from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
+from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32, read_embeddings_in_fp32
 from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
 from tunesmith_trainer.train.compilation import compile_layers
 from tunesmith_trainer.train.config import TrainConfig
@@ -57,32 +57,52 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
     trainable = make_trainable(model, training=training, precision=config.precision)
     if training.compile:
         compile_layers(trainable, device=device)
-    place(trainable, config=config, device=device)
+    # What a full fine-tuning freezes is written out with the rest, and stays as exact.
+    is_adapted = training.method == "lora"
+    _place(
+        trainable,
+        config=config,
+        precision=config.precision if is_adapted else "fp32",
+        is_gathered_in_bf16=config.precision == "bf16" and not is_adapted,
+        device=device,
+    )
     return trainable
 
 
 def build_frozen(folder: Path, *, config: TrainConfig, device: torch.device) -> Any:
     """The model of `folder` for a forward pass beside the trained one; all workers call it."""
     model = load_model(folder, dtype=stored_dtype(folder)).requires_grad_(requires_grad=False)
-    place(model, config=config, device=device)
+    if config.precision == "bf16":
+        read_embeddings_in_fp32(model)
+    _place(
+        model,
+        config=config,
+        precision=config.precision,
+        is_gathered_in_bf16=False,
+        device=device,
+    )
     return model
 
 
-def place(model: Any, *, config: TrainConfig, device: torch.device) -> None:
-    """Cast the weights of `model` as they are trained, and move them, or this worker's part."""
-    # What a full fine-tuning freezes is written out with the rest, and stays as exact.
-    is_adapted = config.training.method == "lora"
-    held = config.precision if is_adapted else "fp32"
+def _place(
+    model: Any,
+    *,
+    config: TrainConfig,
+    precision: Literal["bf16", "fp32"],
+    is_gathered_in_bf16: bool,
+    device: torch.device,
+) -> None:
+    """Cast the weights of `model` as `hold` does, and move them, or this worker's part of them."""
     if config.is_sharded:
         shard(
             model,
-            precision=held,
-            is_gathered_in_bf16=config.precision == "bf16" and not is_adapted,
+            precision=precision,
+            is_gathered_in_bf16=is_gathered_in_bf16,
             device=device,
             num_workers=config.workers,
         )
     else:
-        hold(model, model=model, precision=held, device=device)
+        hold(model, model=model, precision=precision, device=device)
         model.to(device)  # its buffers
 
 
@@ -121,6 +141,7 @@ def make_trainable(model: Any, *, training: Training, precision: Literal["bf16",
         adapted = get_peft_model(model, adapters)
     if precision == "bf16":
         keep_updates_in_fp32(adapted)
+        read_embeddings_in_fp32(adapted)
     return adapted
 
 

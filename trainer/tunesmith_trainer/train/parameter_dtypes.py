@@ -19,9 +19,9 @@ def hold(
     """Cast the parameters of `module`, a part of `model` or all of it, on their way to `device`.
 
     Trained parameters are fp32: a step of AdamW is smaller than half a step of bf16 for most
-    weights, and would be rounded away. With precision bf16, frozen linear layers of an adapted
-    model are bf16, as autocast would cast them for every product; so are embedding and head where
-    they are stored so, which loses nothing. Norms and biases of others stay fp32.
+    weights, and would be rounded away. With precision bf16, frozen linear layers are bf16, as
+    autocast would cast them for every product; so are embedding and head where they are stored so,
+    which loses nothing. Norms stay fp32, and bytes of quantized weights as they are.
     """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     seen: set[nn.Parameter] = set()
@@ -37,7 +37,7 @@ def hold(
             )
             # NB: layer by layer, never model.to(bfloat16): norms and the frequencies of the rotary
             # embedding are used outside of autocast's casts, and would lose precision for good.
-            if parameter.is_floating_point():  # quantized weights are bytes
+            if parameter.is_floating_point():
                 dtype = torch.bfloat16 if is_half else torch.float32
                 parameter.data = parameter.data.to(device=device, dtype=dtype)
 
