@@ -132,6 +132,11 @@ def _validate(commands: Any) -> None:
     parser.add_argument(
         "files", metavar="FILE", type=Path, nargs="+", help=f"manifests of any kind: {kinds}"
     )
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="refuse jobs that ask for more accelerators than this machine has",
+    )
     _add_output(parser)
 
 

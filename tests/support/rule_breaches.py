@@ -248,9 +248,9 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     ],
     "micro-batch-within-batch": [
         (
-            {"training": {"batch": {"size": 2}}},
+            {"training": {"batch": {"size": 2, "microBatchSize": 3}}},
             "spec.training.batch.microBatchSize",
-            {"training": {"batch": {"size": 4}}},
+            {"training": {"batch": {"size": 3, "microBatchSize": 3}}},
         )
     ],
     "warmup-and-decay-within-the-steps": [

@@ -38,7 +38,12 @@ RUNS: dict[str, dict[str, Any]] = {
     # One row of A is less than there are workers: one of them has none of it.
     "lora": {**_TRAINING, "lora": {"rank": 1}},
     "full": {**_TRAINING, "method": "full"},
-    "frozen": {**_TRAINING, "method": "full", "freeze": {"layers": 1, "embeddings": True}},
+    "frozen": {
+        **_TRAINING,
+        "method": "full",
+        "freeze": {"layers": 1},
+        "gradientCheckpointing": "all",
+    },
     "bf16": {**_TRAINING, "precision": "bf16"},
     "full-bf16": {**_TRAINING, "method": "full", "precision": "bf16"},
 }

@@ -66,7 +66,7 @@ def a_loop(
         TRAIN_SAMPLE: sample_of(rows, num_targets=80),
         GENERAL: random_rows(5, seed=2),
     }
-    capacity = bin_capacity(rows.lengths, size=training.batch.micro_batch_size)
+    capacity = bin_capacity(rows.lengths, size=config.micro_batch_size)
     lay_out = partial(end_to_end, max_tokens=capacity) if config.packing == "bfd" else one_per_line
     return Loop(
         model,

@@ -13,6 +13,7 @@ from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
+from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.preference import Dpo
 from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
@@ -140,9 +141,15 @@ class Schedule(ApiModel):
 class Batch(ApiModel):
     """Rows per optimizer step, over all workers, and rows per forward pass of one worker."""
 
-    # NB: a rule compares both and names the default of micro_batch_size in its message.
     size: Annotated[int, Field(ge=1, le=65536)] = 16
-    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
+    micro_batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | None,
+        DecidedLater("as many as fit the memory: at most 4 on processors"),
+    ] = Field(
+        None,
+        description="Gradients of as many forward passes as make up size are accumulated. Default: "
+        "as many rows as fit the memory, at most 4 on processors.",
+    )
 
 
 class Training(ApiModel):
@@ -187,6 +194,12 @@ class Training(ApiModel):
     )
     evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Steps between held-out evaluations. Default: a tenth of all steps."
+    )
+    gradient_checkpointing: GradientCheckpointing = Field(
+        "auto",
+        description="Which layers compute their activations again in the backward pass instead of "
+        "keeping them (Chen et al. 2016, arXiv 1604.06174): none, all, or every second (every2), "
+        "every third (every3) and so on. It changes no result. auto: as few as fit the memory.",
     )
     packing: Literal["auto", "bfd", "none"] = Field(
         "auto",
@@ -344,8 +357,8 @@ BATCH_RULES: Final[tuple[Rule[Batch], ...]] = (
         name="micro-batch-within-batch",
         scopes=("training.batch",),
         field="microBatchSize",
-        holds=lambda batch: batch.micro_batch_size <= batch.size,
-        cel="self.microBatchSize <= self.size",
-        message="microBatchSize (default 4) is at most batch.size; lower it or raise size",
+        holds=lambda batch: batch.micro_batch_size is None or batch.micro_batch_size <= batch.size,
+        cel="!has(self.microBatchSize) || self.microBatchSize <= self.size",
+        message="microBatchSize is at most batch.size; lower it or raise size",
     ),
 )

@@ -39,6 +39,8 @@ WITHOUT_INFLUENCE: Final = (
     "queueName",
     "deploy",
     "workspace",
+    # Computed again, activations are what they were.
+    "training.gradientCheckpointing",
     "resources.cpu",
     "resources.memory",
     "resources.nodeSelector",

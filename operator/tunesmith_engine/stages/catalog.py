@@ -17,7 +17,7 @@ from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.sources.adapter_version import ADAPTER_FINGERPRINTS
-from tunesmith_engine.stages import memory
+from tunesmith_engine.stages import memory, training_memory
 from tunesmith_engine.stages.contracts import Environment, StageName
 from tunesmith_engine.stages.memory import Workload
 
@@ -232,7 +232,7 @@ TRAIN: Final = Stage(
     reads=("prepare",),
     sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
-    memory=memory.training,
+    memory=training_memory.training,
 )
 
 EVALUATE: Final = Stage(

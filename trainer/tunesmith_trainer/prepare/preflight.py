@@ -13,7 +13,10 @@ from tunesmith_api.field_paths import records_of
 from tunesmith_api.field_types import SecretReference
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.capacity import (
+    Accelerators,
     Shortage,
+    accelerators_here,
+    room_for_training,
     shortage_of_given,
     shortage_of_memory,
     shortage_of_room,
@@ -84,9 +87,17 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
     Raises:
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
-    needed = estimate(request.spec, facts, longest_row=SHORTEST_ROW)
+    needed = _needed(request, facts, longest_row=SHORTEST_ROW)
     here, folder = _stages_here(request, needed), Path(request.output)
-    _refuse(shortage_of_room(needed, stages=here, folder=folder, has_bytes=0))
+    _refuse(
+        shortage_of_room(
+            needed,
+            stages=here,
+            folder=folder,
+            has_bytes=0,
+            accelerators=_accelerators(request),
+        )
+    )
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -96,8 +107,9 @@ def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: in
     Raises:
         BadInputError: there is not.
     """
-    needed = estimate(request.spec, facts, longest_row=longest_row)
-    _refuse(shortage_of_memory(needed, stages=_stages_here(request, needed)))
+    needed = _needed(request, facts, longest_row=longest_row)
+    here = _stages_here(request, needed)
+    _refuse(shortage_of_memory(needed, stages=here, accelerators=_accelerators(request)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -106,7 +118,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
     if request.memory is None:
         return None
     return unjudged_memory(
-        estimate(request.spec, facts, longest_row=longest_row),
+        _needed(request, facts, longest_row=longest_row),
         request.memory,
         on_accelerators=request.spec.resources.gpus_per_worker > 0,
     )
@@ -145,6 +157,15 @@ def _config_of(folder: Path) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _accelerators(request: StageRequest) -> Accelerators | None:
+    return accelerators_here(request.spec.resources) if request.memory is None else None
+
+
+def _needed(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> Estimate:
+    room = room_for_training(request)
+    return estimate(request.spec, facts, longest_row=longest_row, room=room)
 
 
 def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:

@@ -26,6 +26,7 @@ from tunesmith_trainer.train.freezing import (
     is_frozen,
     nothing_left,
 )
+from tunesmith_trainer.train.gradient_checkpointing import checkpoint_layers
 from tunesmith_trainer.train.parameter_dtypes import hold
 from tunesmith_trainer.train.quantization import quantize_linear_layers
 from tunesmith_trainer.train.sharding import shard
@@ -55,6 +56,7 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
         compute = torch.bfloat16 if config.precision == "bf16" else torch.float32
         quantize_linear_layers(model, compute_dtype=compute, device=device)
     trainable = make_trainable(model, training=training, precision=config.precision)
+    checkpoint_layers(trainable, config.gradient_checkpointing)
     if training.compile:
         compile_layers(trainable, device=device)
     # What a full fine-tuning freezes is written out with the rest, and stays as exact.

@@ -262,7 +262,7 @@ class Loop:
         own = cut(
             rows,
             lengths=over.lengths,
-            size=self._config.training.batch.micro_batch_size,
+            size=self._config.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,
         )

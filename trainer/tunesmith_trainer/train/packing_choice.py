@@ -126,7 +126,7 @@ def padding_shares(lengths: NDArray[np.int64], *, config: TrainConfig) -> tuple[
     sampler = RowSampler(len(lengths), batch_size=batch.size, seed=config.training.seed)
     steps = [sampler.rows_of(step + 1) for step in range(min(config.num_steps, _COUNTED_STEPS))]
     useful = sum(int(lengths[rows].sum()) for rows in steps)
-    capacity = bin_capacity(lengths, size=batch.micro_batch_size)
+    capacity = bin_capacity(lengths, size=config.micro_batch_size)
 
     def end_to_end_in_capacity(of_pass: Sequence[int]) -> Bins:
         return end_to_end(of_pass, max_tokens=capacity)
@@ -143,7 +143,7 @@ def padding_shares(lengths: NDArray[np.int64], *, config: TrainConfig) -> tuple[
             for rows in cut(
                 step,
                 lengths=lengths,
-                size=batch.micro_batch_size,
+                size=config.micro_batch_size,
                 rank=rank,
                 num_ranks=config.workers,
             )

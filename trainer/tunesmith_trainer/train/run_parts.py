@@ -111,7 +111,7 @@ def _preference_parts(
         model=model,
         group=group,
         autocast=partial(autocast, group.device, precision=config.precision),
-        micro_batch_size=config.training.batch.micro_batch_size,
+        micro_batch_size=config.micro_batch_size,
         config_digest=config.digest(),
     )
 
@@ -160,7 +160,10 @@ def build_loop(
         measures=parts.measures,
         group=group,
         checkpoints=Checkpoints(
-            checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
+            checkpoints,
+            config_digest=config.digest(),
+            keep=config.checkpoint.keep,
+            settings=config.resolved(),
         ),
         name_rows=partial(_sources, prepared),
         on_step=on_step,
@@ -207,7 +210,7 @@ def _objective(
 def _lay_out(config: TrainConfig, rows: TokenRows) -> LayOut:
     if config.packing == "none":
         return one_per_line
-    size = config.training.batch.micro_batch_size
+    size = config.micro_batch_size
     return partial(end_to_end, max_tokens=bin_capacity(rows.lengths, size=size))
 
 

@@ -3,11 +3,11 @@
 Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
 "bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "packing", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
-"control"}`; losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
-"referenceSeconds"}` of the held-out pairs at the best step; `packing` is a `PackingDecision`;
-`resolved` has every hyperparameter as text by the path of its field, the last three are as
-`remedies` says; probed are only processors.
+"trainableParameters", "packing", "memory", "resolved", "plannedSteps", "stoppedEarly", "outcome",
+"remedies", "control"}`; losses in nats per target token, or per pair with `"preference":
+{"margin", "accuracy", "referenceSeconds"}` of the held-out pairs at the best step; `packing` is a
+`PackingDecision`, `memory` a `MemoryPlan`; `resolved` has every hyperparameter as text by the path
+of its field, the last three are as `remedies` says; probed are only processors.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
@@ -28,6 +28,11 @@ from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
+from tunesmith_trainer.train.memory_plan import (
+    advice_on_memory,
+    memory_facts,
+    settled_request,
+)
 from tunesmith_trainer.train.packing_proof import PackingProof
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
@@ -54,9 +59,11 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
             )
     refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
     probed = _probed(request, prepared, reporter)
+    request = settled_request(request, precision=probed.precision if probed else None)
     with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
-        trained = fit(request, folder=folder, precision=probed.precision if probed else None)
+        with advice_on_memory(request):
+            trained = fit(request, folder=folder, precision=probed.precision if probed else None)
     # NB: raised here, not in the workers: Ray Train would take it for a lost worker, and try again.
     if "kind" in trained:
         kind = BadInputError if trained["kind"] == "bad input" else VerdictError
@@ -124,6 +131,7 @@ def _outcome(
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
             "packing": trained["packing"],
+            "memory": memory_facts(request),
             **_preference(trained, history=history),
             "resolved": {**trained["resolved"]},
             "outcome": {name: estimate.as_fact() for name, estimate in outcome(history).items()},

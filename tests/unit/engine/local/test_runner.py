@@ -70,6 +70,19 @@ def test_what_cannot_run_here_is_refused_before_anything_starts(
     assert place.home.list_jobs() == []
 
 
+def test_accelerators_that_are_not_there_are_missed_before_anything_starts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_small_job(resources={"gpusPerWorker": 1})
+    monkeypatch.setattr(capacity, "_nvidia_memory", list)
+
+    with pytest.raises(MachineTooSmall, match="this machine has 0") as refused:
+        run(place, job)
+
+    assert refused.value.reason is Reason.RESOURCES_UNAVAILABLE
+    assert place.started() == []
+
+
 def test_memory_is_judged_by_the_rows_that_there_are(
     place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
