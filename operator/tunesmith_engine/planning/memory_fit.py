@@ -153,7 +153,9 @@ def _changes(workload: Workload) -> Iterator[tuple[str, FineTuneJobSpec, int | N
 
 
 def _held_otherwise(spec: FineTuneJobSpec, *, rows: int) -> Iterator[tuple[str, FineTuneJobSpec]]:
-    """The same step with its weights in four bits, or in parts."""
+    """The same step with its weights in parts, or in four bits: what accelerators are good at."""
+    if not spec.resources.gpus_per_worker:
+        return
     training, lora = spec.training, spec.training.lora
     is_plain = lora.quantization == "none" and training.optimizer.type == "adamw"
     if training.parallelism == "ddp":

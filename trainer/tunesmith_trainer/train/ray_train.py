@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
