@@ -41,7 +41,7 @@ lock_gpu() {
 lock_tpu() {
   mkdir -p requirements/tpu
   grep '==' requirements/trainer.txt >requirements/tpu/trainer.txt
-  GLIBC=2_31 lock tpu/trainer --extra trainer --extra eval --extra tpu --extra test
+  GLIBC=2_31 lock tpu/trainer --extra trainer --extra eval --extra tensorboard --extra mlflow --extra wandb --extra tpu --extra test
 }
 
 # From PyPI alone, whose torch is the build for CUDA: `2.13.0` would match a `2.13.0+cpu` as well.
@@ -54,7 +54,8 @@ compile_gpu() {
 
 # Envoy's wheel needs a newer C library than the others do: that of Debian 11.
 GLIBC=2_31 lock control --extra operator --extra dev "${upgrade[@]}"
-lock trainer --extra trainer --extra eval --extra qlora --extra test "${upgrade[@]}"
+trainer=(--extra trainer --extra eval --extra tensorboard --extra mlflow --extra wandb --extra qlora --extra test)
+lock trainer "${trainer[@]}" "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
 lock_tpu
 lock server --extra serving-cpu --extra test "${upgrade[@]}"
@@ -64,5 +65,5 @@ lock server --extra serving-cpu --extra test "${upgrade[@]}"
 # share; the others take it as it is.
 lock_gpu server --extra serving --extra test
 compile_gpu torch - --constraints requirements/gpu/server.txt <<<torch
-lock_gpu trainer --extra trainer --extra eval --extra qlora --extra test --constraints requirements/gpu/torch.txt
+lock_gpu trainer "${trainer[@]}" --constraints requirements/gpu/torch.txt
 lock_gpu compressor --extra compressor --extra test --constraints requirements/gpu/torch.txt

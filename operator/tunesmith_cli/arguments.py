@@ -117,6 +117,12 @@ def _run(commands: Any) -> None:
     parser.add_argument(
         "--serve", action="store_true", help="serve the published model when the job is done"
     )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="PORT",
+        type=_port,
+        help="serve training's metrics for Prometheus there, on this machine alone (default: not)",
+    )
     _add_output(parser)
 
 

@@ -70,6 +70,13 @@ def test_what_is_frozen_or_in_eight_bits_takes_less_memory(by_method: dict[str, 
     assert held["qlora"] < 0.7 * held["lora"]
 
 
+@pytest.mark.parametrize("name", ["full", "lora", "qlora"])
+def test_the_planner_knows_the_peak_within_a_tenth(by_method: dict[str, Any], name: str) -> None:
+    measured = by_method[name]
+
+    assert measured.estimated_bytes == pytest.approx(measured.peak_bytes, rel=0.1)
+
+
 @pytest.mark.parametrize("name", ["full", "full, 8-bit moments", "lora", "qlora"])
 def test_a_resumed_run_has_the_same_curve(
     bases: dict[str, Path], device: torch.device, tmp_path: Path, name: str

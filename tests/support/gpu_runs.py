@@ -3,7 +3,6 @@
 Only `tests/gpu` uses it. Weights are drawn on the device and written in bf16, as bases come.
 """
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,18 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from manifests import a_job
 from small_runs import a_train_config
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.memory import Workload
+from tunesmith_engine.stages.training_memory import worker_memory
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.dataloader import RowSampler
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
 from tunesmith_trainer.train.loop import Loop
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 
@@ -40,12 +44,17 @@ _WARM_UP = 3
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of the steps after the warm-up: tokens a second in the median, and memory at its peak."""
+    """Of the steps after the warm-up: tokens a second and MFU in the median; memory at its peak.
+
+    `mfu` is None where the peak of the card is not known, `estimated_bytes` what the planner says.
+    """
 
     card: str
     shape: str
     method: str
     tokens_per_second: float
+    mfu: float | None
+    estimated_bytes: int
     peak_bytes: int
     held_bytes: int
     first_loss: float
@@ -109,15 +118,16 @@ def measure(
     memory.reset_peak_memory_stats(device)
     loop = a_gpu_loop(base, training=training, rows=rows, folder=folder, device=device)
     held = memory.memory_allocated(device)
-    started = time.monotonic()
-    history = loop.run()
-    assert time.monotonic() > started
-    steps = [point for point in history.points if point["kind"] == "train"]
+    steps = [point for point in loop.run().points if point["kind"] == "train"]
     return Measured(
         card=torch.get_device_module(device).get_device_name(device),
         shape=shape,
         method=name,
-        tokens_per_second=_median_speed(history),
+        tokens_per_second=_median(steps, "tokensPerSecond"),
+        mfu=_median(steps, "mfu") if "mfu" in steps[-1] else None,
+        estimated_bytes=estimated_bytes(
+            shape, training=training, longest_row=int(rows.lengths.max())
+        ),
         peak_bytes=memory.max_memory_allocated(device),
         held_bytes=held,
         first_loss=float(steps[0]["loss"]),
@@ -125,8 +135,34 @@ def measure(
     )
 
 
-def _median_speed(history: History) -> float:
-    speeds = [
-        float(point["tokensPerSecond"]) for point in history.points if point["kind"] == "train"
-    ]
-    return float(np.median(speeds[_WARM_UP:]))
+def estimated_bytes(shape: str, *, training: dict[str, Any], longest_row: int) -> int:
+    """What the planner says that such a run takes of a card."""
+    job = a_job(training=training, resources={"gpusPerWorker": 1})
+    spec = FineTuneJob.model_validate(job).spec.with_defaults()
+    return worker_memory(Workload(spec, _facts_of(shape), longest_row)).total
+
+
+def _facts_of(shape: str) -> ModelFacts:
+    given = SHAPES[shape]
+    hidden, inner, layers = (
+        given[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
+    heads, kv_heads = given["num_attention_heads"], given["num_key_value_heads"]
+    attention = 2 * hidden * hidden + 2 * hidden * kv_heads * (hidden // heads)
+    in_layers = layers * (attention + 3 * hidden * inner + 2 * hidden)
+    return ModelFacts(
+        num_parameters=in_layers + given["vocab_size"] * hidden + hidden,
+        num_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        vocab_size=given["vocab_size"],
+        context_length=8192,
+        is_tied=True,
+        has_chat_template=False,
+    )
+
+
+def _median(steps: list[Any], name: str) -> float:
+    return float(np.median([float(step[name]) for step in steps[_WARM_UP:]]))

@@ -410,6 +410,36 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             },
         )
     ],
+    "mlflow-files-without-secret": [
+        (
+            {"tracking": {"mlflow": {"trackingUri": "file://mlruns", **SECRET}}},
+            "spec.tracking.mlflow.secretRef",
+            {"tracking": {"mlflow": {"trackingUri": "https://mlflow.example.com", **SECRET}}},
+        )
+    ],
+    "mlflow-files-outlive-the-pod": [
+        (
+            {
+                "workspace": STORE,
+                "output": REMOTE,
+                "tracking": {"mlflow": {"trackingUri": "file://mlruns"}},
+            },
+            "spec.tracking.mlflow.trackingUri",
+            {
+                "workspace": STORE,
+                "output": REMOTE,
+                "tracking": {"mlflow": {"trackingUri": "http://mlflow.ml:5000"}},
+            },
+        )
+    ],
+    "wandb-key-when-online": [
+        (
+            {"tracking": {"wandb": {"mode": mode, **key}}},
+            "spec.tracking.wandb.secretRef",
+            {"tracking": {"wandb": {"mode": mode, **({} if key else SECRET)}}},
+        )
+        for mode, key in (("online", {}), ("offline", SECRET))
+    ],
     "group-size-of-four-bit": [
         (
             {"compression": {"quantize": {"groupSize": 64}}},

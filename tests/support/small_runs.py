@@ -92,7 +92,7 @@ def a_loop(
 
 def losses(history: History) -> list[Any]:
     """The curve without what depends on the clock."""
-    timed = {"seconds", "tokensPerSecond"}
+    timed = {"seconds", "tokensPerSecond", "residentBytes"}
     return [
         {key: value for key, value in point.items() if key not in timed} for point in history.points
     ]

@@ -33,7 +33,7 @@ from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.contracts import METRICS_PORT, StageName
 
 _PHASE_COLOURS: Final[Mapping[str, str]] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
 
@@ -59,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
     manifest = open_manifest(options.file)
     home = HomeFolder(options.home)
+    if options.metrics_port is not None:
+        # The stage's process has the command's environment, and its workers have the stage's.
+        os.environ[METRICS_PORT] = str(options.metrics_port)
     status = _run_to_end(manifest, home=home, until=options.until)
     summary = _summary(manifest.job.metadata.name, home=home, status=status)
     as_json = options.output == "json"

@@ -31,6 +31,8 @@ WITHOUT_INFLUENCE: Final = (
     "evaluation.reference.endpoint.maxRequestsPerMinute",
     "output.secretRef",
     "checkpoint",
+    # Where the curve is shown as well: what is logged there is in the artifacts anyhow.
+    "tracking",
     "suspend",
     "backoffLimit",
     "activeDeadlineSeconds",

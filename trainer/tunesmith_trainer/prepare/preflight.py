@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tunesmith_api.field_paths import records_of
 from tunesmith_api.field_types import SecretReference
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.tracking import Tracking
 from tunesmith_engine.capacity import (
     Accelerators,
     Shortage,
@@ -54,6 +55,10 @@ def refuse_missing(request: StageRequest) -> None:
         from tunesmith_trainer.evaluate.harness import require_harness
 
         require_harness(spec)
+    if spec.tracking != Tracking():
+        from tunesmith_trainer.train.trackers.required import require_trackers
+
+        require_trackers(spec.tracking, secrets=Path(request.secrets))
     try:
         for reference in (spec.output.secret_ref, *asked_by_evaluate):
             read_secret(reference, secrets=Path(request.secrets))

@@ -27,7 +27,7 @@ Tensors = dict[str, torch.Tensor]
 _STATE: Final = "state.json"
 
 # Raised whenever what stands in a checkpoint changes its meaning; others are passed over.
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 
 log = logging.getLogger(__name__)
 

@@ -28,13 +28,16 @@ from tunesmith_trainer.train.divergence import (
 )
 from tunesmith_trainer.train.early_stopping import stops_early
 from tunesmith_trainer.train.forgetting_budget import keep_within_budget
-from tunesmith_trainer.train.history import HELD_OUT, History
+from tunesmith_trainer.train.history import HELD_OUT, History, Step
+from tunesmith_trainer.train.memory_usage import memory_usage
+from tunesmith_trainer.train.mfu import ModelFlops, peak_flops
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.packing import packed_micro_batches
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
 from tunesmith_trainer.train.sharding import whole, whole_outer_weights
+from tunesmith_trainer.train.token_counts import TokenCounts
 from tunesmith_trainer.train.train_state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -85,6 +88,8 @@ class Loop:
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self._vocabulary_size = int(model.get_output_embeddings().weight.shape[0])
+        self._flops = ModelFlops.of(model)
+        self._peak_flops = peak_flops(group.device, precision=config.precision)
         self.resumed_from: int | None = None
 
     @property
@@ -162,7 +167,7 @@ class Loop:
     def _do_step(self, step: int) -> None:
         started = time.monotonic()
         rows = self._sampler.rows_of(step)
-        loss, grad_norm, suspects = self._leave_gradients(rows)
+        loss, grad_norm, positions, suspects = self._leave_gradients(rows)
         # NB: both were summed over the workers, so all of them raise, or none. It is checked before
         # the optimizer's step: afterwards every weight would be NaN, and so the next checkpoint.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -174,12 +179,18 @@ class Loop:
         set_rate(self._optimizer, rate)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        tokens, seconds = self._objective.token_counts(rows), time.monotonic() - started
         self._history.record_step(
-            loss=loss,
-            rate=rate,
-            grad_norm=grad_norm,
-            tokens=int(self._objective.lengths[rows].sum()),
-            seconds=time.monotonic() - started,
+            Step(
+                loss=loss,
+                rate=rate,
+                grad_norm=grad_norm,
+                tokens=tokens,
+                positions=positions,
+                seconds=seconds,
+                mfu=self._mfu(tokens, seconds=seconds),
+                memory=memory_usage(self._group.device),
+            )
         )
         # In front of the checkpoint, as after a measurement: one of a destroyed model could only
         # push out a good one.
@@ -187,18 +198,24 @@ class Loop:
             self._history, training=self._config.training, vocabulary_size=self._vocabulary_size
         )
 
-    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, list[int]]:
+    def _mfu(self, tokens: TokenCounts, *, seconds: float) -> float | None:
+        """The part of their peak at which the devices of all workers have computed."""
+        if self._flops is None or self._peak_flops is None or seconds <= 0:
+            return None
+        return self._flops.of_step(tokens) / (seconds * self._peak_flops * self._group.size)
+
+    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, int, list[int]]:
         """Leave the clipped gradient of the whole batch in the parameters.
 
-        Return the mean loss per unit, the norm before clipping, and the rows of this worker's micro
-        batches whose loss is no finite number.
+        Return the mean loss per unit, the norm before clipping, the places that were computed, and
+        the rows of this worker's micro batches whose loss is no finite number.
         """
         self._model.train()
         # NB: the targets of the whole batch, of all workers. A mean over each micro batch,
         # averaged, would weigh a token of a short answer more than one of a long answer, and the
         # curve would depend on how many workers there are.
         num_units = self._objective.num_units(rows)
-        share, suspects = 0.0, list[int]()
+        share, computed, suspects = 0.0, 0, list[int]()
         for micro_batch, counts in self._passes(self._objective, rows):
             with whole_outer_weights(self._model):
                 with self._autocast():
@@ -208,6 +225,7 @@ class Loop:
                 # pass.
                 loss.backward()
             share += loss.item()
+            computed += self._objective.num_positions(micro_batch)
             if not math.isfinite(loss.item()):
                 suspects += micro_batch
         # Sums, never averages: each worker has divided by the targets of all of them.
@@ -215,8 +233,8 @@ class Loop:
         # After the sum: the norm to be clipped is that of the batch, the same on every worker.
         max_norm = self._config.training.optimizer.max_grad_norm
         norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, max_norm))
-        (mean,) = self._group.all_reduce_sum(share)
-        return mean, norm.item(), suspects
+        mean, positions = self._group.all_reduce_sum(share, computed)
+        return mean, norm.item(), int(positions), suspects
 
     def _measure(self) -> bool:
         """Measure every loss that is looked at; whether the held-out one is the best so far."""

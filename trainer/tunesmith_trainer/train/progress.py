@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tunesmith_engine.stages.contracts import Reporter
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
 
 _CURVE_INTERVAL_S = 2.0
 
@@ -63,8 +63,10 @@ class ProgressReporter:
 
 def _metrics(history: History) -> dict[str, float]:
     train = history.latest("train") or {}
-    held_out, sample, general = (
-        (history.latest(kind) or {}).get("loss") for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL)
+    # NB: of those that are measured. To look for another goes through the whole curve.
+    held_out, sample, general, kl = (
+        (history.latest(kind) or {}).get("loss") if kind in history.units else None
+        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL)
     )
     metrics = {
         "loss": train.get("loss"),
@@ -73,7 +75,15 @@ def _metrics(history: History) -> dict[str, float]:
         if isinstance(held_out, float) and isinstance(sample, float)
         else None,
         "generalLoss": general,
+        "kl": kl,
         "tokensPerSecond": train.get("tokensPerSecond"),
+        "mfu": train.get("mfu"),
+        "gradNorm": train.get("gradNorm"),
         "learningRate": train.get("learningRate"),
+        "tokens": float(history.tokens),
+        "trainedTokens": float(history.trained_tokens),
+        "padding": float(history.padding),
+        "peakResidentBytes": float(history.peak_resident),
+        "peakDeviceBytes": None if history.peak_device is None else float(history.peak_device),
     }
     return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -1,19 +1,23 @@
 """The stage `train`: from prepared tokens to `tuned`, the weights with the lowest held-out loss.
 
-Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
+Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says;
+where the job asks for them `tensorboard`, event files, and `wandb`, offline runs.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
-"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "packing", "memory", "resolved", "plannedSteps", "stoppedEarly", "outcome",
-"remedies", "control"}`; losses in nats per target token, or per pair with `"preference":
+"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "tokens": {"total", "trained", "padding"},
+"mfu", "gradNorm": {"median", "max"}, "peakMemory": {"residentBytes", "deviceBytes"}, "numTargets",
+"workers", "trainableParameters", "packing", "memory", "resolved", "plannedSteps", "stoppedEarly",
+"outcome", "remedies", "control"}`; losses in nats per target token, or per pair with `"preference":
 {"margin", "accuracy", "referenceSeconds"}` of the held-out pairs at the best step; `packing` is a
 `PackingDecision`, `memory` a `MemoryPlan`; `resolved` has every hyperparameter as text by the path
-of its field, the last three are as `remedies` says; probed are only processors.
+of its field, the last three are as `remedies` says; probed are only processors; peaks are those of
+the first worker, and `mfu` and `deviceBytes` are null where they are not known.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from pydantic import JsonValue
 
@@ -38,6 +42,8 @@ from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_prec
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
+from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.trackers.required import require_trackers
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -51,6 +57,7 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
         TransientError: workers were lost more often than Ray Train may replace them, or the stage
             itself more often than there were checkpoints.
     """
+    require_trackers(request.spec.tracking, secrets=Path(request.secrets))
     prepared = load_prepared(request)
     for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
         if len(rows) == 0:
@@ -114,6 +121,7 @@ def _outcome(
         artifacts=[
             artifact_of("tuned", output / TUNED),
             artifact_of("curve", output / CURVE),
+            *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
         ],
         facts={
             "method": request.spec.training.method,
@@ -127,6 +135,7 @@ def _outcome(
             "bestHeldOutLoss": history.best_loss,
             "finalTrainLoss": last["loss"] if last else None,
             "tokensPerSecond": round(history.tokens / history.seconds, 1),
+            **_work(history),
             "numTargets": num_targets,
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
@@ -146,10 +155,26 @@ def _outcome(
             *warnings_of_freezing(request),
             *_doubts(request, history=history),
             *_warnings(trained, history=history, probed=probed),
+            *trained["warnings"],
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _work(history: History) -> dict[str, JsonValue]:
+    """What the steps were made of, and what they took."""
+    norms = history.numbers("gradNorm")
+    return {
+        "tokens": {
+            "total": history.tokens,
+            "trained": history.trained_tokens,
+            "padding": history.padding,
+        },
+        "mfu": history.mfu,
+        "gradNorm": {"median": median(norms), "max": max(norms)},
+        "peakMemory": {"residentBytes": history.peak_resident, "deviceBytes": history.peak_device},
+    }
 
 
 def _preference(trained: Trained, *, history: History) -> dict[str, JsonValue]:

@@ -29,6 +29,7 @@ from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.loop import autocast
+from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
@@ -55,6 +56,7 @@ class Trained(TypedDict):
     reference_seconds: float | None
     packing: dict[str, Any]
     resumed_from: int | None
+    warnings: list[str]
 
 
 @final
@@ -93,8 +95,11 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
         rank=context.get_world_rank(), size=context.get_world_size(), device=get_device()
     )
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
+    is_first_here = context.get_local_rank() == 0
     try:
-        return _train(request, group=group, probed=loop_config["precision"])
+        return _train(
+            request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+        )
     except (BadInputError, VerdictError) as error:
         return Refusal(
             kind="bad input" if error.bad_input else "verdict",
@@ -131,7 +136,9 @@ def config_of(
     return resolve_config(request.spec, num_rows=len(prepared.train), precision=probed)
 
 
-def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | None) -> Trained:
+def _train(
+    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+) -> Trained:
     prepared = load_prepared(request)
     config = config_of(request, prepared=prepared, probed=probed, device=group.device)
     use_tensor_cores(config.precision)
@@ -143,7 +150,11 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
     output, control = Path(request.output), config.training.control
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
-    total_steps = config.num_steps + (control.steps if control else 0)
+    progress = ProgressReporter(
+        reporter_of(request),
+        total_steps=config.num_steps + (control.steps if control else 0),
+        curve=output / CURVE,
+    )
     with _sole_writer(output, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
@@ -156,20 +167,22 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         )
         config = replace(config, packing=packing.packing)
         parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
-        loop = build_loop(
-            model,
-            parts,
-            prepared=prepared,
+        with observers(
+            request,
             config=config,
-            group=group,
-            checkpoints=output / CHECKPOINTS,
-            on_step=ProgressReporter(
-                reporter_of(request), total_steps=total_steps, curve=output / CURVE
+            progress=progress if group.is_first else None,
+            is_first_here=is_first_here,
+        ) as told:
+            loop = build_loop(
+                model,
+                parts,
+                prepared=prepared,
+                config=config,
+                group=group,
+                checkpoints=output / CHECKPOINTS,
+                on_step=told,
             )
-            if group.is_first
-            else None,
-        )
-        history = loop.run()
+            history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
         if group.is_first or group.is_sharded:
@@ -201,6 +214,7 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         reference_seconds=parts.reference_seconds,
         packing=packing.model_dump(by_alias=True, exclude_none=True),
         resumed_from=resumed_from,
+        warnings=told.warnings,
     )
 
 
