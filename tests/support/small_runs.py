@@ -63,8 +63,9 @@ def a_loop(
     on_step: StepCallback | None = None,
     on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
+    group: WorkerGroup = ALONE,
 ) -> Loop:
-    """A run of one worker on 24 random rows, with 6 held out."""
+    """A run, of one worker if no other `group` is given, on 24 random rows, with 6 held out."""
     training = config.training
     rows = random_rows(24)
     measures = {
@@ -79,16 +80,16 @@ def a_loop(
         config=config,
         objective=CrossEntropy(
             rows,
-            device=ALONE.device,
+            device=group.device,
             lay_out=lay_out,
             regularization=training.regularization,
         ),
         sampler=RowSampler(24, batch_size=training.batch.size, seed=training.seed),
         measures={
-            kind: CrossEntropy(tokens, device=ALONE.device, lay_out=lay_out)
+            kind: CrossEntropy(tokens, device=group.device, lay_out=lay_out)
             for kind, tokens in measures.items()
         },
-        group=ALONE,
+        group=group,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         name_rows=lambda numbers: [f"rows.jsonl:{number}" for number in numbers],
         on_step=on_step,

@@ -66,6 +66,13 @@ class Lora(ApiModel):
         "Hayou et al. 2024, arXiv 2402.12354, who advise 16 and a lower learning rate).",
     )
 
+    quantization: Literal["none", "nf4"] = Field(
+        "none",
+        description="What frozen linear layers are held in. nf4: four bits (QLoRA, Dettmers et al. "
+        "2023, arXiv 2305.14314), by bitsandbytes; adapters are merged onto the weights as they "
+        "were.",
+    )
+
     def with_defaults(self) -> Self:
         """With `alpha` filled in."""
         if self.alpha is not None:
@@ -77,6 +84,11 @@ class Lora(ApiModel):
 class Optimizer(ApiModel):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); norms and biases are never decayed."""
 
+    type: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw: PyTorch's fused kernel. adamw_8bit: moments in eight bits, by "
+        "bitsandbytes (Dettmers et al. 2021, arXiv 2110.02861).",
+    )
     learning_rate: Annotated[
         Annotated[float, Field(gt=0.0, le=1.0)] | None,
         PlannedDefault(),
@@ -170,6 +182,17 @@ class Training(ApiModel):
         description="Autocast type. auto: the faster one, tried for a second; bf16 on accelerators "
         "that have it.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the model's layers (torch.compile): steps are faster, the first ones "
+        "wait for the compiler. Every length of a batch may be compiled anew.",
+    )
+    parallelism: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="How several workers share a model. ddp: each holds all of it. fsdp: weights, "
+        "gradients and moments are sharded over them (PyTorch FSDP2; Zhao et al. 2023, arXiv "
+        "2304.11277), for models larger than a device.",
+    )
     evaluate_every_steps: Annotated[Positive | None, DecidedLater(_EVALUATIONS)] = Field(
         None, description=f"Steps between held-out evaluations. Default: {_EVALUATIONS}."
     )
@@ -201,6 +224,11 @@ class Training(ApiModel):
         "what these change. Default: no such run; the outcome alone is reported.",
     )
     seed: Seed = 0
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the frozen weights are held in four bits."""
+        return self.method == "lora" and self.lora.quantization == "nf4"
 
     @property
     def compares_with_base(self) -> bool:
@@ -250,6 +278,32 @@ RULES: Final[tuple[Rule[Training], ...]] = (
         cel="self.method == 'lora' || self.lora.dropout == 0.0",
         message="method: full has no adapters to drop from; leave lora.dropout out, or choose "
         "attentionDropout or embeddingDropout in training.regularization",
+    ),
+    Rule(
+        name="quantization-needs-adapters",
+        scopes=("training",),
+        field="lora.quantization",
+        holds=lambda training: training.method == "lora" or training.lora.quantization == "none",
+        cel="self.method == 'lora' || self.lora.quantization == 'none'",
+        message="method: full trains every weight, and four bits cannot be trained; leave "
+        "lora.quantization out, or choose method: lora",
+    ),
+    Rule(
+        name="shards-are-plain",
+        scopes=("training",),
+        field="parallelism",
+        holds=lambda training: (
+            training.parallelism != "fsdp"
+            or (
+                training.lora.quantization == "none"
+                and not training.lora.use_dora
+                and training.optimizer.type == "adamw"
+            )
+        ),
+        cel="self.parallelism != 'fsdp' || (self.lora.quantization == 'none' && "
+        "!self.lora.useDora && self.optimizer.type == 'adamw')",
+        message="fsdp shards plain weights and moments; leave out lora.quantization, lora.useDora "
+        "and optimizer.type, or choose parallelism: ddp",
     ),
     Rule(
         name="early-stopping-can-stop",

@@ -144,8 +144,25 @@ def _changes(workload: Workload) -> Iterator[tuple[str, FineTuneJobSpec, int | N
         yield " with ".join(fewer + again), least, longest
     if training.method == "full":
         yield "training.method: lora", changed(spec, micro_batch_size=rows, method="lora"), longest
+    yield from ((way, kept, longest) for way, kept in _held_otherwise(spec, rows=rows))
     length = tokens_per_row(workload) // 2
     while length >= _SHORTEST_PROPOSED:
         shorter = f"training.sequenceLength: {length}"
         yield " with ".join([shorter, *fewer, *again]), least, length
         length //= 2
+
+
+def _held_otherwise(spec: FineTuneJobSpec, *, rows: int) -> Iterator[tuple[str, FineTuneJobSpec]]:
+    """The same step with its weights in parts, or in four bits: what accelerators are good at."""
+    if not spec.resources.gpus_per_worker:
+        return
+    training, lora = spec.training, spec.training.lora
+    is_plain = lora.quantization == "none" and training.optimizer.type == "adamw"
+    if training.parallelism == "ddp":
+        if spec.resources.workers > 1 and is_plain and not lora.use_dora:
+            sharded = changed(spec, micro_batch_size=rows, parallelism="fsdp")
+            yield "training.parallelism: fsdp", sharded
+        if training.method == "lora" and not training.is_quantized:
+            four_bits = lora.model_copy(update={"quantization": "nf4"})
+            quantized = changed(spec, micro_batch_size=rows, lora=four_bits)
+            yield "training.lora.quantization: nf4", quantized

@@ -205,6 +205,8 @@ TRAIN: Final = Stage(
         "training.dpo",
         "training.lora",
         "training.optimizer",
+        "training.parallelism",
+        "training.compile",
         "training.schedule",
         "training.batch",
         "training.freeze",

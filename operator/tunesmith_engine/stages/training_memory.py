@@ -6,7 +6,7 @@ Pure arithmetic. Activations are counted tensor by tensor, as Korthikanti et al.
 attention, which keeps no square of the length.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Final, Literal
 
 from tunesmith_api.finetunejob.gradient_checkpointing import AUTO, NONE, every_n_layers
@@ -29,6 +29,10 @@ USUAL_ROWS: Final = 4
 # AdamW keeps two moments, and every trained parameter has a gradient, all in fp32.
 MOMENTS: Final = 2 * FP32
 GRADIENT: Final = FP32
+# Moments of eight bits, and a weight of NF4 with its scales, which are quantized in turn (QLoRA,
+# arXiv 2305.14314, section 3): 4.127 bits.
+EIGHT_BIT_MOMENTS: Final = 2
+NF4: Final = 4.127 / 8
 
 # Logits, their log-softmax and the gradients of both are alive together, all in fp32.
 LOGIT_COPIES: Final = 4
@@ -96,14 +100,34 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     plain = spec.training.model_copy(update={"gradient_checkpointing": NONE})
     passing = tokens * _activations(plain, facts, precision=precision)
     kind = "accelerator" if on_accelerator else "processor"
-    return WorkerMemory(
+    moments = MOMENTS if spec.training.optimizer.type == "adamw" else EIGHT_BIT_MOMENTS
+    peak = WorkerMemory(
         libraries=_CONTEXT_BYTES if on_accelerator else PROCESS_BYTES,
         weights=_weights(spec.training, facts, precision=precision),
         gradients=GRADIENT * trained,
-        optimizer=MOMENTS * trained,
+        optimizer=moments * trained,
         activations=activations,
         loss=_loss(spec, facts, tokens=tokens),
         unused=int(_UNUSED[kind] * passing),
+    )
+    is_sharded = spec.training.parallelism == "fsdp" and spec.resources.workers > 1
+    return _in_shards(peak, spec, facts) if is_sharded else peak
+
+
+def _in_shards(peak: WorkerMemory, spec: FineTuneJobSpec, facts: ModelFacts) -> WorkerMemory:
+    """The same where workers share weights, gradients and moments.
+
+    Whole during a pass are embedding and head, and two layers: one computes, the next is gathered.
+    """
+    workers = spec.resources.workers
+    outer = FP32 * _embeddings(facts)
+    layers = peak.weights - outer
+    trained_outer = outer if spec.training.method == "full" else 0
+    return replace(
+        peak,
+        weights=(layers + trained_outer) // workers + 2 * layers // facts.num_layers + outer,
+        gradients=peak.gradients // workers + trained_outer,
+        optimizer=peak.optimizer // workers,
     )
 
 
@@ -163,7 +187,9 @@ def _weights(training: Training, facts: ModelFacts, *, precision: Literal["bf16"
     linear = facts.num_parameters - _embeddings(facts)
     held = FP32 * facts.num_parameters
     if training.method == "lora":
-        if precision == "bf16":
+        if training.is_quantized:
+            held -= int((FP32 - NF4) * linear)
+        elif precision == "bf16":
             held -= (FP32 - BF16) * linear
         return held + FP32 * trainable_parameters(training, facts)
     if precision == "bf16":

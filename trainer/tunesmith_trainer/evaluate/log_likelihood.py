@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from tunesmith_engine.stages.memory import FP32, SCORING_LOGITS_BYTES
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.devices import current_device
 from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.models import load_model
 
@@ -51,13 +52,13 @@ class _Batch:
 
 
 def load_for_scoring(folder: Path) -> PreTrainedModel:
-    """The model in fp32, on the GPU if there is one, without dropout."""
+    """The model in fp32, on the accelerator if there is one, without dropout."""
     return ready_for_scoring(load_model(folder, dtype=torch.float32))
 
 
 def ready_for_scoring(model: PreTrainedModel) -> PreTrainedModel:
-    """`model` on the GPU if there is one, without dropout."""
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    """`model` on the accelerator if there is one, without dropout."""
+    return model.to(current_device()).eval()
 
 
 def score_rows(

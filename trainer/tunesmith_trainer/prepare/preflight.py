@@ -77,10 +77,10 @@ def refuse_without_gpu(spec: FineTuneJobSpec) -> None:
     quantize = spec.compression.quantize
     if not SCHEMES[quantize.scheme].needs_gpu:
         return
-    import torch
+    from tunesmith_trainer.devices import has_accelerator
 
     # In a cluster prepare has none; a job that asks for some gets one for compress.
-    has_gpu = spec.resources.gpus_per_worker > 0 or torch.cuda.is_available()
+    has_gpu = spec.resources.gpus_per_worker > 0 or has_accelerator()
     refuse_unrunnable(quantize, has_gpu=has_gpu)
 
 

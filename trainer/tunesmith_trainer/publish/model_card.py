@@ -288,7 +288,8 @@ def method_name(training: Training) -> str:
         "rsLoRA": lora.use_rslora,
         "LoRA+": lora.loraplus_lr_ratio > 1.0,
     }
-    return " with ".join(name for name, is_on in variants.items() if is_on) or "LoRA"
+    method = " with ".join(name for name, is_on in variants.items() if is_on) or "LoRA"
+    return f"{method} on NF4 (QLoRA)" if training.is_quantized else method
 
 
 def section(title: str, *paragraphs: str) -> str:

@@ -74,6 +74,11 @@ class TrainConfig:
     evaluate_every: int
     checkpoint_every: int
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the model is spread over the workers; one alone holds all of it."""
+        return self.training.parallelism == "fsdp" and self.workers > 1
+
     def is_evaluated(self, step: int) -> bool:
         """Whether every loss is measured after `step`: the last one, that of the control, more."""
         control = self.training.control

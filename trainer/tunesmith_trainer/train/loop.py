@@ -36,6 +36,7 @@ from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.packing import packed_micro_batches
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
+from tunesmith_trainer.train.sharding import whole, whole_outer_weights
 from tunesmith_trainer.train.token_counts import TokenCounts
 from tunesmith_trainer.train.train_state import TrainState
 
@@ -218,12 +219,14 @@ class Loop:
         # curve would depend on how many workers there are.
         num_units = self._objective.num_units(rows)
         share, computed, suspects = 0.0, 0, list[int]()
-        for micro_batch in self._micro_batches(self._objective, rows):
-            with self._autocast():
-                loss = self._objective.summed_loss(self._model, micro_batch) / num_units
-            # Outside of autocast, as torch asks: backward computes in the types of the forward
-            # pass.
-            loss.backward()
+        for micro_batch, counts in self._passes(self._objective, rows):
+            with whole_outer_weights(self._model):
+                with self._autocast():
+                    loss = self._objective.summed_loss(self._model, micro_batch)
+                    loss = loss / num_units * counts
+                # Outside of autocast, as torch asks: backward computes in the types of the forward
+                # pass.
+                loss.backward()
             share += loss.item()
             computed += self._objective.num_positions(micro_batch)
             if not math.isfinite(loss.item()):
@@ -232,7 +235,7 @@ class Loop:
         self._group.all_reduce_gradients(self._parameters)
         # After the sum: the norm to be clipped is that of the batch, the same on every worker.
         max_norm = self._config.training.optimizer.max_grad_norm
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, max_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, max_norm))
         mean, positions = self._group.all_reduce_sum(share, computed)
         return mean, norm.item(), int(positions), suspects
 
@@ -241,7 +244,7 @@ class Loop:
         # Without dropout, so that it draws nothing from the generators: how often a run is measured
         # does not change what it learns.
         self._model.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), whole_outer_weights(self._model), self._autocast():
             sums = self._row_losses()
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
@@ -257,11 +260,11 @@ class Loop:
         sums = {kind: [0.0] * len(measure.lengths) for kind, measure in self._measures.items()}
         total, done = sum(map(len, sums.values())) / self._group.size, 0
         for kind, measure in self._measures.items():
-            for rows in self._micro_batches(measure, list(range(len(sums[kind])))):
+            for rows, counts in self._passes(measure, list(range(len(sums[kind])))):
                 losses = measure.row_losses(self._model, rows).tolist()
                 for row, loss in zip(rows, losses, strict=True):
-                    sums[kind][row] = loss
-                done += len(rows)
+                    sums[kind][row] = loss if counts else sums[kind][row]
+                done += len(rows) * counts
                 if self._on_measuring is not None:
                     self._on_measuring(self._history, done / total)
         # Zeros of every worker but one: a row's loss does not depend on how many share the work.
@@ -281,15 +284,17 @@ class Loop:
         counts = self._group.all_reduce_sum(*(float(row in suspects) for row in batch))
         return [row for row, count in zip(batch, counts, strict=True) if count]
 
-    def _micro_batches(self, over: LossOverRows, rows: list[int]) -> list[list[int]]:
+    def _passes(self, over: LossOverRows, rows: list[int]) -> list[tuple[list[int], bool]]:
         cut = packed_micro_batches if self._config.packing == "bfd" else micro_batches
-        return cut(
+        own = cut(
             rows,
             lengths=over.lengths,
             size=self._config.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,
         )
+        shortest = min(rows, key=lambda row: int(over.lengths[row]))
+        return self._group.equal_passes(own, filler=[shortest])
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._group.device, precision=self._config.precision)

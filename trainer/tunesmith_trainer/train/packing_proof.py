@@ -18,6 +18,7 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.packing import Bins, LayOut, one_per_line
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.sharding import whole, whole_outer_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +115,15 @@ class PackingTrial:
         objective = CrossEntropy(self.rows, device=parameters[0].device, lay_out=lay_out)
         total = 0.0
         for rows in passes:
-            with self.autocast():
-                loss = objective.summed_loss(self.model, rows) / self.rows.num_targets
-            loss.backward()
+            with whole_outer_weights(self.model):
+                with self.autocast():
+                    loss = objective.summed_loss(self.model, rows) / self.rows.num_targets
+                loss.backward()
             total += loss.item()
         gradients = []
         for parameter in parameters:
             gradient, parameter.grad = parameter.grad, None
-            gradients.append(torch.zeros_like(parameter) if gradient is None else gradient)
+            gradients.append(whole(torch.zeros_like(parameter) if gradient is None else gradient))
         return total, gradients
 
 

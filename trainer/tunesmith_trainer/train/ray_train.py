@@ -30,6 +30,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.devices import num_accelerators
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster
@@ -117,7 +118,7 @@ def num_gpus(resources: Resources, *, on_this_machine: bool = True) -> int:
             "GPU; set it to 1 and raise resources.workers",
         )
     # Ray would wait for ever for GPUs that no node of its has.
-    available = torch.cuda.device_count()
+    available = num_accelerators()
     if on_this_machine and available < resources.workers:
         raise BadInputError(
             Reason.RESOURCES_UNAVAILABLE,

@@ -17,7 +17,8 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
-from tunesmith_trainer.models import load_model, load_tokenizer
+from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.train.adapters import build_frozen
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
@@ -179,8 +180,7 @@ def _base_reference(
         return None
     if config.training.method == "lora":
         return BaseReference()
-    frozen = load_model(prepared.model, dtype=torch.float32).to(device)
-    return BaseReference(frozen)
+    return BaseReference(build_frozen(prepared.model, config=config, device=device))
 
 
 def _objective(

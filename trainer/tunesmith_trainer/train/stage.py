@@ -9,8 +9,8 @@ Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupStep
 "outcome", "remedies", "control"}`; losses in nats per target token, or per pair with `"preference":
 {"margin", "accuracy", "referenceSeconds"}` of the held-out pairs at the best step; `packing` is a
 `PackingDecision`, `memory` a `MemoryPlan`; `resolved` has every hyperparameter as text by the path
-of its field, the last three are as `remedies` says; probed are only processors; peak memory is that
-of the first worker, and `mfu` and `deviceBytes` are null where they are not known.
+of its field, the last three are as `remedies` says; probed are only processors; peaks are those of
+the first worker, and `mfu` and `deviceBytes` are null where they are not known.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 

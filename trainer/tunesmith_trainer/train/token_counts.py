@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.train.packing import LayOut, num_computed, one_per_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,12 @@ def count_tokens(tokens: TokenRows, rows: Iterable[int]) -> TokenCounts:
     )
 
 
-def computed_positions(
-    tokens: TokenRows, rows: Iterable[int], *, lay_out: LayOut = one_per_line
-) -> int:
-    """Places of a forward pass over `rows`, padding included."""
-    inputs = [int(np.flatnonzero(tokens.row(row)[1])[-1]) for row in rows]
-    return num_computed(inputs, lay_out(inputs))
+def padded_positions(tokens: TokenRows, rows: Iterable[int]) -> int:
+    """Places of a forward pass over `rows`, all padded to the longest."""
+    inputs = input_lengths(tokens, rows)
+    return len(inputs) * max(inputs)
+
+
+def input_lengths(tokens: TokenRows, rows: Iterable[int]) -> list[int]:
+    """How many tokens of each of `rows` the model has to read."""
+    return [int(np.flatnonzero(tokens.row(row)[1])[-1]) for row in rows]

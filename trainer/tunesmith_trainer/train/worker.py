@@ -16,10 +16,12 @@ from typing import Any, Literal, TypedDict, final
 
 import torch
 
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.devices import CPU, has_bf16, name_of, use_tensor_cores
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
@@ -107,16 +109,30 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
 
 
 def config_of(
-    request: StageRequest, *, prepared: Prepared, probed: Precision | None
+    request: StageRequest,
+    *,
+    prepared: Prepared,
+    probed: Precision | None,
+    device: torch.device = CPU,
 ) -> TrainConfig:
     """The configuration of this request; the same on every worker.
 
     `probed` is the faster type of the processor, None where accelerators train.
+
+    Raises:
+        BadInputError: the job asks for bf16, and `device` has none.
     """
+    has_half = has_bf16(device)
     if probed is None:
         # NB: by the device it runs on. On cards of different kinds workers would disagree, and so
         # would the digests of their checkpoints; `precision: bf16` or `fp32` settles it.
-        probed = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        probed = "bf16" if has_half else "fp32"
+    if request.spec.training.precision == "bf16" and not has_half:
+        raise BadInputError(
+            Reason.RESOURCES_UNAVAILABLE,
+            f"training.precision: bf16 is nothing that {name_of(device)} computes in; leave it at "
+            "auto, or choose fp32",
+        )
     return resolve_config(
         request.spec,
         num_rows=len(prepared.train),
@@ -129,11 +145,13 @@ def _train(
     request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
 ) -> Trained:
     prepared = load_prepared(request)
-    config = config_of(request, prepared=prepared, probed=probed)
+    config = config_of(request, prepared=prepared, probed=probed, device=group.device)
+    use_tensor_cores(config.precision)
     refuse_idle_early_stopping(config)
     # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
     # in the last bits when it is resumed.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    group = replace(group, is_sharded=config.is_sharded)
     output, control = Path(request.output), config.training.control
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
@@ -173,10 +191,17 @@ def _train(
             history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
-            # After the last step, and not by the other workers: none of what follows in this block
-            # is a collective, so they may go on while this one writes.
+        if group.is_first or group.is_sharded:
+            # After the last step. Of a whole model not by the other workers: nothing in this block
+            # is a collective then, so they may go on while this one writes.
             loop.load_best()
-            export_tuned(model, base=prepared.model, base_uri=request.spec.model.uri, output=output)
+            export_tuned(
+                model,
+                base=prepared.model,
+                base_uri=request.spec.model.uri,
+                output=output,
+                group=group,
+            )
         num_trainable, resumed_from = loop.num_trainable, loop.resumed_from
         # NB: the model and its optimizer are let go of before the control has its own.
         del loop, model

@@ -105,3 +105,46 @@ def test_where_least_is_taken_already_only_shorter_rows_are_left() -> None:
         "training.sequenceLength: 256",
         "training.sequenceLength: 128",
     ]
+
+
+def test_on_accelerators_weights_may_be_held_otherwise() -> None:
+    two = {"workers": 2, "gpusPerWorker": 1}
+    others = ["training.parallelism: fsdp", "training.lora.quantization: nf4"]
+    work = workload(resources=two)
+    ways = {way.change: way.worker_bytes for way in ways_to_fit(work)}
+
+    assert [change for change in ways if change in others] == others
+    assert max(ways[change] for change in others) < worker_memory(work).total
+    sharded = workload(resources=two, parallelism="fsdp")
+    assert not {way.change for way in ways_to_fit(sharded)} & set(others)
+
+
+def test_frozen_weights_take_the_bytes_of_their_type() -> None:
+    linear = SMOL.num_parameters - SMOL.vocab_size * SMOL.hidden_size
+    types: list[dict[str, Any]] = [{}, {"precision": "bf16"}, {"lora": {"quantization": "nf4"}}]
+    fp32, bf16, nf4 = (worker_memory(workload(**training)).weights for training in types)
+
+    assert fp32 - bf16 == 2 * linear
+    assert fp32 - nf4 == pytest.approx((4 - 4.127 / 8) * linear, abs=1)
+
+
+def test_moments_of_eight_bits_take_a_quarter() -> None:
+    plain, eight = (
+        worker_memory(workload(method="full", optimizer={"type": kind})).optimizer
+        for kind in ("adamw", "adamw_8bit")
+    )
+
+    assert plain == 4 * eight
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_shards_are_parts_but_for_what_a_pass_needs_whole(method: str) -> None:
+    one, four = (
+        worker_memory(workload(resources={"workers": 4}, method=method, parallelism=kind))
+        for kind in ("ddp", "fsdp")
+    )
+
+    assert one.optimizer // 4 == four.optimizer
+    embeddings = 4 * SMOL.vocab_size * SMOL.hidden_size
+    assert embeddings < four.weights < one.weights
+    assert (four.activations, four.loss) == (one.activations, one.loss)

@@ -183,7 +183,7 @@ def test_what_later_stages_can_do_to_the_model_is_let_through(
 def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     eight = {"compression": {"quantize": {"scheme": "FP8"}}}
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model, **eight)

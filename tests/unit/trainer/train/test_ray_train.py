@@ -35,7 +35,7 @@ def test_cpu_workers_ask_for_no_gpu() -> None:
 
 
 def test_gpu_workers_ask_for_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     resources = Resources(workers=4, gpus_per_worker=1)
     scaling = scaling_config(resources)
 
@@ -45,7 +45,7 @@ def test_gpu_workers_ask_for_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_that_this_machine_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
 
     with pytest.raises(BadInputError, match="2 GPUs, this machine has 1") as caught:
         num_gpus(Resources(workers=2, gpus_per_worker=1))

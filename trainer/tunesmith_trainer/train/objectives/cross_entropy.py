@@ -18,8 +18,8 @@ from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.train.dataloader import MicroBatch, collate
 from tunesmith_trainer.train.embedding_noise import noisy_embeddings
 from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
-from tunesmith_trainer.train.packing import LayOut, one_per_line
-from tunesmith_trainer.train.token_counts import TokenCounts, computed_positions, count_tokens
+from tunesmith_trainer.train.packing import LayOut, num_computed, one_per_line
+from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, input_lengths
 
 # Any token id will do, and every vocabulary has this one: padding is never trained on.
 _PAD_ID: Final = 0
@@ -74,7 +74,8 @@ class CrossEntropy:
 
     def num_positions(self, rows: list[int]) -> int:
         """Places of one forward pass over `rows`."""
-        return computed_positions(self._tokens, rows, lay_out=self._lay_out)
+        lengths = input_lengths(self._tokens, rows)
+        return num_computed(lengths, self._lay_out(lengths))
 
     def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""

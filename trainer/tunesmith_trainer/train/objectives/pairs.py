@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.dataloader import collate
 from tunesmith_trainer.train.objectives.cross_entropy import target_logits
-from tunesmith_trainer.train.token_counts import TokenCounts, computed_positions, count_tokens
+from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, padded_positions
 
 _PAD_ID: Final = 0
 
@@ -62,7 +62,7 @@ class Pairs:
 
     def num_positions(self, rows: list[int]) -> int:
         """Places of one forward pass over both answers of `rows`."""
-        return computed_positions(self._tokens, self._sides(rows))
+        return padded_positions(self._tokens, self._sides(rows))
 
     def _sides(self, rows: list[int]) -> list[int]:
         """Numbers of the chosen answers, then of the rejected ones."""
