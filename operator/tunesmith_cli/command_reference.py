@@ -6,7 +6,8 @@
 import argparse
 from collections.abc import Iterator
 
-from tunesmith_cli.arguments import CommandParser, build_parser
+from tunesmith_cli.arguments import build_parser
+from tunesmith_cli.options import CommandParser
 
 _HEAD = """\
 # The command

@@ -99,7 +99,7 @@ def models(commands: Any) -> None:
         description="List what was published on this machine, the newest version of each model "
         "first, with the job that made it. Versions at an output.uri elsewhere are listed as far "
         "as their job is here.",
-        examples="  tunesmith models\n  tunesmith models helpdesk\n  tunesmith models --output json",
+        examples="  tunesmith models\n  tunesmith models helpdesk --output json",
     )
     parser.add_argument("model", metavar="MODEL", nargs="?", help="only this model (default: all)")
     add_home(parser)

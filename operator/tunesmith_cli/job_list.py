@@ -1,4 +1,4 @@
-"""Jobs as a list: what the terminal, the page of `tunesmith ui` and kubectl's plugin say of each."""
+"""Jobs as a list: what terminal, page and kubectl's plugin say of each."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

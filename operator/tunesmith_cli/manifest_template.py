@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -98,15 +98,15 @@ def uri_of(text: str, *, base: Path, here: Path) -> str:
     """
     if re.match(r"[a-z][a-z0-9]*://", text):
         return text
-    path = (here / PurePath(text).expanduser()) if text.startswith("~") else here / text
+    path = here / Path(text).expanduser()
     if path.is_relative_to(base):
         return f"file://{quote(path.relative_to(base).as_posix(), safe='/*?[]')}"
     return f"file://{quote(path.as_posix(), safe='/*?[]')}"
 
 
 def name_for(data: str) -> str:
-    """A name for job and model, after the file of its data: `My Tickets.v2.jsonl`: my-tickets-v2."""
+    """A name for job and model, after its data: my-tickets-v2 of `My Tickets.v2.jsonl`."""
     stem = unquote(data).rstrip("/").rpartition("/")[2].partition("?")[0]
-    stem = re.sub(r"(\.(jsonl|json|csv|tsv|parquet|ya?ml|gz|zst))+$", "", stem, flags=re.IGNORECASE)
-    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:_LONGEST_NAME].rstrip("-")
+    stem = re.sub(r"(\.(jsonl|json|csv|tsv|parquet|ya?ml|gz|zst))+$", "", stem.lower())
+    name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_LONGEST_NAME].rstrip("-")
     return name or "my-model"

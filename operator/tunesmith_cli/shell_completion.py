@@ -222,7 +222,7 @@ def _fish_value(value: Value) -> str:
 
 
 _FISH_HEAD: Final = """\
-# fish completion of tunesmith: tunesmith completion fish > ~/.config/fish/completions/tunesmith.fish
+# fish completion of tunesmith, for ~/.config/fish/completions/tunesmith.fish
 function __tunesmith_names
   set -l home $TUNESMITH_HOME
   test -n "$home"; or set home ~/.tunesmith

@@ -1,4 +1,4 @@
-"""`tunesmith jobs`: every job of the home folder in a line. `status` without a name says the same."""
+"""`tunesmith jobs`: every job of the home folder in a line, as `status` without a name."""
 
 import argparse
 import json

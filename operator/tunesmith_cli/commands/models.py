@@ -40,21 +40,21 @@ def run(options: argparse.Namespace) -> int:
 
 def versions_as_text(versions: Iterable[PublishedVersion], *, now: datetime) -> str:
     """One line for each version."""
-    rows = [("model", "version", "scheme", "held-out loss", "size", "age", "job", "")]
-    for one in versions:
-        rows.append(
-            (
-                one.model,
-                one.version,
-                one.scheme,
-                "" if one.loss is None else number(one.loss),
-                "" if one.num_bytes is None else size(one.num_bytes),
-                age((now - one.published).total_seconds()) if one.published else "",
-                plain(one.job),
-                plain(one.problem) or (one.uri if one.folder is None else ""),
-            )
+    head = ("model", "version", "scheme", "held-out loss", "size", "age", "job", "")
+    rows = [
+        (
+            one.model,
+            one.version,
+            one.scheme,
+            "" if one.loss is None else number(one.loss),
+            "" if one.num_bytes is None else size(one.num_bytes),
+            age((now - one.published).total_seconds()) if one.published else "",
+            plain(one.job),
+            plain(one.problem) or (one.uri if one.folder is None else ""),
         )
-    return table(rows)
+        for one in versions
+    ]
+    return table([head, *rows])
 
 
 def version_as_json(one: PublishedVersion) -> dict[str, JsonValue]:
