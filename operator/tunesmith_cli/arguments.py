@@ -273,14 +273,16 @@ def _watch(commands: Any) -> None:
 def _chat(commands: Any) -> None:
     parser = commands.add_parser(
         "chat",
-        help="talk to what is deployed on this machine",
-        description="Send each line of stdin to the deployment as the next message of one "
+        help="talk to the model of a finished job, or to what is deployed on this machine",
+        description="Send each line of stdin to the model as the next message of one "
         "conversation, and print the answer as it comes. On a terminal the version that answered "
-        "is shown below it. Ends with the end of stdin, or Ctrl-C.",
+        "is shown below it. NAME is a deployment that is served, or else a job, whose published "
+        "version is served as long as the conversation lasts. Ends with the end of stdin, or "
+        "Ctrl-C.",
         examples="  tunesmith chat helpdesk\n"
         "  echo 'My printer does not print.' | tunesmith chat helpdesk",
     )
-    parser.add_argument("name", metavar="NAME", help="name of the deployment")
+    parser.add_argument("name", metavar="NAME", help="name of a deployment or a job")
     parser.add_argument(
         "--conversation-id",
         metavar="ID",
