@@ -79,6 +79,9 @@ class Site:
 
     def answer(self, address: SplitResult) -> Answer:
         """Whatever is asked for, or a refusal."""
+        if address.path == "/favicon.ico":
+            # What browsers ask for by themselves where a page names no icon, as a report does not.
+            return self.files["icon.svg"]
         key, _, path = address.path.removeprefix("/").partition("/")
         if not hmac.compare_digest(key.encode(), self.key.encode()):
             return refusal(HTTPStatus.NOT_FOUND, "take the address that `tunesmith ui` has printed")
