@@ -8,6 +8,7 @@ from tunesmith_engine.stages.catalog import CATALOG
 
 COMMANDS = {
     "run": {"FILE", "--home", "--until", "--serve", "--output"},
+    "retry": {"JOB", "--namespace", "--home"},
     "validate": {"FILE", "--output"},
     "plan": {"FILE", "--home", "--output"},
     "status": {"JOB", "--home", "--output"},
