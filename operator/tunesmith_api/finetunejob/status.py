@@ -80,7 +80,7 @@ class StageStatus(ApiModel):
 
     spec_digest: Annotated[str, StringConstraints(max_length=71)] | None = Field(
         None,
-        description="Of what the stage reads of the spec: a retry repeats what reads another by now.",
+        description="Of what the stage reads of the spec: a retry repeats it where that changed.",
     )
 
     @property

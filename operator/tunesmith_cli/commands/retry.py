@@ -35,9 +35,7 @@ def run(options: argparse.Namespace) -> int:
     # Another value at each call is all that counts; the time tells people when it was.
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     try:
-        kubectl(
-            "annotate", "finetunejob", name, *place, "--overwrite", f"{RETRY_ANNOTATION}={now}"
-        )
+        kubectl("annotate", "finetunejob", name, *place, "--overwrite", f"{RETRY_ANNOTATION}={now}")
     except KubectlError as error:
         raise CommandError(f"'{name}' cannot be annotated: {error}", code=EXIT_FAILED) from error
     watch = " ".join(["kubectl get finetunejob", name, *place, "--watch"])

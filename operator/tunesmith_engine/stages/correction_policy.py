@@ -86,5 +86,5 @@ def _validation(stage: Stage, *, readers: tuple[str, ...]) -> dict[str, str]:
         "expression": f"{changed}.size() == 0 || !{fixed}",
         "reason": "Invalid",
         "messageExpression": f"{changed}.map(field, 'spec.' + field).join(', ') + "
-        f"': {stage.name} is done, and what it has read is fixed; make a new job'",
+        f"': what {stage.name} reads is fixed by now; make a new job'",
     }

@@ -1,9 +1,9 @@
 """Whether the job can be done where it runs: asked by prepare, before anything is paid for.
 
-Four questions that would otherwise be answered after hours: are the secrets, keys and packages there
-that only later stages need, and can the output be written; is there a GPU for the scheme, do memory and disk suffice by the engine's
-estimate, and do the model's layers take the adapters and the scheme that the spec names. The rules
-are those of the later stages, which ask them again.
+Questions that would otherwise be answered after hours: are the secrets, keys and packages there
+that only later stages need, can the output be written, is there a GPU for the scheme, do memory and
+disk suffice by the engine's estimate, and do the model's layers take the adapters and the scheme
+that the spec names. The rules are those of the later stages, which ask them again.
 """
 
 from collections.abc import Iterator
@@ -60,7 +60,8 @@ def refuse_missing(request: StageRequest) -> None:
             secret = read_secret(endpoint.secret_ref, secrets=secrets)
             if endpoint.secret_ref is not None:
                 secret.require(API_KEY)
-    for path, source in records_of(spec.evaluation, DataSource, Suite):
+    kinds: tuple[type[DataSource | Suite], ...] = (DataSource, Suite)
+    for path, source in records_of(spec.evaluation, *kinds):
         with _told_of(f"evaluation.{dotted(path)}.secretRef"):
             secret = read_secret(source.secret_ref, secrets=secrets)
             if not is_local(source.uri):

@@ -145,9 +145,7 @@ def test_more_memory_leaves_the_stage_its_key_and_so_its_checkpoint() -> None:
 
 def newer(plan: Plan) -> Plan:
     """The plan that another release makes of the same job: other keys."""
-    return replace(
-        plan, stages=tuple(replace(each, key=each.key[::-1]) for each in plan.stages)
-    )
+    return replace(plan, stages=tuple(replace(each, key=each.key[::-1]) for each in plan.stages))
 
 
 def test_an_upgrade_between_failure_and_retry_repeats_nothing() -> None:
