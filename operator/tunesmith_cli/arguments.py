@@ -34,6 +34,7 @@ def build_parser() -> CommandParser:
         _validate,
         _plan,
         _run,
+        _retry,
         job_arguments.jobs,
         _status,
         _logs,
@@ -79,6 +80,21 @@ def _run(commands: Any) -> None:
         "--serve", action="store_true", help="serve the published model when the job is done"
     )
     add_output(parser)
+
+
+def _retry(commands: Any) -> None:
+    parser = commands.add_parser(
+        "retry",
+        help="take a failed job of a cluster up again",
+        description="Have the operator take a failed job up again, with all that is done, in the "
+        "cluster that kubectl talks to. On one machine that is to run the job again.",
+        examples="  tunesmith retry helpdesk\n  tunesmith retry helpdesk --namespace ml",
+    )
+    parser.add_argument("job", metavar="JOB", help="name of the job")
+    parser.add_argument(
+        "--namespace", metavar="NAMESPACE", help="namespace of the job (default: kubectl's)"
+    )
+    add_home(parser)
 
 
 def _validate(commands: Any) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
         "--force",
     },
     "run": {"FILE", "--home", "--until", "--serve", "--output"},
+    "retry": {"JOB", "--namespace", "--home"},
     "validate": {"FILE", "--output"},
     "plan": {"FILE", "--home", "--output"},
     "jobs": {"--home", "--output"},
