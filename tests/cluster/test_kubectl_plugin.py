@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +43,14 @@ def make(cluster: Cluster, name: str, status: FineTuneJobStatus) -> None:
 
 
 @pytest.fixture
-def jobs(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
+def jobs(cluster: Cluster, tmp_path: Path) -> Cluster:
     """A job that is done, one that failed, and one that nobody has looked at."""
     make(cluster, "done", a_finished_job(tmp_path).status)
     make(cluster, "failed", a_failed_job(tmp_path).status)
     manifest = a_job()
     manifest["metadata"]["name"] = "new"
     cluster.create(manifest).raise_for_status()
-    yield cluster
+    return cluster
 
 
 def test_jobs_are_listed_as_on_a_laptop(jobs: Cluster) -> None:
@@ -93,7 +92,7 @@ def test_logs_go_through_kubectl_pod_by_pod(jobs: Cluster) -> None:
         },
         "spec": {"containers": [{"name": "stage", "image": "none"}]},
     }
-    jobs.create(pod).raise_for_status()
+    jobs.kubectl("create", "--filename=-", stdin=json.dumps(pod))
 
     told = plugin(jobs, "logs", "done", "train")
     none = plugin(jobs, "logs", "done", "verify")

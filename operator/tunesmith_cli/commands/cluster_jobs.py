@@ -1,4 +1,4 @@
-"""The commands of `kubectl tunesmith`: what `jobs`, `status`, `logs` and `retry` are in a cluster."""
+"""The commands of `kubectl tunesmith`: `jobs`, `status`, `logs` and `retry` in a cluster."""
 
 import argparse
 import json
