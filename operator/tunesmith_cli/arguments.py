@@ -31,6 +31,7 @@ def build_parser() -> CommandParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
         job_arguments.init,
+        job_arguments.convert,
         _validate,
         _plan,
         _run,

@@ -59,6 +59,19 @@ def init(commands: Any) -> None:
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
 
 
+def convert(commands: Any) -> None:
+    """`tunesmith convert`."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn a configuration of Axolotl or LLaMA-Factory into a manifest",
+        description="Print the manifest of the job that a plain configuration of Axolotl or "
+        "LLaMA-Factory describes. What has no counterpart is named as a comment and on stderr, "
+        "never guessed.",
+        examples="  tunesmith convert axolotl.yaml > job.yaml",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the configuration")
+
+
 def jobs(commands: Any) -> None:
     """`tunesmith jobs`."""
     parser = commands.add_parser(

@@ -17,6 +17,7 @@ COMMANDS = {
         "--columns",
         "--force",
     },
+    "convert": {"FILE"},
     "run": {"FILE", "--home", "--until", "--serve", "--output"},
     "retry": {"JOB", "--namespace", "--home"},
     "validate": {"FILE", "--output"},
