@@ -14,11 +14,12 @@ from tunesmith_engine.stages.contracts import StageName
 
 def wants_retry(plan: Plan, status: FineTuneJobStatus) -> bool:
     """Whether the job has failed, and somebody has asked for more since."""
-    # A job that could not be read has failed by no verdict; `lift_rejection` is for that.
-    if status.phase != Phase.FAILED or is_rejected(status):
+    if status.phase != Phase.FAILED:
         return False
-    is_changed = plan.generation != status.observed_generation
-    return is_changed or handle_request(plan, status) is not status
+    if plan.generation != status.observed_generation:
+        return True
+    # A job that could not be read goes on by itself once it can be: `lift_rejection`.
+    return handle_request(plan, status) is not status and not is_rejected(status)
 
 
 def take_up(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:

@@ -47,10 +47,10 @@ REQUEST_FILE: Final = "request.json"
 _MAX_ANNOTATION: Final = 192 << 10
 # Ray's object store and torch's workers hand tensors on there; a container's own has 64 MiB.
 _SHM_SIZE: Final = "2Gi"
-# What an image is started with to prove that it can be: it ends at once. Limits, too, for quotas
-# that ask for them; a pod takes the most of any of its containers, so it asks for no more.
+# What an image is started with to prove that it can be: it ends at once. A pod asks for the most of
+# any of its containers, so these little ones add nothing.
 _PROOF: Final = ("python", "-c", "")
-_PROOF_DEMANDS: Final = {"cpu": "100m", "memory": "128Mi"}
+_PROOF_DEMANDS: Final = {"requests": {"cpu": "100m", "memory": "128Mi"}}
 
 
 def shared_objects(owner: JobRef, *, workspace: Workspace, settings: Settings) -> list[Manifest]:
@@ -245,7 +245,7 @@ def _proofs(attempt: StageAttempt, *, settings: Settings) -> Manifest:
             "name": f"pull-{environment}",
             "image": image,
             "command": list(_PROOF),
-            "resources": {"requests": _PROOF_DEMANDS, "limits": _PROOF_DEMANDS},
+            "resources": _PROOF_DEMANDS,
             "securityContext": CONTAINER_SECURITY,
             "terminationMessagePolicy": "FallbackToLogsOnError",
         }

@@ -10,6 +10,7 @@ from tunesmith_api.finetunejob.job import RETRY_ANNOTATION, FineTuneJob
 from tunesmith_api.finetunejob.status import MAX_RETRY_VALUE, FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Start
+from tunesmith_engine.lifecycle.rejections import reject_spec
 from tunesmith_engine.lifecycle.runs import pin_keys
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, TRAIN
@@ -227,6 +228,24 @@ def test_a_pod_that_is_given_up_and_still_there_is_waited_for() -> None:
     simulation.end(exit_code=-15)
     (start,) = look(simulation, a_plan(retry="1"))
     assert (start.stage, start.attempt) == (COMPRESS.name, 2)
+
+
+def test_a_job_that_became_unreadable_while_it_ran_is_corrected_without_losing_what_is_done() -> (
+    None
+):
+    simulation = Simulation(a_plan())
+    simulation.run_up_to(TRAIN.name)
+    simulation.status = reject_spec(
+        simulation.status, generation=2, message="spec.magic: unknown field", now=simulation.now
+    )
+
+    (stop,) = look(simulation, a_plan(training={"seed": 7}, generation=3))
+    simulation.end(exit_code=-15)
+    (start,) = look(simulation, a_plan(training={"seed": 7}, generation=3))
+
+    assert (stop.stage, stop.attempt, stop.because) == (TRAIN.name, 1, "Superseded")
+    assert (start.stage, start.attempt) == (TRAIN.name, 2)
+    assert simulation.plan.stage(TRAIN.name) == a_plan(training={"seed": 7}).stage(TRAIN.name)
 
 
 def test_a_long_value_is_handled_as_the_status_can_keep_it() -> None:
