@@ -127,11 +127,11 @@ def test_the_manifest_is_on_stdout_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "given.yaml"
-    path.write_text("base_model: a/b\ndatasets: [{path: x.jsonl, type: alpaca}]\nhub_model_id: y\n")
+    path.write_text("base_model: a/b\ndatasets: [{path: x.jsonl, type: alpaca}]\nhub_model_id: me/x\n")
 
     assert main(["convert", str(path)]) == 0
 
     captured = capsys.readouterr()
     assert load_job(captured.out).spec.dataset.train.uri == "file://x.jsonl"
     assert "# OPEN: hub_model_id" in captured.out
-    assert captured.err == 'open  hub_model_id: "y" has no counterpart\n'
+    assert captured.err == 'open  hub_model_id: "me/x" has no counterpart\n'
