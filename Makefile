@@ -98,8 +98,9 @@ test-gpu: setup-trainer ## Training on a CUDA device (ACCELERATOR=gpu); skips wh
 bench: setup ## Measure the promises and print JSON
 	$(CONTROL) benchmarks/run.py $(ARGS)
 
-crds: setup-control ## Write the CRDs from the typed models
+crds: setup-control ## Write the CRDs and the policy of corrections from the typed models
 	.venv/bin/tunesmith crds --directory charts/tunesmith/files/crds $(ARGS)
+	$(CONTROL) scripts/write_policy.py --directory charts/tunesmith/files/policies
 
 dashboards: setup-control ## Write the Grafana dashboards from their panels
 	$(CONTROL) scripts/write_dashboards.py --directory charts/tunesmith/files/dashboards

@@ -42,7 +42,7 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.SOURCE_UNREACHABLE: "check the network and the address",
     Reason.DISK_FULL: "free space where the home folder lies",
     Reason.UNSCHEDULABLE: "ask for less in spec.resources, or add such a node",
-    Reason.IMAGE_PULL_FAILED: "the operator's image names, and the nodes' right to pull them",
+    Reason.IMAGE_PULL_FAILED: "correct images of the chart, or set resources.imagePullSecrets",
     Reason.VOLUME_UNAVAILABLE: "bind the claim, or set a StorageClass that can; mend what cannot "
     "be mounted",
     Reason.POD_NOT_CREATED: "kubectl describe job or raycluster: quota or pod security refuses "
