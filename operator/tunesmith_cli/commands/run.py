@@ -160,6 +160,8 @@ def _headline(summary: Summary, *, style: Style) -> str:
     head = f"{summary.job.name}: {style.paint(status.phase, 'bold', colour)}"
     if status.start_time and status.completion_time:
         head += f" in {duration((status.completion_time - status.start_time).total_seconds())}"
+    if status.phase == Phase.SUCCEEDED and all(stage.cached for stage in status.stages):
+        head += ", done before"
     lines = [head]
     if status.phase != Phase.SUCCEEDED and diagnosis.reason:
         lines.append(f"  {style.paint(diagnosis.reason, 'bold')}: {plain(diagnosis.message)}")

@@ -6,25 +6,32 @@ to it until someone changes the job. `advance.py` begins runs by itself; `rerun`
 runs the same job again, `pin_keys` for an operator of another release.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import CONTRACT
 
 
-def rerun(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
+def rerun(
+    plan: Plan, status: FineTuneJobStatus | None, *, finished: Collection[str]
+) -> FineTuneJobStatus:
     """The status to go on from when a person runs the job, perhaps again.
 
     An unfinished run of the same keys is continued; what it has done already counts as cached
-    from here on, since an earlier call did it. Otherwise a new run begins, as it does after
-    Succeeded and Failed; what has a finished result is then found done, and the rest gets its
-    retries back.
+    from here on, since an earlier call did it. So it does in a job that has succeeded, as long as
+    every stage's key is in `finished`: when it began, how long it took and its attempts stay known.
+    Otherwise a new run begins, as it does after Failed; what has a finished result is then found
+    done, and the rest gets its retries back.
     """
     if status is None:
         return new_run(plan, FineTuneJobStatus())
-    if status.is_finished or not is_same_run(plan, status):
+    is_done = status.phase == Phase.SUCCEEDED and all(
+        stage.key in finished for stage in plan.stages
+    )
+    if not is_same_run(plan, status) or (status.is_finished and not is_done):
         return new_run(plan, status)
     cached = {"cached": True, "reason": str(Reason.CACHED)}
     stages = [

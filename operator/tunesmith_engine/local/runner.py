@@ -96,7 +96,7 @@ def run_plan(
     `watch` gets every status that differs from the one before.
     """
     stored = home.read_status(plan.job)
-    status = rerun(plan, stored)
+    status = rerun(plan, stored, finished=executor.observe().finished)
     while True:
         seen = executor.observe(stop_requested=stop.is_set())
         decision = advance(plan, status, seen, now=datetime.now(UTC))

@@ -46,6 +46,24 @@ def test_a_job_goes_through_all_six_stages_and_a_changed_scheme_reruns_only_the_
     assert [stage.cached for stage in changed.stages] == [True, True, True, False, False, False]
 
 
+def test_a_finished_job_run_again_whole_or_in_part_keeps_when_it_ran_and_its_attempts(
+    finished: Place,
+) -> None:
+    before = finished.home.read_status("helpdesk")
+    assert before is not None
+    whole, part = finished.run(), finished.run(until=PREPARE)
+
+    for again in (whole, part, finished.home.read_status("helpdesk")):
+        assert again is not None
+        assert again.phase == Phase.SUCCEEDED
+        assert (again.start_time, again.completion_time) == (
+            before.start_time,
+            before.completion_time,
+        )
+        assert again.attempts == before.attempts
+        assert [stage.name for stage in again.stages] == STAGES
+
+
 def test_a_stage_is_told_what_came_before_it_and_where_it_may_write(place: Place) -> None:
     place.run(until=TRAIN.name)
 
