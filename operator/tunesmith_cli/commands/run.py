@@ -29,7 +29,7 @@ from tunesmith_cli.report.job_data import JobData, read_job_data
 from tunesmith_cli.report.page import write_report
 from tunesmith_cli.terminal.display import display_for
 from tunesmith_cli.terminal.signals import stopping
-from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_lines
+from tunesmith_cli.terminal.style import Style, paragraph, style_of, table, warning_lines
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
@@ -164,7 +164,8 @@ def _headline(summary: Summary, *, style: Style) -> str:
         head += ", done before"
     lines = [head]
     if status.phase != Phase.SUCCEEDED and diagnosis.reason:
-        lines.append(f"  {style.paint(diagnosis.reason, 'bold')}: {plain(diagnosis.message)}")
+        said = paragraph(diagnosis.message, indent="    ")
+        lines.append(f"  {style.paint(diagnosis.reason, 'bold')}: {said}")
         if diagnosis.hint:
             lines.append(f"  What to do: {diagnosis.hint}")
     return "\n".join(lines)

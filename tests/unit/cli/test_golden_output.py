@@ -10,6 +10,7 @@ import yaml
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.manifest import load_job
+from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
 from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
@@ -19,9 +20,10 @@ from tunesmith_cli.commands.status import (
     status_as_json,
     status_as_text,
 )
+from tunesmith_cli.hints import hint_for
 from tunesmith_cli.metrics import evaluation_table
 from tunesmith_cli.report.job_data import read_job_data
-from tunesmith_cli.terminal.style import Style
+from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
@@ -134,7 +136,9 @@ def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> N
     assert status_as_text(_named(a_failed_job(tmp_path)), style=PLAIN) == dedent("""\
         refused: Failed
           EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0
-          What to do: the message names metric, value and bound
+          What to do: if the held-out loss rose, lower training.optimizer.learningRate or \
+training.epochs; if it hardly fell, raise them or add rows; or change the bound in \
+evaluation.gates
 
         stage     state   attempt  time
         prepare   done    1        6.2 s       Succeeded
@@ -229,9 +233,17 @@ def test_the_end_of_a_failed_run_says_why_and_where_the_log_is(tmp_path: Path) -
     assert text.startswith(
         "refused: Failed in 3 min 01 s\n"
         "  EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0\n"
-        "  What to do: the message names metric, value and bound\n"
+        f"  What to do: {hint_for(Reason.EVALUATION_GATE_FAILED)}\n"
     )
     assert text.endswith("log     log.txt\nreport  report.html")
+
+
+def test_problems_of_the_data_stand_below_each_other() -> None:
+    said = "rows.jsonl:1: given 'a\x1b[2J'; mend it\nrows.jsonl:7: given 'b'; mend it"
+
+    assert paragraph(said, indent="    ") == (
+        "rows.jsonl:1: given 'a [2J'; mend it\n    rows.jsonl:7: given 'b'; mend it"
+    )
 
 
 def test_the_one_object_of_a_run_has_the_promised_fields(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from child_states import state_of
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.kube.pods import PodTermination, overdue_pod
@@ -251,7 +252,7 @@ def test_no_wait_says_more_than_a_condition_takes(said: str) -> None:
     waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
-    assert len(waiting.message) <= 256
+    assert len(waiting.message) <= MAX_MESSAGE
 
 
 @pytest.mark.parametrize(
