@@ -104,6 +104,7 @@ def _run(commands: Any) -> None:
         "run goes on from its last checkpoint. Progress goes to stderr. Ctrl-C stops cleanly; "
         "twice, at once.",
         examples="  tunesmith run job.yaml\n  tunesmith run job.yaml --until evaluate\n"
+        "  tunesmith run job.yaml --force --from compress\n"
         "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
@@ -113,6 +114,16 @@ def _run(commands: Any) -> None:
         metavar="STAGE",
         choices=CATALOG.names,
         help=f"stop after this stage: {', '.join(CATALOG.names)} (default: after the last)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="do again what is done, without earlier checkpoints"
+    )
+    parser.add_argument(
+        "--from",
+        metavar="STAGE",
+        dest="forced_from",
+        choices=CATALOG.names,
+        help="with --force: only this stage and those after it (default: from the first)",
     )
     parser.add_argument(
         "--serve", action="store_true", help="serve the published model when the job is done"

@@ -20,7 +20,13 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.arguments import default_home
 from tunesmith_cli.commands.serve import published_folder, serve_folder
-from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from tunesmith_cli.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    CommandError,
+)
 from tunesmith_cli.formats import duration, size
 from tunesmith_cli.hints import diagnose
 from tunesmith_cli.inputs import Manifest, open_manifest
@@ -33,6 +39,7 @@ from tunesmith_cli.terminal.style import Style, paragraph, style_of, table, warn
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName
 
 _PHASE_COLOURS: Final[Mapping[str, str]] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
@@ -57,9 +64,15 @@ class Summary:
 
 def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
+    if options.forced_from and not options.force:
+        raise CommandError(
+            "--from throws results away, and so needs --force; without both, "
+            "the job goes on with what is not done"
+        )
     manifest = open_manifest(options.file)
     home = HomeFolder(options.home)
-    status = _run_to_end(manifest, home=home, until=options.until)
+    first = options.forced_from or CATALOG.names[0] if options.force else None
+    status = _run_to_end(manifest, home=home, until=options.until, forced_from=first)
     summary = _summary(manifest.job.metadata.name, home=home, status=status)
     as_json = options.output == "json"
     # Results go to stdout; where that has to hold the one object, people read stderr.
@@ -80,7 +93,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_to_end(
-    manifest: Manifest, *, home: HomeFolder, until: StageName | None
+    manifest: Manifest,
+    *,
+    home: HomeFolder,
+    until: StageName | None,
+    forced_from: StageName | None,
 ) -> FineTuneJobStatus:
     name, stop = manifest.job.metadata.name, threading.Event()
     with display_for(name, stream=sys.stderr) as display, stopping(stop, say=display.say):
@@ -91,6 +108,7 @@ def _run_to_end(
             home=home,
             environments=Environments.discover(),
             until=until,
+            forced_from=forced_from,
             watch=display.show,
             stop=stop,
         )

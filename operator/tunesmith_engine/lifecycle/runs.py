@@ -28,9 +28,10 @@ def rerun(
     """
     if status is None:
         return new_run(plan, FineTuneJobStatus())
-    is_done = status.phase == Phase.SUCCEEDED and all(
-        stage.key in finished for stage in plan.stages
-    )
+    # A stage that the job no longer has would stay in the status, and its condition with it.
+    has_more = plan.is_whole and len(status.stages) > len(plan.stages)
+    is_done = status.phase == Phase.SUCCEEDED and not has_more
+    is_done = is_done and all(stage.key in finished for stage in plan.stages)
     if not is_same_run(plan, status) or (status.is_finished and not is_done):
         return new_run(plan, status)
     cached = {"cached": True, "reason": str(Reason.CACHED)}

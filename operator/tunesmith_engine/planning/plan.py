@@ -74,6 +74,19 @@ class Plan:
                 return planned
         raise KeyError(f"the plan of {self.job} has no stage {name}")
 
+    def stages_from(self, first: StageName) -> tuple[PlannedStage, ...]:
+        """The stage called `first` and those after it.
+
+        Raises:
+            NoSuchStage: the plan has no such stage.
+        """
+        names = [planned.name for planned in self.stages]
+        if first not in names:
+            raise NoSuchStage(
+                f"{self.job} does not go through {first}; name one of: {', '.join(names)}"
+            )
+        return self.stages[names.index(first) :]
+
     def read_by(self, reader: PlannedStage) -> tuple[PlannedStage, ...]:
         """The stages whose results `reader` is given: those that it reads and this job has."""
         return tuple(planned for planned in self.stages if planned.name in reader.stage.reads)

@@ -7,7 +7,7 @@ from tunesmith_cli.command_reference import arguments_of, subcommands
 from tunesmith_engine.stages.catalog import CATALOG
 
 COMMANDS = {
-    "run": {"FILE", "--home", "--until", "--serve", "--output"},
+    "run": {"FILE", "--home", "--until", "--force", "--from", "--serve", "--output"},
     "validate": {"FILE", "--output"},
     "plan": {"FILE", "--home", "--output"},
     "status": {"JOB", "--home", "--output"},

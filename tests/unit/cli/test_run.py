@@ -51,6 +51,39 @@ def leaving(make: Callable[..., JobFolder], **update: Any) -> Engine:
     return run_job
 
 
+def test_from_alone_throws_nothing_away(
+    manifest: Path, capsys: pytest.CaptureFixture[str], engine: Callable[[Engine], None]
+) -> None:
+    engine(refusing(AssertionError("it ran")))
+
+    assert main(["run", str(manifest), "--from", "train"]) == 2
+    assert "needs --force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [([], None), (["--force"], "prepare"), (["--force", "--from", "compress"], "compress")],
+)
+def test_force_begins_at_the_first_stage_or_at_the_one_that_is_named(
+    manifest: Path,
+    tmp_path: Path,
+    engine: Callable[[Engine], None],
+    *,
+    options: list[str],
+    first: str | None,
+) -> None:
+    asked: list[str | None] = []
+
+    def run_job(*args: Any, forced_from: str | None, **named: Any) -> FineTuneJobStatus:
+        asked.append(forced_from)
+        return leaving(a_finished_job)(*args, **named)
+
+    engine(run_job)
+    main(["run", str(manifest), "--home", str(tmp_path), *options])
+
+    assert asked == [first]
+
+
 def refusing(error: Exception) -> Engine:
     def run_job(*_: Any, **__: Any) -> FineTuneJobStatus:
         raise error
