@@ -105,9 +105,10 @@ def _run(commands: Any) -> None:
         "twice, at once.",
         examples="  tunesmith run job.yaml\n  tunesmith run job.yaml --until evaluate\n"
         "  tunesmith run job.yaml --force --from compress\n"
-        "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json",
+        "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json\n"
+        "  envsubst < job.yaml | tunesmith run -",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
+    _add_job_file(parser)
     _add_home(parser)
     parser.add_argument(
         "--until",
@@ -141,7 +142,11 @@ def _validate(commands: Any) -> None:
     )
     kinds = ", ".join(kind.name for kind in KINDS)
     parser.add_argument(
-        "files", metavar="FILE", type=Path, nargs="+", help=f"manifests of any kind: {kinds}"
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help=f"manifests of any kind, - for stdin: {kinds}",
     )
     _add_output(parser)
 
@@ -155,7 +160,7 @@ def _plan(commands: Any) -> None:
         "Data is read to work out the keys; nothing is run.",
         examples="  tunesmith plan job.yaml\n  tunesmith plan job.yaml --output json",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
+    _add_job_file(parser)
     _add_home(parser)
     _add_output(parser)
 
@@ -403,6 +408,12 @@ def _operator(commands: Any) -> None:
     # The module cannot have the name of Python's own `operator`.
     parser.set_defaults(command="operate")
     add_flags(parser)
+
+
+def _add_job_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="the manifest of the job; - for stdin"
+    )
 
 
 def _add_home(parser: argparse.ArgumentParser) -> None:

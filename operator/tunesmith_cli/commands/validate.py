@@ -9,7 +9,7 @@ from typing import TextIO
 
 from pydantic import JsonValue
 
-from tunesmith_api.manifest import ManifestError, load_any_kind, read_manifest
+from tunesmith_api.manifest import ManifestError, label_of, load_any_kind, read_manifest
 from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE
 
 
@@ -27,7 +27,9 @@ def run(options: argparse.Namespace) -> int:
 def check(path: Path, *, said: TextIO) -> dict[str, JsonValue]:
     """The report on one file; valid ones are told on `said`, problems on stderr."""
     try:
-        resource = load_any_kind(read_manifest(path), source=str(path)).model_dump(by_alias=True)
+        resource = load_any_kind(read_manifest(path), source=label_of(path)).model_dump(
+            by_alias=True
+        )
     except ManifestError as error:
         # One line for each problem, as compilers write them: `file:line: field: what`, so that
         # editors and CI find the place.
@@ -42,5 +44,5 @@ def check(path: Path, *, said: TextIO) -> dict[str, JsonValue]:
             "problems": problems,
         }
     kind, name = resource["kind"], resource["metadata"]["name"]
-    print(f"{path}: {kind} {name} is valid", file=said)
+    print(f"{label_of(path)}: {kind} {name} is valid", file=said)
     return {"file": str(path), "valid": True, "kind": kind, "name": name, "problems": []}
