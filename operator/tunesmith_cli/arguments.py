@@ -31,6 +31,7 @@ exit codes:
 
 _LAST_PORT = 65_535
 _WIDTH = 80
+_JOB_FILE: Any = {"metavar": "FILE", "type": Path, "help": "manifest of the job; - for stdin"}
 _ABOUT = "Take a base model and a data set to a proven, compressed and served model."
 
 
@@ -108,7 +109,7 @@ def _run(commands: Any) -> None:
         "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json\n"
         "  envsubst < job.yaml | tunesmith run -",
     )
-    _add_job_file(parser)
+    parser.add_argument("file", **_JOB_FILE)
     _add_home(parser)
     parser.add_argument(
         "--until",
@@ -160,7 +161,7 @@ def _plan(commands: Any) -> None:
         "Data is read to work out the keys; nothing is run.",
         examples="  tunesmith plan job.yaml\n  tunesmith plan job.yaml --output json",
     )
-    _add_job_file(parser)
+    parser.add_argument("file", **_JOB_FILE)
     _add_home(parser)
     _add_output(parser)
 
@@ -408,12 +409,6 @@ def _operator(commands: Any) -> None:
     # The module cannot have the name of Python's own `operator`.
     parser.set_defaults(command="operate")
     add_flags(parser)
-
-
-def _add_job_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help="the manifest of the job; - for stdin"
-    )
 
 
 def _add_home(parser: argparse.ArgumentParser) -> None:

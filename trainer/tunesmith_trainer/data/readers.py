@@ -1,8 +1,9 @@
 """Files to raw rows: jsonl, json, csv, parquet and yaml, each row with its file and line.
 
 The first step of the data. `file_formats` says which of them a file is; nothing is understood here
-but its syntax, and what the fields mean is said in `formats`. Text is UTF-8, strictly, with or without
-a byte order mark. What is wrong goes to `Problems`, so that a run names as much of it as it can.
+but its syntax, and what the fields mean is said in `formats`. Text is UTF-8, strictly, with or
+without a byte order mark. What is wrong goes to `Problems`, so that a run names as much of it as
+it can.
 
 A YAML file is a list of rows, or has `conversations`, each a list of turns: the dialect of
 chatterbot-corpus.
