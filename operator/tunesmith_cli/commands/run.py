@@ -7,6 +7,7 @@ that is looked at later.
 import argparse
 import json
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ from tunesmith_cli.report.job_data import JobData, read_job_data
 from tunesmith_cli.report.page import write_report
 from tunesmith_cli.terminal.display import display_for
 from tunesmith_cli.terminal.signals import stopping
+from tunesmith_cli.terminal.stages import phase_of
 from tunesmith_cli.terminal.style import Style, paragraph, style_of, table, warning_lines
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
@@ -82,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(summary_as_json(summary), indent=1))
     code = _exit_code(summary.job)
     if code == EXIT_INTERRUPTED:
-        go_on = f"tunesmith run {options.file}{summary.home_option}"
+        until = f" --until {options.until}" if options.until else ""
+        go_on = f"tunesmith run {shlex.quote(str(options.file))}{until}{summary.home_option}"
         print(f"stopped; to go on: {go_on}", file=sys.stderr)
     if options.serve and code == EXIT_DONE:
         if as_json:
@@ -123,7 +126,7 @@ def _summary(name: str, *, home: HomeFolder, status: FineTuneJobStatus) -> Summa
         job=read_job_data(folder, status),
         report=report,
         log=home.log(name, stage=failed.name, attempt=failed.attempt) if failed else None,
-        home_option="" if home.root == default_home() else f" --home {home.root}",
+        home_option="" if home.root == default_home() else f" --home {shlex.quote(str(home.root))}",
     )
 
 
@@ -175,7 +178,7 @@ def summary_as_text(summary: Summary, *, style: Style) -> str:
 def _headline(summary: Summary, *, style: Style) -> str:
     status, diagnosis = summary.status, diagnose(summary.status)
     colour = _PHASE_COLOURS.get(status.phase, "yellow")
-    head = f"{summary.job.name}: {style.paint(status.phase, 'bold', colour)}"
+    head = f"{summary.job.name}: {style.paint(phase_of(status), 'bold', colour)}"
     if status.start_time and status.completion_time:
         head += f" in {duration((status.completion_time - status.start_time).total_seconds())}"
     if status.phase == Phase.SUCCEEDED and all(stage.cached for stage in status.stages):

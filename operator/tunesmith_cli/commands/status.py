@@ -18,7 +18,7 @@ from tunesmith_cli.formats import duration, moment, number
 from tunesmith_cli.hints import diagnose
 from tunesmith_cli.inputs import find_job
 from tunesmith_cli.metrics import evaluation_table, latest_in_order
-from tunesmith_cli.terminal.stages import progress_of, progress_text, state_of
+from tunesmith_cli.terminal.stages import phase_of, progress_of, progress_text, state_of
 from tunesmith_cli.terminal.style import Style, paragraph, plain, style_of, table, warning_lines
 from tunesmith_engine.local.home_folder import HomeFolder
 
@@ -75,7 +75,7 @@ def status_as_json(job: NamedStatus) -> dict[str, JsonValue]:
 
 def status_as_text(job: NamedStatus, *, style: Style) -> str:
     """Phase, reason, cost, stages, numbers and warnings."""
-    head = [f"{job.name}: {style.paint(job.status.phase, 'bold')}{job.note}"]
+    head = [f"{job.name}: {style.paint(phase_of(job.status), 'bold')}{job.note}"]
     diagnosis = diagnose(job.status)
     if diagnosis.reason:
         said = paragraph(diagnosis.message, indent="    ")
@@ -106,7 +106,7 @@ def jobs_as_text(jobs: Iterable[NamedStatus]) -> str:
         rows.append(
             (
                 job.name,
-                f"{job.status.phase}{job.note}",
+                f"{phase_of(job.status)}{job.note}",
                 "" if percent is None else f"{percent:.0f} %",
                 losses[0] if losses else "",
                 moment(started) if started else "",

@@ -54,13 +54,15 @@ class Plan:
     """A job as it will be run: `stages` in order, ending with the last one asked for.
 
     `spec` has every default filled in that does not depend on the data; those that do stay None
-    and are decided by the stage that sees the data. `is_whole` tells that no stage is left out.
+    and are decided by the stage that sees the data. `is_whole` tells that no stage is left out;
+    `weight` is that of all stages of the job, also of those.
     """
 
     job: str
     generation: int
     spec: FineTuneJobSpec
     stages: tuple[PlannedStage, ...]
+    weight: float
     is_whole: bool = True
 
     def stage(self, name: StageName) -> PlannedStage:
@@ -122,5 +124,6 @@ def plan(
         generation=job.metadata.generation or FIRST_GENERATION,
         spec=spec,
         stages=tuple(PlannedStage(stage, keys[stage.name]) for stage in stages[:end]),
+        weight=sum(stage.weight for stage in stages),
         is_whole=end == len(names),
     )

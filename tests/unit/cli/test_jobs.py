@@ -11,6 +11,7 @@ import pytest
 
 from command import tunesmith
 from job_folders import a_failed_job, a_finished_job, a_running_job, key_of
+from tunesmith_cli.commands import serve
 from tunesmith_cli.main import main
 from tunesmith_engine.local.locks import lock_job
 
@@ -103,6 +104,18 @@ def test_logs_are_printed_in_the_order_of_stages_and_attempts(
     assert b"step \xff\n" in printed
 
 
+def test_logs_through_a_pipe_have_no_colours_and_no_bars(
+    own_home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (log,) = own_home.glob("jobs/helpdesk/stages/train/*/attempts/1/log.txt")
+    log.write_bytes(b"\x1b[36m(Worker pid=7)\x1b[0m a step\n\rload: 0%\rload: 100%\nand a rest")
+
+    assert main(["logs", "helpdesk", "train", "--home", str(own_home)]) == 0
+
+    printed = capfdbinary.readouterr().out
+    assert printed == (b"==> train, attempt 1 <==\n(Worker pid=7) a step\nload: 100%\nand a rest\n")
+
+
 def test_logs_of_one_stage_and_attempt(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["logs", "helpdesk", "verify", "--attempt", "1", "--home", str(home)]
 
@@ -167,7 +180,15 @@ def test_serve_becomes_the_server_of_the_published_folder(
     python.touch(mode=0o755)
     monkeypatch.setenv("TUNESMITH_ENVIRONMENTS", str(tmp_path))
     executed: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda _, command: executed.append(command))
+    quiet: list[str] = []
+    watched: list[str] = []
+
+    def execve(_: Path, command: list[str], environment: dict[str, str]) -> None:
+        executed.append(command)
+        quiet.append(environment["VLLM_LOGGING_LEVEL"])
+
+    monkeypatch.setattr("os.execve", execve)
+    monkeypatch.setattr(serve, "announce_when_ready", watched.append)
 
     main(["serve", "helpdesk", "--port", "8001", "--home", str(home)])
     main(["serve", "./somewhere", "--host", "0.0.0.0"])
@@ -178,6 +199,8 @@ def test_serve_becomes_the_server_of_the_published_folder(
         [*start, str(folder), "--host", "127.0.0.1", "--port", "8001"],
         [*start, "somewhere", "--host", "0.0.0.0", "--port", "8000"],
     ]
+    assert quiet == ["ERROR", "ERROR"]
+    assert watched == ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8000/v1"]
 
 
 def test_a_job_without_a_published_model_is_not_served(

@@ -233,10 +233,13 @@ def test_ctrl_c_stops_the_run_and_says_how_to_go_on(
 
     engine(run_job)
 
-    code = main(["run", str(manifest), "--home", str(tmp_path)])
+    code = main(["run", str(manifest), "--until", "train", "--home", str(tmp_path)])
 
+    said = capsys.readouterr()
     assert code == 130
-    assert f"to go on: tunesmith run {manifest} --home {tmp_path}" in capsys.readouterr().err
+    assert f"to go on: tunesmith run {manifest} --until train --home {tmp_path}" in said.err
+    assert "helpdesk: Stopped" in said.out
+    assert "suspend" not in said.out.lower()
 
 
 def test_a_second_ctrl_c_ends_it_at_once(
@@ -254,11 +257,18 @@ def test_a_second_ctrl_c_ends_it_at_once(
 
 @pytest.mark.parametrize(("reason", "code"), [(Reason.STOPPED_AS_ASKED, 0), (Reason.SUSPENDED, 1)])
 def test_stopping_where_it_was_asked_to_is_no_failure(
-    reason: Reason, code: int, manifest: Path, tmp_path: Path, engine: Callable[[Engine], None]
+    reason: Reason,
+    code: int,
+    manifest: Path,
+    tmp_path: Path,
+    engine: Callable[[Engine], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     engine(lambda *given, **named: _held(leaving(a_running_job)(*given, **named), reason))
 
     assert main(["run", str(manifest), "--home", str(tmp_path)]) == code
+    phase = "Stopped" if code == 0 else "Suspended"
+    assert f"helpdesk: {phase}" in capsys.readouterr().out
 
 
 def test_serve_follows_only_a_finished_job(
