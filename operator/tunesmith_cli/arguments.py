@@ -432,6 +432,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
+    if not text:
+        # As a path it would be the working folder, and most likely it is a variable that is unset.
+        raise argparse.ArgumentTypeError("'' is no folder; leave --home out, or name one")
     # Absolute, for stages run in other folders; a shell does not expand `--home=~/x`.
     return Path(text).expanduser().absolute()
 

@@ -73,6 +73,11 @@ def find_job(name: str, *, root: Path) -> StoredJob:
     status = home.read_status(name) if name in known else None
     if status is not None:
         return StoredJob(name=name, home=home, status=status)
+    if name in known:
+        raise CommandError(
+            f"the status of job '{name}' in {home.job(name) / 'status.json'} cannot be read: it is "
+            "damaged, or of another release; run the job again: what is done is found and kept"
+        )
     hint = _hint(name, known) or "no job was run there; give --home, or run one"
     raise CommandError(f"no job '{name}' in {root}; {hint}")
 

@@ -146,9 +146,11 @@ def _held_container(subject: str, waiting: Manifest, image: str, since: datetime
         message = f"{subject}: {image} is no name of an image; give the operator another"
         return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, timeout_s=0.0)
     if reason in _PULLING:
-        # The kubelet's words change from try to try, and would be written each time.
+        # The kubelet's words change from try to try, and its reason goes to and fro between
+        # ErrImagePull and ImagePullBackOff: each would be written.
+        shown = "ImagePullBackOff" if reason == "ErrImagePull" else reason
         message = (
-            f"{subject}: image {image} cannot be pulled ({reason}); "
+            f"{subject}: image {image} cannot be pulled ({shown}); "
             "check its name and that the nodes may pull it"
         )
         return Waiting(Reason.IMAGE_PULL_FAILED, message, since, timeout_s=IMAGE_TIMEOUT_S)

@@ -9,10 +9,17 @@ import yaml
 
 from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from manifests import DEFAULT_STAGES, a_job
+from small_models import write_model
 from tunesmith_api.manifest import load_job
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
+from tunesmith_cli.commands.plan import (
+    Machine,
+    PlanView,
+    plan_as_json,
+    plan_as_text,
+    read_plan,
+)
 from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
 from tunesmith_cli.commands.status import (
     NamedStatus,
@@ -21,10 +28,12 @@ from tunesmith_cli.commands.status import (
     status_as_text,
 )
 from tunesmith_cli.hints import hint_for
+from tunesmith_cli.inputs import open_manifest
 from tunesmith_cli.metrics import evaluation_table
 from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
@@ -35,6 +44,8 @@ from tunesmith_engine.stages.catalog import (
     TRAIN,
     VERIFY,
 )
+from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.reporter import write_atomically
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30
@@ -100,6 +111,36 @@ def test_a_plan_says_of_every_setting_who_decides_it(view: PlanView) -> None:
     assert rows["model.chatTemplate"] == "decided by the job the model's own"
 
 
+def test_a_plan_names_the_format_that_prepare_found(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a row"}\n')
+    write_model(tmp_path / "model")
+    job = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    manifest, home = open_manifest(tmp_path / "job.yaml"), HomeFolder(tmp_path / "home")
+    before = read_plan(manifest, home=home)
+    prepare = before.plan.stage(PREPARE.name)
+    result = StageResult(
+        stage=prepare.name,
+        key=prepare.key,
+        attempt=1,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        facts={"format": "text", "longestRow": 3},
+    )
+    path = home.stage("helpdesk", stage=prepare.name, key=prepare.key).result
+    write_atomically(path, result.model_dump_json(by_alias=True))
+
+    after = read_plan(manifest, home=home)
+
+    formats = [
+        setting.value
+        for view in (before, after)
+        for setting in view.settings
+        if setting.path == "dataset.format"
+    ]
+    assert formats == ["auto", "auto: text"]
+
+
 def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanView) -> None:
     unknown = PlanView(
         plan=view.plan,
@@ -146,7 +187,7 @@ evaluation.gates
         evaluate  failed  1        20 s        heldOut loss is 3.1, 0.2 above the base's 2.9; \
 the gate allows 0
 
-        measure                 base  tuned  interval     compressed  interval
+        measure                 base  tuned  interval     as shipped  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
@@ -163,7 +204,7 @@ def test_a_split_of_a_stage_of_its_own_gets_its_columns(tmp_path: Path) -> None:
     ])  # fmt: skip
 
     assert evaluation_table(job.status.evaluation) == dedent("""\
-        measure                 base  tuned  interval     compressed  interval  distilled  interval
+        measure                 base  tuned  interval     as shipped  interval  distilled  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73                           2.6
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
@@ -215,7 +256,7 @@ def test_the_end_of_a_run_says_what_came_out_and_what_to_do_next(tmp_path: Path)
     assert summary_as_text(_summary(job), style=PLAIN) == dedent(f"""\
         helpdesk: Succeeded in 4 min 51 s
 
-        measure                 base  tuned  interval     compressed  interval
+        measure                 base  tuned  interval     as shipped  interval
         Held-out rows: loss     3.8   2.41   2.1 – 2.83   2.42        2.11 – 2.84
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55  0.42        0.31 – 0.55
         General text: loss      2.98  3.02   2.95 – 3.1   3.03        2.96 – 3.11

@@ -64,6 +64,28 @@ def test_an_unknown_job_is_refused_with_a_near_name(
     assert captured.err == f"error: no job 'helpdsk' in {home}; did you mean 'helpdesk'?\n"
 
 
+@pytest.mark.parametrize("command", ["status", "logs", "report", "serve"])
+def test_a_job_whose_status_is_damaged_is_named_with_what_to_do(
+    command: str, own_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_home / "jobs/refused/status.json").write_text("{")
+
+    assert main([command, "refused", "--home", str(own_home)]) == 2
+
+    said = capsys.readouterr().err
+    assert "error: the status of job 'refused' in " in said
+    assert "run the job again" in said
+    assert "did you mean" not in said
+
+
+def test_a_home_that_is_empty_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--home", ""])
+
+    assert ended.value.code == 2
+    assert "'' is no folder; leave --home out" in capsys.readouterr().err
+
+
 def test_a_refusal_is_an_object_where_one_was_asked_for(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -257,6 +257,7 @@ def test_a_second_ctrl_c_ends_it_at_once(
 
 @pytest.mark.parametrize(("reason", "code"), [(Reason.STOPPED_AS_ASKED, 0), (Reason.SUSPENDED, 1)])
 def test_stopping_where_it_was_asked_to_is_no_failure(
+    *,
     reason: Reason,
     code: int,
     manifest: Path,

@@ -100,6 +100,15 @@ def test_what_the_kubelet_cannot_start_is_given_up_after_a_while(
     assert (waiting.reason, waiting.timeout_s) == (reason, timeout_s)
 
 
+def test_a_wait_for_an_image_says_the_same_at_every_try() -> None:
+    """The kubelet goes to and fro between two reasons, and what differs is written each time."""
+    tried, backed_off = (
+        waiting_of(JOB, [held_up(reason, "")]) for reason in ("ErrImagePull", "ImagePullBackOff")
+    )
+
+    assert tried == backed_off
+
+
 def test_a_missing_secret_is_named() -> None:
     pod = held_up("CreateContainerConfigError", 'secret "hub" not found')
     waiting = waiting_of(JOB, [pod])
