@@ -117,9 +117,8 @@ def _run(commands: Any) -> None:
         choices=CATALOG.names,
         help=f"stop after this stage: {', '.join(CATALOG.names)} (default: after the last)",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="do again what is done, without earlier checkpoints"
-    )
+    forced = "do again what is done, without earlier checkpoints"
+    parser.add_argument("--force", action="store_true", help=forced)
     parser.add_argument(
         "--from",
         metavar="STAGE",
@@ -433,7 +432,6 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _folder(text: str) -> Path:
     if not text:
-        # As a path it would be the working folder, and most likely it is a variable that is unset.
         raise argparse.ArgumentTypeError("'' is no folder; leave --home out, or name one")
     # Absolute, for stages run in other folders; a shell does not expand `--home=~/x`.
     return Path(text).expanduser().absolute()
