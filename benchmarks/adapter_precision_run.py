@@ -78,6 +78,7 @@ def _config(precision: Any, *, seed: int, steps: int) -> TrainConfig:
         checkpoint=CheckpointSettings(),
         workers=1,
         precision=precision,
+        packing="none",
         replay_ratio=0.0,
         num_steps=steps,
         warmup_steps=1,

@@ -113,6 +113,7 @@ def _config(method: Any, *, rate: float, seed: int, steps: int) -> TrainConfig:
         checkpoint=CheckpointSettings(),
         workers=1,
         precision="fp32",
+        packing="none",
         replay_ratio=0.0,
         num_steps=steps,
         warmup_steps=2,

@@ -46,7 +46,8 @@ compile_gpu() {
 
 # Envoy's wheel needs a newer C library than the others do: that of Debian 11.
 GLIBC=2_31 lock control --extra operator --extra dev "${upgrade[@]}"
-lock trainer --extra trainer --extra eval --extra test "${upgrade[@]}"
+trainer=(--extra trainer --extra eval --extra tensorboard --extra mlflow --extra wandb --extra test)
+lock trainer "${trainer[@]}" "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
 lock server --extra serving-cpu --extra test "${upgrade[@]}"
 
@@ -55,5 +56,5 @@ lock server --extra serving-cpu --extra test "${upgrade[@]}"
 # share; the others take it as it is.
 lock_gpu server --extra serving --extra test
 compile_gpu torch - --constraints requirements/gpu/server.txt <<<torch
-lock_gpu trainer --extra trainer --extra eval --extra test --constraints requirements/gpu/torch.txt
+lock_gpu trainer "${trainer[@]}" --constraints requirements/gpu/torch.txt
 lock_gpu compressor --extra compressor --extra test --constraints requirements/gpu/torch.txt

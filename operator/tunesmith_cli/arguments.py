@@ -129,6 +129,12 @@ def _run(commands: Any) -> None:
     parser.add_argument(
         "--serve", action="store_true", help="serve the published model when the job is done"
     )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="PORT",
+        type=_port,
+        help="serve training's metrics for Prometheus there, on this machine alone (default: not)",
+    )
     _add_output(parser)
 
 
@@ -147,6 +153,11 @@ def _validate(commands: Any) -> None:
         type=Path,
         nargs="+",
         help=f"manifests of any kind, - for stdin: {kinds}",
+    )
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="refuse jobs that ask for more accelerators than this machine has",
     )
     _add_output(parser)
 

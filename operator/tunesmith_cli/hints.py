@@ -35,8 +35,8 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.UNSAFE_WEIGHTS: "set model.uri to a safetensors or GGUF edition",
     Reason.REMOTE_CODE_REFUSED: "set model.uri to an edition in safetensors or GGUF that needs no "
     "code of its own",
-    Reason.MEMORY_ESTIMATE_EXCEEDED: "lower training.batch.microBatchSize or "
-    "training.sequenceLength, set training.method: lora, or raise resources.memory",
+    Reason.MEMORY_ESTIMATE_EXCEEDED: "set what the message says would fit, such as "
+    "training.gradientCheckpointing: all, or raise resources.memory",
     Reason.DISK_ESTIMATE_EXCEEDED: "free space where the home folder lies, lower checkpoint.keep, "
     "or raise workspace.size",
     Reason.RESOURCES_UNAVAILABLE: "lower resources.workers or resources.gpusPerWorker, or take a "
@@ -76,8 +76,10 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.ADMISSION_PENDING: "kubectl describe workload shows what Kueue waits for",
     Reason.KUEUE_NOT_INSTALLED: "install Kueue, or leave queueName out",
     Reason.FORBIDDEN: "the message says what the API server refuses: a right, a quota, a policy",
-    Reason.OUT_OF_MEMORY: "lower training.batch.microBatchSize or training.sequenceLength; the "
-    "log says which memory",
+    Reason.OUT_OF_MEMORY: "lower training.batch.microBatchSize, or set "
+    "training.gradientCheckpointing: all",
+    Reason.DEVICE_OUT_OF_MEMORY: "lower training.batch.microBatchSize, or set "
+    "training.gradientCheckpointing: all",
     Reason.HOST_OOM_KILLED: "lower training.batch.microBatchSize or training.sequenceLength, or "
     "raise resources.memory",
     Reason.KILLED: "the log of the last attempt",

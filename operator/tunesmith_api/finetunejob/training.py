@@ -13,6 +13,7 @@ from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
+from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.preference import Dpo
 from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
@@ -31,6 +32,7 @@ DEFAULT_ALPHA_PER_RANK: Final = 2.0
 # rsLoRA scales by alpha / sqrt(rank), which keeps the size of updates where alpha stays: this one
 # scales rank 16 by 2, as the default without it does.
 DEFAULT_RSLORA_ALPHA: Final = 8.0
+_EVALUATIONS: Final = "a tenth of all steps, or more where measuring costs half of the training"
 
 
 class Lora(ApiModel):
@@ -128,9 +130,15 @@ class Schedule(ApiModel):
 class Batch(ApiModel):
     """Rows per optimizer step, over all workers, and rows per forward pass of one worker."""
 
-    # NB: a rule compares both and names the default of micro_batch_size in its message.
     size: Annotated[int, Field(ge=1, le=65536)] = 16
-    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
+    micro_batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | None,
+        DecidedLater("as many as fit the memory: at most 4 on processors"),
+    ] = Field(
+        None,
+        description="Gradients of as many forward passes as make up size are accumulated. Default: "
+        "as many rows as fit the memory, at most 4 on processors.",
+    )
 
 
 class Training(ApiModel):
@@ -162,8 +170,20 @@ class Training(ApiModel):
         description="Autocast type. auto: the faster one, tried for a second; bf16 on accelerators "
         "that have it.",
     )
-    evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
-        None, description="Steps between held-out evaluations. Default: a tenth of all steps."
+    evaluate_every_steps: Annotated[Positive | None, DecidedLater(_EVALUATIONS)] = Field(
+        None, description=f"Steps between held-out evaluations. Default: {_EVALUATIONS}."
+    )
+    gradient_checkpointing: GradientCheckpointing = Field(
+        "auto",
+        description="Which layers compute their activations again in the backward pass instead of "
+        "keeping them (Chen et al. 2016, arXiv 1604.06174): none, all, or every second (every2), "
+        "every third (every3) and so on. It changes no result. auto: as few as fit the memory.",
+    )
+    packing: Literal["auto", "bfd", "none"] = Field(
+        "auto",
+        description="Rows lie end to end in a forward pass instead of being padded, and do not see "
+        "each other. bfd: best fit decreasing. auto: where it spares a tenth of the tokens that "
+        "are computed, and the job's own rows give the same loss and gradient.",
     )
     regularization: Regularization = Regularization()
     early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
@@ -284,8 +304,8 @@ BATCH_RULES: Final[tuple[Rule[Batch], ...]] = (
         name="micro-batch-within-batch",
         scopes=("training.batch",),
         field="microBatchSize",
-        holds=lambda batch: batch.micro_batch_size <= batch.size,
-        cel="self.microBatchSize <= self.size",
-        message="microBatchSize (default 4) is at most batch.size; lower it or raise size",
+        holds=lambda batch: batch.micro_batch_size is None or batch.micro_batch_size <= batch.size,
+        cel="!has(self.microBatchSize) || self.microBatchSize <= self.size",
+        message="microBatchSize is at most batch.size; lower it or raise size",
     ),
 )

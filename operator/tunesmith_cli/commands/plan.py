@@ -7,14 +7,22 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
-from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.formats import counted, size
 from tunesmith_cli.inputs import Manifest, open_manifest
 from tunesmith_cli.terminal.style import plain, table
-from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
+from tunesmith_engine.capacity import (
+    Shortage,
+    accelerators_here,
+    free_disk_bytes,
+    memory_bytes,
+    room_of_worker,
+)
 from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
 from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.runner import shortage_here
 from tunesmith_engine.planning.defaults import Setting, describe
+from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
@@ -45,6 +53,7 @@ class PlanView:
     settings: tuple[Setting, ...]
     estimate: Estimate | None
     machine: Machine
+    shortage: Shortage | None = None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,6 +63,9 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(plan_as_json(view), indent=1))
     else:
         print(plan_as_text(view))
+    if view.shortage is not None:
+        # What `run` would say; what was planned is shown all the same.
+        raise CommandError(view.shortage.message, reason=view.shortage.reason)
     return EXIT_DONE
 
 
@@ -74,6 +86,7 @@ def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
         settings=tuple(_settings(manifest, prepared)),
         estimate=_estimate(manifest, prepared, home=home),
         machine=Machine(memory_bytes=memory_bytes(), free_disk_bytes=free_disk_bytes(home.root)),
+        shortage=shortage_here(planned, home=home, base=manifest.base),
     )
 
 
@@ -95,7 +108,8 @@ def _estimate(
         return None
     # Without prepare's word the estimate takes rows of sequenceLength, which is the upper bound.
     longest = longest_row_of(prepared) if prepared else None
-    return estimate(spec, read_model_facts(path), longest_row=longest)
+    room = room_of_worker(spec.resources, accelerators=accelerators_here(spec.resources))
+    return estimate(spec, read_model_facts(path), longest_row=longest, room=room)
 
 
 def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
@@ -115,6 +129,10 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
         "estimate": {
             "memoryBytes": dict(view.estimate.memory_bytes),
             "diskBytes": view.estimate.disk_bytes,
+            "microBatchSize": view.estimate.fit.micro_batch_size,
+            "accumulated": view.estimate.fit.accumulated,
+            "gradientCheckpointing": view.estimate.fit.gradient_checkpointing,
+            "workerBytes": asdict(view.estimate.fit.worker),
         }
         if view.estimate
         else None,
@@ -153,6 +171,7 @@ def plan_as_text(view: PlanView) -> str:
             table([("stage", "environment", "key", "state"), *stages]),
             table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
+            *([_step(view.estimate.fit)] if view.estimate else []),
         )
     )
 
@@ -169,3 +188,15 @@ def _needs(view: PlanView) -> str:
     disk = view.estimate.disk_bytes
     rows.append(("disk", size(disk), f"{size(free)} free", "too much" if disk > free else ""))
     return table([("needs", "at most", "this machine", ""), *rows])
+
+
+def _step(fit: TrainingFit) -> str:
+    """How a step of training is cut, and what a worker then holds, part by part."""
+    cut = (
+        f"a step of training: {fit.accumulated} x {counted(fit.micro_batch_size, 'row')} on each "
+        f"worker, gradientCheckpointing: {fit.gradient_checkpointing}"
+    )
+    where = "accelerator" if fit.on_accelerators else "memory"
+    parts = [(name, size(part)) for name, part in asdict(fit.worker).items()]
+    total = ("all", size(fit.worker.total))
+    return f"{cut}\n\n{table([(f'{where} of a worker', 'at its peak'), *parts, total])}"

@@ -42,7 +42,7 @@ from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
 from tunesmith_engine.stages.catalog import CATALOG
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.contracts import METRICS_PORT, StageName
 
 _PHASE_COLOURS: Final[Mapping[str, str]] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
 
@@ -73,6 +73,9 @@ def run(options: argparse.Namespace) -> int:
         )
     manifest = open_manifest(options.file)
     home = HomeFolder(options.home)
+    if options.metrics_port is not None:
+        # The stage's process has the command's environment, and its workers have the stage's.
+        os.environ[METRICS_PORT] = str(options.metrics_port)
     first = options.forced_from or CATALOG.names[0] if options.force else None
     status = _run_to_end(manifest, home=home, until=options.until, forced_from=first)
     summary = _summary(manifest.job.metadata.name, home=home, status=status)

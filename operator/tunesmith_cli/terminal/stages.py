@@ -17,7 +17,10 @@ _METRICS: Final = {
     "heldOutLoss": "held-out {}",
     "gap": "gap {}",
     "generalLoss": "general {}",
+    "kl": "KL {}",
     "tokensPerSecond": "{} tokens/s",
+    "mfu": "MFU {}",
+    "gradNorm": "gradient norm {}",
 }
 # The longest name of a stage that every job has, so that a job cut short by --until looks the same.
 _NAME_WIDTH: Final = 8

@@ -13,7 +13,13 @@ from typing import Final, Protocol
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_engine.capacity import shortage_of_room
+from tunesmith_engine.capacity import (
+    Shortage,
+    accelerators_here,
+    room_of_worker,
+    shortage_of_accelerators,
+    shortage_of_room,
+)
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate, longest_row_of
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.runs import rerun
@@ -26,7 +32,7 @@ from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
-from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically
@@ -134,7 +140,7 @@ def preflight(
 
     Raises:
         EnvironmentMissing: a stage that has to run has no environment.
-        MachineTooSmall: the estimate exceeds the machine.
+        MachineTooSmall: the estimate exceeds the machine, or accelerators are missing.
     """
     results = {
         stage.name: None
@@ -147,23 +153,48 @@ def preflight(
     if not to_run:
         return
     environments.require(stage.environment for stage in to_run)
+    shortage = shortage_here(planned, home=home, base=base)
+    if shortage is not None:
+        raise MachineTooSmall(shortage.reason, shortage.message)
+
+
+def shortage_here(planned: Plan, *, home: HomeFolder, base: Path) -> Shortage | None:
+    """What this machine lacks for the stages that are not done, as far as it is known by now."""
+    results = {
+        stage.name: home.result(planned.job, stage=stage.name, key=stage.key)
+        for stage in planned.stages
+    }
+    to_run = frozenset(name for name, result in results.items() if result is None)
+    resources = planned.spec.resources
+    accelerators = accelerators_here(resources)
+    if TRAIN.name in to_run:
+        missing = shortage_of_accelerators(resources, accelerators)
+        if missing is not None:
+            return missing
     model = local_model_path(planned.spec.model, base=base, cache=home.cache)
     if model is None:
         _LOG.info("the model is not on this machine yet: prepare checks memory and disk")
-        return
+        return None
     prepared = results[PREPARE.name]
-    longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
-    # What the stages have written already takes no more room.
-    written = [
-        path
+    needed = estimate(
+        planned.spec,
+        read_model_facts(model),
+        longest_row=longest_row_of(prepared) if prepared else SHORTEST_ROW,
+        room=room_of_worker(resources, accelerators=accelerators),
+    )
+    return shortage_of_room(
+        needed,
+        stages=to_run,
+        folder=home.root,
+        has_bytes=_written(planned, home=home),
+        accelerators=accelerators,
+    )
+
+
+def _written(planned: Plan, *, home: HomeFolder) -> int:
+    """Bytes that the stages have written already, and that take no more room."""
+    return sum(
+        path.stat().st_size
         for stage in planned.stages
         for path in files_below(home.stage(planned.job, stage=stage.name, key=stage.key).artifacts)
-    ]
-    shortage = shortage_of_room(
-        estimate(planned.spec, read_model_facts(model), longest_row=longest),
-        stages=frozenset(stage.name for stage in to_run),
-        folder=home.root,
-        has_bytes=sum(path.stat().st_size for path in written),
     )
-    if shortage is not None:
-        raise MachineTooSmall(shortage.reason, shortage.message)

@@ -37,6 +37,9 @@ STAGE_VARIABLES: Final = {
     "TQDM_DISABLE": "1",
 }
 
+# Environment variable with the port on which the workers of training serve their metrics.
+METRICS_PORT: Final = "TUNESMITH_METRICS_PORT"
+
 # Folder of a stage's output from which its next attempt goes on; `checkpoint_mirror` says how.
 CHECKPOINTS: Final = "checkpoints"
 

@@ -1,6 +1,7 @@
 """What `plan`, `status` and the end of `run` print, word for word."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import dedent
 
@@ -35,6 +36,7 @@ from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
+from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
@@ -46,6 +48,7 @@ from tunesmith_engine.stages.catalog import (
 )
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30
@@ -56,11 +59,20 @@ def view() -> PlanView:
     """A plan of which prepare is done before, on a machine with too little memory to train."""
     job = load_job(yaml.safe_dump(a_job(training={"epochs": 2})))
     memory = {PREPARE.name: GIB, TRAIN.name: 20 * GIB}
+    fit = TrainingFit(
+        micro_batch_size=2,
+        accumulated=8,
+        gradient_checkpointing="every2",
+        worker=WorkerMemory(GIB, 2 * GIB, GIB, 2 * GIB, 9 * GIB, GIB, 3 * GIB),
+        ways=(),
+        num_workers=1,
+        on_accelerators=False,
+    )
     return PlanView(
         plan=plan(job, fingerprints={"model": "m", "dataset.train": "d"}),
         is_cached={name: name == PREPARE.name for name in DEFAULT_STAGES},
         settings=describe(job.spec),
-        estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB),
+        estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB, fit=fit),
         machine=Machine(memory_bytes=16 * GIB, free_disk_bytes=100 * GIB),
     )
 
@@ -97,7 +109,19 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
         needs              at most   this machine
         memory of prepare  1.0 GiB   16.0 GiB
         memory of train    20.0 GiB  16.0 GiB        too much
-        disk               2.0 GiB   100.0 GiB free""")
+        disk               2.0 GiB   100.0 GiB free
+
+        a step of training: 8 x 2 rows on each worker, gradientCheckpointing: every2
+
+        memory of a worker  at its peak
+        libraries           1.0 GiB
+        weights             2.0 GiB
+        gradients           1.0 GiB
+        optimizer           2.0 GiB
+        activations         9.0 GiB
+        loss                1.0 GiB
+        unused              3.0 GiB
+        all                 19.0 GiB""")
     )
 
 
@@ -170,6 +194,10 @@ def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
     assert printed["estimate"] == {
         "memoryBytes": {"prepare": GIB, "train": 20 * GIB},
         "diskBytes": 2 * GIB,
+        "microBatchSize": 2,
+        "accumulated": 8,
+        "gradientCheckpointing": "every2",
+        "workerBytes": asdict(view.estimate.fit.worker) if view.estimate else None,
     }
 
 

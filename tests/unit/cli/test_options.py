@@ -7,8 +7,17 @@ from tunesmith_cli.command_reference import arguments_of, subcommands
 from tunesmith_engine.stages.catalog import CATALOG
 
 COMMANDS = {
-    "run": {"FILE", "--home", "--until", "--force", "--from", "--serve", "--output"},
-    "validate": {"FILE", "--output"},
+    "run": {
+        "FILE",
+        "--home",
+        "--until",
+        "--force",
+        "--from",
+        "--serve",
+        "--metrics-port",
+        "--output",
+    },
+    "validate": {"FILE", "--here", "--output"},
     "plan": {"FILE", "--home", "--output"},
     "status": {"JOB", "--home", "--output"},
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},

@@ -91,6 +91,22 @@ def test_a_valid_manifest_is_said_to_be_so(good: Path) -> None:
     assert ran.stdout == f"{good}: FineTuneJob helpdesk is valid\n"
 
 
+def test_accelerators_that_this_machine_lacks_are_noted_and_refused_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no driver here
+    path = tmp_path / "gpus.yaml"
+    path.write_text(yaml.safe_dump(a_job(resources={"workers": 2, "gpusPerWorker": 1})))
+
+    noted, told = main(["validate", str(path)]), capsys.readouterr()
+    refused, problem = main(["validate", str(path), "--here"]), capsys.readouterr()
+
+    assert (noted, refused) == (0, 2)
+    assert "is valid" in told.out
+    assert "note: " in told.err
+    assert "spec.resources.gpusPerWorker: 2 workers ask for 2 of nvidia.com/gpu" in problem.err
+
+
 def test_a_problem_names_file_line_field_and_remedy(
     bad: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

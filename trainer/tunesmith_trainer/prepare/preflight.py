@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 from tunesmith_api.field_paths import records_of
 from tunesmith_api.field_types import SecretReference
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.tracking import Tracking
 from tunesmith_engine.capacity import (
+    Accelerators,
     Shortage,
+    accelerators_here,
+    room_for_training,
     shortage_of_given,
     shortage_of_memory,
     shortage_of_room,
@@ -66,6 +70,10 @@ def refuse_missing(request: StageRequest) -> None:
         from tunesmith_trainer.evaluate.harness import require_harness
 
         require_harness(spec)
+    if spec.tracking != Tracking():
+        from tunesmith_trainer.train.trackers.required import require_trackers
+
+        require_trackers(spec.tracking, secrets=Path(request.secrets))
     try:
         for reference in (spec.output.secret_ref, *asked_by_evaluate):
             read_secret(reference, secrets=Path(request.secrets))
@@ -99,9 +107,17 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
     Raises:
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
-    needed = estimate(request.spec, facts, longest_row=SHORTEST_ROW)
+    needed = _needed(request, facts, longest_row=SHORTEST_ROW)
     here, folder = _stages_here(request, needed), Path(request.output)
-    _refuse(shortage_of_room(needed, stages=here, folder=folder, has_bytes=0))
+    _refuse(
+        shortage_of_room(
+            needed,
+            stages=here,
+            folder=folder,
+            has_bytes=0,
+            accelerators=_accelerators(request),
+        )
+    )
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -111,8 +127,9 @@ def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: in
     Raises:
         BadInputError: there is not.
     """
-    needed = estimate(request.spec, facts, longest_row=longest_row)
-    _refuse(shortage_of_memory(needed, stages=_stages_here(request, needed)))
+    needed = _needed(request, facts, longest_row=longest_row)
+    here = _stages_here(request, needed)
+    _refuse(shortage_of_memory(needed, stages=here, accelerators=_accelerators(request)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -121,7 +138,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
     if request.memory is None:
         return None
     return unjudged_memory(
-        estimate(request.spec, facts, longest_row=longest_row),
+        _needed(request, facts, longest_row=longest_row),
         request.memory,
         on_accelerators=request.spec.resources.gpus_per_worker > 0,
     )
@@ -160,6 +177,15 @@ def _config_of(folder: Path) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _accelerators(request: StageRequest) -> Accelerators | None:
+    return accelerators_here(request.spec.resources) if request.memory is None else None
+
+
+def _needed(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> Estimate:
+    room = room_for_training(request)
+    return estimate(request.spec, facts, longest_row=longest_row, room=room)
 
 
 def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:

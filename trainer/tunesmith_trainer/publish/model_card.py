@@ -135,6 +135,10 @@ class ModelCard:
         facts = self.facts.trained
         # Only of DPO.
         pairs = facts.get("preference")
+        tokens = facts.get("tokens")  # of an earlier release's run there are none
+        read = tokens and (
+            f" It read {tokens['total']:,} tokens, of which {tokens['trained']:,} were trained."
+        )
         preferred = pairs and (
             f" It was trained by direct preference optimization: the loss is that of a pair, and "
             f"on held-out pairs the margin was {number(pairs['margin'])} and the accuracy "
@@ -145,7 +149,8 @@ class ModelCard:
             f"{method_name(self.request.spec.training)} in {facts['precision']}, "
             f"{facts['numSteps']:,} steps; the weights are those of step {facts['bestStep']:,}, "
             f"whose held-out loss was the lowest ({number(facts['bestHeldOutLoss'])}). "
-            f"{facts['trainableParameters']:,} parameters were trained.{preferred or ''}",
+            f"{facts['trainableParameters']:,} parameters were trained."
+            f"{read or ''}{preferred or ''}",
             table(
                 ("setting", "value"),
                 [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],

@@ -24,6 +24,7 @@ from tunesmith_trainer.train.freezing import (
     is_frozen,
     nothing_left,
 )
+from tunesmith_trainer.train.gradient_checkpointing import checkpoint_layers
 
 # PEFT's own word: every linear layer but the head.
 ALL_LINEAR: Final = "all-linear"
@@ -43,7 +44,9 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
         model = load_with_attention_dropout(folder, dropout)
     else:
         model = load_model(folder, dtype=torch.float32)
-    return make_trainable(model, training=config.training, precision=config.precision).to(device)
+    model = make_trainable(model, training=config.training, precision=config.precision).to(device)
+    checkpoint_layers(model, config.gradient_checkpointing)
+    return model
 
 
 def make_trainable(model: Any, *, training: Training, precision: Literal["bf16", "fp32"]) -> Any:

@@ -12,6 +12,7 @@ the same RayJob, so that nobody else counts it (so it does after Kueue has taken
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 
 MAX_LOST_WORKERS: Final = 2
 MAX_STARTS: Final = 4
+
+# Errors of CUDA, ROCm and XPU, should Ray hand them on as another type.
+_OF_DEVICE: Final = re.compile(r"\b(cuda|hip|xpu)( error:)? out of memory")
 
 # The record of `count_start` in the stage's output folder.
 STARTS: Final = ".starts.json"
@@ -142,6 +146,8 @@ def _reason_of(cause: BaseException) -> Reason:
         return Reason.DISK_FULL
     # By its words: Ray, torch on a GPU and torch on a CPU each have an error of their own.
     text = f"{type(cause).__name__}: {cause}".lower()
+    if isinstance(cause, torch.OutOfMemoryError) or _OF_DEVICE.search(text):
+        return Reason.DEVICE_OUT_OF_MEMORY
     if any(sign in text for sign in ("outofmemory", "out of memory", "can't allocate memory")):
         return Reason.OUT_OF_MEMORY
     # A worker that is gone has told no error of its own.

@@ -8,6 +8,7 @@ import pytest
 from fake_runs import Place, a_small_job
 from small_models import write_model
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine import capacity
@@ -106,6 +107,20 @@ def test_what_cannot_run_here_is_refused_before_anything_starts(
     assert refused.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert place.started() == []
     assert place.home.list_jobs() == []
+
+
+def test_accelerators_that_are_not_there_are_missed_before_anything_starts(
+    place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = job.spec.model_copy(update={"resources": Resources(gpus_per_worker=1)})
+    job = job.model_copy(update={"spec": spec})
+    monkeypatch.setattr(capacity, "_nvidia_memory", list)
+
+    with pytest.raises(MachineTooSmall, match="this machine has 0") as refused:
+        run(place, job)
+
+    assert refused.value.reason is Reason.RESOURCES_UNAVAILABLE
+    assert place.started() == []
 
 
 def test_memory_is_judged_by_the_rows_that_there_are(

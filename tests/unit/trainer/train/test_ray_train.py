@@ -63,7 +63,10 @@ def test_two_gpus_for_one_worker_are_refused() -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device"), Reason.DISK_FULL),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), Reason.OUT_OF_MEMORY),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Reason.OUT_OF_MEMORY),
+        (torch.OutOfMemoryError("Tried to allocate 2 GiB"), Reason.DEVICE_OUT_OF_MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Reason.DEVICE_OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), Reason.DEVICE_OUT_OF_MEMORY),
+        (MemoryError("OutOfMemoryError: the node is out of memory"), Reason.OUT_OF_MEMORY),
         (RuntimeError("worker died"), Reason.STAGE_CRASHED),
         (RayActorError(), Reason.KILLED),
     ],
