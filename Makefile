@@ -95,8 +95,9 @@ test-node: setup-control ## The helpdesk job in real pods, from images built her
 bench: setup ## Measure the promises and print JSON
 	$(CONTROL) benchmarks/run.py $(ARGS)
 
-crds: setup-control ## Write the CRDs from the typed models
+crds: setup-control ## Write the CRDs and the policy of corrections from the typed models
 	.venv/bin/tunesmith crds --directory charts/tunesmith/files/crds $(ARGS)
+	$(CONTROL) scripts/write_policy.py --directory charts/tunesmith/files/policies
 
 dashboards: setup-control ## Write the Grafana dashboards from their panels
 	$(CONTROL) scripts/write_dashboards.py --directory charts/tunesmith/files/dashboards

@@ -2,63 +2,22 @@
 
 `main.py` parses with this tree and hands the options to the module of the same name in `commands/`.
 `docs/reference/command.md` is written from the same tree, and a test holds every option to be
-argued for.
+argued for. Commands about what the home folder holds stand in `job_arguments.py`.
 """
 
-import argparse
-import os
-import re
-import sys
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from textwrap import fill
-from typing import Any, NoReturn
+from typing import Any
 
 from tunesmith_api.kinds import KINDS
-from tunesmith_cli.errors import EXIT_BAD_INPUT
+from tunesmith_cli import job_arguments
 from tunesmith_cli.live import PAGE_PORT
+from tunesmith_cli.options import CommandParser, add_home, add_output, attempt, port
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags, prometheus_address
 
-EXIT_CODES = """\
-exit codes:
-  0    done
-  1    failed, with a reason
-  2    bad input: the command line, the manifest, the data or the model
-  3    not settled: the judge of a rollout can say neither promote nor roll back
-  130  interrupted"""
-
-_LAST_PORT = 65_535
-_WIDTH = 80
 _JOB_FILE: Any = {"metavar": "FILE", "type": Path, "help": "manifest of the job; - for stdin"}
 _ABOUT = "Take a base model and a data set to a proven, compressed and served model."
-
-
-class CommandParser(argparse.ArgumentParser):
-    """A parser that refuses abbreviations and says in one line what to mend."""
-
-    def __init__(self, *, description: str, examples: str, **settings: Any) -> None:
-        self.example_lines = [line.strip() for line in examples.splitlines()]
-        super().__init__(
-            # `--out` would change its meaning with the next option that begins like it.
-            allow_abbrev=False,
-            description=fill(description, _WIDTH),
-            epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
-            # Raw, for argparse would flow the examples together; so the text is filled here.
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **settings,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2, with the word that was probably meant."""
-        # argparse has the choices only in the text of its message.
-        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        near = get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1) if wrong else []
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        # One line: argparse's own usage text in front of it would hide what is wrong.
-        print(f"error: {message}{hint}; see '{self.prog} --help'", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
 
 
 def build_parser() -> CommandParser:
@@ -72,29 +31,33 @@ def build_parser() -> CommandParser:
     parser.add_argument("--version", action="version", version=f"tunesmith {version('tunesmith')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
-        _run,
+        job_arguments.init,
+        job_arguments.convert,
         _validate,
         _plan,
+        _run,
+        _retry,
+        job_arguments.jobs,
         _status,
         _logs,
         _report,
+        job_arguments.compare,
+        job_arguments.models,
         _serve,
+        _chat,
+        job_arguments.delete,
+        job_arguments.prune,
+        job_arguments.ui,
         _deploy,
         _rollout,
         _watch,
-        _chat,
-        _prune,
         _judge,
         _crds,
+        job_arguments.completion,
         _operator,
     ):
         add(commands)
     return parser
-
-
-def default_home() -> Path:
-    """`$TUNESMITH_HOME`, or `.tunesmith` in the user's own folder."""
-    return _folder(os.environ.get("TUNESMITH_HOME") or "~/.tunesmith")
 
 
 def _run(commands: Any) -> None:
@@ -110,7 +73,7 @@ def _run(commands: Any) -> None:
         "  envsubst < job.yaml | tunesmith run -",
     )
     parser.add_argument("file", **_JOB_FILE)
-    _add_home(parser)
+    add_home(parser)
     parser.add_argument(
         "--until",
         metavar="STAGE",
@@ -132,10 +95,25 @@ def _run(commands: Any) -> None:
     parser.add_argument(
         "--metrics-port",
         metavar="PORT",
-        type=_port,
+        type=port,
         help="serve training's metrics for Prometheus there, on this machine alone (default: not)",
     )
-    _add_output(parser)
+    add_output(parser)
+
+
+def _retry(commands: Any) -> None:
+    parser = commands.add_parser(
+        "retry",
+        help="take a failed job of a cluster up again",
+        description="Have the operator take a failed job up again, with all that is done, in the "
+        "cluster that kubectl talks to. On one machine that is to run the job again.",
+        examples="  tunesmith retry helpdesk\n  tunesmith retry helpdesk --namespace ml",
+    )
+    parser.add_argument("job", metavar="JOB", help="name of the job")
+    parser.add_argument(
+        "--namespace", metavar="NAMESPACE", help="namespace of the job (default: kubectl's)"
+    )
+    add_home(parser)
 
 
 def _validate(commands: Any) -> None:
@@ -159,7 +137,7 @@ def _validate(commands: Any) -> None:
         action="store_true",
         help="refuse jobs that ask for more accelerators than this machine has",
     )
-    _add_output(parser)
+    add_output(parser)
 
 
 def _plan(commands: Any) -> None:
@@ -172,8 +150,8 @@ def _plan(commands: Any) -> None:
         examples="  tunesmith plan job.yaml\n  tunesmith plan job.yaml --output json",
     )
     parser.add_argument("file", **_JOB_FILE)
-    _add_home(parser)
-    _add_output(parser)
+    add_home(parser)
+    add_output(parser)
 
 
 def _status(commands: Any) -> None:
@@ -185,8 +163,8 @@ def _status(commands: Any) -> None:
         "  tunesmith status helpdesk --output json",
     )
     parser.add_argument("job", metavar="JOB", nargs="?", help="name of a job (default: list all)")
-    _add_home(parser)
-    _add_output(parser)
+    add_home(parser)
+    add_output(parser)
 
 
 def _logs(commands: Any) -> None:
@@ -203,9 +181,9 @@ def _logs(commands: Any) -> None:
         "-f", "--follow", action="store_true", help="go on printing until the run ends"
     )
     parser.add_argument(
-        "--attempt", metavar="N", type=_attempt, help="only this attempt, counted from 1"
+        "--attempt", metavar="N", type=attempt, help="only this attempt, counted from 1"
     )
-    _add_home(parser)
+    add_home(parser)
 
 
 def _report(commands: Any) -> None:
@@ -217,7 +195,7 @@ def _report(commands: Any) -> None:
         examples='  tunesmith report helpdesk\n  xdg-open "$(tunesmith report helpdesk)"',
     )
     parser.add_argument("job", metavar="JOB", help="name of the job")
-    _add_home(parser)
+    add_home(parser)
 
 
 def _serve(commands: Any) -> None:
@@ -236,9 +214,9 @@ def _serve(commands: Any) -> None:
         "--host", metavar="ADDRESS", default="127.0.0.1", help="address (default: 127.0.0.1)"
     )
     parser.add_argument(
-        "--port", metavar="PORT", type=_port, default=8000, help="TCP port (default: 8000)"
+        "--port", metavar="PORT", type=port, default=8000, help="TCP port (default: 8000)"
     )
-    _add_home(parser)
+    add_home(parser)
 
 
 def _deploy(commands: Any) -> None:
@@ -253,7 +231,7 @@ def _deploy(commands: Any) -> None:
         "  tunesmith deploy deployment.yaml --until settled",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the deployment")
-    _add_home(parser)
+    add_home(parser)
     parser.add_argument(
         "--prometheus",
         metavar="URL",
@@ -269,7 +247,7 @@ def _deploy(commands: Any) -> None:
     parser.add_argument(
         "--page-port",
         metavar="PORT",
-        type=_port,
+        type=port,
         help="TCP port of the page that shows latency, cost, split and drift live, on the loopback "
         f"interface (default: {PAGE_PORT}, or a free one where that is taken)",
     )
@@ -300,8 +278,8 @@ def _rollout(commands: Any) -> None:
         nargs="?",
         help="the candidate that is meant; promote and abort need it",
     )
-    _add_home(parser)
-    _add_output(parser)
+    add_home(parser)
+    add_output(parser)
 
 
 def _watch(commands: Any) -> None:
@@ -327,7 +305,7 @@ def _watch(commands: Any) -> None:
         metavar="NAMESPACE",
         help="namespace of the deployment in a cluster (default: it is on this machine)",
     )
-    _add_home(parser)
+    add_home(parser)
     parser.add_argument(
         "--output",
         choices=("text", "json"),
@@ -339,14 +317,16 @@ def _watch(commands: Any) -> None:
 def _chat(commands: Any) -> None:
     parser = commands.add_parser(
         "chat",
-        help="talk to what is deployed on this machine",
-        description="Send each line of stdin to the deployment as the next message of one "
+        help="talk to the model of a finished job, or to what is deployed on this machine",
+        description="Send each line of stdin to the model as the next message of one "
         "conversation, and print the answer as it comes. On a terminal the version that answered "
-        "is shown below it. Ends with the end of stdin, or Ctrl-C.",
+        "is shown below it. NAME is a deployment that is served, or else a job, whose published "
+        "version is served as long as the conversation lasts. Ends with the end of stdin, or "
+        "Ctrl-C.",
         examples="  tunesmith chat helpdesk\n"
         "  echo 'My printer does not print.' | tunesmith chat helpdesk",
     )
-    parser.add_argument("name", metavar="NAME", help="name of the deployment")
+    parser.add_argument("name", metavar="NAME", help="name of a deployment or a job")
     parser.add_argument(
         "--conversation-id",
         metavar="ID",
@@ -358,22 +338,7 @@ def _chat(commands: Any) -> None:
         type=Path,
         help="file with the API key (default: the secret that the deployment names)",
     )
-    _add_home(parser)
-
-
-def _prune(commands: Any) -> None:
-    parser = commands.add_parser(
-        "prune",
-        help="remove what earlier versions of a job have left on disk",
-        description="Remove the stage folders of keys that a job no longer has, since its manifest "
-        "or its data changed. What the job has now, its published models and the cache stay; a job "
-        "that runs is left alone.",
-        examples="  tunesmith prune --dry-run\n  tunesmith prune helpdesk",
-    )
-    parser.add_argument("job", metavar="JOB", nargs="?", help="name of a job (default: all jobs)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    _add_home(parser)
-    _add_output(parser)
+    add_home(parser)
 
 
 def _judge(commands: Any) -> None:
@@ -391,7 +356,7 @@ def _judge(commands: Any) -> None:
         "action", metavar="replay", choices=("replay",), help="judge what was recorded"
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the recording, in JSON Lines")
-    _add_output(parser)
+    add_output(parser)
 
 
 def _crds(commands: Any) -> None:
@@ -419,43 +384,3 @@ def _operator(commands: Any) -> None:
     # The module cannot have the name of Python's own `operator`.
     parser.set_defaults(command="operate")
     add_flags(parser)
-
-
-def _add_home(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--home",
-        metavar="DIR",
-        type=_folder,
-        default=default_home(),
-        help="folder of jobs, caches, secrets and models "
-        "(default: $TUNESMITH_HOME or ~/.tunesmith)",
-    )
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output",
-        choices=("text", "json"),
-        default="text",
-        help="text for people, or one JSON object on stdout (default: text)",
-    )
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("'' is no folder; leave --home out, or name one")
-    # Absolute, for stages run in other folders; a shell does not expand `--home=~/x`.
-    return Path(text).expanduser().absolute()
-
-
-def _attempt(text: str) -> int:
-    # ASCII, for Python reads other scripts' digits as numbers, too.
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no attempt; they count 1, 2, 3 …")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LAST_PORT:
-        raise argparse.ArgumentTypeError(f"'{text}' is no port; give a number from 1 to 65535")
-    return int(text)

@@ -4,35 +4,27 @@ The replicas are asked through the API server, which takes the right to get `pod
 there is what the status says.
 """
 
-import json
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from tunesmith_api.field_types import ObjectName
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_cli.errors import EXIT_FAILED, CommandError
+from tunesmith_cli.kubectl import Json, KubectlError, kubectl, kubectl_json, require_name
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.monitoring.replica_metrics import parse_metrics
 from tunesmith_engine.monitoring.sighting import ReplicaSighting, Sighting
 from tunesmith_operator.modeldeployment.deployment_ref import LABEL_DEPLOYMENT, LABEL_REVISION
 
-_TIMEOUT_S: Final = 20
 _ASKED_AT_ONCE: Final = 4
 # Each is asked by two processes of kubectl at every look.
 _MAX_ASKED: Final = 16
 _MORE: Final = "dashboards: Grafana, where the chart's `dashboard.enabled` brought them"
-Json = dict[str, Any]
-
-
-class KubectlError(Exception):
-    """What kubectl said, in a line."""
 
 
 class ClusterDeployment:
@@ -40,14 +32,7 @@ class ClusterDeployment:
 
     def __init__(self, name: str, *, namespace: str) -> None:
         for given in (name, namespace):
-            # It becomes an argument of kubectl, and part of a path.
-            try:
-                TypeAdapter(ObjectName).validate_python(given)
-            except ValidationError as error:
-                raise CommandError(
-                    f"'{given}' is no name of a deployment or a namespace; names have small "
-                    "letters, digits and hyphens"
-                ) from error
+            require_name(given)
         self._name = name
         self._of_namespace = ("--namespace", namespace)
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
@@ -59,7 +44,7 @@ class ClusterDeployment:
             CommandError: there is no such deployment, or the cluster cannot be asked.
         """
         try:
-            told = _kubectl_json("get", "modeldeployment", self._name, *self._of_namespace)
+            told = kubectl_json("get", "modeldeployment", self._name, *self._of_namespace)
             # A later release may have written fields that this one does not know.
             deployment = ModelDeployment.model_validate(
                 {key: told[key] for key in ("metadata", "spec", "status") if key in told}
@@ -89,7 +74,7 @@ class ClusterDeployment:
         """The replicas, and why they could not be asked."""
         chosen = ("--selector", f"{LABEL_DEPLOYMENT}={self._name}", *self._of_namespace)
         try:
-            pods = _kubectl_json("get", "pods", *chosen)["items"]
+            pods = kubectl_json("get", "pods", *chosen)["items"]
         except KubectlError as error:
             return (), f"pods cannot be listed: {error}"
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as executor:
@@ -118,29 +103,4 @@ class ClusterDeployment:
     def _ask(self, pod: Json, path: str) -> str:
         port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
         address = f"{self._pods}/{pod['metadata']['name']}:{port}/proxy/{path}"
-        return _kubectl("get", "--raw", address)
-
-
-def _kubectl_json(*arguments: str) -> Json:
-    content: Json = json.loads(_kubectl(*arguments, "--output", "json"))
-    return content
-
-
-def _kubectl(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["kubectl", *arguments],  # noqa: S607 - the one that the user has on the PATH
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise KubectlError("kubectl is not on the PATH; install it") from error
-    except subprocess.TimeoutExpired as error:
-        raise KubectlError(f"no answer within {_TIMEOUT_S} s") from error
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"kubectl ended with {done.returncode}"]
-        raise KubectlError(said[-1])
-    return done.stdout
+        return kubectl("get", "--raw", address)

@@ -6,7 +6,9 @@
 import argparse
 from collections.abc import Iterator
 
-from tunesmith_cli.arguments import CommandParser, build_parser
+from tunesmith_cli import kubectl_plugin
+from tunesmith_cli.arguments import build_parser
+from tunesmith_cli.options import CommandParser
 
 _HEAD = """\
 # The command
@@ -41,7 +43,7 @@ _TAIL = """\
 | `deployments/NAME/recordings/` | what each rollout was judged by, for `tunesmith judge replay` |
 | `deployments/NAME/replicas/REVISION-N/log.txt` | the output of one replica |
 | `models/MODEL/VERSION/` | published models, unless `spec.output.uri` says otherwise |
-| `cache/` | downloads and converted models; may be deleted |
+| `cache/` | downloads and converted models; `tunesmith prune --cache` removes them |
 | `secrets/NAME/KEY` | credentials that a `secretRef` names |
 
 Stages run in the environments `trainer`, `compressor` and `server` of the folder `.venvs` beside
@@ -51,8 +53,12 @@ the environment that holds the command, or of the folder `$TUNESMITH_ENVIRONMENT
 
 def command_page() -> str:
     """The Markdown page of every command, option, exit code and folder."""
+    # The plugin's after those of the command, which they are in a cluster.
+    parsers = (build_parser(), kubectl_plugin.build_parser())
     commands = "\n".join(
-        "\n".join(_section(parser)) for parser in subcommands(build_parser()).values()
+        "\n".join(_section(command))
+        for parser in parsers
+        for command in subcommands(parser).values()
     )
     return f"{_HEAD}\n{commands}\n{_TAIL}"
 

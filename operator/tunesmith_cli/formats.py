@@ -36,6 +36,15 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
 
 
+def age(seconds: float) -> str:
+    """`12 s`, `5 min`, `3 h`, `2 d`: how long ago something was, in its largest unit."""
+    whole = max(0, int(seconds))
+    for unit, name in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min")):
+        if whole >= unit:
+            return f"{whole // unit} {name}"
+    return f"{whole} s"
+
+
 def latency(seconds: float) -> str:
     """`0.42 ms`, `120 ms`, `1.25 s`: three significant digits, as latencies are compared."""
     if float(f"{seconds:.3g}") < 1:

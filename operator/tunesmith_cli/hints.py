@@ -59,7 +59,7 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.DISK_FULL: "free space where the home folder lies",
     Reason.UNSCHEDULABLE: "lower resources.cpu, resources.memory or resources.gpusPerWorker, "
     "correct resources.nodeSelector, or add such a node",
-    Reason.IMAGE_PULL_FAILED: "the operator's image names, and the nodes' right to pull them",
+    Reason.IMAGE_PULL_FAILED: "correct images of the chart, or set resources.imagePullSecrets",
     Reason.VOLUME_UNAVAILABLE: "bind workspace.claimName, set workspace.storageClassName to a "
     "class that can, or mend what cannot be mounted",
     Reason.POD_NOT_CREATED: "kubectl describe job or raycluster: quota or pod security refuses "

@@ -24,7 +24,11 @@ from tunesmith_cli.errors import (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` names and return the exit code."""
-    options = build_parser().parse_args(argv)
+    return exit_code_of(build_parser().parse_args(argv))
+
+
+def exit_code_of(options: argparse.Namespace) -> int:
+    """Run the command, and say what went wrong as every command does."""
     try:
         return run_command(options)
     except CommandError as error:

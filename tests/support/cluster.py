@@ -45,11 +45,18 @@ class Cluster:
         )
 
     def merge(
-        self, kind: str, name: str, change: Mapping[str, Any], *, status: bool = False
+        self,
+        kind: str,
+        name: str,
+        change: Mapping[str, Any],
+        *,
+        status: bool = False,
+        dry_run: bool = False,
     ) -> httpx.Response:
         """Change some fields of an object, or of its status."""
         return self.http.patch(
             f"{self.path(kind)}/{name}{'/status' if status else ''}",
+            params=_strictly(dry_run=dry_run),
             content=json.dumps(change),
             headers={"Content-Type": "application/merge-patch+json"},
         )

@@ -18,6 +18,7 @@ from cluster import Cluster
 from operator_process import a_job
 from ray_crowd import RayCrowd
 from stage_pods import request_of, succeeded
+from tunesmith_api.finetunejob.job import RETRY_ANNOTATION
 from tunesmith_operator.finetunejob.child_names import LABEL_JOB
 from tunesmith_operator.kube.objects import SELECTOR
 from tunesmith_operator.settings import LEASE_NAME
@@ -40,6 +41,8 @@ class Crowd:
         self._rays = RayCrowd(http)
         self.home = f"t-{uuid.uuid4().hex[:8]}"
         self.namespaces: list[str] = []
+        # Attempts such as train-1 that end with a verdict, in every job.
+        self.refused: frozenset[str] = frozenset()
         self._make_namespace(self.home)
 
     def add(self, **spec: Any) -> str:
@@ -83,7 +86,7 @@ class Crowd:
         return {namespace: each for namespace, each in places if namespace in wanted}
 
     def play(self, until: Callable[[], bool], *, timeout_s: float = 300) -> None:
-        """Let every pod succeed until `until` holds."""
+        """Let every pod succeed that is not refused, until `until` holds."""
         give_up = time.monotonic() + timeout_s
         while not until():
             assert time.monotonic() < give_up, self.unfinished()
@@ -108,6 +111,11 @@ class Crowd:
     def suspend(self, namespace: str, *, is_on: bool) -> None:
         """Suspend the namespace's job, or let it go on."""
         change = {"spec": {"suspend": is_on}}
+        self.of(namespace).merge("FineTuneJob", JOB, change).raise_for_status()
+
+    def ask_for_retry(self, namespace: str, value: str) -> None:
+        """Have the namespace's job taken up again."""
+        change = {"metadata": {"annotations": {RETRY_ANNOTATION: value}}}
         self.of(namespace).merge("FineTuneJob", JOB, change).raise_for_status()
 
     def children(self, namespace: str, plural: str) -> list[dict[str, Any]]:
@@ -153,18 +161,23 @@ class Crowd:
         """Report and end, as the stage and its kubelet would; a job that is deleted lets be."""
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         try:
-            self._report(pod)
-            self._merge(f"{namespace}/pods/{name}/status", {"status": _ended()})
+            outcome = self._report(pod)
+            self._merge(f"{namespace}/pods/{name}/status", {"status": _ended(outcome)})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
 
-    def _report(self, pod: dict[str, Any]) -> None:
+    def _report(self, pod: dict[str, Any]) -> str:
         namespace = pod["metadata"]["namespace"]
         request = request_of(self.of(namespace), pod)
         report, key = request.result.rsplit("/", 2)[1:]
-        text = succeeded(request).model_dump_json(by_alias=True)
+        result = succeeded(request)
+        if f"{request.stage}-{request.attempt}" in self.refused:
+            verdict = {"outcome": "Failed", "reason": "ResourcesUnavailable", "bad_input": True}
+            result = result.model_copy(update=verdict)
+        text = result.model_dump_json(by_alias=True)
         self._merge(f"{namespace}/configmaps/{report}", {"data": {key: text}})
+        return result.outcome
 
     def _merge(self, path: str, change: dict[str, Any]) -> None:
         url = f"/api/v1/namespaces/{path}"
@@ -207,7 +220,8 @@ def _shared(found: Any) -> Any:
     return [_shared(each) for each in found] if isinstance(found, list) else found
 
 
-def _ended() -> dict[str, Any]:
+def _ended(outcome: str) -> dict[str, Any]:
     state = {"name": "stage", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
-    ended = {**state, "state": {"terminated": {"exitCode": 0}}}
-    return {"phase": "Succeeded", "containerStatuses": [ended]}
+    code = 0 if outcome == "Succeeded" else 2
+    ended = {**state, "state": {"terminated": {"exitCode": code}}}
+    return {"phase": outcome, "containerStatuses": [ended]}

@@ -8,7 +8,7 @@ import httpx
 from cluster import Cluster
 from kuberay import KubeRay
 
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], object]
 
 
 class RayCrowd:

@@ -11,7 +11,7 @@ from typing import Any
 
 from manifests import a_job
 from tunesmith_api.conditions import Condition
-from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.job import RETRY_ANNOTATION, FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
@@ -37,11 +37,19 @@ def is_at_rest(status: FineTuneJobStatus) -> bool:
 
 
 def a_plan(
-    *, until: StageName | None = None, data: str = "data", generation: int = 1, **spec: Any
+    *,
+    until: StageName | None = None,
+    data: str = "data",
+    generation: int = 1,
+    retry: str = "",
+    **spec: Any,
 ) -> Plan:
-    """The plan of the smallest job with fields of its spec replaced; `data` is its fingerprint."""
+    """The plan of the smallest job with fields of its spec replaced; `data` is its fingerprint.
+
+    `retry` is the value of the annotation that asks for a failed job to be taken up again.
+    """
     manifest = a_job(**spec)
-    manifest["metadata"]["generation"] = generation
+    manifest["metadata"] |= {"generation": generation, "annotations": {RETRY_ANNOTATION: retry}}
     job = FineTuneJob.model_validate(manifest)
     return plan(job, fingerprints={"model": "base", "dataset.train": data}, until=until)
 

@@ -19,8 +19,9 @@ def main() -> None:
     parser.add_argument("-m", dest="module", choices=["tunesmith_serving"], required=True)
     parser.add_argument("command", choices=["serve"])
     parser.add_argument("folder", type=Path)
-    for name in ("host", "port", "name", "revision"):
+    for name in ("host", "port", "name"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--revision", default="0")
     parser.add_argument("--compare-with")
     parser.add_argument("--compare-fraction")
     parser.add_argument("--digest")

@@ -7,10 +7,13 @@ from pydantic import model_validator
 from tunesmith_api.base import API_VERSION, ApiModel
 from tunesmith_api.finetunejob.rules import RULES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import MAX_RETRY_VALUE, FineTuneJobStatus
 from tunesmith_api.metadata import ObjectMeta
 from tunesmith_api.printer_columns import PrinterColumn
 from tunesmith_api.rules import check_rules
+
+# As Flux has `reconcile.fluxcd.io/requestedAt`: any value that the status does not show as handled.
+RETRY_ANNOTATION: Final = "tunesmith.dev/retry-requested-at"
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
 
@@ -49,6 +52,11 @@ class FineTuneJob(ApiModel):
     metadata: ObjectMeta
     spec: FineTuneJobSpec
     status: FineTuneJobStatus | None = None
+
+    @property
+    def retry_requested(self) -> str:
+        """The value of `RETRY_ANNOTATION` as the status keeps it; empty without one."""
+        return self.metadata.annotations.get(RETRY_ANNOTATION, "")[:MAX_RETRY_VALUE]
 
     @model_validator(mode="after")
     def keeps_the_rules(self) -> Self:

@@ -124,10 +124,16 @@ RULES: Final[tuple[Rule[Any], ...]] = (
 )
 
 
+# A volume, once it is made or filled, is the job's; another one has nothing of what is done.
+_FIXED_FOR_EVER: Final = ("workspace",)
+
+
 def _fixed_after_start() -> Iterator[TransitionRule]:
     """One rule for each input, so that the server names the field that was changed.
 
-    They stand at the whole object: from within `spec` a rule cannot see the status.
+    They stand at the whole object: from within `spec` a rule cannot see the status. Of a job that
+    has failed the chart's policy lets be corrected what no finished stage has read
+    (`tunesmith_engine/stages/correction_policy.py`): these rules see no stages' rows.
     """
     for field in FineTuneJobSpec.model_fields.values():
         name = str(field.alias)
@@ -139,11 +145,13 @@ def _fixed_after_start() -> Iterator[TransitionRule]:
             # there is an error in CEL, and an error refuses the update.
             has_now, had = f"has(self.spec.{name})", f"has(oldSelf.spec.{name})"
             is_same = f"{has_now} == {had} && (!{has_now} || {is_same})"
+        free = "!has(oldSelf.status) || !has(oldSelf.status.startTime)"
+        message = f"{name} is fixed once the job has started; make a new job"
+        if name not in _FIXED_FOR_EVER:
+            free += " || (has(oldSelf.status.phase) && oldSelf.status.phase == 'Failed')"
+            message = f"{name} is fixed from the start on, unless the job fails; make a new job"
         yield TransitionRule(
-            scope="",
-            field=f"spec.{name}",
-            cel=f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || ({is_same})",
-            message=f"{name} is fixed once the job has started; make a new job",
+            scope="", field=f"spec.{name}", cel=f"{free} || ({is_same})", message=message
         )
 
 

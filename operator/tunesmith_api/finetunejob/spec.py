@@ -61,8 +61,8 @@ class FineTuneJobSpec(ApiModel):
     )
     active_deadline_seconds: Annotated[Positive | None, DecidedLater("no deadline")] = Field(
         None,
-        description="Seconds from the start, or from the end of the last suspension, after which "
-        "the job fails with DeadlineExceeded. Time in a queue of Kueue does not count.",
+        description="Seconds from the start, the end of the last suspension or the last retry, "
+        "after which the job fails with DeadlineExceeded. Time in a queue of Kueue does not count.",
     )
     pre_running_deadline_seconds: Annotated[
         Positive | None,
@@ -71,7 +71,7 @@ class FineTuneJobSpec(ApiModel):
     ] = Field(
         None,
         description="Seconds that the pod of a stage may take to run, in the queue, for a node and "
-        "for its image together; the job then fails with what it waited for. Default: no limit.",
+        "for its images together; the job then fails with what it waited for. Default: no limit.",
     )
     ttl_seconds_after_finished: Annotated[
         NonNegative | None,

@@ -27,6 +27,7 @@ class Phase(StrEnum):
 # Etcd holds at most 1.5 MiB of an object, and every write of the status sends all of it.
 MAX_ATTEMPTS: Final = 64
 MAX_WARNINGS: Final = 32
+MAX_RETRY_VALUE: Final = 64
 
 FINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 
@@ -75,6 +76,11 @@ class StageStatus(ApiModel):
     result_digest: Annotated[str, StringConstraints(max_length=71)] | None = Field(
         None,
         description="Of what the stage reported when it succeeded; other words do not count later.",
+    )
+
+    spec_digest: Annotated[str, StringConstraints(max_length=71)] | None = Field(
+        None,
+        description="Of what the stage reads of the spec: a retry repeats it where that changed.",
     )
 
     @property
@@ -164,6 +170,13 @@ class FineTuneJobStatus(ApiModel):
         description="Libraries that the stages used, by ENVIRONMENT/LIBRARY: trainer/torch.",
     )
     model_version: str | None = None
+    last_handled_retry_at: Annotated[str, StringConstraints(max_length=MAX_RETRY_VALUE)] | None = (
+        Field(
+            None,
+            description="Value of the annotation `tunesmith.dev/retry-requested-at` that was acted "
+            "on last; another one takes a failed job up again.",
+        )
+    )
 
     @property
     def is_finished(self) -> bool:

@@ -1,4 +1,8 @@
-"""`tunesmith chat`: a conversation with what is deployed on this machine, by its own endpoint."""
+"""`tunesmith chat`: a conversation with what is deployed here, or with a finished job's model.
+
+A deployment is asked by its own endpoint. For a job its published version is served as long as the
+conversation lasts.
+"""
 
 import argparse
 import http.client
@@ -6,13 +10,18 @@ import json
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tunesmith_api.validation_errors import near_match
+from tunesmith_cli.commands.serve import published_folder
 from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, CommandError
-from tunesmith_cli.inputs import StoredDeployment, find_deployment
+from tunesmith_cli.inputs import StoredDeployment, find_deployment, find_job
+from tunesmith_cli.local_server import served_version
+from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.terminal.style import plain, style_of
 from tunesmith_engine.deployment.request_identity import CONVERSATION_HEADER
 from tunesmith_engine.local.home_folder import HomeFolder
@@ -30,17 +39,48 @@ class ChatError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where and how to ask: base URL, model, headers."""
+    """Where and how to ask: base URL, model, headers; and where to look when it fails."""
 
     url: str
     model: str
     headers: Mapping[str, str]
+    see: str
 
 
 def run(options: argparse.Namespace) -> int:
     """Answer line after line until stdin ends."""
-    stored = find_deployment(options.name, root=options.home)
-    endpoint = _endpoint(stored, options)
+    with _answering(options) as endpoint:
+        _converse(endpoint)
+    return EXIT_DONE
+
+
+@contextmanager
+def _answering(options: argparse.Namespace) -> Iterator[Endpoint]:
+    """The deployment of that name, or else the job's model, served within the block.
+
+    Raises:
+        CommandError: there is neither, or it cannot be served.
+    """
+    home = HomeFolder(options.home)
+    deployments, jobs = home.list_deployments(), home.list_jobs()
+    is_deployed = options.name in deployments
+    if options.name in jobs and not (
+        is_deployed and find_deployment(options.name, root=options.home).folder.is_served
+    ):
+        job = find_job(options.name, root=options.home)
+        data = read_job_data(job.folder, job.status)
+        model = data.job.spec.output.model if data.job else job.name
+        with served_version(published_folder(data), model=model, say=_say) as url:
+            yield Endpoint(url, model, _headers(options), see=f"tunesmith serve {job.name}")
+    elif is_deployed:
+        yield _endpoint(find_deployment(options.name, root=options.home), options)
+    else:
+        near = near_match(options.name, [*deployments, *jobs])
+        hint = f"did you mean '{near}'?" if near else "see: tunesmith jobs"
+        raise CommandError(f"no deployment or job '{options.name}' in {options.home}; {hint}")
+
+
+def _converse(endpoint: Endpoint) -> None:
     messages: list[dict[str, str]] = []
     is_dialogue = sys.stdin.isatty()
     style = style_of(sys.stderr)
@@ -50,26 +90,33 @@ def run(options: argparse.Namespace) -> int:
             answer, version = _print_answer(endpoint, messages)
         except (ChatError, OSError, http.client.HTTPException) as error:
             raise CommandError(
-                f"{endpoint.url} gives no whole answer: {error}; see: "
-                f"tunesmith rollout status {stored.name}",
+                f"{endpoint.url} gives no whole answer: {error}; see: {endpoint.see}",
                 code=EXIT_FAILED,
             ) from error
         messages.append({"role": "assistant", "content": answer})
         print(style.paint(f"version {version}", "dim"), file=sys.stderr)
-    return EXIT_DONE
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _headers(options: argparse.Namespace) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        CONVERSATION_HEADER: options.conversation_id or uuid.uuid4().hex,
+    }
 
 
 def _endpoint(stored: StoredDeployment, options: argparse.Namespace) -> Endpoint:
     if not stored.folder.is_served or stored.status.endpoint is None:
         raise CommandError(f"nothing serves '{stored.name}' now; start: tunesmith deploy FILE")
-    headers = {
-        "Content-Type": "application/json",
-        CONVERSATION_HEADER: options.conversation_id or uuid.uuid4().hex,
-    }
+    headers = _headers(options)
     key = _api_key(stored, home=HomeFolder(options.home), file=options.api_key_file)
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    return Endpoint(stored.status.endpoint, stored.deployment.spec.model, headers)
+    see = f"tunesmith rollout status {stored.name}"
+    return Endpoint(stored.status.endpoint, stored.deployment.spec.model, headers, see=see)
 
 
 def _api_key(stored: StoredDeployment, *, home: HomeFolder, file: Path | None) -> str | None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.modeldeployment.status import DeploymentCondition, ModelDeploymentStatus
-from tunesmith_cli.arguments import default_home
 from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from tunesmith_cli.inputs import open_deployment
 from tunesmith_cli.live.server import serve_page
 from tunesmith_cli.live.watcher import Watcher
+from tunesmith_cli.options import default_home
 from tunesmith_cli.terminal.deployment import deployment_display
 from tunesmith_cli.terminal.signals import stopping
 from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder

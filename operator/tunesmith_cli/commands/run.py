@@ -19,7 +19,6 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_cli.arguments import default_home
 from tunesmith_cli.commands.serve import published_folder, serve_folder
 from tunesmith_cli.errors import (
     EXIT_BAD_INPUT,
@@ -32,6 +31,7 @@ from tunesmith_cli.formats import duration, size
 from tunesmith_cli.hints import diagnose
 from tunesmith_cli.inputs import Manifest, open_manifest
 from tunesmith_cli.metrics import evaluation_table
+from tunesmith_cli.options import default_home
 from tunesmith_cli.report.job_data import JobData, read_job_data
 from tunesmith_cli.report.page import write_report
 from tunesmith_cli.terminal.display import display_for

@@ -107,6 +107,20 @@ class EvaluationFile(Record):
     reference: MakeOrBuy | None = None
 
 
+class RowScores(Record):
+    """What each row of a suite was scored: sums over `weights`; lists are in the order of `rows`.
+
+    `rows` are digests.
+    """
+
+    suite: str
+    metric: str
+    rows: list[str]
+    weights: list[float]
+    base: list[float]
+    tuned: list[float]
+
+
 class MaskedSample(Record):
     """One row as the model sees it; `trained` holds the spans of characters it is trained on."""
 
@@ -277,6 +291,13 @@ class ParityFile(Record):
 
 
 KnownRecord = TypeVar("KnownRecord", bound=Record)
+
+
+def read_records(path: Path | None, kind: type[KnownRecord]) -> list[KnownRecord]:
+    """The records in the list of a JSON file; those that are not understood are left out."""
+    listed = read_json(path)
+    known = (as_record(value, kind) for value in (listed if isinstance(listed, list) else ()))
+    return [record for record in known if record is not None]
 
 
 def read_record(path: Path | None, kind: type[KnownRecord]) -> KnownRecord | None:

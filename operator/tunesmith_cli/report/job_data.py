@@ -23,12 +23,14 @@ from tunesmith_cli.report.artifacts import (
     KnownRecord,
     ParityFile,
     PrepareFacts,
+    RowScores,
     TrainFacts,
     VerifyFacts,
     as_record,
     read_curve,
     read_json,
     read_record,
+    read_records,
 )
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageResult
@@ -56,6 +58,7 @@ class JobData:
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
     parity: ParityFile | None = None
+    row_scores: list[RowScores] = field(default_factory=list)
 
     @property
     def prepare(self) -> PrepareFacts:
@@ -111,6 +114,7 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
+        row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
     )
 
 

@@ -22,7 +22,13 @@ def write_report(folder: Path, status: FineTuneJobStatus) -> Path:
 
 def render(job: JobData, *, now: datetime) -> str:
     """The page; `now` is the end of whatever still runs."""
-    environment = Environment(
+    template = page_templates().get_template("report.html.jinja")
+    return template.render(report=ReportContext(job, now))
+
+
+def page_templates() -> Environment:
+    """The templates of self-contained pages, with everything escaped."""
+    return Environment(
         loader=PackageLoader("tunesmith_cli.report"),
         # Both: Jinja escapes what reaches an expression, and `finalize` is asked first, so that
         # ours does it. It escapes `=` too, and whatever it missed would still be escaped.
@@ -34,8 +40,6 @@ def render(job: JobData, *, now: datetime) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("report.html.jinja")
-    return template.render(report=ReportContext(job, now))
 
 
 def _escape_text(value: object) -> object:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.lifecycle.deadlines import after_finish
+from tunesmith_engine.lifecycle.job_retry import handle_request, take_up, wants_retry
 from tunesmith_engine.lifecycle.next_status import next_status
 from tunesmith_engine.lifecycle.observations import Decision, Observations
 from tunesmith_engine.lifecycle.rejections import is_rejected, lift_rejection
@@ -28,11 +29,15 @@ def advance(
     """The next status of the job, what to do now, and when to look again at the latest.
 
     `status` is the last one stored, None for a job never seen. A status of other keys begins a new
-    run; a finished one stays as it is until generation or keys change. `now` has a time zone.
+    run; a finished one stays as it is until generation or keys change, a failed one until somebody
+    asks for a retry. `now` has a time zone.
     """
     status = status or FineTuneJobStatus()
-    if not is_same_run(plan, status):
+    if wants_retry(plan, status):
+        status = take_up(plan, status)
+    elif not is_same_run(plan, status):
         status = new_run(plan, status)
+    status = handle_request(plan, status)
     state = RunState.of(plan, status)
     if is_rejected(status):
         status = lift_rejection(status)

@@ -70,6 +70,7 @@ def next_status(
         resolved=merged.resolved,
         versions=merged.versions,
         model_version=merged.model_version,
+        last_handled_retry_at=before.last_handled_retry_at,
     )
     # NB: the old object where nothing is new: executors compare, and write no equal status.
     return before if without_usage(after) == without_usage(before) else after

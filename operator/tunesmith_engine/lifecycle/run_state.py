@@ -15,7 +15,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.lifecycle.accounting import count_time
 from tunesmith_engine.lifecycle.observations import Observations, ObservedAttempt, StopCause
-from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.planning.plan import Plan, PlannedStage
 from tunesmith_engine.stages.contracts import StageResult
 
 # What `FineTuneJobStatus.attempts` takes; the oldest are dropped.
@@ -66,8 +66,7 @@ class RunState:
         """The stages of `plan` as `status` left them; those it does not know are pending."""
         known = {(stage.name, stage.key): stage for stage in status.stages}
         stages = tuple(
-            known.get((planned.name, planned.key))
-            or StageStatus(name=planned.name, key=planned.key, reason=Reason.PENDING)
+            known.get((planned.name, planned.key)) or pending_stage(planned)
             for planned in plan.stages
         )
         return cls(stages=stages, attempts=tuple(status.attempts))
@@ -194,6 +193,16 @@ class RunState:
             change(attempt) if _is_open(attempt, of=stage) else attempt for attempt in self.attempts
         )
         return replace(self, attempts=attempts)
+
+
+def pending_stage(planned: PlannedStage) -> StageStatus:
+    """A stage of which nothing has happened yet."""
+    return StageStatus(
+        name=planned.name,
+        key=planned.key,
+        reason=Reason.PENDING,
+        spec_digest=planned.spec_digest,
+    )
 
 
 def is_stopping(stage: StageStatus) -> bool:

@@ -2,15 +2,18 @@
 
 A run is one way from the first stage to Succeeded or Failed. It is bound to the keys of its
 stages; a finished one is bound to the generation of the spec as well, so that nothing more happens
-to it until someone changes the job. `advance.py` begins runs by itself; `rerun` is for a person who
-runs the same job again, `pin_keys` for an operator of another release.
+to it until someone changes the job, or has a failed one taken up again (`job_retry.py`).
+`advance.py` begins runs by itself; `rerun` is for a person who runs the same job again, `pin_keys`
+for an operator of another release.
 """
 
 from collections.abc import Collection
 from dataclasses import replace
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.lifecycle.job_retry import kept_keys, wants_retry
+from tunesmith_engine.lifecycle.run_state import pending_stage
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import CONTRACT
 
@@ -57,14 +60,18 @@ def pin_keys(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
     """`plan` with the keys that a job in a cluster was started with: its inputs are fixed since.
 
     Another release gives other keys, and must neither repeat what is over nor start beside what
-    runs. What is half done goes on only if stages still hand to each other what they did.
+    runs. What is half done goes on only if stages still hand to each other what they did. When a
+    failed job is taken up again, stages that read something else by now get new keys.
     """
     if status is None or status.start_time is None:
         return plan
+    is_retried = wants_retry(plan, status)
     is_over = status.is_finished and status.observed_generation == plan.generation
-    if status.contract != CONTRACT and not is_over:
+    if status.contract != CONTRACT and (is_retried or not is_over):
         return plan
     keys = {stage.name: stage.key for stage in status.stages}
+    if is_retried:
+        keys = kept_keys(plan, status)
     stages = tuple(
         replace(planned, key=keys.get(planned.name, planned.key)) for planned in plan.stages
     )
@@ -80,7 +87,7 @@ def new_run(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
     known = {(stage.name, stage.key): stage for stage in status.stages}
     stages = []
     for planned in plan.stages:
-        stage = StageStatus(name=planned.name, key=planned.key, reason=Reason.PENDING)
+        stage = pending_stage(planned)
         before = known.get((planned.name, planned.key))
         if before is not None:
             # NB: numbers of attempts go on. A folder, or a Job's name, that is used twice would
@@ -91,6 +98,7 @@ def new_run(plan: Plan, status: FineTuneJobStatus) -> FineTuneJobStatus:
     return FineTuneJobStatus(
         observed_generation=plan.generation,
         conditions=status.conditions,
+        last_handled_retry_at=status.last_handled_retry_at,
         gpu_seconds=status.gpu_seconds,
         queued_seconds=status.queued_seconds,
         stages=stages,

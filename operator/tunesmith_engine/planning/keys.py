@@ -52,6 +52,8 @@ WITHOUT_INFLUENCE: Final = (
     "resources.imagePullSecrets",
 )
 
+# Of lists a row names all or nothing: who may read a suite is left out.
+_READERS: Final = {"evaluation": {"suites": {"__all__": {"secret_ref"}}}}
 _VERSION: Final = version("tunesmith")
 
 
@@ -69,9 +71,7 @@ def stage_keys(
     """
     # NB: unset fields are dumped as null on purpose. A field that a release adds is then in no old
     # key, and the version, which is in every key, says so.
-    # Of lists a row names all or nothing: who may read a suite is left out here.
-    readers = {"evaluation": {"suites": {"__all__": {"secret_ref"}}}}
-    dumped = spec.model_dump(mode="json", by_alias=True, exclude=readers)
+    dumped = spec.model_dump(mode="json", by_alias=True, exclude=_READERS)
     keys: dict[StageName, str] = {}
     for stage in stages:
         digest = digest_json(
@@ -87,6 +87,19 @@ def stage_keys(
         )
         keys[stage.name] = digest.removeprefix("sha256:")
     return keys
+
+
+def spec_digests(spec: FineTuneJobSpec, stages: Iterable[Stage]) -> dict[StageName, str]:
+    """A digest of what each stage reads of the spec as it was given, the same in every release.
+
+    Unlike a key it says nothing of the stages before it, nor of content.
+    """
+    # NB: without defaults. A field that a release adds would else change what is done already.
+    given = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_READERS)
+    return {
+        stage.name: digest_json({path: _at(given, path) for path in stage.fields})
+        for stage in stages
+    }
 
 
 def _contents(stage: Stage, fingerprints: Mapping[str, str]) -> dict[str, JsonValue]:

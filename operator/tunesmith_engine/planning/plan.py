@@ -10,7 +10,7 @@ from typing import Final
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.keys import stage_keys
+from tunesmith_engine.planning.keys import spec_digests, stage_keys
 from tunesmith_engine.stages.catalog import CATALOG, Catalog, Stage
 from tunesmith_engine.stages.contracts import Environment, StageName
 
@@ -27,11 +27,12 @@ FIRST_GENERATION: Final = 1
 class PlannedStage:
     """A stage of this job: its row of the catalogue, and the digest of all its outcome depends on.
 
-    `key` is 64 hexadecimal digits.
+    `key` is 64 hexadecimal digits. `spec_digest` is of the fields that the row names alone.
     """
 
     stage: Stage
     key: str
+    spec_digest: str
 
     @property
     def name(self) -> StageName:
@@ -56,6 +57,8 @@ class Plan:
     `spec` has every default filled in that does not depend on the data; those that do stay None
     and are decided by the stage that sees the data. `is_whole` tells that no stage is left out;
     `weight` is that of all stages of the job, also of those.
+    `retry_requested` is what somebody has written to have the job taken up again should it have
+    failed; empty if nobody has.
     """
 
     job: str
@@ -64,6 +67,7 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     weight: float
     is_whole: bool = True
+    retry_requested: str = ""
 
     def stage(self, name: StageName) -> PlannedStage:
         """The stage called `name`.
@@ -118,12 +122,16 @@ def plan(
             f"{job.metadata.name} does not go through {until}; "
             f"name one of its stages: {', '.join(names)}"
         )
+    digests = spec_digests(job.spec, stages)
     end = len(names) if until is None else names.index(until) + 1
     return Plan(
         job=job.metadata.name,
         generation=job.metadata.generation or FIRST_GENERATION,
         spec=spec,
-        stages=tuple(PlannedStage(stage, keys[stage.name]) for stage in stages[:end]),
+        stages=tuple(
+            PlannedStage(stage, keys[stage.name], digests[stage.name]) for stage in stages[:end]
+        ),
         weight=sum(stage.weight for stage in stages),
         is_whole=end == len(names),
+        retry_requested=job.retry_requested,
     )

@@ -43,8 +43,8 @@ class Secret:
         if value is None:
             raise SourceError(
                 Reason.SECRET_NOT_FOUND,
-                f"secret '{self.name}' has no key {key}; write its value to the file "
-                f"secrets/{self.name}/{key} of the home folder."
+                f"secret '{self.name}' has no key {key}; add it: in a cluster to that Secret, "
+                f"elsewhere as the file secrets/{self.name}/{key} of the home folder."
                 if self.name
                 else f"a secret with the key {key} is needed; name it in secretRef.",
             )
@@ -78,7 +78,8 @@ def read_secret(reference: SecretReference | None, *, secrets: Path) -> Secret:
     if not values:
         raise SourceError(
             Reason.SECRET_NOT_FOUND,
-            f"secret '{folder.name}' cannot be read from {folder} ({because}); make that folder, "
-            "with one file per key, such as AWS_ACCESS_KEY_ID or HF_TOKEN.",
+            f"secret '{folder.name}' cannot be read from {folder} ({because}); create that Secret "
+            "or, on one machine, that folder with one file per key, such as AWS_ACCESS_KEY_ID or "
+            "HF_TOKEN.",
         )
     return Secret(name=reference.name, values=values)

@@ -14,7 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.sources.target import ProgressCallback, conflict, damaged, not_written
+from tunesmith_engine.sources.target import (
+    ProgressCallback,
+    conflict,
+    damaged,
+    not_writable,
+    not_written,
+)
 from tunesmith_engine.sources.version_manifest import (
     MANIFEST,
     VersionManifest,
@@ -38,6 +44,14 @@ class LocalTarget:
     def uri_of(self, name: str) -> str:
         """The file:// URI of the version's folder."""
         return (self._root / name).as_uri()
+
+    def require_writable(self) -> None:
+        """See `Target`; nothing is made for it."""
+        there = next(path for path in (self._root, *self._root.parents) if path.exists())
+        if not there.is_dir():
+            raise not_writable(self._root.as_uri(), because=f"{there} is no folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise not_writable(self._root.as_uri(), because=f"no right to write to {there}")
 
     def deliver(
         self, folder: Path, name: str, *, manifest: VersionManifest, progress: ProgressCallback

@@ -20,6 +20,8 @@ from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest,
 
 LOGGER = logging.getLogger(__name__)
 _CHUNK_BYTES: Final = 1 << 20
+# No name of a version begins with a dot.
+_PROBE: Final = ".write-test"
 
 
 class ObjectTarget:
@@ -33,6 +35,15 @@ class ObjectTarget:
     def uri_of(self, name: str) -> str:
         """The URI of the prefix that all of the version's objects share."""
         return f"{self._uri}/{name}"
+
+    def require_writable(self) -> None:
+        """See `Target`; an object of no bytes is written, and removed again."""
+        probe = f"{self._root}/{_PROBE}"
+        try:
+            self._files.pipe_file(probe, b"")
+        except Exception as error:
+            raise translate_error(error, uri=self._uri, role=TARGET) from error
+        self._remove([probe])
 
     def deliver(
         self, folder: Path, name: str, *, manifest: VersionManifest, progress: ProgressCallback

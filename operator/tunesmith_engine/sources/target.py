@@ -21,6 +21,13 @@ class Target(Protocol):
     def uri_of(self, name: str) -> str:
         """Where the version called `name` lies."""
 
+    def require_writable(self) -> None:
+        """Return if versions can be written here, as far as trying it now can tell.
+
+        Raises:
+            SourceError: PublishFailed, they cannot; or SourceUnreachable.
+        """
+
     def deliver(
         self, folder: Path, name: str, *, manifest: VersionManifest, progress: ProgressCallback
     ) -> bool:
@@ -49,6 +56,15 @@ def not_written(uri: str, *, because: str) -> SourceError:
     return SourceError(
         Reason.PUBLISH_FAILED,
         f"{uri} could not be published: {because}. Check the target's space and rights.",
+    )
+
+
+def not_writable(uri: str, *, because: str) -> SourceError:
+    """No version could be written there, found out before there is one."""
+    return SourceError(
+        Reason.PUBLISH_FAILED,
+        f"output.uri: {uri} cannot be written ({because}); name a folder that can, or let the "
+        "account that runs the job write there.",
     )
 
 

@@ -96,7 +96,11 @@ class KubeExecutor:
             await self._client.apply(large)
         # For the estimate of memory, whether or not the stage itself reads that result.
         prepared = snapshot.observations.finished.get(self._plan.stage(PREPARE.name).key)
-        attempt = StageAttempt(self._owner, stage, request, account, prepared)
+        # Those of all stages before the first of them works: an image that cannot be pulled would
+        # else be noticed after hours of training.
+        is_first = stage == self._plan.stages[0]
+        proven = tuple(one.environment for one in self._plan.stages) if is_first else ()
+        attempt = StageAttempt(self._owner, stage, request, account, prepared, proven)
         return await self._client.create(await self._child(attempt))
 
     async def _stop(self, action: Stop) -> None:

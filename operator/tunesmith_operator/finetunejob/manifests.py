@@ -52,6 +52,10 @@ TRAINING_METRICS: Final = {"name": "train-metrics", "containerPort": 9090}
 _MAX_ANNOTATION: Final = 192 << 10
 # Ray's object store and torch's workers hand tensors on there; a container's own has 64 MiB.
 _SHM_SIZE: Final = "2Gi"
+# What an image is started with to prove that it can be: it ends at once. A pod asks for the most of
+# any of its containers, so these little ones add nothing.
+_PROOF: Final = ("python", "-c", "")
+_PROOF_DEMANDS: Final = {"requests": {"cpu": "100m", "memory": "128Mi"}}
 
 
 def shared_objects(owner: JobRef, *, workspace: Workspace, settings: Settings) -> list[Manifest]:
@@ -141,7 +145,8 @@ class StageAttempt:
     """What the child of an attempt is made from.
 
     `account` is the ServiceAccount of its pods. `prepared` is what `prepare` found out, whether or
-    not this stage reads it: memory is estimated from it. None before that is done.
+    not this stage reads it: memory is estimated from it. None before that is done. `proven` are the
+    environments of later stages whose images are pulled before this one starts.
     """
 
     owner: JobRef
@@ -149,6 +154,7 @@ class StageAttempt:
     request: StageRequest
     account: str
     prepared: StageResult | None = None
+    proven: tuple[Environment, ...] = ()
 
 
 def batch_job_of(attempt: StageAttempt, *, settings: Settings) -> Manifest:
@@ -209,6 +215,7 @@ def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
         # A Service named RAY or VLLM would else become variables that those programs read.
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
+        **_proofs(attempt, settings=settings),
         "containers": [
             {
                 "name": "stage",
@@ -235,6 +242,26 @@ def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
         "volumes": volumes,
         **placement_of(spec.resources),
     }
+
+
+def _proofs(attempt: StageAttempt, *, settings: Settings) -> Manifest:
+    """Containers that run first, one in each other image, so that none is missing hours later."""
+    images = {settings.images[environment]: environment for environment in attempt.proven}
+    images.pop(settings.images[Environment(attempt.stage.environment)], None)
+    if not images:
+        return {}
+    proofs = [
+        {
+            "name": f"pull-{environment}",
+            "image": image,
+            "command": list(_PROOF),
+            "resources": _PROOF_DEMANDS,
+            "securityContext": CONTAINER_SECURITY,
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        }
+        for image, environment in images.items()
+    ]
+    return {"initContainers": proofs}
 
 
 def _attempt_name(owner: JobRef, request: StageRequest) -> str:

@@ -143,15 +143,13 @@ def _held_by_kubelet(subject: str, pod: Manifest) -> Waiting | None:
 def _held_container(subject: str, waiting: Manifest, image: str, since: datetime) -> Waiting | None:
     reason, said = waiting.get("reason", ""), quoted(waiting.get("message", ""), at_most=MAX_QUOTE)
     if reason == "InvalidImageName":
-        message = f"{subject}: {image} is no name of an image; give the operator another"
+        message = f"{subject}: {image} is no name of an image; correct the chart's values images"
         return Waiting(Reason.IMAGE_PULL_FAILED, message, since, grace_s=0.0, timeout_s=0.0)
     if reason in _PULLING:
-        # The kubelet's words change from try to try, and its reason goes to and fro between
-        # ErrImagePull and ImagePullBackOff: each would be written.
-        shown = "ImagePullBackOff" if reason == "ErrImagePull" else reason
+        # Without the kubelet's words, which change from try to try: each is a write of the status.
         message = (
-            f"{subject}: image {image} cannot be pulled ({shown}); "
-            "check its name and that the nodes may pull it"
+            f"{subject}: image {image} cannot be pulled; correct its name in the chart's values "
+            "images, or name a secret that may pull it in resources.imagePullSecrets"
         )
         return Waiting(Reason.IMAGE_PULL_FAILED, message, since, timeout_s=IMAGE_TIMEOUT_S)
     # ContainerCreating and PodInitializing are on their way, and all that fails ends so.

@@ -66,8 +66,8 @@ def containers_of(pod: Manifest) -> Iterator[Manifest]:
 
 
 def run_of(pod: Manifest) -> ContainerRun:
-    """The run of the first container that has begun."""
-    for container in containers_of(pod):
+    """The run of the first container that has begun; what ran before them does no work."""
+    for container in status_of(pod).get("containerStatuses") or []:
         state = container.get("state") or {}
         run = state.get("running") or state.get("terminated")
         if run:
@@ -86,9 +86,11 @@ def termination_of(pod: Manifest) -> PodTermination | None:
         return PodTermination(cause=evicted)
     if taken_by := taken_away_by(pod):
         return PodTermination(cause=taken_by)
+    ran_before = status_of(pod).get("initContainerStatuses") or []
     for container in containers_of(pod):
         ended = container.get("state", {}).get("terminated")
-        if ended:
+        # One that runs before the others is to end with 0, and says nothing of them then.
+        if ended and not (container in ran_before and ended.get("exitCode") == 0):
             return PodTermination(
                 exit_code=ended.get("exitCode"),
                 cause=Reason.HOST_OOM_KILLED if ended.get("reason") == "OOMKilled" else None,

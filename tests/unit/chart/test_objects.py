@@ -8,6 +8,7 @@ import pytest
 from chart import EVERYTHING, chart, container, one, rendered
 from tunesmith_api.crds import crds
 from tunesmith_engine.stages.contracts import Environment
+from tunesmith_engine.stages.correction_policy import CORRECTION_POLICY, correction_policy
 from tunesmith_operator.finetunejob.child_names import (
     JOB_MARK,
     REPORT_POLICY,
@@ -51,11 +52,26 @@ def test_definitions_and_policy_outlive_the_release_unless_told_otherwise(keep: 
         if each["kind"] in {"CustomResourceDefinition", *POLICY}
     ]
 
-    assert policies == ["keep" if keep else None] * (len(crds()) + 2)
+    assert policies == ["keep" if keep else None] * (len(crds()) + 4)
+
+
+def policy_of(name: str) -> list[dict[str, Any]]:
+    """A policy and its binding."""
+    named = [each for each in rendered() if each["metadata"]["name"] == name]
+    return sorted(named, key=lambda each: POLICY.index(each["kind"]))
+
+
+def test_the_policy_of_corrections_is_that_of_the_catalogue() -> None:
+    bare = [
+        each | {"metadata": {"name": each["metadata"]["name"]}}
+        for each in policy_of(CORRECTION_POLICY)
+    ]
+
+    assert bare == correction_policy()
 
 
 def test_the_operator_knows_the_policy_and_what_it_holds_in_check_by_name() -> None:
-    policy, binding = (one(rendered(), kind) for kind in POLICY)
+    policy, binding = policy_of(REPORT_POLICY)
     said = str(policy["spec"])
 
     assert policy["metadata"]["name"] == binding["metadata"]["name"] == REPORT_POLICY

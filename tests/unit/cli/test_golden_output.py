@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 import yaml
 
-from job_folders import JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
+from job_folders import STARTED, JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from manifests import DEFAULT_STAGES, a_job
 from small_models import write_model
 from tunesmith_api.manifest import load_job
@@ -22,14 +23,10 @@ from tunesmith_cli.commands.plan import (
     read_plan,
 )
 from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
-from tunesmith_cli.commands.status import (
-    NamedStatus,
-    jobs_as_text,
-    status_as_json,
-    status_as_text,
-)
+from tunesmith_cli.commands.status import status_as_text
 from tunesmith_cli.hints import hint_for
 from tunesmith_cli.inputs import open_manifest
+from tunesmith_cli.job_list import NamedStatus, jobs_as_text, status_as_json
 from tunesmith_cli.metrics import evaluation_table
 from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.terminal.style import Style, paragraph
@@ -260,10 +257,10 @@ def test_a_job_whose_run_died_says_that_no_run_is_going_on(tmp_path: Path) -> No
 def test_the_list_of_jobs_has_a_line_for_each(tmp_path: Path) -> None:
     jobs = [_named(a_finished_job(tmp_path)), _named(a_running_job(tmp_path), is_running=True)]
 
-    assert jobs_as_text(jobs) == dedent("""\
-        job       phase      progress  held-out loss  started
-        helpdesk  Succeeded            2.41           2026-11-24 11:05 UTC
-        running   Training   31 %                     2026-11-24 11:05 UTC""")
+    assert jobs_as_text(jobs, now=STARTED + timedelta(hours=50)) == dedent("""\
+        job       phase      progress  held-out loss  version                age
+        helpdesk  Succeeded            2.41           helpdesk-1a2b3c4d5e6f  2 d
+        running   Training   31 %                                            2 d""")
 
 
 def test_a_status_as_json_is_the_status_with_the_name(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_an_empty_home_has_no_jobs(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("command", ["status", "logs", "report", "serve", "prune"])
+@pytest.mark.parametrize("command", ["status", "logs", "report", "serve", "prune", "delete"])
 def test_an_unknown_job_is_refused_with_a_near_name(
     command: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,52 +255,3 @@ def test_a_home_folder_of_somebody_else_is_an_error_without_a_traceback(
     assert main(["report", "helpdesk", "--home", str(own_home)]) == 2
 
     assert capsys.readouterr().err.startswith("error: ")
-
-
-@pytest.fixture
-def pruned_home(own_home: Path) -> Path:
-    """Both jobs have a folder of a key that they no longer have."""
-    for name in ("helpdesk", "refused"):
-        old = own_home / "jobs" / name / "stages/train/0123456789abcdef/artifacts"
-        old.mkdir(parents=True)
-        (old / "weights").write_bytes(bytes(1 << 20))
-    return own_home
-
-
-def old_folders(home: Path) -> list[str]:
-    return sorted(path.parts[-4] for path in home.glob("jobs/*/stages/train/0123456789abcdef"))
-
-
-def test_prune_removes_the_old_folders_of_one_job_or_of_all(
-    pruned_home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    home = ["--home", str(pruned_home)]
-
-    assert main(["prune", "--dry-run", *home]) == 0
-    assert "would remove 2 stage folders, 2.0 MiB" in capsys.readouterr().out
-    assert old_folders(pruned_home) == ["helpdesk", "refused"]
-
-    assert main(["prune", "helpdesk", *home]) == 0
-    assert "removed 1 stage folder, 1.0 MiB" in capsys.readouterr().out
-    assert old_folders(pruned_home) == ["refused"]
-
-    assert main(["prune", "--output", "json", *home]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert (printed["dryRun"], printed["bytes"]) == (False, 1 << 20)
-    assert [stage["job"] for stage in printed["stages"]] == ["refused"]
-
-    assert main(["prune", *home]) == 0
-    assert capsys.readouterr().out.startswith("nothing to remove")
-
-
-def test_prune_refuses_a_job_that_runs_and_passes_over_it_among_others(
-    pruned_home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    home = ["--home", str(pruned_home)]
-    with lock_job(pruned_home / "jobs/helpdesk/lock", job="helpdesk"):
-        refused = main(["prune", "helpdesk", *home])
-        passed = main(["prune", *home])
-
-    assert (refused, passed) == (2, 0)
-    assert "left alone: job 'helpdesk' is being run" in capsys.readouterr().err
-    assert old_folders(pruned_home) == ["helpdesk"]

@@ -7,6 +7,17 @@ from tunesmith_cli.command_reference import arguments_of, subcommands
 from tunesmith_engine.stages.catalog import CATALOG
 
 COMMANDS = {
+    "init": {
+        "FILE",
+        "--data",
+        "--base-model",
+        "--name",
+        "--method",
+        "--scheme",
+        "--columns",
+        "--force",
+    },
+    "convert": {"FILE"},
     "run": {
         "FILE",
         "--home",
@@ -17,18 +28,25 @@ COMMANDS = {
         "--metrics-port",
         "--output",
     },
+    "retry": {"JOB", "--namespace", "--home"},
     "validate": {"FILE", "--here", "--output"},
     "plan": {"FILE", "--home", "--output"},
+    "jobs": {"--home", "--output"},
     "status": {"JOB", "--home", "--output"},
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},
     "report": {"JOB", "--home"},
+    "compare": {"JOB", "OTHER", "--html", "--home", "--output"},
+    "models": {"MODEL", "--home", "--output"},
     "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
     "deploy": {"FILE", "--home", "--page-port", "--prometheus", "--until"},
     "rollout": {"ACTION", "NAME", "VERSION", "--home", "--output"},
     "watch": {"NAME", "--once", "--namespace", "--home", "--output"},
     "chat": {"NAME", "--conversation-id", "--api-key-file", "--home"},
-    "prune": {"JOB", "--dry-run", "--home", "--output"},
+    "delete": {"JOB", "--yes", "--home"},
+    "ui": {"--port", "--home"},
+    "prune": {"JOB", "--dry-run", "--cache", "--home", "--output"},
     "judge": {"replay", "FILE", "--output"},
+    "completion": {"SHELL"},
     "crds": {"--directory"},
     "operator": {
         "--trainer-image",
@@ -76,7 +94,7 @@ def test_a_run_may_end_after_every_stage_of_the_catalogue() -> None:
 def test_help_of_every_command_shows_examples_and_exit_codes(name: str) -> None:
     text = subcommands(build_parser())[name].format_help()
 
-    assert f"  tunesmith {name}" in text.partition("examples:")[2]
+    assert f"tunesmith {name}" in text.partition("examples:")[2]
     assert "  130  interrupted" in text
 
 

@@ -227,7 +227,7 @@ def test_a_name_that_is_no_name_never_reaches_kubectl(
     name: str, kubectl: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["watch", name, "--namespace", "ml", "--once"]) == 2
-    assert "is no name of a deployment" in capsys.readouterr().err
+    assert "is no name of an object" in capsys.readouterr().err
 
 
 def test_a_deployment_that_is_not_in_the_cluster_is_bad_input(

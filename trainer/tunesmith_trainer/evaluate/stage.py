@@ -2,9 +2,10 @@
 
 Of preferences the held-out rows are the chosen answers, and both sides make one more suite.
 
-Reads the held-out rows of `prepare` and the weights of `train`; writes `evaluation.json`. Gates
-that could never be judged are refused before a weight is loaded. A model that breaks a gate ends
-the job with `EvaluationGateFailed`, its numbers attached.
+Reads the held-out rows of `prepare` and the weights of `train`; writes `evaluation.json`, and what
+each row was scored into `row-scores.json`. Gates that could never be judged are refused before a
+weight is loaded. A model that breaks a gate ends the job with `EvaluationGateFailed`, its numbers
+attached.
 
 Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null. `judge` and
 `reference` are the records of `other_models.py`, where the job asks for them.
@@ -58,6 +59,7 @@ from tunesmith_trainer.evaluate.preference import (
     PairLosses,
     preference_results,
 )
+from tunesmith_trainer.evaluate.row_scores import answer_scores, loss_scores
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
@@ -179,6 +181,11 @@ class EvaluationPlan:
         ends = (swept_point(0.0, base.losses), swept_point(1.0, tuned.losses))
         return sweep(self.base, tuned_folder, num_points=wanted.points, ends=ends, measure=measure)
 
+    def row_scores(self, base: Measurement, tuned: Measurement) -> list[JsonValue]:
+        """The content of `row-scores.json`."""
+        losses = loss_scores(self.suites, base=base.losses, tuned=tuned.losses)
+        return [*losses, *answer_scores(self.generation, base=base.answers, tuned=tuned.answers)]
+
     def results(self, base: Measurement, tuned: Measurement) -> list[EvaluationResult]:
         """Every number of the tuned model beside the base's, the held-out loss first."""
         bootstrap = self.settings.bootstrap
@@ -247,10 +254,12 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
+    scores_path = Path(request.output) / "row-scores.json"
+    write_atomically(scores_path, json.dumps(plan.row_scores(base, tuned)))
     metric = plan.generation.metric
     outcome = StageOutcome(
         message=_message(results),
-        artifacts=[artifact_of("evaluation", path)],
+        artifacts=[artifact_of("evaluation", path), artifact_of("rowScores", scores_path)],
         evaluation=results,
         facts={
             "dtype": "float32",

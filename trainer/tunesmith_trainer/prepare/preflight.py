@@ -1,19 +1,25 @@
 """Whether the job can be done where it runs: asked by prepare, before anything is paid for.
 
-Four questions that would otherwise be answered after hours: are the secrets and packages there that
-only publishing needs, is there a GPU for the scheme, do memory and disk suffice by the engine's
-estimate, and do the model's layers take the adapters and the scheme that the spec names. The rules
-are those of the later stages, which ask them again. Keys of prepare do not tell of most of what is
-judged here: where an earlier run has prepared the same data, the next stage asks in its place.
+Questions that would otherwise be answered after hours: are the secrets, keys and packages there
+that only later stages need, can the output be written, is there a GPU for the scheme, do memory and
+disk suffice by the engine's estimate, and do the model's layers take the adapters and the scheme
+that the spec names. The rules are those of the later stages, which ask them again. Keys of
+prepare do not tell of most of what is judged here: where an earlier run has prepared the same data,
+the next stage asks in its place.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith_api.field_paths import records_of
-from tunesmith_api.field_types import SecretReference
+from tunesmith_api.endpoint import Endpoint
+from tunesmith_api.field_paths import dotted, records_of
+from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.finetunejob.tracking import Tracking
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.capacity import (
     Accelerators,
     Shortage,
@@ -25,11 +31,12 @@ from tunesmith_engine.capacity import (
     unjudged_memory,
 )
 from tunesmith_engine.estimates import SHORTEST_ROW, Estimate, estimate
-from tunesmith_engine.sources.credentials import read_secret
-from tunesmith_engine.sources.errors import TARGET, SourceError, as_stage_error
+from tunesmith_engine.sources.credentials import API_KEY, read_secret
+from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
 from tunesmith_engine.sources.local_paths import is_local
 from tunesmith_engine.sources.model_facts import ModelFacts
-from tunesmith_engine.sources.remote_store import require_driver
+from tunesmith_engine.sources.remote_store import open_store
+from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.compress.schemes import (
@@ -58,14 +65,12 @@ def refuse_undoable(request: StageRequest, *, model: Path) -> None:
 
 
 def refuse_missing(request: StageRequest) -> None:
-    """Return if the secrets and the packages that only later stages need are here.
+    """Return if what only later stages need is here: secrets with their keys, packages, the output.
 
     Raises:
-        StageError: one is missing.
+        StageError: something is missing, or the output cannot be written.
     """
-    spec = request.spec
-    uri = spec.output.uri
-    asked_by_evaluate = [found for _, found in records_of(spec.evaluation, SecretReference)]
+    spec, secrets = request.spec, Path(request.secrets)
     if spec.evaluation.suites:
         from tunesmith_trainer.evaluate.harness import require_harness
 
@@ -74,12 +79,33 @@ def refuse_missing(request: StageRequest) -> None:
         from tunesmith_trainer.train.trackers.required import require_trackers
 
         require_trackers(spec.tracking, secrets=Path(request.secrets))
+    for path, endpoint in records_of(spec.evaluation, Endpoint):
+        with _told_of(f"evaluation.{dotted(path)}.secretRef"):
+            secret = read_secret(endpoint.secret_ref, secrets=secrets)
+            if endpoint.secret_ref is not None:
+                secret.require(API_KEY)
+    kinds: tuple[type[DataSource | Suite], ...] = (DataSource, Suite)
+    for path, source in records_of(spec.evaluation, *kinds):
+        with _told_of(f"evaluation.{dotted(path)}.secretRef"):
+            secret = read_secret(source.secret_ref, secrets=secrets)
+            if not is_local(source.uri):
+                open_store(source.uri, secret=secret, role=DATA)
+    with _told_of("output.secretRef"):
+        secret = read_secret(spec.output.secret_ref, secrets=secrets)
+        if spec.output.uri is not None:
+            target = open_target(spec.output.uri, base=Path(request.base), secret=secret)
+            target.require_writable()
+
+
+@contextmanager
+def _told_of(field: str) -> Iterator[None]:
+    """What a source refuses, in the words of a stage and, for a secret, with the field to mend."""
     try:
-        for reference in (spec.output.secret_ref, *asked_by_evaluate):
-            read_secret(reference, secrets=Path(request.secrets))
-        if uri is not None and not is_local(uri):
-            require_driver(uri, role=TARGET)
+        yield
     except SourceError as error:
+        if error.reason is Reason.SECRET_NOT_FOUND:
+            message = f"{field}: {error.message}"
+            raise BadInputError(error.reason, message) from error
         raise as_stage_error(error) from error
 
 

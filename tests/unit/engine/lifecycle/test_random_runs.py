@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from simulation import Simulation, a_failure, a_plan, a_result, is_at_rest
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision, Observations, Start
@@ -152,6 +152,11 @@ class RandomRun(RuleBasedStateMachine):
     def ask_for_more_or_less(self, until: StageName) -> None:
         self.change(until=until)
 
+    @rule(value=st.sampled_from(["", "1", "2"]))
+    def ask_for_a_retry(self, value: str) -> None:
+        self.job["retry"] = value
+        self.simulation.plan = a_plan(**self.job)
+
     @precondition(lambda self: bool(self.simulation.finished))
     @rule(data=st.data())
     def lose_artifacts(self, data: st.DataObject) -> None:
@@ -220,8 +225,14 @@ class RandomRun(RuleBasedStateMachine):
         known = {stage.name: stage.key for stage in before.stages}
         keys = {stage.name: stage.key for stage in self.simulation.plan.stages}
         same_keys = all(known.get(name, key) == key for name, key in keys.items())
-        if same_keys and before.observed_generation == self.simulation.plan.generation:
-            assert decision.status == before
+        asked = self.simulation.plan.retry_requested
+        is_asked = asked not in {"", before.last_handled_retry_at}
+        assert decision.status.last_handled_retry_at == (asked or before.last_handled_retry_at)
+        if not same_keys or before.observed_generation != self.simulation.plan.generation:
+            return
+        if not is_asked or before.phase == Phase.SUCCEEDED:
+            noted = {"last_handled_retry_at": decision.status.last_handled_retry_at}
+            assert decision.status == before.model_copy(update=noted)
             assert not any(isinstance(action, Start) for action in decision.actions)
 
     def teardown(self) -> None:

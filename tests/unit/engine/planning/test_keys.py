@@ -153,6 +153,25 @@ def test_keys_are_distinct_and_made_of_64_hexadecimal_digits() -> None:
     assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
+def spec_digests_of(**spec: Any) -> dict[StageName, str]:
+    stages = plan(FineTuneJob.model_validate(a_job(**spec)), fingerprints=FINGERPRINTS).stages
+    return {planned.name: planned.spec_digest for planned in stages}
+
+
+def test_the_digest_of_what_a_stage_reads_of_the_spec_tells_that_stage_alone() -> None:
+    before, after = spec_digests_of(), spec_digests_of(training={"lora": {"rank": 8}})
+
+    assert changed(before, after) == (TRAIN.name,)
+
+
+def test_a_default_that_is_written_out_and_who_may_read_change_no_such_digest() -> None:
+    """A field that a release adds comes with its default, and must repeat nothing."""
+    written = {"training": {"seed": FineTuneJobSpec.model_fields["training"].default.seed}}
+    resources = {"resources": {"memory": "8Gi"}}
+
+    assert spec_digests_of(**written, **resources) == spec_digests_of()
+
+
 def leaves(record: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for field in record.model_fields.values():
         inner = [child for child, suffix in records_in(field.annotation) if not suffix]

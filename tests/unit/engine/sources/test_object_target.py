@@ -1,5 +1,6 @@
 """Versions in an object store: the manifest comes last, and two writers never mix."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -171,3 +172,47 @@ def test_a_target_whose_driver_is_missing_names_the_package(scheme: str, tmp_pat
 
     assert caught.value.reason is Reason.ENVIRONMENT_MISSING
     assert not caught.value.retryable
+
+
+def test_a_target_is_tried_by_an_object_that_is_gone_again(
+    bucket: Any, secrets: Path, tmp_path: Path
+) -> None:
+    secret = read_secret(SecretReference(name="bucket"), secrets=secrets)
+
+    open_target(URI, base=tmp_path, secret=secret).require_writable()
+
+    assert bucket.find(BUCKET) == []
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_there_is_a_version(
+    s3_endpoint: str, secrets: Path, tmp_path: Path
+) -> None:
+    secret = read_secret(SecretReference(name="bucket"), secrets=secrets)
+
+    with pytest.raises(SourceError) as caught:
+        open_target("s3://no-such-bucket/models", base=tmp_path, secret=secret).require_writable()
+
+    assert caught.value.reason is Reason.PUBLISH_FAILED
+
+
+def test_a_folder_is_tried_without_making_anything(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    target = open_target("file://models/deep", base=tmp_path, secret=NO_SECRET)
+    below_file = open_target("file://file/models", base=tmp_path, secret=NO_SECRET)
+
+    target.require_writable()
+    with pytest.raises(SourceError, match=r"output\.uri: .* is no folder"):
+        below_file.require_writable()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_this_account_may_not_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests may run as root, whom the rights of a folder do not stop."""
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    target = open_target("file://models", base=tmp_path, secret=NO_SECRET)
+
+    with pytest.raises(SourceError, match=f"no right to write to {tmp_path}"):
+        target.require_writable()

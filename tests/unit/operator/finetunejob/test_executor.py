@@ -9,13 +9,14 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from job_double import KEY, REPORT, SETTINGS, WRITES, JobDouble
 from tunesmith_engine.lifecycle.observations import Action, Observations, Start, Stop
-from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.contracts import Environment, StageResult
 from tunesmith_operator.controller.child_cache import ChildCache
 from tunesmith_operator.finetunejob.controller import WATCHES
 from tunesmith_operator.finetunejob.executor import KubeExecutor
 from tunesmith_operator.finetunejob.observer import Snapshot
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
 from tunesmith_operator.kube.api_errors import CONFLICT
+from tunesmith_operator.settings import Settings
 
 OWN = "helpdesk-tunesmith"
 ACCOUNT = [f"apply {kind} {OWN}" for kind in ("ServiceAccount", "Role", "RoleBinding")]
@@ -27,13 +28,14 @@ def apply(
     *actions: Action,
     snapshot: Snapshot | None = None,
     children: ChildCache | None = None,
+    settings: Settings = SETTINGS,
 ) -> bool:
     """Whether a child was created by a look that decided on these actions."""
     executor = KubeExecutor(
         double.plan,
         double,
         owner=double.owner,
-        settings=SETTINGS,
+        settings=settings,
         accounts=StageAccounts(double),
         children=ChildCache(WATCHES) if children is None else children,
     )
@@ -204,3 +206,30 @@ def test_a_stage_is_told_the_results_of_all_stages_before_it() -> None:
     (job,) = double.names("Job")
 
     assert set(double.request_of(job).inputs) == {"prepare", "train"}
+
+
+def pulled_before(double: JobDouble, stage: str, images: dict[Environment, str]) -> list[str]:
+    """The images that the pod of the stage tries before it works."""
+    settings = Settings(images=images)
+    apply(double, start(double, stage), snapshot=finished(double, "prepare"), settings=settings)
+    (job,) = double.names("Job")
+    pod = double.objects["Job", "ns", job]["spec"]["template"]["spec"]
+    for container in pod.get("initContainers", []):
+        assert container["securityContext"] == pod["containers"][0]["securityContext"]
+        assert "volumeMounts" not in container
+    return [container["image"] for container in pod.get("initContainers", [])]
+
+
+def test_the_first_pod_of_a_job_pulls_every_image_that_a_later_stage_needs() -> None:
+    """One that cannot be pulled would else be noticed after hours of training."""
+    images = {each: f"{each}:1" for each in Environment}
+
+    assert pulled_before(JobDouble(), "prepare", images) == ["compressor:1", "server:1"]
+    assert pulled_before(JobDouble(), "train", images) == []
+
+
+def test_an_image_that_several_environments_share_is_pulled_once() -> None:
+    images = {**dict.fromkeys(Environment, "all:1"), Environment.SERVER: "server:1"}
+
+    assert pulled_before(JobDouble(), "prepare", images) == ["server:1"]
+    assert pulled_before(JobDouble(), "prepare", dict.fromkeys(Environment, "all:1")) == []

@@ -118,3 +118,11 @@ def test_a_rayjob_begins_with_the_first_pod_of_its_own_cluster() -> None:
 
     assert times_of(rayjob, [old, *pods]).began == at(6)
     assert times_of(a_rayjob("Suspended"), [old]).began is None
+
+
+def test_what_runs_before_the_stage_is_none_of_its_work() -> None:
+    pod = a_pod(waiting={"reason": "PodInitializing"})
+    pulled = {"terminated": {"startedAt": text(2), "finishedAt": text(3), "exitCode": 0}}
+    pod["status"]["initContainerStatuses"] = [{"name": "pull-server", "state": pulled}]
+
+    assert times_of(a_job(startTime=text(1)), [pod]) == AttemptTimes()

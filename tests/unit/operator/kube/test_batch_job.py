@@ -329,3 +329,53 @@ def test_times_of_the_server_have_a_zone() -> None:
 
     assert waiting is not None
     assert waiting.since.tzinfo == UTC
+
+
+def proof(**state: Any) -> dict[str, Any]:
+    return {"name": "pull-server", "image": "server:1", "state": state}
+
+
+def test_an_image_of_a_later_stage_that_cannot_be_pulled_is_what_the_first_waits_for() -> None:
+    words = ("ErrImagePull", "ImagePullBackOff")
+    waits = [
+        waiting_of(
+            JOB,
+            [
+                a_pod(
+                    condition("PodScheduled"),
+                    initContainerStatuses=[proof(waiting={"reason": word})],
+                    containerStatuses=[
+                        {"name": "stage", "state": {"waiting": {"reason": "PodInitializing"}}}
+                    ],
+                )
+            ],
+        )
+        for word in words
+    ]
+
+    # The kubelet's words alternate, and each change would be a write of the status.
+    assert waits[0] == waits[1]
+    assert waits[0] is not None
+    assert waits[0].reason is Reason.IMAGE_PULL_FAILED
+    assert waits[0].timeout_s is not None
+    assert "server:1" in waits[0].message
+    assert "resources.imagePullSecrets" in waits[0].message
+
+
+def test_what_ran_before_the_stage_says_nothing_of_how_the_stage_ended() -> None:
+    pod = a_pod(
+        phase="Failed",
+        initContainerStatuses=[proof(terminated={"exitCode": 0})],
+        containerStatuses=[{"name": "stage", "state": {"terminated": {"exitCode": 3}}}],
+    )
+
+    assert termination_of(failed_job("too many failures"), [pod]).exit_code == 3
+
+
+def test_an_image_that_cannot_be_started_is_how_the_attempt_ended() -> None:
+    ended = {"exitCode": 128, "reason": "StartError", "message": "python: not found"}
+    pod = a_pod(phase="Failed", initContainerStatuses=[proof(terminated=ended)])
+
+    ending = termination_of(failed_job("too many failures"), [pod])
+
+    assert (ending.exit_code, ending.termination_message) == (128, "python: not found")

@@ -65,13 +65,25 @@ def test_few_rows_are_said_to_give_wide_intervals(outcome: StageOutcome) -> None
     assert [each for each in outcome.warnings if "heldOut has 4 rows" in each]
 
 
+def test_what_each_row_was_scored_adds_up_to_what_was_told(outcome: StageOutcome) -> None:
+    written = json.loads(local_path(outcome.artifacts[1]).read_text())
+
+    assert {(record["suite"], record["metric"]) for record in written} == {
+        ("heldOut", "loss"), ("general", "loss"), ("heldOut", "rougeL"),
+    }  # fmt: skip
+    for record in written:
+        told = found(outcome, record["suite"], record["metric"])
+        assert sum(record["tuned"]) / sum(record["weights"]) == pytest.approx(told.value)
+        assert sum(record["base"]) / sum(record["weights"]) == pytest.approx(told.base)
+        assert len(set(record["rows"])) == len(record["rows"]) == told.n
+
+
 def test_the_record_holds_results_verdicts_and_answers_before_and_after(
     outcome: StageOutcome,
 ) -> None:
-    (artifact,) = outcome.artifacts
-    record = json.loads(local_path(artifact).read_text())
+    record = json.loads(local_path(outcome.artifacts[0]).read_text())
 
-    assert artifact.name == "evaluation"
+    assert [artifact.name for artifact in outcome.artifacts] == ["evaluation", "rowScores"]
     assert record["metric"] == "rougeL"
     assert len(record["results"]) == len(outcome.evaluation)
     assert {each["reference"] for each in record["samples"]} == {each for _, each in QUESTIONS}

@@ -146,7 +146,59 @@ def test_a_secret_that_only_publishing_needs_is_missed_before_training(
     error = _refused(tmp_path, asked(*QUESTIONS), model=model, output=output)
 
     assert error.reason == Reason.SECRET_NOT_FOUND
-    assert "'store'" in str(error)
+    assert error.message.startswith("output.secretRef: secret 'store'")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"output": {"model": "m", "uri": "s3://b/models", "secretRef": {"name": "half"}}},
+            "output.secretRef: secret 'half' has no key AWS_SECRET_ACCESS_KEY",
+        ),
+        (
+            {
+                "evaluation": {
+                    "judge": {
+                        "endpoint": {
+                            "url": "https://api.example.com/v1",
+                            "model": "m",
+                            "secretRef": {"name": "half"},
+                        }
+                    }
+                }
+            },
+            "evaluation.judge.endpoint.secretRef: secret 'half' has no key api-key",
+        ),
+        (
+            {"evaluation": {"generalText": {"uri": "s3://b/x", "secretRef": {"name": "half"}}}},
+            "evaluation.generalText.secretRef: secret 'half' has no key AWS_SECRET_ACCESS_KEY",
+        ),
+    ],
+)
+def test_a_key_that_only_later_stages_need_is_missed_before_training(
+    tmp_path: Path, model: str, spec: dict[str, Any], message: str
+) -> None:
+    secret = tmp_path / "secrets/half"
+    secret.mkdir(parents=True)
+    (secret / "AWS_ACCESS_KEY_ID").write_text("a")
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, **spec)
+
+    assert error.reason is Reason.SECRET_NOT_FOUND
+    assert error.message.startswith(message)
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, model: str
+) -> None:
+    output = {"model": "tiny", "uri": "file://rows.jsonl/models"}
+
+    error = _refused(tmp_path, asked(*QUESTIONS), model=model, output=output)
+
+    assert error.reason is Reason.PUBLISH_FAILED
+    assert error.message.startswith("output.uri: file://")
+    assert "rows.jsonl is no folder" in error.message
 
 
 @pytest.mark.parametrize(
