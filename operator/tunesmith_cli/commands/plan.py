@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
@@ -28,6 +28,7 @@ from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageResult
 
 _ORIGINS = {"given": "manifest", "default": "default", "open": "decided by the job"}
 
@@ -74,27 +75,38 @@ def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
     # Keys digest the data, so that it must be read; a run would read the same again.
     fingerprints = fingerprint_job(spec, base=manifest.base, cache=home.cache, secrets=home.secrets)
     planned = plan(manifest.job, fingerprints=fingerprints)
+    prepare = planned.stage(PREPARE.name)
+    prepared = home.result(name, stage=prepare.name, key=prepare.key)
     return PlanView(
         plan=planned,
         is_cached={
             stage.name: home.result(name, stage=stage.name, key=stage.key) is not None
             for stage in planned.stages
         },
-        settings=describe(spec),
-        estimate=_estimate(manifest, planned, home=home),
+        settings=tuple(_settings(manifest, prepared)),
+        estimate=_estimate(manifest, prepared, home=home),
         machine=Machine(memory_bytes=memory_bytes(), free_disk_bytes=free_disk_bytes(home.root)),
         shortage=shortage_here(planned, home=home, base=manifest.base),
     )
 
 
-def _estimate(manifest: Manifest, planned: Plan, *, home: HomeFolder) -> Estimate | None:
-    spec, prepare = manifest.job.spec, planned.stage(PREPARE.name)
+def _settings(manifest: Manifest, prepared: StageResult | None) -> Iterator[Setting]:
+    """Every setting, with what prepare has found in the data."""
+    found = prepared.facts.get("format") if prepared else None
+    for setting in describe(manifest.job.spec):
+        is_found = (setting.path, setting.value) == ("dataset.format", "auto") and found
+        yield replace(setting, value=f"auto: {found}") if is_found else setting
+
+
+def _estimate(
+    manifest: Manifest, prepared: StageResult | None, *, home: HomeFolder
+) -> Estimate | None:
+    spec = manifest.job.spec
     # Never downloads: a look at a plan must not fetch gigabytes.
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)
     if path is None:
         return None
     # Without prepare's word the estimate takes rows of sequenceLength, which is the upper bound.
-    prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
     longest = longest_row_of(prepared) if prepared else None
     room = room_of_worker(spec.resources, accelerators=accelerators_here(spec.resources))
     return estimate(spec, read_model_facts(path), longest_row=longest, room=room)

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.manifest import ManifestError, Problem, load_any_kind, read_manifest
+from tunesmith_api.manifest import ManifestError, Problem, label_of, load_any_kind, read_manifest
 from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE
 from tunesmith_engine.capacity import Shortage, accelerators_here, shortage_of_accelerators
 
@@ -34,10 +34,10 @@ def check(path: Path, *, said: TextIO, here: bool = False) -> dict[str, JsonValu
     `here` asks whether this machine has the accelerators, too: a manifest may be meant for another.
     """
     try:
-        loaded = load_any_kind(read_manifest(path), source=str(path))
+        loaded = load_any_kind(read_manifest(path), source=label_of(path))
         lacking = _lacking(loaded)
         if lacking and here:
-            _refuse(lacking, source=str(path))
+            _refuse(lacking, source=label_of(path))
         resource = loaded.model_dump(by_alias=True)
     except ManifestError as error:
         # One line for each problem, as compilers write them: `file:line: field: what`, so that
@@ -53,9 +53,9 @@ def check(path: Path, *, said: TextIO, here: bool = False) -> dict[str, JsonValu
             "problems": problems,
         }
     kind, name = resource["kind"], resource["metadata"]["name"]
-    print(f"{path}: {kind} {name} is valid", file=said)
+    print(f"{label_of(path)}: {kind} {name} is valid", file=said)
     if lacking:
-        print(f"note: {path}: not on this machine: {lacking.message}", file=sys.stderr)
+        print(f"note: {label_of(path)}: not on this machine: {lacking.message}", file=sys.stderr)
     return {"file": str(path), "valid": True, "kind": kind, "name": name, "problems": []}
 
 

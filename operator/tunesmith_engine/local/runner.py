@@ -6,7 +6,7 @@ Kill it at any point: the same call goes on from there.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -28,7 +28,7 @@ from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_job
-from tunesmith_engine.planning.plan import Plan, plan
+from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
@@ -57,18 +57,20 @@ def run_job(
     home: HomeFolder,
     environments: Environments,
     until: StageName | None = None,
+    forced_from: StageName | None = None,
     watch: Callable[[FineTuneJobStatus], None],
     stop: StopEvent,
 ) -> FineTuneJobStatus:
     """Run the job up to and with `until`; return the status it has then.
 
-    `base` is what relative file:// URIs start from. `watch` gets every new status. Once `stop` is
-    set, the running stage is ended and the job stays unfinished. However this ends, no process of
-    the job is left.
+    `base` is what relative file:// URIs start from. What was done before of the stages from
+    `forced_from` on is thrown away, checkpoints too, and done anew. `watch` gets every new status.
+    Once `stop` is set, the running stage is ended and the job stays unfinished. However this ends,
+    no process of the job is left.
 
     Raises:
         JobBusy: another run of this job goes on.
-        NoSuchStage: the job does not go through `until`.
+        NoSuchStage: the job does not go through `until`, or not through `forced_from` up to there.
         EnvironmentMissing: a stage that has to run has no environment.
         MachineTooSmall: the job is estimated to need more memory or disk than there is.
         SourceError: the model or the data cannot be read.
@@ -79,11 +81,14 @@ def run_job(
     with lock_job(home.lock(name), job=name):
         fingerprints = fingerprint_job(job.spec, base=base, cache=home.cache, secrets=home.secrets)
         planned = plan(job, fingerprints=fingerprints, until=until)
-        preflight(planned, home=home, environments=environments, base=base)
+        forced = planned.stages_from(forced_from) if forced_from else ()
+        preflight(planned, home=home, environments=environments, base=base, forced=forced)
         write_atomically(home.manifest(name), manifest_text)
         executor = LocalExecutor(planned, home=home, environments=environments, base=base)
         try:
             executor.recover()
+            for stage in forced:
+                home.stage(name, stage=stage.name, key=stage.key).discard()
             return run_plan(planned, executor, home=home, watch=watch, stop=stop)
         finally:
             executor.close()
@@ -102,7 +107,7 @@ def run_plan(
     `watch` gets every status that differs from the one before.
     """
     stored = home.read_status(plan.job)
-    status = rerun(plan, stored)
+    status = rerun(plan, stored, finished=executor.observe().finished)
     while True:
         seen = executor.observe(stop_requested=stop.is_set())
         decision = advance(plan, status, seen, now=datetime.now(UTC))
@@ -120,8 +125,15 @@ def run_plan(
         time.sleep(POLL_S)
 
 
-def preflight(planned: Plan, *, home: HomeFolder, environments: Environments, base: Path) -> None:
-    """Do nothing if every stage that is not done can run on this machine.
+def preflight(
+    planned: Plan,
+    *,
+    home: HomeFolder,
+    environments: Environments,
+    base: Path,
+    forced: Collection[PlannedStage] = (),
+) -> None:
+    """Do nothing if every stage that is not done, or is done anew, can run on this machine.
 
     Before `prepare` has seen the rows, only what is too large however short they are is refused:
     it judges by the longest itself. So it does where the model is not on this machine yet.
@@ -131,7 +143,9 @@ def preflight(planned: Plan, *, home: HomeFolder, environments: Environments, ba
         MachineTooSmall: the estimate exceeds the machine, or accelerators are missing.
     """
     results = {
-        stage.name: home.result(planned.job, stage=stage.name, key=stage.key)
+        stage.name: None
+        if stage in forced
+        else home.result(planned.job, stage=stage.name, key=stage.key)
         for stage in planned.stages
     }
     # A machine that has become too small does not refuse to show what is done.

@@ -11,16 +11,27 @@ import yaml
 
 from job_folders import STARTED, JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from manifests import DEFAULT_STAGES, a_job
+from small_models import write_model
 from tunesmith_api.manifest import load_job
+from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
+from tunesmith_cli.commands.plan import (
+    Machine,
+    PlanView,
+    plan_as_json,
+    plan_as_text,
+    read_plan,
+)
 from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
 from tunesmith_cli.commands.status import status_as_text
+from tunesmith_cli.hints import hint_for
+from tunesmith_cli.inputs import open_manifest
 from tunesmith_cli.job_list import NamedStatus, jobs_as_text, status_as_json
 from tunesmith_cli.metrics import evaluation_table
 from tunesmith_cli.report.job_data import read_job_data
-from tunesmith_cli.terminal.style import Style
+from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import plan
@@ -32,6 +43,8 @@ from tunesmith_engine.stages.catalog import (
     TRAIN,
     VERIFY,
 )
+from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)
@@ -119,6 +132,36 @@ def test_a_plan_says_of_every_setting_who_decides_it(view: PlanView) -> None:
     assert rows["model.chatTemplate"] == "decided by the job the model's own"
 
 
+def test_a_plan_names_the_format_that_prepare_found(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a row"}\n')
+    write_model(tmp_path / "model")
+    job = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    manifest, home = open_manifest(tmp_path / "job.yaml"), HomeFolder(tmp_path / "home")
+    before = read_plan(manifest, home=home)
+    prepare = before.plan.stage(PREPARE.name)
+    result = StageResult(
+        stage=prepare.name,
+        key=prepare.key,
+        attempt=1,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        facts={"format": "text", "longestRow": 3},
+    )
+    path = home.stage("helpdesk", stage=prepare.name, key=prepare.key).result
+    write_atomically(path, result.model_dump_json(by_alias=True))
+
+    after = read_plan(manifest, home=home)
+
+    formats = [
+        setting.value
+        for view in (before, after)
+        for setting in view.settings
+        if setting.path == "dataset.format"
+    ]
+    assert formats == ["auto", "auto: text"]
+
+
 def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanView) -> None:
     unknown = PlanView(
         plan=view.plan,
@@ -159,7 +202,9 @@ def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> N
     assert status_as_text(_named(a_failed_job(tmp_path)), style=PLAIN) == dedent("""\
         refused: Failed
           EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0
-          What to do: the message names metric, value and bound
+          What to do: if the held-out loss rose, lower training.optimizer.learningRate or \
+training.epochs; if it hardly fell, raise them or add rows; or change the bound in \
+evaluation.gates
 
         stage     state   attempt  time
         prepare   done    1        6.2 s       Succeeded
@@ -167,7 +212,7 @@ def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> N
         evaluate  failed  1        20 s        heldOut loss is 3.1, 0.2 above the base's 2.9; \
 the gate allows 0
 
-        measure                 base  tuned  interval     compressed  interval
+        measure                 base  tuned  interval     as shipped  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
@@ -184,7 +229,7 @@ def test_a_split_of_a_stage_of_its_own_gets_its_columns(tmp_path: Path) -> None:
     ])  # fmt: skip
 
     assert evaluation_table(job.status.evaluation) == dedent("""\
-        measure                 base  tuned  interval     compressed  interval  distilled  interval
+        measure                 base  tuned  interval     as shipped  interval  distilled  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73                           2.6
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
@@ -236,7 +281,7 @@ def test_the_end_of_a_run_says_what_came_out_and_what_to_do_next(tmp_path: Path)
     assert summary_as_text(_summary(job), style=PLAIN) == dedent(f"""\
         helpdesk: Succeeded in 4 min 51 s
 
-        measure                 base  tuned  interval     compressed  interval
+        measure                 base  tuned  interval     as shipped  interval
         Held-out rows: loss     3.8   2.41   2.1 – 2.83   2.42        2.11 – 2.84
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55  0.42        0.31 – 0.55
         General text: loss      2.98  3.02   2.95 – 3.1   3.03        2.96 – 3.11
@@ -254,9 +299,17 @@ def test_the_end_of_a_failed_run_says_why_and_where_the_log_is(tmp_path: Path) -
     assert text.startswith(
         "refused: Failed in 3 min 01 s\n"
         "  EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0\n"
-        "  What to do: the message names metric, value and bound\n"
+        f"  What to do: {hint_for(Reason.EVALUATION_GATE_FAILED)}\n"
     )
     assert text.endswith("log     log.txt\nreport  report.html")
+
+
+def test_problems_of_the_data_stand_below_each_other() -> None:
+    said = "rows.jsonl:1: given 'a\x1b[2J'; mend it\nrows.jsonl:7: given 'b'; mend it"
+
+    assert paragraph(said, indent="    ") == (
+        "rows.jsonl:1: given 'a [2J'; mend it\n    rows.jsonl:7: given 'b'; mend it"
+    )
 
 
 def test_the_one_object_of_a_run_has_the_promised_fields(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`tunesmith validate` and `crds`, as users run them: exit codes, streams, one object."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from command import tunesmith
 from manifests import a_job, a_version
 from tunesmith_api.crds import crd_files, crds_yaml
+from tunesmith_cli.inputs import open_manifest
 from tunesmith_cli.main import main
 
 BROKEN = """\
@@ -31,6 +34,39 @@ spec:
   model: helpdesk
   rollout: {strategy: blueGreen}
 """
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (yaml.safe_dump(a_job()), 0, "standard input: FineTuneJob helpdesk is valid"),
+        (BROKEN, 2, "standard input:7: spec.training.epoch: unknown field"),
+    ],
+)
+def test_a_manifest_may_come_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    text: str,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    assert main(["validate", "-"]) == code
+    assert said in "".join(capsys.readouterr())
+
+
+def test_relative_uris_of_a_job_from_standard_input_start_at_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = yaml.safe_dump(a_job())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    monkeypatch.chdir(tmp_path)
+
+    manifest = open_manifest(Path("-"))
+
+    assert (manifest.text, manifest.base) == (text, tmp_path)
 
 
 @pytest.fixture

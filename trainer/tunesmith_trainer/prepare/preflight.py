@@ -3,7 +3,9 @@
 Questions that would otherwise be answered after hours: are the secrets, keys and packages there
 that only later stages need, can the output be written, is there a GPU for the scheme, do memory and
 disk suffice by the engine's estimate, and do the model's layers take the adapters and the scheme
-that the spec names. The rules are those of the later stages, which ask them again.
+that the spec names. The rules are those of the later stages, which ask them again. Keys of
+prepare do not tell of most of what is judged here: where an earlier run has prepared the same data,
+the next stage asks in its place.
 """
 
 from collections.abc import Iterator
@@ -46,6 +48,20 @@ from tunesmith_trainer.compress.schemes import (
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+
+def refuse_undoable(request: StageRequest, *, model: Path) -> None:
+    """Return if later stages can do what the job asks to the prepared `model`, in this place.
+
+    What `prepare` asked before it left that model, but of the spec as it is now: a run up to
+    `prepare` may have had another scheme, other adapters, other secrets.
+
+    Raises:
+        StageError: a secret, a package or a GPU is missing, or the model does not fit the spec.
+    """
+    refuse_missing(request)
+    refuse_without_gpu(request.spec)
+    refuse_unfit_model(request.spec, model)
 
 
 def refuse_missing(request: StageRequest) -> None:

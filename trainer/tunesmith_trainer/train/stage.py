@@ -28,6 +28,7 @@ from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import TUNED
+from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
@@ -59,6 +60,7 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """
     require_trackers(request.spec.tracking, secrets=Path(request.secrets))
     prepared = load_prepared(request)
+    refuse_undoable(request, model=prepared.model)
     for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
         if len(rows) == 0:
             raise BadInputError(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from child_states import NOW, state_of
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.kube.pods import PodTermination
@@ -275,4 +276,4 @@ def test_no_wait_says_more_than_a_condition_takes(state: str) -> None:
     head["spec"]["affinity"] = {"podAffinity": {}}
     found = [waiting(*pods, rayjob=rayjob) for pods in ([], [head])]
 
-    assert all(each is None or len(each.message) <= 256 for each in found)
+    assert all(each is None or len(each.message) <= MAX_MESSAGE for each in found)
