@@ -79,6 +79,8 @@ def _config(precision: Any, *, seed: int, steps: int) -> TrainConfig:
         workers=1,
         precision=precision,
         packing="none",
+        micro_batch_size=8,
+        gradient_checkpointing="none",
         replay_ratio=0.0,
         num_steps=steps,
         warmup_steps=1,

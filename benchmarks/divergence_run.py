@@ -114,6 +114,8 @@ def _config(method: Any, *, rate: float, seed: int, steps: int) -> TrainConfig:
         workers=1,
         precision="fp32",
         packing="none",
+        micro_batch_size=BATCH,
+        gradient_checkpointing="none",
         replay_ratio=0.0,
         num_steps=steps,
         warmup_steps=2,

@@ -41,7 +41,7 @@ QUESTIONS = tuple(f"What is wrong with device {number}?" for number in range(10)
 @pytest.fixture
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever these tests run."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
 
 
 @pytest.fixture(scope="module")
