@@ -27,10 +27,8 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.LOSS_MASK_INVALID: "the log shows the rendered row",
     Reason.UNSAFE_WEIGHTS: "take a safetensors or GGUF edition",
     Reason.REMOTE_CODE_REFUSED: "take a safetensors or GGUF edition",
-    Reason.MEMORY_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
-    "or more memory or disk",
-    Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
-    "or more memory or disk",
+    Reason.MEMORY_ESTIMATE_EXCEEDED: "the message names what would fit, or more memory or disk",
+    Reason.DISK_ESTIMATE_EXCEEDED: "the message names what would fit, or more memory or disk",
     Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
     Reason.WORKSPACE_UNAVAILABLE: "check workspace.uri, and the rights of workspace.secretRef",
     Reason.LOSS_DIVERGED: "lower optimizer.learningRate; the message says to what",

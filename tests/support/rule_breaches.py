@@ -71,6 +71,13 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
         ),
     ],
+    "dpo-without-packing": [
+        (
+            {"training": {"objective": "dpo", "packing": "bfd"}},
+            "spec.training.packing",
+            {"training": {"objective": "dpo", "packing": "auto"}},
+        )
+    ],
     "dpo-without-replay": [
         (
             {

@@ -37,9 +37,10 @@ NF4: Final = 4.127 / 8
 # Logits, their log-softmax and the gradients of both are alive together, all in fp32.
 LOGIT_COPIES: Final = 4
 
-# What the allocator holds over the tensors, as a part of the activations: by benchmarks/
-# memory_planner.py on processors (docs/log.md); of accelerators nobody has measured it yet.
-_UNUSED: Final = {"processor": 0.9, "accelerator": 0.1}
+# What the allocator holds over the tensors, as a part of the activations that there are without
+# checkpointing: malloc's heap is broken up as much with it. By benchmarks/memory_planner.py on
+# processors (docs/log.md); of accelerators nobody has measured it yet.
+_UNUSED: Final = {"processor": 1.08, "accelerator": 0.1}
 # A CUDA context and the workspaces of its libraries; not measured either.
 _CONTEXT_BYTES: Final = 600 << 20
 
@@ -96,6 +97,8 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     trained = trainable_parameters(spec.training, facts)
     tokens = tokens_per_pass(workload)
     activations = tokens * _activations(spec.training, facts, precision=precision)
+    plain = spec.training.model_copy(update={"gradient_checkpointing": NONE})
+    passing = tokens * _activations(plain, facts, precision=precision)
     kind = "accelerator" if on_accelerator else "processor"
     moments = MOMENTS if spec.training.optimizer.type == "adamw" else EIGHT_BIT_MOMENTS
     peak = WorkerMemory(
@@ -105,7 +108,7 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
         optimizer=moments * trained,
         activations=activations,
         loss=_loss(spec, facts, tokens=tokens),
-        unused=int(_UNUSED[kind] * activations),
+        unused=int(_UNUSED[kind] * passing),
     )
     is_sharded = spec.training.parallelism == "fsdp" and spec.resources.workers > 1
     return _in_shards(peak, spec, facts) if is_sharded else peak
@@ -206,7 +209,8 @@ def _activations(
     distance = every_n_layers(checkpointed(training))
     if distance is None:
         return num_layers * whole
-    again = -(-num_layers // distance)
+    # transformers counts from the first layer, frozen or not.
+    again = len([layer for layer in range(0, facts.num_layers, distance) if layer >= skipped])
     return (num_layers - again) * whole + again * FP32 * facts.hidden_size + whole
 
 

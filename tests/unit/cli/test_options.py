@@ -8,7 +8,7 @@ from tunesmith_engine.stages.catalog import CATALOG
 
 COMMANDS = {
     "run": {"FILE", "--home", "--until", "--serve", "--output"},
-    "validate": {"FILE", "--output"},
+    "validate": {"FILE", "--here", "--output"},
     "plan": {"FILE", "--home", "--output"},
     "status": {"JOB", "--home", "--output"},
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},

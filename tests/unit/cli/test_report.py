@@ -77,7 +77,8 @@ def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
     }  # fmt: skip
     for wanted in ("Succeeded", "2.41", "base model 3.8", "99.6 %", "Is the printer switched on?",
                    "too much lost", "sha256:aaaa", "training.lora.rank", "torch", "4 min 51 s",
-                   "exact duplicates", "trained parameters", "4,884,480"):  # fmt: skip
+                   "exact duplicates", "trained parameters", "4,884,480",
+                   "1.5 % of the tokens computed, 18.6 % without packing"):  # fmt: skip
         assert wanted in page.text, wanted
 
 

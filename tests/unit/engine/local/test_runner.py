@@ -8,6 +8,7 @@ import pytest
 from fake_runs import Place, a_small_job
 from small_models import write_model
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine import capacity
@@ -71,9 +72,10 @@ def test_what_cannot_run_here_is_refused_before_anything_starts(
 
 
 def test_accelerators_that_are_not_there_are_missed_before_anything_starts(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = a_small_job(resources={"gpusPerWorker": 1})
+    spec = job.spec.model_copy(update={"resources": Resources(gpus_per_worker=1)})
+    job = job.model_copy(update={"spec": spec})
     monkeypatch.setattr(capacity, "_nvidia_memory", list)
 
     with pytest.raises(MachineTooSmall, match="this machine has 0") as refused:

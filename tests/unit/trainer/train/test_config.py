@@ -110,6 +110,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "packing": ("bfd", True),
     "parallelism": ("fsdp", True),
     "compile": (True, True),
+    "gradientCheckpointing": ("all", False),
     "evaluateEverySteps": (2, True),
     "earlyStopping": ({"patience": 3}, True),
     "control": ({"steps": 2}, True),

@@ -37,7 +37,12 @@ def a_request(output: Path, *, memory: Any = None, **spec: Any) -> StageRequest:
         inputs={PREPARE.name: prepared},
         memory=memory,
         output=str(output),
-        **dict.fromkeys(("report", "result", "base", "cache", "secrets", "models"), str(output)),
+        report="",
+        result="",
+        base="",
+        cache="",
+        secrets="",
+        models="",
     )
 
 
