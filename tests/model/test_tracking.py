@@ -1,6 +1,5 @@
 """Trackers by their own libraries: a run that was killed has every step once, under one id."""
 
-import os
 import signal
 import struct
 from collections.abc import Iterator
@@ -110,7 +109,7 @@ def test_nothing_of_the_machine_is_in_the_runs_of_wandb(tracked: Tracked) -> Non
     (file,) = (tracked[0] / "artifacts" / "wandb").glob("offline-run-*/run-*.wandb")
     records = str(list(_wandb_records(file)))
 
-    assert os.uname().nodename not in records
+    assert "host: " not in records
     assert str(tracked[0]) not in records
     assert "output_raw {" not in records
 

@@ -91,6 +91,8 @@ class WandbRun:
             disable_code=True,
             disable_git=True,
             disable_job_creation=True,
+            # None would mean that of the machine.
+            host="",
             save_code=False,
             silent=True,
             symlink=False,
