@@ -48,7 +48,7 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
 
     assert result.facts["numSteps"] == 120
     assert result.resumed_from_step is None
-    packing = result.facts["packing"]
+    packing: Any = result.facts["packing"]
     assert packing["packing"] == result.facts["resolved"]["training.packing"] == "bfd"
     assert packing["paddingShare"] < packing["paddingShareUnpacked"]
     assert packing["proof"]["holds"]
