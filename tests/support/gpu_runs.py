@@ -130,8 +130,8 @@ def measure(
         ),
         peak_bytes=memory.max_memory_allocated(device),
         held_bytes=held,
-        first_loss=float(steps[0]["loss"]),
-        last_loss=float(steps[-1]["loss"]),
+        first_loss=float(str(steps[0]["loss"])),
+        last_loss=float(str(steps[-1]["loss"])),
     )
 
 

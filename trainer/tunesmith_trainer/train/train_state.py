@@ -6,6 +6,7 @@ of the step and need no state.
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ class TrainState:
         owner = self._group.broadcast(os.getpid())
         folder = self._checkpoints.unfinished(step, owner=owner)
         moments = optimizer_tensors(self._optimizer, parameters=self._parameters)
-        write_shards(folder, {**self._sharded_weights(), **moments})
+        try:
+            write_shards(folder, {**self._sharded_weights(), **moments})
+        except BaseException:
+            # On a full disk parts of a checkpoint are only in the way.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
 
     def restore(self) -> History | None:

@@ -100,7 +100,7 @@ def test_of_another_release_the_format_is_told(
     state.write_text(json.dumps({**json.loads(state.read_text()), "format": 1}))
 
     assert kept.newest() is None
-    assert "its format is 1, and this release reads 3" in caplog.text
+    assert "its format is 1, and this release reads 4" in caplog.text
 
 
 def test_a_disk_that_is_full_leaves_the_checkpoint_before_and_no_half_of_one(

@@ -44,9 +44,21 @@ def test_places_are_those_that_the_model_is_given() -> None:
     batch = collate(tokens, [0, 1, 2], pad_id=0, device=CPU)
 
     assert objective.num_positions([0, 1, 2]) == batch.input_ids.numel()
+<<<<<<< HEAD
     assert packed.num_positions([0, 1, 2]) == packed.collated([0, 1, 2]).input_ids.numel()
+=======
+>>>>>>> gpu
     assert objective.token_counts([0, 1, 2]).inputs == int(batch.row_lengths[:, 0].sum())
     assert objective.token_counts([0, 1, 2]).trained == objective.num_units([0, 1, 2])
+
+
+def test_places_of_packed_rows_are_those_of_their_lines() -> None:
+    tokens, lay_out = random_rows(6), partial(end_to_end, max_tokens=200)
+    objective = CrossEntropy(tokens, device=CPU, lay_out=lay_out)
+    batch = collate(tokens, [0, 1, 2], pad_id=0, device=CPU, lay_out=lay_out)
+
+    assert len(batch.input_ids) < 3
+    assert objective.num_positions([0, 1, 2]) == batch.input_ids.numel()
 
 
 def test_both_answers_of_a_pair_count() -> None:
