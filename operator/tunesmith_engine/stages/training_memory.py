@@ -104,13 +104,8 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     peak = WorkerMemory(
         libraries=_CONTEXT_BYTES if on_accelerator else PROCESS_BYTES,
         weights=_weights(spec.training, facts, precision=precision),
-<<<<<<< HEAD
-        gradients=GRADIENT * trained,
-        optimizer=moments * trained,
-=======
         gradients=_gradients(spec, trained=trained, activations=activations),
-        optimizer=MOMENTS * trained,
->>>>>>> planner
+        optimizer=moments * trained,
         activations=activations,
         loss=_loss(spec, facts, tokens=tokens),
         unused=int(_UNUSED[kind] * passing),

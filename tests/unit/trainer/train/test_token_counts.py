@@ -44,10 +44,7 @@ def test_places_are_those_that_the_model_is_given() -> None:
     batch = collate(tokens, [0, 1, 2], pad_id=0, device=CPU)
 
     assert objective.num_positions([0, 1, 2]) == batch.input_ids.numel()
-<<<<<<< HEAD
     assert packed.num_positions([0, 1, 2]) == packed.collated([0, 1, 2]).input_ids.numel()
-=======
->>>>>>> gpu
     assert objective.token_counts([0, 1, 2]).inputs == int(batch.row_lengths[:, 0].sum())
     assert objective.token_counts([0, 1, 2]).trained == objective.num_units([0, 1, 2])
 
