@@ -61,7 +61,10 @@ def _train(folder: Path, case: dict[str, Any]) -> dict[str, float]:
         }
     )
     config = resolve_config(
-        job.spec.with_defaults(), num_rows=batch["size"], precision=case["training"]["precision"]
+        job.spec.with_defaults(),
+        num_rows=batch["size"],
+        precision=case["training"]["precision"],
+        evaluation_cost=0.0,
     )
     import ray.train.torch  # noqa: F401 - as every worker does
 

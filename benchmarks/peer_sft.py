@@ -36,7 +36,7 @@ def main(
     """Train, and say how fast, in how much memory, and how well."""
     import trl
 
-    class TimedTrainer(trl.SFTTrainer):  # type: ignore[misc]
+    class TimedTrainer(trl.SFTTrainer):
         """Counts the real tokens that it trains on, and the seconds of its steps."""
 
         num_tokens = 0

@@ -53,7 +53,7 @@ class Conversion:
             f"# Converted from {self.tool}. Try it: tunesmith validate FILE, tunesmith plan FILE\n"
         )
         points = "".join(f"# OPEN: {point}\n" for point in self.open_points)
-        job = {
+        job: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": "FineTuneJob",
             "metadata": {"name": self.name},

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from tunesmith_api.base import ApiModel
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.manifest import load_job
@@ -83,7 +83,7 @@ def test_steps_and_a_warm_up_in_steps_become_a_ratio() -> None:
     assert training.schedule.warmup_ratio == 0.05
 
 
-def _paths(record: type[ApiModel], prefix: str = "") -> set[str]:
+def _paths(record: type[BaseModel], prefix: str = "") -> set[str]:
     paths = set()
     for one in record.model_fields.values():
         path = f"{prefix}{one.alias}"
