@@ -33,7 +33,6 @@ from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
@@ -45,6 +44,7 @@ from tunesmith_engine.stages.catalog import (
 )
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_engine.stages.memory_fit import TrainingFit
 from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)
