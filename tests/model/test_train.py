@@ -49,7 +49,8 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
     assert result.facts["numSteps"] == 120
     assert result.resumed_from_step is None
     packing: Any = result.facts["packing"]
-    assert packing["packing"] == result.facts["resolved"]["training.packing"] == "bfd"
+    resolved: Any = result.facts["resolved"]
+    assert packing["packing"] == resolved["training.packing"] == "bfd"
     assert packing["paddingShare"] < packing["paddingShareUnpacked"]
     assert packing["proof"]["holds"]
     assert {artifact.name for artifact in result.artifacts} == {"tuned", "curve"}
