@@ -15,6 +15,7 @@ from tunesmith_engine.stages.training_memory import (
     USUAL_ROWS,
     WorkerMemory,
     checkpointed,
+    num_accumulated,
     rows_per_pass,
     rows_per_worker,
     tokens_per_row,
@@ -83,11 +84,6 @@ def settle(workload: Workload, *, room: int | None) -> FineTuneJobSpec:
         if room is None or _MARGIN * peak <= room:
             return spec
     return cuts[-1]
-
-
-def num_accumulated(spec: FineTuneJobSpec) -> int:
-    """Forward passes of a worker whose gradients make up one step."""
-    return -(-rows_per_worker(spec) // rows_per_pass(spec))
 
 
 def ways_to_fit(workload: Workload) -> tuple[Way, ...]:

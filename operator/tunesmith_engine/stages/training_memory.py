@@ -104,7 +104,7 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     peak = WorkerMemory(
         libraries=_CONTEXT_BYTES if on_accelerator else PROCESS_BYTES,
         weights=_weights(spec.training, facts, precision=precision),
-        gradients=GRADIENT * trained,
+        gradients=_gradients(spec, trained=trained, activations=activations),
         optimizer=moments * trained,
         activations=activations,
         loss=_loss(spec, facts, tokens=tokens),
@@ -152,6 +152,11 @@ def rows_per_pass(spec: FineTuneJobSpec) -> int:
 def rows_per_worker(spec: FineTuneJobSpec) -> int:
     """The most rows of a step that one worker gets."""
     return -(-spec.training.batch.size // spec.resources.workers)
+
+
+def num_accumulated(spec: FineTuneJobSpec) -> int:
+    """Forward passes of a worker whose gradients make up one step."""
+    return -(-rows_per_worker(spec) // rows_per_pass(spec))
 
 
 def checkpointed(training: Training) -> str:
@@ -237,6 +242,12 @@ def _layer(training: Training, facts: ModelFacts, *, precision: Literal["bf16", 
     held = FP32 if precision == "fp32" else BF16
     # In bf16 attention alone: adapters add in fp32.
     return sums + adapters + FP32 * (4 * hidden + 4 * inner) + held * halved
+
+
+def _gradients(spec: FineTuneJobSpec, *, trained: int, activations: int) -> int:
+    """Those of a step of one pass come as activations go: what they have more of is counted."""
+    size = GRADIENT * trained
+    return size if num_accumulated(spec) > 1 else max(0, size - activations)
 
 
 def _loss(spec: FineTuneJobSpec, facts: ModelFacts, *, tokens: int) -> int:
