@@ -12,11 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_snake
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.memory_fit import TrainingFit, fit_of, settle
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.memory import BF16, FP32, Workload
+from tunesmith_engine.stages.memory_fit import TrainingFit, fit_of, settle
 from tunesmith_engine.stages.training_memory import (
     MOMENTS,
     trainable_parameters,

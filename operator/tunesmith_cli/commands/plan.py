@@ -22,12 +22,12 @@ from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import shortage_here
 from tunesmith_engine.planning.defaults import Setting, describe
-from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.memory_fit import TrainingFit
 
 _ORIGINS = {"given": "manifest", "default": "default", "open": "decided by the job"}
 

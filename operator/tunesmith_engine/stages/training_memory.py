@@ -1,6 +1,6 @@
 """What a worker of `train` holds at its peak, part by part, in bytes.
 
-The row of the catalogue adds the workers up, `planning/memory_fit.py` cuts a step so that it fits.
+The row of the catalogue adds the workers up, `memory_fit.py` cuts a step so that it fits.
 Pure arithmetic. Activations are counted tensor by tensor, as Korthikanti et al. 2022
 (arXiv 2205.05198, section 4) do for GPT, here for a gated block with grouped queries and fused
 attention, which keeps no square of the length.

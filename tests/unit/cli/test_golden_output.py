@@ -25,7 +25,6 @@ from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.terminal.style import Style
 from tunesmith_engine.estimates import Estimate
 from tunesmith_engine.planning.defaults import describe
-from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
@@ -35,6 +34,7 @@ from tunesmith_engine.stages.catalog import (
     TRAIN,
     VERIFY,
 )
+from tunesmith_engine.stages.memory_fit import TrainingFit
 from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)

@@ -20,10 +20,10 @@ from tunesmith_engine.capacity import (
     unjudged_memory,
 )
 from tunesmith_engine.estimates import Estimate
-from tunesmith_engine.planning.memory_fit import TrainingFit, Way
 from tunesmith_engine.stages.catalog import EVALUATE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import GivenMemory, StageName
 from tunesmith_engine.stages.memory import RAY_BYTES
+from tunesmith_engine.stages.memory_fit import TrainingFit, Way
 from tunesmith_engine.stages.training_memory import WorkerMemory
 
 GIB = 1 << 30

@@ -19,11 +19,11 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.capacity import in_gib, room_for_training
 from tunesmith_engine.estimates import longest_row_of, model_facts_of
-from tunesmith_engine.planning.memory_fit import changed, settle, ways_to_fit
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import TransientError
 from tunesmith_engine.stages.memory import Workload
+from tunesmith_engine.stages.memory_fit import changed, settle, ways_to_fit
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.training_memory import (
     checkpointed,

@@ -7,8 +7,8 @@ import pytest
 from manifests import a_job
 from small_models import SMOL
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.planning.memory_fit import fit_of, settle, ways_to_fit
 from tunesmith_engine.stages.memory import Workload
+from tunesmith_engine.stages.memory_fit import fit_of, settle, ways_to_fit
 from tunesmith_engine.stages.training_memory import worker_memory
 
 GIB = 1 << 30

@@ -1,7 +1,7 @@
 """How a step of training is cut so that it fits a device: rows of a pass, recomputed layers.
 
 `settle` fills in what the manifest leaves open, `ways_to_fit` says what would help where even that
-is too much. Pure; `capacity` knows what there is, `stages/training_memory.py` what is needed.
+is too much. Pure; `capacity` knows what there is, `training_memory.py` what is needed.
 """
 
 from collections.abc import Iterator
