@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from training_breaches import TRAINING_BREACHES
+
 MODEL = {"uri": "hf://a/b"}
 TRAIN = {"uri": "s3://t/a.jsonl"}
 SECRET = {"secretRef": {"name": "hub"}}
@@ -12,46 +14,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
-    "epochs-or-max-steps": [
-        (
-            {"training": {"epochs": 1, "maxSteps": 5}},
-            "spec.training.maxSteps",
-            {"training": {"maxSteps": 5}},
-        )
-    ],
-    "control-within-training": [
-        (
-            {"training": {"maxSteps": 5, "control": {"steps": 6}}},
-            "spec.training.control.steps",
-            {"training": {"maxSteps": 5, "control": {"steps": 5}}},
-        )
-    ],
-    "adapter-dropout-needs-adapters": [
-        (
-            {"training": {"method": "full", "lora": {"dropout": 0.1}}},
-            "spec.training.lora.dropout",
-            {"training": {"method": "full", "lora": {"rank": 4}}},
-        )
-    ],
-    "early-stopping-can-stop": [
-        (
-            {
-                "training": {
-                    "maxSteps": 6,
-                    "evaluateEverySteps": 2,
-                    "earlyStopping": {"patience": 3},
-                }
-            },
-            "spec.training.earlyStopping.patience",
-            {
-                "training": {
-                    "maxSteps": 6,
-                    "evaluateEverySteps": 2,
-                    "earlyStopping": {"patience": 2},
-                }
-            },
-        )
-    ],
+    **TRAINING_BREACHES,
     "validation-or-fraction": [
         (
             {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},

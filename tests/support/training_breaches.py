@@ -1,0 +1,66 @@
+"""What breaks the rules of `spec.training`, and the nearest thing that keeps them."""
+
+from typing import Any
+
+# As in `rule_breaches`, which holds them, too.
+TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "epochs-or-max-steps": [
+        (
+            {"training": {"epochs": 1, "maxSteps": 5}},
+            "spec.training.maxSteps",
+            {"training": {"maxSteps": 5}},
+        )
+    ],
+    "control-within-training": [
+        (
+            {"training": {"maxSteps": 5, "control": {"steps": 6}}},
+            "spec.training.control.steps",
+            {"training": {"maxSteps": 5, "control": {"steps": 5}}},
+        )
+    ],
+    "adapter-dropout-needs-adapters": [
+        (
+            {"training": {"method": "full", "lora": {"dropout": 0.1}}},
+            "spec.training.lora.dropout",
+            {"training": {"method": "full", "lora": {"rank": 4}}},
+        )
+    ],
+    "early-stopping-can-stop": [
+        (
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 3},
+                }
+            },
+            "spec.training.earlyStopping.patience",
+            {
+                "training": {
+                    "maxSteps": 6,
+                    "evaluateEverySteps": 2,
+                    "earlyStopping": {"patience": 2},
+                }
+            },
+        )
+    ],
+    "quantization-needs-adapters": [
+        (
+            {"training": {"method": "full", "lora": {"quantization": "nf4"}}},
+            "spec.training.lora.quantization",
+            {"training": {"lora": {"quantization": "nf4"}}},
+        )
+    ],
+    "shards-are-plain": [
+        (
+            {"training": {"parallelism": "fsdp", **plain}},
+            "spec.training.parallelism",
+            {"training": {"parallelism": "ddp", **plain}},
+        )
+        for plain in (
+            {"lora": {"quantization": "nf4"}},
+            {"lora": {"useDora": True}},
+            {"optimizer": {"type": "adamw_8bit"}},
+        )
+    ],
+}
