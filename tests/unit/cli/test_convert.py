@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from tunesmith_api.base import ApiModel
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.manifest import load_job
@@ -83,7 +83,7 @@ def test_steps_and_a_warm_up_in_steps_become_a_ratio() -> None:
     assert training.schedule.warmup_ratio == 0.05
 
 
-def _paths(record: type[ApiModel], prefix: str = "") -> set[str]:
+def _paths(record: type[BaseModel], prefix: str = "") -> set[str]:
     paths = set()
     for one in record.model_fields.values():
         path = f"{prefix}{one.alias}"
@@ -127,7 +127,9 @@ def test_the_manifest_is_on_stdout_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "given.yaml"
-    path.write_text("base_model: a/b\ndatasets: [{path: x.jsonl, type: alpaca}]\nhub_model_id: me/x\n")
+    path.write_text(
+        "base_model: a/b\ndatasets: [{path: x.jsonl, type: alpaca}]\nhub_model_id: me/x\n"
+    )
 
     assert main(["convert", str(path)]) == 0
 
