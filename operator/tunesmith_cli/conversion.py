@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from pydantic import JsonValue
-
 from tunesmith_api.base import API_VERSION
 from tunesmith_api.yaml_io import write_yaml
 from tunesmith_cli.foreign_settings import NOT_NEEDED, TOOLS, Same
@@ -55,7 +53,7 @@ class Conversion:
             f"# Converted from {self.tool}. Try it: tunesmith validate FILE, tunesmith plan FILE\n"
         )
         points = "".join(f"# OPEN: {point}\n" for point in self.open_points)
-        job: dict[str, JsonValue] = {
+        job: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": "FineTuneJob",
             "metadata": {"name": self.name},
