@@ -25,7 +25,7 @@ CLUSTER_PROCESSES ?= 3
 # A suite that is not there yet is no failure, nor is an empty one (pytest exits with 5).
 pytest = $(if $(wildcard $(firstword $(2))),{ $(1) -m pytest $(2) $(ARGS) || [[ $$? == 5 ]]; },@echo 'no tests in $(firstword $(2))')
 
-.PHONY: help setup demo lint format type test beside-models beside-cluster test-long test-unit test-cluster test-model test-e2e test-node bench crds dashboards docs lock clean
+.PHONY: help setup demo lint format type test beside-models beside-cluster test-long test-unit test-cluster test-model test-e2e test-node test-gpu bench crds dashboards docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ test-e2e: setup ## The whole way from a manifest to a served model (minutes)
 
 test-node: setup-control ## The helpdesk job in real pods, from images built here (needs a node; see docs/task/install.md)
 	$(call pytest,$(CONTROL),tests/node)
+
+test-gpu: setup-trainer ## Training on a CUDA device (ACCELERATOR=gpu); skips where there is none
+	$(call pytest,$(TRAINER),tests/gpu)
 
 bench: setup ## Measure the promises and print JSON
 	$(CONTROL) benchmarks/run.py $(ARGS)

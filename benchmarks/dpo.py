@@ -27,12 +27,12 @@ BATCH = 4
 NUM_PAIRS = 68
 # Short turns, and a short system turn in place of the template's own, for steps of a second or two.
 _WORDS = range(3, 13)
-_TRL = "trl==1.16.0"
+TRL = "trl==1.16.0"
 
 
 def measure(home: Path) -> dict[str, Any]:
     """Losses of both, how far they are apart, and the margin and accuracy on held-out pairs."""
-    trl = _installed(_TRL, folder=home / "trl")
+    trl = installed(TRL, folder=home / "trl")
     rows = write_pairs(home / "pairs.jsonl", packages=home / "packages")
     runs = [_run(home, rows=rows, trl=trl, seed=seed) for seed in SEEDS]
     apart = [
@@ -144,7 +144,7 @@ def _job(home: Path, *, rows: Path, seed: int) -> Path:
     return path
 
 
-def _installed(requirement: str, *, folder: Path) -> Path:
+def installed(requirement: str, *, folder: Path) -> Path:
     """A folder with that package alone: its libraries are those of the trainer environment."""
     if not folder.is_dir():
         _pip("install", "--no-deps", "--target", str(folder), requirement)

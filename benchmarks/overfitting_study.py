@@ -18,6 +18,7 @@ from typing import Any, Final
 import yaml
 from chitchat import as_messages, conversations
 from commands import artifact, facts, run_job
+from study_page import study_page
 
 from tunesmith_cli.report.charts import Interval, Line, Point, interval_chart, loss_chart
 
@@ -43,7 +44,6 @@ ARMS: Final[Mapping[str, dict[str, Any]]] = {
 _TURNS: Final = 4
 _WORDS: Final = range(2, 25)
 _KINDS: Final = ("heldOut", "trainSample", "general")
-_STYLES: Final = ROOT / "operator" / "tunesmith_cli" / "report" / "templates"
 
 Run = dict[str, Any]
 
@@ -193,25 +193,27 @@ def _summary(arm: str, runs: list[Run]) -> dict[str, Any]:
 
 
 def _page(results: dict[str, Any], runs: list[Run]) -> str:
-    styles = "".join(
-        (_STYLES / name).read_text(encoding="utf-8") for name in ("base.css", "report.css")
-    )
-    gaps = _differences_chart("Gap after the last step", results, "lastGap")
-    losses = _differences_chart("Held-out loss of the kept weights", results, "keptHeldOutLoss")
-    curves = "".join(
-        f"<figure>{_curves(run)}<figcaption>{run['arm']}, seed {run['seed']}</figcaption></figure>"
+    differences = {
+        title: _differences_chart(title, results, name)
+        for title, name in (
+            ("Gap after the last step", "lastGap"),
+            ("Held-out loss of the kept weights", "keptHeldOutLoss"),
+        )
+    }
+    curves = {
+        f"Training rows and held-out rows: {run['arm']}, seed {run['seed']}": _curves(run)
         for run in runs
         if run["seed"] == runs[0]["seed"]
-    )
-    return (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Overfitting study</title>'
-        f"<style>{styles}</style><main><h1>Overfitting: {NUM_TRAINED} rows, {results['steps']} "
-        f"steps</h1><p class='about'>Less the run without a remedy, of the same seed; the median "
-        f"of seeds {results['seeds']} with the least and the largest.</p>"
-        f"<figure>{gaps}<figcaption>Gap after the last step</figcaption></figure>"
-        f"<figure>{losses}<figcaption>Held-out loss of the kept weights</figcaption></figure>"
-        f"{_table(results)}<h2>Curves</h2><p class='legend'><span class='key trained'>training "
-        f"rows</span> <span class='key tuned'>held-out rows</span></p>{curves}</main></html>"
+    }
+    return study_page(
+        f"Overfitting: {NUM_TRAINED} rows, {results['steps']} steps",
+        about="Less the run without a remedy, of the same seed; the median of seeds "
+        f"{results['seeds']} with the least and the largest.",
+        charts=differences | curves,
+        table={
+            arm: {name: known["median"] for name, known in numbers.items()}
+            for arm, numbers in results["arms"].items()
+        },
     )
 
 
@@ -240,19 +242,6 @@ def _curves(run: Run) -> str:
         )
     ]
     return str(loss_chart(lines, best=run["bestStep"]))
-
-
-def _table(results: dict[str, Any]) -> str:
-    names = list(results["arms"][NO_REMEDY])
-    head = "".join(f"<th>{name}</th>" for name in ("remedy", *names))
-    body = "".join(
-        f"<tr><th>{arm}</th>"
-        + "".join(f"<td>{known[name]['median']}</td>" for name in names)
-        + "</tr>"
-        for arm, known in results["arms"].items()
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ import finished_jobs
 import forgetting_study
 import generation
 import judge
+import memory_planner
 import overfitting_study
 import route_latency
 import serving_throughput
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "finishedJobs": finished_jobs.measure,
     "generation": generation.measure,
     "judge": judge.measure,
+    "memoryPlanner": memory_planner.measure,
     "dpo": dpo.measure,
     "drift": drift.measure,
     "routeLatency": route_latency.measure,

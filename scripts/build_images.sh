@@ -3,8 +3,9 @@
 #
 #   scripts/build_images.sh FOLDER [operator|trainer|compressor|server ...]     (default: all four)
 #
-# ACCELERATOR is cpu (the default) or gpu, BASE the image they start from (default: the one that the Dockerfiles name), TAG
-# their tag (default: the chart's version). Layers are kept and shared, so a second build costs only what has changed.
+# ACCELERATOR is cpu (the default), gpu or, for the trainer alone, tpu; BASE the image they start from (default: the one that
+# the Dockerfiles name), TAG their tag (default: that of the chart). Layers are kept and shared, so a second build costs only what has
+# changed.
 set -euo pipefail
 folder=$(realpath -m "${1:?usage: scripts/build_images.sh FOLDER [IMAGE ...]}")
 shift

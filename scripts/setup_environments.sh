@@ -47,6 +47,15 @@ bring_uv() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
 }
 
+# PyPI has no build for CPUs alone: a mirror of it gives only the resolver's error.
+hint_of_torch() {
+  local torch
+  torch=$(grep '^torch==' "$(lock_of "$1")" | cut -d' ' -f1)
+  echo "setup: $torch comes from https://download.pytorch.org/whl/cpu. Where only a mirror of PyPI can be reached, set" \
+    "UV_FIND_LINKS to a folder or page that has it, or take PyPI's own torch, which trains on CPUs as well and is larger:" \
+    "make setup-$1 ACCELERATOR=gpu"
+}
+
 build() {
   local folder started=$SECONDS
   folder=$(folder_of "$1")
@@ -55,7 +64,10 @@ build() {
   # The lock's 2.13.0 would match a 2.13.0+cpu as well.
   ! uses_gpu "$1" || unset UV_FIND_LINKS UV_TORCH_BACKEND
   # shellcheck disable=SC2046
-  .venv/bin/uv pip sync --python "$folder/bin/python" $(requirements_of "$1") 2>&1 | { grep -v '^ [-+~] ' || true; } >&2
+  if ! .venv/bin/uv pip sync --python "$folder/bin/python" $(requirements_of "$1") 2>&1 | { grep -v '^ [-+~] ' || true; } >&2; then
+    uses_gpu "$1" || ! grep -q '^torch==.*+cpu' "$(lock_of "$1")" || hint_of_torch "$1" >&2
+    exit 1
+  fi
   digest_of "$1" >"$folder/.lock-digest"
   echo "setup: $1 is ready after $((SECONDS - started)) s" >&2
 }

@@ -9,8 +9,9 @@ from pydantic import StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_types import CamelCase
 
-# Metav1 allows 32,768 and 1,024: a status holds many of them, and people read them in one line.
-MAX_MESSAGE: Final = 256
+# Metav1 allows 32,768 and 1,024. Etcd holds 1.5 MiB of an object, and a status many messages, 64 of
+# attempts among them; five problems of data with their remedies take nearly this much.
+MAX_MESSAGE: Final = 1024
 MAX_REASON: Final = 64
 
 Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]

@@ -6,6 +6,7 @@ reads every manifest here, so that a manifest is refused before anything is fetc
 the same models.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,6 +22,9 @@ from tunesmith_api.yaml_io import MAX_CHARACTERS, YamlError, YamlSource, read_ya
 
 # A character of UTF-8 has at most four bytes, so no text that is short enough is refused by size.
 _MAX_BYTES: Final = 4 * MAX_CHARACTERS
+
+# As `kubectl apply -f -` has it.
+STANDARD_INPUT: Final = Path("-")
 
 Resource = TypeVar("Resource", bound=ApiModel)
 
@@ -47,29 +51,36 @@ class ManifestError(ValueError):
         return ": ".join(part for part in (place, problem.path, problem.message) if part)
 
 
+def label_of(path: Path) -> str:
+    """What messages call the file."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
 def read_manifest(path: Path) -> str:
-    """The text of the file, for `load_job` and `load_any_kind`.
+    """The text of the file, or of standard input for `-`; for `load_job` and `load_any_kind`.
 
     Raises:
         ManifestError: there is no such file, it cannot be read, is too large, or is not UTF-8.
     """
     try:
+        if path == STANDARD_INPUT:
+            return sys.stdin.buffer.read(_MAX_BYTES + 1).decode("utf-8-sig")
         # NB: the size is asked before the file is read: it may be a data set named by mistake.
         if path.stat().st_size > _MAX_BYTES:
             raise _refusal(
                 f"{path.stat().st_size:,} bytes; a manifest has at most {_MAX_BYTES:,}:"
                 " name data by its uri instead of writing it here",
-                source=str(path),
+                source=label_of(path),
             )
         # Editors of Windows put a byte order mark first, which YAML would take for a character.
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         message = f"byte {error.object[error.start]:#04x} is not UTF-8; save the file as UTF-8"
-        raise _refusal(message, line=line, source=str(path)) from error
+        raise _refusal(message, line=line, source=label_of(path)) from error
     except OSError as error:
         message = f"cannot be read ({error.strerror}); check the path of the manifest"
-        raise _refusal(message, source=str(path)) from error
+        raise _refusal(message, source=label_of(path)) from error
 
 
 def load_job(text: str, *, source: str = "manifest") -> FineTuneJob:

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     SOURCE_UNREACHABLE = "SourceUnreachable"
     DISK_FULL = "DiskFull"
     OUT_OF_MEMORY = "OutOfMemory"
+    DEVICE_OUT_OF_MEMORY = "DeviceOutOfMemory"
     HOST_OOM_KILLED = "HostOOMKilled"
     KILLED = "Killed"
     PREEMPTED = "Preempted"

@@ -16,6 +16,7 @@ from tunesmith_cli.options import CommandParser, add_home, add_output, attempt, 
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags, prometheus_address
 
+_JOB_FILE: Any = {"metavar": "FILE", "type": Path, "help": "manifest of the job; - for stdin"}
 _ABOUT = "Take a base model and a data set to a proven, compressed and served model."
 
 
@@ -67,9 +68,11 @@ def _run(commands: Any) -> None:
         "run goes on from its last checkpoint. Progress goes to stderr. Ctrl-C stops cleanly; "
         "twice, at once.",
         examples="  tunesmith run job.yaml\n  tunesmith run job.yaml --until evaluate\n"
-        "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json",
+        "  tunesmith run job.yaml --force --from compress\n"
+        "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json\n"
+        "  envsubst < job.yaml | tunesmith run -",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
+    parser.add_argument("file", **_JOB_FILE)
     add_home(parser)
     parser.add_argument(
         "--until",
@@ -77,8 +80,23 @@ def _run(commands: Any) -> None:
         choices=CATALOG.names,
         help=f"stop after this stage: {', '.join(CATALOG.names)} (default: after the last)",
     )
+    forced = "do again what is done, without earlier checkpoints"
+    parser.add_argument("--force", action="store_true", help=forced)
+    parser.add_argument(
+        "--from",
+        metavar="STAGE",
+        dest="forced_from",
+        choices=CATALOG.names,
+        help="with --force: only this stage and those after it (default: from the first)",
+    )
     parser.add_argument(
         "--serve", action="store_true", help="serve the published model when the job is done"
+    )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="PORT",
+        type=port,
+        help="serve training's metrics for Prometheus there, on this machine alone (default: not)",
     )
     add_output(parser)
 
@@ -108,7 +126,16 @@ def _validate(commands: Any) -> None:
     )
     kinds = ", ".join(kind.name for kind in KINDS)
     parser.add_argument(
-        "files", metavar="FILE", type=Path, nargs="+", help=f"manifests of any kind: {kinds}"
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help=f"manifests of any kind, - for stdin: {kinds}",
+    )
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="refuse jobs that ask for more accelerators than this machine has",
     )
     add_output(parser)
 
@@ -122,7 +149,7 @@ def _plan(commands: Any) -> None:
         "Data is read to work out the keys; nothing is run.",
         examples="  tunesmith plan job.yaml\n  tunesmith plan job.yaml --output json",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the manifest of the job")
+    parser.add_argument("file", **_JOB_FILE)
     add_home(parser)
     add_output(parser)
 

@@ -15,62 +15,83 @@ from tunesmith_api.reasons import Reason
 
 # By text, not by `Reason`: a status may hold a reason of a newer version, which has no hint.
 HINTS: Final[Mapping[str, str]] = {
-    Reason.INVALID_SPEC: "the message names the field, the rule and a near name",
-    Reason.SECRET_NOT_FOUND: "a folder of that name in the home folder's secrets/, a file per key",
+    Reason.INVALID_SPEC: "correct the field that the message names; tunesmith validate FILE "
+    "checks all of them",
+    Reason.SECRET_NOT_FOUND: "for each secretRef a folder of that name in the home folder's "
+    "secrets/, a file per key",
     Reason.ENVIRONMENT_MISSING: "make setup, or set TUNESMITH_ENVIRONMENTS",
-    Reason.DATASET_NOT_FOUND: "check the path; relative file:// starts at the manifest",
-    Reason.BASE_MODEL_NOT_FOUND: "check the path; relative file:// starts at the manifest",
-    Reason.MODEL_ACCESS_DENIED: "accept the licence on the hub; set secretRef",
-    Reason.DATASET_INVALID: "the message lists file and line",
-    Reason.CHAT_TEMPLATE_MISSING: "set spec.model.chatTemplate, or use an instruct model",
-    Reason.ENDPOINT_UNUSABLE: "try url, model and key with curl; the message says what came back",
-    Reason.LOSS_MASK_INVALID: "the log shows the rendered row",
-    Reason.UNSAFE_WEIGHTS: "take a safetensors or GGUF edition",
-    Reason.REMOTE_CODE_REFUSED: "take a safetensors or GGUF edition",
-    Reason.MEMORY_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
-    "or more memory or disk",
-    Reason.DISK_ESTIMATE_EXCEEDED: "smaller microBatchSize or sequenceLength, method: lora, "
-    "or more memory or disk",
-    Reason.RESOURCES_UNAVAILABLE: "ask for less, or take a larger machine",
-    Reason.WORKSPACE_UNAVAILABLE: "check workspace.uri, and the rights of workspace.secretRef",
-    Reason.LOSS_DIVERGED: "lower optimizer.learningRate; the message says to what",
-    Reason.FORGETTING_BUDGET_EXCEEDED: "lower optimizer.learningRate, add dataset.replay or "
-    "training.klToBase, or raise the budget",
-    Reason.EVALUATION_GATE_FAILED: "the message names metric, value and bound",
-    Reason.COMPRESSION_LOSS_EXCEEDED: "a wider scheme, or fallback: widen",
-    Reason.SERVING_PARITY_FAILED: "serving.enforceEager: true; see serve",
-    Reason.OUTPUT_CONFLICT: "another output.version or output.uri",
-    Reason.PUBLISH_FAILED: "check the target's space and rights",
-    Reason.SOURCE_UNREACHABLE: "check the network and the address",
+    Reason.DATASET_NOT_FOUND: "correct dataset.train.uri or the other source that the message "
+    "names; relative file:// starts at the manifest",
+    Reason.BASE_MODEL_NOT_FOUND: "correct model.uri; relative file:// starts at the manifest",
+    Reason.MODEL_ACCESS_DENIED: "accept the licence on the hub, and set model.secretRef to a "
+    "secret with your token",
+    Reason.DATASET_INVALID: "mend the rows that the message names by file and line; if they are "
+    "right, set dataset.format and dataset.columns",
+    Reason.CHAT_TEMPLATE_MISSING: "set model.chatTemplate, or model.uri to an instruct model",
+    Reason.ENDPOINT_UNUSABLE: "correct url, model or secretRef of the endpoint that the message "
+    "names; try them with curl",
+    Reason.LOSS_MASK_INVALID: "set model.chatTemplate to one that renders answers as they are; "
+    "the log shows the rendered row",
+    Reason.UNSAFE_WEIGHTS: "set model.uri to a safetensors or GGUF edition",
+    Reason.REMOTE_CODE_REFUSED: "set model.uri to an edition in safetensors or GGUF that needs no "
+    "code of its own",
+    Reason.MEMORY_ESTIMATE_EXCEEDED: "set what the message says would fit, such as "
+    "training.gradientCheckpointing: all, or raise resources.memory",
+    Reason.DISK_ESTIMATE_EXCEEDED: "free space where the home folder lies, lower checkpoint.keep, "
+    "or raise workspace.size",
+    Reason.RESOURCES_UNAVAILABLE: "lower resources.workers or resources.gpusPerWorker, or take a "
+    "larger machine; without a GPU, set compression.quantize.scheme: W8A8 in place of FP8",
+    Reason.WORKSPACE_UNAVAILABLE: "correct workspace.uri, and let workspace.secretRef read and "
+    "write there",
+    Reason.LOSS_DIVERGED: "lower training.optimizer.learningRate; the message says to what",
+    Reason.FORGETTING_BUDGET_EXCEEDED: "lower training.optimizer.learningRate, add dataset.replay "
+    "or training.klToBase, or raise training.forgettingBudget",
+    Reason.EVALUATION_GATE_FAILED: "if the held-out loss rose, lower "
+    "training.optimizer.learningRate or training.epochs; if it hardly fell, raise them or add "
+    "rows; or change the bound in evaluation.gates",
+    Reason.COMPRESSION_LOSS_EXCEEDED: "set compression.quantize.scheme to a wider one (W4A16, "
+    "W8A8, none), or compression.gate.fallback: widen",
+    Reason.SERVING_PARITY_FAILED: "set serving.enforceEager: true; see serve",
+    Reason.OUTPUT_CONFLICT: "set another output.version or output.uri",
+    Reason.PUBLISH_FAILED: "free space at output.uri, or let output.secretRef write there",
+    Reason.SOURCE_UNREACHABLE: "check the network and the address that the message names, then "
+    "run again",
     Reason.DISK_FULL: "free space where the home folder lies",
-    Reason.UNSCHEDULABLE: "ask for less in spec.resources, or add such a node",
+    Reason.UNSCHEDULABLE: "lower resources.cpu, resources.memory or resources.gpusPerWorker, "
+    "correct resources.nodeSelector, or add such a node",
     Reason.IMAGE_PULL_FAILED: "correct images of the chart, or set resources.imagePullSecrets",
-    Reason.VOLUME_UNAVAILABLE: "bind the claim, or set a StorageClass that can; mend what cannot "
-    "be mounted",
+    Reason.VOLUME_UNAVAILABLE: "bind workspace.claimName, set workspace.storageClassName to a "
+    "class that can, or mend what cannot be mounted",
     Reason.POD_NOT_CREATED: "kubectl describe job or raycluster: quota or pod security refuses "
     "the pod; or KubeRay does not run",
     Reason.POD_NOT_GONE: "see that KubeRay's operator runs, or delete the pods; delete a "
     "node that is dead",
     Reason.POD_NOT_STARTED: "kubectl describe pod shows what the node waits for",
     Reason.WAITING_FOR_QUOTA: "nothing: it starts when quota is free",
-    Reason.EXCEEDS_MAX_QUOTA: "ask for less in spec.resources, or raise the quota",
-    Reason.QUEUE_NOT_FOUND: "create the LocalQueue or ClusterQueue, or name another",
+    Reason.EXCEEDS_MAX_QUOTA: "lower resources.cpu, resources.memory or resources.gpusPerWorker, "
+    "or raise the quota",
+    Reason.QUEUE_NOT_FOUND: "create the LocalQueue or ClusterQueue, or correct queueName",
     Reason.QUEUE_STOPPED: "kubectl describe localqueue: its stopPolicy, or its ClusterQueue's",
     Reason.WORKLOAD_DEACTIVATED: "spec.active: true in the Workload",
     Reason.ADMISSION_PENDING: "kubectl describe workload shows what Kueue waits for",
     Reason.KUEUE_NOT_INSTALLED: "install Kueue, or leave queueName out",
     Reason.FORBIDDEN: "the message says what the API server refuses: a right, a quota, a policy",
-    Reason.OUT_OF_MEMORY: "smaller microBatchSize or sequenceLength; the log says which memory",
-    Reason.HOST_OOM_KILLED: "smaller microBatchSize or sequenceLength, or more memory",
+    Reason.OUT_OF_MEMORY: "lower training.batch.microBatchSize, or set "
+    "training.gradientCheckpointing: all",
+    Reason.DEVICE_OUT_OF_MEMORY: "lower training.batch.microBatchSize, or set "
+    "training.gradientCheckpointing: all",
+    Reason.HOST_OOM_KILLED: "lower training.batch.microBatchSize or training.sequenceLength, or "
+    "raise resources.memory",
     Reason.KILLED: "the log of the last attempt",
     Reason.PREEMPTED: "nothing: it goes on by itself",
     Reason.NODE_LOST: "nothing: it goes on by itself",
     Reason.POD_DELETED: "nothing: it goes on by itself",
     Reason.STAGE_CRASHED: "the log of the last attempt",
-    Reason.BACKOFF_LIMIT_EXCEEDED: "the message names the last failure: mend that",
-    Reason.DEADLINE_EXCEEDED: "a longer deadline; finished stages are kept",
-    Reason.SUSPENDED: "suspend: false, or the same command: it goes on from the last checkpoint",
-    Reason.INTERRUPTED: "suspend: false, or the same command: it goes on from the last checkpoint",
+    Reason.BACKOFF_LIMIT_EXCEEDED: "mend the last failure, which the message names, or raise "
+    "backoffLimit",
+    Reason.DEADLINE_EXCEEDED: "raise activeDeadlineSeconds; finished stages are kept",
+    Reason.SUSPENDED: "set suspend: false: it goes on from the last checkpoint",
+    Reason.INTERRUPTED: "the same command goes on from the last checkpoint",
     Reason.STOPPED_AS_ASKED: "the same command without --until goes on",
     Reason.ROLLED_BACK: "publish another version, or change engine or resources: either is tried "
     "anew",

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
-from tunesmith_api.manifest import ManifestError, load_job, load_resource, read_manifest
+from tunesmith_api.manifest import (
+    ManifestError,
+    label_of,
+    load_job,
+    load_resource,
+    read_manifest,
+)
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_api.validation_errors import near_match
@@ -34,10 +40,11 @@ def open_manifest(path: Path) -> Manifest:
     """
     try:
         text = read_manifest(path)
-        job = load_job(text, source=str(path))
+        job = load_job(text, source=label_of(path))
     except ManifestError as error:
         raise CommandError(str(error)) from error
     # The text is kept as it was written: the home folder stores it with its comments.
+    # Of `-` it is the working folder, as of a file that lies in it.
     return Manifest(job=job, text=text, base=path.resolve().parent)
 
 
@@ -66,6 +73,11 @@ def find_job(name: str, *, root: Path) -> StoredJob:
     status = home.read_status(name) if name in known else None
     if status is not None:
         return StoredJob(name=name, home=home, status=status)
+    if name in known:
+        raise CommandError(
+            f"the status of job '{name}' in {home.job(name) / 'status.json'} cannot be read: it is "
+            "damaged, or of another release; run the job again: what is done is found and kept"
+        )
     hint = _hint(name, known) or "no job was run there; give --home, or run one"
     raise CommandError(f"no job '{name}' in {root}; {hint}")
 
@@ -88,7 +100,7 @@ def open_deployment(path: Path) -> tuple[ModelDeployment, str]:
     """
     try:
         text = read_manifest(path)
-        return load_resource(text, ModelDeployment, source=str(path)), text
+        return load_resource(text, ModelDeployment, source=label_of(path)), text
     except ManifestError as error:
         raise CommandError(str(error)) from error
 

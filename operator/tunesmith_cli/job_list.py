@@ -11,6 +11,7 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import age, number
 from tunesmith_cli.metrics import latest_in_order
+from tunesmith_cli.terminal.stages import phase_of
 from tunesmith_cli.terminal.style import table
 from tunesmith_engine.local.home_folder import HomeFolder
 
@@ -91,7 +92,7 @@ def jobs_as_text(jobs: Iterable[NamedStatus], *, now: datetime) -> str:
         rows.append(
             (
                 job.name,
-                f"{job.status.phase}{job.note}",
+                f"{phase_of(job.status)}{job.note}",
                 "" if percent is None else f"{percent:.0f} %",
                 "" if job.loss is None else number(job.loss),
                 job.status.model_version or "",

@@ -32,8 +32,9 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
 }
 _LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
 
-# The models that have a column in every job, measured yet or not.
-_SPLITS = ("tuned", "compressed")
+# The models that have a column in every job, measured yet or not. What compress makes is what
+# ships, and with the scheme `none` it is not compressed.
+SPLIT_LABELS: Final[Mapping[str, str]] = {"tuned": "tuned", "compressed": "as shipped"}
 
 
 def latest_in_order(results: Iterable[EvaluationResult]) -> list[EvaluationResult]:
@@ -95,8 +96,9 @@ def evaluation_table(results: Iterable[EvaluationResult]) -> str:
     ordered = latest_in_order(results)
     if not ordered:
         return ""
-    splits = list(dict.fromkeys([*_SPLITS, *(result.split for result in ordered)]))
-    rows = [("measure", "base", *(name for split in splits for name in (split, "interval")))]
+    splits = list(dict.fromkeys([*SPLIT_LABELS, *(result.split for result in ordered)]))
+    names = (SPLIT_LABELS.get(split, split) for split in splits)
+    rows = [("measure", "base", *(cell for name in names for cell in (name, "interval")))]
     for label, group in groupby(ordered, key=label_of):
         by_split = {result.split: result for result in group}
         base = base_of(by_split.values())

@@ -81,6 +81,8 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def folder(text: str) -> Path:
     """An absolute folder, which need not exist."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no folder; leave --home out, or name one")
     # Absolute, for stages run in other folders; a shell does not expand `--home=~/x`.
     return Path(text).expanduser().absolute()
 

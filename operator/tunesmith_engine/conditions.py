@@ -14,13 +14,19 @@ _MIN_MESSAGE: Final = 64
 
 
 def truncate_message(message: str, *, suffix: str = "") -> str:
-    """At most 256 characters with the whole of `suffix`; an ellipsis stands for what was cut off.
+    """At most 1,024 characters with the whole of `suffix`; an ellipsis stands for what was cut off.
 
-    A suffix that would leave less than 64 characters of the message is left out.
+    It is cut where a line or a clause ends, for half a remedy misleads; within one only where that
+    would lose more than half. A suffix that would leave less than 64 characters is left out.
     """
     suffix = suffix if len(suffix) <= MAX_MESSAGE - _MIN_MESSAGE else ""
     room = MAX_MESSAGE - len(suffix)
-    return f"{message if len(message) <= room else f'{message[: room - 1]}…'}{suffix}"
+    if len(message) <= room:
+        return f"{message}{suffix}"
+    kept = message[: room - 1]
+    ends = (kept.rfind(mark) for mark in ("\n", "; ", ". "))
+    end = next((end for end in ends if 2 * end > room), None)
+    return f"{kept[:end]}…{suffix}"
 
 
 def invalid_spec_message(error: ValidationError, *, model: type[BaseModel]) -> str:

@@ -12,16 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_snake
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_engine.planning.memory_fit import TrainingFit, fit_of, settle
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
-from tunesmith_engine.stages.memory import (
-    BF16,
-    FP32,
+from tunesmith_engine.stages.memory import BF16, FP32, Workload
+from tunesmith_engine.stages.training_memory import (
     MOMENTS,
-    Workload,
     trainable_parameters,
-    trained_state,
 )
 
 _FACTS: Final = TypeAdapter(ModelFacts)
@@ -37,13 +35,12 @@ SCHEME_BYTES: Final[Mapping[str, float]] = {"none": 2.0, "W8A8": 1.0, "FP8": 1.0
 class Estimate:
     """The largest resident memory of each stage over all its processes, and the disk of all.
 
-    `accelerator_bytes` is the least that training keeps on each accelerator: what a step computes
-    on top was measured on none.
+    `fit` is how a step of training is cut, and what its workers hold.
     """
 
     memory_bytes: Mapping[StageName, int]
     disk_bytes: int
-    accelerator_bytes: int = 0
+    fit: TrainingFit
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -52,18 +49,24 @@ class Estimate:
 
 
 def estimate(
-    spec: FineTuneJobSpec, facts: ModelFacts, *, longest_row: int | None = None
+    spec: FineTuneJobSpec,
+    facts: ModelFacts,
+    *,
+    longest_row: int | None = None,
+    room: int | None = None,
 ) -> Estimate:
     """What the job takes.
 
     `spec` may have its defaults filled in or not. `longest_row` is the longest that there is, in
-    tokens; None, before `prepare` has seen the rows, takes the longest that there may be.
+    tokens; None, before `prepare` has seen the rows, takes the longest that there may be. `room` is
+    as in `memory_fit.settle`.
     """
+    spec = settle(Workload(spec, facts, longest_row), room=room)
     workload = Workload(spec, facts, longest_row)
     return Estimate(
         memory_bytes={stage.name: stage.memory(workload) for stage in CATALOG.applying(spec)},
         disk_bytes=_disk(spec, facts),
-        accelerator_bytes=FP32 * facts.num_parameters + trained_state(spec, facts),
+        fit=fit_of(workload),
     )
 
 

@@ -107,7 +107,7 @@ class ServingSettings(ApiModel):
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             "TOKENIZERS_PARALLELISM": "false",
             **platforms.environment(self.platform, kv_cache_gib=self.kv_cache_gib),
-            "VLLM_LOGGING_LEVEL": "WARNING",
+            "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
             "VLLM_NO_USAGE_STATS": "1",
         }
 

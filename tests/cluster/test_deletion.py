@@ -65,7 +65,10 @@ def test_deleted_in_any_phase_a_job_goes_and_leaves_nothing(
     crowd.delete(namespace, "Background")
     left = crowd.wait_for_nothing([namespace], births)
     time.sleep(2)
-    again = [each for each in births.alive([namespace]) if each.job]
+    # NB: pods apart. Kubernetes' own controller of Jobs may make one while the collector takes its
+    # Job away; that one goes, too, when the collector sees it.
+    again = [each for each in births.alive([namespace]) if each.job and each.kind != "pods"]
 
     assert left == []
     assert again == []
+    assert crowd.wait_for_nothing([namespace], births) == []

@@ -18,7 +18,7 @@ import pytest
 
 from command import processes_of, wait_until
 from drift_reference import write_reference
-from laptop import NAME, Laptop
+from laptop import NAME, TTFT_S, Laptop
 from open_loop import Tally, traffic
 
 RATE = 20.0
@@ -268,7 +268,7 @@ def _drift(seen: Seen, deploy: Popen[bytes]) -> None:
 
 SCENARIOS: dict[str, Scenario] = {
     "promoted": _promote,
-    "slow": _reject(ttft=0.2),
+    "slow": _reject(ttft=5 * TTFT_S),
     "erroring": _reject(errors=0.7),
     "hanging": _reject(hang=True, **{"progress-seconds": 2}),
     "crashing": _reject(crash=True),

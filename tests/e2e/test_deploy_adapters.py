@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from command import processes_of, wait_until
-from laptop import MODEL, Laptop
+from laptop import MODEL, TTFT_S, Laptop
 from open_loop import Tally, traffic
 from tunesmith_engine.deployment.adapter_list import REVISION_HEADER
 
@@ -131,7 +131,7 @@ def _merged(seen: Seen) -> None:
 SCENARIOS: dict[str, Callable[[Seen], None]] = {
     "promoted": _promote,
     "restarted": _restart,
-    "slow": _reject(ttft=0.2),
+    "slow": _reject(ttft=5 * TTFT_S),
     "wrong": _reject(nonsense=True),
     "merged": _merged,
 }

@@ -21,6 +21,7 @@ SPEC: dict[str, Any] = {
         "maxSteps": 120,
         "evaluateEverySteps": 20,
         "batch": {"size": 8, "microBatchSize": 2},
+        "packing": "bfd",
         "lora": {"dropout": 0.1},
         "optimizer": {"learningRate": 1e-2},
     },
@@ -47,6 +48,11 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
 
     assert result.facts["numSteps"] == 120
     assert result.resumed_from_step is None
+    packing: Any = result.facts["packing"]
+    resolved: Any = result.facts["resolved"]
+    assert packing["packing"] == resolved["training.packing"] == "bfd"
+    assert packing["paddingShare"] < packing["paddingShareUnpacked"]
+    assert packing["proof"]["holds"]
     assert {artifact.name for artifact in result.artifacts} == {"tuned", "curve"}
     assert [point["step"] for point in undisturbed.curve() if point["kind"] == "heldOut"] == [
         *range(0, 121, 20)

@@ -289,6 +289,14 @@ def _trained(artifacts: Path) -> dict[str, Any]:
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "tokensPerSecond": 312.4, "trainableParameters": 4_884_480,
         "resolved": RESOLVED, "plannedSteps": 30, "stoppedEarly": False,
+        "packing": {
+            "packing": "bfd", "paddingShare": 0.0153, "paddingShareUnpacked": 0.1855,
+            "proof": {"attention": "attention sdpa of llama", "rows": 4, "tokens": 342,
+                      "lossDifference": 3.49e-8, "gradientDifference": 1.22e-6, "holds": True},
+        },
+        "tokens": {"total": 90_000, "trained": 36_000, "padding": 10_000}, "mfu": None,
+        "gradNorm": {"median": 0.52, "max": 3.1},
+        "peakMemory": {"residentBytes": 3_221_225_472, "deviceBytes": None},
         "outcome": {
             "gap": _estimate(0.31), "baseGap": _estimate(0.12), "gapRise": _estimate(0.19),
             "heldOutLossRise": _estimate(-1.41), "generalLossRise": _estimate(0.06),

@@ -81,8 +81,14 @@ def run_prepare(request: StageRequest) -> StageOutcome:
 
 
 def load_outcome(root: Path, outcome: StageOutcome, *, model: str) -> data.Prepared:
+    """What a later stage reads of this outcome."""
+    request, inputs = prepare_request(root, model=model), {PREPARE.name: result_of(outcome)}
+    return data.load_prepared(request.model_copy(update={"inputs": inputs}))
+
+
+def result_of(outcome: StageOutcome) -> StageResult:
     """What a later stage is given of this outcome."""
-    result = StageResult(
+    return StageResult(
         stage=PREPARE.name,
         key="0" * 64,
         attempt=1,
@@ -90,5 +96,3 @@ def load_outcome(root: Path, outcome: StageOutcome, *, model: str) -> data.Prepa
         reason=Reason.SUCCEEDED,
         artifacts=outcome.artifacts,
     )
-    request = prepare_request(root, model=model)
-    return data.load_prepared(request.model_copy(update={"inputs": {PREPARE.name: result}}))

@@ -71,6 +71,13 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
         ),
     ],
+    "dpo-without-packing": [
+        (
+            {"training": {"objective": "dpo", "packing": "bfd"}},
+            "spec.training.packing",
+            {"training": {"objective": "dpo", "packing": "auto"}},
+        )
+    ],
     "dpo-without-replay": [
         (
             {
@@ -248,9 +255,9 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     ],
     "micro-batch-within-batch": [
         (
-            {"training": {"batch": {"size": 2}}},
+            {"training": {"batch": {"size": 2, "microBatchSize": 3}}},
             "spec.training.batch.microBatchSize",
-            {"training": {"batch": {"size": 4}}},
+            {"training": {"batch": {"size": 3, "microBatchSize": 3}}},
         )
     ],
     "warmup-and-decay-within-the-steps": [
@@ -409,6 +416,36 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
                 "compression": {"quantize": {"scheme": "none"}},
             },
         )
+    ],
+    "mlflow-files-without-secret": [
+        (
+            {"tracking": {"mlflow": {"trackingUri": "file://mlruns", **SECRET}}},
+            "spec.tracking.mlflow.secretRef",
+            {"tracking": {"mlflow": {"trackingUri": "https://mlflow.example.com", **SECRET}}},
+        )
+    ],
+    "mlflow-files-outlive-the-pod": [
+        (
+            {
+                "workspace": STORE,
+                "output": REMOTE,
+                "tracking": {"mlflow": {"trackingUri": "file://mlruns"}},
+            },
+            "spec.tracking.mlflow.trackingUri",
+            {
+                "workspace": STORE,
+                "output": REMOTE,
+                "tracking": {"mlflow": {"trackingUri": "http://mlflow.ml:5000"}},
+            },
+        )
+    ],
+    "wandb-key-when-online": [
+        (
+            {"tracking": {"wandb": {"mode": mode, **key}}},
+            "spec.tracking.wandb.secretRef",
+            {"tracking": {"wandb": {"mode": mode, **({} if key else SECRET)}}},
+        )
+        for mode, key in (("online", {}), ("offline", SECRET))
     ],
     "group-size-of-four-bit": [
         (

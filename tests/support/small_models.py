@@ -89,16 +89,16 @@ def safetensors(shapes: dict[str, list[int]]) -> bytes:
     return struct.pack("<Q", len(text)) + text + bytes(end)
 
 
-def small_model(*, seed: int = 0) -> Any:
-    """Two random Llama layers, hidden size 16, with tied embeddings."""
+def small_model(*, seed: int = 0, hidden_size: int = 16) -> Any:
+    """Two random Llama layers with tied embeddings."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=SMALL_VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,

@@ -1,5 +1,7 @@
 """Training runs of a second: random rows, a model of a few thousand weights, and the loop."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.packing import bin_capacity, end_to_end, one_per_line
 from tunesmith_trainer.train.run_parts import sample_of
 
 ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
@@ -41,10 +44,15 @@ def _mask(length: int, *, generator: np.random.Generator) -> Any:
     return trained
 
 
-def a_train_config(*, num_rows: int = 24, **spec: Any) -> TrainConfig:
+def a_train_config(*, num_rows: int = 24, evaluation_cost: float = 0.0, **spec: Any) -> TrainConfig:
     """The configuration of a job with these top-level fields of its spec."""
     job = FineTuneJob.model_validate(a_job(**spec))
-    return resolve_config(job.spec.with_defaults(), num_rows=num_rows, precision="fp32")
+    return resolve_config(
+        job.spec.with_defaults(),
+        num_rows=num_rows,
+        precision="fp32",
+        evaluation_cost=evaluation_cost,
+    )
 
 
 def a_loop(
@@ -53,9 +61,11 @@ def a_loop(
     config: TrainConfig,
     folder: Path,
     on_step: StepCallback | None = None,
+    on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
+    group: WorkerGroup = ALONE,
 ) -> Loop:
-    """A run of one worker on 24 random rows, with 6 held out."""
+    """A run, of one worker if no other `group` is given, on 24 random rows, with 6 held out."""
     training = config.training
     rows = random_rows(24)
     measures = {
@@ -63,25 +73,34 @@ def a_loop(
         TRAIN_SAMPLE: sample_of(rows, num_targets=80),
         GENERAL: random_rows(5, seed=2),
     }
+    capacity = bin_capacity(rows.lengths, size=config.micro_batch_size)
+    lay_out = partial(end_to_end, max_tokens=capacity) if config.packing == "bfd" else one_per_line
     return Loop(
         model,
         config=config,
-        objective=CrossEntropy(rows, device=ALONE.device, regularization=training.regularization),
+        objective=CrossEntropy(
+            rows,
+            device=group.device,
+            lay_out=lay_out,
+            regularization=training.regularization,
+        ),
         sampler=RowSampler(24, batch_size=training.batch.size, seed=training.seed),
         measures={
-            kind: CrossEntropy(tokens, device=ALONE.device) for kind, tokens in measures.items()
+            kind: CrossEntropy(tokens, device=group.device, lay_out=lay_out)
+            for kind, tokens in measures.items()
         },
-        group=ALONE,
+        group=group,
         checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
         name_rows=lambda numbers: [f"rows.jsonl:{number}" for number in numbers],
         on_step=on_step,
+        on_measuring=on_measuring,
         last_step=last_step,
     )
 
 
 def losses(history: History) -> list[Any]:
     """The curve without what depends on the clock."""
-    timed = {"seconds", "tokensPerSecond"}
+    timed = {"seconds", "tokensPerSecond", "residentBytes"}
     return [
         {key: value for key, value in point.items() if key not in timed} for point in history.points
     ]

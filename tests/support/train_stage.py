@@ -48,7 +48,7 @@ class TrainStage:
 
     def curve(self) -> list[dict[str, Any]]:
         """The curve without what depends on the clock."""
-        timed = {"seconds", "tokensPerSecond"}
+        timed = {"seconds", "tokensPerSecond", "residentBytes"}
         lines = (self.output / "curve.jsonl").read_text().splitlines()
         return [
             {key: value for key, value in json.loads(line).items() if key not in timed}

@@ -29,6 +29,7 @@ _FACTS: dict[StageName, dict[str, Any]] = {
     TRAIN.name: {
         "method": "lora", "precision": "fp32", "numSteps": 30, "bestStep": 24,
         "bestHeldOutLoss": 2.41, "trainableParameters": 4_884_480,
+        "tokens": {"total": 90_000, "trained": 36_000, "padding": 10_000},
         "resolved": {"training.optimizer.learningRate": "0.0002", "training.epochs": "3"},
         "outcome": {
             "gap": {"value": 0.31, "low": 0.27, "high": 0.36},

@@ -40,11 +40,15 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def load_model(
-    folder: Path, *, dtype: "torch.dtype", config: "PretrainedConfig | None" = None
+    folder: Path,
+    *,
+    dtype: "torch.dtype",
+    config: "PretrainedConfig | None" = None,
 ) -> "PreTrainedModel":
     """A causal language model in evaluation mode on the CPU, its weights cast to `dtype`.
 
-    `config` stands in for the configuration of the folder.
+    Those stored in `dtype` lie in the mapped file until they are written to. `config` stands
+    in for the configuration of the folder.
 
     Raises:
         OSError: the folder holds no safetensors, or no model.
@@ -65,6 +69,20 @@ def load_model(
         trust_remote_code=False,
     )
     return model.eval()
+
+
+def stored_dtype(folder: Path) -> "torch.dtype":
+    """The floating-point type of a model folder's weights; fp32 where there are several."""
+    import torch
+    from safetensors import safe_open
+
+    # NB: of the weights themselves. A config.json may name another type, and casting to it loses.
+    names = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+    stored = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            stored |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+    return names.get(stored.pop(), torch.float32) if len(stored) == 1 else torch.float32
 
 
 def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedModel":

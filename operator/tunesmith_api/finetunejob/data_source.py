@@ -24,6 +24,7 @@ class DataSource(ApiModel):
     """A file of rows, or a pattern that several files match."""
 
     uri: SourceUri = Field(
-        description="A jsonl, json, csv, parquet or yaml file; * matches several files."
+        description="A jsonl, json, csv, tsv, parquet or yaml file, also as .gz or .zst; * matches "
+        "several files."
     )
     secret_ref: SecretReference | None = Field(None, description="Credentials to read the data.")

@@ -77,6 +77,14 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         "klToBase out, and set dpo.labelSmoothing or dpo.beta",
     ),
     Rule(
+        name="dpo-without-packing",
+        scopes=("training",),
+        field="packing",
+        holds=lambda training: training.objective != "dpo" or training.packing != "bfd",
+        cel="self.objective != 'dpo' || self.packing != 'bfd'",
+        message="pairs are not packed; leave packing out, or choose objective: sft",
+    ),
+    Rule(
         name="dpo-without-replay",
         scopes=("",),
         field="dataset.replay",

@@ -18,6 +18,7 @@ from tunesmith_api.finetunejob import (
     preference,
     replay,
     resources,
+    tracking,
     training,
 )
 from tunesmith_api.finetunejob.data_source import DataSource
@@ -119,6 +120,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *resources.RULES,
     *_OUTPUT_AND_WORKSPACE,
     *_ARTIFACT,
+    *tracking.RULES,
 )
 
 

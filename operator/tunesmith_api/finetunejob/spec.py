@@ -24,6 +24,7 @@ from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Resources, Workspace
 from tunesmith_api.finetunejob.serving import Serving, Verification
 from tunesmith_api.finetunejob.suites import Suite
+from tunesmith_api.finetunejob.tracking import Tracking
 from tunesmith_api.finetunejob.training import Checkpoint, Training
 
 
@@ -34,6 +35,7 @@ class FineTuneJobSpec(ApiModel):
     dataset: Dataset
     training: Training = Training()
     checkpoint: Checkpoint = Checkpoint()
+    tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()
     compression: Compression = Compression()
     verification: Verification = Verification()

@@ -13,6 +13,7 @@ from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
+from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.preference import Dpo
 from tunesmith_api.finetunejob.regularization import Control, EarlyStopping, Regularization
 from tunesmith_api.rules import Rule
@@ -31,6 +32,7 @@ DEFAULT_ALPHA_PER_RANK: Final = 2.0
 # rsLoRA scales by alpha / sqrt(rank), which keeps the size of updates where alpha stays: this one
 # scales rank 16 by 2, as the default without it does.
 DEFAULT_RSLORA_ALPHA: Final = 8.0
+_EVALUATIONS: Final = "a tenth of all steps, or more where measuring costs half of the training"
 
 
 class Lora(ApiModel):
@@ -64,6 +66,13 @@ class Lora(ApiModel):
         "Hayou et al. 2024, arXiv 2402.12354, who advise 16 and a lower learning rate).",
     )
 
+    quantization: Literal["none", "nf4"] = Field(
+        "none",
+        description="What frozen linear layers are held in. nf4: four bits (QLoRA, Dettmers et al. "
+        "2023, arXiv 2305.14314), by bitsandbytes; adapters are merged onto the weights as they "
+        "were.",
+    )
+
     def with_defaults(self) -> Self:
         """With `alpha` filled in."""
         if self.alpha is not None:
@@ -75,6 +84,11 @@ class Lora(ApiModel):
 class Optimizer(ApiModel):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); norms and biases are never decayed."""
 
+    type: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw: PyTorch's fused kernel. adamw_8bit: moments in eight bits, by "
+        "bitsandbytes (Dettmers et al. 2021, arXiv 2110.02861).",
+    )
     learning_rate: Annotated[
         Annotated[float, Field(gt=0.0, le=1.0)] | None,
         PlannedDefault(),
@@ -128,9 +142,15 @@ class Schedule(ApiModel):
 class Batch(ApiModel):
     """Rows per optimizer step, over all workers, and rows per forward pass of one worker."""
 
-    # NB: a rule compares both and names the default of micro_batch_size in its message.
     size: Annotated[int, Field(ge=1, le=65536)] = 16
-    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
+    micro_batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | None,
+        DecidedLater("as many as fit the memory: at most 4 on processors"),
+    ] = Field(
+        None,
+        description="Gradients of as many forward passes as make up size are accumulated. Default: "
+        "as many rows as fit the memory, at most 4 on processors.",
+    )
 
 
 class Training(ApiModel):
@@ -162,8 +182,31 @@ class Training(ApiModel):
         description="Autocast type. auto: the faster one, tried for a second; bf16 on accelerators "
         "that have it.",
     )
-    evaluate_every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
-        None, description="Steps between held-out evaluations. Default: a tenth of all steps."
+    compile: bool = Field(
+        False,
+        description="Compile the model's layers (torch.compile): steps are faster, the first ones "
+        "wait for the compiler. Every length of a batch may be compiled anew.",
+    )
+    parallelism: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="How several workers share a model. ddp: each holds all of it. fsdp: weights, "
+        "gradients and moments are sharded over them (PyTorch FSDP2; Zhao et al. 2023, arXiv "
+        "2304.11277), for models larger than a device.",
+    )
+    evaluate_every_steps: Annotated[Positive | None, DecidedLater(_EVALUATIONS)] = Field(
+        None, description=f"Steps between held-out evaluations. Default: {_EVALUATIONS}."
+    )
+    gradient_checkpointing: GradientCheckpointing = Field(
+        "auto",
+        description="Which layers compute their activations again in the backward pass instead of "
+        "keeping them (Chen et al. 2016, arXiv 1604.06174): none, all, or every second (every2), "
+        "every third (every3) and so on. It changes no result. auto: as few as fit the memory.",
+    )
+    packing: Literal["auto", "bfd", "none"] = Field(
+        "auto",
+        description="Rows lie end to end in a forward pass instead of being padded, and do not see "
+        "each other. bfd: best fit decreasing. auto: where it spares a tenth of the tokens that "
+        "are computed, and the job's own rows give the same loss and gradient.",
     )
     regularization: Regularization = Regularization()
     early_stopping: Annotated[EarlyStopping | None, DecidedLater("trained to the end")] = Field(
@@ -181,6 +224,11 @@ class Training(ApiModel):
         "what these change. Default: no such run; the outcome alone is reported.",
     )
     seed: Seed = 0
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the frozen weights are held in four bits."""
+        return self.method == "lora" and self.lora.quantization == "nf4"
 
     @property
     def compares_with_base(self) -> bool:
@@ -230,6 +278,32 @@ RULES: Final[tuple[Rule[Training], ...]] = (
         cel="self.method == 'lora' || self.lora.dropout == 0.0",
         message="method: full has no adapters to drop from; leave lora.dropout out, or choose "
         "attentionDropout or embeddingDropout in training.regularization",
+    ),
+    Rule(
+        name="quantization-needs-adapters",
+        scopes=("training",),
+        field="lora.quantization",
+        holds=lambda training: training.method == "lora" or training.lora.quantization == "none",
+        cel="self.method == 'lora' || self.lora.quantization == 'none'",
+        message="method: full trains every weight, and four bits cannot be trained; leave "
+        "lora.quantization out, or choose method: lora",
+    ),
+    Rule(
+        name="shards-are-plain",
+        scopes=("training",),
+        field="parallelism",
+        holds=lambda training: (
+            training.parallelism != "fsdp"
+            or (
+                training.lora.quantization == "none"
+                and not training.lora.use_dora
+                and training.optimizer.type == "adamw"
+            )
+        ),
+        cel="self.parallelism != 'fsdp' || (self.lora.quantization == 'none' && "
+        "!self.lora.useDora && self.optimizer.type == 'adamw')",
+        message="fsdp shards plain weights and moments; leave out lora.quantization, lora.useDora "
+        "and optimizer.type, or choose parallelism: ddp",
     ),
     Rule(
         name="early-stopping-can-stop",
@@ -284,8 +358,8 @@ BATCH_RULES: Final[tuple[Rule[Batch], ...]] = (
         name="micro-batch-within-batch",
         scopes=("training.batch",),
         field="microBatchSize",
-        holds=lambda batch: batch.micro_batch_size <= batch.size,
-        cel="self.microBatchSize <= self.size",
-        message="microBatchSize (default 4) is at most batch.size; lower it or raise size",
+        holds=lambda batch: batch.micro_batch_size is None or batch.micro_batch_size <= batch.size,
+        cel="!has(self.microBatchSize) || self.microBatchSize <= self.size",
+        message="microBatchSize is at most batch.size; lower it or raise size",
     ),
 )

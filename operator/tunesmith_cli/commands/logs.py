@@ -10,6 +10,8 @@ from pathlib import Path
 from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.inputs import StoredJob, find_job
+from tunesmith_cli.terminal.plain_log import PlainLog
+from tunesmith_cli.terminal.style import style_of
 from tunesmith_engine.stages.catalog import CATALOG
 
 # Seconds between two looks with --follow: at once for a person, and no load.
@@ -34,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     """
     _check_stage(options.stage)
     job = find_job(options.job, root=options.home)
-    printer = LogPrinter()
+    # On a terminal a log looks as its libraries meant it.
+    printer = LogPrinter(is_plain=not style_of(sys.stdout).has_colour)
     while True:
         # NB: looked up before the logs are read. A run that ends in between has then written its
         # last line already; the other way round that line would never be printed.
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         for log in logs:
             printer.print_new(log)
         if not is_running:
+            printer.end()
             break
         time.sleep(_POLL_S)
         # The status anew: the next stage or attempt may have begun.
@@ -60,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
 class LogPrinter:
     """Prints what was added to the logs since the last look."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_plain: bool) -> None:
+        self._is_plain = is_plain
+        self._plain = PlainLog()
         self._printed: dict[Path, int] = {}
         self._current: Path | None = None
 
@@ -71,11 +77,17 @@ class LogPrinter:
             file.seek(self._printed.get(log.path, 0))
             while chunk := file.read(_CHUNK):
                 if self._current != log.path:
+                    self.end()
                     self._current = log.path
                     # Flushed, for it goes through the text layer, and the log goes below it.
                     print(f"==> {log.stage}, attempt {log.attempt} <==", flush=True)
-                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.write(self._plain.add(chunk) if self._is_plain else chunk)
                 self._printed[log.path] = file.tell()
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Print what the last log ends with, if that is no whole line."""
+        sys.stdout.buffer.write(self._plain.rest())
         sys.stdout.flush()
 
 

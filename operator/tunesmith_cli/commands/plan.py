@@ -2,24 +2,33 @@
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
-from tunesmith_cli.errors import EXIT_DONE
+from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.formats import counted, size
 from tunesmith_cli.inputs import Manifest, open_manifest
 from tunesmith_cli.terminal.style import plain, table
-from tunesmith_engine.capacity import free_disk_bytes, memory_bytes
+from tunesmith_engine.capacity import (
+    Shortage,
+    accelerators_here,
+    free_disk_bytes,
+    memory_bytes,
+    room_of_worker,
+)
 from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
 from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.runner import shortage_here
 from tunesmith_engine.planning.defaults import Setting, describe
+from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.contracts import StageResult
 
 _ORIGINS = {"given": "manifest", "default": "default", "open": "decided by the job"}
 
@@ -44,6 +53,7 @@ class PlanView:
     settings: tuple[Setting, ...]
     estimate: Estimate | None
     machine: Machine
+    shortage: Shortage | None = None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,6 +63,9 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(plan_as_json(view), indent=1))
     else:
         print(plan_as_text(view))
+    if view.shortage is not None:
+        # What `run` would say; what was planned is shown all the same.
+        raise CommandError(view.shortage.message, reason=view.shortage.reason)
     return EXIT_DONE
 
 
@@ -62,28 +75,41 @@ def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
     # Keys digest the data, so that it must be read; a run would read the same again.
     fingerprints = fingerprint_job(spec, base=manifest.base, cache=home.cache, secrets=home.secrets)
     planned = plan(manifest.job, fingerprints=fingerprints)
+    prepare = planned.stage(PREPARE.name)
+    prepared = home.result(name, stage=prepare.name, key=prepare.key)
     return PlanView(
         plan=planned,
         is_cached={
             stage.name: home.result(name, stage=stage.name, key=stage.key) is not None
             for stage in planned.stages
         },
-        settings=describe(spec),
-        estimate=_estimate(manifest, planned, home=home),
+        settings=tuple(_settings(manifest, prepared)),
+        estimate=_estimate(manifest, prepared, home=home),
         machine=Machine(memory_bytes=memory_bytes(), free_disk_bytes=free_disk_bytes(home.root)),
+        shortage=shortage_here(planned, home=home, base=manifest.base),
     )
 
 
-def _estimate(manifest: Manifest, planned: Plan, *, home: HomeFolder) -> Estimate | None:
-    spec, prepare = manifest.job.spec, planned.stage(PREPARE.name)
+def _settings(manifest: Manifest, prepared: StageResult | None) -> Iterator[Setting]:
+    """Every setting, with what prepare has found in the data."""
+    found = prepared.facts.get("format") if prepared else None
+    for setting in describe(manifest.job.spec):
+        is_found = (setting.path, setting.value) == ("dataset.format", "auto") and found
+        yield replace(setting, value=f"auto: {found}") if is_found else setting
+
+
+def _estimate(
+    manifest: Manifest, prepared: StageResult | None, *, home: HomeFolder
+) -> Estimate | None:
+    spec = manifest.job.spec
     # Never downloads: a look at a plan must not fetch gigabytes.
     path = local_model_path(spec.model, base=manifest.base, cache=home.cache)
     if path is None:
         return None
     # Without prepare's word the estimate takes rows of sequenceLength, which is the upper bound.
-    prepared = home.result(planned.job, stage=prepare.name, key=prepare.key)
     longest = longest_row_of(prepared) if prepared else None
-    return estimate(spec, read_model_facts(path), longest_row=longest)
+    room = room_of_worker(spec.resources, accelerators=accelerators_here(spec.resources))
+    return estimate(spec, read_model_facts(path), longest_row=longest, room=room)
 
 
 def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
@@ -103,6 +129,10 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
         "estimate": {
             "memoryBytes": dict(view.estimate.memory_bytes),
             "diskBytes": view.estimate.disk_bytes,
+            "microBatchSize": view.estimate.fit.micro_batch_size,
+            "accumulated": view.estimate.fit.accumulated,
+            "gradientCheckpointing": view.estimate.fit.gradient_checkpointing,
+            "workerBytes": asdict(view.estimate.fit.worker),
         }
         if view.estimate
         else None,
@@ -141,6 +171,7 @@ def plan_as_text(view: PlanView) -> str:
             table([("stage", "environment", "key", "state"), *stages]),
             table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
+            *([_step(view.estimate.fit)] if view.estimate else []),
         )
     )
 
@@ -157,3 +188,15 @@ def _needs(view: PlanView) -> str:
     disk = view.estimate.disk_bytes
     rows.append(("disk", size(disk), f"{size(free)} free", "too much" if disk > free else ""))
     return table([("needs", "at most", "this machine", ""), *rows])
+
+
+def _step(fit: TrainingFit) -> str:
+    """How a step of training is cut, and what a worker then holds, part by part."""
+    cut = (
+        f"a step of training: {fit.accumulated} x {counted(fit.micro_batch_size, 'row')} on each "
+        f"worker, gradientCheckpointing: {fit.gradient_checkpointing}"
+    )
+    where = "accelerator" if fit.on_accelerators else "memory"
+    parts = [(name, size(part)) for name, part in asdict(fit.worker).items()]
+    total = ("all", size(fit.worker.total))
+    return f"{cut}\n\n{table([(f'{where} of a worker', 'at its peak'), *parts, total])}"

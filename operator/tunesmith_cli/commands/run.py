@@ -7,6 +7,7 @@ that is looked at later.
 import argparse
 import json
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,13 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.commands.serve import published_folder, serve_folder
-from tunesmith_cli.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from tunesmith_cli.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    CommandError,
+)
 from tunesmith_cli.formats import duration, size
 from tunesmith_cli.hints import diagnose
 from tunesmith_cli.inputs import Manifest, open_manifest
@@ -29,11 +36,13 @@ from tunesmith_cli.report.job_data import JobData, read_job_data
 from tunesmith_cli.report.page import write_report
 from tunesmith_cli.terminal.display import display_for
 from tunesmith_cli.terminal.signals import stopping
-from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_lines
+from tunesmith_cli.terminal.stages import phase_of
+from tunesmith_cli.terminal.style import Style, paragraph, style_of, table, warning_lines
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import run_job
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.contracts import METRICS_PORT, StageName
 
 _PHASE_COLOURS: Final[Mapping[str, str]] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red"}
 
@@ -57,9 +66,18 @@ class Summary:
 
 def run(options: argparse.Namespace) -> int:
     """Run the job, say how it ended, and serve it where that was asked for."""
+    if options.forced_from and not options.force:
+        raise CommandError(
+            "--from throws results away, and so needs --force; without both, "
+            "the job goes on with what is not done"
+        )
     manifest = open_manifest(options.file)
     home = HomeFolder(options.home)
-    status = _run_to_end(manifest, home=home, until=options.until)
+    if options.metrics_port is not None:
+        # The stage's process has the command's environment, and its workers have the stage's.
+        os.environ[METRICS_PORT] = str(options.metrics_port)
+    first = options.forced_from or CATALOG.names[0] if options.force else None
+    status = _run_to_end(manifest, home=home, until=options.until, forced_from=first)
     summary = _summary(manifest.job.metadata.name, home=home, status=status)
     as_json = options.output == "json"
     # Results go to stdout; where that has to hold the one object, people read stderr.
@@ -69,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(summary_as_json(summary), indent=1))
     code = _exit_code(summary.job)
     if code == EXIT_INTERRUPTED:
-        go_on = f"tunesmith run {options.file}{summary.home_option}"
+        until = f" --until {options.until}" if options.until else ""
+        go_on = f"tunesmith run {shlex.quote(str(options.file))}{until}{summary.home_option}"
         print(f"stopped; to go on: {go_on}", file=sys.stderr)
     if options.serve and code == EXIT_DONE:
         if as_json:
@@ -80,7 +99,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_to_end(
-    manifest: Manifest, *, home: HomeFolder, until: StageName | None
+    manifest: Manifest,
+    *,
+    home: HomeFolder,
+    until: StageName | None,
+    forced_from: StageName | None,
 ) -> FineTuneJobStatus:
     name, stop = manifest.job.metadata.name, threading.Event()
     with display_for(name, stream=sys.stderr) as display, stopping(stop, say=display.say):
@@ -91,6 +114,7 @@ def _run_to_end(
             home=home,
             environments=Environments.discover(),
             until=until,
+            forced_from=forced_from,
             watch=display.show,
             stop=stop,
         )
@@ -105,7 +129,7 @@ def _summary(name: str, *, home: HomeFolder, status: FineTuneJobStatus) -> Summa
         job=read_job_data(folder, status),
         report=report,
         log=home.log(name, stage=failed.name, attempt=failed.attempt) if failed else None,
-        home_option="" if home.root == default_home() else f" --home {home.root}",
+        home_option="" if home.root == default_home() else f" --home {shlex.quote(str(home.root))}",
     )
 
 
@@ -157,12 +181,15 @@ def summary_as_text(summary: Summary, *, style: Style) -> str:
 def _headline(summary: Summary, *, style: Style) -> str:
     status, diagnosis = summary.status, diagnose(summary.status)
     colour = _PHASE_COLOURS.get(status.phase, "yellow")
-    head = f"{summary.job.name}: {style.paint(status.phase, 'bold', colour)}"
+    head = f"{summary.job.name}: {style.paint(phase_of(status), 'bold', colour)}"
     if status.start_time and status.completion_time:
         head += f" in {duration((status.completion_time - status.start_time).total_seconds())}"
+    if status.phase == Phase.SUCCEEDED and all(stage.cached for stage in status.stages):
+        head += ", done before"
     lines = [head]
     if status.phase != Phase.SUCCEEDED and diagnosis.reason:
-        lines.append(f"  {style.paint(diagnosis.reason, 'bold')}: {plain(diagnosis.message)}")
+        said = paragraph(diagnosis.message, indent="    ")
+        lines.append(f"  {style.paint(diagnosis.reason, 'bold')}: {said}")
         if diagnosis.hint:
             lines.append(f"  What to do: {diagnosis.hint}")
     return "\n".join(lines)

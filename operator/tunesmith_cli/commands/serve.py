@@ -8,13 +8,23 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from tunesmith_cli.errors import CommandError
 from tunesmith_cli.inputs import find_job
 from tunesmith_cli.report.job_data import JobData, read_job_data
+from tunesmith_cli.terminal.server_readiness import announce_when_ready, url_of
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.stages.contracts import Environment
 from tunesmith_engine.stages.digests import local_path
+
+# Some thirty warnings of vLLM, torch and Python at each start are nothing that a user could mend;
+# errors are still told. What is set already wins.
+_QUIET: Final = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,9 +65,10 @@ def serve_folder(folder: Path, *, host: str, port: int) -> int:
         *("-m", "tunesmith_serving", "serve", str(folder)),
         *("--host", host, "--port", str(port)),
     ]
-    print(f"serving {folder} at http://{host}:{port}/v1", file=sys.stderr)
-    # NB: exec throws away what Python has buffered.
+    print(f"starting vLLM on {folder}; it takes a minute or more", file=sys.stderr)
+    # NB: exec throws away what Python has buffered, and fork would write it twice.
     sys.stdout.flush()
     sys.stderr.flush()
+    announce_when_ready(url_of(host, port))
     # Not a child: signals, exit code and terminal are the server's own.
-    os.execv(python, command)  # noqa: S606 - an argument list, no shell
+    os.execve(python, command, {**_QUIET, **os.environ})  # noqa: S606 - an argument list, no shell

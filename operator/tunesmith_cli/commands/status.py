@@ -15,8 +15,8 @@ from tunesmith_cli.hints import diagnose
 from tunesmith_cli.inputs import find_job
 from tunesmith_cli.job_list import NamedStatus, status_as_json
 from tunesmith_cli.metrics import evaluation_table
-from tunesmith_cli.terminal.stages import progress_of, progress_text, state_of
-from tunesmith_cli.terminal.style import Style, plain, style_of, table, warning_lines
+from tunesmith_cli.terminal.stages import phase_of, progress_of, progress_text, state_of
+from tunesmith_cli.terminal.style import Style, paragraph, plain, style_of, table, warning_lines
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,11 +35,11 @@ def run(options: argparse.Namespace) -> int:
 
 def status_as_text(job: NamedStatus, *, style: Style) -> str:
     """Phase, reason, cost, stages, numbers and warnings."""
-    head = [f"{job.name}: {style.paint(job.status.phase, 'bold')}{job.note}"]
+    head = [f"{job.name}: {style.paint(phase_of(job.status), 'bold')}{job.note}"]
     diagnosis = diagnose(job.status)
     if diagnosis.reason:
-        message = f": {plain(diagnosis.message)}" if diagnosis.message else ""
-        head.append(f"  {diagnosis.reason}{message}")
+        said = paragraph(diagnosis.message, indent="    ")
+        head.append(f"  {diagnosis.reason}: {said}".removesuffix(": "))
     if diagnosis.hint:
         head.append(f"  What to do: {diagnosis.hint}")
     head += _used(job.status)

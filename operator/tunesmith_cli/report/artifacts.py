@@ -181,6 +181,45 @@ class PreferenceFacts(Record):
     accuracy: float | None = None
 
 
+class PackingProofFacts(Record):
+    """What packing changed on some rows, as parts of the loss and of the gradient's norm."""
+
+    rows: int | None = None
+    loss_difference: float | None = None
+    gradient_difference: float | None = None
+
+
+class PackingFacts(Record):
+    """Whether rows lay end to end; the shares are padding, of the tokens computed."""
+
+    packing: str | None = None
+    padding_share: float | None = None
+    padding_share_unpacked: float | None = None
+    proof: PackingProofFacts | None = None
+
+
+class TokenFacts(Record):
+    """Tokens of all steps: real ones, those of them that were targets, and padding beside them."""
+
+    total: int
+    trained: int
+    padding: int = 0
+
+
+class GradNormFacts(Record):
+    """Norms of the gradients before clipping."""
+
+    median: float
+    max: float
+
+
+class MemoryFacts(Record):
+    """Peaks of the first worker; of its device where it has one."""
+
+    resident_bytes: int
+    device_bytes: int | None = None
+
+
 class TrainFacts(Record):
     """What training came to."""
 
@@ -189,8 +228,13 @@ class TrainFacts(Record):
     control: ControlFacts | None = None
     best_step: int | None = None
     tokens_per_second: float | None = None
+    tokens: TokenFacts | None = None
+    mfu: float | None = None
+    grad_norm: GradNormFacts | None = None
+    peak_memory: MemoryFacts | None = None
     trainable_parameters: int | None = None
     preference: PreferenceFacts | None = None
+    packing: PackingFacts | None = None
 
 
 class SchemeTried(Record):

@@ -87,8 +87,8 @@ class Span:
         return (self.end - self.start).total_seconds()
 
 
-def loss_chart(lines: Sequence[Line], *, best: int | None) -> Markup:
-    """Losses by step; at least one line has a point."""
+def loss_chart(lines: Sequence[Line], *, best: int | None, what: str = "Loss") -> Markup:
+    """Losses, or `what` else has nats, by step; at least one line has a point."""
     points = [point for line in lines for point in line.points]
     x = scale_over((point.step for point in points), start=_LEFT, end=_RIGHT, margin=0.02)
     # There is no step before 0, however much air the scale wants.
@@ -97,7 +97,7 @@ def loss_chart(lines: Sequence[Line], *, best: int | None) -> Markup:
     y = scale_over((point.loss for point in points), start=260.0, end=18.0)
     return _drawing(
         292.0,
-        _loss_text(lines, best=best),
+        _loss_text(lines, best=best, what=what),
         _rows_beside(y, ticks=y.ticks(num=4)),
         *(
             _axis_text(number(tick), x=x(tick), y=284.0)
@@ -249,7 +249,7 @@ def _ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
     )
 
 
-def _loss_text(lines: Sequence[Line], *, best: int | None) -> tuple[str, str]:
+def _loss_text(lines: Sequence[Line], *, best: int | None, what: str) -> tuple[str, str]:
     said = [
         f"{line.label} from {number(line.points[0].loss)} to {number(line.points[-1].loss)}"
         for line in lines
@@ -257,7 +257,7 @@ def _loss_text(lines: Sequence[Line], *, best: int | None) -> tuple[str, str]:
     ]
     if best is not None:
         said.append(f"best at step {best}")
-    return "Loss by optimizer step", ", ".join(said)
+    return f"{what} by optimizer step", ", ".join(said)
 
 
 def _swept_text(point: SweptPoint) -> str:

@@ -22,7 +22,7 @@ from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
 from tunesmith_cli.report.measurements import Measurements
 from tunesmith_cli.report.provenance import Provenance
 from tunesmith_cli.report.training import TrainingSection
-from tunesmith_cli.terminal.stages import state_of
+from tunesmith_cli.terminal.stages import phase_of, state_of
 
 _ROLES: Final[Mapping[str, str]] = {
     Phase.SUCCEEDED: "good",
@@ -48,7 +48,7 @@ class ReportContext:
 
     @property
     def phase(self) -> str:
-        return self.job.status.phase
+        return phase_of(self.job.status)
 
     @property
     def role(self) -> str:

@@ -12,6 +12,7 @@ from itertools import groupby
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.metrics import (
+    SPLIT_LABELS,
     base_of,
     change_of,
     direction_of,
@@ -74,7 +75,7 @@ class Measurements:
         rows = [
             (
                 label_of(result),
-                result.split,
+                SPLIT_LABELS.get(result.split, result.split),
                 number(result.value),
                 interval_of(result),
                 "tuned" if result.split == "compressed" else "base",
@@ -185,7 +186,7 @@ def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
     rows = [] if base is None else [Interval(label="base", role="base", value=base)]
     return rows + [
         Interval(
-            label=result.split,
+            label=SPLIT_LABELS.get(result.split, result.split),
             # A split of another stage is drawn in the neutral colour.
             role=result.split if result.split in {"tuned", "compressed"} else "base",
             value=result.value,

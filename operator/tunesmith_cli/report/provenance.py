@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_cli.formats import size
+from tunesmith_cli.formats import percent, size
+from tunesmith_cli.report.artifacts import PackingFacts
 from tunesmith_cli.report.components import Table, table_of
 from tunesmith_cli.report.job_data import JobData
 from tunesmith_engine.planning.defaults import describe
@@ -45,6 +46,7 @@ class Provenance:
             ("continues the version", prepare.parent_digest),
             ("digest of the data", prepare.data_digest),
             ("trained parameters", None if parameters is None else f"{parameters:,}"),
+            ("padding", _padding(train.packing)),
             *((f"key of {stage.name}", stage.key) for stage in status.stages),
             ("model version", status.model_version),
         ]
@@ -105,3 +107,18 @@ def _field_paths(record: type[BaseModel], prefix: str = "") -> Iterator[str]:
             # A list of records is one value, which people see as JSON.
             if not suffix:
                 yield from _field_paths(child, f"{path}.")
+
+
+def _padding(facts: PackingFacts | None) -> str | None:
+    """What of the computed tokens was padding, and how far packing them was proven."""
+    if facts is None or facts.padding_share is None:
+        return None
+    share = f"{percent(facts.padding_share)} of the tokens computed"
+    proof = facts.proof
+    if facts.packing != "bfd" or facts.padding_share_unpacked is None or proof is None:
+        return share
+    return (
+        f"{share}, {percent(facts.padding_share_unpacked)} without packing; on {proof.rows} rows "
+        f"packing changed the loss by {proof.loss_difference:.1g} of itself and the gradient by "
+        f"{proof.gradient_difference:.1g}"
+    )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from tunesmith_cli.formats import duration, number
-from tunesmith_cli.report.artifacts import ControlFacts, EstimateFact
+from tunesmith_cli.formats import duration, number, percent, size
+from tunesmith_cli.report.artifacts import ControlFacts, EstimateFact, TokenFacts
 from tunesmith_cli.report.charts import Line, Point, loss_chart
 from tunesmith_cli.report.components import Chart, Table, in_words, table_of
 from tunesmith_cli.report.job_data import JobData
@@ -73,6 +73,39 @@ class TrainingSection:
         )
         caption = "The loss on a sample of general text: a rise is what the model forgets."
         return Chart(drawing=drawing, caption=caption)
+
+    @cached_property
+    def kl(self) -> Chart | None:
+        """How far the model moves from its base, where that was measured."""
+        points = self._points("kl")
+        if not points:
+            return None
+        line, best = Line("KL from the base", "general", points), self.job.train.best_step
+        drawing = loss_chart([line], best=best, what="KL divergence from the base model")
+        caption = "KL divergence from the base model, nats per target token of held-out rows."
+        return Chart(drawing=drawing, caption=caption)
+
+    @cached_property
+    def work(self) -> Table | None:
+        """What the steps were made of, and what they took; only what is known."""
+        facts = self.job.train
+        rows: list[tuple[str, str]] = []
+        if facts.tokens:
+            rows += _token_rows(facts.tokens)
+        if facts.tokens_per_second is not None:
+            rows.append(("Tokens a second", number(facts.tokens_per_second)))
+        if facts.mfu is not None:
+            rows.append(("MFU: the part of the devices' peak", percent(facts.mfu)))
+        if facts.grad_norm:
+            norms = f"{number(facts.grad_norm.median)}, at most {number(facts.grad_norm.max)}"
+            rows.append(("Gradient norm before clipping, in the median", norms))
+        if facts.peak_memory:
+            rows.append(("Peak memory of the process", size(facts.peak_memory.resident_bytes)))
+            if facts.peak_memory.device_bytes is not None:
+                rows.append(("Peak memory of the device", size(facts.peak_memory.device_bytes)))
+        return table_of(
+            "What training computed, and took", ("measure", "value"), rows, numeric=(1,)
+        )
 
     @cached_property
     def outcome(self) -> Table | None:
@@ -139,6 +172,17 @@ class TrainingSection:
 
     def _points(self, kind: str) -> list[Point]:
         return [Point(line.step, line.loss) for line in self.job.curve if line.kind == kind]
+
+
+def _token_rows(tokens: TokenFacts) -> list[tuple[str, str]]:
+    computed = tokens.total + tokens.padding
+    trained = tokens.trained / tokens.total if tokens.total else 0.0
+    padding = tokens.padding / computed if computed else 0.0
+    return [
+        ("Tokens read", f"{tokens.total:,}"),
+        ("Of them trained", f"{tokens.trained:,} ({percent(trained)})"),
+        ("Padding beside them", f"{tokens.padding:,} ({percent(padding)} of both)"),
+    ]
 
 
 def _about(control: ControlFacts) -> str:

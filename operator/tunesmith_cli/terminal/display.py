@@ -14,6 +14,7 @@ from tunesmith_cli.formats import duration
 from tunesmith_cli.terminal.live_screen import LiveScreen
 from tunesmith_cli.terminal.stages import (
     name_width,
+    phase_of,
     progress_of,
     progress_text,
     stage_line,
@@ -129,7 +130,7 @@ class LiveDisplay(LiveScreen):
         if status is None:
             return []
         spent = duration(self._clock() - self._begin)
-        head = f"{self._name} · {status.phase} · {spent}"[:width]
+        head = f"{self._name} · {phase_of(status)} · {spent}"[:width]
         lines = [self._style.paint(head, "bold")]
         names = name_width(status)
         for stage in status.stages:

@@ -5,8 +5,10 @@ Whatever stages a job has: they are read from its status, never from a list.
 
 from typing import Final, NamedTuple
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus, Progress, StageStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, Progress, StageStatus
+from tunesmith_api.reasons import Reason
 from tunesmith_cli.formats import duration, number
+from tunesmith_cli.hints import diagnose
 from tunesmith_cli.terminal.style import Style, plain
 
 # Of the metrics that a stage reports on its way, those that fit into a line, in this order.
@@ -15,7 +17,10 @@ _METRICS: Final = {
     "heldOutLoss": "held-out {}",
     "gap": "gap {}",
     "generalLoss": "general {}",
+    "kl": "KL {}",
     "tokensPerSecond": "{} tokens/s",
+    "mfu": "MFU {}",
+    "gradNorm": "gradient norm {}",
 }
 # The longest name of a stage that every job has, so that a job cut short by --until looks the same.
 _NAME_WIDTH: Final = 8
@@ -37,6 +42,12 @@ _STATES: Final = {
     "Succeeded": _StateForm("✓", "green", "done"),
     "Failed": _StateForm("✗", "red", "failed"),
 }
+
+
+def phase_of(status: FineTuneJobStatus) -> str:
+    """The phase in a word for people: only who set `suspend` knows what Suspended means."""
+    was_stopped = diagnose(status).reason in {Reason.STOPPED_AS_ASKED, Reason.INTERRUPTED}
+    return "Stopped" if status.phase == Phase.SUSPENDED and was_stopped else status.phase
 
 
 def state_of(stage: StageStatus) -> str:

@@ -46,6 +46,11 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def paragraph(text: str, *, indent: str) -> str:
+    """`text` line by line, those after the first one below each other."""
+    return f"\n{indent}".join(map(plain, text.splitlines()))
+
+
 def warning_lines(warnings: Iterable[str], *, style: Style) -> str:
     """A line for each different warning."""
     mark = style.paint("warning", "yellow")

@@ -84,6 +84,9 @@ def _progress(context: Context, transition: Transition, before: Progress | None)
     name = stage.name if stage else state.stages[-1].name
     reported = _reported_progress(context, transition, stage)
     percent = _percent(context.plan, state, stage, reported)
+    if before is not None and before.stage == name and before.percent is not None:
+        # A stage counts the steps of each of its tasks anew, and says nothing of them in between.
+        percent = max(percent, before.percent)
     if reported is not None:
         return reported.model_copy(update={"stage": name, "percent": percent})
     message = truncate_message(transition.message)
@@ -120,4 +123,4 @@ def _percent(
         # Clamped: a stage may report any numbers, and the schema takes 0 to 100.
         fraction = min(1.0, max(0.0, reported.step / reported.total_steps))
     part = weights[stage.name] * fraction if stage else 0.0
-    return round(min(100.0, 100.0 * (done + part) / sum(weights.values())), 1)
+    return round(min(100.0, 100.0 * (done + part) / plan.weight), 1)

@@ -7,9 +7,10 @@ to it until someone changes the job, or has a failed one taken up again (`job_re
 for an operator of another release.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from tunesmith_api.finetunejob.status import FineTuneJobStatus
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.job_retry import kept_keys, wants_retry
 from tunesmith_engine.lifecycle.run_state import pending_stage
@@ -17,17 +18,24 @@ from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.contracts import CONTRACT
 
 
-def rerun(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus:
+def rerun(
+    plan: Plan, status: FineTuneJobStatus | None, *, finished: Collection[str]
+) -> FineTuneJobStatus:
     """The status to go on from when a person runs the job, perhaps again.
 
     An unfinished run of the same keys is continued; what it has done already counts as cached
-    from here on, since an earlier call did it. Otherwise a new run begins, as it does after
-    Succeeded and Failed; what has a finished result is then found done, and the rest gets its
-    retries back.
+    from here on, since an earlier call did it. So it does in a job that has succeeded, as long as
+    every stage's key is in `finished`: when it began, how long it took and its attempts stay known.
+    Otherwise a new run begins, as it does after Failed; what has a finished result is then found
+    done, and the rest gets its retries back.
     """
     if status is None:
         return new_run(plan, FineTuneJobStatus())
-    if status.is_finished or not is_same_run(plan, status):
+    # A stage that the job no longer has would stay in the status, and its condition with it.
+    has_more = plan.is_whole and len(status.stages) > len(plan.stages)
+    is_done = status.phase == Phase.SUCCEEDED and not has_more
+    is_done = is_done and all(stage.key in finished for stage in plan.stages)
+    if not is_same_run(plan, status) or (status.is_finished and not is_done):
         return new_run(plan, status)
     cached = {"cached": True, "reason": str(Reason.CACHED)}
     stages = [

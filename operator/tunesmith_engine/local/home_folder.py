@@ -13,6 +13,7 @@ attempt; `executor.py` copies one that counts up to KEY, where it holds for late
 
 import logging
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,6 +78,14 @@ class StageFolder:
 
     def attempt(self, number: int) -> AttemptFolder:
         return AttemptFolder(self.path / "attempts" / str(number))
+
+    def discard(self) -> None:
+        """Throw away what was made, so that the stage begins anew; logs of attempts stay."""
+        # NB: results first, since they make the rest count. Attempts keep their folders: no number
+        # is used twice.
+        for result in (self.result, *(attempt.result for attempt in self.attempts())):
+            result.unlink(missing_ok=True)
+        shutil.rmtree(self.artifacts, ignore_errors=True)
 
     def attempts(self) -> list[AttemptFolder]:
         """The attempts that have a folder, the first one first."""

@@ -1,18 +1,21 @@
 """Which results count: one that can be read, is of this very stage, and whose artifacts are there.
 
-Artifacts are looked at, not digested: a second run of a job must not read gigabytes. A size that
-differs from the recorded one is a broken artifact; what lies elsewhere than on this machine is
-taken on trust, and read by whoever needs it.
+Sizes and times first: a second run of a job must not read gigabytes. A size that differs from the
+recorded one is a broken artifact; one with a file that was written after the result is digested.
+What lies elsewhere than on this machine is taken on trust, and read by whoever needs it.
 """
 
 import logging
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_engine.stages.digests import files_below, local_path
+from tunesmith_engine.stages.digests import digest_file, digest_tree, files_below, local_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,11 +72,37 @@ def valid_result(path: Path, *, stage: str, key: str) -> StageResult | None:
         return None
     if result.outcome != "Succeeded":
         return None
+    written_ns, now_ns = path.stat().st_mtime_ns, time.time_ns()
+    newer = [artifact for artifact in result.artifacts if _is_newer(artifact, than_ns=written_ns)]
     faults = [fault for artifact in result.artifacts if (fault := _fault(artifact))]
+    faults = faults or [f"{local_path(each)} was changed" for each in newer if _is_changed(each)]
     if faults:
         _LOG.warning("%s does not count: %s", path, "; ".join(faults))
         return None
+    if newer:
+        # So that the next look digests nothing. A home folder that others own is only read.
+        with suppress(OSError):
+            os.utime(path, ns=(now_ns, now_ns))
     return result
+
+
+def _is_newer(artifact: Artifact, *, than_ns: int) -> bool:
+    """Whether a file of an artifact on this machine was written after that time."""
+    # NB: of modification, not of change: `publish` links the files, which changes the latter.
+    return any(file.stat().st_mtime_ns > than_ns for file in _files_of(artifact))
+
+
+def _is_changed(artifact: Artifact) -> bool:
+    path = local_path(artifact)
+    return (digest_tree(path) if path.is_dir() else digest_file(path)) != artifact.digest
+
+
+def _files_of(artifact: Artifact) -> list[Path]:
+    """The files of an artifact on this machine; none where it lies elsewhere, or is gone."""
+    if not artifact.uri.startswith("file://"):
+        return []
+    path = local_path(artifact)
+    return [path] if path.is_file() else files_below(path)
 
 
 def _fault(artifact: Artifact) -> str | None:
@@ -83,8 +112,7 @@ def _fault(artifact: Artifact) -> str | None:
     path = local_path(artifact)
     if not path.exists():
         return f"{path} is gone"
-    files = files_below(path) if path.is_dir() else [path]
-    size = sum(file.stat().st_size for file in files)
+    size = sum(file.stat().st_size for file in _files_of(artifact))
     if size != artifact.bytes:
         return f"{path} has {size:,} bytes instead of {artifact.bytes:,}"
     return None

@@ -6,14 +6,20 @@ Kill it at any point: the same call goes on from there.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
-from tunesmith_engine.capacity import shortage_of_room
+from tunesmith_engine.capacity import (
+    Shortage,
+    accelerators_here,
+    room_of_worker,
+    shortage_of_accelerators,
+    shortage_of_room,
+)
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate, longest_row_of
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.runs import rerun
@@ -22,11 +28,11 @@ from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_job
-from tunesmith_engine.planning.plan import Plan, plan
+from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
-from tunesmith_engine.stages.catalog import PREPARE
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically
@@ -51,18 +57,20 @@ def run_job(
     home: HomeFolder,
     environments: Environments,
     until: StageName | None = None,
+    forced_from: StageName | None = None,
     watch: Callable[[FineTuneJobStatus], None],
     stop: StopEvent,
 ) -> FineTuneJobStatus:
     """Run the job up to and with `until`; return the status it has then.
 
-    `base` is what relative file:// URIs start from. `watch` gets every new status. Once `stop` is
-    set, the running stage is ended and the job stays unfinished. However this ends, no process of
-    the job is left.
+    `base` is what relative file:// URIs start from. What was done before of the stages from
+    `forced_from` on is thrown away, checkpoints too, and done anew. `watch` gets every new status.
+    Once `stop` is set, the running stage is ended and the job stays unfinished. However this ends,
+    no process of the job is left.
 
     Raises:
         JobBusy: another run of this job goes on.
-        NoSuchStage: the job does not go through `until`.
+        NoSuchStage: the job does not go through `until`, or not through `forced_from` up to there.
         EnvironmentMissing: a stage that has to run has no environment.
         MachineTooSmall: the job is estimated to need more memory or disk than there is.
         SourceError: the model or the data cannot be read.
@@ -73,11 +81,14 @@ def run_job(
     with lock_job(home.lock(name), job=name):
         fingerprints = fingerprint_job(job.spec, base=base, cache=home.cache, secrets=home.secrets)
         planned = plan(job, fingerprints=fingerprints, until=until)
-        preflight(planned, home=home, environments=environments, base=base)
+        forced = planned.stages_from(forced_from) if forced_from else ()
+        preflight(planned, home=home, environments=environments, base=base, forced=forced)
         write_atomically(home.manifest(name), manifest_text)
         executor = LocalExecutor(planned, home=home, environments=environments, base=base)
         try:
             executor.recover()
+            for stage in forced:
+                home.stage(name, stage=stage.name, key=stage.key).discard()
             return run_plan(planned, executor, home=home, watch=watch, stop=stop)
         finally:
             executor.close()
@@ -96,7 +107,7 @@ def run_plan(
     `watch` gets every status that differs from the one before.
     """
     stored = home.read_status(plan.job)
-    status = rerun(plan, stored)
+    status = rerun(plan, stored, finished=executor.observe().finished)
     while True:
         seen = executor.observe(stop_requested=stop.is_set())
         decision = advance(plan, status, seen, now=datetime.now(UTC))
@@ -114,18 +125,27 @@ def run_plan(
         time.sleep(POLL_S)
 
 
-def preflight(planned: Plan, *, home: HomeFolder, environments: Environments, base: Path) -> None:
-    """Do nothing if every stage that is not done can run on this machine.
+def preflight(
+    planned: Plan,
+    *,
+    home: HomeFolder,
+    environments: Environments,
+    base: Path,
+    forced: Collection[PlannedStage] = (),
+) -> None:
+    """Do nothing if every stage that is not done, or is done anew, can run on this machine.
 
     Before `prepare` has seen the rows, only what is too large however short they are is refused:
     it judges by the longest itself. So it does where the model is not on this machine yet.
 
     Raises:
         EnvironmentMissing: a stage that has to run has no environment.
-        MachineTooSmall: the estimate exceeds the machine.
+        MachineTooSmall: the estimate exceeds the machine, or accelerators are missing.
     """
     results = {
-        stage.name: home.result(planned.job, stage=stage.name, key=stage.key)
+        stage.name: None
+        if stage in forced
+        else home.result(planned.job, stage=stage.name, key=stage.key)
         for stage in planned.stages
     }
     # A machine that has become too small does not refuse to show what is done.
@@ -133,23 +153,48 @@ def preflight(planned: Plan, *, home: HomeFolder, environments: Environments, ba
     if not to_run:
         return
     environments.require(stage.environment for stage in to_run)
+    shortage = shortage_here(planned, home=home, base=base)
+    if shortage is not None:
+        raise MachineTooSmall(shortage.reason, shortage.message)
+
+
+def shortage_here(planned: Plan, *, home: HomeFolder, base: Path) -> Shortage | None:
+    """What this machine lacks for the stages that are not done, as far as it is known by now."""
+    results = {
+        stage.name: home.result(planned.job, stage=stage.name, key=stage.key)
+        for stage in planned.stages
+    }
+    to_run = frozenset(name for name, result in results.items() if result is None)
+    resources = planned.spec.resources
+    accelerators = accelerators_here(resources)
+    if TRAIN.name in to_run:
+        missing = shortage_of_accelerators(resources, accelerators)
+        if missing is not None:
+            return missing
     model = local_model_path(planned.spec.model, base=base, cache=home.cache)
     if model is None:
         _LOG.info("the model is not on this machine yet: prepare checks memory and disk")
-        return
+        return None
     prepared = results[PREPARE.name]
-    longest = longest_row_of(prepared) if prepared else SHORTEST_ROW
-    # What the stages have written already takes no more room.
-    written = [
-        path
+    needed = estimate(
+        planned.spec,
+        read_model_facts(model),
+        longest_row=longest_row_of(prepared) if prepared else SHORTEST_ROW,
+        room=room_of_worker(resources, accelerators=accelerators),
+    )
+    return shortage_of_room(
+        needed,
+        stages=to_run,
+        folder=home.root,
+        has_bytes=_written(planned, home=home),
+        accelerators=accelerators,
+    )
+
+
+def _written(planned: Plan, *, home: HomeFolder) -> int:
+    """Bytes that the stages have written already, and that take no more room."""
+    return sum(
+        path.stat().st_size
         for stage in planned.stages
         for path in files_below(home.stage(planned.job, stage=stage.name, key=stage.key).artifacts)
-    ]
-    shortage = shortage_of_room(
-        estimate(planned.spec, read_model_facts(model), longest_row=longest),
-        stages=frozenset(stage.name for stage in to_run),
-        folder=home.root,
-        has_bytes=sum(path.stat().st_size for path in written),
     )
-    if shortage is not None:
-        raise MachineTooSmall(shortage.reason, shortage.message)

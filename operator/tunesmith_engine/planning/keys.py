@@ -31,6 +31,8 @@ WITHOUT_INFLUENCE: Final = (
     "evaluation.reference.endpoint.maxRequestsPerMinute",
     "output.secretRef",
     "checkpoint",
+    # Where the curve is shown as well: what is logged there is in the artifacts anyhow.
+    "tracking",
     "suspend",
     "backoffLimit",
     "activeDeadlineSeconds",
@@ -39,6 +41,8 @@ WITHOUT_INFLUENCE: Final = (
     "queueName",
     "deploy",
     "workspace",
+    # Computed again, activations are what they were.
+    "training.gradientCheckpointing",
     "resources.cpu",
     "resources.memory",
     "resources.nodeSelector",

@@ -55,7 +55,8 @@ class Plan:
     """A job as it will be run: `stages` in order, ending with the last one asked for.
 
     `spec` has every default filled in that does not depend on the data; those that do stay None
-    and are decided by the stage that sees the data. `is_whole` tells that no stage is left out.
+    and are decided by the stage that sees the data. `is_whole` tells that no stage is left out;
+    `weight` is that of all stages of the job, also of those.
     `retry_requested` is what somebody has written to have the job taken up again should it have
     failed; empty if nobody has.
     """
@@ -64,6 +65,7 @@ class Plan:
     generation: int
     spec: FineTuneJobSpec
     stages: tuple[PlannedStage, ...]
+    weight: float
     is_whole: bool = True
     retry_requested: str = ""
 
@@ -77,6 +79,19 @@ class Plan:
             if planned.name == name:
                 return planned
         raise KeyError(f"the plan of {self.job} has no stage {name}")
+
+    def stages_from(self, first: StageName) -> tuple[PlannedStage, ...]:
+        """The stage called `first` and those after it.
+
+        Raises:
+            NoSuchStage: the plan has no such stage.
+        """
+        names = [planned.name for planned in self.stages]
+        if first not in names:
+            raise NoSuchStage(
+                f"{self.job} does not go through {first}; name one of: {', '.join(names)}"
+            )
+        return self.stages[names.index(first) :]
 
     def read_by(self, reader: PlannedStage) -> tuple[PlannedStage, ...]:
         """The stages whose results `reader` is given: those that it reads and this job has."""
@@ -116,6 +131,7 @@ def plan(
         stages=tuple(
             PlannedStage(stage, keys[stage.name], digests[stage.name]) for stage in stages[:end]
         ),
+        weight=sum(stage.weight for stage in stages),
         is_whole=end == len(names),
         retry_requested=job.retry_requested,
     )

@@ -17,7 +17,7 @@ from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.sources.adapter_version import ADAPTER_FINGERPRINTS
-from tunesmith_engine.stages import memory
+from tunesmith_engine.stages import memory, training_memory
 from tunesmith_engine.stages.contracts import Environment, StageName
 from tunesmith_engine.stages.memory import Workload
 
@@ -205,12 +205,15 @@ TRAIN: Final = Stage(
         "training.dpo",
         "training.lora",
         "training.optimizer",
+        "training.parallelism",
+        "training.compile",
         "training.schedule",
         "training.batch",
         "training.freeze",
         "training.epochs",
         "training.maxSteps",
         "training.precision",
+        "training.packing",
         "training.evaluateEverySteps",
         "training.regularization",
         "training.earlyStopping",
@@ -226,10 +229,11 @@ TRAIN: Final = Stage(
         # Its loss is measured along the way: the other half of what training does to a model.
         "evaluation.generalText.uri",
     ),
-    reads=("prepare",),
+    # Of the second: rows that the base made up, where it is asked to.
+    reads=("prepare", "rehearse"),
     sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
-    memory=memory.training,
+    memory=training_memory.training,
 )
 
 EVALUATE: Final = Stage(

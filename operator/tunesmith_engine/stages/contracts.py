@@ -31,7 +31,14 @@ STAGE_VARIABLES: Final = {
     # GNU's OpenMP spins 300,000 times before it sleeps: on cores shared with another job that more
     # than halves both, and on cores of its own a stage gains nothing by it (docs/log.md).
     "GOMP_SPINCOUNT": "1000",
+    # What a stage writes is a log, never a terminal.
+    "NO_COLOR": "1",
+    "RAY_COLOR_PREFIX": "0",
+    "TQDM_DISABLE": "1",
 }
+
+# Environment variable with the port on which the workers of training serve their metrics.
+METRICS_PORT: Final = "TUNESMITH_METRICS_PORT"
 
 # Folder of a stage's output from which its next attempt goes on; `checkpoint_mirror` says how.
 CHECKPOINTS: Final = "checkpoints"

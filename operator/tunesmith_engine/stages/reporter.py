@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.finetunejob.status import Metric, Progress
 
 
@@ -54,7 +55,7 @@ class FileReporter:
             total_steps=total_steps,
             epoch=epoch,
             eta_seconds=eta_s,
-            message=message[:256],
+            message=message[:MAX_MESSAGE],
             metrics=[
                 Metric(name=name, value=f"{value:.6g}") for name, value in (metrics or {}).items()
             ],

@@ -71,7 +71,7 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
     ports = serve_http(
         metrics, health, metrics_port=options.metrics_port, health_port=options.health_port
     )
-    async with client.ApiClient(await _configuration()) as api, ports:
+    async with client.ApiClient(await read_configuration()) as api, ports:
         server = ApiServer(api, resources)
 
         async def work() -> None:
@@ -96,12 +96,20 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
         await asyncio.gather(led, return_exceptions=True)
 
 
-async def _configuration() -> client.Configuration:
+async def read_configuration() -> client.Configuration:
     """Where the API server is: the pod's own, or as KUBECONFIG says."""
     try:
         config.load_incluster_config()  # type: ignore[no-untyped-call]
     except ConfigException:
-        await config.load_kube_config()  # type: ignore[no-untyped-call]
+        try:
+            await config.load_kube_config()  # type: ignore[no-untyped-call]
+        except Exception as error:  # a file that is no kubeconfig leads to any of them
+            said = str(error).partition("\n")[0]
+            message = (
+                f"error: neither in a pod nor by a kubeconfig that can be read ({said}); set "
+                "KUBECONFIG to one, and try it with: kubectl get nodes"
+            )
+            raise SystemExit(message) from error
     configuration = client.Configuration.get_default_copy()
     # aiohttp is told to ask the environment for proxies only if that names some: it would look for
     # a .netrc file at every request, in a thread.

@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from tunesmith_api.finetunejob.resources import Workspace
 from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.configmap_reporter import report_address
 from tunesmith_engine.stages.contracts import (
+    METRICS_PORT,
     STAGE_VARIABLES,
     Environment,
     StageRequest,
@@ -43,6 +45,9 @@ WORKSPACE: Final = "/workspace"
 REQUESTS: Final = "/run/tunesmith/request"
 SECRETS: Final = "/run/tunesmith/secrets"
 REQUEST_FILE: Final = "request.json"
+# The port of the pods that train, by this name in the chart's PodMonitor. NB: neither 8080 nor the
+# name `metrics`, which are those of Ray's own exporter.
+TRAINING_METRICS: Final = {"name": "train-metrics", "containerPort": 9090}
 # Bytes. All annotations of an object together may have 256 KiB; a request has some 20.
 _MAX_ANNOTATION: Final = 192 << 10
 # Ray's object store and torch's workers hand tensors on there; a container's own has 64 MiB.
@@ -199,6 +204,10 @@ def stage_command(stage: PlannedStage) -> list[str]:
 def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
     stage, spec = attempt.stage, attempt.request.spec
     volumes, mounts = _volumes(attempt.owner, attempt.request, settings=settings)
+    trains = stage.name == TRAIN.name
+    variables = STAGE_VARIABLES
+    if trains:
+        variables = variables | {METRICS_PORT: str(TRAINING_METRICS["containerPort"])}
     return {
         "restartPolicy": "Never",
         "serviceAccountName": attempt.account,
@@ -215,8 +224,9 @@ def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
                 # The root is read-only, and Ray writes its token and its session into HOME.
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
-                    *({"name": name, "value": value} for name, value in STAGE_VARIABLES.items()),
+                    *({"name": name, "value": value} for name, value in variables.items()),
                 ],
+                **({"ports": [TRAINING_METRICS]} if trains else {}),
                 "resources": demands_of(
                     stage.stage,
                     spec,

@@ -44,7 +44,7 @@ GONE_GRACE_S: Final = 60.0
 # Of Events nobody tells; they are read again after so many seconds at most.
 EVENTS_S: Final = 60.0
 
-# A condition's message holds 256 characters, with our own words before and after the quote.
+# As much as people read between our own words before and after the quote.
 MAX_QUOTE: Final = 130
 _PULLING: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}

@@ -50,6 +50,10 @@ CLUSTER: Final = "ray.io/cluster"
 UNREACHABLE_GRACE_S: Final = 30.0
 WAKE_GRACE_S: Final = 30.0
 
+# Without the first KubeRay makes a submitter that restricted namespaces refuse, without the second
+# it starts a failed stage again by itself.
+_NEEDED: Final = frozenset({"submissionMode", "backoffLimit"})
+
 _EXIT_CODE: Final = re.compile(r"exit code (?P<code>-?\d+)")
 _OF_RAY: Final = re.compile(r"^Running entrypoint for job |\bjob_manager\.py:")
 _ASLEEP: Final = frozenset({"", "Suspended", "Suspending"})
@@ -107,14 +111,9 @@ class RayJob:
     def waiting(self, subject: str, state: ChildState) -> Waiting | None:
         """What it waits for: KubeRay itself, its pods, or pods that are missing."""
         rayjob, deployment = state.child, _deployment(state.child)
-        if deployment == "ValidationFailed":
-            said = quoted(status_of(rayjob).get("message", ""), at_most=MAX_QUOTE)
-            message = (
-                f"KubeRay refuses the RayJob of {subject}: {said}. Upgrade it, or take workers: 1"
-            )
-            return Waiting(
-                Reason.INVALID_SPEC, message, created_at(rayjob), grace_s=0.0, timeout_s=0.0
-            )
+        unfit = _unfit_kuberay(subject, rayjob)
+        if unfit is not None:
+            return unfit
         if self.has_failed(rayjob):
             return _leftover(subject, state.pods)
         if rayjob["spec"].get("suspend"):
@@ -157,6 +156,21 @@ class RayJob:
 
 
 RAY_JOB: Final = RayJob()
+
+
+def _unfit_kuberay(subject: str, rayjob: Manifest) -> Waiting | None:
+    """A KubeRay that refuses the RayJob, or whose definition dropped what was asked for."""
+    # Every KubeRay has an entrypoint; without it nothing is known of what was asked for.
+    dropped = sorted(_NEEDED - rayjob["spec"].keys()) if "entrypoint" in rayjob["spec"] else []
+    if dropped:
+        unfit = f"has a RayJob with no {' and no '.join(dropped)}, which {subject} needs"
+    elif _deployment(rayjob) == "ValidationFailed":
+        said = quoted(status_of(rayjob).get("message", ""), at_most=MAX_QUOTE)
+        unfit = f"refuses the RayJob of {subject}: {said}"
+    else:
+        return None
+    message = f"KubeRay {unfit}. Upgrade it, or take workers: 1"
+    return Waiting(Reason.INVALID_SPEC, message, created_at(rayjob), grace_s=0.0, timeout_s=0.0)
 
 
 def _wait_of_pods(subject: str, pods: list[Manifest], state: ChildState) -> Waiting | None:

@@ -66,7 +66,20 @@ def test_the_accelerator_chooses_between_two_locks_that_the_context_holds(name: 
     assert copies[f"requirements/{name}.txt"] == "/opt/tunesmith/lock-cpu.txt"
     assert copies[f"requirements/gpu/{name}.txt"] == "/opt/tunesmith/lock-gpu.txt"
     assert all((ROOT / path).is_file() for path in copies)
-    assert {"!requirements/*.txt", "!requirements/gpu/*.txt"} <= set(ignored)
+    assert {f"!requirements/{kind}*.txt" for kind in ("", "gpu/", "tpu/")} <= set(ignored)
+
+
+def test_the_trainer_alone_has_a_lock_for_tpus_with_the_pins_of_the_one_for_cpus() -> None:
+    copies = dict(rest.split() for rest in arguments("trainer", "COPY") if rest.startswith("req"))
+    pins, tpu_pins = (
+        dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / path).read_text("utf-8"), re.MULTILINE))
+        for path in ("requirements/trainer.txt", "requirements/tpu/trainer.txt")
+    )
+
+    assert copies["requirements/tpu/trainer.txt"] == "/opt/tunesmith/lock-tpu.txt"
+    assert {"torch-tpu", "libtpu"} <= tpu_pins.keys() - pins.keys()
+    assert pins.keys() - tpu_pins.keys() == {"bitsandbytes"}
+    assert {name: tpu_pins[name] for name in pins.keys() & tpu_pins.keys()}.items() <= pins.items()
 
 
 def test_the_context_holds_what_the_wheel_is_made_of() -> None:

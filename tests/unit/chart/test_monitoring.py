@@ -15,7 +15,11 @@ from chart import CHART, EVERYTHING, rendered
 from monitored_deployment import VLLM_COUNTERS, VLLM_GAUGES, VLLM_HISTOGRAMS, slo_groups
 from promtool import Firing, Value, check_alerts, check_values, promtool, write_rules
 from tunesmith_engine.monitoring.metric_families import FAMILIES
+from tunesmith_engine.monitoring.training_families import TRAINING_FAMILIES
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_operator.controller.metrics import Metrics
+from tunesmith_operator.finetunejob.child_names import LABEL_STAGE
+from tunesmith_operator.finetunejob.manifests import TRAINING_METRICS
 from tunesmith_serving.tap.metrics import ReplicaMetrics
 from tunesmith_serving.tap.probe_metrics import ProbeMetrics
 
@@ -119,7 +123,7 @@ def exported() -> set[str]:
     families = {family.name for each in (replica, operator) for family in each.collect()}
     return (
         families
-        | {family.name for family in FAMILIES}
+        | {family.name for family in (*FAMILIES, *TRAINING_FAMILIES)}
         | {*VLLM_COUNTERS, *VLLM_GAUGES, *VLLM_HISTOGRAMS}
     )
 
@@ -160,6 +164,20 @@ def test_the_chart_installs_the_rules_as_they_are() -> None:
 
     assert {each["metadata"]["name"] for each in installed} == {f"tunesmith-{n}" for n in RULES}
     assert [group for each in installed for group in each["spec"]["groups"]] == groups()
+
+
+def test_pods_that_train_are_scraped_by_the_port_that_they_have() -> None:
+    monitors = {
+        each["metadata"]["name"]: each["spec"]
+        for each in rendered(EVERYTHING)
+        if each["kind"] == "PodMonitor"
+    }
+
+    spec = monitors["tunesmith-training"]
+    (endpoint,) = spec["podMetricsEndpoints"]
+    assert endpoint["port"] == TRAINING_METRICS["name"]
+    assert spec["selector"]["matchLabels"] == {LABEL_STAGE: TRAIN.name}
+    assert set(monitors) == {"tunesmith-training", "tunesmith-replicas"}
 
 
 def test_alerts_link_to_where_the_pages_are() -> None:

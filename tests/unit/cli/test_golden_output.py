@@ -1,6 +1,7 @@
 """What `plan`, `status` and the end of `run` print, word for word."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -10,17 +11,29 @@ import yaml
 
 from job_folders import STARTED, JobFolder, a_failed_job, a_finished_job, a_running_job, add_stage
 from manifests import DEFAULT_STAGES, a_job
+from small_models import write_model
 from tunesmith_api.manifest import load_job
+from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
-from tunesmith_cli.commands.plan import Machine, PlanView, plan_as_json, plan_as_text
+from tunesmith_cli.commands.plan import (
+    Machine,
+    PlanView,
+    plan_as_json,
+    plan_as_text,
+    read_plan,
+)
 from tunesmith_cli.commands.run import Summary, summary_as_json, summary_as_text
 from tunesmith_cli.commands.status import status_as_text
+from tunesmith_cli.hints import hint_for
+from tunesmith_cli.inputs import open_manifest
 from tunesmith_cli.job_list import NamedStatus, jobs_as_text, status_as_json
 from tunesmith_cli.metrics import evaluation_table
 from tunesmith_cli.report.job_data import read_job_data
-from tunesmith_cli.terminal.style import Style
+from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
+from tunesmith_engine.planning.memory_fit import TrainingFit
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
@@ -30,6 +43,9 @@ from tunesmith_engine.stages.catalog import (
     TRAIN,
     VERIFY,
 )
+from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30
@@ -40,11 +56,20 @@ def view() -> PlanView:
     """A plan of which prepare is done before, on a machine with too little memory to train."""
     job = load_job(yaml.safe_dump(a_job(training={"epochs": 2})))
     memory = {PREPARE.name: GIB, TRAIN.name: 20 * GIB}
+    fit = TrainingFit(
+        micro_batch_size=2,
+        accumulated=8,
+        gradient_checkpointing="every2",
+        worker=WorkerMemory(GIB, 2 * GIB, GIB, 2 * GIB, 9 * GIB, GIB, 3 * GIB),
+        ways=(),
+        num_workers=1,
+        on_accelerators=False,
+    )
     return PlanView(
         plan=plan(job, fingerprints={"model": "m", "dataset.train": "d"}),
         is_cached={name: name == PREPARE.name for name in DEFAULT_STAGES},
         settings=describe(job.spec),
-        estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB),
+        estimate=Estimate(memory_bytes=memory, disk_bytes=2 * GIB, fit=fit),
         machine=Machine(memory_bytes=16 * GIB, free_disk_bytes=100 * GIB),
     )
 
@@ -81,7 +106,19 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
         needs              at most   this machine
         memory of prepare  1.0 GiB   16.0 GiB
         memory of train    20.0 GiB  16.0 GiB        too much
-        disk               2.0 GiB   100.0 GiB free""")
+        disk               2.0 GiB   100.0 GiB free
+
+        a step of training: 8 x 2 rows on each worker, gradientCheckpointing: every2
+
+        memory of a worker  at its peak
+        libraries           1.0 GiB
+        weights             2.0 GiB
+        gradients           1.0 GiB
+        optimizer           2.0 GiB
+        activations         9.0 GiB
+        loss                1.0 GiB
+        unused              3.0 GiB
+        all                 19.0 GiB""")
     )
 
 
@@ -93,6 +130,36 @@ def test_a_plan_says_of_every_setting_who_decides_it(view: PlanView) -> None:
     assert rows["training.lora.alpha"] == "default 32.0"
     assert rows["checkpoint.everySteps"] == "decided by the job a tenth of all steps"
     assert rows["model.chatTemplate"] == "decided by the job the model's own"
+
+
+def test_a_plan_names_the_format_that_prepare_found(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a row"}\n')
+    write_model(tmp_path / "model")
+    job = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    manifest, home = open_manifest(tmp_path / "job.yaml"), HomeFolder(tmp_path / "home")
+    before = read_plan(manifest, home=home)
+    prepare = before.plan.stage(PREPARE.name)
+    result = StageResult(
+        stage=prepare.name,
+        key=prepare.key,
+        attempt=1,
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        facts={"format": "text", "longestRow": 3},
+    )
+    path = home.stage("helpdesk", stage=prepare.name, key=prepare.key).result
+    write_atomically(path, result.model_dump_json(by_alias=True))
+
+    after = read_plan(manifest, home=home)
+
+    formats = [
+        setting.value
+        for view in (before, after)
+        for setting in view.settings
+        if setting.path == "dataset.format"
+    ]
+    assert formats == ["auto", "auto: text"]
 
 
 def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanView) -> None:
@@ -124,6 +191,10 @@ def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
     assert printed["estimate"] == {
         "memoryBytes": {"prepare": GIB, "train": 20 * GIB},
         "diskBytes": 2 * GIB,
+        "microBatchSize": 2,
+        "accumulated": 8,
+        "gradientCheckpointing": "every2",
+        "workerBytes": asdict(view.estimate.fit.worker) if view.estimate else None,
     }
 
 
@@ -131,7 +202,9 @@ def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> N
     assert status_as_text(_named(a_failed_job(tmp_path)), style=PLAIN) == dedent("""\
         refused: Failed
           EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0
-          What to do: the message names metric, value and bound
+          What to do: if the held-out loss rose, lower training.optimizer.learningRate or \
+training.epochs; if it hardly fell, raise them or add rows; or change the bound in \
+evaluation.gates
 
         stage     state   attempt  time
         prepare   done    1        6.2 s       Succeeded
@@ -139,7 +212,7 @@ def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> N
         evaluate  failed  1        20 s        heldOut loss is 3.1, 0.2 above the base's 2.9; \
 the gate allows 0
 
-        measure                 base  tuned  interval     compressed  interval
+        measure                 base  tuned  interval     as shipped  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
@@ -156,7 +229,7 @@ def test_a_split_of_a_stage_of_its_own_gets_its_columns(tmp_path: Path) -> None:
     ])  # fmt: skip
 
     assert evaluation_table(job.status.evaluation) == dedent("""\
-        measure                 base  tuned  interval     compressed  interval  distilled  interval
+        measure                 base  tuned  interval     as shipped  interval  distilled  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73                           2.6
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
@@ -208,7 +281,7 @@ def test_the_end_of_a_run_says_what_came_out_and_what_to_do_next(tmp_path: Path)
     assert summary_as_text(_summary(job), style=PLAIN) == dedent(f"""\
         helpdesk: Succeeded in 4 min 51 s
 
-        measure                 base  tuned  interval     compressed  interval
+        measure                 base  tuned  interval     as shipped  interval
         Held-out rows: loss     3.8   2.41   2.1 – 2.83   2.42        2.11 – 2.84
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55  0.42        0.31 – 0.55
         General text: loss      2.98  3.02   2.95 – 3.1   3.03        2.96 – 3.11
@@ -226,9 +299,17 @@ def test_the_end_of_a_failed_run_says_why_and_where_the_log_is(tmp_path: Path) -
     assert text.startswith(
         "refused: Failed in 3 min 01 s\n"
         "  EvaluationGateFailed: heldOut loss is 3.1, 0.2 above the base's 2.9; the gate allows 0\n"
-        "  What to do: the message names metric, value and bound\n"
+        f"  What to do: {hint_for(Reason.EVALUATION_GATE_FAILED)}\n"
     )
     assert text.endswith("log     log.txt\nreport  report.html")
+
+
+def test_problems_of_the_data_stand_below_each_other() -> None:
+    said = "rows.jsonl:1: given 'a\x1b[2J'; mend it\nrows.jsonl:7: given 'b'; mend it"
+
+    assert paragraph(said, indent="    ") == (
+        "rows.jsonl:1: given 'a [2J'; mend it\n    rows.jsonl:7: given 'b'; mend it"
+    )
 
 
 def test_the_one_object_of_a_run_has_the_promised_fields(tmp_path: Path) -> None:

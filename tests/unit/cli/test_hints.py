@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+from tunesmith_api.field_paths import record_at
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.reasons import Reason
-from tunesmith_cli.hints import hint_for
+from tunesmith_cli.hints import HINTS, hint_for
 
 TASKS = Path(__file__).parents[3] / "docs" / "task"
 PAGES = (TASKS / "when-a-job-fails.md", TASKS / "when-a-rollout-stops.md")
@@ -41,6 +45,53 @@ def hints_of_the_pages() -> dict[str, str]:
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in HEALTHY])
 def test_the_command_and_the_pages_give_the_same_advice(reason: Reason) -> None:
     assert hint_for(reason) == hints_of_the_pages()[reason]
+
+
+def test_every_field_that_advice_names_is_one() -> None:
+    named = {
+        path for hint in HINTS.values() for path in re.findall(r"\b[a-z]\w+(?:\.[a-z]\w*)+", hint)
+    }
+    specs = (FineTuneJob, ModelDeployment)
+
+    assert len(named) > 20
+    named.remove("spec.active")  # of Kueue's Workload
+    assert [path for path in named if not any(is_field(of, path) for of in specs)] == []
+
+
+def is_field(kind: type[BaseModel], path: str) -> bool:
+    *above, name = path.removeprefix("spec.").split(".")
+    record = record_at(kind, ("spec", *above))
+    return record is not None and any(of.alias == name for of in record.model_fields.values())
+
+
+# What the manifest can mend; the rest is up to data, machine, cluster, or nobody.
+MENDED_BY_A_FIELD = (
+    Reason.DATASET_NOT_FOUND,
+    Reason.BASE_MODEL_NOT_FOUND,
+    Reason.MODEL_ACCESS_DENIED,
+    Reason.DATASET_INVALID,
+    Reason.CHAT_TEMPLATE_MISSING,
+    Reason.LOSS_MASK_INVALID,
+    Reason.MEMORY_ESTIMATE_EXCEEDED,
+    Reason.DISK_ESTIMATE_EXCEEDED,
+    Reason.RESOURCES_UNAVAILABLE,
+    Reason.LOSS_DIVERGED,
+    Reason.FORGETTING_BUDGET_EXCEEDED,
+    Reason.EVALUATION_GATE_FAILED,
+    Reason.COMPRESSION_LOSS_EXCEEDED,
+    Reason.SERVING_PARITY_FAILED,
+    Reason.OUTPUT_CONFLICT,
+    Reason.OUT_OF_MEMORY,
+    Reason.HOST_OOM_KILLED,
+    Reason.UNSCHEDULABLE,
+    Reason.EXCEEDS_MAX_QUOTA,
+)
+
+
+@pytest.mark.parametrize("reason", MENDED_BY_A_FIELD)
+def test_advice_names_the_field_to_change_and_how(reason: Reason) -> None:
+    assert re.search(r"\b(lower|raise|set|correct|change)\b", hint_for(reason))
+    assert re.search(r"\b[a-z]\w+\.[a-z]\w*", hint_for(reason))
 
 
 @pytest.mark.parametrize("reason", [*sorted(HEALTHY), "OfALaterVersion"])

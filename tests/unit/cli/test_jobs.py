@@ -11,6 +11,7 @@ import pytest
 
 from command import tunesmith
 from job_folders import a_failed_job, a_finished_job, a_running_job, key_of
+from tunesmith_cli.commands import serve
 from tunesmith_cli.main import main
 from tunesmith_engine.local.locks import lock_job
 
@@ -63,6 +64,28 @@ def test_an_unknown_job_is_refused_with_a_near_name(
     assert captured.err == f"error: no job 'helpdsk' in {home}; did you mean 'helpdesk'?\n"
 
 
+@pytest.mark.parametrize("command", ["status", "logs", "report", "serve"])
+def test_a_job_whose_status_is_damaged_is_named_with_what_to_do(
+    command: str, own_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_home / "jobs/refused/status.json").write_text("{")
+
+    assert main([command, "refused", "--home", str(own_home)]) == 2
+
+    said = capsys.readouterr().err
+    assert "error: the status of job 'refused' in " in said
+    assert "run the job again" in said
+    assert "did you mean" not in said
+
+
+def test_a_home_that_is_empty_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--home", ""])
+
+    assert ended.value.code == 2
+    assert "'' is no folder; leave --home out" in capsys.readouterr().err
+
+
 def test_a_refusal_is_an_object_where_one_was_asked_for(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +124,18 @@ def test_logs_are_printed_in_the_order_of_stages_and_attempts(
         b"==> evaluate, attempt 1 <==",
     ]
     assert b"step \xff\n" in printed
+
+
+def test_logs_through_a_pipe_have_no_colours_and_no_bars(
+    own_home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (log,) = own_home.glob("jobs/helpdesk/stages/train/*/attempts/1/log.txt")
+    log.write_bytes(b"\x1b[36m(Worker pid=7)\x1b[0m a step\n\rload: 0%\rload: 100%\nand a rest")
+
+    assert main(["logs", "helpdesk", "train", "--home", str(own_home)]) == 0
+
+    printed = capfdbinary.readouterr().out
+    assert printed == (b"==> train, attempt 1 <==\n(Worker pid=7) a step\nload: 100%\nand a rest\n")
 
 
 def test_logs_of_one_stage_and_attempt(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +202,15 @@ def test_serve_becomes_the_server_of_the_published_folder(
     python.touch(mode=0o755)
     monkeypatch.setenv("TUNESMITH_ENVIRONMENTS", str(tmp_path))
     executed: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda _, command: executed.append(command))
+    quiet: list[str] = []
+    watched: list[str] = []
+
+    def execve(_: Path, command: list[str], environment: dict[str, str]) -> None:
+        executed.append(command)
+        quiet.append(environment["VLLM_LOGGING_LEVEL"])
+
+    monkeypatch.setattr("os.execve", execve)
+    monkeypatch.setattr(serve, "announce_when_ready", watched.append)
 
     main(["serve", "helpdesk", "--port", "8001", "--home", str(home)])
     main(["serve", "./somewhere", "--host", "0.0.0.0"])
@@ -178,6 +221,8 @@ def test_serve_becomes_the_server_of_the_published_folder(
         [*start, str(folder), "--host", "127.0.0.1", "--port", "8001"],
         [*start, "somewhere", "--host", "0.0.0.0", "--port", "8000"],
     ]
+    assert quiet == ["ERROR", "ERROR"]
+    assert watched == ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8000/v1"]
 
 
 def test_a_job_without_a_published_model_is_not_served(

@@ -77,7 +77,8 @@ def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
     }  # fmt: skip
     for wanted in ("Succeeded", "2.41", "base model 3.8", "99.6 %", "Is the printer switched on?",
                    "too much lost", "sha256:aaaa", "training.lora.rank", "torch", "4 min 51 s",
-                   "exact duplicates", "trained parameters", "4,884,480"):  # fmt: skip
+                   "exact duplicates", "trained parameters", "4,884,480",
+                   "1.5 % of the tokens computed, 18.6 % without packing"):  # fmt: skip
         assert wanted in page.text, wanted
 
 
@@ -404,6 +405,34 @@ def test_training_shows_three_losses_the_remedies_and_what_they_changed(tmp_path
         "with the remedies a step takes 0.12 s longer",
     ):
         assert words in page.text
+
+
+def test_training_shows_tokens_gradients_and_memory_as_far_as_they_are_known(
+    tmp_path: Path,
+) -> None:
+    text = Page(page_of(a_finished_job(tmp_path))).text
+
+    assert "36,000 (40.0 %)" in text
+    assert "10,000 (10.0 % of both)" in text
+    assert "0.52, at most 3.1" in text
+    assert "Peak memory of the process" in text
+    # Neither had this machine.
+    assert "MFU" not in text
+    assert "Peak memory of the device" not in text
+    assert "KL divergence" not in text
+
+
+def test_a_job_that_measured_kl_shows_it_by_step(tmp_path: Path) -> None:
+    job = a_finished_job(tmp_path)
+    (curve,) = job.folder.rglob("curve.jsonl")
+    with curve.open("a") as file:
+        for step, kl in ((0, 0.0), (15, 0.2), (30, 0.31)):
+            file.write(json.dumps({"step": step, "kind": "kl", "loss": kl}) + "\n")
+
+    text = page_of(job)
+
+    assert "KL divergence from the base model by optimizer step" in text
+    assert "KL from the base from 0 to 0.31" in text
 
 
 def test_a_job_that_measured_no_sample_has_its_curve_alone(tmp_path: Path) -> None:

@@ -51,6 +51,39 @@ def leaving(make: Callable[..., JobFolder], **update: Any) -> Engine:
     return run_job
 
 
+def test_from_alone_throws_nothing_away(
+    manifest: Path, capsys: pytest.CaptureFixture[str], engine: Callable[[Engine], None]
+) -> None:
+    engine(refusing(AssertionError("it ran")))
+
+    assert main(["run", str(manifest), "--from", "train"]) == 2
+    assert "needs --force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [([], None), (["--force"], "prepare"), (["--force", "--from", "compress"], "compress")],
+)
+def test_force_begins_at_the_first_stage_or_at_the_one_that_is_named(
+    manifest: Path,
+    tmp_path: Path,
+    engine: Callable[[Engine], None],
+    *,
+    options: list[str],
+    first: str | None,
+) -> None:
+    asked: list[str | None] = []
+
+    def run_job(*args: Any, forced_from: str | None, **named: Any) -> FineTuneJobStatus:
+        asked.append(forced_from)
+        return leaving(a_finished_job)(*args, **named)
+
+    engine(run_job)
+    main(["run", str(manifest), "--home", str(tmp_path), *options])
+
+    assert asked == [first]
+
+
 def refusing(error: Exception) -> Engine:
     def run_job(*_: Any, **__: Any) -> FineTuneJobStatus:
         raise error
@@ -200,10 +233,13 @@ def test_ctrl_c_stops_the_run_and_says_how_to_go_on(
 
     engine(run_job)
 
-    code = main(["run", str(manifest), "--home", str(tmp_path)])
+    code = main(["run", str(manifest), "--until", "train", "--home", str(tmp_path)])
 
+    said = capsys.readouterr()
     assert code == 130
-    assert f"to go on: tunesmith run {manifest} --home {tmp_path}" in capsys.readouterr().err
+    assert f"to go on: tunesmith run {manifest} --until train --home {tmp_path}" in said.err
+    assert "helpdesk: Stopped" in said.out
+    assert "suspend" not in said.out.lower()
 
 
 def test_a_second_ctrl_c_ends_it_at_once(
@@ -221,11 +257,19 @@ def test_a_second_ctrl_c_ends_it_at_once(
 
 @pytest.mark.parametrize(("reason", "code"), [(Reason.STOPPED_AS_ASKED, 0), (Reason.SUSPENDED, 1)])
 def test_stopping_where_it_was_asked_to_is_no_failure(
-    reason: Reason, code: int, manifest: Path, tmp_path: Path, engine: Callable[[Engine], None]
+    *,
+    reason: Reason,
+    code: int,
+    manifest: Path,
+    tmp_path: Path,
+    engine: Callable[[Engine], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     engine(lambda *given, **named: _held(leaving(a_running_job)(*given, **named), reason))
 
     assert main(["run", str(manifest), "--home", str(tmp_path)]) == code
+    phase = "Stopped" if code == 0 else "Suspended"
+    assert f"helpdesk: {phase}" in capsys.readouterr().out
 
 
 def test_serve_follows_only_a_finished_job(

@@ -1,6 +1,8 @@
 """`tunesmith validate` and `crds`, as users run them: exit codes, streams, one object."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from command import tunesmith
 from manifests import a_job, a_version
 from tunesmith_api.crds import crd_files, crds_yaml
+from tunesmith_cli.inputs import open_manifest
 from tunesmith_cli.main import main
 
 BROKEN = """\
@@ -33,6 +36,39 @@ spec:
 """
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (yaml.safe_dump(a_job()), 0, "standard input: FineTuneJob helpdesk is valid"),
+        (BROKEN, 2, "standard input:7: spec.training.epoch: unknown field"),
+    ],
+)
+def test_a_manifest_may_come_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    text: str,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    assert main(["validate", "-"]) == code
+    assert said in "".join(capsys.readouterr())
+
+
+def test_relative_uris_of_a_job_from_standard_input_start_at_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = yaml.safe_dump(a_job())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    monkeypatch.chdir(tmp_path)
+
+    manifest = open_manifest(Path("-"))
+
+    assert (manifest.text, manifest.base) == (text, tmp_path)
+
+
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "good.yaml"
@@ -53,6 +89,22 @@ def test_a_valid_manifest_is_said_to_be_so(good: Path) -> None:
 
     assert (ran.code, ran.stderr) == (0, "")
     assert ran.stdout == f"{good}: FineTuneJob helpdesk is valid\n"
+
+
+def test_accelerators_that_this_machine_lacks_are_noted_and_refused_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no driver here
+    path = tmp_path / "gpus.yaml"
+    path.write_text(yaml.safe_dump(a_job(resources={"workers": 2, "gpusPerWorker": 1})))
+
+    noted, told = main(["validate", str(path)]), capsys.readouterr()
+    refused, problem = main(["validate", str(path), "--here"]), capsys.readouterr()
+
+    assert (noted, refused) == (0, 2)
+    assert "is valid" in told.out
+    assert "note: " in told.err
+    assert "spec.resources.gpusPerWorker: 2 workers ask for 2 of nvidia.com/gpu" in problem.err
 
 
 def test_a_problem_names_file_line_field_and_remedy(

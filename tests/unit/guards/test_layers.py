@@ -22,6 +22,11 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.drift.refusals",
     "tunesmith_engine.drift.signals",
     "tunesmith_engine.drift.sketches",
+    # What training's metrics are called, by those that serve them and those that read.
+    "tunesmith_engine.monitoring.metric_families",
+    "tunesmith_engine.monitoring.training_families",
+    # How a step is cut for the memory there is: told by `plan`, settled by `train`.
+    "tunesmith_engine.planning.memory_fit",
     "tunesmith_engine.sources",
     "tunesmith_engine.stages",
 )

@@ -23,6 +23,7 @@ TARGETS = {
     "test",
     "test-cluster",
     "test-e2e",
+    "test-gpu",
     "test-long",
     "test-model",
     "test-node",

@@ -42,6 +42,7 @@ from tunesmith_trainer.compress.reference_generations import generate_reference,
 from tunesmith_trainer.compress.schemes import SCHEMES, refuse_unrunnable
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.devices import has_accelerator
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
 from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite, generation_result
@@ -142,7 +143,7 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
         BadInputError: the scheme does not fit the model or this machine.
         VerdictError: no allowed scheme keeps enough, or merging changed the model.
     """
-    refuse_unrunnable(request.spec.compression.quantize, has_gpu=torch.cuda.is_available())
+    refuse_unrunnable(request.spec.compression.quantize, has_gpu=has_accelerator())
     run = CompressionRun.of(request, reporter)
     tuned = merge(run)
     model, results = compress_until_accepted(run, tuned)

@@ -3,6 +3,8 @@
 Follows `readers`, and is followed by `cleaning`. `messages` and `sharegpt` are lists of turns,
 `alpaca` and `promptCompletion` one question and answer, `dialogues` turns that alternate, `text`
 plain text. Whatever follows the last answer of a conversation teaches nothing and is left out.
+Two turns of one speaker in a row are one turn, as chat templates have it, and are counted. What is
+null is an empty answer, or refused: nobody asks nothing.
 `preference` is two conversations with one prompt, by the conventions of TRL: the prompt is a field
 of its own, or the turns that both begin with.
 """
@@ -124,7 +126,26 @@ def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str])
         return Row(source=raw.source, text=content)
     if isinstance(content, _Pair):
         return _pair_row(content, source=raw.source)
-    return Row(source=raw.source, messages=_up_to_last_answer(content))
+    turns = _joined(content)
+    return Row(
+        source=raw.source,
+        messages=_up_to_last_answer(turns),
+        num_joined=len(content) - len(turns),
+    )
+
+
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """The turns, those of one speaker in a row as one, a blank line between them."""
+    turns: list[Message] = []
+    for message in messages:
+        # Tools may answer several calls, and templates show each answer by itself.
+        if turns and turns[-1].role == message.role and message.role in {"user", "assistant"}:
+            said = (turns[-1].content, message.content)
+            whole = "\n\n".join(text for text in said if text.strip())
+            turns[-1] = Message(role=message.role, content=whole)
+        else:
+            turns.append(message)
+    return turns
 
 
 def _fields(
@@ -218,7 +239,18 @@ def _turn(turn: Mapping[str, Any], *, who: str, what: str, roles: Mapping[str, s
             rule=f"{who} is one of {', '.join(roles)}",
             remedy="rename the role",
         )
-    return Message(role=role, content=_text(turn[what], field=what))
+    return _said(role, turn[what], field=what)
+
+
+def _said(role: str, value: Any, *, field: str) -> Message:
+    """A turn; null is an answer that is empty, as `cleaning` counts them, and no question."""
+    if value is None and role != "assistant":
+        raise _Refused(
+            given=f"{field}: null in a turn of {role}",
+            rule="a turn that is no answer has text",
+            remedy="write it, or leave the turn or the row out",
+        )
+    return Message(role=role, content=_text(value, field=field))
 
 
 def _messages(fields: Mapping[str, Any]) -> list[Message]:
@@ -238,7 +270,8 @@ def _sharegpt(fields: Mapping[str, Any]) -> list[Message]:
 
 
 def _alpaca(fields: Mapping[str, Any]) -> list[Message]:
-    parts = [_text(fields.get(name), field=name) for name in ("instruction", "input")]
+    asked = _said("user", fields["instruction"], field="instruction").content
+    parts = [asked, _text(fields.get("input"), field="input")]
     return [
         *_system(fields),
         Message(role="user", content="\n\n".join(part for part in parts if part.strip())),
@@ -249,7 +282,7 @@ def _alpaca(fields: Mapping[str, Any]) -> list[Message]:
 def _prompt_completion(fields: Mapping[str, Any]) -> list[Message]:
     return [
         *_system(fields),
-        Message(role="user", content=_text(fields["prompt"], field="prompt")),
+        _said("user", fields["prompt"], field="prompt"),
         Message(role="assistant", content=_text(fields["completion"], field="completion")),
     ]
 
@@ -291,7 +324,8 @@ def _pair_row(pair: _Pair, *, source: str) -> Row:
                 rule="both answers go on from one prompt, and begin with an assistant turn",
                 remedy="give both the same turns up to the answer",
             )
-    chosen, rejected = (_up_to_last_answer(answer) for answer in (pair.chosen, pair.rejected))
+    prompt, *answers = (_joined(turns) for turns in (pair.prompt, pair.chosen, pair.rejected))
+    chosen, rejected = map(_up_to_last_answer, answers)
     # White space at the ends is what a template cuts off.
     if [(turn.role, turn.content.strip()) for turn in chosen] == [
         (turn.role, turn.content.strip()) for turn in rejected
@@ -301,12 +335,13 @@ def _pair_row(pair: _Pair, *, source: str) -> Row:
             rule="a preference has two answers, one better than the other",
             remedy="leave the row out, or mend one of them",
         )
-    prompt = tuple(pair.prompt)
+    num_given = sum(map(len, (pair.prompt, pair.chosen, pair.rejected)))
     return Row(
         source=source,
         messages=(*prompt, *chosen),
         rejected=(*prompt, *rejected),
         num_prompt=len(prompt),
+        num_joined=num_given - sum(map(len, (prompt, *answers))),
     )
 
 
@@ -317,7 +352,7 @@ def _system(fields: Mapping[str, Any]) -> list[Message]:
 
 def _dialogue(turns: Any) -> list[Message]:
     return [
-        Message(role="assistant" if at % 2 else "user", content=_text(turn, field=f"turn {at + 1}"))
+        _said("assistant" if at % 2 else "user", turn, field=f"turn {at + 1}")
         for at, turn in enumerate(turns)
     ]
 

@@ -1,8 +1,9 @@
 """Files to raw rows: jsonl, json, csv, parquet and yaml, each row with its file and line.
 
-The first step of the data. Nothing is understood here but the syntax of the files; what the fields
-mean is said in `formats`. Text is UTF-8, strictly, with or without a byte order mark. What is wrong
-goes to `Problems`, so that a run names as much of it as it can.
+The first step of the data. `file_formats` says which of them a file is; nothing is understood here
+but its syntax, and what the fields mean is said in `formats`. Text is UTF-8, strictly, with or
+without a byte order mark. What is wrong goes to `Problems`, so that a run names as much of it as
+it can.
 
 A YAML file is a list of rows, or has `conversations`, each a list of turns: the dialect of
 chatterbot-corpus.
@@ -17,6 +18,14 @@ from typing import Any, Final
 
 import yaml
 
+from tunesmith_trainer.data.file_formats import (
+    COMPRESSED_SUFFIXES,
+    SUFFIXES,
+    Syntax,
+    decompressed,
+    separator_of,
+    syntax_of,
+)
 from tunesmith_trainer.data.rows import Problems, RawRow, quoted
 
 # Python's own limit is 131,072 characters; a row of training data may hold a long document.
@@ -28,17 +37,21 @@ _YamlLoader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
     """The rows of one file, which messages call `label`; whatever is wrong goes to `problems`."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    before = problems.count
+    content = decompressed(path.read_bytes(), label=label, problems=problems)
+    if content is None:
+        return []
+    syntax = syntax_of(content, name=path.name)
+    if syntax is None:
         problems.add(
             label,
-            given=f"a file that ends with {quoted(path.suffix)}",
-            rule=f"data files end with {', '.join(sorted(_READERS))}",
+            given=f"a file that ends with {quoted(path.suffix)}, and holds no JSON",
+            rule=f"data files end with {', '.join(sorted(SUFFIXES))}, and may be compressed to "
+            f"{' or '.join(COMPRESSED_SUFFIXES)}",
             remedy="rename or convert it",
         )
         return []
-    before = problems.count
-    rows = list(reader(path, label, problems))
+    rows = list(_READERS[syntax](content, label, problems))
     if not rows and problems.count == before:
         problems.add(
             label,
@@ -49,8 +62,7 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
     return rows
 
 
-def _text_of(path: Path, label: str, problems: Problems) -> str:
-    raw = path.read_bytes()
+def _text_of(raw: bytes, label: str, problems: Problems) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,9 +76,9 @@ def _text_of(path: Path, label: str, problems: Problems) -> str:
         return ""
 
 
-def _read_jsonl(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+def _read_jsonl(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
     # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows.
-    for number, line in enumerate(_text_of(path, label, problems).split("\n"), start=1):
+    for number, line in enumerate(_text_of(content, label, problems).split("\n"), start=1):
         if not line.strip():
             continue
         source = f"{label}:{number}"
@@ -79,8 +91,8 @@ def _read_jsonl(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
         yield from _as_row(value, source, problems)
 
 
-def _read_json(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
-    text = _text_of(path, label, problems)
+def _read_json(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
+    text = _text_of(content, label, problems)
     if not text.strip():
         return
     try:
@@ -104,11 +116,13 @@ def _read_json(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
         yield from _as_row(item, f"{label}:{number}", problems)
 
 
-def _read_csv(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+def _read_csv(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
     csv.field_size_limit(_CSV_FIELD_LIMIT)
+    text = _text_of(content, label, problems)
+    separator = separator_of(text)
     # newline="" leaves line ends inside quoted fields as they are; strict refuses what the module
     # would otherwise guess, such as a quote that nothing closes.
-    reader = csv.reader(io.StringIO(_text_of(path, label, problems), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] | None = None
     # A row may span lines, so it starts where the one before it ended: reader.line_num is its end.
     start = 1
@@ -126,7 +140,7 @@ def _read_csv(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
                     source,
                     given=f"{len(cells)} fields",
                     rule=f"every row has the {len(header)} fields of the header",
-                    remedy='put fields that hold commas or line ends in "quotes"',
+                    remedy=f'put fields that hold {quoted(separator)} or line ends in "quotes"',
                 )
     except csv.Error as error:
         given = "a row that does not end" if "end of data" in str(error) else "a broken row"
@@ -145,13 +159,13 @@ def _csv_header(cells: list[str], source: str, problems: Problems) -> list[str]:
     return names
 
 
-def _read_parquet(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
+def _read_parquet(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             for batch in file.iter_batches():
                 for value in batch.to_pylist():
                     number += 1
@@ -160,8 +174,8 @@ def _read_parquet(path: Path, label: str, problems: Problems) -> Iterator[RawRow
         _add_broken(problems, label, given="damaged or cut off data", kind="parquet", why=error)
 
 
-def _read_yaml(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
-    loader = _YamlLoader(_text_of(path, label, problems))
+def _read_yaml(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
+    loader = _YamlLoader(_text_of(content, label, problems))
     try:
         # The nodes, not what they stand for: only nodes know their lines.
         for node in _yaml_items(loader.get_single_node(), label, problems):
@@ -235,11 +249,10 @@ def _add_broken(problems: Problems, source: str, *, given: str, kind: str, why: 
     )
 
 
-_READERS: Final[Mapping[str, Callable[[Path, str, Problems], Iterator[RawRow]]]] = {
-    ".csv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-    ".yaml": _read_yaml,
-    ".yml": _read_yaml,
+_READERS: Final[Mapping[Syntax, Callable[[bytes, str, Problems], Iterator[RawRow]]]] = {
+    "csv": _read_csv,
+    "json": _read_json,
+    "jsonl": _read_jsonl,
+    "parquet": _read_parquet,
+    "yaml": _read_yaml,
 }

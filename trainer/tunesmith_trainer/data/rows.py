@@ -40,7 +40,8 @@ class Row:
     """A conversation (`messages`) or a text (`text`); exactly one of the two is given.
 
     A preference is the conversation with the chosen answer, and in `rejected` that with the other
-    one. Both begin with the same `num_prompt` turns, of which none is trained.
+    one. Both begin with the same `num_prompt` turns, of which none is trained. `num_joined` turns
+    of the file are part of the one before them, which is of the same role.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Row:
     text: str | None = None
     rejected: tuple[Message, ...] = ()
     num_prompt: int = 0
+    num_joined: int = 0
 
 
 class Problems:

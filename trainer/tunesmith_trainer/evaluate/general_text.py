@@ -5,6 +5,7 @@ kinds: encyclopaedic, narrative, instructions, dialogue, arithmetic, letters and
 `spec.evaluation.generalText` replaces it. `evaluate` and `compress` score the same rows.
 """
 
+import io
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,8 @@ from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.begin_token import begin_ids
+from tunesmith_trainer.data.file_formats import decompressed
+from tunesmith_trainer.data.rows import Problems
 from tunesmith_trainer.data.token_rows import TokenRows
 
 WINDOW_TOKENS = 512
@@ -91,9 +94,12 @@ def _texts(request: StageRequest) -> list[str]:
 
 
 def _read(path: Path) -> str:
+    problems = Problems()
+    raw = decompressed(path.read_bytes(), label=path.name, problems=problems) or b""
+    problems.refuse()
     try:
         # Windows editors begin a file with a mark that would become a token.
-        return path.read_text(encoding="utf-8-sig")
+        return io.StringIO(raw.decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
         raise BadInputError(
             Reason.DATASET_INVALID,

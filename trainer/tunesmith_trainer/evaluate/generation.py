@@ -5,13 +5,26 @@ generates as the reference for `verify`, where the serving engine must say the s
 """
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Final
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn import functional as F
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from tunesmith_trainer.evaluate.log_likelihood import OnBatch
 
-BATCH_ROWS = 32
+BATCH_ROWS: Final = 32
+# In one batch. A batch more takes about as long on a processor as to compute so many tokens.
+MAX_PADDING_TOKENS: Final = 1024
+# After so many tokens the rows that have ended leave their batch.
+BLOCK_TOKENS: Final = 8
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -60,16 +73,29 @@ def generate_ids(
         pad_token_id=pad_id,
     )
     continuations: list[list[int]] = [[] for _ in prompts]
-    # Prompts of similar length share a batch, so that little of it is padding.
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for start in range(0, len(order), batch_rows):
-        batch = order[start : start + batch_rows]
+    num_done = 0
+    for batch in batches_by_length([len(ids) for ids in prompts], batch_rows=batch_rows):
         rows = generate_batch(model, [prompts[index] for index in batch], config=greedy)
         for index, row in zip(batch, rows, strict=True):
-            continuations[index] = _until_stop(row, stops=stops)
+            continuations[index] = row
+        num_done += len(batch)
         if on_batch:
-            on_batch(start + len(batch), len(order))
+            on_batch(num_done, len(prompts))
     return continuations
+
+
+def batches_by_length(lengths: Sequence[int], *, batch_rows: int) -> list[list[int]]:
+    """Row numbers, batch after batch: rows of similar length share one, shorter ones first."""
+    batches: list[list[int]] = []
+    padding = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches:
+            padding += (lengths[row] - lengths[batches[-1][-1]]) * len(batches[-1])
+        if not batches or len(batches[-1]) == batch_rows or padding > MAX_PADDING_TOKENS:
+            batches.append([])
+            padding = 0
+        batches[-1].append(row)
+    return batches
 
 
 def generate_texts(
@@ -98,24 +124,88 @@ def generate_texts(
 def generate_batch(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, config: GenerationConfig
 ) -> list[list[int]]:
-    """New tokens of each prompt, sampled or not as `config` says, padded behind an early stop."""
+    """New tokens of each prompt, sampled or not as `config` says, with the one that ended it."""
     width = max(len(ids) for ids in prompts)
     # NB: on the left. A decoder goes on behind the last column, which must be the prompt's last
     # token; `generate` counts positions from the mask, so that padding shifts none of them.
     ids = [[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-    with torch.inference_mode():
-        output = model.generate(
-            input_ids=torch.tensor(ids, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=config,
+    running = _Running(
+        rows=list(range(len(prompts))),
+        ids=torch.tensor(ids, device=model.device),
+        mask=torch.tensor(mask, device=model.device),
+        cache=_divisible_cache(model),
+    )
+    continuations: list[list[int]] = [[] for _ in prompts]
+    left = config.max_new_tokens
+    while left and running.rows:
+        length = left if running.cache is None else min(left, BLOCK_TOKENS)
+        block = running.extend(model, config=config, num_tokens=length)
+        for row, new in zip(running.rows, block, strict=True):
+            continuations[row] += _until_stop(new, stops=config.eos_token_id or ())
+        # Shorter than asked for where every row has ended.
+        left -= length
+        running.drop(
+            [place for place, new in enumerate(block) if _has_stop(new, config.eos_token_id or ())]
         )
-    rows: list[list[int]] = output[:, width:].tolist()
-    return rows
+    return continuations
+
+
+@dataclass(slots=True)
+class _Running:
+    """The rows of a batch that have not ended, by their numbers; tensors are (rows, columns)."""
+
+    rows: list[int]
+    ids: torch.Tensor
+    mask: torch.Tensor
+    cache: DynamicCache | None
+
+    def extend(
+        self, model: PreTrainedModel, *, config: GenerationConfig, num_tokens: int
+    ) -> list[list[int]]:
+        """The next tokens of every row."""
+        width = self.ids.shape[1]
+        block = copy(config)
+        block.max_new_tokens = num_tokens
+        with torch.inference_mode():
+            # NB: the cache keeps all but the last token, which `generate` computes first: a block
+            # goes on exactly where the one before has ended.
+            self.ids = model.generate(
+                input_ids=self.ids,
+                attention_mask=self.mask,
+                generation_config=block,
+                past_key_values=self.cache,
+            )
+        self.mask = F.pad(self.mask, (0, self.ids.shape[1] - width), value=1)
+        new: list[list[int]] = self.ids[:, width:].tolist()
+        return new
+
+    def drop(self, places: Sequence[int]) -> None:
+        """Compute these rows no more."""
+        if not places:
+            return
+        kept = [place for place in range(len(self.rows)) if place not in set(places)]
+        self.rows = [self.rows[place] for place in kept]
+        if self.cache is None or not kept:
+            return
+        index = torch.tensor(kept, device=self.ids.device)
+        self.ids, self.mask = self.ids[index], self.mask[index]
+        self.cache.batch_select_indices(index)
+
+
+def _divisible_cache(model: PreTrainedModel) -> DynamicCache | None:
+    """An empty cache from which rows can be dropped; None if the model has one of another kind.
+
+    Those of state-space layers keep a state for each row that transformers cannot select from.
+    """
+    cache = DynamicCache(config=model.config)
+    can_drop = all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+    return cache if can_drop and model._supports_default_dynamic_cache() else None  # noqa: SLF001
+
+
+def _has_stop(row: Sequence[int], stops: Sequence[int]) -> bool:
+    return any(token in stops for token in row)
 
 
 def _until_stop(row: list[int], *, stops: Sequence[int]) -> list[int]:
-    for place, token in enumerate(row):
-        if token in stops:
-            return row[: place + 1]
-    return row
+    return next((row[: place + 1] for place, token in enumerate(row) if token in stops), row)

@@ -9,10 +9,8 @@ processors without bf16 units it is several times faster than bf16.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,8 @@ from transformers import PreTrainedModel
 
 from tunesmith_engine.stages.memory import FP32, SCORING_LOGITS_BYTES
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.devices import current_device
+from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.models import load_model
 
 BATCH_TOKENS = 2048
@@ -52,13 +52,13 @@ class _Batch:
 
 
 def load_for_scoring(folder: Path) -> PreTrainedModel:
-    """The model in fp32, on the GPU if there is one, without dropout."""
+    """The model in fp32, on the accelerator if there is one, without dropout."""
     return ready_for_scoring(load_model(folder, dtype=torch.float32))
 
 
 def ready_for_scoring(model: PreTrainedModel) -> PreTrainedModel:
-    """`model` on the GPU if there is one, without dropout."""
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    """`model` on the accelerator if there is one, without dropout."""
+    return model.to(current_device()).eval()
 
 
 def score_rows(
@@ -120,48 +120,12 @@ def chunked_logits(
     that there is, never more than `SCORING_LOGITS_BYTES` are held: all of 4,096 positions of a
     vocabulary of 262 thousand would be 4 GiB, and their softmax as much again.
     """
-    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    blocks, head = causal.base_model, causal.get_output_embeddings()
-    output = _output_of_blocks(causal, input_ids=input_ids, attention_mask=attention_mask)
-    hidden = output.last_hidden_state.flatten(0, 1).index_select(0, positions)
-    chunk = max(1, SCORING_LOGITS_BYTES // (FP32 * head.weight.shape[0]))
-    for states in hidden.split(chunk):
-        # NB: through the model's own forward pass, with the blocks' work in its place: what a model
-        # does with its logits afterwards (soft caps, scaling) is in there, and not in the head.
-        output.last_hidden_state = states[None]
-        with _answering(blocks, output):
-            logits = causal(input_ids=input_ids[:1, :1], use_cache=False).logits
-        yield logits[0].float()
-
-
-def _output_of_blocks(causal: Any, **inputs: torch.Tensor | None) -> Any:
-    """What the blocks of `causal` answer; of its head no more than one position is asked."""
-    seen: list[Any] = []
-    hooks = [
-        causal.base_model.register_forward_hook(lambda _m, _i, output: seen.append(output)),
-        causal.get_output_embeddings().register_forward_pre_hook(
-            lambda _m, states: (states[0][:1, :1],)
-        ),
-    ]
-    try:
-        # NB: of the whole model, not of its blocks: compressed-tensors decompresses quantized
-        # weights in a hook on that, at its first forward pass.
-        causal(**inputs, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen[0]
-
-
-@contextmanager
-def _answering(blocks: Any, output: Any) -> Iterator[None]:
-    """`blocks` answer with `output`, whatever they are asked."""
-    forward = blocks.forward
-    blocks.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        blocks.forward = forward
+    hidden = HiddenStates(
+        model, positions=positions, input_ids=input_ids, attention_mask=attention_mask
+    )
+    chunk = max(1, SCORING_LOGITS_BYTES // (FP32 * hidden.head.weight.shape[0]))
+    for states in hidden.states.split(chunk):
+        yield hidden.logits(states)
 
 
 def _batches(rows: TokenRows, *, pad_id: int, batch_tokens: int) -> Iterator[_Batch]:

@@ -70,6 +70,7 @@ from tunesmith_trainer.evaluate.suites import (
     score_suites,
 )
 from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED, load_tokenizer
+from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.versions import library_versions
 
 LIBRARIES = ("torch", "transformers", "peft", "lm-eval")
@@ -107,9 +108,10 @@ class EvaluationPlan:
         """Read the rows and tokenize the general text; no weights are loaded.
 
         Raises:
-            StageError: the general text or a task is unusable.
+            StageError: the general text or a task is unusable, or what follows cannot be done.
         """
         settings, prepared = request.spec.evaluation, load_prepared(request)
+        refuse_undoable(request, model=prepared.model)
         tokenizer = load_tokenizer(prepared.model)
         general = load_general_text(
             request, tokenizer, context_length=request.spec.training.sequence_length

@@ -95,6 +95,7 @@ def data_card(
             "kept": sum(len(rows) for rows in tokens.values()),
             "removed": removed.as_json(),
         },
+        "joinedTurns": data.num_joined_turns,
         "split": {
             "seed": dataset.seed,
             "validationFraction": None if dataset.validation else dataset.validation_fraction,

@@ -61,6 +61,11 @@ class LoadedData:
         """Rows of all files, before anything was left out."""
         return sum(source.num_read for source in self.sources.values())
 
+    @property
+    def num_joined_turns(self) -> int:
+        """Turns that are part of the one before them, since both are of one speaker."""
+        return sum(row.num_joined for source in self.sources.values() for row in source.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class _RawSource:

@@ -3,7 +3,9 @@
 Questions that would otherwise be answered after hours: are the secrets, keys and packages there
 that only later stages need, can the output be written, is there a GPU for the scheme, do memory and
 disk suffice by the engine's estimate, and do the model's layers take the adapters and the scheme
-that the spec names. The rules are those of the later stages, which ask them again.
+that the spec names. The rules are those of the later stages, which ask them again. Keys of
+prepare do not tell of most of what is judged here: where an earlier run has prepared the same data,
+the next stage asks in its place.
 """
 
 from collections.abc import Iterator
@@ -16,9 +18,13 @@ from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.suites import Suite
+from tunesmith_api.finetunejob.tracking import Tracking
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.capacity import (
+    Accelerators,
     Shortage,
+    accelerators_here,
+    room_for_training,
     shortage_of_given,
     shortage_of_memory,
     shortage_of_room,
@@ -44,6 +50,20 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
+def refuse_undoable(request: StageRequest, *, model: Path) -> None:
+    """Return if later stages can do what the job asks to the prepared `model`, in this place.
+
+    What `prepare` asked before it left that model, but of the spec as it is now: a run up to
+    `prepare` may have had another scheme, other adapters, other secrets.
+
+    Raises:
+        StageError: a secret, a package or a GPU is missing, or the model does not fit the spec.
+    """
+    refuse_missing(request)
+    refuse_without_gpu(request.spec)
+    refuse_unfit_model(request.spec, model)
+
+
 def refuse_missing(request: StageRequest) -> None:
     """Return if what only later stages need is here: secrets with their keys, packages, the output.
 
@@ -55,6 +75,10 @@ def refuse_missing(request: StageRequest) -> None:
         from tunesmith_trainer.evaluate.harness import require_harness
 
         require_harness(spec)
+    if spec.tracking != Tracking():
+        from tunesmith_trainer.train.trackers.required import require_trackers
+
+        require_trackers(spec.tracking, secrets=Path(request.secrets))
     for path, endpoint in records_of(spec.evaluation, Endpoint):
         with _told_of(f"evaluation.{dotted(path)}.secretRef"):
             secret = read_secret(endpoint.secret_ref, secrets=secrets)
@@ -94,10 +118,10 @@ def refuse_without_gpu(spec: FineTuneJobSpec) -> None:
     quantize = spec.compression.quantize
     if not SCHEMES[quantize.scheme].needs_gpu:
         return
-    import torch
+    from tunesmith_trainer.devices import has_accelerator
 
     # In a cluster prepare has none; a job that asks for some gets one for compress.
-    has_gpu = spec.resources.gpus_per_worker > 0 or torch.cuda.is_available()
+    has_gpu = spec.resources.gpus_per_worker > 0 or has_accelerator()
     refuse_unrunnable(quantize, has_gpu=has_gpu)
 
 
@@ -109,9 +133,17 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
     Raises:
         BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
     """
-    needed = estimate(request.spec, facts, longest_row=SHORTEST_ROW)
+    needed = _needed(request, facts, longest_row=SHORTEST_ROW)
     here, folder = _stages_here(request, needed), Path(request.output)
-    _refuse(shortage_of_room(needed, stages=here, folder=folder, has_bytes=0))
+    _refuse(
+        shortage_of_room(
+            needed,
+            stages=here,
+            folder=folder,
+            has_bytes=0,
+            accelerators=_accelerators(request),
+        )
+    )
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -121,8 +153,9 @@ def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: in
     Raises:
         BadInputError: there is not.
     """
-    needed = estimate(request.spec, facts, longest_row=longest_row)
-    _refuse(shortage_of_memory(needed, stages=_stages_here(request, needed)))
+    needed = _needed(request, facts, longest_row=longest_row)
+    here = _stages_here(request, needed)
+    _refuse(shortage_of_memory(needed, stages=here, accelerators=_accelerators(request)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
@@ -131,7 +164,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
     if request.memory is None:
         return None
     return unjudged_memory(
-        estimate(request.spec, facts, longest_row=longest_row),
+        _needed(request, facts, longest_row=longest_row),
         request.memory,
         on_accelerators=request.spec.resources.gpus_per_worker > 0,
     )
@@ -170,6 +203,15 @@ def _config_of(folder: Path) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _accelerators(request: StageRequest) -> Accelerators | None:
+    return accelerators_here(request.spec.resources) if request.memory is None else None
+
+
+def _needed(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> Estimate:
+    room = room_for_training(request)
+    return estimate(request.spec, facts, longest_row=longest_row, room=room)
 
 
 def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:

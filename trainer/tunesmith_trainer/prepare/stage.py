@@ -189,6 +189,11 @@ def _warnings(
         warnings.append(
             f"{removed.duplicates} of {loaded.num_read} rows are exact duplicates of others"
         )
+    if loaded.num_joined_turns:
+        warnings.append(
+            f"{loaded.num_joined_turns} turn(s) follow one of the same speaker, and were joined "
+            "with it, a blank line between them; if a turn is missing there, mend the rows"
+        )
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
     foreign = warning_of_template(base.tokenizer)

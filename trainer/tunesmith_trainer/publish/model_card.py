@@ -135,6 +135,10 @@ class ModelCard:
         facts = self.facts.trained
         # Only of DPO.
         pairs = facts.get("preference")
+        tokens = facts.get("tokens")  # of an earlier release's run there are none
+        read = tokens and (
+            f" It read {tokens['total']:,} tokens, of which {tokens['trained']:,} were trained."
+        )
         preferred = pairs and (
             f" It was trained by direct preference optimization: the loss is that of a pair, and "
             f"on held-out pairs the margin was {number(pairs['margin'])} and the accuracy "
@@ -145,7 +149,8 @@ class ModelCard:
             f"{method_name(self.request.spec.training)} in {facts['precision']}, "
             f"{facts['numSteps']:,} steps; the weights are those of step {facts['bestStep']:,}, "
             f"whose held-out loss was the lowest ({number(facts['bestHeldOutLoss'])}). "
-            f"{facts['trainableParameters']:,} parameters were trained.{preferred or ''}",
+            f"{facts['trainableParameters']:,} parameters were trained."
+            f"{read or ''}{preferred or ''}",
             table(
                 ("setting", "value"),
                 [(path, f"`{value}`") for path, value in sorted(facts["resolved"].items())],
@@ -283,7 +288,8 @@ def method_name(training: Training) -> str:
         "rsLoRA": lora.use_rslora,
         "LoRA+": lora.loraplus_lr_ratio > 1.0,
     }
-    return " with ".join(name for name, is_on in variants.items() if is_on) or "LoRA"
+    method = " with ".join(name for name, is_on in variants.items() if is_on) or "LoRA"
+    return f"{method} on NF4 (QLoRA)" if training.is_quantized else method
 
 
 def section(title: str, *paragraphs: str) -> str:

@@ -21,6 +21,7 @@ from tunesmith_trainer.data.prepared import REPLAY, REPLAY_ROWS, load_prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring
 from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.rehearse.sampling import BATCH_ROWS, Sampler
 from tunesmith_trainer.versions import library_versions
 
@@ -32,7 +33,7 @@ def rehearse(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """Let the base model write as many rows as are asked for.
 
     Raises:
-        BadInputError: the job asks for no such rows.
+        BadInputError: the job asks for no such rows, or for what later stages cannot do.
         VerdictError: nearly all that the model writes is unusable.
     """
     replay = request.spec.dataset.replay
@@ -41,6 +42,7 @@ def rehearse(request: StageRequest, reporter: Reporter) -> StageOutcome:
     wanted = replay.self_synthesis.rows
     reporter.progress("loading the model")
     model = load_prepared(request).model
+    refuse_undoable(request, model=model)
     sampler = Sampler(load_for_scoring(model), load_tokenizer(model), replay.self_synthesis)
     started = time.monotonic()
     rows: dict[tuple[int, ...], TokenRow] = {}

@@ -4,5 +4,5 @@ Read it in this order: `stage` (what comes in and goes out), `ray_cluster` (the 
 `ray_train` (what Ray Train is told, and what its failures mean), `worker` (what each Ray worker
 runs), `config` (the spec, and what is decided of it), `loop` (the training itself) and the parts it
 is made of: `adapters`, `dataloader`, `optimizer`, `collectives`, `history`, `train_state`,
-`checkpoints`, `progress`; then `export`.
+`checkpoints`, `observers` (`progress`, `trackers`, `metrics_exporter`); then `export`.
 """

@@ -34,6 +34,11 @@ def keep_updates_in_fp32(model: nn.Module) -> None:
             module.get_base_layer().register_forward_hook(_to_fp32)
 
 
+def read_embeddings_in_fp32(model: Any) -> None:
+    """Let layers add to fp32 where the embedding's matrix is bf16, as they do where it is fp32."""
+    model.get_input_embeddings().register_forward_hook(_to_fp32)
+
+
 def _compute_in_fp32(projections: nn.ModuleDict) -> None:
     for name, given in projections.items():
         # On the meta device: no weights are drawn, and the generator stays where it was. The

@@ -4,7 +4,8 @@
 asked by prepare's `preflight`, and again here before they are made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,9 +15,10 @@ from transformers import PreTrainedModel
 from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.models import load_model
-from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
+from tunesmith_trainer.models import load_model, stored_dtype
+from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32, read_embeddings_in_fp32
 from tunesmith_trainer.train.attention_dropout import load_with_attention_dropout
+from tunesmith_trainer.train.compilation import compile_layers
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.freezing import (
     freeze_parameters,
@@ -24,6 +26,10 @@ from tunesmith_trainer.train.freezing import (
     is_frozen,
     nothing_left,
 )
+from tunesmith_trainer.train.gradient_checkpointing import checkpoint_layers
+from tunesmith_trainer.train.parameter_dtypes import hold
+from tunesmith_trainer.train.quantization import quantize_linear_layers
+from tunesmith_trainer.train.sharding import shard
 
 # PEFT's own word: every linear layer but the head.
 ALL_LINEAR: Final = "all-linear"
@@ -32,22 +38,78 @@ ALL_LINEAR: Final = "all-linear"
 def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) -> Any:
     """The model of `folder`, ready to be trained on `device`; adapters start from the seed.
 
+    All workers call it: where the job shards, this one's part of the model is returned.
+
     Raises:
         BadInputError: `lora.targetModules` or `freeze` does not fit this model, or it has no
             attention dropout.
     """
-    # NB: what is trained stays in fp32. A step of AdamW is smaller than half a step of bf16 for
-    # most weights, and would be rounded away.
-    dropout = config.training.regularization.attention_dropout
+    training, dropout = config.training, config.training.regularization.attention_dropout
+    # As they are stored, weights stay in the mapped file until they are cast or sharded. DoRA's
+    # magnitudes are norms of the weights, and are computed in their type.
+    dtype = torch.float32 if training.lora.use_dora else stored_dtype(folder)
     if dropout:
-        model = load_with_attention_dropout(folder, dropout)
+        model = load_with_attention_dropout(folder, dropout, dtype=dtype)
     else:
-        model = load_model(folder, dtype=torch.float32)
-    return make_trainable(model, training=config.training, precision=config.precision).to(device)
+        model = load_model(folder, dtype=dtype)
+    if training.is_quantized:
+        compute = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        quantize_linear_layers(model, compute_dtype=compute, device=device)
+    trainable = make_trainable(model, training=training, precision=config.precision)
+    checkpoint_layers(trainable, config.gradient_checkpointing)
+    if training.compile:
+        compile_layers(trainable, device=device)
+    # What a full fine-tuning freezes is written out with the rest, and stays as exact.
+    is_adapted = training.method == "lora"
+    _place(
+        trainable,
+        config=config,
+        precision=config.precision if is_adapted else "fp32",
+        is_gathered_in_bf16=config.precision == "bf16" and not is_adapted,
+        device=device,
+    )
+    return trainable
+
+
+def build_frozen(folder: Path, *, config: TrainConfig, device: torch.device) -> Any:
+    """The model of `folder` for a forward pass beside the trained one; all workers call it."""
+    model = load_model(folder, dtype=stored_dtype(folder)).requires_grad_(requires_grad=False)
+    if config.precision == "bf16":
+        read_embeddings_in_fp32(model)
+    _place(
+        model,
+        config=config,
+        precision=config.precision,
+        is_gathered_in_bf16=False,
+        device=device,
+    )
+    return model
+
+
+def _place(
+    model: Any,
+    *,
+    config: TrainConfig,
+    precision: Literal["bf16", "fp32"],
+    is_gathered_in_bf16: bool,
+    device: torch.device,
+) -> None:
+    """Cast the weights of `model` as `hold` does, and move them, or this worker's part of them."""
+    if config.is_sharded:
+        shard(
+            model,
+            precision=precision,
+            is_gathered_in_bf16=is_gathered_in_bf16,
+            device=device,
+            num_workers=config.workers,
+        )
+    else:
+        hold(model, model=model, precision=precision, device=device)
+        model.to(device)  # its buffers
 
 
 def make_trainable(model: Any, *, training: Training, precision: Literal["bf16", "fp32"]) -> Any:
-    """`model`, whose weights are fp32, with adapters where the method has them.
+    """`model` with adapters where the method has them; `hold` gives its weights their types.
 
     Raises:
         BadInputError: `lora.targetModules` or `freeze` does not fit this model.
@@ -76,26 +138,30 @@ def make_trainable(model: Any, *, training: Training, precision: Literal["bf16",
         use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, adapters)
+    # All that is drawn knows the shapes of the weights alone, but for DoRA's magnitudes.
+    with nullcontext() if lora.use_dora else _seen_as_fp32(model):
+        adapted = get_peft_model(model, adapters)
     if precision == "bf16":
-        _round_frozen_layers(adapted)
         keep_updates_in_fp32(adapted)
+        read_embeddings_in_fp32(adapted)
     return adapted
 
 
-def _round_frozen_layers(model: Any) -> None:
-    """Hold frozen linear layers in bf16: autocast would cast them so for every product.
+@contextmanager
+def _seen_as_fp32(model: Any) -> Iterator[None]:
+    """Let the weights of `model` look like fp32, without memory, until the block is left.
 
-    The head stays in fp32, since its matrix may be the embedding too.
+    PEFT casts the first values of an adapter to the type of its layer, and would round them.
     """
-    # NB: layer by layer, never model.to(bfloat16): norms, embeddings and the frequencies of the
-    # rotary embedding are used outside of autocast's casts, and would lose precision for good.
-    head = model.get_output_embeddings()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
-            for parameter in module.parameters():
-                if not parameter.requires_grad:
-                    parameter.data = parameter.data.to(torch.bfloat16)
+    kept = {parameter: parameter.data for parameter in model.parameters()}
+    for parameter, stored in kept.items():
+        if stored.is_floating_point():
+            parameter.data = torch.zeros((), device=stored.device).expand(stored.shape)
+    try:
+        yield
+    finally:
+        for parameter, stored in kept.items():
+            parameter.data = stored
 
 
 def refuse_unfit(training: Training, *, model: Any) -> None:

@@ -36,8 +36,10 @@ def refuse_without_attention_dropout(config: PretrainedConfig) -> None:
     )
 
 
-def load_with_attention_dropout(folder: Path, probability: float) -> PreTrainedModel:
-    """The model of `folder` in fp32, which drops attention weights in training mode.
+def load_with_attention_dropout(
+    folder: Path, probability: float, *, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """The model of `folder`, which drops attention weights in training mode.
 
     Raises:
         BadInputError: its configuration has no such dropout, or its layers do not read it.
@@ -45,7 +47,7 @@ def load_with_attention_dropout(folder: Path, probability: float) -> PreTrainedM
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     refuse_without_attention_dropout(config)
     config.attention_dropout = probability
-    model = load_model(folder, dtype=torch.float32, config=config)
+    model = load_model(folder, dtype=dtype, config=config)
     _refuse_idle(model)
     return model
 

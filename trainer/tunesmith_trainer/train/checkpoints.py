@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +27,7 @@ Tensors = dict[str, torch.Tensor]
 _STATE: Final = "state.json"
 
 # Raised whenever what stands in a checkpoint changes its meaning; others are passed over.
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 
 log = logging.getLogger(__name__)
 
@@ -53,41 +55,68 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run below `root`; those of another configuration are none of ours."""
 
-    def __init__(self, root: Path, *, config_digest: str, keep: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        config_digest: str,
+        keep: int,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` are what the digest was made of, as text by name, to tell what differs."""
         self._root = root
         self._config_digest = config_digest
         self._keep = keep
+        self._settings = dict(settings or {})
+
+    def begin(self, step: int) -> Path:
+        """An empty folder for `write`, which may be given files before."""
+        # A name that the next process does not share, and that no glob for step-* matches.
+        temporary = self.unfinished(step, owner=os.getpid())
+        _remove(temporary)
+        temporary.mkdir(parents=True)
+        return temporary
+
+    def unfinished(self, step: int, *, owner: int) -> Path:
+        """The folder that the process `owner` begins the checkpoint of `step` in."""
+        return self._root / f".step-{step}.{owner}"
 
     def write(
-        self, step: int, *, best_step: int, files: dict[str, Tensors], state: dict[str, Any]
+        self,
+        step: int,
+        *,
+        best_step: int,
+        files: dict[str, Tensors],
+        state: dict[str, Any],
+        begun: Path | None = None,
     ) -> None:
         """Keep `files` and `state` as the checkpoint of `step`, replacing an earlier one.
 
-        `best_step` is the checkpoint that is the best one so far; it may be this one.
+        `best_step` is the checkpoint that is the best one so far; it may be this one. `begun` is
+        what `begin` returned, with files that stay in it and are flushed to disk. What cannot be
+        written leaves the checkpoints as they were, and takes no space.
         """
-        final = self._folder(step)
-        # A name that the next process does not share, and that no glob for step-* matches.
-        temporary = final.with_name(f".{final.name}.{os.getpid()}")
-        _remove(temporary)
-        temporary.mkdir(parents=True)
-        for name, tensors in files.items():
-            path = temporary / f"{name}.safetensors"
-            # safetensors refuses tensors that are not contiguous.
-            save_file({key: value.detach().contiguous() for key, value in tensors.items()}, path)
-            _flush(path)
-        record = {
-            "format": _FORMAT,
-            "config": self._config_digest,
-            "bestStep": best_step,
-            "files": {path.name: digest_file(path) for path in sorted(temporary.iterdir())},
-            "state": state,
-        }
-        (temporary / _STATE).write_text(json.dumps(record), encoding="utf-8")
-        # NB: the order of what is flushed. First all bytes and then the entries of their folder, or
-        # after a power failure the new name could stand over files that are empty; last the entry
-        # of the folder itself, or the rename could be undone.
-        _flush(temporary / _STATE)
-        _flush(temporary)
+        final, temporary = self._folder(step), begun or self.begin(step)
+        with _removed_on_error(temporary):
+            for name, tensors in files.items():
+                path = temporary / f"{name}.safetensors"
+                # safetensors refuses tensors that are not contiguous.
+                save_file({key: each.detach().contiguous() for key, each in tensors.items()}, path)
+                _flush(path)
+            record = {
+                "format": _FORMAT,
+                "config": self._config_digest,
+                "settings": self._settings,
+                "bestStep": best_step,
+                "files": {path.name: digest_file(path) for path in sorted(temporary.iterdir())},
+                "state": state,
+            }
+            (temporary / _STATE).write_text(json.dumps(record), encoding="utf-8")
+            # NB: the order of what is flushed. First all bytes and then the entries of their
+            # folder, or after a power failure the new name could stand over files that are empty;
+            # last the entry of the folder itself, or the rename could be undone.
+            _flush(temporary / _STATE)
+            _flush(temporary)
         # rename() replaces no folder that has something in it. Between these two lines the step has
         # no checkpoint; a run killed here goes on from the one before.
         _remove(final)
@@ -102,12 +131,15 @@ class Checkpoints:
                 return checkpoint
         return None
 
-    def read(self, step: int) -> Checkpoint | None:
-        """The checkpoint of `step`, or None if it is missing, spoilt or of another run."""
+    def read(self, step: int, *, verify: bool = True) -> Checkpoint | None:
+        """The checkpoint of `step`, or None if it is missing, spoilt or of another run.
+
+        Without `verify` nobody looks whether it is spoilt: for those whom another has told.
+        """
         folder = self._folder(step)
         try:
             record = _read_record(folder)
-            self._verify(record, folder=folder)
+            self._verify(record, folder=folder if verify else None)
         except (OSError, ValueError, KeyError) as error:
             log.warning("checkpoint %s is passed over: %s", folder.name, error)
             return None
@@ -115,12 +147,23 @@ class Checkpoints:
             folder=folder, step=step, best_step=record["bestStep"], state=record["state"]
         )
 
-    def _verify(self, record: dict[str, Any], *, folder: Path) -> None:
-        if record["format"] != _FORMAT or record["config"] != self._config_digest:
-            raise ValueError("it belongs to another configuration or version")
-        for name, digest in record["files"].items():
+    def _verify(self, record: dict[str, Any], *, folder: Path | None) -> None:
+        if record["format"] != _FORMAT:
+            raise ValueError(f"its format is {record['format']}, and this release reads {_FORMAT}")
+        if record["config"] != self._config_digest:
+            raise ValueError(f"it is of another run: {self._differences(record)}")
+        for name, digest in record["files"].items() if folder else ():
             if digest_file(folder / name) != digest:
                 raise ValueError(f"{name} is not what was written")
+
+    def _differences(self, record: dict[str, Any]) -> str:
+        theirs, ours = record.get("settings", {}), self._settings
+        told = [
+            f"{name} was {theirs.get(name, 'not set')} and is {ours.get(name, 'not set')}"
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
+        ]
+        return "; ".join(told) or "its configuration has another digest"
 
     def prune(self) -> None:
         """Remove all but the newest `keep` checkpoints and those that they call the best."""
@@ -160,6 +203,16 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    """Delete `folder` if the block fails: on a full disk half a checkpoint is only in the way."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _remove(folder: Path) -> None:

@@ -11,6 +11,7 @@ what only one worker knows.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import distributed
@@ -19,14 +20,20 @@ from torch import distributed
 # all of them would need a second copy of every gradient at once.
 _BUCKET_NUMBERS = 16 * 1024 * 1024
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerGroup:
-    """This worker's number, how many there are, and the device it computes on."""
+    """This worker's number, how many there are, and the device it computes on.
+
+    `is_sharded` says that they hold one model together, and every forward pass is a collective.
+    """
 
     rank: int
     size: int
     device: torch.device
+    is_sharded: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -52,7 +59,8 @@ class WorkerGroup:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        if self.size == 1:
+        # Of a sharded model the backward pass has summed them, each worker keeping its part.
+        if self.size == 1 or self.is_sharded:
             return
         for bucket in _buckets(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
@@ -60,6 +68,18 @@ class WorkerGroup:
             sizes = [gradient.numel() for gradient in bucket]
             for gradient, summed in zip(bucket, flat.split(sizes), strict=True):
                 gradient.copy_(summed.view_as(gradient))
+
+    def equal_passes(self, own: list[T], *, filler: T) -> list[tuple[T, bool]]:
+        """`own`, and whether it counts: with a sharded model filled up to the most of any worker.
+
+        NB: a worker that is left out of a forward pass leaves the others waiting.
+        """
+        passes = [(item, True) for item in own]
+        if not self.is_sharded:
+            return passes
+        most = torch.tensor([len(own)], dtype=torch.int64, device=self.device)
+        distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
+        return passes + [(filler, False)] * (int(most.item()) - len(own))
 
     def broadcast(self, number: int) -> int:
         """The number that rank 0 has, on every worker."""

@@ -13,14 +13,16 @@ from typing import Any, Final, Literal, cast
 
 from pydantic import JsonValue
 
+from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_engine.stages.training_memory import checkpointed, rows_per_pass
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
-# (num_steps, warmup_steps, precision, evaluate_every), or that only prepare reads.
+# (num_steps, warmup_steps, precision, packing, evaluate_every), or that only prepare reads.
 # NB: every other field is in the digest, those that are added later included, so that a checkpoint
 # is rather passed over than continued with another setting.
 _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
@@ -28,10 +30,14 @@ _OUTSIDE_THE_DIGEST: Final[dict[str, Any]] = {
     "max_steps": True,
     "sequence_length": True,
     "precision": True,
+    "packing": True,
     "evaluate_every_steps": True,
     # It only ends a run, and one whose budget is raised goes on.
     "forgetting_budget": True,
     "schedule": {"warmup_ratio"},
+    # Computed again, activations are what they were.
+    "gradient_checkpointing": True,
+    "batch": {"micro_batch_size"},
 }
 
 
@@ -45,6 +51,9 @@ class TrainConfig:
         checkpoint: `spec.checkpoint`.
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
+        micro_batch_size: rows of a forward pass.
+        gradient_checkpointing: which layers compute their activations again; never `auto`.
+        packing: whether rows lie end to end in a forward pass.
         replay_ratio: part of the rows of a step that are replay rows; 0 without replay.
         num_steps: optimizer steps of the whole run.
         warmup_steps: of these, how many the learning rate rises for, in every cycle.
@@ -56,11 +65,19 @@ class TrainConfig:
     checkpoint: Checkpoint
     workers: int
     precision: Literal["bf16", "fp32"]
+    micro_batch_size: int
+    gradient_checkpointing: GradientCheckpointing
+    packing: Literal["bfd", "none"]
     replay_ratio: float
     num_steps: int
     warmup_steps: int
     evaluate_every: int
     checkpoint_every: int
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the model is spread over the workers; one alone holds all of it."""
+        return self.training.parallelism == "fsdp" and self.workers > 1
 
     def is_evaluated(self, step: int) -> bool:
         """Whether every loss is measured after `step`: the last one, that of the control, more."""
@@ -79,6 +96,8 @@ class TrainConfig:
         decided: dict[str, JsonValue] = {
             "workers": self.workers,
             "precision": self.precision,
+            "microBatchSize": self.micro_batch_size,
+            "packing": self.packing,
             "numSteps": self.num_steps,
             "warmupSteps": self.warmup_steps,
             "evaluateEvery": self.evaluate_every,
@@ -103,7 +122,10 @@ class TrainConfig:
         decided = {
             "maxSteps": self.num_steps,
             "precision": self.precision,
+            "gradientCheckpointing": self.gradient_checkpointing,
+            "packing": self.packing,
             "evaluateEverySteps": self.evaluate_every,
+            "batch": {**training["batch"], "microBatchSize": self.micro_batch_size},
         }
         fields: dict[str, JsonValue] = {
             "training": {**training, **decided},
@@ -113,13 +135,22 @@ class TrainConfig:
         return dict(_leaves(fields))
 
 
+# Measuring takes at most this part of the time that training takes, but is done twice at least.
+_EVALUATION_SHARE = 0.5
+
+
 def resolve_config(
-    spec: FineTuneJobSpec, *, num_rows: int, precision: Literal["bf16", "fp32"]
+    spec: FineTuneJobSpec,
+    *,
+    num_rows: int,
+    precision: Literal["bf16", "fp32"],
+    evaluation_cost: float,
 ) -> TrainConfig:
     """Decide what the spec leaves open; the planner has filled in its defaults.
 
-    `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means on
-    this machine.
+    What depends on the memory was settled by the stage, or is what it is where nothing is known of
+    it. `num_rows` are the job's own rows, which `epochs` counts; `precision` is what `auto` means
+    on this machine; `evaluation_cost` how many steps take as long as measuring every loss once.
 
     Raises:
         BadInputError: there are more cycles than steps.
@@ -145,10 +176,17 @@ def resolve_config(
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
         precision=precision if training.precision == "auto" else training.precision,
+        micro_batch_size=rows_per_pass(spec),
+        gradient_checkpointing=checkpointed(training),
+        # Until `packing_choice` has tried it on the job's rows.
+        packing="bfd" if training.packing == "bfd" else "none",
         replay_ratio=ratio,
         num_steps=num_steps,
         warmup_steps=math.ceil(training.schedule.warmup_ratio * (num_steps // cycles)),
-        evaluate_every=training.evaluate_every_steps or tenth,
+        evaluate_every=training.evaluate_every_steps
+        or max(
+            tenth, min(math.ceil(evaluation_cost / _EVALUATION_SHARE), math.ceil(num_steps / 2))
+        ),
         checkpoint_every=spec.checkpoint.every_steps or tenth,
     )
 

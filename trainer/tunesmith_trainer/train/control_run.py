@@ -50,7 +50,7 @@ def train_control(
     ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
     control = replace(config, training=spec.training, evaluate_every=steps, replay_ratio=ratio)
     output = Path(request.output) / _FOLDER
-    on_step = ProgressReporter(
+    progress = ProgressReporter(
         reporter_of(request),
         total_steps=planned + steps,
         curve=output / "curve.jsonl",
@@ -72,7 +72,8 @@ def train_control(
         config=control,
         group=group,
         checkpoints=output,
-        on_step=on_step if group.is_first else None,
+        on_step=progress if group.is_first else None,
+        on_measuring=progress.measuring if group.is_first else None,
         last_step=steps,
     )
     try:

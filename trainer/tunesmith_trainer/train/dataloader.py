@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.train.packing import LayOut, one_per_line
 
 # Any number: it tells the two streams of a seed apart.
 _REPLAY_STREAM: Final = 1
@@ -123,21 +124,39 @@ def micro_batches(
 class MicroBatch:
     """The rows of one forward pass.
 
-    `input_ids` has shape (rows, length) and is padded on the right; `lengths` (rows,) are what of
-    each row is real. `positions` (targets,) points into the flattened inputs at the tokens that
-    predict; `targets` (targets,) are the token ids to be predicted there, row after row, and
-    `num_targets` says how many a row has.
+    `input_ids` has shape (lines, columns) and is padded on the right; a line holds one row, or
+    several end to end. `position_ids` are of the same shape, and restart with every row of a line;
+    None where no line has two. `row_lengths` is, for each of them, how long the row is that the
+    token belongs to. `positions` (targets,) points into the flattened inputs at the tokens that
+    predict; `targets` (targets,) are the token ids to be predicted there, row after row of `order`,
+    places in the list of rows that were asked for; `num_targets` says how many each of these has.
     """
 
     input_ids: torch.Tensor
-    lengths: torch.Tensor
+    position_ids: torch.Tensor | None
+    row_lengths: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
+    order: list[int]
     num_targets: list[int]
 
+    def row_sums(self, of_targets: torch.Tensor) -> torch.Tensor:
+        """Sums over the targets of each row, shape (rows,), in the order that was asked for."""
+        sums = torch.stack([of_row.sum() for of_row in of_targets.split(self.num_targets)])
+        return torch.empty_like(sums).index_copy(
+            0, torch.tensor(self.order, device=sums.device), sums
+        )
 
-def collate(tokens: TokenRows, rows: list[int], *, pad_id: int, device: torch.device) -> MicroBatch:
-    """Pad `rows` to the longest of them; `pad_id` is any token id, for no padding is trained.
+
+def collate(
+    tokens: TokenRows,
+    rows: list[int],
+    *,
+    pad_id: int,
+    device: torch.device,
+    lay_out: LayOut = one_per_line,
+) -> MicroBatch:
+    """Pad the lines to the longest of them; `pad_id` is any token id, for no padding is trained.
 
     What follows the last target of a row predicts nothing and is cut.
     """
@@ -147,22 +166,37 @@ def collate(tokens: TokenRows, rows: list[int], *, pad_id: int, device: torch.de
         end = int(np.flatnonzero(trained)[-1]) + 1
         cut.append((ids[:end], trained[:end]))
     # The last token of a row is only ever predicted, so the inputs are one shorter.
-    length = max(len(ids) for ids, _ in cut) - 1
+    lengths = [len(ids) - 1 for ids, _ in cut]
+    bins = lay_out(lengths)
+    columns = max(sum(lengths[place] for place in line) for line in bins)
     # NB: padded on the right, and the model gets no attention mask: it is causal, so padding that
     # only follows the tokens that matter changes nothing, and attention keeps its fast kernel.
-    # Padding on the left would need both a mask and position ids.
-    input_ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+    # With a mask of ours, transformers would not make its block-diagonal one from the positions,
+    # and rows of a line would see each other without a word.
+    input_ids = np.full((len(bins), columns), pad_id, dtype=np.int64)
+    # Padding counts as a part of the row before it, whose tokens cannot see it.
+    position_ids = np.tile(np.arange(columns), (len(bins), 1))
+    row_lengths = np.empty((len(bins), columns), dtype=np.int64)
     positions, targets = [], []
-    for index, (ids, trained) in enumerate(cut):
-        input_ids[index, : len(ids) - 1] = ids[:-1]
-        predicted = np.flatnonzero(trained)
-        # Token n is predicted at n - 1.
-        positions.append(predicted - 1 + index * length)
-        targets.append(ids[predicted].astype(np.int64))
+    for number, line in enumerate(bins):
+        start = 0
+        for place in line:
+            (ids, trained), end = cut[place], start + lengths[place]
+            input_ids[number, start:end] = ids[:-1]
+            position_ids[number, start:] = np.arange(columns - start)
+            row_lengths[number, start:] = lengths[place]
+            predicted = np.flatnonzero(trained)
+            # Token n is predicted at n - 1.
+            positions.append(predicted - 1 + start + number * columns)
+            targets.append(ids[predicted].astype(np.int64))
+            start = end
+    is_packed = len(bins) < len(rows)
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids).to(device),
-        lengths=torch.tensor([len(ids) - 1 for ids, _ in cut], device=device),
+        position_ids=torch.from_numpy(position_ids).to(device) if is_packed else None,
+        row_lengths=torch.from_numpy(row_lengths).to(device),
         positions=torch.from_numpy(np.concatenate(positions)).to(device),
         targets=torch.from_numpy(np.concatenate(targets)).to(device),
+        order=[place for line in bins for place in line],
         num_targets=[len(of_row) for of_row in targets],
     )

@@ -77,12 +77,17 @@ def _first_layers(number: int, *, model: Any) -> list[str]:
             f"training.freeze.layers: {number} layers, but the model has {num_layers}; give at "
             f"most {num_layers}",
         )
-    stack = next(
+    return [f"{layer_stack(model)}.{layer}" for layer in range(number)]
+
+
+def layer_stack(model: Any) -> str:
+    """The path of the list of the model's layers."""
+    num_layers = model.config.get_text_config().num_hidden_layers
+    return next(
         path
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.ModuleList) and len(module) == num_layers
     )
-    return [f"{stack}.{layer}" for layer in range(number)]
 
 
 def _matches_nothing(pattern: str, *, paths: Iterable[str]) -> BadInputError:

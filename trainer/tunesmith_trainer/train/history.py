@@ -2,10 +2,12 @@
 
 `loop` fills it, `train_state` keeps it in checkpoints, `progress` shows it, `stage` makes the facts
 of it. Its points are the loss curve, which is also an artifact of JSON lines: a line is `{"step",
-"kind": "train", "loss", "learningRate", "gradNorm", "tokens", "tokensPerSecond", "seconds"}` or
-`{"step", "kind": "heldOut", "loss"}`, and so for the kinds `trainSample` and `general` and whatever
-else is measured. Losses are mean nats per target token, or per pair for preferences; `tokens` are
-the real tokens of the step's rows; `seconds` count training alone.
+"kind": "train", "loss", "learningRate", "gradNorm", "tokens", "trainedTokens", "padding",
+"tokensPerSecond", "mfu", "residentBytes", "peakDeviceBytes", "seconds"}` or `{"step", "kind":
+"heldOut", "loss"}`, and so for the kinds `trainSample` and `general` and whatever else is measured.
+Losses are mean nats per target token, or per pair for preferences; `tokens` are the real tokens of
+the step's rows, and `padding` the other places that were computed; `mfu` and `peakDeviceBytes` are
+only there where they are known; memory is that of the first worker; `seconds` count training alone.
 """
 
 import json
@@ -17,6 +19,8 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.train.memory_usage import MemoryUsage
+from tunesmith_trainer.train.token_counts import TokenCounts
 
 Point = dict[str, JsonValue]
 # A number for each row of a measure, by its kind. Lists and floats: they are kept as JSON.
@@ -36,11 +40,50 @@ MARGIN: Final = "margin"
 ACCURACY: Final = "accuracy"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one optimizer step was, over all workers.
+
+    `positions` are the places that its forward passes computed; `mfu` is a part of 1, None where
+    the device's peak is not known; `memory` is that of the worker that notes the step.
+    """
+
+    loss: float
+    rate: float
+    grad_norm: float
+    tokens: TokenCounts
+    positions: int
+    seconds: float
+    mfu: float | None
+    memory: MemoryUsage
+
+    def as_point(self, number: int) -> Point:
+        """The line of the curve, without what is not known."""
+        total, seconds = self.tokens.total, self.seconds
+        point: Point = {
+            "step": number,
+            "kind": "train",
+            "loss": self.loss,
+            "learningRate": self.rate,
+            "gradNorm": self.grad_norm,
+            "tokens": total,
+            "trainedTokens": self.tokens.trained,
+            "padding": self.positions - self.tokens.inputs,
+            "tokensPerSecond": round(total / seconds, 1) if seconds > 0 else 0.0,
+            "mfu": self.mfu,
+            "residentBytes": self.memory.resident,
+            "peakDeviceBytes": self.memory.peak_device,
+            "seconds": round(seconds, 4),
+        }
+        return {name: value for name, value in point.items() if value is not None}
+
+
 @dataclass(slots=True)
 class History:
     """Counts, the curve, and the best step.
 
-    `tokens` and `seconds` count training alone, over all workers and over interrupted runs.
+    `tokens`, `trained_tokens`, `padding` and `seconds` count training alone, over all workers and
+    over interrupted runs. The peaks of memory are those of the first worker, in bytes.
     `best_loss` is the lowest held-out loss after a training step and `best_step` that step;
     None and 0 before the first evaluation. By kind of measure, row by row: `units` are what each
     row's loss is a sum over, `base_sums` the losses after step 0, `best_sums` those at the best
@@ -49,7 +92,11 @@ class History:
 
     step: int = 0
     tokens: int = 0
+    trained_tokens: int = 0
+    padding: int = 0
     seconds: float = 0.0
+    peak_resident: int = 0
+    peak_device: int | None = None
     best_step: int = 0
     best_loss: float | None = None
     points: list[Point] = field(default_factory=list)
@@ -79,25 +126,37 @@ class History:
         self.best_step, self.best_loss, self.best_sums = self.step, held_out, sums
         return True
 
-    def record_step(
-        self, *, loss: float, rate: float, grad_norm: float, tokens: int, seconds: float
-    ) -> None:
+    def record_step(self, step: Step) -> None:
         """Note one more optimizer step."""
         self.step += 1
-        self.tokens += tokens
-        self.seconds += seconds
-        self.points.append(
-            {
-                "step": self.step,
-                "kind": "train",
-                "loss": loss,
-                "learningRate": rate,
-                "gradNorm": grad_norm,
-                "tokens": tokens,
-                "tokensPerSecond": round(tokens / seconds, 1) if seconds > 0 else 0.0,
-                "seconds": round(seconds, 4),
-            }
-        )
+        self.tokens += step.tokens.total
+        self.trained_tokens += step.tokens.trained
+        self.padding += step.positions - step.tokens.inputs
+        self.seconds += step.seconds
+        self.peak_resident = max(self.peak_resident, step.memory.peak_resident)
+        if step.memory.peak_device is not None:
+            self.peak_device = max(self.peak_device or 0, step.memory.peak_device)
+        self.points.append(step.as_point(self.step))
+
+    def numbers(self, name: str) -> list[float]:
+        """A number of every step that has it, in order: gradNorm, say."""
+        return [
+            float(str(point[name]))
+            for point in self.points
+            if point["kind"] == "train" and name in point
+        ]
+
+    @property
+    def mfu(self) -> float | None:
+        """Of all steps together; None where the device's peak is not known."""
+        # A run that was resumed on another machine has it for some of its steps.
+        steps = [
+            (float(str(point["mfu"])), float(str(point["seconds"])))
+            for point in self.points
+            if "mfu" in point
+        ]
+        seconds = sum(took for _, took in steps)
+        return sum(mfu * took for mfu, took in steps) / seconds if seconds else None
 
     def latest(self, kind: str) -> Point | None:
         """The last point of that kind: train, or one that is measured."""

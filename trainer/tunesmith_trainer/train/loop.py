@@ -28,11 +28,16 @@ from tunesmith_trainer.train.divergence import (
 )
 from tunesmith_trainer.train.early_stopping import stops_early
 from tunesmith_trainer.train.forgetting_budget import keep_within_budget
-from tunesmith_trainer.train.history import HELD_OUT, History
+from tunesmith_trainer.train.history import HELD_OUT, History, Step
+from tunesmith_trainer.train.memory_usage import memory_usage
+from tunesmith_trainer.train.mfu import ModelFlops, peak_flops
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
+from tunesmith_trainer.train.packing import packed_micro_batches
 from tunesmith_trainer.train.parameter_groups import trainable_parameters
 from tunesmith_trainer.train.schedule import learning_rate
+from tunesmith_trainer.train.sharding import whole, whole_outer_weights
+from tunesmith_trainer.train.token_counts import TokenCounts
 from tunesmith_trainer.train.train_state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -51,7 +56,8 @@ class Loop:
     over sets that are only looked at, by the kind of their points in the curve; the one of the
     held-out rows picks the best step. `name_rows` turns row numbers of the training set into what
     people know the rows by. `last_step` ends a run in front of its planned end, with the
-    learning rates of the whole.
+    learning rates of the whole. `on_measuring` is told which part of the rows that are looked at
+    has been, from 0 to 1.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Loop:
         checkpoints: Checkpoints,
         name_rows: Callable[[list[int]], list[str]],
         on_step: StepCallback | None = None,
+        on_measuring: Callable[[History, float], None] | None = None,
         last_step: int | None = None,
     ) -> None:
         self._model = model
@@ -76,6 +83,7 @@ class Loop:
         self._group = group
         self._name_rows = name_rows
         self._on_step = on_step
+        self._on_measuring = on_measuring
         self._last_step = last_step or config.num_steps
         named = trainable_parameters(model)
         self._parameters = list(named.values())
@@ -83,6 +91,8 @@ class Loop:
         self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
         self._history = History()
         self._vocabulary_size = int(model.get_output_embeddings().weight.shape[0])
+        self._flops = ModelFlops.of(model)
+        self._peak_flops = peak_flops(group.device, precision=config.precision)
         self.resumed_from: int | None = None
 
     @property
@@ -160,7 +170,7 @@ class Loop:
     def _do_step(self, step: int) -> None:
         started = time.monotonic()
         rows = self._sampler.rows_of(step)
-        loss, grad_norm, suspects = self._leave_gradients(rows)
+        loss, grad_norm, positions, suspects = self._leave_gradients(rows)
         # NB: both were summed over the workers, so all of them raise, or none. It is checked before
         # the optimizer's step: afterwards every weight would be NaN, and so the next checkpoint.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -172,12 +182,18 @@ class Loop:
         set_rate(self._optimizer, rate)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        tokens, seconds = self._objective.token_counts(rows), time.monotonic() - started
         self._history.record_step(
-            loss=loss,
-            rate=rate,
-            grad_norm=grad_norm,
-            tokens=int(self._objective.lengths[rows].sum()),
-            seconds=time.monotonic() - started,
+            Step(
+                loss=loss,
+                rate=rate,
+                grad_norm=grad_norm,
+                tokens=tokens,
+                positions=positions,
+                seconds=seconds,
+                mfu=self._mfu(tokens, seconds=seconds),
+                memory=memory_usage(self._group.device),
+            )
         )
         # In front of the checkpoint, as after a measurement: one of a destroyed model could only
         # push out a good one.
@@ -185,42 +201,51 @@ class Loop:
             self._history, training=self._config.training, vocabulary_size=self._vocabulary_size
         )
 
-    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, list[int]]:
+    def _mfu(self, tokens: TokenCounts, *, seconds: float) -> float | None:
+        """The part of their peak at which the devices of all workers have computed."""
+        if self._flops is None or self._peak_flops is None or seconds <= 0:
+            return None
+        return self._flops.of_step(tokens) / (seconds * self._peak_flops * self._group.size)
+
+    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, int, list[int]]:
         """Leave the clipped gradient of the whole batch in the parameters.
 
-        Return the mean loss per unit, the norm before clipping, and the rows of this worker's micro
-        batches whose loss is no finite number.
+        Return the mean loss per unit, the norm before clipping, the places that were computed, and
+        the rows of this worker's micro batches whose loss is no finite number.
         """
         self._model.train()
         # NB: the targets of the whole batch, of all workers. A mean over each micro batch,
         # averaged, would weigh a token of a short answer more than one of a long answer, and the
         # curve would depend on how many workers there are.
         num_units = self._objective.num_units(rows)
-        share, suspects = 0.0, list[int]()
-        for micro_batch in self._micro_batches(self._objective, rows):
-            with self._autocast():
-                loss = self._objective.summed_loss(self._model, micro_batch) / num_units
-            # Outside of autocast, as torch asks: backward computes in the types of the forward
-            # pass.
-            loss.backward()
+        share, computed, suspects = 0.0, 0, list[int]()
+        for micro_batch, counts in self._passes(self._objective, rows):
+            with whole_outer_weights(self._model):
+                with self._autocast():
+                    loss = self._objective.summed_loss(self._model, micro_batch)
+                    loss = loss / num_units * counts
+                # Outside of autocast, as torch asks: backward computes in the types of the forward
+                # pass.
+                loss.backward()
             share += loss.item()
+            computed += self._objective.num_positions(micro_batch)
             if not math.isfinite(loss.item()):
                 suspects += micro_batch
         # Sums, never averages: each worker has divided by the targets of all of them.
         self._group.all_reduce_gradients(self._parameters)
         # After the sum: the norm to be clipped is that of the batch, the same on every worker.
         max_norm = self._config.training.optimizer.max_grad_norm
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, max_norm)
-        (mean,) = self._group.all_reduce_sum(share)
-        return mean, norm.item(), suspects
+        norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, max_norm))
+        mean, positions = self._group.all_reduce_sum(share, computed)
+        return mean, norm.item(), int(positions), suspects
 
     def _measure(self) -> bool:
         """Measure every loss that is looked at; whether the held-out one is the best so far."""
         # Without dropout, so that it draws nothing from the generators: how often a run is measured
         # does not change what it learns.
         self._model.eval()
-        with torch.no_grad(), self._autocast():
-            sums = {kind: self._row_losses(measure) for kind, measure in self._measures.items()}
+        with torch.no_grad(), whole_outer_weights(self._model), self._autocast():
+            sums = self._row_losses()
         held_out = sum(sums[HELD_OUT])
         if not math.isfinite(held_out):
             raise self._no_number(f"held-out loss {held_out}", step=self._history.step, rows=[])
@@ -230,14 +255,20 @@ class Loop:
         refuse_exploded_measures(self._history, training=self._config.training)
         return is_better
 
-    def _row_losses(self, measure: Measure) -> list[float]:
-        sums = [0.0] * len(measure.lengths)
-        for rows in self._micro_batches(measure, list(range(len(sums)))):
-            losses = measure.row_losses(self._model, rows).tolist()
-            for row, loss in zip(rows, losses, strict=True):
-                sums[row] = loss
+    def _row_losses(self) -> dict[str, list[float]]:
+        """The loss of every row of every measure."""
+        sums = {kind: [0.0] * len(measure.lengths) for kind, measure in self._measures.items()}
+        total, done = sum(map(len, sums.values())) / self._group.size, 0
+        for kind, measure in self._measures.items():
+            for rows, counts in self._passes(measure, list(range(len(sums[kind])))):
+                losses = measure.row_losses(self._model, rows).tolist()
+                for row, loss in zip(rows, losses, strict=True):
+                    sums[kind][row] = loss if counts else sums[kind][row]
+                done += len(rows) * counts
+                if self._on_measuring is not None:
+                    self._on_measuring(self._history, done / total)
         # Zeros of every worker but one: a row's loss does not depend on how many share the work.
-        return self._group.all_reduce_sum(*sums)
+        return {kind: self._group.all_reduce_sum(*losses) for kind, losses in sums.items()}
 
     def _no_number(self, what: str, *, step: int, rows: list[int]) -> VerdictError:
         return no_number(
@@ -253,14 +284,17 @@ class Loop:
         counts = self._group.all_reduce_sum(*(float(row in suspects) for row in batch))
         return [row for row, count in zip(batch, counts, strict=True) if count]
 
-    def _micro_batches(self, over: LossOverRows, rows: list[int]) -> list[list[int]]:
-        return micro_batches(
+    def _passes(self, over: LossOverRows, rows: list[int]) -> list[tuple[list[int], bool]]:
+        cut = packed_micro_batches if self._config.packing == "bfd" else micro_batches
+        own = cut(
             rows,
             lengths=over.lengths,
-            size=self._config.training.batch.micro_batch_size,
+            size=self._config.micro_batch_size,
             rank=self._group.rank,
             num_ranks=self._group.size,
         )
+        shortest = min(rows, key=lambda row: int(over.lengths[row]))
+        return self._group.equal_passes(own, filler=[shortest])
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._group.device, precision=self._config.precision)

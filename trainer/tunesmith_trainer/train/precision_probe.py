@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from tunesmith_api.finetunejob.training import Lora, Training
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.train.adapters import make_trainable
+from tunesmith_trainer.train.parameter_dtypes import hold
 
 Precision = Literal["bf16", "fp32"]
 
@@ -84,7 +85,10 @@ def _block(folder: Path, training: Training, precision: Precision) -> Any:
     # Of the job's settings only those that change what is computed: the others may name layers
     # that this block is not.
     plain = Training(method=training.method, lora=Lora(rank=training.lora.rank)).with_defaults()
-    return make_trainable(model, training=plain, precision=precision).train()
+    block = make_trainable(model, training=plain, precision=precision)
+    held = precision if training.method == "lora" else "fp32"
+    hold(block, model=block, precision=held, device=torch.device("cpu"))
+    return block.train()
 
 
 def _forward_and_back(block: Any, precision: Precision) -> None:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 from tunesmith_engine.stages.contracts import Reporter
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
 
 _CURVE_INTERVAL_S = 2.0
+# Between messages while losses are measured: shorter evaluations are not worth a word.
+_MEASURING_INTERVAL_S = 2.0
 
 
 class ProgressReporter:
@@ -36,6 +38,7 @@ class ProgressReporter:
         self._first_step: int | None = None
         self._started = time.monotonic()
         self._curve_written = -_CURVE_INTERVAL_S
+        self._told = time.monotonic()
 
     def __call__(self, history: History, *, epoch: float) -> None:
         """Show the state after `history.step` steps."""
@@ -55,16 +58,31 @@ class ProgressReporter:
             eta_s=eta_s,
             metrics=_metrics(history),
         )
+        self._told = time.monotonic()
         is_due = time.monotonic() - self._curve_written >= _CURVE_INTERVAL_S
         if is_due:
             history.write_curve(self._curve)
             self._curve_written = time.monotonic()
 
+    def measuring(self, history: History, part: float) -> None:
+        """Show that losses are measured, if that takes long."""
+        if time.monotonic() - self._told < _MEASURING_INTERVAL_S:
+            return
+        self._told = time.monotonic()
+        self._reporter.progress(
+            f"measuring {part:.0%}",
+            step=self._steps_before + history.step,
+            total_steps=self._total_steps,
+            metrics=_metrics(history),
+        )
+
 
 def _metrics(history: History) -> dict[str, float]:
     train = history.latest("train") or {}
-    held_out, sample, general = (
-        (history.latest(kind) or {}).get("loss") for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL)
+    # NB: of those that are measured. To look for another goes through the whole curve.
+    held_out, sample, general, kl = (
+        (history.latest(kind) or {}).get("loss") if kind in history.units else None
+        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL)
     )
     metrics = {
         "loss": train.get("loss"),
@@ -73,7 +91,15 @@ def _metrics(history: History) -> dict[str, float]:
         if isinstance(held_out, float) and isinstance(sample, float)
         else None,
         "generalLoss": general,
+        "kl": kl,
         "tokensPerSecond": train.get("tokensPerSecond"),
+        "mfu": train.get("mfu"),
+        "gradNorm": train.get("gradNorm"),
         "learningRate": train.get("learningRate"),
+        "tokens": float(history.tokens),
+        "trainedTokens": float(history.trained_tokens),
+        "padding": float(history.padding),
+        "peakResidentBytes": float(history.peak_resident),
+        "peakDeviceBytes": None if history.peak_device is None else float(history.peak_device),
     }
     return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -12,6 +12,7 @@ the same RayJob, so that nobody else counts it (so it does after Kueue has taken
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.devices import num_accelerators
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster
@@ -36,6 +38,9 @@ from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
 
 MAX_LOST_WORKERS: Final = 2
 MAX_STARTS: Final = 4
+
+# Errors of CUDA, ROCm and XPU, should Ray hand them on as another type.
+_OF_DEVICE: Final = re.compile(r"\b(cuda|hip|xpu)( error:)? out of memory")
 
 # The record of `count_start` in the stage's output folder.
 STARTS: Final = ".starts.json"
@@ -113,7 +118,7 @@ def num_gpus(resources: Resources, *, on_this_machine: bool = True) -> int:
             "GPU; set it to 1 and raise resources.workers",
         )
     # Ray would wait for ever for GPUs that no node of its has.
-    available = torch.cuda.device_count()
+    available = num_accelerators()
     if on_this_machine and available < resources.workers:
         raise BadInputError(
             Reason.RESOURCES_UNAVAILABLE,
@@ -142,6 +147,8 @@ def _reason_of(cause: BaseException) -> Reason:
         return Reason.DISK_FULL
     # By its words: Ray, torch on a GPU and torch on a CPU each have an error of their own.
     text = f"{type(cause).__name__}: {cause}".lower()
+    if isinstance(cause, torch.OutOfMemoryError) or _OF_DEVICE.search(text):
+        return Reason.DEVICE_OUT_OF_MEMORY
     if any(sign in text for sign in ("outofmemory", "out of memory", "can't allocate memory")):
         return Reason.OUT_OF_MEMORY
     # A worker that is gone has told no error of its own.

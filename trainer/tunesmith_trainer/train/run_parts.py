@@ -4,7 +4,7 @@
 each evaluation, so those beside the held-out rows are samples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
-from tunesmith_trainer.models import load_model, load_tokenizer
+from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.train.adapters import build_frozen
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE
+from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.dpo import (
@@ -38,11 +39,12 @@ from tunesmith_trainer.train.objectives.kl_to_base import (
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
+from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
 # Of the general text at least so many, however few held-out rows there are.
-_FEWEST_GENERAL_TARGETS = 1024
+_FEWEST_GENERAL_TARGETS = 512
 # Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
 _WIDEST_GENERAL = 256
 _NARROWEST_GENERAL = 16
@@ -86,7 +88,13 @@ def run_parts(
     return RunParts(
         objective=_objective(config, prepared, replay, reference=reference, device=group.device),
         sampler=_sampler(config, prepared, replay),
-        measures=build_measures(request, prepared, reference=reference, device=group.device),
+        measures=build_measures(
+            request,
+            prepared,
+            reference=reference,
+            device=group.device,
+            lay_out_of=partial(_lay_out, config),
+        ),
     )
 
 
@@ -103,7 +111,7 @@ def _preference_parts(
         model=model,
         group=group,
         autocast=partial(autocast, group.device, precision=config.precision),
-        micro_batch_size=config.training.batch.micro_batch_size,
+        micro_batch_size=config.micro_batch_size,
         config_digest=config.digest(),
     )
 
@@ -141,6 +149,7 @@ def build_loop(
     group: WorkerGroup,
     checkpoints: Path,
     on_step: StepCallback | None,
+    on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
 ) -> Loop:
     """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`."""
@@ -152,10 +161,14 @@ def build_loop(
         measures=parts.measures,
         group=group,
         checkpoints=Checkpoints(
-            checkpoints, config_digest=config.digest(), keep=config.checkpoint.keep
+            checkpoints,
+            config_digest=config.digest(),
+            keep=config.checkpoint.keep,
+            settings=config.resolved(),
         ),
         name_rows=partial(_sources, prepared),
         on_step=on_step,
+        on_measuring=on_measuring,
         last_step=last_step,
     )
 
@@ -167,8 +180,7 @@ def _base_reference(
         return None
     if config.training.method == "lora":
         return BaseReference()
-    frozen = load_model(prepared.model, dtype=torch.float32).to(device)
-    return BaseReference(frozen)
+    return BaseReference(build_frozen(prepared.model, config=config, device=device))
 
 
 def _objective(
@@ -182,15 +194,26 @@ def _objective(
     training = config.training
     rows = prepared.train if replay is None else prepared.train.followed_by(replay)
     penalty = training.kl_to_base
+    lay_out = _lay_out(config, rows)
     if penalty is None or reference is None:
-        return CrossEntropy(rows, device=device, regularization=training.regularization)
+        return CrossEntropy(
+            rows, device=device, lay_out=lay_out, regularization=training.regularization
+        )
     return CrossEntropyNearBase(
         rows,
         weight=penalty.weight,
         reference=reference,
         device=device,
+        lay_out=lay_out,
         regularization=training.regularization,
     )
+
+
+def _lay_out(config: TrainConfig, rows: TokenRows) -> LayOut:
+    if config.packing == "none":
+        return one_per_line
+    size = config.micro_batch_size
+    return partial(end_to_end, max_tokens=bin_capacity(rows.lengths, size=size))
 
 
 def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
@@ -221,6 +244,7 @@ def build_measures(
     *,
     device: torch.device,
     reference: BaseReference | None = None,
+    lay_out_of: Callable[[TokenRows], LayOut] = lambda _: one_per_line,
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 
@@ -232,12 +256,27 @@ def build_measures(
     sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
     rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
     measures: dict[str, Measure] = {
-        kind: CrossEntropy(tokens, device=device) for kind, tokens in rows.items()
+        kind: CrossEntropy(tokens, device=device, lay_out=lay_out_of(tokens))
+        for kind, tokens in rows.items()
     }
     if reference is not None:
         compared = sample_of(held_out, num_targets=_MOST_TARGETS)
-        measures[KL] = KlToBase(compared, reference=reference, device=device)
+        measures[KL] = KlToBase(
+            compared, reference=reference, device=device, lay_out=lay_out_of(compared)
+        )
     return measures
+
+
+def evaluation_cost(prepared: Prepared, *, batch_size: int) -> float:
+    """About how many steps take as long as measuring every loss once.
+
+    By tokens: a step also goes backward, which takes about twice as long as forward.
+    """
+    held_out = len(prepared.validation.input_ids)
+    sample = min(held_out, _MOST_TARGETS)
+    measured = held_out + sample + max(sample, _FEWEST_GENERAL_TARGETS)
+    trained = batch_size * float(prepared.train.lengths.mean())
+    return measured / (3.0 * trained)
 
 
 def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:

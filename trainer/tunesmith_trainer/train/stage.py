@@ -1,18 +1,23 @@
 """The stage `train`: from prepared tokens to `tuned`, the weights with the lowest held-out loss.
 
-Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says.
+Artifacts: `tuned`, a PEFT adapter folder or a model folder; `curve`, JSON lines as `history` says;
+where the job asks for them `tensorboard`, event files, and `wandb`, offline runs.
 Facts: `{"method", "precision", "probedTokensPerSecond", "numSteps", "warmupSteps", "bestStep",
-"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "numTargets", "workers",
-"trainableParameters", "resolved", "plannedSteps", "stoppedEarly", "outcome", "remedies",
-"control"}`; losses in nats per target token, or per pair with `"preference": {"margin", "accuracy",
-"referenceSeconds"}` of the held-out pairs at the best step; `resolved` every hyperparameter as text
-by the path of its field, the last three as `remedies` says; probed are only processors.
+"bestHeldOutLoss", "finalTrainLoss", "tokensPerSecond", "tokens": {"total", "trained", "padding"},
+"mfu", "gradNorm": {"median", "max"}, "peakMemory": {"residentBytes", "deviceBytes"}, "numTargets",
+"workers", "trainableParameters", "packing", "memory", "resolved", "plannedSteps", "stoppedEarly",
+"outcome", "remedies", "control"}`; losses in nats per target token, or per pair with `"preference":
+{"margin", "accuracy", "referenceSeconds"}` of the held-out pairs at the best step; `packing` is a
+`PackingDecision`, `memory` a `MemoryPlan`; `resolved` has every hyperparameter as text by the path
+of its field, the last three are as `remedies` says; probed are only processors; peaks are those of
+the first worker, and `mfu` and `deviceBytes` are null where they are not known.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from pydantic import JsonValue
 
@@ -23,14 +28,23 @@ from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.models import TUNED
+from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
+from tunesmith_trainer.train.memory_plan import (
+    advice_on_memory,
+    memory_facts,
+    settled_request,
+)
+from tunesmith_trainer.train.packing_proof import PackingProof
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
 from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
+from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.trackers.required import require_trackers
 from tunesmith_trainer.train.worker import CURVE, Trained
 from tunesmith_trainer.versions import library_versions
 
@@ -44,7 +58,9 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
         TransientError: workers were lost more often than Ray Train may replace them, or the stage
             itself more often than there were checkpoints.
     """
+    require_trackers(request.spec.tracking, secrets=Path(request.secrets))
     prepared = load_prepared(request)
+    refuse_undoable(request, model=prepared.model)
     for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
         if len(rows) == 0:
             raise BadInputError(
@@ -52,9 +68,11 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
             )
     refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
     probed = _probed(request, prepared, reporter)
+    request = settled_request(request, precision=probed.precision if probed else None)
     with _ray(request, reporter) as folder:
         reporter.progress("loading the model")
-        trained = fit(request, folder=folder, precision=probed.precision if probed else None)
+        with advice_on_memory(request):
+            trained = fit(request, folder=folder, precision=probed.precision if probed else None)
     # NB: raised here, not in the workers: Ray Train would take it for a lost worker, and try again.
     if "kind" in trained:
         kind = BadInputError if trained["kind"] == "bad input" else VerdictError
@@ -105,6 +123,7 @@ def _outcome(
         artifacts=[
             artifact_of("tuned", output / TUNED),
             artifact_of("curve", output / CURVE),
+            *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
         ],
         facts={
             "method": request.spec.training.method,
@@ -118,9 +137,12 @@ def _outcome(
             "bestHeldOutLoss": history.best_loss,
             "finalTrainLoss": last["loss"] if last else None,
             "tokensPerSecond": round(history.tokens / history.seconds, 1),
+            **_work(history),
             "numTargets": num_targets,
             "workers": request.spec.resources.workers,
             "trainableParameters": trained["num_trainable"],
+            "packing": trained["packing"],
+            "memory": memory_facts(request),
             **_preference(trained, history=history),
             "resolved": {**trained["resolved"]},
             "outcome": {name: estimate.as_fact() for name, estimate in outcome(history).items()},
@@ -135,10 +157,26 @@ def _outcome(
             *warnings_of_freezing(request),
             *_doubts(request, history=history),
             *_warnings(trained, history=history, probed=probed),
+            *trained["warnings"],
             *warnings_of(request.spec, history, control=control, planned_steps=planned),
         ],
         resumed_from_step=trained["resumed_from"],
     )
+
+
+def _work(history: History) -> dict[str, JsonValue]:
+    """What the steps were made of, and what they took."""
+    norms = history.numbers("gradNorm")
+    return {
+        "tokens": {
+            "total": history.tokens,
+            "trained": history.trained_tokens,
+            "padding": history.padding,
+        },
+        "mfu": history.mfu,
+        "gradNorm": {"median": median(norms), "max": max(norms)},
+        "peakMemory": {"residentBytes": history.peak_resident, "deviceBytes": history.peak_device},
+    }
 
 
 def _preference(trained: Trained, *, history: History) -> dict[str, JsonValue]:
@@ -202,6 +240,9 @@ def _warnings(trained: Trained, *, history: History, probed: ProbedPrecision | N
             f"training.precision is {used}, and this processor trains faster in "
             f"{probed.precision}; leave it at auto"
         )
+    proof = trained["packing"].get("proof")
+    if proof and not proof["holds"]:
+        warnings.append(f"rows were padded: {PackingProof.model_validate(proof).in_words}")
     best, base = history.held_out_at(history.best_step), history.held_out_at(0)
     if best >= base:
         warnings.append(

@@ -1,9 +1,13 @@
 """The whole state of a run, to disk and back: weights, optimizer, generators and history.
 
-`loop` calls `save` and `restore`; all workers take part, the first one writes `checkpoints`. The
-position in the data and the learning rate are functions of the step and need no state.
+`loop` calls `save` and `restore`; all workers take part, the first one writes `checkpoints`, and of
+a sharded model every worker its part. The position in the data and the learning rate are functions
+of the step and need no state.
 """
 
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +15,13 @@ import torch
 from tunesmith_trainer.train.checkpoints import Checkpoint, Checkpoints, Tensors
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.history import History
-from tunesmith_trainer.train.optimizer import optimizer_tensors, restore_optimizer
+from tunesmith_trainer.train.optimizer import (
+    empty_optimizer_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from tunesmith_trainer.train.parameter_groups import NamedParameters
+from tunesmith_trainer.train.sharded_files import read_shards, write_shards
 
 
 class TrainState:
@@ -21,7 +30,7 @@ class TrainState:
     def __init__(
         self,
         parameters: NamedParameters,
-        optimizer: torch.optim.AdamW,
+        optimizer: torch.optim.Optimizer,
         *,
         group: WorkerGroup,
         checkpoints: Checkpoints,
@@ -34,24 +43,42 @@ class TrainState:
 
     def save(self, history: History) -> None:
         """Write a checkpoint of the current step and remove those no longer needed."""
-        # NB: in front of the branch. Gathering waits for all workers, the first one included.
+        # NB: in front of the branches. Gathering waits for all workers, the first one included.
         generators = self._generators()
         self.last_saved = history.step
+        begun = self._write_shards(history.step) if self._group.is_sharded else None
         if not self._group.is_first:
             return
+        files = {
+            # Only what is trained: the base model's frozen weights are in its own folder.
+            "weights": dict(self._parameters),
+            "optimizer": optimizer_tensors(self._optimizer, parameters=self._parameters),
+        }
         self._checkpoints.write(
             history.step,
             best_step=history.best_step,
-            files={
-                # Only what is trained: the base model's frozen weights are in its own folder.
-                "weights": dict(self._parameters),
-                "optimizer": optimizer_tensors(self._optimizer, parameters=self._parameters),
-                "generators": generators,
-            },
+            files={**({} if begun else files), "generators": generators},
             state=history.as_state(),
+            begun=begun,
         )
         # NB: after the write. Cut off in between, there is one checkpoint too many, never none.
         self._checkpoints.prune()
+
+    def _write_shards(self, step: int) -> Path:
+        """Write every worker's part into the folder that the first one begins; return it."""
+        if self._group.is_first:
+            self._checkpoints.begin(step)
+        # NB: behind `begin`, so that the folder is there when the others have been told its owner.
+        owner = self._group.broadcast(os.getpid())
+        folder = self._checkpoints.unfinished(step, owner=owner)
+        moments = optimizer_tensors(self._optimizer, parameters=self._parameters)
+        try:
+            write_shards(folder, {**self._sharded_weights(), **moments})
+        except BaseException:
+            # On a full disk parts of a checkpoint are only in the way.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return folder
 
     def restore(self) -> History | None:
         """Put the newest intact checkpoint back; None if there is none.
@@ -72,31 +99,51 @@ class TrainState:
             # again.
             self._checkpoints.discard_after(step)
         self.load_weights(step)
-        restore_optimizer(
-            self._optimizer, checkpoint.tensors("optimizer"), parameters=self._parameters
-        )
+        if self._group.is_sharded:
+            moments = empty_optimizer_tensors(self._parameters)
+            read_shards(checkpoint.folder, moments)
+        else:
+            moments = checkpoint.tensors("optimizer")
+        restore_optimizer(self._optimizer, moments, parameters=self._parameters)
         # NB: last of all, so that nothing draws in between: dropout must go on with the very number
         # that it would have drawn.
         generators = checkpoint.tensors("generators")
         torch.set_rng_state(generators[f"cpu/{self._group.rank}"])
-        if self._group.device.type == "cuda":
-            torch.cuda.set_rng_state(generators[f"cuda/{self._group.rank}"], self._group.device)
+        device = self._group.device
+        if device.type != "cpu":
+            state = generators[f"{device.type}/{self._group.rank}"]
+            torch.get_device_module(device).set_rng_state(state, device)
         return History(**checkpoint.state)
 
     @torch.no_grad()
     def load_weights(self, step: int) -> None:
         """Put the weights that the checkpoint of `step` holds into the model.
 
+        NB: of a sharded model, all workers have to call it.
+
         Raises:
             OSError: the checkpoint is gone or spoilt.
         """
-        weights = self._checkpoint(step).tensors("weights")
+        if self._group.is_sharded:
+            # NB: the first one may have just written its part, and be about to rename the folder.
+            self._group.broadcast(step)
+        checkpoint = self._checkpoint(step)
+        if self._group.is_sharded:
+            read_shards(checkpoint.folder, self._sharded_weights())
+            return
+        weights = checkpoint.tensors("weights")
         for name, parameter in self._parameters.items():
             # In place: the optimizer and tied modules hold these very tensors.
             parameter.copy_(weights[name])
 
+    def _sharded_weights(self) -> Tensors:
+        # The very tensors that the model computes with: they are filled in place.
+        return {f"weights/{name}": value.detach() for name, value in self._parameters.items()}
+
     def _checkpoint(self, step: int) -> Checkpoint:
-        checkpoint = self._checkpoints.read(step)
+        # Of shards, one worker reads all for its digests, and each its own part.
+        verify = self._group.is_first or not self._group.is_sharded
+        checkpoint = self._checkpoints.read(step, verify=verify)
         if checkpoint is None:
             raise OSError(f"worker {self._group.rank} cannot read the checkpoint of step {step}")
         return checkpoint
@@ -104,8 +151,9 @@ class TrainState:
     def _generators(self) -> Tensors:
         # Of every worker: each draws its own dropout masks.
         own: dict[str, Any] = {"cpu": torch.get_rng_state()}
-        if self._group.device.type == "cuda":
-            own["cuda"] = torch.cuda.get_rng_state(self._group.device)
+        device = self._group.device
+        if device.type != "cpu":
+            own[device.type] = torch.get_device_module(device).get_rng_state(device)
         return {
             f"{name}/{rank}": state
             for name, mine in own.items()

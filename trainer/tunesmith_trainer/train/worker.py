@@ -9,26 +9,33 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, final
 
 import torch
 
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.devices import CPU, has_bf16, name_of, use_tensor_cores
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.loop import autocast
+from tunesmith_trainer.train.observers import observers
+from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
-from tunesmith_trainer.train.run_parts import build_loop, run_parts
+from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
 
 CURVE = "curve.jsonl"
 
@@ -47,7 +54,9 @@ class Trained(TypedDict):
     warmup_steps: int
     num_trainable: int
     reference_seconds: float | None
+    packing: dict[str, Any]
     resumed_from: int | None
+    warnings: list[str]
 
 
 @final
@@ -86,8 +95,11 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
         rank=context.get_world_rank(), size=context.get_world_size(), device=get_device()
     )
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
+    is_first_here = context.get_local_rank() == 0
     try:
-        return _train(request, group=group, probed=loop_config["precision"])
+        return _train(
+            request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+        )
     except (BadInputError, VerdictError) as error:
         return Refusal(
             kind="bad input" if error.bad_input else "verdict",
@@ -97,53 +109,99 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
 
 
 def config_of(
-    request: StageRequest, *, prepared: Prepared, probed: Precision | None
+    request: StageRequest,
+    *,
+    prepared: Prepared,
+    probed: Precision | None,
+    device: torch.device = CPU,
 ) -> TrainConfig:
     """The configuration of this request; the same on every worker.
 
     `probed` is the faster type of the processor, None where accelerators train.
+
+    Raises:
+        BadInputError: the job asks for bf16, and `device` has none.
     """
+    has_half = has_bf16(device)
     if probed is None:
         # NB: by the device it runs on. On cards of different kinds workers would disagree, and so
         # would the digests of their checkpoints; `precision: bf16` or `fp32` settles it.
-        probed = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return resolve_config(request.spec, num_rows=len(prepared.train), precision=probed)
+        probed = "bf16" if has_half else "fp32"
+    if request.spec.training.precision == "bf16" and not has_half:
+        raise BadInputError(
+            Reason.RESOURCES_UNAVAILABLE,
+            f"training.precision: bf16 is nothing that {name_of(device)} computes in; leave it at "
+            "auto, or choose fp32",
+        )
+    return resolve_config(
+        request.spec,
+        num_rows=len(prepared.train),
+        precision=probed,
+        evaluation_cost=evaluation_cost(prepared, batch_size=request.spec.training.batch.size),
+    )
 
 
-def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | None) -> Trained:
+def _train(
+    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+) -> Trained:
     prepared = load_prepared(request)
-    config = config_of(request, prepared=prepared, probed=probed)
+    config = config_of(request, prepared=prepared, probed=probed, device=group.device)
+    use_tensor_cores(config.precision)
     refuse_idle_early_stopping(config)
     # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
     # in the last bits when it is resumed.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    group = replace(group, is_sharded=config.is_sharded)
     output, control = Path(request.output), config.training.control
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
-    total_steps = config.num_steps + (control.steps if control else 0)
+    progress = ProgressReporter(
+        reporter_of(request),
+        total_steps=config.num_steps + (control.steps if control else 0),
+        curve=output / CURVE,
+    )
     with _sole_writer(output, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
-        parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
-        loop = build_loop(
+        packing = decide_packing(
             model,
-            parts,
-            prepared=prepared,
             config=config,
+            tokens=prepared.train,
             group=group,
-            checkpoints=output / CHECKPOINTS,
-            on_step=ProgressReporter(
-                reporter_of(request), total_steps=total_steps, curve=output / CURVE
-            )
-            if group.is_first
-            else None,
+            autocast=partial(autocast, group.device, precision=config.precision),
+            folder=output,
         )
-        history = loop.run()
+        config = replace(config, packing=packing.packing)
+        parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
+        with observers(
+            request,
+            config=config,
+            progress=progress if group.is_first else None,
+            is_first_here=is_first_here,
+        ) as told:
+            loop = build_loop(
+                model,
+                parts,
+                prepared=prepared,
+                config=config,
+                group=group,
+                checkpoints=output / CHECKPOINTS,
+                on_step=told,
+                on_measuring=progress.measuring if group.is_first else None,
+            )
+            history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
-            # After the last step, and not by the other workers: none of what follows in this block
-            # is a collective, so they may go on while this one writes.
+        if group.is_first or group.is_sharded:
+            # After the last step. Of a whole model not by the other workers: nothing in this block
+            # is a collective then, so they may go on while this one writes.
             loop.load_best()
-            export_tuned(model, base=prepared.model, base_uri=request.spec.model.uri, output=output)
+            export_tuned(
+                model,
+                base=prepared.model,
+                base_uri=request.spec.model.uri,
+                output=output,
+                group=group,
+            )
         num_trainable, resumed_from = loop.num_trainable, loop.resumed_from
         # NB: the model and its optimizer are let go of before the control has its own.
         del loop, model
@@ -160,7 +218,9 @@ def _train(request: StageRequest, *, group: WorkerGroup, probed: Precision | Non
         warmup_steps=config.warmup_steps,
         num_trainable=num_trainable,
         reference_seconds=parts.reference_seconds,
+        packing=packing.model_dump(by_alias=True, exclude_none=True),
         resumed_from=resumed_from,
+        warnings=told.warnings,
     )
 
 

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from simulation import Simulation, a_failure, a_plan
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.finetunejob.status import Phase, Progress
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.lifecycle.observations import Start
 from tunesmith_engine.stages.catalog import EVALUATE, PREPARE, TRAIN
 
@@ -211,12 +213,12 @@ def test_a_crash_that_told_its_error_twice_is_final_and_a_missing_source_is_not(
 
 def test_where_the_log_is_survives_the_cutting_of_a_long_message() -> None:
     simulation = training(backoffLimit=0)
-    simulation.end(exit_code=1, termination_message="x" * 1000, log="/home/logs/1")
+    simulation.end(exit_code=1, termination_message="x" * 2000, log="/home/logs/1")
 
     simulation.step()
 
     message = simulation.condition("Failed").message
-    assert len(message) == 256
+    assert len(message) == MAX_MESSAGE
     assert message.endswith("…; see /home/logs/1")
 
 
@@ -272,14 +274,22 @@ def test_a_stage_whose_artifacts_vanish_is_run_again_before_what_builds_on_it() 
 
 def test_a_long_message_is_cut_to_what_a_condition_takes() -> None:
     simulation = training()
-    simulation.refuse("R" * 100, message="m" * 1000, warnings=["w" * 1000] * 3)
+    simulation.refuse("R" * 100, message="m" * 2000, warnings=["w" * 2000] * 3)
 
     simulation.step()
 
-    assert len(simulation.condition("Failed").message) == 256
+    assert len(simulation.condition("Failed").message) == MAX_MESSAGE
     assert len(simulation.condition("Failed").reason) == 64
     assert simulation.status is not None
     assert len(simulation.status.warnings) == 1
+
+
+def test_a_message_is_cut_at_the_end_of_a_problem_and_not_in_the_middle_of_its_remedy() -> None:
+    problems = [f"rows.jsonl:{n}: given {'x' * 200}; a rule; leave {n} out" for n in range(1, 9)]
+
+    message = truncate_message("\n".join(problems))
+
+    assert message == "\n".join(problems[:4]) + "…"
 
 
 def test_a_failed_job_stays_as_it_is() -> None:

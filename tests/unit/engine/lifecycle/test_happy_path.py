@@ -175,6 +175,31 @@ def test_progress_of_the_job_counts_the_finished_stages_and_the_steps_of_the_run
     assert simulation.status.progress.step == 5
 
 
+def test_a_job_that_was_to_go_half_of_the_way_is_not_done_to_the_hundredth() -> None:
+    simulation = Simulation(a_plan(until=PREPARE.name))
+    simulation.run_until(is_over)
+
+    assert simulation.status is not None
+    assert simulation.status.progress is not None
+    assert simulation.status.progress.percent == 5
+
+
+def test_progress_of_the_job_does_not_go_back_when_a_stage_counts_its_next_task() -> None:
+    simulation = Simulation(a_plan())
+    simulation.run_up_to(EVALUATE.name)
+    percents = []
+    for step in (9, None, 1):
+        (attempt,) = simulation.running
+        told = Progress(stage="evaluate", step=step, total_steps=10, last_update_time=START)
+        simulation.see(replace(attempt, progress=told))
+        simulation.step()
+        assert simulation.status is not None
+        assert simulation.status.progress is not None
+        percents.append(simulation.status.progress.percent)
+
+    assert percents == [percents[0]] * 3
+
+
 def test_looking_again_later_writes_nothing() -> None:
     simulation = Simulation(a_plan())
     simulation.run_up_to(TRAIN.name)

@@ -136,7 +136,9 @@ class RandomRun(RuleBasedStateMachine):
     @rule()
     def run_again(self) -> None:
         self.simulation.stop_requested = False
-        self.simulation.status = rerun(self.simulation.plan, self.simulation.status)
+        self.simulation.status = rerun(
+            self.simulation.plan, self.simulation.status, finished=self.simulation.finished
+        )
 
     @rule(suspend=st.booleans())
     def set_suspend(self, *, suspend: bool) -> None:

@@ -28,7 +28,7 @@ def status_of(simulation: Simulation) -> FineTuneJobStatus:
 
 
 def test_a_job_never_seen_begins_with_nothing_done() -> None:
-    status = rerun(a_plan(), None)
+    status = rerun(a_plan(), None, finished=())
 
     assert status.phase == Phase.PENDING
     assert [stage.state for stage in status.stages] == ["Pending"] * 6
@@ -36,7 +36,7 @@ def test_a_job_never_seen_begins_with_nothing_done() -> None:
 
 def test_a_failed_job_run_again_starts_its_next_attempt_with_all_its_retries() -> None:
     simulation = failed()
-    simulation.status = rerun(simulation.plan, simulation.status)
+    simulation.status = rerun(simulation.plan, simulation.status, finished=simulation.finished)
 
     simulation.step()
 
@@ -47,24 +47,38 @@ def test_a_failed_job_run_again_starts_its_next_attempt_with_all_its_retries() -
     assert simulation.condition("Failed").status == "False"
 
 
-def test_a_finished_job_run_again_only_looks() -> None:
+def test_a_finished_job_run_again_only_looks_and_keeps_its_history() -> None:
     simulation = Simulation(a_plan())
     simulation.run_until(lambda each: status_of(each).is_finished)
-    num_started = len(simulation.started)
-    simulation.status = rerun(simulation.plan, simulation.status)
+    num_started, before = len(simulation.started), status_of(simulation)
+    simulation.status = rerun(simulation.plan, simulation.status, finished=simulation.finished)
 
     simulation.step()
 
     assert len(simulation.started) == num_started
     assert status_of(simulation).phase == Phase.SUCCEEDED
     assert all(stage.cached for stage in status_of(simulation).stages)
+    history = {"start_time", "completion_time", "attempts", "progress"}
+    assert status_of(simulation).model_dump(include=history) == before.model_dump(include=history)
+
+
+def test_a_finished_job_of_which_something_is_lost_begins_a_new_run() -> None:
+    simulation = Simulation(a_plan())
+    simulation.run_until(lambda each: status_of(each).is_finished)
+    del simulation.finished[simulation.plan.stages[-1].key]
+    simulation.status = rerun(simulation.plan, simulation.status, finished=simulation.finished)
+
+    simulation.step()
+
+    assert simulation.started[-1].stage == simulation.plan.stages[-1].name
+    assert not status_of(simulation).is_finished
 
 
 def test_what_a_stage_reported_is_noted_for_as_long_as_it_counts() -> None:
     simulation = Simulation(a_plan())
     simulation.run_until(lambda each: status_of(each).is_finished)
     noted = [stage.result_digest for stage in status_of(simulation).stages]
-    simulation.status = rerun(simulation.plan, simulation.status)
+    simulation.status = rerun(simulation.plan, simulation.status, finished=())
 
     assert noted == [simulation.finished[each.key].digest for each in simulation.plan.stages]
     assert [stage.result_digest for stage in status_of(simulation).stages] == noted
@@ -82,7 +96,7 @@ def test_an_interrupted_job_run_again_finds_cached_what_the_first_run_did() -> N
     simulation.end(exit_code=-15)
     simulation.step()
     simulation.stop_requested = False
-    simulation.status = rerun(simulation.plan, simulation.status)
+    simulation.status = rerun(simulation.plan, simulation.status, finished=simulation.finished)
 
     simulation.step()
 

@@ -8,15 +8,17 @@ import pytest
 from fake_runs import Place, a_small_job
 from small_models import write_model
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.reasons import Reason
 from tunesmith_engine import capacity
 from tunesmith_engine.estimates import SHORTEST_ROW, estimate
 from tunesmith_engine.local.errors import EnvironmentMissing, MachineTooSmall
 from tunesmith_engine.local.runner import run_job
+from tunesmith_engine.planning.plan import NoSuchStage
 from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.model_facts import read_model_facts
-from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.catalog import PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 
 
@@ -30,7 +32,13 @@ def job(place: Place) -> FineTuneJob:
     )
 
 
-def run(place: Place, job: FineTuneJob, *, until: StageName = TRAIN.name) -> FineTuneJobStatus:
+def run(
+    place: Place,
+    job: FineTuneJob,
+    *,
+    until: StageName = TRAIN.name,
+    forced_from: StageName | None = None,
+) -> FineTuneJobStatus:
     return run_job(
         job,
         manifest_text="the manifest\n",
@@ -38,6 +46,7 @@ def run(place: Place, job: FineTuneJob, *, until: StageName = TRAIN.name) -> Fin
         home=place.home,
         environments=place.environments,
         until=until,
+        forced_from=forced_from,
         watch=place.seen.append,
         stop=threading.Event(),
     )
@@ -57,6 +66,36 @@ def test_a_second_run_looks_and_runs_nothing_and_a_changed_byte_of_data_reruns_a
     assert place.home.manifest("helpdesk").read_text() == "the manifest\n"
 
 
+def test_stages_that_are_forced_are_done_again_without_what_they_left(
+    place: Place, job: FineTuneJob
+) -> None:
+    run(place, job)
+    (made,) = place.home.job("helpdesk").glob("stages/train/*/artifacts/made.txt")
+    checkpoint = made.with_name("checkpoint")
+    checkpoint.write_text("half")
+
+    tail = run(place, job, forced_from=TRAIN.name)
+    whole = run(place, job, forced_from=PREPARE.name)
+
+    assert place.started() == ["prepare", "train", "train", "prepare", "train"]
+    assert [stage.cached for stage in tail.stages] == [True, False]
+    assert [stage.attempt for stage in whole.stages] == [2, 3]
+    assert not checkpoint.exists()
+    # The logs of all attempts stay.
+    assert len(list(place.home.job("helpdesk").glob("stages/train/*/attempts/*/log.txt"))) == 3
+
+
+def test_a_stage_that_is_forced_must_be_one_that_the_run_goes_through(
+    place: Place, job: FineTuneJob
+) -> None:
+    run(place, job)
+
+    with pytest.raises(NoSuchStage, match="does not go through publish; name one of"):
+        run(place, job, forced_from=PUBLISH.name)
+
+    assert all(stage.cached for stage in run(place, job).stages)
+
+
 def test_what_cannot_run_here_is_refused_before_anything_starts(
     place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +107,20 @@ def test_what_cannot_run_here_is_refused_before_anything_starts(
     assert refused.value.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
     assert place.started() == []
     assert place.home.list_jobs() == []
+
+
+def test_accelerators_that_are_not_there_are_missed_before_anything_starts(
+    place: Place, job: FineTuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = job.spec.model_copy(update={"resources": Resources(gpus_per_worker=1)})
+    job = job.model_copy(update={"spec": spec})
+    monkeypatch.setattr(capacity, "_nvidia_memory", list)
+
+    with pytest.raises(MachineTooSmall, match="this machine has 0") as refused:
+        run(place, job)
+
+    assert refused.value.reason is Reason.RESOURCES_UNAVAILABLE
+    assert place.started() == []
 
 
 def test_memory_is_judged_by_the_rows_that_there_are(

@@ -8,9 +8,11 @@ import pytest
 
 from fake_runs import STAGES, Place, a_small_job
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
+from tunesmith_engine.local import results
 from tunesmith_engine.stages import catalog
 from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.digests import digest_file
 
 PREPARE = catalog.PREPARE.name
 
@@ -44,6 +46,62 @@ def test_a_job_goes_through_all_six_stages_and_a_changed_scheme_reruns_only_the_
     assert all(stage.cached for stage in again.stages)
     assert finished.started() == [*STAGES, "compress", "verify", "publish"]
     assert [stage.cached for stage in changed.stages] == [True, True, True, False, False, False]
+
+
+def test_a_finished_job_run_again_whole_or_in_part_keeps_when_it_ran_and_its_attempts(
+    place: Place,
+) -> None:
+    before = place.run()
+    whole, part = place.run(), place.run(until=PREPARE)
+
+    assert before.phase == Phase.SUCCEEDED
+    for again in (whole, part, place.home.read_status("helpdesk")):
+        assert again is not None
+        assert again.phase == Phase.SUCCEEDED
+        assert (again.start_time, again.completion_time) == (
+            before.start_time,
+            before.completion_time,
+        )
+        assert again.attempts == before.attempts
+        assert [stage.name for stage in again.stages] == STAGES
+
+
+def made_by(place: Place, stage: str) -> Path:
+    planned = place.plan().stage(stage)
+    return place.home.stage("helpdesk", stage=stage, key=planned.key).artifacts / "made.txt"
+
+
+def test_an_artifact_that_was_overwritten_at_the_same_size_is_made_anew(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run(until=TRAIN.name)
+    made_by(place, PREPARE).write_text("torn")
+
+    again = place.run(until=TRAIN.name)
+
+    assert place.started() == ["prepare", "train", "prepare"]
+    assert [stage.cached for stage in again.stages] == [False, True]
+    assert made_by(place, PREPARE).read_text() == "made"
+    assert f"{made_by(place, PREPARE).resolve()} was changed" in caplog.text
+
+
+def test_an_artifact_that_was_only_touched_counts_and_is_digested_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.run(until=PREPARE)
+    made_by(place, PREPARE).write_text("made")
+    digested: list[Path] = []
+
+    def noted(path: Path) -> str:
+        digested.append(path)
+        return digest_file(path)
+
+    monkeypatch.setattr(results, "digest_file", noted)
+    place.run(until=PREPARE)
+    place.run(until=PREPARE)
+
+    assert place.started() == ["prepare"]
+    assert digested == [made_by(place, PREPARE).resolve()]
 
 
 def test_a_stage_is_told_what_came_before_it_and_where_it_may_write(place: Place) -> None:

@@ -81,7 +81,10 @@ def test_what_was_given_is_told_from_what_was_not() -> None:
 
     assert told["training.lora.rank"] == ("16", "given")
     assert told["training.lora.alpha"] == ("32.0", "default")
-    assert told["training.evaluateEverySteps"] == ("a tenth of all steps", "open")
+    assert told["training.evaluateEverySteps"] == (
+        "a tenth of all steps, or more where measuring costs half of the training",
+        "open",
+    )
 
 
 def test_a_given_value_of_an_open_field_is_shown_instead_of_its_rule() -> None:

@@ -70,6 +70,7 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"model": {"uri": HUB, "secretRef": {"name": "hub"}}}, None),
     ({"dataset": {"train": {**ROWS, "secretRef": {"name": "bucket"}}}}, None),
     ({"checkpoint": {"everySteps": 7, "keep": 5}}, None),
+    ({"tracking": {"tensorboard": True, "wandb": {"mode": "offline"}}}, None),
     ({"suspend": True, "backoffLimit": 9, "activeDeadlineSeconds": 60}, None),
     # A default written out is the same job.
     ({"training": {"epochs": 3, "lora": {"rank": 16, "alpha": 32}}}, None),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientOSError, ServerDisconnectedError
@@ -9,7 +10,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.metrics import Metrics
-from tunesmith_operator.controller.runner import _work, log_failure
+from tunesmith_operator.controller.runner import _work, log_failure, read_configuration
 from tunesmith_operator.controller.work_queue import Key, WorkQueue
 from tunesmith_operator.kube.resources import Resource
 
@@ -135,3 +136,17 @@ def test_one_objects_fault_is_not_anothers() -> None:
     worked(*keys, controllers=[a_controller("FineTuneJob", seen, error=ApiException(status=409))])
 
     assert seen[:2] == keys
+
+
+@pytest.mark.parametrize("text", [None, "", "a: [", "hello", "clusters: 3", "contexts: []"])
+def test_a_kubeconfig_that_cannot_be_read_ends_with_words_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    path = tmp_path / "config"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr("kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    with pytest.raises(SystemExit, match="error: neither in a pod nor by a kubeconfig"):
+        asyncio.run(read_configuration())

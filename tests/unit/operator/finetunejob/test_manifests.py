@@ -6,7 +6,7 @@ import pytest
 
 from attempts import OWNER, attempt_for, request_for
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN, VERIFY
-from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.contracts import METRICS_PORT, StageName, StageRequest
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION as REQUEST
 from tunesmith_operator.finetunejob.child_names import attempt_name
 from tunesmith_operator.finetunejob.manifests import request_map
@@ -58,6 +58,16 @@ def test_graphics_processors_are_asked_for_where_they_are_used(
     pod = pod_of(stage, resources={"workers": 2, "gpusPerWorker": 4})
 
     assert pod["containers"][0]["resources"].get("limits", {}).get("nvidia.com/gpu") == gpus
+
+
+def test_pods_that_train_have_a_port_for_metrics_and_no_others_do() -> None:
+    (trains,) = pod_of(TRAIN.name)["containers"]
+    (prepares,) = pod_of(PREPARE.name)["containers"]
+
+    (port,) = trains["ports"]
+    assert {"name": METRICS_PORT, "value": str(port["containerPort"])} in trains["env"]
+    assert "ports" not in prepares
+    assert METRICS_PORT not in {each["name"] for each in prepares["env"]}
 
 
 def test_a_secret_is_a_folder_of_files() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_operator.finetunejob.parsing import Unreadable, parse_job
 
@@ -41,7 +42,7 @@ def test_the_message_names_the_field(spec: dict[str, Any], message: str) -> None
 
     assert isinstance(job, Unreadable)
     assert job.message.startswith(message)
-    assert len(job.message) <= 256
+    assert len(job.message) <= MAX_MESSAGE
 
 
 def test_several_problems_are_counted() -> None:

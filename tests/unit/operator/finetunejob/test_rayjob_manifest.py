@@ -98,6 +98,15 @@ def test_all_pods_have_the_files_and_the_isolation_of_a_stage_and_leave_ray_to_k
         assert container_of(group)["livenessProbe"]["httpGet"]["port"] == 52365
 
 
+def test_workers_have_a_port_for_metrics_beside_rays_own_and_the_head_does_not() -> None:
+    head, workers = (container_of(group) for group in groups_of(resources=RESOURCES))
+
+    (port,) = workers["ports"]
+    # KubeRay takes a port called `metrics` for that of Ray's exporter, 8080.
+    assert port == {"name": "train-metrics", "containerPort": 9090}
+    assert port not in head["ports"]
+
+
 def test_it_is_never_restarted_by_kuberay_and_leaves_no_cluster_behind() -> None:
     spec = rayjob_for(resources=RESOURCES)["spec"]
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from child_states import state_of
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.kube.pods import PodTermination, overdue_pod
@@ -97,6 +98,15 @@ def test_what_the_kubelet_cannot_start_is_given_up_after_a_while(
 
     assert waiting is not None
     assert (waiting.reason, waiting.timeout_s) == (reason, timeout_s)
+
+
+def test_a_wait_for_an_image_says_the_same_at_every_try() -> None:
+    """The kubelet goes to and fro between two reasons, and what differs is written each time."""
+    tried, backed_off = (
+        waiting_of(JOB, [held_up(reason, "")]) for reason in ("ErrImagePull", "ImagePullBackOff")
+    )
+
+    assert tried == backed_off
 
 
 def test_a_missing_secret_is_named() -> None:
@@ -251,7 +261,7 @@ def test_no_wait_says_more_than_a_condition_takes(said: str) -> None:
     waiting = waiting_of(JOB, [pod])
 
     assert waiting is not None
-    assert len(waiting.message) <= 256
+    assert len(waiting.message) <= MAX_MESSAGE
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kueue import SEEN, conditions_of, workload_of
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.finetunejob.attempts import CHILD_KINDS
@@ -205,7 +206,7 @@ def test_kueue_is_asked_while_a_child_is_held_or_has_not_noticed_that_it_may_run
 def test_no_wait_says_more_than_a_condition_takes(situation: str) -> None:
     waiting = wait_when(situation, message="x" * 1000)
 
-    assert len(waiting.message) <= 256
+    assert len(waiting.message) <= MAX_MESSAGE
 
 
 def test_a_child_that_runs_or_names_no_queue_is_in_none() -> None:

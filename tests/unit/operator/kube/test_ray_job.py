@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from child_states import NOW, state_of
+from tunesmith_api.conditions import MAX_MESSAGE
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.lifecycle.observations import Waiting
 from tunesmith_operator.kube.pods import PodTermination
@@ -155,6 +156,20 @@ def test_a_rayjob_in_no_queue_that_somebody_suspends_is_told_of_from_then_on() -
     assert "somebody suspended RayJob j--train-1-abcde" in found.message
 
 
+def test_a_kuberay_that_drops_what_was_asked_for_is_too_old() -> None:
+    kept = {"entrypoint": "python -m x", "submissionMode": "HTTPMode"}
+    found = waiting(a_pod("head"), rayjob=a_rayjob() | {"spec": kept})
+
+    assert found is not None
+    assert (found.reason, found.timeout_s) == (Reason.INVALID_SPEC, 0)
+    assert found.message == (
+        "KubeRay has a RayJob with no backoffLimit, which train needs. Upgrade it, or take "
+        "workers: 1"
+    )
+    current = a_rayjob() | {"spec": {**kept, "backoffLimit": 0}}
+    assert waiting(a_pod("head"), a_pod("worker"), a_pod("worker"), rayjob=current) is None
+
+
 def test_a_rayjob_that_nobody_takes_up_is_told_of() -> None:
     found = waiting(rayjob=a_rayjob("", "") | {"status": {}})
 
@@ -261,4 +276,4 @@ def test_no_wait_says_more_than_a_condition_takes(state: str) -> None:
     head["spec"]["affinity"] = {"podAffinity": {}}
     found = [waiting(*pods, rayjob=rayjob) for pods in ([], [head])]
 
-    assert all(each is None or len(each.message) <= 256 for each in found)
+    assert all(each is None or len(each.message) <= MAX_MESSAGE for each in found)

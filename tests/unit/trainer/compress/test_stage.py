@@ -158,7 +158,7 @@ def test_without_fallback_the_job_fails_with_its_numbers(job: Path, tmp_path: Pa
 def test_fp8_is_refused_before_any_work_where_there_is_no_gpu(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
 
     with pytest.raises(BadInputError, match="FP8 runs on GPUs only"):
         compressed(job, tmp_path, scheme="FP8")

@@ -48,6 +48,15 @@ UNDERSTOOD: list[tuple[str, Any, list[tuple[str, str]]]] = [
 ]
 
 REFUSED = [
+    (
+        "messages",
+        {"messages": [TURN | {"content": None}, ANSWER]},
+        "given content: null in a turn of user; a turn that is no answer has text; write it",
+    ),
+    ("sharegpt", {"conversations": [{"from": "system", "value": None}]}, "null in a turn of syst"),
+    ("alpaca", {"instruction": None, "output": "x"}, "given instruction: null"),
+    ("promptCompletion", {"prompt": None, "completion": "x"}, "given prompt: null"),
+    ("dialogues", ["Who?", "Me.", None, "Us."], "given turn 3: null"),
     ("messages", {"messages": [TURN]}, "given turns of user; a conversation has an assistant turn"),
     ("messages", {"messages": []}, "given turns of nobody"),
     ("messages", {"messages": "Who?"}, "messages is a list of turns"),
@@ -82,6 +91,34 @@ def _row(value: Any) -> RawRow:
 
 def _turns(row: Row) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in row.messages]
+
+
+def test_turns_of_one_speaker_in_a_row_are_one_and_counted() -> None:
+    problems = Problems()
+    said = [("user", "Hi."), ("user", "Who?"), ("assistant", ""), ("assistant", "Me.")]
+    value = {"messages": [{"role": role, "content": content} for role, content in said]}
+    answers = [{"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}]
+    tool = {"messages": [TURN, *answers, ANSWER]}
+
+    (row,) = read_format([_row(value)], name="messages", columns={}, problems=problems)
+    (other,) = read_format([_row(tool)], name="messages", columns={}, problems=problems)
+
+    assert _turns(row) == [("user", "Hi.\n\nWho?"), ("assistant", "Me.")]
+    assert (row.num_joined, other.num_joined, problems.count) == (2, 0, 0)
+
+
+def test_turns_of_a_preference_are_joined_on_each_side_of_the_prompt() -> None:
+    problems = Problems()
+    value = {
+        "prompt": [TURN, TURN],
+        "chosen": [ANSWER],
+        "rejected": [ANSWER, ANSWER | {"content": "You."}],
+    }
+
+    (row,) = read_format([_row(value)], name="preference", columns={}, problems=problems)
+
+    assert (row.num_prompt, len(row.messages), len(row.rejected)) == (1, 2, 2)
+    assert row.num_joined == 2
 
 
 @pytest.mark.parametrize(("name", "value", "turns"), UNDERSTOOD)

@@ -1,5 +1,7 @@
 """What is read from files, and how broken ones are named."""
 
+import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,11 @@ from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow
 
 PAIR = {"prompt": "Who?", "completion": "Me."}
+
+
+def zstandard(content: bytes) -> bytes:
+    return bytes(pa.compress(content, codec="zstd", asbytes=True))
+
 
 READ: list[tuple[str, bytes, list[tuple[str, Any]]]] = [
     (
@@ -35,6 +42,26 @@ READ: list[tuple[str, bytes, list[tuple[str, Any]]]] = [
     ("a.yaml", b"- prompt: Who?\n  completion: Me.\n", [("a.yaml:1", PAIR)]),
 ]  # fmt: skip
 
+# What the name does not say, and the bytes do.
+TOLD_BY_CONTENT: list[tuple[str, bytes, list[tuple[str, Any]]]] = [
+    ("a.json", b'{"text": "x"}\n{"text": "y"}\n', [("a.json:1", {"text": "x"}),
+                                                   ("a.json:2", {"text": "y"})]),
+    ("a.jsonl", b'[\n {"text": "x"}\n]\n', [("a.jsonl:1", {"text": "x"})]),
+    ("a.jsonl", b'[{"text": "x"}, {"text": "y"}]\n', [("a.jsonl:1", {"text": "x"}),
+                                                     ("a.jsonl:2", {"text": "y"})]),
+    ("a.jsonl", b'["Who?", "Me."]\n', [("a.jsonl:1", ["Who?", "Me."])]),
+    ("a.txt", b'{"text": "x"}\n{"text": "y"}\n', [("a.txt:1", {"text": "x"}),
+                                                  ("a.txt:2", {"text": "y"})]),
+    ("rows", b'{"text": "x"}\n', [("rows:1", {"text": "x"})]),
+    ("a.csv", b'\n{"text": "x, y"}\n', [("a.csv:2", {"text": "x, y"})]),
+    ("a.ndjson", b'{"text": "x"}\n', [("a.ndjson:1", {"text": "x"})]),
+    ("a.csv", b"prompt;completion\nWho, then?;Me.\n", [("a.csv:2", {"prompt": "Who, then?",
+                                                                    "completion": "Me."})]),
+    ("a.tsv", b"prompt\tcompletion\nWho?\tMe.\n", [("a.tsv:2", PAIR)]),
+    ("a.csv", b'"a;b",c\n1,2\n', [("a.csv:2", {"a;b": "1", "c": "2"})]),
+    ("a.csv", b"text\na; b; c\n", [("a.csv:2", {"text": "a; b; c"})]),
+]  # fmt: skip
+
 BROKEN = [
     ("a.jsonl", b'{"text": "x"}\n{"text": "y', 'a.jsonl:2: given \'{"text": "y\'; this is not a'),
     ("a.jsonl", b'{"text": "x"}\n17\n', "a.jsonl:2: given 17; a row is an object"),
@@ -44,6 +71,9 @@ BROKEN = [
     ("a.json", b'[{"text": "x"},\n{"text":', "a.json:2: given '{\"text\":'; this is not JSON"),
     ("a.json", b'{"text": "x"}', "name the file .jsonl"),
     ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv:3: given 3 fields; every row has the 2 fields"),
+    ("a.csv", b"a;b\n1;2\n1;2;3\n", "put fields that hold ';' or line ends in"),
+    ("a.jsonl.gz", b"\x1f\x8b and no more", "a.jsonl.gz: given damaged or cut off data; this is"),
+    ("a.csv.zst", b"\x28\xb5\x2f\xfd and no more", "this is not Zstandard"),
     ("a.csv", b"a,a\n1,2\n", "names each column once"),
     ("a.csv", b'a,b\n1,"2\n', "a.csv:2: given a row that does not end"),
     ("a.csv", b"a,b\n", "a.csv: given a file without rows"),
@@ -63,7 +93,7 @@ def _read(folder: Path, name: str, content: bytes) -> tuple[list[RawRow], Proble
     return read_rows(path, label=name, problems=problems), problems
 
 
-@pytest.mark.parametrize(("name", "content", "expected"), READ)
+@pytest.mark.parametrize(("name", "content", "expected"), READ + TOLD_BY_CONTENT)
 def test_every_row_knows_its_file_and_line(
     tmp_path: Path, name: str, content: bytes, expected: list[tuple[str, Any]]
 ) -> None:
@@ -71,6 +101,37 @@ def test_every_row_knows_its_file_and_line(
 
     assert problems.shown == []
     assert [(row.source, row.value) for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "pack"), [(".gz", gzip.compress), (".zst", zstandard), ("", bytes)]
+)
+@pytest.mark.parametrize(("name", "content", "expected"), READ)
+def test_a_compressed_file_is_read_as_what_it_holds(
+    tmp_path: Path,
+    *,
+    end: str,
+    pack: Callable[[bytes], bytes],
+    name: str,
+    content: bytes,
+    expected: list[tuple[str, Any]],
+) -> None:
+    """As hubs serve data; `""` is what a server has decompressed on the way."""
+    file = name + (end or ".gz")
+    rows, problems = _read(tmp_path, file, pack(content))
+
+    assert problems.shown == []
+    assert [row.value for row in rows] == [value for _, value in expected]
+    assert all(row.source.startswith(f"{file}:") for row in rows)
+
+
+def test_a_compressed_parquet_file_is_read(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([PAIR]), tmp_path / "a.parquet")
+    packed = gzip.compress((tmp_path / "a.parquet").read_bytes())
+
+    rows, _ = _read(tmp_path, "a.parquet.gz", packed)
+
+    assert [row.value for row in rows] == [PAIR]
 
 
 @pytest.mark.parametrize(("name", "content", "said"), BROKEN)

@@ -1,12 +1,20 @@
 """Greedy answers do not depend on how prompts are batched, and stop where the model stops."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
-from tunesmith_trainer.evaluate.generation import generate_ids, generate_texts, stop_ids
+from tunesmith_trainer.evaluate.generation import (
+    BLOCK_TOKENS,
+    batches_by_length,
+    generate_ids,
+    generate_texts,
+    stop_ids,
+)
 from tunesmith_trainer.models import load_model, load_tokenizer
 
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16]]
@@ -40,6 +48,55 @@ def test_an_answer_ends_with_the_token_that_stops_it(model: PreTrainedModel) -> 
 
     first = free[0].index(stop)
     assert stopped[0] == free[0][: first + 1]
+
+
+def test_rows_that_have_ended_leave_their_batch_and_change_no_other(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 3 * BLOCK_TOKENS
+    free = generate_ids(model, PROMPTS, stops=[], pad_id=0, max_new_tokens=length)
+    computed = _computed_rows(model, monkeypatch)
+    # Something that one row says early, and another one late or never.
+    stop = next(token for token in free[0][:BLOCK_TOKENS] if token not in free[1][:BLOCK_TOKENS])
+
+    stopped = generate_ids(model, PROMPTS, stops=[stop], pad_id=0, max_new_tokens=length)
+
+    ends = [row.index(stop) + 1 if stop in row else length for row in free]
+    assert stopped == [row[:end] for row, end in zip(free, ends, strict=True)]
+    assert computed[0] == len(PROMPTS)
+    assert computed[-1] < len(PROMPTS)
+
+
+def test_a_cache_that_rows_cannot_be_dropped_from_is_left_whole(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 2 * BLOCK_TOKENS
+    wanted = generate_ids(model, PROMPTS, stops=[7], pad_id=0, max_new_tokens=length)
+
+    monkeypatch.delattr(DynamicLayer, "batch_select_indices")
+
+    assert generate_ids(model, PROMPTS, stops=[7], pad_id=0, max_new_tokens=length) == wanted
+
+
+def _computed_rows(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each forward pass from now on has."""
+    numbers: list[int] = []
+    forward = model.forward
+
+    def counted(*args: Any, **options: Any) -> Any:
+        numbers.append(options["input_ids"].shape[0])
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model, "forward", counted)
+    return numbers
+
+
+def test_a_long_prompt_does_not_pad_the_short_ones() -> None:
+    lengths = [40, 520, 42, 41, 39]
+
+    assert batches_by_length(lengths, batch_rows=32) == [[4, 0, 3, 2], [1]]
+    assert batches_by_length(lengths[:1] * 5, batch_rows=2) == [[0, 1], [2, 3], [4]]
+    assert batches_by_length([], batch_rows=2) == []
 
 
 def test_settings_that_would_bend_the_probabilities_are_left_out(model: PreTrainedModel) -> None:

@@ -8,19 +8,40 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 
-from prepare_stage import asked, prepare_request, run_prepare, write_jsonl
+from prepare_stage import (
+    SilentReporter,
+    asked,
+    prepare_request,
+    result_of,
+    run_prepare,
+    write_jsonl,
+)
 from small_models import make_tiny_model
 from tunesmith_api.reasons import Reason
 from tunesmith_engine import capacity
 from tunesmith_engine.estimates import estimate
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
-from tunesmith_engine.stages.contracts import GivenMemory, StageOutcome, StageRequest
+from tunesmith_engine.stages.contracts import (
+    GivenMemory,
+    StageFunction,
+    StageOutcome,
+    StageRequest,
+)
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.stage import evaluate
+from tunesmith_trainer.rehearse.stage import rehearse
+from tunesmith_trainer.train.stage import train
 
 QUESTIONS = tuple(f"What is wrong with device {number}?" for number in range(10))
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever these tests run."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +253,8 @@ def test_what_later_stages_can_do_to_the_model_is_let_through(
     _prepared(tmp_path, asked(*QUESTIONS), model=model, **spec)
 
 
-def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+@pytest.mark.usefixtures("without_gpu")
+def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(tmp_path: Path, model: str) -> None:
     eight = {"compression": {"quantize": {"scheme": "FP8"}}}
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model, **eight)
@@ -243,6 +262,37 @@ def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
 
     assert error.reason is Reason.RESOURCES_UNAVAILABLE
     assert error.message.startswith("spec.compression.quantize.scheme: FP8 runs on GPUs only")
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("stage", [rehearse, train, evaluate])
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"compression": {"quantize": {"scheme": "FP8"}}}, Reason.RESOURCES_UNAVAILABLE),
+        (
+            {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 128}}},
+            Reason.INVALID_SPEC,
+        ),
+        (
+            {"output": {"model": "tiny", "uri": "s3://b/models", "secretRef": {"name": "store"}}},
+            Reason.SECRET_NOT_FOUND,
+        ),
+    ],
+)
+def test_what_was_prepared_under_other_wishes_is_refused_by_the_next_stage_that_runs(
+    tmp_path: Path, model: str, stage: StageFunction, spec: dict[str, Any], reason: Reason
+) -> None:
+    """As after `--until prepare` with W8A8: the key of prepare does not tell of the scheme."""
+    dataset = {"train": {"uri": "file://rows.jsonl"}, "replay": {"selfSynthesis": {"rows": 10}}}
+    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model, dataset=dataset)
+    request = prepare_request(tmp_path, model=model, dataset=dataset, **spec)
+    inputs = {PREPARE.name: result_of(outcome)}
+
+    with pytest.raises(BadInputError) as refused:
+        stage(request.model_copy(update={"inputs": inputs}), SilentReporter())
+
+    assert refused.value.reason is reason
 
 
 @pytest.mark.skipif(find_spec("adlfs") is not None, reason="the driver is installed here")

@@ -187,6 +187,17 @@ def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, model: 
     assert "1 row(s) left out: longer than 256" in outcome.warnings
 
 
+def test_turns_that_were_joined_are_counted_in_card_and_warning(tmp_path: Path, model: str) -> None:
+    twice = [{"role": "user", "content": text} for text in ("Hello.", "Why?")]
+    answer = {"role": "assistant", "content": "So."}
+    rows = [{"messages": [*twice, {"role": "user", "content": f"{n}?"}, answer]} for n in range(9)]
+
+    outcome = _prepared(tmp_path, rows, model=model)
+
+    assert _card(outcome)["joinedTurns"] == 18
+    assert any(each.startswith("18 turn(s) follow one of the same") for each in outcome.warnings)
+
+
 def test_rows_that_are_too_long_can_be_refused(tmp_path: Path, model: str) -> None:
     dataset = {"train": {"uri": "file://rows.jsonl"}, "overlong": "fail"}
 

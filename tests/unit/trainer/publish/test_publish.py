@@ -122,6 +122,7 @@ def test_the_card_warns_of_wide_intervals_and_of_the_unknown_licence(root: Path)
     card = (versions_of(root)[0] / "README.md").read_text()
     assert "heldOut has only 6 rows: its intervals are wide" in card
     assert "licence is the base model's" in card
+    assert "It read 90,000 tokens, of which 36,000 were trained." in card
     assert "| heldOut | loss | tuned | 3.8 | 2.41 | 2.1 to 2.83 | 6 |" in card
     assert "99.4% of 1,201 tokens (98.9% to 99.7%, each end at 95%)" in card
 

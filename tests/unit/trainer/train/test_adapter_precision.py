@@ -11,6 +11,7 @@ from small_models import small_model
 from small_runs import a_train_config
 from tunesmith_trainer.train.adapter_precision import keep_updates_in_fp32
 from tunesmith_trainer.train.adapters import make_trainable
+from tunesmith_trainer.train.parameter_dtypes import hold
 
 VARIANTS: list[dict[str, Any]] = [{}, {"use_rslora": True}, {"use_dora": True}]
 NAMES = ["lora", "rslora", "dora"]
@@ -68,6 +69,7 @@ def test_without_autocast_nothing_changes_and_names_stay(variant: dict[str, Any]
 
 def test_a_model_for_bf16_is_built_so() -> None:
     model = make_trainable(small_model(), training=a_train_config().training, precision="bf16")
+    hold(model, model=model, precision="bf16", device=torch.device("cpu"))
     outputs: list[torch.dtype] = []
     layer = model.get_base_model().model.layers[0].mlp.down_proj
     layer.register_forward_hook(lambda _m, _i, output: outputs.append(output.dtype))

@@ -1,9 +1,12 @@
 """Checkpoints are there whole or not at all, and a spoilt one is passed over."""
 
+import json
+import resource
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tunesmith_trainer.train.checkpoints import Checkpoints, newest_step
 
@@ -72,6 +75,52 @@ def test_a_checkpoint_of_another_configuration_is_none_of_ours(
     _write(kept, 1)
 
     assert Checkpoints(tmp_path, config_digest="sha256:2", keep=2).newest() is None
+
+
+def test_of_a_checkpoint_of_another_run_it_is_said_what_differs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def kept(digest: str, **settings: str) -> Checkpoints:
+        return Checkpoints(tmp_path, config_digest=digest, keep=2, settings=settings)
+
+    _write(kept("sha256:1", workers="2", precision="bf16", seed="0"), 1)
+
+    assert kept("sha256:2", workers="1", precision="fp32", seed="0", new="1").newest() is None
+    assert "step-1 is passed over: it is of another run" in caplog.text
+    assert "new was not set and is 1; precision was bf16 and is fp32" in caplog.text
+    assert "workers was 2 and is 1" in caplog.text
+    assert "seed" not in caplog.text
+
+
+def test_of_another_release_the_format_is_told(
+    kept: Checkpoints, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(kept, 1)
+    state = tmp_path / "step-1" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 1}))
+
+    assert kept.newest() is None
+    assert "its format is 1, and this release reads 4" in caplog.text
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before_and_no_half_of_one(
+    kept: Checkpoints, tmp_path: Path
+) -> None:
+    """Files of this process may not grow beyond 16 KiB, as if there were no more space."""
+    _write(kept, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))
+    try:
+        with pytest.raises((OSError, SafetensorError)):
+            kept.write(2, best_step=0, files={"weights": {"a": torch.zeros(1 << 20)}}, state={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    newest = kept.newest()
+
+    assert newest is not None
+    assert newest.step == 1
+    assert torch.equal(newest.tensors("weights")["a"], WEIGHTS["weights"]["a"])
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
 
 
 def test_a_write_that_is_cut_off_leaves_nothing_that_looks_like_a_checkpoint(

@@ -78,6 +78,8 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "lora.useRslora": (True, True),
     "lora.useDora": (True, True),
     "lora.loraplusLrRatio": (16.0, True),
+    "lora.quantization": ("nf4", True),
+    "optimizer.type": ("adamw_8bit", True),
     "optimizer.learningRate": (1e-3, True),
     "optimizer.weightDecay": (0.5, True),
     "optimizer.beta1": (0.5, True),
@@ -105,6 +107,10 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "maxSteps": (50, True),
     "sequenceLength": (64, False),
     "precision": ("bf16", True),
+    "packing": ("bfd", True),
+    "parallelism": ("fsdp", True),
+    "compile": (True, True),
+    "gradientCheckpointing": ("all", False),
     "evaluateEverySteps": (2, True),
     "earlyStopping": ({"patience": 3}, True),
     "control": ({"steps": 2}, True),
@@ -185,3 +191,16 @@ def test_what_is_told_agrees_with_the_planner_and_names_fields_of_the_spec_alone
 def _every_field() -> dict[str, Any]:
     """A training that leaves nothing open; it has steps, and so no epochs."""
     return {"maxSteps": 50, "evaluateEverySteps": 2}
+
+
+def test_measuring_takes_at_most_half_as_long_as_training_but_is_done_twice() -> None:
+    every = [
+        a_train_config(evaluation_cost=cost, training={"maxSteps": 100}).evaluate_every
+        for cost in (0.5, 8.0, 400.0)
+    ]
+
+    assert every == [10, 16, 50]
+    given = a_train_config(
+        evaluation_cost=400.0, training={"maxSteps": 100, "evaluateEverySteps": 3}
+    )
+    assert given.evaluate_every == 3

@@ -61,6 +61,20 @@ def test_a_resumed_run_has_the_curve_of_an_undisturbed_one_to_the_last_bit(tmp_p
     assert resumed.best_step == undisturbed.best_step
 
 
+def test_it_is_told_how_far_measuring_is(tmp_path: Path) -> None:
+    parts: list[float] = []
+    config = a_train_config(training={**FULL, "maxSteps": 1})
+
+    def on_measuring(history: History, part: float) -> None:
+        parts.append(part)
+
+    a_loop(small_model(), config=config, folder=tmp_path, on_measuring=on_measuring).run()
+
+    once = len(parts) // 2  # before the first step, and after it
+    assert parts[:once] == parts[once:] == sorted(parts[:once])
+    assert parts[once - 1] == pytest.approx(1.0)
+
+
 def test_the_dropout_of_that_test_is_at_work(tmp_path: Path) -> None:
     config = a_train_config(training=FULL)
     with_dropout = a_loop(_with_dropout(), config=config, folder=tmp_path / "a").run()

@@ -1,12 +1,14 @@
 """What is decayed, and at what part of the rate every parameter learns."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from small_models import small_model
-from small_runs import a_train_config
+from small_runs import a_loop, a_train_config, losses
 from tunesmith_trainer.train.adapters import make_trainable
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.parameter_groups import (
@@ -91,3 +93,37 @@ def test_a_step_moves_each_layer_by_its_own_rate() -> None:
     assert moved["model.layers.0.mlp.up_proj.weight"] == pytest.approx(5e-3, rel=1e-3)
     assert moved["model.layers.1.mlp.up_proj.weight"] == pytest.approx(1e-2, rel=1e-3)
     assert moved["model.norm.weight"] == pytest.approx(1e-2, rel=1e-3)
+
+
+def test_moments_of_eight_bits_are_kept_in_checkpoints(tmp_path: Path) -> None:
+    """bitsandbytes takes eight bits for matrices of 4,096 numbers and more."""
+    training = {
+        "method": "full",
+        "optimizer": {"type": "adamw_8bit", "learningRate": 1e-2},
+        "maxSteps": 6,
+        "evaluateEverySteps": 2,
+    }
+    config = a_train_config(training=training)
+
+    def loop(folder: str, last_step: int | None = None) -> Any:
+        model = make_trainable(
+            small_model(hidden_size=64), training=config.training, precision="fp32"
+        )
+        return a_loop(model, config=config, folder=tmp_path / folder, last_step=last_step)
+
+    undisturbed = loop("a")
+    curve = losses(undisturbed.run())
+    loop("b", last_step=4).run()
+    resumed = loop("b")
+    again = losses(resumed.run())
+
+    kept = load_file(tmp_path / "a/step-6/optimizer.safetensors")
+    assert {tensor.dtype for name, tensor in kept.items() if name.startswith("state1/")} == {
+        torch.uint8,
+        torch.float32,
+    }
+    assert resumed.resumed_from == 4
+    assert [point for point in again if point["step"] > 4] == [
+        point for point in curve if point["step"] > 4
+    ]
+    assert min(point["loss"] for point in curve) < curve[0]["loss"]

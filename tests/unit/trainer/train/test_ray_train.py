@@ -35,7 +35,7 @@ def test_cpu_workers_ask_for_no_gpu() -> None:
 
 
 def test_gpu_workers_ask_for_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     resources = Resources(workers=4, gpus_per_worker=1)
     scaling = scaling_config(resources)
 
@@ -45,7 +45,7 @@ def test_gpu_workers_ask_for_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_that_this_machine_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
 
     with pytest.raises(BadInputError, match="2 GPUs, this machine has 1") as caught:
         num_gpus(Resources(workers=2, gpus_per_worker=1))
@@ -63,7 +63,10 @@ def test_two_gpus_for_one_worker_are_refused() -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device"), Reason.DISK_FULL),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), Reason.OUT_OF_MEMORY),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Reason.OUT_OF_MEMORY),
+        (torch.OutOfMemoryError("Tried to allocate 2 GiB"), Reason.DEVICE_OUT_OF_MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Reason.DEVICE_OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), Reason.DEVICE_OUT_OF_MEMORY),
+        (MemoryError("OutOfMemoryError: the node is out of memory"), Reason.OUT_OF_MEMORY),
         (RuntimeError("worker died"), Reason.STAGE_CRASHED),
         (RayActorError(), Reason.KILLED),
     ],

@@ -86,7 +86,7 @@ def test_neftune_noise_is_bounded_by_the_length_of_the_row_itself() -> None:
     with noisy_embeddings(
         model,
         regularization=Regularization(neftune_noise_alpha=5.0),
-        lengths=torch.tensor([32, 8]),
+        row_lengths=torch.tensor([[32], [8]]),
     ):
         noise = (model.model.embed_tokens(ids) - clean).abs().amax(dim=(1, 2)).tolist()
 
@@ -102,7 +102,9 @@ def test_dropped_embeddings_keep_their_mean() -> None:
     clean = model.model.embed_tokens(ids)
 
     with noisy_embeddings(
-        model, regularization=Regularization(embedding_dropout=0.25), lengths=torch.tensor([500])
+        model,
+        regularization=Regularization(embedding_dropout=0.25),
+        row_lengths=torch.tensor([[500]]),
     ):
         dropped = model.model.embed_tokens(ids)
 

@@ -1,6 +1,6 @@
 """Negative log-likelihood of the targets: what supervised training minimises, and every measure.
 
-Logits are computed for the predicting positions alone.
+Logits are computed for the predicting positions alone, a chunk of these at a time.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,12 @@ from torch.nn import functional as F
 
 from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.train.dataloader import MicroBatch, collate
 from tunesmith_trainer.train.embedding_noise import noisy_embeddings
+from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
+from tunesmith_trainer.train.packing import LayOut, num_computed, one_per_line
+from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, input_lengths
 
 # Any token id will do, and every vocabulary has this one: padding is never trained on.
 _PAD_ID: Final = 0
@@ -25,7 +29,8 @@ _PLAIN: Final = Regularization()
 class CrossEntropy:
     """Mean negative log-probability of a target, over the rows of `tokens`.
 
-    `regularization` is for what is minimised; a measure has none of it.
+    `regularization` is for what is minimised; a measure has none of it. `lay_out` says which rows
+    of a forward pass lie end to end in one line.
     """
 
     def __init__(
@@ -33,10 +38,12 @@ class CrossEntropy:
         tokens: TokenRows,
         *,
         device: torch.device,
+        lay_out: LayOut = one_per_line,
         regularization: Regularization = _PLAIN,
     ) -> None:
         self._tokens = tokens
         self._device = device
+        self._lay_out = lay_out
         self._regularization = regularization
 
     @property
@@ -54,31 +61,55 @@ class CrossEntropy:
         With label smoothing, a part of each target's weight is the whole vocabulary's.
         """
         batch = self.collated(rows)
-        return self.smoothed_loss(self.training_logits(model, batch), batch)
+        hidden = self.training_states(model, batch)
+
+        def loss_of(states: torch.Tensor, part: slice) -> torch.Tensor:
+            return self.smoothed_loss(hidden.logits(states), batch.targets[part])
+
+        return sum_over_chunks(hidden, loss_of)
+
+    def token_counts(self, rows: list[int]) -> TokenCounts:
+        """The tokens of `rows`."""
+        return count_tokens(self._tokens, rows)
+
+    def num_positions(self, rows: list[int]) -> int:
+        """Places of one forward pass over `rows`."""
+        lengths = input_lengths(self._tokens, rows)
+        return num_computed(lengths, self._lay_out(lengths))
 
     def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
         batch = self.collated(rows)
-        logits = target_logits(model, batch).float()
-        losses = F.cross_entropy(logits, batch.targets, reduction="none").double()
-        return torch.stack([of_row.sum() for of_row in losses.split(batch.num_targets)])
+        hidden = predicting_states(model, batch)
+
+        def losses_of(states: torch.Tensor, part: slice) -> torch.Tensor:
+            return F.cross_entropy(hidden.logits(states), batch.targets[part], reduction="none")
+
+        return batch.row_sums(map_chunks(hidden, losses_of))
 
     def collated(self, rows: list[int]) -> MicroBatch:
         """The tensors of `rows`."""
-        return collate(self._tokens, rows, pad_id=_PAD_ID, device=self._device)
+        return collate(
+            self._tokens, rows, pad_id=_PAD_ID, device=self._device, lay_out=self._lay_out
+        )
 
-    def training_logits(self, model: Any, batch: MicroBatch) -> torch.Tensor:
-        """As `target_logits`, with the noise of training, in fp32."""
+    def training_states(self, model: Any, batch: MicroBatch) -> HiddenStates:
+        """As `predicting_states`, with the noise of training."""
         regularization = self._regularization
-        with noisy_embeddings(model, regularization=regularization, lengths=batch.lengths):
-            # In fp32: autocast leaves bf16 logits, and the sum over a whole vocabulary needs more
-            # digits.
-            return target_logits(model, batch).float()
+        with noisy_embeddings(model, regularization=regularization, row_lengths=batch.row_lengths):
+            return predicting_states(model, batch)
 
-    def smoothed_loss(self, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    def smoothed_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy summed over the targets, smoothed as the job asks."""
         smoothing = self._regularization.label_smoothing
-        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+        return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+
+
+def predicting_states(model: Any, batch: MicroBatch) -> HiddenStates:
+    """What the blocks make of the positions that predict."""
+    # NB: without a mask, and without positions where rows do not share lines: see `collate`.
+    packed = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+    return HiddenStates(model, positions=batch.positions, input_ids=batch.input_ids, **packed)
 
 
 def target_logits(model: Any, batch: MicroBatch) -> torch.Tensor:

@@ -16,6 +16,7 @@ from tunesmith_api.finetunejob.preference import Dpo
 from tunesmith_trainer.train.history import ACCURACY, HELD_OUT, MARGIN
 from tunesmith_trainer.train.objectives.objective import Measure
 from tunesmith_trainer.train.objectives.pairs import Pairs
+from tunesmith_trainer.train.token_counts import TokenCounts
 
 
 class DirectPreference:
@@ -53,6 +54,14 @@ class DirectPreference:
             targets = torch.as_tensor(self._pairs.num_targets[rows], device=policy.device)
             loss = loss - settings.sft_weight * policy[0] / targets
         return loss.sum()
+
+    def token_counts(self, rows: list[int]) -> TokenCounts:
+        """The tokens of both answers."""
+        return self._pairs.token_counts(rows)
+
+    def num_positions(self, rows: list[int]) -> int:
+        """Places of one forward pass over both answers."""
+        return self._pairs.num_positions(rows)
 
     def margins(self, model: object, rows: list[int]) -> torch.Tensor:
         """The margin of each pair, shape (rows,)."""

@@ -4,22 +4,23 @@ The base is the adapted model with its adapters off, which costs a forward pass 
 method full it is a second, frozen copy.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
 from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.train.dataloader import MicroBatch
-from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy, target_logits
-
-# Targets whose softmaxes are held at once: 100 MB of each for a vocabulary of 50 thousand.
-_CHUNK: Final = 512
+from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
+from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy, predicting_states
+from tunesmith_trainer.train.packing import LayOut, one_per_line
 
 
 class BaseReference:
-    """The base model's own logits.
+    """The base model's own answers.
 
     `frozen` is its copy; None where the trained model has adapters to switch off.
     """
@@ -27,8 +28,18 @@ class BaseReference:
     def __init__(self, frozen: Any | None = None) -> None:
         self._frozen = frozen
 
-    def logits(self, model: Any, batch: MicroBatch) -> torch.Tensor:
-        """As `target_logits`, in fp32, without gradients and without dropout."""
+    def states(self, model: Any, batch: MicroBatch) -> HiddenStates:
+        """As `predicting_states`, without gradients and without dropout."""
+        with self._as_base(model) as reference:
+            return predicting_states(reference, batch)
+
+    def logprobs(self, model: Any, hidden: HiddenStates, part: slice) -> torch.Tensor:
+        """Log-probabilities of a part of what `states` gave, shape (part, vocabulary), fp32."""
+        with self._as_base(model):
+            return hidden.logits(hidden.states[part]).log_softmax(dim=-1)
+
+    @contextmanager
+    def _as_base(self, model: Any) -> Iterator[Any]:
         reference = model if self._frozen is None else self._frozen
         was_training = model.training
         off: AbstractContextManager[Any] = (
@@ -38,7 +49,7 @@ class BaseReference:
         model.eval()
         try:
             with torch.no_grad(), off:
-                return target_logits(reference, batch).float()
+                yield reference
         finally:
             model.train(was_training)
 
@@ -47,17 +58,26 @@ class KlToBase(CrossEntropy):
     """The divergence alone, as a measure: mean nats per target."""
 
     def __init__(
-        self, tokens: TokenRows, *, reference: BaseReference, device: torch.device
+        self,
+        tokens: TokenRows,
+        *,
+        reference: BaseReference,
+        device: torch.device,
+        lay_out: LayOut = one_per_line,
     ) -> None:
-        super().__init__(tokens, device=device)
+        super().__init__(tokens, device=device, lay_out=lay_out)
         self._reference = reference
 
     def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
         """KL(base || tuned) summed over the targets of each of `rows`: shape (rows,), fp64."""
         batch = self.collated(rows)
-        base = self._reference.logits(model, batch)
-        divergences = _divergences(target_logits(model, batch).float(), base)
-        return torch.stack([of_row.sum() for of_row in divergences.split(batch.num_targets)])
+        base, tuned = self._reference.states(model, batch), predicting_states(model, batch)
+
+        def divergences_of(states: torch.Tensor, part: slice) -> torch.Tensor:
+            expected = self._reference.logprobs(model, base, part)
+            return _divergences(tuned.logits(states), expected)
+
+        return batch.row_sums(map_chunks(tuned, divergences_of))
 
 
 class CrossEntropyNearBase(CrossEntropy):
@@ -71,46 +91,26 @@ class CrossEntropyNearBase(CrossEntropy):
         reference: BaseReference,
         device: torch.device,
         regularization: Regularization,
+        lay_out: LayOut = one_per_line,
     ) -> None:
-        super().__init__(tokens, device=device, regularization=regularization)
+        super().__init__(tokens, device=device, lay_out=lay_out, regularization=regularization)
         self._weight = weight
         self._reference = reference
 
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of `rows`, in nats: a scalar, fp32."""
         batch = self.collated(rows)
-        base = self._reference.logits(model, batch)
-        logits = self.training_logits(model, batch)
-        penalty: torch.Tensor = _SummedKl.apply(logits, base)
-        return self.smoothed_loss(logits, batch) + self._weight * penalty
+        base, tuned = self._reference.states(model, batch), self.training_states(model, batch)
 
+        def loss_of(states: torch.Tensor, part: slice) -> torch.Tensor:
+            expected = self._reference.logprobs(model, base, part)
+            logits = tuned.logits(states)
+            penalty = _divergences(logits, expected).sum()
+            return self.smoothed_loss(logits, batch.targets[part]) + self._weight * penalty
 
-class _SummedKl(torch.autograd.Function):
-    """KL summed over positions. Its gradient is the difference of two softmaxes, made in chunks.
-
-    Left to autograd, five tensors of the logits' size would be kept for the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(tuned, base)
-        return _divergences(tuned, base).sum().float()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        tuned, base = ctx.saved_tensors
-        parts = [
-            gradients[0] * (logits.softmax(dim=-1) - reference.softmax(dim=-1))
-            for logits, reference in zip(tuned.split(_CHUNK), base.split(_CHUNK), strict=True)
-        ]
-        return torch.cat(parts), None
+        return sum_over_chunks(tuned, loss_of)
 
 
 def _divergences(tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """KL(base || tuned) of each position, shape (targets,), fp64."""
-    parts = []
-    for logits, reference in zip(tuned.split(_CHUNK), base.split(_CHUNK), strict=True):
-        expected = reference.log_softmax(dim=-1)
-        difference = expected - logits.log_softmax(dim=-1)
-        parts.append((expected.exp() * difference).sum(dim=-1).double())
-    return torch.cat(parts)
+    """KL(base || tuned) of each position, shape (positions,); logits, and log-probabilities."""
+    return (base.exp() * (base - tuned.log_softmax(dim=-1))).sum(dim=-1)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tunesmith_trainer.train.token_counts import TokenCounts
+
 
 class LossOverRows(Protocol):
     """A loss over the rows of one set; row numbers count from 0."""
@@ -28,6 +30,14 @@ class Objective(LossOverRows, Protocol):
 
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
         """The loss of one micro batch, summed over its units: a scalar in nats, fp32."""
+        ...
+
+    def token_counts(self, rows: list[int]) -> TokenCounts:
+        """The tokens of `rows`, however they are batched."""
+        ...
+
+    def num_positions(self, rows: list[int]) -> int:
+        """Places that the forward pass of one micro batch computes, padding among them."""
         ...
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.dataloader import collate
 from tunesmith_trainer.train.objectives.cross_entropy import target_logits
+from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, padded_positions
 
 _PAD_ID: Final = 0
 
@@ -47,10 +48,22 @@ class Pairs:
         """
         # NB: both sides in one forward pass. Layers that gather their inputs, as those of FSDP do,
         # would otherwise do so twice, and dropout would be drawn apart.
-        sides = [*rows, *(len(self) + row for row in rows)]
+        sides = self._sides(rows)
         batch = collate(self._tokens, sides, pad_id=_PAD_ID, device=self._device)
         logits = target_logits(model, batch).float()
         of_targets = -F.cross_entropy(logits, batch.targets, reduction="none")
         side_of = batch.positions // batch.input_ids.shape[1]
         sums = torch.zeros(len(sides), device=self._device).index_add(0, side_of, of_targets)
         return sums.view(2, len(rows))
+
+    def token_counts(self, rows: list[int]) -> TokenCounts:
+        """The tokens of both answers of `rows`."""
+        return count_tokens(self._tokens, self._sides(rows))
+
+    def num_positions(self, rows: list[int]) -> int:
+        """Places of one forward pass over both answers of `rows`."""
+        return padded_positions(self._tokens, self._sides(rows))
+
+    def _sides(self, rows: list[int]) -> list[int]:
+        """Numbers of the chosen answers, then of the rejected ones."""
+        return [*rows, *(len(self) + row for row in rows)]

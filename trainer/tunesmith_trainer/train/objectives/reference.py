@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.dataloader import micro_batches
 from tunesmith_trainer.train.objectives.pairs import Pairs
+from tunesmith_trainer.train.sharding import whole_outer_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +77,12 @@ class ReferencePass:
         )
         # Without dropout, which a model of comparison has not.
         self.model.eval()
-        with torch.no_grad(), self.autocast():
-            for batch in share:
-                own[:, batch] = pairs.log_probabilities(self.model, batch)
+        shortest = min(rows, key=lambda row: int(pairs.lengths[row]))
+        with torch.no_grad(), whole_outer_weights(self.model), self.autocast():
+            for batch, counts in self.group.equal_passes(share, filler=[shortest]):
+                values = pairs.log_probabilities(self.model, batch)
+                if counts:
+                    own[:, batch] = values
         # Every pair is one worker's, so that the sum is its number.
         totals = self.group.all_reduce_sum(*own.flatten().tolist())
         return torch.tensor(totals, device=self.group.device).view(2, len(pairs))

@@ -1,0 +1,1 @@
+"""TensorBoard, MLflow and Weights & Biases: the curve of a run, by their own libraries."""
