@@ -95,7 +95,10 @@ def _copy(conversion: Conversion, name: str, value: Any, taken: Same) -> None:
         if value is not None:
             conversion.put(taken.path, value)
         return
-    word = taken.words.get(str(value or "").lower())
+    word = taken.words.get("" if value is None else str(value).lower())
+    if word is None and value is None:
+        # Left empty: the default of either.
+        return
     if word is None:
         conversion.open_points.append(
             f"{name}: {_shown(value)} is not among {', '.join(filter(None, taken.words))}"
@@ -103,9 +106,8 @@ def _copy(conversion: Conversion, name: str, value: Any, taken: Same) -> None:
         return
     conversion.put(taken.path, word)
     if value == "qlora":
-        conversion.open_points.append(
-            f"{name}: qlora becomes lora; see the reference for how frozen weights are kept"
-        )
+        # The word means adapters on weights in four bits (Dettmers et al. 2023).
+        conversion.put("training.lora.quantization", "nf4")
 
 
 def _combine(conversion: Conversion, given: Mapping[str, Mapping[str, Any]]) -> None:

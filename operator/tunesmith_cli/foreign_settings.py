@@ -11,6 +11,12 @@ _SCHEDULES: Final = {"cosine": "cosine", "linear": "linear", "constant": "consta
                      "constant_with_warmup": "constant"}  # fmt: skip
 _STAGES: Final = {"sft": "sft", "dpo": "dpo"}
 _ADAPTERS: Final = {"lora": "lora", "qlora": "lora", "": "full"}
+# As YAML's true and false are written here.
+_PACKING: Final = {"true": "bfd", "false": "none"}
+_CHECKPOINTING: Final = {"true": "all", "false": "none"}
+_FOUR_BITS: Final = {"true": "nf4", "false": "none", "4": "nf4"}
+_OPTIMIZERS: Final = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw",
+                      "adamw_8bit": "adamw_8bit", "adamw_bnb_8bit": "adamw_8bit"}  # fmt: skip
 _FINETUNING: Final = {"lora": "lora", "full": "full"}
 
 
@@ -47,10 +53,14 @@ AXOLOTL: Final[Mapping[str, Same | str]] = {
     "lora_alpha": Same("training.lora.alpha"),
     "lora_dropout": Same("training.lora.dropout"),
     "lora_target_modules": "modules",
+    "load_in_4bit": Same("training.lora.quantization", _FOUR_BITS),
     "peft_use_dora": Same("training.lora.useDora"),
     "peft_use_rslora": Same("training.lora.useRslora"),
     "loraplus_lr_ratio": Same("training.lora.loraplusLrRatio"),
     "sequence_len": Same("training.sequenceLength"),
+    "sample_packing": Same("training.packing", _PACKING),
+    "gradient_checkpointing": Same("training.gradientCheckpointing", _CHECKPOINTING),
+    "optimizer": Same("training.optimizer.type", _OPTIMIZERS),
     "micro_batch_size": "batch",
     "gradient_accumulation_steps": "batch",
     "num_epochs": Same("training.epochs"),
@@ -82,10 +92,14 @@ LLAMA_FACTORY: Final[Mapping[str, Same | str]] = {
     "lora_alpha": Same("training.lora.alpha"),
     "lora_dropout": Same("training.lora.dropout"),
     "lora_target": "modules",
+    "quantization_bit": Same("training.lora.quantization", _FOUR_BITS),
     "use_dora": Same("training.lora.useDora"),
     "use_rslora": Same("training.lora.useRslora"),
     "loraplus_lr_ratio": Same("training.lora.loraplusLrRatio"),
     "cutoff_len": Same("training.sequenceLength"),
+    "packing": Same("training.packing", _PACKING),
+    "gradient_checkpointing": Same("training.gradientCheckpointing", _CHECKPOINTING),
+    "optim": Same("training.optimizer.type", _OPTIMIZERS),
     "per_device_train_batch_size": "batch",
     "gradient_accumulation_steps": "batch",
     "num_train_epochs": Same("training.epochs"),

@@ -22,7 +22,8 @@ QLORA: dict[str, Any] = {
     "lora_alpha": 16, "lora_dropout": 0.05, "lora_target_linear": True, "wandb_project": None,
     "gradient_accumulation_steps": 4, "micro_batch_size": 2, "num_epochs": 3,
     "optimizer": "adamw_bnb_8bit", "lr_scheduler": "cosine", "learning_rate": 0.0002,
-    "bf16": "auto", "warmup_steps": 10, "weight_decay": 0.0,
+    "bf16": "auto", "warmup_steps": 10, "weight_decay": 0.0, "sample_packing": True,
+    "gradient_checkpointing": True, "deepspeed": "zero2.json",
 }  # fmt: skip
 LLAMA3: dict[str, Any] = {
     "model_name_or_path": "meta-llama/Meta-Llama-3-8B-Instruct", "trust_remote_code": True,
@@ -48,8 +49,11 @@ def test_axolotl() -> None:
     assert (training.batch.size, training.batch.micro_batch_size) == (8, 2)
     assert (training.epochs, training.optimizer.weight_decay) == (3, 0)
     assert {point.partition(":")[0] for point in conversion.open_points} == {
-        "load_in_4bit", "adapter", "optimizer", "warmup_steps",
+        "warmup_steps", "deepspeed",
     }  # fmt: skip
+    assert (training.lora.quantization, training.packing) == ("nf4", "bfd")
+    assert training.optimizer.type == "adamw_8bit"
+    assert training.gradient_checkpointing == "all"
 
 
 def test_llama_factory() -> None:
@@ -67,13 +71,14 @@ def test_llama_factory() -> None:
 
 
 def test_every_field_is_taken_told_or_needless() -> None:
-    known = {**QLORA, "unheard_of": 3, "empty": None, "lr_scheduler": "one_cycle"}
+    known = {**QLORA, "unheard_of": 3, "empty": None, "rl": None, "lr_scheduler": "one_cycle"}
 
     said = " ".join(convert(known).open_points)
 
     assert "unheard_of: 3 has no counterpart" in said
     assert 'lr_scheduler: "one_cycle" is not among cosine, linear' in said
     assert "empty" not in said
+    assert "rl:" not in said
 
 
 def test_steps_and_a_warm_up_in_steps_become_a_ratio() -> None:
