@@ -12,7 +12,6 @@ from small_models import make_tiny_model
 from small_runs import ALONE, random_rows
 from train_stage import a_train_stage
 from tunesmith_engine.stages.contracts import METRICS_PORT, StageRequest
-from tunesmith_trainer.train import observers as observers_module
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.stage import _outcome
 from tunesmith_trainer.train.trackers.curve_tracking import CurveTracking
@@ -34,8 +33,14 @@ def test_a_run_is_told_to_trackers_to_prometheus_and_in_the_facts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_tiny_model(tmp_path / "model")
-    rows = {"train": random_rows(8), "validation": random_rows(3, seed=1)}
-    stage = a_train_stage(tmp_path / "job", model=model, **rows, **SPEC)
+    rows = random_rows(8)
+    stage = a_train_stage(
+        tmp_path / "job",
+        model=model,
+        train=rows,
+        validation=random_rows(3, seed=1),
+        **SPEC,
+    )
     request = StageRequest.model_validate_json((stage.folder / "request.json").read_text())
     stage.output.mkdir()
     with socket.socket() as probe:
@@ -44,23 +49,18 @@ def test_a_run_is_told_to_trackers_to_prometheus_and_in_the_facts(
     monkeypatch.setenv(METRICS_PORT, str(port))
     scraped = []
 
-    class Scraped(CurveTracking):
-        """The last observer to be told of a step; by then the server has it."""
+    told = CurveTracking.__call__
 
-        def __call__(self, history: History, *, epoch: float) -> None:
-            super().__call__(history, epoch=epoch)
-            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                scraped.append(answer.read().decode())
+    def scrape_too(tracking: CurveTracking, history: History, *, epoch: float) -> None:
+        """Trackers are the last to be told of a step; by then the server has it."""
+        told(tracking, history, epoch=epoch)
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            scraped.append(answer.read().decode())
 
-    made = observers_module.curve_tracking
-    monkeypatch.setattr(
-        observers_module,
-        "curve_tracking",
-        lambda *given, **named: Scraped(made(*given, **named)._senders),
-    )
+    monkeypatch.setattr(CurveTracking, "__call__", scrape_too)
 
     trained = _train(request, group=ALONE, probed="fp32", is_first_here=True)
-    outcome = _outcome(request, trained, num_targets=rows["train"].num_targets, probed=None)
+    outcome = _outcome(request, trained, num_targets=rows.num_targets, probed=None)
 
     assert "tunesmith_train_step 4.0" in scraped[-1]
     assert 'tunesmith_train_loss_nats{kind="kl"}' in scraped[-1]
@@ -72,6 +72,6 @@ def test_a_run_is_told_to_trackers_to_prometheus_and_in_the_facts(
     assert [artifact.name for artifact in outcome.artifacts] == ["tuned", "curve", "tensorboard"]
     tokens = outcome.facts["tokens"]
     assert isinstance(tokens, dict)
-    assert tokens["trained"] == 2 * rows["train"].num_targets
+    assert tokens["trained"] == 2 * rows.num_targets
     assert outcome.facts["mfu"] is None
     assert not [warning for warning in outcome.warnings if "tracking" in warning]
