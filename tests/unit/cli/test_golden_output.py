@@ -43,8 +43,8 @@ from tunesmith_engine.stages.catalog import (
     VERIFY,
 )
 from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.memory_fit import TrainingFit
+from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)
