@@ -45,7 +45,7 @@ def test_smallest_job_is_read() -> None:
             (
                 "spec.training.wisdom: unknown field; known here: method, objective, dpo, lora, "
                 "optimizer, schedule, batch, freeze, epochs, maxSteps, sequenceLength, precision, "
-                "evaluateEverySteps"
+                "compile, parallelism, evaluateEverySteps"
             ),
         ),
         (

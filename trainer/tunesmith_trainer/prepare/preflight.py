@@ -25,6 +25,7 @@ from tunesmith_engine.capacity import (
     Shortage,
     accelerators_here,
     room_for_training,
+    shortage_of_accelerators,
     shortage_of_given,
     shortage_of_memory,
     shortage_of_room,
@@ -131,18 +132,14 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
     Asked before the model is converted, for what is too large however short the rows are.
 
     Raises:
-        BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk.
+        BadInputError: the estimate of a stage exceeds the memory, or that of all the free disk, or
+            this machine has fewer accelerators than the job asks for.
     """
-    needed = _needed(request, facts, longest_row=SHORTEST_ROW)
+    needed, accelerators = _needed(request, facts, longest_row=SHORTEST_ROW), _accelerators(request)
     here, folder = _stages_here(request, needed), Path(request.output)
+    _refuse(shortage_of_accelerators(request.spec.resources, accelerators))
     _refuse(
-        shortage_of_room(
-            needed,
-            stages=here,
-            folder=folder,
-            has_bytes=0,
-            accelerators=_accelerators(request),
-        )
+        shortage_of_room(needed, stages=here, folder=folder, has_bytes=0, accelerators=accelerators)
     )
     _refuse(shortage_of_given(needed, request.memory or {}))
 

@@ -87,7 +87,7 @@ def test_memory_is_judged_by_the_longest_row_that_there_is(
     longest = max(rows_of_short.lengths.tolist())
     assert short.facts["longestRow"] in range(longest, 101)
     assert error.reason is Reason.MEMORY_ESTIMATE_EXCEEDED
-    assert "training.sequenceLength" in error.message
+    assert "what fits: training.batch.microBatchSize" in error.message
 
 
 def test_in_a_cluster_training_is_judged_by_what_its_pod_gets_and_not_by_this_one(
@@ -254,10 +254,13 @@ def test_what_later_stages_can_do_to_the_model_is_let_through(
 
 
 @pytest.mark.usefixtures("without_gpu")
-def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(tmp_path: Path, model: str) -> None:
+def test_fp8_needs_a_gpu_here_or_one_that_the_job_asks_for(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     eight = {"compression": {"quantize": {"scheme": "FP8"}}}
 
     error = _refused(tmp_path, asked(*QUESTIONS), model=model, **eight)
+    monkeypatch.setattr(capacity, "_nvidia_memory", lambda: [80 << 30])
     _prepared(tmp_path, asked(*QUESTIONS), model=model, resources={"gpusPerWorker": 1}, **eight)
 
     assert error.reason is Reason.RESOURCES_UNAVAILABLE

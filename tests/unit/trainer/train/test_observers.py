@@ -13,6 +13,7 @@ from small_runs import ALONE, random_rows
 from train_stage import a_train_stage
 from tunesmith_engine.stages.contracts import METRICS_PORT, StageRequest
 from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.memory_plan import settled_request
 from tunesmith_trainer.train.stage import _outcome
 from tunesmith_trainer.train.trackers.curve_tracking import CurveTracking
 from tunesmith_trainer.train.worker import _train
@@ -59,6 +60,7 @@ def test_a_run_is_told_to_trackers_to_prometheus_and_in_the_facts(
 
     monkeypatch.setattr(CurveTracking, "__call__", scrape_too)
 
+    request = settled_request(request, precision="fp32")
     trained = _train(request, group=ALONE, probed="fp32", is_first_here=True)
     outcome = _outcome(request, trained, num_targets=rows.num_targets, probed=None)
 

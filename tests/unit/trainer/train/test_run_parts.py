@@ -50,5 +50,5 @@ def test_held_out_rows_are_measured_beside_as_much_of_training_and_general_text(
     assert set(targets) == {HELD_OUT, TRAIN_SAMPLE, GENERAL}
     assert targets[HELD_OUT] == prepared.validation.num_targets
     assert 0 <= targets[TRAIN_SAMPLE] - targets[HELD_OUT] < 30
-    assert 1024 <= targets[GENERAL] < 1024 + 30
+    assert 512 <= targets[GENERAL] < 512 + 30
     assert measures[GENERAL].lengths.max() <= prepared.train.lengths.max()
