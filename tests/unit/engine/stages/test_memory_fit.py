@@ -79,7 +79,6 @@ def test_checkpointing_takes_less_memory_the_more_layers_have_it() -> None:
     peaks = [peak_of(workload(), rows=4, gradientCheckpointing=level) for level in levels]
 
     assert peaks == sorted(peaks, reverse=True)
-    # What malloc holds besides stays.
     assert peaks[-1] < 0.7 * peaks[0]
 
 
