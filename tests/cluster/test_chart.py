@@ -17,6 +17,7 @@ from command import wait_until
 from job_states import new_job
 from tunesmith_api.base import GROUP
 from tunesmith_api.kinds import KINDS
+from tunesmith_engine.stages.correction_policy import CORRECTION_POLICY
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 from tunesmith_operator.permissions import PERMISSIONS
 
@@ -202,7 +203,11 @@ def test_upgrade_rollback_and_uninstall_leave_definitions_and_jobs_alone(
     assert "finetunejobs.tunesmith.dev" in said
     assert _leftovers(release) == [
         *(f"customresourcedefinition.apiextensions.k8s.io/{each}" for each in DEFINITIONS),
-        *(f"{kind}.admissionregistration.k8s.io/{REPORT_POLICY}" for kind in POLICY),
+        *(
+            f"{kind}.admissionregistration.k8s.io/{name}"
+            for kind in POLICY
+            for name in sorted((CORRECTION_POLICY, REPORT_POLICY))
+        ),
     ]
     assert "helpdesk" in kubectl("get", "finetunejobs", *where)
     assert release not in {each["name"] for each in helm.releases(*where)}
