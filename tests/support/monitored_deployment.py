@@ -5,18 +5,29 @@ code, and vLLM's bear names that a test holds to its source.
 """
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.monitoring.slo_rules import slo_rule_groups
+from tunesmith_engine.monitoring.training_families import TRAINING_FAMILIES
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.metrics import JobMetrics
@@ -114,9 +125,30 @@ class Engine:
             histogram.observe(200)
 
 
+class TrainingWorker(Collector):
+    """Every metric of a job that trains; the trainer's own exporter needs torch."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def train(self) -> None:
+        """Do a step."""
+        self._steps += 1
+
+    def collect(self) -> Iterator[Metric]:
+        for family in TRAINING_FAMILIES:
+            kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+            metric = kind(family.name, family.about, labels=family.labels)
+            metric.add_metric(["train" for _ in family.labels], 100.0 * self._steps)
+            yield metric
+
+
 @dataclass(slots=True)
 class MonitoredDeployment:
-    """The three processes of it that Prometheus scrapes; `targets` are ports with their labels."""
+    """The processes that Prometheus scrapes: two replicas, the operator, and a pod that trains.
+
+    `targets` are ports with their labels.
+    """
 
     targets: dict[int, dict[str, str]] = field(default_factory=dict)
     _engines: list[Engine] = field(default_factory=list)
@@ -126,9 +158,10 @@ class MonitoredDeployment:
     _deployments: DeploymentMetrics = field(default_factory=lambda: DeploymentMetrics(2.5))
     _gpu_seconds: float = 0.0
     _jobs: JobMetrics = field(default_factory=JobMetrics)
+    _worker: TrainingWorker = field(default_factory=TrainingWorker)
 
     def start(self) -> None:
-        """Serve the metrics of both replicas and of the operator."""
+        """Serve the metrics of both replicas, of the operator and of the worker."""
         for role, revision in REVISIONS.items():
             registry = CollectorRegistry()
             version = str(revision["version"])
@@ -148,9 +181,15 @@ class MonitoredDeployment:
         # A queue is read in an event loop, which nothing here needs.
         self._operator.depth.labels(name="finetunejob").set(2)
         self._serve(self._operator.registry, {"namespace": "tunesmith", "pod": "tunesmith-0"})
+        training = CollectorRegistry()
+        training.register(self._worker)
+        # As the chart's PodMonitor labels it.
+        job = {"finetunejob": "helpdesk", "pod": "helpdesk--train-1"}
+        self._serve(training, {"namespace": NAMESPACE, **job})
 
     def answer(self, num_requests: int) -> None:
-        """Let every replica answer some requests, and the operator look at a job."""
+        """Let every replica answer some requests, the operator look at a job, and one train."""
+        self._worker.train()
         for engine in self._engines:
             engine.answer(num_requests)
         for replica in self._replicas:
