@@ -170,9 +170,11 @@ def _mlflow_steps(folder: Path) -> int:
 
 
 def _wandb_records(file: Path) -> Iterator[Any]:
-    """W&B's file is a log of LevelDB: after a head of 7 bytes, blocks of 32 KiB with parts of
-    records, each with checksum, length and kind: whole 1, first 2, middle 3, last 4.
-    """  # noqa: D205
+    """The records of W&B's file, which is a log of LevelDB.
+
+    After a head of 7 bytes there are blocks of 32 KiB with parts of records, each with checksum,
+    length and kind: whole 1, first 2, middle 3, last 4.
+    """
     data, place, record = file.read_bytes(), 7, b""
     while place + 7 <= len(data):
         left = 32768 - place % 32768

@@ -81,6 +81,7 @@ def stored_dtype(folder: Path) -> "torch.dtype":
     stored = set()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as weights:
+            # It has keys, but is no mapping that could be iterated over.
             stored |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
     return names.get(stored.pop(), torch.float32) if len(stored) == 1 else torch.float32
 

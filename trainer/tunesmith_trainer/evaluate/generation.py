@@ -137,17 +137,18 @@ def generate_batch(
         cache=_divisible_cache(model),
     )
     continuations: list[list[int]] = [[] for _ in prompts]
-    left = config.max_new_tokens
+    left, stops = config.max_new_tokens, config.eos_token_id or ()
     while left and running.rows:
         length = left if running.cache is None else min(left, BLOCK_TOKENS)
-        block = running.extend(model, config=config, num_tokens=length)
-        for row, new in zip(running.rows, block, strict=True):
-            continuations[row] += _until_stop(new, stops=config.eos_token_id or ())
-        # Shorter than asked for where every row has ended.
+        going_on = []
+        for place, new in enumerate(running.extend(model, config=config, num_tokens=length)):
+            end = next((at for at, token in enumerate(new) if token in stops), None)
+            if end is None:
+                going_on.append(place)
+            continuations[running.rows[place]] += new if end is None else new[: end + 1]
+        # A block is shorter than asked for where every row has ended: then none is left.
         left -= length
-        running.drop(
-            [place for place, new in enumerate(block) if _has_stop(new, config.eos_token_id or ())]
-        )
+        running.keep(going_on)
     return continuations
 
 
@@ -180,15 +181,14 @@ class _Running:
         new: list[list[int]] = self.ids[:, width:].tolist()
         return new
 
-    def drop(self, places: Sequence[int]) -> None:
-        """Compute these rows no more."""
-        if not places:
+    def keep(self, places: Sequence[int]) -> None:
+        """Compute none but these rows from now on."""
+        if len(places) == len(self.rows):
             return
-        kept = [place for place in range(len(self.rows)) if place not in set(places)]
-        self.rows = [self.rows[place] for place in kept]
-        if self.cache is None or not kept:
+        self.rows = [self.rows[place] for place in places]
+        if self.cache is None or not places:
             return
-        index = torch.tensor(kept, device=self.ids.device)
+        index = torch.tensor(places, device=self.ids.device)
         self.ids, self.mask = self.ids[index], self.mask[index]
         self.cache.batch_select_indices(index)
 
@@ -200,12 +200,6 @@ def _divisible_cache(model: PreTrainedModel) -> DynamicCache | None:
     """
     cache = DynamicCache(config=model.config)
     can_drop = all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
-    return cache if can_drop and model._supports_default_dynamic_cache() else None  # noqa: SLF001
-
-
-def _has_stop(row: Sequence[int], stops: Sequence[int]) -> bool:
-    return any(token in stops for token in row)
-
-
-def _until_stop(row: list[int], *, stops: Sequence[int]) -> list[int]:
-    return next((row[: place + 1] for place, token in enumerate(row) if token in stops), row)
+    # NB: a private name, and no public one: models with caches of their own refuse this one.
+    is_usual = model._supports_default_dynamic_cache()  # noqa: SLF001
+    return cache if can_drop and is_usual else None

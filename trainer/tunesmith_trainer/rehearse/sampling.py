@@ -92,7 +92,7 @@ class Sampler:
             pad_token_id=pad,
         )
         rows = generate_batch(self.model, prompts, config=sampled)
-        return [_until_stop(row, stops) for row in rows]
+        return [row[:-1] if row and row[-1] in stops else row for row in rows]
 
 
 def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
@@ -132,7 +132,3 @@ def _text_row(ids: list[int]) -> TokenRow | None:
     if not is_usable(ids):
         return None
     return TokenRow(ids=tuple(ids), trained=(False,) + (True,) * (len(ids) - 1))
-
-
-def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:
-    return next((row[:place] for place, token in enumerate(row) if token in stops), row)

@@ -244,7 +244,7 @@ def build_measures(
     *,
     device: torch.device,
     reference: BaseReference | None = None,
-    lay_out_of: Callable[[TokenRows], LayOut] = lambda _: one_per_line,
+    lay_out_of: Callable[[TokenRows], LayOut],
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 

@@ -9,6 +9,7 @@ from small_models import make_tiny_model
 from small_runs import ALONE, random_rows
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
+from tunesmith_trainer.train.packing import one_per_line
 from tunesmith_trainer.train.run_parts import build_measures, sample_of
 
 
@@ -41,7 +42,9 @@ def test_held_out_rows_are_measured_beside_as_much_of_training_and_general_text(
     )
     request = prepare_request(tmp_path, model="file://model")
 
-    measures = build_measures(request, prepared, device=ALONE.device)
+    measures = build_measures(
+        request, prepared, device=ALONE.device, lay_out_of=lambda _: one_per_line
+    )
 
     targets = {
         kind: measure.num_units(list(range(len(measure.lengths))))
