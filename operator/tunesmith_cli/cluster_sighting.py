@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_cli.errors import EXIT_FAILED, CommandError
-from tunesmith_cli.kubectl import Json, KubectlError, kubectl, kubectl_json, require_name
+from tunesmith_cli.kubectl import Json, Kubectl, KubectlError, require_name
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.monitoring.replica_metrics import parse_metrics
 from tunesmith_engine.monitoring.sighting import ReplicaSighting, Sighting
@@ -44,7 +44,7 @@ class ClusterDeployment:
             CommandError: there is no such deployment, or the cluster cannot be asked.
         """
         try:
-            told = kubectl_json("get", "modeldeployment", self._name, *self._of_namespace)
+            told = Kubectl().json("get", "modeldeployment", self._name, *self._of_namespace)
             # A later release may have written fields that this one does not know.
             deployment = ModelDeployment.model_validate(
                 {key: told[key] for key in ("metadata", "spec", "status") if key in told}
@@ -74,7 +74,7 @@ class ClusterDeployment:
         """The replicas, and why they could not be asked."""
         chosen = ("--selector", f"{LABEL_DEPLOYMENT}={self._name}", *self._of_namespace)
         try:
-            pods = kubectl_json("get", "pods", *chosen)["items"]
+            pods = Kubectl().json("get", "pods", *chosen)["items"]
         except KubectlError as error:
             return (), f"pods cannot be listed: {error}"
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as executor:
@@ -103,4 +103,4 @@ class ClusterDeployment:
     def _ask(self, pod: Json, path: str) -> str:
         port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
         address = f"{self._pods}/{pod['metadata']['name']}:{port}/proxy/{path}"
-        return kubectl("get", "--raw", address)
+        return Kubectl().text("get", "--raw", address)

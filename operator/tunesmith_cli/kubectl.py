@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -34,51 +35,61 @@ def require_name(given: str) -> None:
         ) from error
 
 
-def kubectl_json(*arguments: str) -> Json:
-    """What kubectl prints with `--output json`.
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """The user's kubectl, with its own context or with the one given."""
 
-    Raises:
-        KubectlError: it cannot be asked, or refuses.
-    """
-    content: Json = json.loads(kubectl(*arguments, "--output", "json"))
-    return content
+    context: str | None = None
 
+    def json(self, *arguments: str) -> Json:
+        """What it prints with `--output json`.
 
-def kubectl(*arguments: str) -> str:
-    """What kubectl prints.
+        Raises:
+            KubectlError: it cannot be asked, or refuses.
+        """
+        content: Json = json.loads(self.text(*arguments, "--output", "json"))
+        return content
 
-    Raises:
-        KubectlError: it cannot be asked, or refuses.
-    """
-    try:
-        done = subprocess.run(
-            ["kubectl", *arguments],  # noqa: S607 - the one that the user has on the PATH
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise KubectlError(_NO_KUBECTL) from error
-    except subprocess.TimeoutExpired as error:
-        raise KubectlError(f"no answer within {_TIMEOUT_S} s") from error
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"kubectl ended with {done.returncode}"]
-        raise KubectlError(said[-1])
-    return done.stdout
+    def text(self, *arguments: str) -> str:
+        """What it prints.
 
+        Raises:
+            KubectlError: it cannot be asked, or refuses.
+        """
+        try:
+            done = subprocess.run(
+                self._command(arguments),
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except FileNotFoundError as error:
+            raise KubectlError(_NO_KUBECTL) from error
+        except subprocess.TimeoutExpired as error:
+            raise KubectlError(f"no answer within {_TIMEOUT_S} s") from error
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"kubectl ended with {done.returncode}"]
+            raise KubectlError(said[-1])
+        return done.stdout
 
-def kubectl_through(*arguments: str) -> int:
-    """Let kubectl write to this command's own streams for as long as it does; its exit code.
+    def through(self, *arguments: str) -> int:
+        """Let it write to this command's own streams for as long as it does; its exit code.
 
-    Raises:
-        KubectlError: there is no kubectl.
-    """
-    # What Python has buffered stands in front of what kubectl will write.
-    sys.stdout.flush()
-    command = ["kubectl", *arguments]
-    try:
-        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
-    except FileNotFoundError as error:
-        raise KubectlError(_NO_KUBECTL) from error
+        Raises:
+            KubectlError: there is no kubectl.
+        """
+        # What Python has buffered stands in front of what kubectl will write.
+        sys.stdout.flush()
+        try:
+            return subprocess.run(
+                self._command(arguments), check=False, stdin=subprocess.DEVNULL
+            ).returncode
+        except FileNotFoundError as error:
+            raise KubectlError(_NO_KUBECTL) from error
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        # One word: a context whose name begins with a hyphen is no option of kubectl.
+        context = [] if self.context is None else [f"--context={self.context}"]
+        return ["kubectl", *arguments, *context]

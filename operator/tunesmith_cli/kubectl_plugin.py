@@ -40,7 +40,7 @@ def _jobs(commands: Any) -> None:
         examples="  kubectl tunesmith jobs\n  kubectl tunesmith jobs -A --output json",
     )
     parser.set_defaults(command="cluster_jobs", job=None)
-    _add_namespace(parser)
+    _add_place(parser)
     parser.add_argument(
         "-A", "--all-namespaces", action="store_true", help="the jobs of all namespaces"
     )
@@ -56,7 +56,7 @@ def _status(commands: Any) -> None:
     )
     parser.set_defaults(command="cluster_jobs")
     parser.add_argument("job", metavar="JOB", help="name of the job")
-    _add_namespace(parser)
+    _add_place(parser)
     add_output(parser)
 
 
@@ -76,7 +76,7 @@ def _logs(commands: Any) -> None:
     parser.add_argument(
         "-f", "--follow", action="store_true", help="go on with the newest pod until it ends"
     )
-    _add_namespace(parser)
+    _add_place(parser)
 
 
 def _retry(commands: Any) -> None:
@@ -89,13 +89,14 @@ def _retry(commands: Any) -> None:
     # Through `cluster_jobs`, which knows kubectl's own namespace.
     parser.set_defaults(command="cluster_jobs")
     parser.add_argument("job", metavar="JOB", help="name of the job")
-    _add_namespace(parser)
+    _add_place(parser)
 
 
-def _add_namespace(parser: argparse.ArgumentParser) -> None:
+def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--namespace", metavar="NAMESPACE", help="namespace (default: kubectl's)"
     )
+    parser.add_argument("--context", metavar="CONTEXT", help="of kubectl (default: the current)")
 
 
 if __name__ == "__main__":

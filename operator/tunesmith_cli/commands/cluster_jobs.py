@@ -15,10 +15,8 @@ from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, CommandError
 from tunesmith_cli.job_list import NamedStatus, jobs_as_text, status_as_json, told_jobs
 from tunesmith_cli.kubectl import (
     Json,
+    Kubectl,
     KubectlError,
-    kubectl,
-    kubectl_json,
-    kubectl_through,
     require_name,
 )
 from tunesmith_cli.terminal.style import style_of
@@ -34,17 +32,18 @@ def run(options: argparse.Namespace) -> int:
     if options.job is not None:
         require_name(options.job)
     try:
-        namespace = options.namespace or _own_namespace()
+        cluster = Kubectl(options.context)
+        namespace = options.namespace or _own_namespace(cluster)
         require_name(namespace)
-        return _ACTIONS[options.action](options, namespace)
+        return _ACTIONS[options.action](options, namespace, cluster)
     except KubectlError as error:
         raise CommandError(str(error), code=EXIT_FAILED) from error
 
 
-def _jobs(options: argparse.Namespace, namespace: str) -> int:
+def _jobs(options: argparse.Namespace, namespace: str, cluster: Kubectl) -> int:
     everywhere = options.all_namespaces
     place = ("--all-namespaces",) if everywhere else ("--namespace", namespace)
-    objects = kubectl_json("get", "finetunejobs", *place)["items"]
+    objects = cluster.json("get", "finetunejobs", *place)["items"]
     jobs = [_named(told, with_namespace=everywhere) for told in objects]
     if options.output == "json":
         print(json.dumps({"jobs": [status_as_json(job) for job in jobs]}, indent=1))
@@ -56,8 +55,8 @@ def _jobs(options: argparse.Namespace, namespace: str) -> int:
     return EXIT_DONE
 
 
-def _status(options: argparse.Namespace, namespace: str) -> int:
-    job = _named(kubectl_json("get", "finetunejob", options.job, "--namespace", namespace))
+def _status(options: argparse.Namespace, namespace: str, cluster: Kubectl) -> int:
+    job = _named(cluster.json("get", "finetunejob", options.job, "--namespace", namespace))
     if options.output == "json":
         print(json.dumps(status_as_json(job), indent=1))
     else:
@@ -65,12 +64,12 @@ def _status(options: argparse.Namespace, namespace: str) -> int:
     return EXIT_DONE
 
 
-def _logs(options: argparse.Namespace, namespace: str) -> int:
+def _logs(options: argparse.Namespace, namespace: str, cluster: Kubectl) -> int:
     selector = f"{LABEL_JOB}={options.job}"
     if options.stage is not None:
         selector += f",{LABEL_STAGE}={options.stage}"
     place = ("--namespace", namespace)
-    pods = kubectl_json("get", "pods", "--selector", selector, *place)["items"]
+    pods = cluster.json("get", "pods", "--selector", selector, *place)["items"]
     pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
     if not pods:
         raise CommandError(
@@ -85,16 +84,15 @@ def _logs(options: argparse.Namespace, namespace: str) -> int:
             print(f"{name} has not started", file=sys.stderr)
             continue
         follow = ("--follow",) if options.follow and pod is pods[-1] else ()
-        code = kubectl_through("logs", name, *place, *follow) or code
+        code = cluster.through("logs", name, *place, *follow) or code
     return EXIT_FAILED if code else EXIT_DONE
 
 
-def _retry(options: argparse.Namespace, namespace: str) -> int:
-    options.namespace = namespace
-    return retry.run(options)
+def _retry(options: argparse.Namespace, namespace: str, cluster: Kubectl) -> int:
+    return retry.request(options.job, namespace=namespace, cluster=cluster)
 
 
-_ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace, str], int]]] = {
+_ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace, str, Kubectl], int]]] = {
     "jobs": _jobs,
     "status": _status,
     "logs": _logs,
@@ -118,7 +116,7 @@ def _named(told: Json, *, with_namespace: bool = False) -> NamedStatus:
     return NamedStatus(f"{namespace}/{job.name}", job.status, is_running=job.is_running)
 
 
-def _own_namespace() -> str:
+def _own_namespace(cluster: Kubectl) -> str:
     """The namespace of kubectl's context."""
     view = ("config", "view", "--minify", "--output=jsonpath={..namespace}")
-    return kubectl(*view).strip() or "default"
+    return cluster.text(*view).strip() or "default"

@@ -7,7 +7,7 @@ from pathlib import Path
 from tunesmith_api.finetunejob.job import RETRY_ANNOTATION
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_cli.errors import EXIT_DONE, EXIT_FAILED, CommandError
-from tunesmith_cli.kubectl import KubectlError, kubectl, kubectl_json, require_name
+from tunesmith_cli.kubectl import Kubectl, KubectlError, require_name
 from tunesmith_engine.local.home_folder import HomeFolder
 
 
@@ -21,12 +21,20 @@ def run(options: argparse.Namespace) -> int:
     require_name(name)
     if options.namespace is None:
         _refuse_local(name, root=options.home)
-        place = []
     else:
         require_name(options.namespace)
-        place = ["--namespace", options.namespace]
+    return request(name, namespace=options.namespace, cluster=Kubectl())
+
+
+def request(name: str, *, namespace: str | None, cluster: Kubectl) -> int:
+    """Annotate the job, in the context's own namespace by default.
+
+    Raises:
+        CommandError: the job is not there, has not failed, or cannot be annotated.
+    """
+    place = [] if namespace is None else ["--namespace", namespace]
     try:
-        job = kubectl_json("get", "finetunejob", name, *place)
+        job = cluster.json("get", "finetunejob", name, *place)
     except KubectlError as error:
         raise CommandError(f"no job '{name}' is seen: {error}") from error
     phase = job.get("status", {}).get("phase", Phase.PENDING)
@@ -35,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     # Another value at each call is all that counts; the time tells people when it was.
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     try:
-        kubectl("annotate", "finetunejob", name, *place, "--overwrite", f"{RETRY_ANNOTATION}={now}")
+        annotation = f"{RETRY_ANNOTATION}={now}"
+        cluster.text("annotate", "finetunejob", name, *place, "--overwrite", annotation)
     except KubectlError as error:
         raise CommandError(f"'{name}' cannot be annotated: {error}", code=EXIT_FAILED) from error
     watch = " ".join(["kubectl get finetunejob", name, *place, "--watch"])

@@ -107,3 +107,13 @@ def test_every_argument_says_what_it_means(name: str) -> None:
 
     assert all(action.help for action in arguments_of(parser))
     assert f"kubectl tunesmith {name}" in parser.format_help().partition("examples:")[2]
+
+
+def test_another_context_is_handed_to_every_call(cluster: Path) -> None:
+    answer(cluster, "pods", {"items": [a_pod("a", stage="train", created=1)]})
+
+    assert main(["logs", "helpdesk", "--context", "far"]) == 0
+
+    calls = (cluster / "calls").read_text().splitlines()
+    assert len(calls) == 3
+    assert all(call.endswith(" --context=far") for call in calls)
