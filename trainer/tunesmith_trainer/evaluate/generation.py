@@ -7,6 +7,7 @@ generates as the reference for `verify`, where the serving engine must say the s
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 import torch
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 from tunesmith_trainer.evaluate.log_likelihood import OnBatch
+from tunesmith_trainer.evaluate.packed_linears import packed_linears
 
 BATCH_ROWS: Final = 32
 # In one batch. A batch more takes about as long on a processor as to compute so many tokens.
@@ -74,13 +76,14 @@ def generate_ids(
     )
     continuations: list[list[int]] = [[] for _ in prompts]
     num_done = 0
-    for batch in batches_by_length([len(ids) for ids in prompts], batch_rows=batch_rows):
-        rows = generate_batch(model, [prompts[index] for index in batch], config=greedy)
-        for index, row in zip(batch, rows, strict=True):
-            continuations[index] = row
-        num_done += len(batch)
-        if on_batch:
-            on_batch(num_done, len(prompts))
+    with packed_linears(model):
+        for batch in batches_by_length([len(ids) for ids in prompts], batch_rows=batch_rows):
+            rows = generate_batch(model, [prompts[index] for index in batch], config=greedy)
+            for index, row in zip(batch, rows, strict=True):
+                continuations[index] = row
+            num_done += len(batch)
+            if on_batch:
+                on_batch(num_done, len(prompts))
     return continuations
 
 
@@ -126,15 +129,20 @@ def generate_batch(
 ) -> list[list[int]]:
     """New tokens of each prompt, sampled or not as `config` says, with the one that ended it."""
     width = max(len(ids) for ids in prompts)
-    # NB: on the left. A decoder goes on behind the last column, which must be the prompt's last
-    # token; `generate` counts positions from the mask, so that padding shifts none of them.
-    ids = [[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in prompts]
-    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+    cache = _divisible_cache(model)
+    begin = _cache_shared_begin(model, prompts, cache=cache)
+    # NB: on the left of what no other row has. A decoder goes on behind the last column, which must
+    # be the prompt's last token; `generate` counts positions from the mask, so that padding shifts
+    # none of them.
+    ids = [
+        [*row[:begin], *[config.pad_token_id] * (width - len(row)), *row[begin:]] for row in prompts
+    ]
+    mask = [[1] * begin + [0] * (width - len(row)) + [1] * (len(row) - begin) for row in prompts]
     running = _Running(
         rows=list(range(len(prompts))),
         ids=torch.tensor(ids, device=model.device),
         mask=torch.tensor(mask, device=model.device),
-        cache=_divisible_cache(model),
+        cache=cache,
     )
     continuations: list[list[int]] = [[] for _ in prompts]
     left, stops = config.max_new_tokens, config.eos_token_id or ()
@@ -191,6 +199,27 @@ class _Running:
         index = torch.tensor(places, device=self.ids.device)
         self.ids, self.mask = self.ids[index], self.mask[index]
         self.cache.batch_select_indices(index)
+
+
+def _cache_shared_begin(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, cache: DynamicCache | None
+) -> int:
+    """Compute the tokens that all prompts begin with once, for all rows; their number.
+
+    Templates begin with the same system prompt: of short prompts that is the greater part.
+    """
+    # NB: a window counts columns, padding included, so that none may lie between two tokens.
+    if cache is None or len(prompts) == 1 or any(layer.is_sliding for layer in cache.layers):
+        return 0
+    # Each row computes one token at least: that is where its logits come from.
+    columns = zip(*(ids[:-1] for ids in prompts), strict=False)
+    begin = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    if begin:
+        with torch.inference_mode():
+            shared = torch.tensor([list(prompts[0][:begin])], device=model.device)
+            model(input_ids=shared, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(prompts))
+    return begin
 
 
 def _divisible_cache(model: PreTrainedModel) -> DynamicCache | None:

@@ -40,6 +40,42 @@ def test_a_batch_answers_as_single_prompts_do(model: PreTrainedModel) -> None:
     assert [len(each) for each in together] == [6, 6, 6]
 
 
+def test_what_all_prompts_begin_with_is_computed_once(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[5, 6, 7, *ids] for ids in PROMPTS]
+    alone = [generate_ids(model, [ids], stops=[], pad_id=0, max_new_tokens=6)[0] for ids in prompts]
+    computed = _computed_rows(model, monkeypatch)
+
+    together = generate_ids(model, prompts, stops=[], pad_id=0, max_new_tokens=6)
+
+    assert together == alone
+    assert computed[:2] == [1, len(PROMPTS)]
+
+
+def test_a_prompt_that_is_the_beginning_of_all_others_is_answered_too(
+    model: PreTrainedModel,
+) -> None:
+    prompts = [[5, 6, 7], [5, 6, 7, 8, 9]]
+
+    together = generate_ids(model, prompts, stops=[], pad_id=0, max_new_tokens=6)
+
+    assert together == [
+        generate_ids(model, [ids], stops=[], pad_id=0, max_new_tokens=6)[0] for ids in prompts
+    ]
+
+
+def test_a_window_over_columns_never_has_padding_inside(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DynamicLayer, "is_sliding", True)
+    computed = _computed_rows(model, monkeypatch)
+
+    generate_ids(model, [[5, *ids] for ids in PROMPTS], stops=[], pad_id=0, max_new_tokens=2)
+
+    assert computed[0] == len(PROMPTS)
+
+
 def test_an_answer_ends_with_the_token_that_stops_it(model: PreTrainedModel) -> None:
     free = generate_ids(model, PROMPTS, stops=[], pad_id=0, max_new_tokens=6)
     stop = free[0][2]

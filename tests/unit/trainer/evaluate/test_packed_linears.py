@@ -1,0 +1,61 @@
+"""Packed weights multiply as plain ones do, and leave the model as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from small_models import small_model
+from tunesmith_trainer.evaluate.packed_linears import packed_linears
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(24, 40), nn.GELU(), nn.Linear(40, 8, bias=False))
+
+
+@pytest.mark.parametrize("num_rows", [1, 16, 100])
+def test_products_are_those_of_plain_weights(model: nn.Module, num_rows: int) -> None:
+    rows = torch.randn(num_rows, 2, 24, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain = model(rows)
+
+        with packed_linears(model):
+            packed = model(rows)
+
+    torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_packed_weight_takes_the_place_of_the_plain_one(model: nn.Module) -> None:
+    with packed_linears(model):
+        assert model[0].weight.numel() == 0
+
+
+def test_weights_are_the_same_bits_again_even_after_an_error(model: nn.Module) -> None:
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+    with pytest.raises(RuntimeError, match="on the way"), packed_linears(model):
+        raise RuntimeError("on the way")
+
+    after = model.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert "forward" not in vars(model[0])
+
+
+def test_a_head_that_is_the_embedding_stays_it() -> None:
+    model = small_model()
+    model.lm_head.weight = model.model.embed_tokens.weight
+
+    with packed_linears(model):
+        assert model.model.embed_tokens.weight.numel() > 0
+
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_halves_and_subclasses_are_left_alone() -> None:
+    class Own(nn.Linear):
+        """Does with its weight what it likes."""
+
+    model = nn.Sequential(nn.Linear(4, 4).to(torch.bfloat16), Own(4, 4))
+
+    with packed_linears(model):
+        assert all(layer.weight.numel() == 16 for layer in model)
