@@ -67,7 +67,7 @@ def _packed(layer: nn.Linear, *, keep: bool) -> Iterator[None]:
     if not keep:
         layer.weight.data = plain = plain.new_empty(0)
     # On the instance, where `nn.Module.__call__` looks first.
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward
     try:
         yield
     finally:
