@@ -17,9 +17,8 @@ from tunesmith_engine.sources.credentials import Secret, read_secret
 from tunesmith_engine.sources.downloads import download_files, download_folder
 from tunesmith_engine.sources.errors import DATA, MODEL, TARGET, SourceError, missing
 from tunesmith_engine.sources.hub_models import fetch_hub_model, hub_model
-from tunesmith_engine.sources.local_paths import is_local, local_matches
 from tunesmith_engine.sources.hub_target import HubTarget
-from tunesmith_engine.sources.image_target import ImageTarget
+from tunesmith_engine.sources.local_paths import is_local, local_matches
 from tunesmith_engine.sources.local_target import LocalTarget
 from tunesmith_engine.sources.model_formats import (
     WANTED_PATTERNS,
@@ -156,6 +155,9 @@ def open_target(uri: str, *, base: Path, secret: Secret, private: bool = True) -
     if uri.startswith("hf://"):
         return HubTarget(uri, secret=secret, private=private)
     if uri.startswith("oci://"):
+        # Its client is not in the compressor's environment, which publishes nothing.
+        from tunesmith_engine.sources.image_target import ImageTarget
+
         return ImageTarget(uri, secret=secret)
     return ObjectTarget(open_store(uri, secret=secret, role=TARGET))
 

@@ -37,7 +37,9 @@ def why_unreachable(uri: str, *, claim_name: str | None) -> str | None:
     if uri.startswith((*_REMOTE, _OCI)):
         return None
     if not uri.startswith(_FILE):
-        return f"no pod can read {uri}; publish it to a volume, an object store, a hub or an OCI image"
+        return (
+            f"no pod can read {uri}; publish it to a volume, an object store, a hub or an OCI image"
+        )
     path = uri.removeprefix(_FILE)
     if not path.startswith(f"{WORKSPACE}/") or ".." in path.split("/"):
         return f"{uri} is no path of a job's volume, which begins with file://{WORKSPACE}/"

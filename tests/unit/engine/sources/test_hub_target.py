@@ -72,9 +72,7 @@ def test_a_repository_is_public_where_that_is_asked_for(hub: Hub, tmp_path: Path
     assert not hub.repositories[NAME].private
 
 
-def test_the_same_content_is_found_there_whatever_its_record_says(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_the_same_content_is_found_there_whatever_its_record_says(hub: Hub, tmp_path: Path) -> None:
     assert deliver(target_at(hub), a_version(tmp_path / "v"))
     assert not deliver(target_at(hub), a_version(tmp_path / "w", record="second"))
 
@@ -112,9 +110,7 @@ def test_a_branch_of_its_own_leaves_main_alone(hub: Hub, tmp_path: Path) -> None
     assert hub.files(NAME, "nightly") == hub.files(NAME, "v1")
 
 
-def test_what_a_job_committed_before_it_was_killed_is_only_tagged(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_what_a_job_committed_before_it_was_killed_is_only_tagged(hub: Hub, tmp_path: Path) -> None:
     hub.refuse_tags = True
     with pytest.raises(SourceError) as caught:
         deliver(target_at(hub), a_version(tmp_path / "v"))
