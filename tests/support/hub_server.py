@@ -31,9 +31,8 @@ class Repository:
 
     def commit(self, files: dict[str, bytes], *, branch: str) -> str:
         """Move the branch on."""
-        sha = hashlib.sha1(
-            f"{len(self.commits)}{sorted(files)}".encode(), usedforsecurity=False
-        ).hexdigest()
+        name = f"{len(self.commits)}{sorted(files)}".encode()
+        sha = hashlib.sha1(name, usedforsecurity=False).hexdigest()
         self.commits[sha] = files
         self.refs[branch] = sha
         return sha

@@ -155,8 +155,8 @@ def open_target(uri: str, *, base: Path, secret: Secret, private: bool = True) -
     if uri.startswith("hf://"):
         return HubTarget(uri, secret=secret, private=private)
     if uri.startswith("oci://"):
-        # Its client is not in the compressor's environment, which publishes nothing.
-        from tunesmith_engine.sources.image_target import ImageTarget
+        # The compressor's environment, which publishes nothing, has no such client.
+        from tunesmith_engine.sources.image_target import ImageTarget  # noqa: PLC0415
 
         return ImageTarget(uri, secret=secret)
     return ObjectTarget(open_store(uri, secret=secret, role=TARGET))
