@@ -26,7 +26,7 @@ def pull_image(uri: str, *, secret: Secret, folder: Path) -> Path:
     try:
         published = registry.manifest(tag or "latest")
         if published is None:
-            raise missing(uri, role=MODEL)
+            raise missing(uri, role=MODEL)  # noqa: TRY301 - cleaned up as after any failure
         for layer in published[1]["layers"]:
             _download(registry, layer["digest"], archive, uri=uri)
             unpack(archive, folder)
