@@ -67,7 +67,8 @@ def read_secret(reference: SecretReference | None, *, secrets: Path) -> Secret:
     folder = secrets / reference.name
     try:
         # A mounted Secret is a link to ..data, which is a link to a folder named by the time: names
-        # with dots in front are not keys, but for one. Editors and `echo` end a file with a line break.
+        # with dots in front are not keys, but for one.
+        # Editors and `echo` end a file with a line break.
         values = {
             path.name: path.read_text(encoding="utf-8").strip()
             for path in sorted(folder.iterdir())
