@@ -12,10 +12,21 @@ from pydantic import StringConstraints
 SCHEMES = ("hf", "s3", "gs", "https", "file", "python")
 # NB: no \s here: Go's regular expressions, which the API server uses, know only ASCII's spaces.
 SOURCE_PATTERN = r"^(hf|s3|gs|https|file|python)://[^\x00-\x20\x7f]+$"
-TARGET_PATTERN = r"^(s3|gs|abfs|az|file)://[^\x00-\x20\x7f]+$"
+TARGET_PATTERN = r"^(hf|oci|s3|gs|abfs|az|file)://[^\x00-\x20\x7f]+$"
 # What has a listing: https:// has none, and a folder of a hub is not fetched.
 FOLDER_PATTERN = r"^(s3|gs|file|python)://[^\x00-\x20\x7f]+$"
 STORE_PATTERN = r"^(s3|gs|abfs|az)://[^\x00-\x20\x7f]+$"
+
+# What a repository is called by the hub, and by the distribution specification of OCI. Both are
+# whole matches, and no escapes: CEL and Python read them alike.
+HUB_TARGET = (
+    "^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+    "(@[A-Za-z0-9][A-Za-z0-9._/-]{0,99})?$"
+)
+REGISTRY_TARGET = (
+    "^oci://[a-z0-9][a-z0-9.-]{0,252}(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
+    "(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$"
+)
 
 SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=1024)]
 FolderUri = Annotated[str, StringConstraints(pattern=FOLDER_PATTERN, max_length=1024)]

@@ -67,8 +67,8 @@ _LIMITS: Final = {
 _FORMS: Final = {
     SOURCE_PATTERN: "is no place to read from; start it with hf://, s3://, gs://, https://, "
     "file:// or python://, and write spaces as %20",
-    TARGET_PATTERN: "is no place to write to; start it with s3://, gs://, abfs://, az:// or "
-    "file://, and write spaces as %20",
+    TARGET_PATTERN: "is no place to write to; start it with hf://, oci://, s3://, gs://, "
+    "abfs://, az:// or file://, and write spaces as %20",
     LABEL_KEY_PATTERN: "is no label's name; use letters, digits, - _ and . (at most 63), "
     "after an optional domain and /",
     LABEL_VALUE_PATTERN: "is no label's value; use letters, digits, - _ and . (at most 63)",

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from tunesmith_api.field_types import SecretReference
-from tunesmith_engine.sources.credentials import read_secret
+from tunesmith_engine.sources.credentials import Secret, read_secret
 from tunesmith_engine.sources.downloads import download_folder
 from tunesmith_engine.sources.errors import MODEL, SourceError
+from tunesmith_engine.sources.image_files import pull_image
 from tunesmith_engine.sources.remote_store import RemoteStore, open_store
 from tunesmith_engine.sources.version_manifest import (
     MANIFEST,
@@ -54,12 +55,12 @@ def is_whole(folder: Path, *, digest: str) -> bool:
 def _fetch(arguments: argparse.Namespace) -> None:
     reference = SecretReference(name=arguments.secret) if arguments.secret else None
     secret = read_secret(reference, secrets=arguments.secrets)
-    store = open_store(arguments.uri.rstrip("/"), secret=secret, role=MODEL)
-    manifest = _manifest(store, digest=arguments.digest)
-    wanted = {f"{store.path.rstrip('/')}/{name}" for name in (*manifest.files, MANIFEST)}
-    files = [file for file in store.files_below() if file.path in wanted]
     arguments.folder.parent.mkdir(parents=True, exist_ok=True)
-    loaded = download_folder(store, files, folder=arguments.folder.parent / ".fetched")
+    beside = arguments.folder.parent / ".fetched"
+    if arguments.uri.startswith("oci://"):
+        loaded = pull_image(arguments.uri, secret=secret, folder=beside / "image")
+    else:
+        loaded = _load(arguments, secret=secret, folder=beside)
     if not is_whole(loaded, digest=arguments.digest):
         # NB: removed, or the next attempt would find it and fail alike.
         shutil.rmtree(loaded)
@@ -69,6 +70,15 @@ def _fetch(arguments: argparse.Namespace) -> None:
         )
     shutil.rmtree(arguments.folder, ignore_errors=True)
     loaded.rename(arguments.folder)
+
+
+def _load(arguments: argparse.Namespace, *, secret: Secret, folder: Path) -> Path:
+    """Download the files that the version's manifest names."""
+    store = open_store(arguments.uri.rstrip("/"), secret=secret, role=MODEL)
+    manifest = _manifest(store, digest=arguments.digest)
+    wanted = {f"{store.path.rstrip('/')}/{name}" for name in (*manifest.files, MANIFEST)}
+    files = [file for file in store.files_below() if file.path in wanted]
+    return download_folder(store, files, folder=folder)
 
 
 def _manifest(store: RemoteStore, *, digest: str) -> VersionManifest:
@@ -97,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tunesmith_serving fetch", description="Fetch a published version by its digest."
     )
-    parser.add_argument("uri", help="the version's prefix in an object store")
+    parser.add_argument("uri", help="the version in an object store, on a hub or in a registry")
     parser.add_argument("folder", type=Path, help="where it shall be")
     parser.add_argument("--digest", required=True, help="digest of the version")
     parser.add_argument("--secret", help="name of the secret with credentials")

@@ -292,6 +292,34 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"evaluation": {"suites": [TASK | SECRET]}},
         ),
     ],
+    "hub-outputs-name-a-repository": [
+        (
+            {"output": {"model": "a", "uri": "hf://b", **SECRET}},
+            "spec.output.uri",
+            {"output": {"model": "a", "uri": "hf://b/c@next", **SECRET}},
+        ),
+    ],
+    "registry-outputs-name-a-repository": [
+        (
+            {"output": {"model": "a", "uri": "oci://registry.example"}},
+            "spec.output.uri",
+            {"output": {"model": "a", "uri": "oci://registry.example:5000/b/c:latest"}},
+        ),
+    ],
+    "hub-outputs-need-a-secret": [
+        (
+            {"output": {"model": "a", "uri": "hf://b/c"}},
+            "spec.output.secretRef",
+            {"output": {"model": "a", "uri": "hf://b/c", **SECRET}},
+        ),
+    ],
+    "public-on-the-hub-alone": [
+        (
+            {"output": {"model": "a", "uri": "s3://b", "private": False}},
+            "spec.output.private",
+            {"output": {"model": "a", "uri": "hf://b/c", "private": False, **SECRET}},
+        ),
+    ],
     "secret-for-remote-outputs": [
         (
             {"output": {"model": "a", **SECRET}},

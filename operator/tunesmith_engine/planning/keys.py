@@ -30,6 +30,7 @@ WITHOUT_INFLUENCE: Final = (
     "evaluation.reference.endpoint.secretRef",
     "evaluation.reference.endpoint.maxRequestsPerMinute",
     "output.secretRef",
+    "output.private",
     "checkpoint",
     # Where the curve is shown as well: what is logged there is in the artifacts anyhow.
     "tracking",

@@ -15,6 +15,8 @@ from tunesmith_engine.sources.errors import SourceError
 
 # Of an OpenAI-compatible server: of the deployments here, and of endpoints elsewhere.
 API_KEY: Final = "api-key"
+# Of a Secret of the type kubernetes.io/dockerconfigjson.
+DOCKER_CONFIG: Final = ".dockerconfigjson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Secret:
 
     S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION.
     Google: GOOGLE_APPLICATION_CREDENTIALS_JSON. Azure: AZURE_STORAGE_CONNECTION_STRING. Hugging
-    Face: HF_TOKEN. https: HTTP_BEARER_TOKEN.
+    Face: HF_TOKEN, HF_ENDPOINT. https: HTTP_BEARER_TOKEN. Registries: .dockerconfigjson.
     """
 
     name: str = ""
@@ -65,11 +67,12 @@ def read_secret(reference: SecretReference | None, *, secrets: Path) -> Secret:
     folder = secrets / reference.name
     try:
         # A mounted Secret is a link to ..data, which is a link to a folder named by the time: names
-        # with dots in front are not keys. Editors and `echo` end a file with a line break.
+        # with dots in front are not keys, but for one.
+        # Editors and `echo` end a file with a line break.
         values = {
             path.name: path.read_text(encoding="utf-8").strip()
             for path in sorted(folder.iterdir())
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file() and (path.name == DOCKER_CONFIG or not path.name.startswith("."))
         }
         because = "it holds no key"
     except (OSError, UnicodeDecodeError) as error:

@@ -174,7 +174,7 @@ def _azure(secret: Secret) -> dict[str, Any]:
 
 def _hf(secret: Secret) -> dict[str, Any]:
     # NB: False, not None. None would send whatever token lies on this machine.
-    return {"token": secret.get("HF_TOKEN") or False}
+    return {"token": secret.get("HF_TOKEN") or False, "endpoint": secret.get("HF_ENDPOINT")}
 
 
 def _https(secret: Secret) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tunesmith_engine.sources.credentials import Secret, read_secret
 from tunesmith_engine.sources.downloads import download_files, download_folder
 from tunesmith_engine.sources.errors import DATA, MODEL, TARGET, SourceError, missing
 from tunesmith_engine.sources.hub_models import fetch_hub_model, hub_model
+from tunesmith_engine.sources.hub_target import HubTarget
 from tunesmith_engine.sources.local_paths import is_local, local_matches
 from tunesmith_engine.sources.local_target import LocalTarget
 from tunesmith_engine.sources.model_formats import (
@@ -143,14 +144,21 @@ def remote_model_files(store: RemoteStore) -> list[RemoteFile]:
     ]
 
 
-def open_target(uri: str, *, base: Path, secret: Secret) -> Target:
-    """The place to publish versions to.
+def open_target(uri: str, *, base: Path, secret: Secret, private: bool = True) -> Target:
+    """The place to publish versions to; `private` is what a new one on the hub becomes.
 
     Raises:
         SourceError: the secret lacks a key that the target needs, or its driver is not installed.
     """
     if uri.startswith("file://"):
         return LocalTarget((base / Path(parse_uri(uri).path).expanduser()).resolve())
+    if uri.startswith("hf://"):
+        return HubTarget(uri, secret=secret, private=private)
+    if uri.startswith("oci://"):
+        # The compressor's environment, which publishes nothing, has no such client.
+        from tunesmith_engine.sources.image_target import ImageTarget  # noqa: PLC0415
+
+        return ImageTarget(uri, secret=secret)
     return ObjectTarget(open_store(uri, secret=secret, role=TARGET))
 
 

@@ -15,8 +15,10 @@ from tunesmith_operator.kube.restricted_pod import CONTAINER_SECURITY
 WORKSPACE: Final = "/workspace"
 MODEL: Final = "/model"
 SECRETS: Final = "/run/tunesmith/secrets"
-_REMOTE: Final = ("s3://", "gs://", "az://", "abfs://", "https://")
+_REMOTE: Final = ("hf://", "s3://", "gs://", "az://", "abfs://", "https://")
 _OCI: Final = "oci://"
+# Where an image has the version, as KServe's modelcars have it.
+IMAGE_FOLDER: Final = "models"
 _FILE: Final = "file://"
 
 
@@ -35,7 +37,9 @@ def why_unreachable(uri: str, *, claim_name: str | None) -> str | None:
     if uri.startswith((*_REMOTE, _OCI)):
         return None
     if not uri.startswith(_FILE):
-        return f"no pod can read {uri}; publish it to a volume, an object store or an OCI image"
+        return (
+            f"no pod can read {uri}; publish it to a volume, an object store, a hub or an OCI image"
+        )
     path = uri.removeprefix(_FILE)
     if not path.startswith(f"{WORKSPACE}/") or ".." in path.split("/"):
         return f"{uri} is no path of a job's volume, which begins with file://{WORKSPACE}/"
@@ -72,7 +76,7 @@ def model_files(revision: DesiredRevision, spec: ModelDeploymentSpec, *, image: 
         reference = revision.uri.removeprefix(_OCI)
         volume = {"reference": reference, "pullPolicy": "IfNotPresent"}
         return ModelFiles(
-            folder=MODEL,
+            folder=f"{MODEL}/{IMAGE_FOLDER}",
             volumes=({"name": "model", "image": volume},),
             mounts=({**mount, "readOnly": True},),
         )

@@ -106,7 +106,7 @@ def test_no_field_lets_code_from_elsewhere_run() -> None:
             assert node["pattern"].startswith(
                 (
                     "^(hf|s3|gs|https|file|python)://",
-                    "^(s3|gs|abfs|az|file)://",
+                    "^(hf|oci|s3|gs|abfs|az|file)://",
                     "^(s3|gs|abfs|az)://",
                     "^(s3|gs|file|python)://",
                 )

@@ -124,8 +124,8 @@ def test_smallest_job_is_read() -> None:
         (
             "output: {model: helpdesk, uri: 'https://models'}",
             (
-                "spec.output.uri: 'https://models' is no place to write to; start it with s3://, "
-                "gs://, abfs://, az:// or file://, and write spaces as %20"
+                "spec.output.uri: 'https://models' is no place to write to; start it with hf://, "
+                "oci://, s3://, gs://, abfs://, az:// or file://, and write spaces as %20"
             ),
         ),
         (

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from huggingface_hub import constants
 
+from hub_server import hub_server
 from object_store import object_store
-from small_sources import BUCKET
+from registry_server import docker_config, registry_server
+from small_sources import BUCKET, write_secret
+from tunesmith_engine.sources.credentials import DOCKER_CONFIG, Secret
+from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, manifest_of
 from tunesmith_serving.fetch import EXIT_RETRY, fetch
 
@@ -121,6 +126,30 @@ def test_files_outside_of_the_folder_are_refused(
 
     assert fetch(words(tmp_path / "model" / "version", manifest.digest(), secrets)) == 2
     assert "outside of its folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["hf", "oci"])
+def test_a_tag_of_a_hub_or_a_registry_is_fetched(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    manifest = manifest_of(folder)
+    (folder / MANIFEST).write_text(manifest.text())
+    with hub_server() as hub, registry_server(tmp_path) as host:
+        values = {"HF_TOKEN": "writer", "HF_ENDPOINT": hub.url, DOCKER_CONFIG: docker_config(host)}
+        write_secret(tmp_path / "secrets" / "models", values)
+        uri = "hf://ada/helpdesk" if scheme == "hf" else f"oci://{host}/ada/helpdesk"
+        target = open_target(uri, base=tmp_path, secret=Secret(name="models", values=values))
+        target.deliver(folder, "v1", manifest=manifest, progress=lambda *_: None)
+        arguments = [target.uri_of("v1"), str(tmp_path / "model"), "--digest", manifest.digest()]
+        arguments += ["--secret", "models", "--secrets", str(tmp_path / "secrets")]
+
+        assert fetch(arguments) == 0
+
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_a_store_that_cannot_be_reached_is_tried_again(secrets: Path, tmp_path: Path) -> None:

@@ -94,7 +94,12 @@ def refuse_missing(request: StageRequest) -> None:
     with _told_of("output.secretRef"):
         secret = read_secret(spec.output.secret_ref, secrets=secrets)
         if spec.output.uri is not None:
-            target = open_target(spec.output.uri, base=Path(request.base), secret=secret)
+            target = open_target(
+                spec.output.uri,
+                base=Path(request.base),
+                secret=secret,
+                private=spec.output.private,
+            )
             target.require_writable()
 
 

@@ -26,6 +26,8 @@ def deliver_base(
 ) -> PublishedBase:
     """Bring the base model of the job to `uri`/bases, unless it is there.
 
+    Beside a repository of the hub or of a registry nothing is kept: the base stays where it is.
+
     `folder` is where its files are gathered.
 
     Raises:
@@ -35,10 +37,13 @@ def deliver_base(
     gather_base(request, folder)
     manifest = manifest_of(folder)
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+    num_bytes = sum(file.bytes for file in manifest.files.values())
+    if request.spec.output.is_repository:
+        # Versions are tags there, and a second copy of somebody's base is nobody's wish.
+        return PublishedBase(request.spec.model.uri, manifest.digest(), num_bytes)
     target = open_target(f"{uri.rstrip('/')}/{BASES}", base=Path(request.base), secret=secret)
     name = base_name(manifest.digest())
     target.deliver(folder, name, manifest=manifest, progress=progress)
-    num_bytes = sum(file.bytes for file in manifest.files.values())
     return PublishedBase(target.uri_of(name), manifest.digest(), num_bytes)
 
 

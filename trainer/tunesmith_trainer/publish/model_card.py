@@ -51,6 +51,15 @@ A LoRA adapter of rank {rank}, in `adapter/`; `adapter.json` has its base's dige
 ```console
 $ python -m vllm.entrypoints.openai.api_server --model BASE --enable-lora \\
     --max-lora-rank {max_rank} --lora-modules {name}=FOLDER/adapter
+```
+
+or with PEFT:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("BASE"), "FOLDER/adapter")
 ```"""
 
 _OUTCOMES: Final[Mapping[str, str]] = {
@@ -82,7 +91,19 @@ class ModelCard:
             self.limits(),
             self.origin(),
         )
-        return "\n\n".join(sections) + "\n"
+        return self.metadata() + "\n\n".join(sections) + "\n"
+
+    def metadata(self) -> str:
+        """What the Hugging Face hub reads of a card: the base, and which library loads it."""
+        scheme, _, name = self.request.spec.model.uri.partition("://")
+        is_alone = self.request.spec.output.artifact == "adapter"
+        lines = [
+            *([f"base_model: {'/'.join(name.split('/')[:2])}"] if scheme == "hf" else []),
+            f"library_name: {'peft' if is_alone else 'transformers'}",
+            "pipeline_tag: text-generation",
+            "tags: [tunesmith]",
+        ]
+        return "\n".join(["---", *lines, "---", "", ""])
 
     def introduction(self) -> str:
         output = self.request.spec.output

@@ -54,7 +54,7 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         secret = read_secret(output.secret_ref, secrets=Path(request.secrets))
-        target = open_target(uri, base=Path(request.base), secret=secret)
+        target = open_target(uri, base=Path(request.base), secret=secret, private=output.private)
         base = (
             deliver_base(request, base_folder, uri=uri, secret=secret, progress=tell)
             if output.has_adapter

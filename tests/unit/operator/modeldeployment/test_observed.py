@@ -39,7 +39,7 @@ def stored(**spec: Any) -> Json:
         ({"uri": "file:///workspace/models/helpdesk/1"}, "storage.claimName"),
         ({"uri": "file:///home/me/models/1", "claimName": "volume"}, "no path of a job's volume"),
         ({"uri": "file:///workspace/../etc", "claimName": "volume"}, "no path of a job's volume"),
-        ({"uri": "hf://a/b"}, "no pod can read"),
+        ({"uri": "ftp://a/b"}, "no pod can read"),
         ({"digest": "sha256:0"}, "cannot be read"),
         ({"files": [{"name": "f", "uri": "s3://f", "digest": "x", "bytes": 2 << 30}]}, "raise it"),
     ],
