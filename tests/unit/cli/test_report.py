@@ -246,7 +246,7 @@ def test_a_running_job_shows_its_curve_so_far_though_a_line_is_half_written(
     page = Page(page_of(a_running_job(tmp_path)))
 
     sections = [section["aria-labelledby"] for section in page.named("section")]
-    assert sections == ["warnings", "training", "data", "course", "origin"]
+    assert sections == ["warnings", "training", "data", "course", "origin", "words"]
     assert "50 s so far" in page.text
 
 
