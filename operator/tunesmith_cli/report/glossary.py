@@ -16,10 +16,11 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "general text": "Text that has nothing to do with the training rows; a loss that rises there "
     "means that the model forgets.",
     "interval": "The range in which the true value lies with 95 % confidence, if the job asks for "
-    "no other, given how few rows were measured; a difference whose interval holds 0 may be chance.",
+    "no other, given how few rows were measured; a difference with 0 in its interval may be "
+    "chance.",
     "gate": "A bound that must hold before the job goes on.",
-    "recovery": "The part of its quality that the model keeps when it is quantized: its loss before, "
-    "divided by its loss after; 1 is all of it.",
+    "recovery": "The part of its quality that the model keeps when it is quantized: its loss "
+    "before, divided by its loss after; 1 is all of it.",
     "parity": "Whether the server gives the same answers as the trainer: how many tokens agree, "
     "and how many nats their log-probabilities are apart.",
     "quantize": "To store weights in 8 or 4 bits instead of 16, which takes less memory and "

@@ -73,7 +73,7 @@ def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
     sections = {section["aria-labelledby"] for section in page.named("section")}
     assert sections == {
         "warnings", "evaluation", "answers", "training", "compression", "parity", "data",
-        "course", "origin",
+        "course", "origin", "words",
     }  # fmt: skip
     for wanted in ("Succeeded", "2.41", "base model 3.8", "99.6 %", "Is the printer switched on?",
                    "too much lost", "sha256:aaaa", "training.lora.rank", "torch", "4 min 51 s",
