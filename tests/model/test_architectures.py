@@ -25,6 +25,9 @@ from tunesmith_trainer.train.packing_choice import PackingDecision, decide_packi
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "architectures.md"
+BUILT = ROOT / "build" / "architectures.md"
+# Of a cell of the page: nothing is claimed.
+NOT_TRIED = "not tried"
 IN_TURN = ROOT / "tests" / "support" / "stages_in_turn.py"
 SCHEMES = ("W8A8", "W4A16")
 Results = Mapping[tuple[str, str], StageResult]
@@ -153,25 +156,40 @@ def _in_turn(
 
 
 @pytest.mark.long
-def test_the_page_says_what_came_of_each(compressed: Results, verified: Results) -> None:
-    """The lines that the page should have are told where they differ."""
-    results = [(compressed[at], verified.get(at)) for at in compressed]
-    said = [result.message for pair in results for result in pair if result is not None]
-    cells = iter(_cell(*pair) for pair in results)
-    lines = [
-        f"| `{name}` | {each.example} | yes | yes | {next(cells)} | {next(cells)} |"
-        for name, each in ARCHITECTURES.items()
+def test_the_page_claims_nothing_that_did_not_come_out(
+    compressed: Results, verified: Results
+) -> None:
+    """What came out is written to build/architectures.md, to be taken over where it is more."""
+    lines = []
+    for name, each in ARCHITECTURES.items():
+        at = [(name, scheme) for scheme in SCHEMES]
+        cells = [_quantized(compressed[place]) for place in at]
+        cells += [_served(verified.get(place)) for place in at]
+        lines.append(f"| `{name}` | {each.example} | yes | yes | {' | '.join(cells)} |")
+    BUILT.parent.mkdir(exist_ok=True)
+    BUILT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if "ForCausalLM" in line]
+
+    assert len(rows) == len(lines)
+    wrong = [
+        (claimed, seen)
+        for row, line in zip(rows, lines, strict=True)
+        for claimed, seen in zip(row.split("|"), line.split("|"), strict=True)
+        if claimed.strip() not in {seen.strip(), NOT_TRIED}
     ]
-    page = PAGE.read_text(encoding="utf-8").splitlines()
-
-    assert all(line in page for line in lines), "\n".join([*lines, *said])
+    assert wrong == []
 
 
-def _cell(compressed: StageResult, verified: StageResult | None) -> str:
-    if verified is None:
-        return "not quantized"
-    if verified.reason == "ServingParityFailed":
-        return "loads, but differs in vLLM"
-    if verified.outcome != "Succeeded":
-        return "not loaded by vLLM"
-    return "yes" if compressed.facts["scheme"] == compressed.facts["asked"] else "widened"
+def _quantized(result: StageResult) -> str:
+    if result.outcome != "Succeeded":
+        return "no"
+    return "yes" if result.facts["scheme"] == result.facts["asked"] else "widened"
+
+
+def _served(result: StageResult | None) -> str:
+    if result is None:
+        return "no"
+    if result.reason == "ServingParityFailed":
+        return "loads, but differs"
+    return "yes" if result.outcome == "Succeeded" else "not loaded"
