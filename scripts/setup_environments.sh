@@ -19,15 +19,15 @@ uses_gpu() { [[ $ACCELERATOR == gpu && $1 != control ]]; }
 lock_of() { uses_gpu "$1" && echo "requirements/gpu/$1.txt" || echo "requirements/$1.txt"; }
 
 # The quickstart's model and data are files inside packages; the control plane fingerprints them, `prepare` reads them.
-requirements_of() {
-  echo "$(lock_of "$1") requirements/project.txt"
+requirements_beside_lock() {
+  echo requirements/project.txt
   case $1 in control | trainer) echo requirements/quickstart.txt ;; esac
 }
 
 # Of pyproject.toml only what is installed counts: the settings of the checkers begin with ruff's.
 digest_of() {
   # shellcheck disable=SC2046
-  { "$PYTHON" --version; pwd; sed '/^\[tool\.ruff\]/,$d' pyproject.toml; cat $(requirements_of "$1"); } |
+  { "$PYTHON" --version; pwd; sed '/^\[tool\.ruff\]/,$d' pyproject.toml; cat "$(lock_of "$1")" $(requirements_beside_lock "$1"); } |
     sha256sum | cut -d' ' -f1
 }
 
@@ -47,26 +47,44 @@ bring_uv() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
 }
 
-# PyPI has no build for CPUs alone: a mirror of it gives only the resolver's error.
-hint_of_torch() {
-  local torch
-  torch=$(grep '^torch==' "$(lock_of "$1")" | cut -d' ' -f1)
-  echo "setup: $torch comes from https://download.pytorch.org/whl/cpu. Where only a mirror of PyPI can be reached, set" \
-    "UV_FIND_LINKS to a folder or page that has it, or take PyPI's own torch, which trains on CPUs as well and is larger:" \
-    "make setup-$1 ACCELERATOR=gpu"
+# PyPI has no build of torch for CPUs alone. Its own computes on CPUs as well and needs CUDA's libraries to be imported, so the
+# pins that it adds come from the lock for GPUs; triton, which only compiles for them, stays out.
+lock_with_pypis_torch() {
+  awk '/^[^ #]+==/ { sub(/\+cpu$/, "", $1); split($1, pin, "=="); if (!(pin[1] in known)) print $1; known[pin[1]] }' \
+    "$(lock_of "$1")" <(grep -v '^triton==' requirements/gpu/torch.txt)
+}
+
+# Says what uv says, without the list of all packages; sets `said` for who wants to know why it failed.
+sync() {
+  local code=0
+  # shellcheck disable=SC2046
+  said=$(.venv/bin/uv pip sync --python "$(folder_of "$1")/bin/python" "$2" $(requirements_beside_lock "$1") 2>&1) || code=$?
+  grep -v '^ [-+~] ' <<<"$said" >&2 || true
+  return "$code"
+}
+
+sync_with_pypis_torch() {
+  local lock
+  lock=$(folder_of "$1")/.pypi-lock.txt
+  echo "setup: torch's build for CPUs cannot be had from ${UV_FIND_LINKS:-https://download.pytorch.org/whl/cpu};" \
+    "taking PyPI's, which computes on CPUs as well and is 3 GB larger" >&2
+  lock_with_pypis_torch "$1" >"$lock"
+  (unset UV_FIND_LINKS UV_TORCH_BACKEND && sync "$1" "$lock") && return
+  echo "setup: neither build of torch could be installed. Set UV_DEFAULT_INDEX to a mirror of PyPI, or UV_FIND_LINKS to a" \
+    "folder or page that has $(grep '^torch==' "$(lock_of "$1")" | cut -d' ' -f1), and run: make setup-$1" >&2
+  return 1
 }
 
 build() {
-  local folder started=$SECONDS
+  local folder started=$SECONDS said
   folder=$(folder_of "$1")
   echo "setup: $1 → $folder ($(grep -c == "$(lock_of "$1")") packages)" >&2
   [[ -x $folder/bin/python ]] || .venv/bin/uv venv --quiet --python "$("$PYTHON" -c 'import sys; print(sys.executable)')" "$folder"
   # The lock's 2.13.0 would match a 2.13.0+cpu as well.
   ! uses_gpu "$1" || unset UV_FIND_LINKS UV_TORCH_BACKEND
-  # shellcheck disable=SC2046
-  if ! .venv/bin/uv pip sync --python "$folder/bin/python" $(requirements_of "$1") 2>&1 | { grep -v '^ [-+~] ' || true; } >&2; then
-    uses_gpu "$1" || ! grep -q '^torch==.*+cpu' "$(lock_of "$1")" || hint_of_torch "$1" >&2
-    exit 1
+  if ! sync "$1" "$(lock_of "$1")"; then
+    grep -q '^torch==.*+cpu' "$(lock_of "$1")" && [[ $said == *torch* ]] || exit 1
+    sync_with_pypis_torch "$1" || exit 1
   fi
   digest_of "$1" >"$folder/.lock-digest"
   echo "setup: $1 is ready after $((SECONDS - started)) s" >&2

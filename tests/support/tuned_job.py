@@ -1,5 +1,6 @@
 """A job as it stands after `train`: tiny model, a few chat rows, and adapters of any strength."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,15 @@ class SilentReporter:
         """Forget it."""
 
 
-def make_tuned_job(root: Path, *, scale: float = 0.02, method: str = "lora") -> Path:
+def make_tuned_job(
+    root: Path,
+    *,
+    scale: float = 0.02,
+    method: str = "lora",
+    make_model: Callable[[Path], Path] = make_tiny_model,
+) -> Path:
     """Write what `prepare` and `train` leave behind; return the folder that holds it."""
-    model = make_tiny_model(root / "model")
+    model = make_model(root / "model")
     _write_data(root / "data", AutoTokenizer.from_pretrained(model))
     _write_tuned(root / "tuned", base=model, scale=scale, method=method)
     return root

@@ -18,6 +18,7 @@ from tunesmith_cli.hints import Diagnosis, diagnose
 from tunesmith_cli.report.charts import Span, time_line
 from tunesmith_cli.report.components import Chart, Figure, Table, json_table, table_of
 from tunesmith_cli.report.dataset import DatasetSection
+from tunesmith_cli.report.glossary import GLOSSARY
 from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
 from tunesmith_cli.report.measurements import Measurements
 from tunesmith_cli.report.provenance import Provenance
@@ -45,6 +46,10 @@ class ReportContext:
     @property
     def name(self) -> str:
         return self.job.name
+
+    @property
+    def glossary(self) -> Mapping[str, str]:
+        return GLOSSARY
 
     @property
     def phase(self) -> str:

@@ -1,14 +1,16 @@
 """What a stage process starts in: the Python of its environment, and its environment variables.
 
 The folder `$TUNESMITH_ENVIRONMENTS`, else `.venvs` beside the environment that runs this code, has
-one virtual environment per name.
+one virtual environment per name. What is not there, the running Python stands in for, if it has the
+libraries: `pip install 'tunesmith[trainer]'` puts command and trainer into one.
 """
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +34,33 @@ _OF_THIS_PYTHON: Final = frozenset(
 _OF_OTHER_WORK: Final = frozenset({"RAY_ADDRESS"})
 
 
+# By these a Python is known to be one of them, and by these extras they are installed.
+_LIBRARIES: Final[Mapping[Environment, tuple[str, ...]]] = {
+    Environment.TRAINER: ("torch", "transformers", "peft", "ray"),
+    Environment.COMPRESSOR: ("llmcompressor",),
+    Environment.SERVER: ("vllm",),
+}
+_EXTRAS: Final[Mapping[Environment, str]] = {
+    Environment.TRAINER: "trainer",
+    Environment.COMPRESSOR: "compressor",
+    Environment.SERVER: "serving-cpu",
+}
+
+
+def is_installed_here(library: str) -> bool:
+    """Whether the running Python has that library; nothing is imported."""
+    return find_spec(library) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Environments:
-    """Virtual environments side by side in `root`, each called as its `Environment`."""
+    """Virtual environments side by side in `root`, each called as its `Environment`.
+
+    `has_library` tells what the running Python has, which stands in for what is not in `root`.
+    """
 
     root: Path
+    has_library: Callable[[str], bool] = is_installed_here
 
     @classmethod
     def discover(cls) -> "Environments":
@@ -55,12 +79,17 @@ class Environments:
         # NB: not resolved. `bin/python` is a link to the base interpreter, and Python knows its
         # virtual environment by the path that it was called with.
         path = self.root / environment / "bin" / "python"
-        if not os.access(path, os.X_OK):
-            raise EnvironmentMissing(
-                f"the environment '{environment}' is not installed: no Python at {path}; "
-                f"run: make setup, or set {VARIABLE} to the folder that holds it"
-            )
-        return path
+        if os.access(path, os.X_OK):
+            return path
+        lacking = [name for name in _LIBRARIES[environment] if not self.has_library(name)]
+        if not lacking:
+            return Path(sys.executable)
+        raise EnvironmentMissing(
+            f"the environment '{environment}' is not installed: no Python at {path}, and the "
+            f"one that runs this lacks {', '.join(lacking)}; in the repository run: make setup; "
+            f"elsewhere install 'tunesmith[{_EXTRAS[environment]}]' into an environment of that "
+            f"name, and set {VARIABLE} to the folder that holds it"
+        )
 
     def require(self, environments: Iterable[Environment]) -> None:
         """Do nothing if all of them are installed.

@@ -73,7 +73,7 @@ def test_a_finished_job_shows_every_part_of_its_story(finished: str) -> None:
     sections = {section["aria-labelledby"] for section in page.named("section")}
     assert sections == {
         "warnings", "evaluation", "answers", "training", "compression", "parity", "data",
-        "course", "origin",
+        "course", "origin", "words",
     }  # fmt: skip
     for wanted in ("Succeeded", "2.41", "base model 3.8", "99.6 %", "Is the printer switched on?",
                    "too much lost", "sha256:aaaa", "training.lora.rank", "torch", "4 min 51 s",
@@ -246,7 +246,7 @@ def test_a_running_job_shows_its_curve_so_far_though_a_line_is_half_written(
     page = Page(page_of(a_running_job(tmp_path)))
 
     sections = [section["aria-labelledby"] for section in page.named("section")]
-    assert sections == ["warnings", "training", "data", "course", "origin"]
+    assert sections == ["warnings", "training", "data", "course", "origin", "words"]
     assert "50 s so far" in page.text
 
 

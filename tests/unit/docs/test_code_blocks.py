@@ -13,6 +13,7 @@ from tunesmith_api.manifest import load_any_kind, load_job, load_resource
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_cli.arguments import build_parser
 from tunesmith_cli.main import main
+from tunesmith_cli.report.glossary import GLOSSARY
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "helpdesk" / "job.yaml"
@@ -140,6 +141,12 @@ def test_links_lead_to_pages_and_headings_that_exist(page: Path) -> None:
     broken = [target for target in _targets(page) if not _exists(target, page=page)]
 
     assert broken == []
+
+
+def test_the_words_of_reports_are_on_their_page() -> None:
+    page = (ROOT / "docs" / "concept" / "glossary.md").read_text(encoding="utf-8")
+
+    assert [word for word, text in GLOSSARY.items() if f"| {word} | {text} |" not in page] == []
 
 
 def test_every_page_is_reached_from_the_index() -> None:
