@@ -14,7 +14,6 @@ the same turn with a mark as its whole content: what stands before and behind th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError, TemplateSyntaxError
@@ -26,6 +25,7 @@ from tunesmith_trainer.data.tool_turns import MARK, MarkedTools, has_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 
 class UnclearAnswerError(Exception):
     """The template hides what of its text is the answer; the message says how."""
@@ -153,7 +153,7 @@ class ChatTemplate:
         plain = self._apply([*before, Message("assistant", mark)], tools)
         opening, _, closing = plain.partition(mark)
         # Templates may put white space before words that they do not put before a call.
-        start = len(commonprefix([opening, alone]))
+        start = _num_shared(opening, alone)
         words = alone[start : len(alone) - len(closing)]
         # A template may write the turn in another way once others follow; not its calls, though.
         moved = start + name.start - at_name
@@ -194,6 +194,13 @@ class ChatTemplate:
         # alternating. The second: it takes a call's arguments for text, say.
         except (TemplateError, TypeError) as error:
             raise RefusedConversationError(str(error)) from error
+
+
+def _num_shared(first: str, second: str) -> int:
+    """Characters that both texts begin with."""
+    pairs = zip(first, second, strict=False)
+    differing = (at for at, (left, right) in enumerate(pairs) if left != right)
+    return next(differing, min(len(first), len(second)))
 
 
 def _marked(message: Message, mark: str) -> Message:

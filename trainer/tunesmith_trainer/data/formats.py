@@ -94,7 +94,9 @@ def read_format(
         try:
             rows.append(_read_row(raw_row, _FORMATS[name], name, columns))
         except RefusedRowError as refused:
-            problems.add(raw_row.source, **refused.parts)
+            problems.add(
+                raw_row.source, given=refused.given, rule=refused.rule, remedy=refused.remedy
+            )
     return rows
 
 
@@ -109,7 +111,7 @@ def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str])
     content = form.read(value)
     if isinstance(content, str):
         return Row(source=raw.source, text=content)
-    tools = read_tools(value.get("tools")) if "tools" in form.optional else ()
+    tools = read_tools(value.get("tools")) if isinstance(value, Mapping) else ()
     if isinstance(content, _Pair):
         return _pair_row(content, source=raw.source, tools=tools)
     turns = _joined(content)
@@ -279,9 +281,7 @@ def _dialogue(turns: Any) -> list[Message]:
 
 _FORMATS: Final[Mapping[str, _Format]] = {
     "messages": _Format(required=("messages",), optional=("tools",), read=_messages),
-    "sharegpt": _Format(
-        required=("conversations",), optional=("system", "tools"), read=_sharegpt
-    ),
+    "sharegpt": _Format(required=("conversations",), optional=("system", "tools"), read=_sharegpt),
     "alpaca": _Format(
         required=("instruction", "output"), optional=("input", "system"), read=_alpaca
     ),

@@ -82,8 +82,8 @@ def _text_of(raw: bytes, label: str, problems: Problems) -> str:
 
 
 def _read_jsonl(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
-    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows. Each is
-    # decoded alone, for a byte that is no UTF-8 breaks its own row and no other.
+    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows. Lines
+    # are decoded one by one, for a byte that is no UTF-8 breaks its own row and no other.
     for number, raw in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         source = f"{label}:{number}"
         try:

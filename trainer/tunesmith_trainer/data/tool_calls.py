@@ -18,7 +18,9 @@ class RefusedRowError(Exception):
 
     def __init__(self, *, given: str, rule: str, remedy: str) -> None:
         super().__init__(rule)
-        self.parts = {"given": given, "rule": rule, "remedy": remedy}
+        self.given = given
+        self.rule = rule
+        self.remedy = remedy
 
 
 def read_tools(value: Any) -> tuple[Tool, ...]:

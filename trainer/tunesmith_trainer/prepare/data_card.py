@@ -102,9 +102,7 @@ def data_card(
             "kept": sum(len(rows) for rows in tokens.values()),
             "removed": removed.as_json(),
         },
-        "badRows": [
-            {"source": row.source, "rule": row.rule} for row in data.problems.bad_rows
-        ],
+        "badRows": [{"source": row.source, "rule": row.rule} for row in data.problems.bad_rows],
         "joinedTurns": data.num_joined_turns,
         "split": {
             "seed": dataset.seed,

@@ -1,7 +1,7 @@
 """What the rows look like in numbers: live traffic is compared with it, request by request.
 
-Every answer of a row that is trained counts as one request, with the turns before it as its prompt, just as a
-replica sees a chat. Nothing of the text is left but counts.
+Every answer of a row that is trained counts as one request, with the turns before it as its prompt,
+just as a replica sees a chat. Nothing of the text is left but counts.
 """
 
 import json

@@ -97,9 +97,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_missing(request)
     refuse_without_gpu(request.spec)
     reporter.progress("reading the data")
-    loaded = load_data(
-        request, problems=Problems(max_bad_rows=request.spec.dataset.max_bad_rows)
-    )
+    loaded = load_data(request, problems=Problems(max_bad_rows=request.spec.dataset.max_bad_rows))
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
