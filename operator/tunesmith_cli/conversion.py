@@ -23,6 +23,8 @@ _FORMATS: Final[Mapping[str, str]] = {
     "chat_template": "messages",
     "completion": "text",
 }
+# What rows may call the field by which a turn is trained or not.
+_TRAIN_FLAGS: Final = ("train", "training", "weight")
 _SUFFIXES: Final = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".gz", ".zst")
 
 
@@ -159,6 +161,33 @@ def _data(conversion: Conversion, given: Mapping[str, Any]) -> None:
     elif kind is not None:
         conversion.open_points.append(
             f"datasets.type: {_shown(kind)}; set dataset.format and dataset.columns"
+        )
+    _turns(conversion, first)
+
+
+def _turns(conversion: Conversion, given: Mapping[str, Any]) -> None:
+    """Names of a conversation's fields, and which of its turns are trained."""
+    columns = {
+        ours: given[theirs]
+        for theirs, ours in (("field_messages", "messages"), ("field_tools", "tools"))
+        if given.get(theirs) not in (None, ours)
+    }
+    if columns:
+        conversion.put("dataset.columns", columns)
+    flag = given.get("message_field_training")
+    if flag not in (None, *_TRAIN_FLAGS):
+        conversion.open_points.append(
+            f"datasets.message_field_training: {_shown(flag)}; rename it to train in the rows"
+        )
+    if given.get("message_field_training_detail") is not None:
+        conversion.open_points.append(
+            "datasets.message_field_training_detail: parts of a turn have no counterpart; a turn "
+            "is trained or is not (train)"
+        )
+    if given.get("roles_to_train") not in (None, ["assistant"], ["gpt"], ["assistant", "gpt"]):
+        conversion.open_points.append(
+            f"datasets.roles_to_train: {_shown(given['roles_to_train'])}; only the assistant's "
+            "turns are trained"
         )
 
 

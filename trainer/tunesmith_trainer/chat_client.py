@@ -8,10 +8,10 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 from pydantic import JsonValue
@@ -24,7 +24,8 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError, TransientError
 from tunesmith_engine.stages.reporter import write_atomically
-from tunesmith_trainer.data.rows import Message
+from tunesmith_trainer.data.rows import Message, Tool
+from tunesmith_trainer.data.tool_calls import RefusedRowError, read_calls
 
 LOGGER = logging.getLogger(__name__)
 
@@ -76,8 +77,12 @@ class ChatClient:
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
 
-    def reply(self, messages: Sequence[Message], *, max_tokens: int) -> ChatReply:
+    def reply(
+        self, messages: Sequence[Message], *, max_tokens: int, tools: Sequence[Tool] = ()
+    ) -> ChatReply:
         """The answer to a conversation, without randomness; from disk where it was given before.
+
+        One that calls tools is its words and the calls as JSON.
 
         Raises:
             BadInputError: the endpoint refuses, or is no OpenAI-compatible one.
@@ -85,10 +90,12 @@ class ChatClient:
         """
         body: dict[str, JsonValue] = {
             "model": self._endpoint.model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
+            "messages": [_in_protocol(turn) for turn in messages],
             "max_tokens": max_tokens,
             "temperature": 0,
         }
+        if tools:
+            body["tools"] = [dict(tool) for tool in tools]
         name = digest_json({"url": self._url, **body}).removeprefix("sha256:")
         path = self._cache / f"{name}.json"
         known = _kept(path)
@@ -141,11 +148,11 @@ class ChatClient:
             answer = response.json()
             usage = answer.get("usage") or {}
             return ChatReply(
-                text=str(answer["choices"][0]["message"].get("content") or ""),
+                text=_text_of(answer["choices"][0]["message"]),
                 prompt_tokens=int(usage.get("prompt_tokens") or 0),
                 completion_tokens=int(usage.get("completion_tokens") or 0),
             )
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, RefusedRowError):
             raise BadInputError(
                 Reason.ENDPOINT_UNUSABLE,
                 f"spec.{self._field}: what {self._url} answers is no chat completion; give the "
@@ -173,6 +180,22 @@ def cost_of(endpoint: Endpoint, *, prompt_tokens: float, completion_tokens: floa
     if prices is None:
         return None
     return (prompt_tokens * prices.input + completion_tokens * prices.output) / 1e6
+
+
+def _in_protocol(turn: Message) -> dict[str, JsonValue]:
+    """The turn as the protocol has it, where arguments are JSON text, as templates do not."""
+    said = turn.as_chat()
+    for call in said.get("tool_calls", ()):
+        arguments = call["function"]["arguments"]
+        call["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False)
+    return said
+
+
+def _text_of(answer: Mapping[str, Any]) -> str:
+    words = str(answer.get("content") or "")
+    if not answer.get("tool_calls"):
+        return words
+    return Message("assistant", words, read_calls(answer["tool_calls"], field="tool_calls")).said
 
 
 def _kept(path: Path) -> ChatReply | None:

@@ -12,6 +12,8 @@ from tunesmith_api.finetunejob.replay import Replay
 from tunesmith_api.rules import Rule
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
+# All of them are listed; where more are bad, the data is no data.
+MOST_BAD_ROWS: Final = 1000
 
 
 class Cleaning(ApiModel):
@@ -56,6 +58,12 @@ class Dataset(ApiModel):
         description="Rows longer than training.sequenceLength: leave out (and count), "
         "refuse, or cut the oldest "
         "prompt tokens. Answers are never cut.",
+    )
+    max_bad_rows: Annotated[int, Field(ge=0, le=MOST_BAD_ROWS)] = Field(
+        0,
+        description="Rows that may break a rule: so many are skipped, each listed with file, line "
+        "and rule in the data card; one more, and the data is refused. A file that is damaged as a "
+        "whole is always refused.",
     )
     cleaning: Cleaning = Cleaning()
     replay: Annotated[Replay | None, DecidedLater("no replay")] = Field(

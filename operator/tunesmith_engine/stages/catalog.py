@@ -165,6 +165,7 @@ PREPARE: Final = Stage(
         "dataset.format",
         "dataset.columns",
         "dataset.overlong",
+        "dataset.maxBadRows",
         "dataset.cleaning",
         "dataset.seed",
         "dataset.replay.source.uri",

@@ -142,3 +142,17 @@ def test_the_manifest_is_on_stdout_alone(
     assert load_job(captured.out).spec.dataset.train.uri == "file://x.jsonl"
     assert "# OPEN: hub_model_id" in captured.out
     assert captured.err == 'open  hub_model_id: "me/x" has no counterpart\n'
+
+
+def test_names_of_turns_are_columns_and_flags_that_rows_may_have_need_no_person() -> None:
+    data = {"path": "chat.jsonl", "type": "chat_template", "field_messages": "chat"}
+    plain = convert({"base_model": "a/b", "datasets": [data | {"message_field_training": "train"}]})
+    odd = {"message_field_training": "learn", "roles_to_train": ["user"]}
+    other = convert({"base_model": "a/b", "datasets": [data | odd]})
+
+    assert plain.spec["dataset"]["columns"] == {"messages": "chat"}
+    assert not [point for point in plain.open_points if "train" in point]
+    assert [point.split(":")[0] for point in other.open_points] == [
+        "datasets.message_field_training",
+        "datasets.roles_to_train",
+    ]

@@ -13,7 +13,7 @@ from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError, StageError, TransientError
 from tunesmith_trainer.chat_client import ChatClient, cost_of
-from tunesmith_trainer.data.rows import Message
+from tunesmith_trainer.data.rows import Message, ToolCall
 
 KEY = "sk-sesame"
 HELLO = [Message("user", "Hello?")]
@@ -171,3 +171,18 @@ def test_tokens_cost_what_the_prices_say(server: ChatServer) -> None:
 def test_an_address_is_http_and_holds_no_key(url: str) -> None:
     with pytest.raises(ValueError, match="url"):
         Endpoint.model_validate_json(json.dumps({"url": url, "model": "m"}))
+
+
+def test_tools_and_calls_are_handed_on_as_the_protocol_has_them(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    call = Message("assistant", "", (ToolCall("weather", {"at": "Oslo"}, "c1"),))
+    tool = {"type": "function", "function": {"name": "weather"}}
+    messages = [*HELLO, call, Message("tool", "-3", tool_call_id="c1")]
+
+    client_of(server, tmp_path, Pauses()).reply(messages, max_tokens=5, tools=[tool])
+
+    body = server.requests[-1]
+    assert body["tools"] == [tool]
+    assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"at": "Oslo"}'
+    assert body["messages"][2] == {"role": "tool", "content": "-3", "tool_call_id": "c1"}

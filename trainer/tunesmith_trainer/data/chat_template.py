@@ -5,25 +5,26 @@ say which part is the answer, stand in few models' templates, so the answer is s
 conversation is rendered a second time with a mark in the place of each answer, and the text between
 the marks must stand, unchanged, around the answers. Templates that trim turns, insert a system turn
 or put blocks before an answer pass this; one that alters the assistant's words does not.
+
+How a template writes the calls of tools is its own business. So the name of an answer's first call
+is marked instead of its words, and where the answer begins and ends around that name is learnt from
+the same turn with a mark as its whole content: what stands before and behind that is no answer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.rows import Message
+from tunesmith_trainer.data.rows import Message, Tool
+from tunesmith_trainer.data.tool_turns import MARK, MarkedTools, has_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# Letters and digits alone, so that no template trims, escapes or splits it; with an end of its own,
-# so that mark 1 is not found in mark 10.
-_MARK: Final = "TunesmithMark{number}EndOfMark"
 
 
 class UnclearAnswerError(Exception):
@@ -31,6 +32,14 @@ class UnclearAnswerError(Exception):
 
     def __init__(self, message: str, *, rendered: str) -> None:
         super().__init__(message)
+        self.rendered = rendered
+
+
+class HiddenToolsError(Exception):
+    """The template leaves something out that the row says of tools; `fields` are what."""
+
+    def __init__(self, fields: Sequence[str], *, rendered: str) -> None:
+        super().__init__(", ".join(fields))
         self.rendered = rendered
 
 
@@ -53,11 +62,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text, its answers, and the prompt of the last of them."""
+    """A conversation as text, its answers, and the prompt and the words of the last of them."""
 
     text: str
     answers: tuple[Span, ...]
     prompt: str
+    last_words: str
 
 
 class ChatTemplate:
@@ -66,58 +76,113 @@ class ChatTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
-        """Render a conversation.
+    def render(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> Rendered:
+        """Render a conversation, whose answers may call `tools`.
 
         Raises:
             RefusedConversationError: the template refuses it.
+            HiddenToolsError: the template does not show what the row says of tools.
             UnclearAnswerError: the answers cannot be found in what the template makes of it.
             BadInputError: the template is no valid Jinja.
         """
-        text = self._apply(messages)
-        spans = _answers_in(text, messages, around=self._around(messages))
+        text = self._apply(messages, tools)
+        if has_tools(messages, tools):
+            self._refuse_hidden(messages, tools)
+        spans = _slots_in(text, messages, around=self._around(messages, tools))
         at = [index for index, turn in enumerate(messages) if turn.role == "assistant"]
+        spans = [
+            self._whole(messages[: index + 1], tools, name=span, text=text)
+            if messages[index].tool_calls
+            else span
+            for index, span in zip(at, spans, strict=True)
+        ]
         # NB: the prompt is rendered from the turns before the answer, never cut out of the whole
         # text: that is what a server does, and a template may write earlier turns in another way
         # once later ones follow.
-        prompts = [self._apply(messages[:index], generate=True) for index in at]
+        prompts = [self._apply(messages[:index], tools, generate=True) for index in at]
         answers = [
             Span(start=_start_of_speech(text, prompt, words=span), end=span.end)
             for prompt, span in zip(prompts, spans, strict=True)
         ]
         if answers[0].start == 0:
             raise UnclearAnswerError("nothing stands before the answer", rendered=text)
-        return Rendered(text=text, answers=tuple(answers), prompt=prompts[-1])
+        return Rendered(
+            text=text,
+            answers=tuple(answers),
+            prompt=prompts[-1],
+            last_words=text[spans[-1].start : spans[-1].end],
+        )
 
-    def _around(self, messages: Sequence[Message]) -> list[str]:
-        """The pieces of the text before, between and after the answers."""
-        marks: list[str] = []
+    def _refuse_hidden(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        marked = MarkedTools(messages, tools)
+        rendered = self._apply(marked.messages, marked.tools)
+        if fields := marked.hidden_in(rendered):
+            raise HiddenToolsError(fields, rendered=rendered)
+
+    def _around(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
+        """The pieces of the text before, between and after the answers, or their calls' names."""
+        marks: dict[str, Message] = {}
         marked = []
         for message in messages:
             if message.role == "assistant":
-                marks.append(_MARK.format(number=len(marks)))
-                marked.append(Message(role=message.role, content=marks[-1]))
+                mark = MARK.format(number=len(marks))
+                marks[mark] = message
+                marked.append(_marked(message, mark))
             else:
                 marked.append(message)
-        rest, pieces = self._apply(marked), []
-        for mark in marks:
+        rest, pieces = self._apply(marked, tools), []
+        for mark, message in marks.items():
             piece, separator, rest = rest.partition(mark)
             if not separator:
                 raise UnclearAnswerError(
                     "the template leaves an answer out, or changes its every word", rendered=rest
                 )
+            if message.tool_calls:
+                # Some templates name the tool again in the turn of its result.
+                rest = rest.replace(mark, message.tool_calls[0].name)
             pieces.append(piece)
         return [*pieces, rest]
 
-    def _apply(self, messages: Sequence[Message], *, generate: bool = False) -> str:
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+    def _whole(
+        self, messages: Sequence[Message], tools: Sequence[Tool], *, name: Span, text: str
+    ) -> Span:
+        """The whole of the last answer, whose first call has its name at `name` in `text`."""
+        mark, (*before, answer) = MARK.format(number=0), messages
+        alone = self._apply(messages, tools)
+        at_name = self._apply([*before, _marked(answer, mark)], tools).find(mark)
+        plain = self._apply([*before, Message("assistant", mark)], tools)
+        opening, _, closing = plain.partition(mark)
+        # Templates may put white space before words that they do not put before a call.
+        start = _num_shared(opening, alone)
+        words = alone[start : len(alone) - len(closing)]
+        # A template may write the turn in another way once others follow; not its calls, though.
+        moved = start + name.start - at_name
+        if (
+            opening[start:].strip()
+            or not alone.endswith(closing)
+            or not start <= at_name < start + len(words)
+            or not text.startswith(words, moved)
+        ):
+            raise UnclearAnswerError(
+                "the template writes a call of a tool in another turn than an answer in words, or "
+                "in another way once the tool has answered",
+                rendered=text,
+            )
+        return Span(start=moved, end=moved + len(words))
+
+    def _apply(
+        self, messages: Sequence[Message], tools: Sequence[Tool], *, generate: bool = False
+    ) -> str:
         # A conversation may begin with the assistant. Templates look at messages[0], and would fail
         # on the empty prompt of that answer.
-        if not turns:
+        if not messages:
             return ""
         try:
             return self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generate
+                [turn.as_chat() for turn in messages],
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=generate,
             )
         except TemplateSyntaxError as error:
             raise BadInputError(
@@ -125,19 +190,38 @@ class ChatTemplate:
                 f"the chat template is not valid Jinja: {error.message}, line {error.lineno}; "
                 "mend spec.model.chatTemplate",
             ) from error
-        # raise_exception() of a template arrives as this: it wants other turns, such as
-        # alternating.
-        except TemplateError as error:
+        # raise_exception() of a template arrives as the first: it wants other turns, such as
+        # alternating. The second: it takes a call's arguments for text, say.
+        except (TemplateError, TypeError) as error:
             raise RefusedConversationError(str(error)) from error
 
 
-def _answers_in(text: str, messages: Sequence[Message], *, around: list[str]) -> list[Span]:
-    """The assistant's words in `text`, given what stands around them.
+def _num_shared(first: str, second: str) -> int:
+    """Characters that both texts begin with."""
+    pairs = zip(first, second, strict=False)
+    differing = (at for at, (left, right) in enumerate(pairs) if left != right)
+    return next(differing, min(len(first), len(second)))
+
+
+def _marked(message: Message, mark: str) -> Message:
+    """The answer with the mark in the place of its words, or of the name of its first call."""
+    if not message.tool_calls:
+        return message.with_content(mark)
+    first, *others = message.tool_calls
+    return replace(message, tool_calls=(replace(first, name=mark), *others))
+
+
+def _slots_in(text: str, messages: Sequence[Message], *, around: list[str]) -> list[Span]:
+    """The assistant's words in `text`, or its first calls' names, given what stands around them.
 
     Raises:
         UnclearAnswerError: something else stands there.
     """
-    spoken = [turn.content for turn in messages if turn.role == "assistant"]
+    spoken = [
+        turn.tool_calls[0].name if turn.tool_calls else turn.content
+        for turn in messages
+        if turn.role == "assistant"
+    ]
     spans, at = [], 0
     for words, (before, after) in zip(spoken, pairwise(around), strict=True):
         at += len(before)

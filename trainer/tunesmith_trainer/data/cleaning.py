@@ -1,15 +1,17 @@
 """Rows that teach nothing, or teach twice: empty ones and exact duplicates.
 
 Follows `formats`. Two rows are duplicates if they hold the same turns, or the same text, after runs
-of white space were made one space; preferences if both answers are the same. The first of them is
+of white space were made one space, the same tools and the same turns that are trained; preferences
+if both answers are the same. The first of them is
 kept, so that a row's place in its file decides, and two runs over the same files keep the same
 rows.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Literal
 
-from tunesmith_trainer.data.rows import Problems, Row
+from tunesmith_trainer.data.rows import Message, Problems, Row
 
 RowKey = tuple[tuple[str, str], ...]
 
@@ -21,8 +23,9 @@ def row_key(row: Row) -> RowKey:
     """
     if row.text is not None:
         return (("text", _squeezed(row.text)),)
-    rejected = ((f"not {turn.role}", _squeezed(turn.content)) for turn in row.rejected)
-    return (*((turn.role, _squeezed(turn.content)) for turn in row.messages), *rejected)
+    tools = [("tools", json.dumps(row.tools, sort_keys=True))] if row.tools else []
+    rejected = ((f"not {role}", words) for role, words in map(_turn_key, row.rejected))
+    return (*tools, *map(_turn_key, row.messages), *rejected)
 
 
 def question_key(row: Row) -> RowKey:
@@ -48,7 +51,7 @@ def without_empty(
             trained = [row.text]
         else:
             turns = (*row.messages, *row.rejected)
-            trained = [turn.content for turn in turns if turn.role == "assistant"]
+            trained = [turn.said for turn in turns if turn.is_trained]
         if all(text.strip() for text in trained):
             kept.append(row)
         elif policy == "fail":
@@ -57,6 +60,7 @@ def without_empty(
                 given="an empty text" if row.text is not None else "an empty answer",
                 rule="dataset.cleaning.emptyRows is fail",
                 remedy="fill or delete the row, or set emptyRows: remove",
+                is_bad_row=False,
             )
     return kept
 
@@ -67,6 +71,12 @@ def without_duplicates(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         first.setdefault(row_key(row), row)
     return list(first.values())
+
+
+def _turn_key(turn: Message) -> tuple[str, str]:
+    # A conversation may well be given once for each of its answers.
+    is_shown_alone = turn.role == "assistant" and not turn.trained
+    return (f"{turn.role}, untrained" if is_shown_alone else turn.role, _squeezed(turn.said))
 
 
 def _squeezed(text: str) -> str:

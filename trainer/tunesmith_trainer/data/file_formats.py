@@ -54,6 +54,7 @@ def decompressed(raw: bytes, *, label: str, problems: Problems) -> bytes | None:
             given="damaged or cut off data",
             rule=f"this is not {packed} ({error})",
             remedy="fetch or compress it again",
+            is_bad_row=False,
         )
         return None
     return raw

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tunesmith_engine.stages.catalog import PREPARE, REHEARSE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
-from tunesmith_trainer.data.rows import Message
+from tunesmith_trainer.data.rows import Message, Tool, ToolCall
 from tunesmith_trainer.data.token_rows import TokenRows
 
 Split = Literal["train", "validation"]
@@ -41,6 +41,7 @@ class RowRecord:
         prompt: rendered up to and with the generation prompt of the last assistant turn.
         reference: what the assistant says in that turn.
         rejected: of a preference, whose chosen answer is the reference: what it should not say.
+        tools: that the conversation may call, as OpenAI's protocol has them; the prompt shows them.
     """
 
     source: str
@@ -49,6 +50,13 @@ class RowRecord:
     prompt: str | None
     reference: str | None
     rejected: str | None = None
+    tools: tuple[Tool, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, without what turns have by default: most have no calls, and are trained."""
+        fields = asdict(self)
+        turns = [_told(turn) for turn in self.messages or ()]
+        return fields | {"messages": None if self.messages is None else turns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ def write_row_records(records: Iterable[RowRecord], path: Path) -> None:
     """Write one JSON object a line."""
     with path.open("w", encoding="utf-8") as file:
         for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+            file.write(json.dumps(record.as_json(), ensure_ascii=False) + "\n")
 
 
 def read_row_records(path: Path) -> list[RowRecord]:
@@ -135,10 +143,24 @@ def read_row_records(path: Path) -> list[RowRecord]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             fields = json.loads(line)
-            messages = fields.pop("messages")
+            messages, tools = fields.pop("messages"), tuple(fields.pop("tools", ()))
             try:
-                turns = None if messages is None else [Message(**turn) for turn in messages]
-                records.append(RowRecord(messages=turns, **fields))
+                turns = None if messages is None else [_message(turn) for turn in messages]
+                records.append(RowRecord(messages=turns, tools=tools, **fields))
             except TypeError as error:
                 raise ValueError(f"not the record of a row: {error}") from error
     return records
+
+
+def _told(turn: Message) -> dict[str, Any]:
+    plain = asdict(Message(role=turn.role, content=""))
+    return {
+        name: value
+        for name, value in asdict(turn).items()
+        if name in {"role", "content"} or value != plain[name]
+    }
+
+
+def _message(turn: dict[str, Any]) -> Message:
+    calls = tuple(ToolCall(**call) for call in turn.get("tool_calls", ()))
+    return Message(**{**turn, "tool_calls": calls})

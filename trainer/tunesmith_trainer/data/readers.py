@@ -12,7 +12,9 @@ chatterbot-corpus.
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +51,7 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
             rule=f"data files end with {', '.join(sorted(SUFFIXES))}, and may be compressed to "
             f"{' or '.join(COMPRESSED_SUFFIXES)}",
             remedy="rename or convert it",
+            is_bad_row=False,
         )
         return []
     rows = list(_READERS[syntax](content, label, problems))
@@ -58,6 +61,7 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
             given="a file without rows",
             rule="a data file has at least one row",
             remedy="check what wrote it",
+            is_bad_row=False,
         )
     return rows
 
@@ -72,21 +76,36 @@ def _text_of(raw: bytes, label: str, problems: Problems) -> str:
             given=f"the byte 0x{raw[error.start]:02x} at byte {error.start} of the file",
             rule="text is UTF-8",
             remedy="save the file as UTF-8",
+            is_bad_row=False,
         )
         return ""
 
 
 def _read_jsonl(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
-    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows.
-    for number, line in enumerate(_text_of(content, label, problems).split("\n"), start=1):
-        if not line.strip():
-            continue
+    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows. Lines
+    # are decoded one by one, for a byte that is no UTF-8 breaks its own row and no other.
+    for number, raw in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         source = f"{label}:{number}"
+        try:
+            line = raw.decode().strip()
+        except UnicodeDecodeError as error:
+            problems.add(
+                source,
+                given=f"the byte 0x{raw[error.start]:02x} at byte {error.start} of the line",
+                rule="text is UTF-8",
+                remedy="save the file as UTF-8",
+            )
+            continue
+        if not line:
+            continue
         try:
             value = json.loads(line)
         # RecursionError: brackets nested a thousand deep are one line to a parser, and broken data.
         except (json.JSONDecodeError, RecursionError) as error:
-            _add_broken(problems, source, given=quoted(line.strip()), kind="a JSON line", why=error)
+            given = quoted(line)
+            _add_broken(
+                problems, source, given=given, kind="a JSON line", why=error, is_bad_row=True
+            )
             continue
         yield from _as_row(value, source, problems)
 
@@ -110,6 +129,7 @@ def _read_json(content: bytes, label: str, problems: Problems) -> Iterator[RawRo
             given=f"JSON with {top} at its top",
             rule="a .json file holds one list of rows",
             remedy="put the rows in [ ], or write one row a line and name the file .jsonl",
+            is_bad_row=False,
         )
         return
     for number, item in enumerate(value, start=1):
@@ -155,6 +175,7 @@ def _csv_header(cells: list[str], source: str, problems: Problems) -> list[str]:
             given=quoted(names),
             rule="the first row of a CSV file names each column once",
             remedy="give every column its own name",
+            is_bad_row=False,
         )
     return names
 
@@ -169,9 +190,25 @@ def _read_parquet(content: bytes, label: str, problems: Problems) -> Iterator[Ra
             for batch in file.iter_batches():
                 for value in batch.to_pylist():
                     number += 1
-                    yield RawRow(source=f"{label}:{number}", value=value)
+                    yield RawRow(source=f"{label}:{number}", value=_without_filled_in(value))
     except (pa.ArrowInvalid, OSError) as error:
         _add_broken(problems, label, given="damaged or cut off data", kind="parquet", why=error)
+
+
+def _without_filled_in(value: Any, *, inside: bool = False) -> Any:
+    """The row, its tools and calls without nulls.
+
+    Columns have one type: where one call has a unit and another a city, both have both, one null.
+    """
+    if isinstance(value, list):
+        return [_without_filled_in(item, inside=inside) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_filled_in(item, inside=inside or key in {"tools", "tool_calls"})
+        for key, item in value.items()
+        if not (inside and item is None)
+    }
 
 
 def _read_yaml(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
@@ -179,8 +216,13 @@ def _read_yaml(content: bytes, label: str, problems: Problems) -> Iterator[RawRo
     try:
         # The nodes, not what they stand for: only nodes know their lines.
         for node in _yaml_items(loader.get_single_node(), label, problems):
+            before = problems.count
             if isinstance(node, yaml.SequenceNode):
-                value = [_yaml_turn(loader, turn, label, problems) for turn in node.value]
+                # A row whose turn is none is one bad row, however many such turns it has.
+                turns = (_yaml_turn(loader, turn, label, problems) for turn in node.value)
+                value: Any = list(takewhile(lambda _: problems.count == before, turns))  # noqa: B023
+                if problems.count > before:
+                    continue
             else:
                 value = loader.construct_object(node, deep=True)
             yield from _as_row(value, f"{label}:{node.start_mark.line + 1}", problems)
@@ -191,6 +233,7 @@ def _read_yaml(content: bytes, label: str, problems: Problems) -> Iterator[RawRo
             given="a broken document",
             rule=f"this is not YAML ({getattr(error, 'problem', None) or error})",
             remedy="mend it, or check whether the file was cut off",
+            is_bad_row=False,
         )
     finally:
         loader.dispose()
@@ -210,6 +253,7 @@ def _yaml_items(root: yaml.Node | None, label: str, problems: Problems) -> list[
         given="a document without conversations",
         rule="a YAML file is a list of rows, or has `conversations: [[question, answer], …]`",
         remedy="bring it into one of these shapes",
+        is_bad_row=False,
     )
     return []
 
@@ -240,12 +284,21 @@ def _as_row(value: Any, source: str, problems: Problems) -> Iterator[RawRow]:
     )
 
 
-def _add_broken(problems: Problems, source: str, *, given: str, kind: str, why: Exception) -> None:
+def _add_broken(
+    problems: Problems,
+    source: str,
+    *,
+    given: str,
+    kind: str,
+    why: Exception,
+    is_bad_row: bool = False,
+) -> None:
     problems.add(
         source,
         given=given,
         rule=f"this is not {kind} ({str(why).splitlines()[0]})",
         remedy="mend it, or check whether the file was cut off",
+        is_bad_row=is_bad_row,
     )
 
 

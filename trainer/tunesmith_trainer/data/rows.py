@@ -5,7 +5,9 @@
 row: each adds to one `Problems`, and prepare refuses the data once everything was looked at.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
@@ -28,11 +30,72 @@ class RawRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that an answer calls, with what its row says of it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn; `role` is system, user, assistant or tool."""
+    """One turn; `role` is system, user, assistant or tool.
+
+    Attributes:
+        role: who speaks.
+        content: the words; maybe none where an answer calls tools.
+        tool_calls: only of an assistant.
+        tool_call_id: of a tool, the call that it answers, where the row says so.
+        name: of a tool, its name, where the row says so.
+        trained: whether an answer is learnt; nothing that others say ever is.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    trained: bool = True
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether this is an answer that is learnt."""
+        return self.role == "assistant" and self.trained
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls of tools as a JSON value, arguments as objects, as chat templates want them."""
+        return [
+            {
+                **({} if call.id is None else {"id": call.id}),
+                "type": "function",
+                "function": {"name": call.name, "arguments": dict(call.arguments)},
+            }
+            for call in self.tool_calls
+        ]
+
+    @property
+    def said(self) -> str:
+        """The words with the calls, as JSON, behind them."""
+        calls = [json.dumps(call["function"], ensure_ascii=False) for call in self.calls]
+        return "\n".join([*([self.content] if self.content.strip() or not calls else []), *calls])
+
+    def as_chat(self) -> dict[str, Any]:
+        """The turn as OpenAI's protocol and chat templates have it, without what it has not."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            turn["tool_calls"] = self.calls
+        named = {"tool_call_id": self.tool_call_id, "name": self.name}
+        return turn | {key: value for key, value in named.items() if value is not None}
+
+    def with_content(self, content: str) -> "Message":
+        """The same turn in other words."""
+        return replace(self, content=content)
+
+
+# As OpenAI's protocol has it: {"type": "function", "function": {"name": …, "parameters": {…}}}.
+Tool = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +113,59 @@ class Row:
     rejected: tuple[Message, ...] = ()
     num_prompt: int = 0
     num_joined: int = 0
+    # What may be called: the template shows it to the model, and nothing of it is trained.
+    tools: tuple[Tool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that was skipped: where it stands and the rule that it breaks, nothing of its words."""
+
+    source: str
+    rule: str
 
 
 class Problems:
-    """The first few problems of the user's data in words, and how many there are."""
+    """The first few problems of the user's data in words, and how many there are.
 
-    def __init__(self) -> None:
+    As many as `max_bad_rows` rows may be bad, and are skipped. What is wrong with a whole file is
+    no bad row: nobody knows how many rows it lost.
+    """
+
+    def __init__(self, *, max_bad_rows: int = 0) -> None:
         self.count = 0
         self.shown: list[str] = []
+        self.bad_rows: list[BadRow] = []
+        self._max_bad_rows = max_bad_rows
+        self._num_bad_rows = 0
 
-    def add(self, source: str, *, given: str, rule: str, remedy: str) -> None:
+    def add(
+        self, source: str, *, given: str, rule: str, remedy: str, is_bad_row: bool = True
+    ) -> None:
         """Note that `source` ("file:line") holds `given`, which breaks `rule`."""
         self.count += 1
         if len(self.shown) < SHOWN:
             self.shown.append(f"{source}: given {given}; {rule}; {remedy}")
+        if is_bad_row:
+            self._num_bad_rows += 1
+            if len(self.bad_rows) < self._max_bad_rows:
+                self.bad_rows.append(BadRow(source, rule))
 
     def refuse(self, reason: Reason = Reason.DATASET_INVALID) -> None:
-        """Return if there are no problems.
+        """Return if there are no problems, or none but bad rows, of which so many may be.
 
         Raises:
-            BadInputError: there are; its message lists the first ones and counts the rest.
+            BadInputError: there are others; its message lists the first ones and counts the rest.
         """
-        if not self.count:
+        if self.count == self._num_bad_rows <= self._max_bad_rows:
             return
         rest = self.count - len(self.shown)
         more = [f"and {rest} more problem{'s' * (rest != 1)}"] if rest else []
+        if self._num_bad_rows > self._max_bad_rows > 0:
+            more.append(
+                f"{self._num_bad_rows} rows are bad, and dataset.maxBadRows is "
+                f"{self._max_bad_rows}; mend them, or raise it"
+            )
         raise BadInputError(reason, "\n".join([*self.shown, *more]))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tunesmith_api.finetunejob.evaluation import Bootstrap, Generation
 from tunesmith_api.results import EvaluationResult
 from tunesmith_trainer.data.prepared import RowRecord
-from tunesmith_trainer.data.rows import Message
+from tunesmith_trainer.data.rows import Message, Tool
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
 from tunesmith_trainer.evaluate.suites import HELD_OUT
 
@@ -42,8 +42,9 @@ class GenerationSuite:
     prompts: list[str]
     references: list[str]
     metric: MetricName | None
-    # The same prompts as turns, for models with a template of their own.
+    # The same prompts as turns, and the tools of each, for models with a template of their own.
     conversations: list[list[Message]] = field(default_factory=list)
+    tools: list[tuple[Tool, ...]] = field(default_factory=list)
 
 
 def choose_generation_suite(
@@ -51,7 +52,7 @@ def choose_generation_suite(
 ) -> GenerationSuite:
     """At most `settings.max_samples` rows that have a prompt and an answer, evenly spread."""
     pairs = [
-        (record.prompt, record.reference, list(record.messages or ())[:-1])
+        (record.prompt, record.reference, record)
         for record in records
         if record.prompt is not None and record.reference
     ]
@@ -66,7 +67,8 @@ def choose_generation_suite(
         prompts=[prompt for prompt, _, _ in chosen],
         references=references,
         metric=metric,
-        conversations=[turns for _, _, turns in chosen],
+        conversations=[list(record.messages or ())[:-1] for _, _, record in chosen],
+        tools=[record.tools for _, _, record in chosen],
     )
 
 

@@ -60,8 +60,9 @@ def ask_managed(
         StageError: the endpoint refuses, or cannot be reached.
     """
     replies = []
-    for done, conversation in enumerate(suite.conversations, start=1):
-        replies.append(client.reply(conversation, max_tokens=max_tokens))
+    asked = zip(suite.conversations, suite.tools, strict=True)
+    for done, (conversation, tools) in enumerate(asked, start=1):
+        replies.append(client.reply(conversation, max_tokens=max_tokens, tools=tools))
         on_prompt(done, len(suite.conversations))
     return replies
 

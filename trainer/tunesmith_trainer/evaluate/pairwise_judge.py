@@ -202,7 +202,7 @@ def comparison(
     conversation: Sequence[Message], first: str, second: str, *, criteria: str
 ) -> list[Message]:
     """What the judge is shown."""
-    turns = "\n\n".join(f"{turn.role}: {turn.content}" for turn in conversation)
+    turns = "\n\n".join(f"{turn.role}: {turn.said}" for turn in conversation)
     # No text can hold a digest of itself; and the same texts have the same, so that a reply that
     # is kept on disk is known again.
     mark = hashlib.sha256(f"{turns}\0{first}\0{second}".encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ both, and the report and the model card show them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Final
 
@@ -36,12 +36,17 @@ _CLOSE: Final = "⟧"
 
 @dataclass(frozen=True, slots=True)
 class RemovedRows:
-    """Rows that were left out, by cause; `in_validation`: training rows that are held out, too."""
+    """Rows that were left out, by cause; `in_validation`: training rows that are held out, too.
+
+    `bad` ones break a rule, and are among those that `dataset.maxBadRows` allows, replay rows
+    included.
+    """
 
     duplicates: int
     empty: int
     overlong: int
     in_validation: int
+    bad: int
 
     def as_json(self) -> dict[str, JsonValue]:
         """The counts as they stand in card and facts."""
@@ -50,6 +55,7 @@ class RemovedRows:
             "empty": self.empty,
             "overlong": self.overlong,
             "inValidation": self.in_validation,
+            "bad": self.bad,
         }
 
 
@@ -60,6 +66,7 @@ def count_removed(data: LoadedData, splits: Splits, *, num_overlong: int) -> Rem
         empty=sum(source.num_empty for source in data.sources.values()),
         overlong=num_overlong,
         in_validation=splits.num_leaked,
+        bad=len(data.problems.bad_rows),
     )
 
 
@@ -95,6 +102,7 @@ def data_card(
             "kept": sum(len(rows) for rows in tokens.values()),
             "removed": removed.as_json(),
         },
+        "badRows": [{"source": row.source, "rule": row.rule} for row in data.problems.bad_rows],
         "joinedTurns": data.num_joined_turns,
         "split": {
             "seed": dataset.seed,
@@ -108,7 +116,7 @@ def data_card(
             for name, percent in _PERCENTILES.items()
         },
         "lengthHistogram": _histogram(lengths),
-        "sampleRows": [asdict(row.record) for row in splits.train[:_SAMPLE_ROWS]],
+        "sampleRows": [row.record.as_json() for row in splits.train[:_SAMPLE_ROWS]],
         "warnings": list(warnings),
     }
 

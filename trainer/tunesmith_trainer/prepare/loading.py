@@ -4,7 +4,8 @@
 of problems, so that a refusal names as many of them as it can.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,14 @@ class LoadedSource:
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """All clean rows, by the source they come from; `validation` only if the job names one."""
+    """All clean rows, by the source they come from; `validation` only if the job names one.
+
+    `problems` holds the bad rows that were skipped; `tokenization` adds to them.
+    """
 
     format: str
     sources: Mapping[Split, LoadedSource]
+    problems: Problems
 
     @property
     def is_plain_text(self) -> bool:
@@ -76,8 +81,8 @@ class _RawSource:
     rows: list[RawRow]
 
 
-def load_data(request: StageRequest) -> LoadedData:
-    """Read what `spec.dataset` names.
+def load_data(request: StageRequest, *, problems: Problems) -> LoadedData:
+    """Read what `spec.dataset` names; bad rows go to `problems`.
 
     Raises:
         StageError: a source cannot be fetched, or its rows break a rule.
@@ -88,7 +93,6 @@ def load_data(request: StageRequest) -> LoadedData:
         given["validation"] = dataset.validation
     # All sources are fetched before any is parsed: a URI that names nothing is told at once.
     files = {split: _fetch(source, request) for split, source in given.items()}
-    problems = Problems()
     raw = {
         split: _RawSource(
             uri=source.uri,
@@ -105,14 +109,27 @@ def load_data(request: StageRequest) -> LoadedData:
     problems.refuse()
     name: str = dataset.format
     if name == "auto":
-        name = detect_format(raw["train"].rows[0], columns=dataset.columns)
+        name = _detected(raw["train"].rows, dataset)
     _refuse_other_objective(name, objective=request.spec.training.objective)
     sources = {
         split: _cleaned(source, name=name, dataset=dataset, problems=problems)
         for split, source in raw.items()
     }
     problems.refuse()
-    return LoadedData(format=name, sources=sources)
+    return LoadedData(format=name, sources=sources, problems=problems)
+
+
+def _detected(rows: Sequence[RawRow], dataset: Dataset) -> str:
+    """The format of the first row that has one, among as many as may be bad."""
+    if not rows:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            "dataset.train: all of its rows are bad; mend them, or name other data",
+        )
+    for row in rows[: dataset.max_bad_rows]:
+        with suppress(BadInputError):
+            return detect_format(row, columns=dataset.columns)
+    return detect_format(rows[min(dataset.max_bad_rows, len(rows) - 1)], columns=dataset.columns)
 
 
 def _refuse_other_objective(name: str, *, objective: str) -> None:

@@ -1,11 +1,11 @@
 """What the rows look like in numbers: live traffic is compared with it, request by request.
 
-Every answer of a row counts as one request, with the turns before it as its prompt, just as a
-replica sees a chat. Nothing of the text is left but counts.
+Every answer of a row that is trained counts as one request, with the turns before it as its prompt,
+just as a replica sees a chat. Nothing of the text is left but counts.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import groupby
 from typing import Final
 
@@ -31,22 +31,26 @@ def _sketch(rows: Sequence[TokenizedRow]) -> Sketch:
 
 def _requests(row: TokenizedRow) -> Iterator[Bins]:
     """The bins of every answer in a row."""
-    messages = [asdict(message) for message in row.row.messages]
+    messages = row.row.messages
     if row.row.text is not None:
         # Nobody was asked: the whole text is what the model is to say.
         yield measure(None, row.row.text)
         return
-    places = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+    places = [at for at, message in enumerate(messages) if message.is_trained]
     lengths: Sequence[tuple[int | None, int | None]] = _lengths(row.tokens)
     if len(lengths) != len(places):
         # A template that lets two answers run into one.
         lengths = [(None, None)] * len(places)
     for at, (prompt_tokens, output_tokens) in zip(places, lengths, strict=True):
+        answer = messages[at]
         yield measure(
-            prompt_of(messages[:at]),
-            messages[at]["content"],
+            prompt_of([message.as_chat() for message in messages[:at]]),
+            answer.content,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
+            tool_arguments=json.dumps(dict(answer.tool_calls[0].arguments), ensure_ascii=False)
+            if answer.tool_calls
+            else None,
         )
 
 

@@ -41,7 +41,9 @@ def read_replay(
     if replay is None or replay.source is None:
         return None
     reporter.progress("reading the replay rows")
-    loaded = load_data(_as_dataset(request, replay)).sources["train"]
+    # One allowance of bad rows for all that the job reads.
+    data = load_data(_as_dataset(request, replay), problems=row_tokenizer.problems)
+    loaded = data.sources["train"]
     own = {row_key(row.row) for rows in (splits.train, splits.validation) for row in rows}
     others = [row for row in loaded.rows if row_key(row) not in own]
     num_own = len(loaded.rows) - len(others)

@@ -32,6 +32,7 @@ from tunesmith_trainer.data.prepared import (
     rejected_file,
     write_row_records,
 )
+from tunesmith_trainer.data.rows import SHOWN, Problems
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.data_card import (
@@ -96,7 +97,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_missing(request)
     refuse_without_gpu(request.spec)
     reporter.progress("reading the data")
-    loaded = load_data(request)
+    loaded = load_data(request, problems=Problems(max_bad_rows=request.spec.dataset.max_bad_rows))
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
@@ -129,17 +130,25 @@ def _prepare_rows(
 ) -> _PreparedRows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
-    row_tokenizer = RowTokenizer(base.tokenizer, longest=longest, overlong=spec.dataset.overlong)
+    row_tokenizer = RowTokenizer(
+        base.tokenizer,
+        longest=longest,
+        overlong=spec.dataset.overlong,
+        problems=loaded.problems,
+    )
+    bad_before = len(loaded.problems.bad_rows)
     tokenized: dict[Split, list[TokenizedRow]] = {
         split: row_tokenizer.tokenize(source.rows, reporter=reporter)
         for split, source in loaded.sources.items()
     }
-    overlong = sum(
+    dropped = sum(
         len(source.rows) - len(tokenized[split]) for split, source in loaded.sources.items()
     )
+    overlong = dropped - (len(loaded.problems.bad_rows) - bad_before)
     splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
-    removed = count_removed(loaded, splits, num_overlong=overlong)
     replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
+    # Behind the replay rows, which may be bad as well.
+    removed = count_removed(loaded, splits, num_overlong=overlong)
     return _PreparedRows(
         loaded=loaded,
         splits=splits,
@@ -193,6 +202,13 @@ def _warnings(
         warnings.append(
             f"{loaded.num_joined_turns} turn(s) follow one of the same speaker, and were joined "
             "with it, a blank line between them; if a turn is missing there, mend the rows"
+        )
+    if removed.bad:
+        first = ", ".join(row.source for row in loaded.problems.bad_rows[:SHOWN])
+        more = ", …" if removed.bad > SHOWN else ""
+        warnings.append(
+            f"{removed.bad} bad row(s) skipped ({first}{more}); the data card has the rule that "
+            "each breaks"
         )
     if removed.overlong:
         warnings.append(f"{removed.overlong} row(s) left out: longer than {min(asked, context)}")
@@ -302,5 +318,6 @@ def _message(rows: _PreparedRows, *, notes: Sequence[str]) -> str:
         f"{len(rows.tokens['train'])} training and {len(rows.tokens['validation'])} validation "
         f"rows of format {rows.loaded.format}; left out: {removed.duplicates} duplicates, "
         f"{removed.empty} empty, {removed.overlong} overlong"
+        f"{f', {removed.bad} bad' if removed.bad else ''}"
     )
     return ". ".join([counts, *notes])

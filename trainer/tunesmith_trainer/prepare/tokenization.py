@@ -14,13 +14,14 @@ from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.chat_template import (
     ChatTemplate,
+    HiddenToolsError,
     RefusedConversationError,
     Rendered,
     UnclearAnswerError,
 )
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
 from tunesmith_trainer.data.prepared import RowRecord
-from tunesmith_trainer.data.rows import Problems, Row
+from tunesmith_trainer.data.rows import Message, Problems, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,6 +53,7 @@ class RowTokenizer:
         *,
         longest: int,
         overlong: Literal["drop", "fail", "truncatePrompt"],
+        problems: Problems,
     ) -> None:
         self._tokenizer = tokenizer
         self._longest = longest
@@ -60,8 +62,9 @@ class RowTokenizer:
         self._masker = LossMasker(tokenizer)
         self._added = frozenset(tokenizer.added_tokens_decoder)
         self._special = tuple(tokenizer.all_special_tokens)
-        self._problems = Problems()
-        # Apart from the others: they are refused with a reason of their own.
+        self.problems = problems
+        # Apart from the others: they are refused with a reason of their own, and not skipped, for
+        # what the template does to one row it does to others.
         self._unclear = Problems()
 
     def tokenize(self, rows: Sequence[Row], *, reporter: Reporter) -> list[TokenizedRow]:
@@ -83,7 +86,7 @@ class RowTokenizer:
             if tokenized_row is not None:
                 tokenized.append(tokenized_row)
             reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
-        self._problems.refuse()
+        self.problems.refuse()
         self._unclear.refuse(Reason.LOSS_MASK_INVALID)
         return tokenized
 
@@ -92,25 +95,40 @@ class RowTokenizer:
             whole = self._masked(row)
         except RefusedConversationError as refused:
             turns = ", ".join(message.role for message in row.messages)
-            self._problems.add(
+            self.problems.add(
                 row.source,
                 given=f"turns of {turns}",
                 rule=f"the model's chat template refuses them: {refused}",
                 remedy="change the turns, or set spec.model.chatTemplate",
             )
             return None
+        except HiddenToolsError as hidden:
+            self._log_rendering(row, hidden.rendered)
+            self._unclear.add(
+                row.source,
+                given=str(hidden),
+                rule="the model's chat template leaves this out of what the model reads",
+                remedy="set spec.model.chatTemplate to a template with tools, or take a model that "
+                "was made for them",
+                is_bad_row=False,
+            )
+            return None
         except UnclearAnswerError as unclear:
-            # One rendering is enough to see what a template does, and may be long.
-            if not self._unclear.count:
-                _log.error("%s is rendered as:\n%s", row.source, unclear.rendered)
+            self._log_rendering(row, unclear.rendered)
             self._unclear.add(
                 row.source,
                 given="a row whose rendering is in the log",
                 rule=str(unclear),
                 remedy="set spec.model.chatTemplate to a template that shows turns as they are",
+                is_bad_row=False,
             )
             return None
         return whole and self._fitted(whole)
+
+    def _log_rendering(self, row: Row, rendered: str) -> None:
+        # One rendering is enough to see what a template does, and may be long.
+        if not self._unclear.count:
+            _log.error("%s is rendered as:\n%s", row.source, rendered)
 
     def _masked(self, row: Row) -> TokenizedRow | None:
         if row.text is not None:
@@ -120,26 +138,35 @@ class RowTokenizer:
             return TokenizedRow(row=row, tokens=self._masker.mask_text(row.text), record=record)
         if self._breaks_turns(row):
             return None
-        rendered = self._template.render(row.messages)
+        rendered = self._template.render(row.messages, tools=row.tools)
+        other = self._template.render(row.rejected, tools=row.tools) if row.rejected else None
         record = RowRecord(
             source=row.source,
             messages=list(row.messages),
             text=None,
             prompt=rendered.prompt or None,
-            reference=row.messages[-1].content,
-            rejected=row.rejected[-1].content if row.rejected else None,
+            reference=_words_of(row.messages[-1], rendered),
+            rejected=_words_of(row.rejected[-1], other) if other else None,
+            tools=row.tools,
         )
         return TokenizedRow(
             row=row,
-            tokens=self._mask(row, rendered),
+            tokens=self._mask(row.messages, rendered, num_prompt=row.num_prompt),
             record=record,
-            rejected=self._mask(row, self._template.render(row.rejected)) if row.rejected else None,
+            rejected=self._mask(row.rejected, other, num_prompt=row.num_prompt) if other else None,
         )
 
-    def _mask(self, row: Row, rendered: Rendered) -> TokenRow:
+    def _mask(
+        self, messages: Sequence[Message], rendered: Rendered, *, num_prompt: int
+    ) -> TokenRow:
         """The row of one side: what the assistant said in the prompt of a preference is given."""
-        given = sum(turn.role == "assistant" for turn in row.messages[: row.num_prompt])
-        return self._masker.mask_answers(replace(rendered, answers=rendered.answers[given:]))
+        answers = [at for at, turn in enumerate(messages) if turn.role == "assistant"]
+        trained = tuple(
+            span
+            for at, span in zip(answers, rendered.answers, strict=True)
+            if at >= num_prompt and messages[at].is_trained
+        )
+        return self._masker.mask_answers(replace(rendered, answers=trained))
 
     def _breaks_turns(self, row: Row) -> bool:
         """Whether an answer holds the text of a special token, which would end or open a turn.
@@ -148,9 +175,9 @@ class RowTokenizer:
         there, or to speak for the user. Only answers are looked at: nothing else is trained.
         """
         for message in (*row.messages, *row.rejected):
-            special = [token for token in self._special if token in message.content]
+            special = [token for token in self._special if token in message.said]
             if message.role == "assistant" and special:
-                self._problems.add(
+                self.problems.add(
                     row.source,
                     given=f"{special[0]} inside an answer",
                     rule="this text is a special token of the model, and would break the turn",
@@ -164,11 +191,12 @@ class RowTokenizer:
         if length <= self._longest:
             return whole
         if self._overlong == "fail":
-            self._problems.add(
+            self.problems.add(
                 whole.row.source,
                 given=f"a row of {length} tokens",
                 rule=f"rows have at most {self._longest} tokens and dataset.overlong is fail",
                 remedy="shorten it, raise training.sequenceLength, or set overlong: drop",
+                is_bad_row=False,
             )
         if self._overlong != "truncatePrompt" or whole.row.text is not None:
             return None
@@ -186,6 +214,11 @@ class RowTokenizer:
         )
         record = replace(whole.record, prompt=prompt)
         return TokenizedRow(row=whole.row, tokens=cut, record=record, rejected=rejected)
+
+
+def _words_of(answer: Message, rendered: Rendered) -> str:
+    """What the model is to say: calls of tools as the template writes them."""
+    return rendered.last_words if answer.tool_calls else answer.content
 
 
 def truncate_prompt(row: TokenRow, *, longest: int, special: Collection[int]) -> TokenRow | None:
