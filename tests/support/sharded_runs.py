@@ -79,7 +79,10 @@ def run(
 ) -> None:
     """One worker's part of one run."""
     config = a_train_config(
-        training=training, resources={"workers": size}, checkpoint={"everySteps": 4}
+        training=training,
+        resources={"workers": size},
+        # Some of the runs write while they train.
+        checkpoint={"everySteps": 4, "asynchronous": name.startswith("full")},
     )
     group = WorkerGroup(rank=rank, size=size, device=CPU)
     group = replace(group, is_sharded=config.is_sharded)

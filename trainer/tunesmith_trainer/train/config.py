@@ -19,7 +19,11 @@ from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.training_memory import checkpointed, rows_per_pass
+from tunesmith_engine.stages.training_memory import (
+    checkpointed,
+    rows_per_pass,
+    writes_asynchronously,
+)
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
 # (num_steps, warmup_steps, precision, packing, evaluate_every), or that only prepare reads.
@@ -59,6 +63,7 @@ class TrainConfig:
         warmup_steps: of these, how many the learning rate rises for, in every cycle.
         evaluate_every: steps between measurements of the held-out loss.
         checkpoint_every: steps between checkpoints.
+        asynchronous_checkpoints: whether they are written while training goes on.
     """
 
     training: Training
@@ -73,6 +78,7 @@ class TrainConfig:
     warmup_steps: int
     evaluate_every: int
     checkpoint_every: int
+    asynchronous_checkpoints: bool
 
     @property
     def is_sharded(self) -> bool:
@@ -129,7 +135,10 @@ class TrainConfig:
         }
         fields: dict[str, JsonValue] = {
             "training": {**training, **decided},
-            "checkpoint": {"everySteps": self.checkpoint_every},
+            "checkpoint": {
+                "everySteps": self.checkpoint_every,
+                "asynchronous": self.asynchronous_checkpoints,
+            },
             "resources": {"workers": self.workers},
         }
         return dict(_leaves(fields))
@@ -188,6 +197,7 @@ def resolve_config(
             tenth, min(math.ceil(evaluation_cost / _EVALUATION_SHARE), math.ceil(num_steps / 2))
         ),
         checkpoint_every=spec.checkpoint.every_steps or tenth,
+        asynchronous_checkpoints=writes_asynchronously(spec),
     )
 
 
