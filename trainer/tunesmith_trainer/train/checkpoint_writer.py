@@ -7,8 +7,6 @@ does (Mohan et al., FAST 2021), a step waits for the copy alone, not for the dis
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import torch
-
 from tunesmith_trainer.train.checkpoints import Tensors
 
 

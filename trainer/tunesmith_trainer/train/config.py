@@ -51,7 +51,7 @@ class TrainConfig:
 
     Attributes:
         training: `spec.training` with every default filled in; its batch sizes count rows, and
-            `batch.size` those of all workers together.
+            `batch.size` those of all workers together, however many there are.
         checkpoint: `spec.checkpoint`.
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
@@ -69,6 +69,7 @@ class TrainConfig:
     training: Training
     checkpoint: Checkpoint
     workers: int
+    min_workers: int | None
     precision: Literal["bf16", "fp32"]
     micro_batch_size: int
     gradient_checkpointing: GradientCheckpointing
@@ -100,7 +101,8 @@ class TrainConfig:
         if self.training.method == "full":
             outside["lora"] = True
         decided: dict[str, JsonValue] = {
-            "workers": self.workers,
+            # Of an elastic run one number of workers goes on where another one stopped.
+            "workers": [self.min_workers, self.workers] if self.min_workers else self.workers,
             "precision": self.precision,
             "microBatchSize": self.micro_batch_size,
             "packing": self.packing,
@@ -139,7 +141,7 @@ class TrainConfig:
                 "everySteps": self.checkpoint_every,
                 "asynchronous": self.asynchronous_checkpoints,
             },
-            "resources": {"workers": self.workers},
+            "resources": {"workers": self.workers, "minWorkers": self.min_workers},
         }
         return dict(_leaves(fields))
 
@@ -184,6 +186,7 @@ def resolve_config(
         training=training,
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
+        min_workers=spec.resources.min_workers,
         precision=precision if training.precision == "auto" else training.precision,
         micro_batch_size=rows_per_pass(spec),
         gradient_checkpointing=checkpointed(training),

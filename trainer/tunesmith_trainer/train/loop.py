@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 
 from tunesmith_engine.stages.errors import VerdictError
@@ -94,6 +93,7 @@ class Loop:
             group=group,
             checkpoints=checkpoints,
             asynchronous=config.asynchronous_checkpoints,
+            seed=config.training.seed,
         )
         self._history = History()
         self._vocabulary_size = int(model.get_output_embeddings().weight.shape[0])
@@ -153,9 +153,7 @@ class Loop:
         resumed = self._state.restore()
         if resumed is None:
             # Other dropout masks on each worker, where the adapters' first values were the same.
-            # SeedSequence keeps neighbours apart: seed 1 on rank 0 is not seed 0 on rank 1.
-            seed = np.random.SeedSequence([self._config.training.seed, self._group.rank])
-            torch.manual_seed(int(seed.generate_state(1)[0]))
+            self._state.seed_generators()
             self._history.units = {
                 kind: [float(measure.num_units([row])) for row in range(len(measure.lengths))]
                 for kind, measure in self._measures.items()

@@ -1,8 +1,9 @@
 """The whole state of a run, to disk and back: weights, optimizer, generators and history.
 
 `loop` calls `save` and `restore`; all workers take part, the first one writes `checkpoints`, and of
-a sharded model every worker its part, in the background if `asynchronous`. The position in the data and the learning rate are functions
-of the step and need no state.
+a sharded model every worker its part, in the background if `asynchronous`. The position in the data
+and the learning rate are functions of the step and need no state, so that another number of workers
+may go on; only what dropout draws is then another sequence.
 """
 
 import os
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed
 
@@ -39,11 +41,13 @@ class TrainState:
         group: WorkerGroup,
         checkpoints: Checkpoints,
         asynchronous: bool,
+        seed: int,
     ) -> None:
         self._parameters = parameters
         self._optimizer = optimizer
         self._group = group
         self._checkpoints = checkpoints
+        self._seed = seed
         self.last_saved = 0
         self._writer = CheckpointWriter(asynchronous=asynchronous)
         # NB: of its own, and over the processor: the messages of a write must not come in between
@@ -165,13 +169,25 @@ class TrainState:
         restore_optimizer(self._optimizer, moments, parameters=self._parameters)
         # NB: last of all, so that nothing draws in between: dropout must go on with the very number
         # that it would have drawn.
-        generators = checkpoint.tensors("generators")
-        torch.set_rng_state(generators[f"cpu/{self._group.rank}"])
-        device = self._group.device
-        if device.type != "cpu":
-            state = generators[f"{device.type}/{self._group.rank}"]
-            torch.get_device_module(device).set_rng_state(state, device)
+        self._restore_generators(checkpoint.tensors("generators"), step=step)
         return History(**checkpoint.state)
+
+    def seed_generators(self, *, step: int = 0) -> None:
+        """Begin a sequence of random numbers that no other worker and no other `step` has."""
+        # SeedSequence keeps neighbours apart: seed 1 on rank 0 is not seed 0 on rank 1.
+        entropy = [self._seed, self._group.rank, *([step] if step else [])]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def _restore_generators(self, generators: Tensors, *, step: int) -> None:
+        rank, device = self._group.rank, self._group.device
+        if f"cpu/{rank}" not in generators:
+            # There were fewer workers when it was written.
+            self.seed_generators(step=step)
+            return
+        torch.set_rng_state(generators[f"cpu/{rank}"])
+        if device.type != "cpu":
+            state = generators[f"{device.type}/{rank}"]
+            torch.get_device_module(device).set_rng_state(state, device)
 
     @torch.no_grad()
     def load_weights(self, step: int) -> None:
