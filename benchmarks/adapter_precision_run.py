@@ -77,6 +77,7 @@ def _config(precision: Any, *, seed: int, steps: int) -> TrainConfig:
         training=training.with_defaults(),
         checkpoint=CheckpointSettings(),
         workers=1,
+        min_workers=None,
         precision=precision,
         packing="none",
         micro_batch_size=8,
@@ -86,6 +87,7 @@ def _config(precision: Any, *, seed: int, steps: int) -> TrainConfig:
         warmup_steps=1,
         evaluate_every=steps,
         checkpoint_every=steps,
+        asynchronous_checkpoints=False,
     )
 
 

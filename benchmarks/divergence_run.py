@@ -112,6 +112,7 @@ def _config(method: Any, *, rate: float, seed: int, steps: int) -> TrainConfig:
         training=training.with_defaults(),
         checkpoint=CheckpointSettings(),
         workers=1,
+        min_workers=None,
         precision="fp32",
         packing="none",
         micro_batch_size=BATCH,
@@ -121,6 +122,7 @@ def _config(method: Any, *, rate: float, seed: int, steps: int) -> TrainConfig:
         warmup_steps=2,
         evaluate_every=4,
         checkpoint_every=steps,
+        asynchronous_checkpoints=False,
     )
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ray_cluster import a_ray_cluster
+from command import wait_until
+from ray_cluster import WORKERS, a_ray_cluster, lose_node
 from small_models import make_tiny_model
 from small_runs import random_rows
 from train_stage import TrainStage, a_train_stage
@@ -42,7 +43,30 @@ def test_two_workers_on_nodes_of_their_own_have_the_curve_of_two_on_one_machine(
     assert not (there.output / ".ray-train").exists()
 
 
-def _stage(folder: Path) -> TrainStage:
+def test_with_fewer_workers_it_goes_on_when_a_node_is_lost(tmp_path: Path) -> None:
+    training = {**SPEC["training"], "maxSteps": 120, "precision": "fp32"}
+    checkpoint = {"everySteps": 10, "asynchronous": True}
+    elastic = {"workers": 2, "minWorkers": 1}
+    spec = {"training": training, "checkpoint": checkpoint}
+    alone = _stage(tmp_path / "alone", **spec, resources={"workers": 1})
+    stage = _stage(tmp_path / "elastic", **spec, resources=elastic)
+    with a_ray_cluster(stage.folder) as cluster:
+        job = cluster.submit(*stage.command)
+        wait_until(lambda: bool(stage.checkpoints), what="a checkpoint", timeout_s=200)
+        lose_node(stage.folder, address=WORKERS[1])
+        ended = cluster.wait(job, timeout_s=300)
+        logs = cluster.logs(job)
+    assert ended == "SUCCEEDED", logs[-4000:]
+    assert alone.run().outcome == "Succeeded", alone.log()[-4000:]
+
+    assert stage.result.resumed_from_step
+    assert stage.result.facts["tokens"] == alone.result.facts["tokens"]
+    assert stage.result.facts["bestHeldOutLoss"] == pytest.approx(
+        alone.result.facts["bestHeldOutLoss"], rel=1e-4
+    )
+
+
+def _stage(folder: Path, **spec: Any) -> TrainStage:
     folder.mkdir()
     model = make_tiny_model(folder / "model")
     return a_train_stage(
@@ -50,5 +74,5 @@ def _stage(folder: Path) -> TrainStage:
         model=model,
         train=random_rows(24),
         validation=random_rows(6, seed=1),
-        **SPEC,
+        **{**SPEC, **spec},
     )

@@ -76,6 +76,18 @@ def test_in_bf16_they_are_as_far_from_one_as_bf16_is_from_fp32(runs: Path, name:
         assert got["loss"] == pytest.approx(expected["loss"], abs=0.02)
 
 
+@pytest.mark.parametrize("name", ["elastic-fewer", "elastic-more"])
+def test_another_number_of_workers_goes_on_with_the_same_curve(runs: Path, name: str) -> None:
+    """From two to one and from one to two: as many rows a step, and the sums in another order."""
+    other, alone = _curve(runs, name), _curve(runs, "elastic-one")
+
+    assert other["resumedFrom"] == 4
+    assert [point["kind"] for point in other["points"]] == [p["kind"] for p in alone["points"]]
+    for got, expected in zip(other["points"], alone["points"], strict=True):
+        assert got.get("tokens") == expected.get("tokens")
+        assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
 def test_each_worker_keeps_its_part_and_no_pickle(runs: Path) -> None:
     newest = runs / "full-two/checkpoints/step-9"
 

@@ -253,6 +253,30 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     "batch-divides-by-workers": [
         ({"resources": {"workers": 3}}, "spec.training.batch.size", {"resources": {"workers": 4}})
     ],
+    "batch-divides-by-min-workers": [
+        (
+            {"resources": {"workers": 4, "minWorkers": 3}},
+            "spec.training.batch.size",
+            {"resources": {"workers": 4, "minWorkers": 2}},
+        )
+    ],
+    "min-workers-within-workers": [
+        (
+            {"resources": {"workers": 2, "minWorkers": 4}},
+            "spec.resources.minWorkers",
+            {"resources": {"workers": 4, "minWorkers": 4}},
+        )
+    ],
+    "shards-keep-their-workers": [
+        (
+            {
+                "resources": {"workers": 4, "minWorkers": 2},
+                "training": {"parallelism": "fsdp"},
+            },
+            "spec.resources.minWorkers",
+            {"resources": {"workers": 4, "minWorkers": 2}, "training": {"parallelism": "ddp"}},
+        )
+    ],
     "revision-of-the-hub": [
         (
             {"model": {"uri": "s3://a/b", "revision": "main"}},

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+# Not sharded: two workers, of which one is left. With no dropout, which is drawn anew.
+ELASTIC: dict[str, Any] = {**_TRAINING, "parallelism": "ddp", "method": "full"}
+ELASTIC_RESOURCES = {"workers": 2, "minWorkers": 1}
+
+
 class CutOffError(Exception):
     """The run is over before its end."""
 
@@ -68,6 +74,14 @@ def main(folder: Path) -> None:
         run(folder, f"{name}-two", training=training, rank=rank, size=2)
         run(folder, f"{name}-resumed", training=training, rank=rank, size=2, cut_off=CUT_OFF)
         run(folder, f"{name}-resumed", training=training, rank=rank, size=2)
+    elastic = partial(run, folder, training=ELASTIC, resources=ELASTIC_RESOURCES, rank=rank)
+    elastic("elastic-fewer", size=2, cut_off=CUT_OFF)
+    if rank == 0:
+        elastic("elastic-fewer", size=1)
+        elastic("elastic-one", size=1)
+        elastic("elastic-more", size=1, cut_off=CUT_OFF)
+    distributed.barrier()
+    elastic("elastic-more", size=2)
     distributed.destroy_process_group()
     if child == 0:
         os._exit(0)
@@ -75,11 +89,21 @@ def main(folder: Path) -> None:
 
 
 def run(
-    root: Path, name: str, *, training: Any, rank: int, size: int, cut_off: int | None = None
+    root: Path,
+    name: str,
+    *,
+    training: Any,
+    rank: int,
+    size: int,
+    cut_off: int | None = None,
+    resources: dict[str, int] | None = None,
 ) -> None:
     """One worker's part of one run."""
     config = a_train_config(
-        training=training, resources={"workers": size}, checkpoint={"everySteps": 4}
+        training=training,
+        resources=resources or {"workers": size},
+        # Some of the runs write while they train.
+        checkpoint={"everySteps": 4, "asynchronous": name.startswith("full")},
     )
     group = WorkerGroup(rank=rank, size=size, device=CPU)
     group = replace(group, is_sharded=config.is_sharded)

@@ -25,6 +25,12 @@ class Resources(Placement):
         description="Processes that train together. In a cluster with KubeRay each has a pod of "
         "its own; elsewhere all are in one.",
     )
+    min_workers: Annotated[int | None, Field(ge=1, le=1024)] = Field(
+        None,
+        description="Fewer than workers: when one is lost, training goes on from its last "
+        "checkpoint with those that are left, as long as they are so many; once there is room for "
+        "all, with all. The rows of a step stay the same. Default: exactly workers.",
+    )
     gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(
         0, description="Accelerators of each worker; stages that only run a model get one."
     )

@@ -45,6 +45,41 @@ _BATCH_AND_WORKERS: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         cel="self.training.batch.size % self.resources.workers == 0",
         message="batch.size must divide by resources.workers, so that all workers get alike",
     ),
+    Rule(
+        name="batch-divides-by-min-workers",
+        scopes=("",),
+        field="training.batch.size",
+        holds=lambda spec: (
+            spec.resources.min_workers is None
+            or spec.training.batch.size % spec.resources.min_workers == 0
+        ),
+        cel="!has(self.resources.minWorkers) || "
+        "self.training.batch.size % self.resources.minWorkers == 0",
+        message="batch.size must divide by resources.minWorkers, so that all workers get alike",
+    ),
+    Rule(
+        name="min-workers-within-workers",
+        scopes=("",),
+        field="resources.minWorkers",
+        holds=lambda spec: (
+            spec.resources.min_workers is None
+            or spec.resources.min_workers <= spec.resources.workers
+        ),
+        cel="!has(self.resources.minWorkers) || "
+        "self.resources.minWorkers <= self.resources.workers",
+        message="minWorkers is above workers; lower it, or raise workers",
+    ),
+    Rule(
+        name="shards-keep-their-workers",
+        scopes=("",),
+        field="resources.minWorkers",
+        holds=lambda spec: (
+            spec.resources.min_workers is None or spec.training.parallelism != "fsdp"
+        ),
+        cel="!has(self.resources.minWorkers) || self.training.parallelism != 'fsdp'",
+        message="with parallelism: fsdp a model lies in as many parts as there are workers, and "
+        "fewer may not have the memory; leave minWorkers out, or choose ddp",
+    ),
 )
 
 _SOURCES: Final[tuple[Rule[ModelSource | DataSource | Suite], ...]] = (

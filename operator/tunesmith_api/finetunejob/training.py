@@ -250,11 +250,17 @@ class Training(ApiModel):
 class Checkpoint(ApiModel):
     """How often training can be continued from, and how many such points are kept."""
 
-    # Neither field is in the key of a stage: keeping a run more often computes nothing else.
+    # No field is in the key of a stage: keeping a run more often computes nothing else.
     every_steps: Annotated[Positive | None, DecidedLater("a tenth of all steps")] = Field(
         None, description="Default: a tenth of all steps."
     )
     keep: Annotated[int, Field(ge=1, le=100)] = 2
+    asynchronous: Annotated[bool | None, DecidedLater("true where accelerators train")] = Field(
+        None,
+        description="true writes a checkpoint while training goes on, from a copy in the host's "
+        "memory. Default: true where accelerators train; on processors the copy takes memory from "
+        "training itself.",
+    )
 
 
 RULES: Final[tuple[Rule[Training], ...]] = (

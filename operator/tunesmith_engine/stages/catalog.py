@@ -225,6 +225,7 @@ TRAIN: Final = Stage(
         "dataset.replay.ratio",
         # More workers or another device add up the same gradients in another order.
         "resources.workers",
+        "resources.minWorkers",
         "resources.gpusPerWorker",
         "resources.accelerator",
         # Its loss is measured along the way: the other half of what training does to a model.

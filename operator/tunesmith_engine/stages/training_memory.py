@@ -101,11 +101,14 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     passing = tokens * _activations(plain, facts, precision=precision)
     kind = "accelerator" if on_accelerator else "processor"
     moments = MOMENTS if spec.training.optimizer.type == "adamw" else EIGHT_BIT_MOMENTS
+    # What is written in the background is a copy of the trained weights and their moments.
+    is_copied = writes_asynchronously(spec) and not on_accelerator
+    copied = FP32 + moments if is_copied else 0
     peak = WorkerMemory(
         libraries=_CONTEXT_BYTES if on_accelerator else PROCESS_BYTES,
         weights=_weights(spec.training, facts, precision=precision),
         gradients=_gradients(spec, trained=trained, activations=activations),
-        optimizer=moments * trained,
+        optimizer=(moments + copied) * trained,
         activations=activations,
         loss=_loss(spec, facts, tokens=tokens),
         unused=int(_UNUSED[kind] * passing),
@@ -157,6 +160,12 @@ def rows_per_worker(spec: FineTuneJobSpec) -> int:
 def num_accumulated(spec: FineTuneJobSpec) -> int:
     """Forward passes of a worker whose gradients make up one step."""
     return -(-rows_per_worker(spec) // rows_per_pass(spec))
+
+
+def writes_asynchronously(spec: FineTuneJobSpec) -> bool:
+    """`checkpoint.asynchronous`, or whether accelerators train, whose state has to be copied."""
+    given = spec.checkpoint.asynchronous
+    return spec.resources.gpus_per_worker > 0 if given is None else given
 
 
 def checkpointed(training: Training) -> str:

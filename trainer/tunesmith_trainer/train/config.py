@@ -19,7 +19,11 @@ from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.training_memory import checkpointed, rows_per_pass
+from tunesmith_engine.stages.training_memory import (
+    checkpointed,
+    rows_per_pass,
+    writes_asynchronously,
+)
 
 # Fields of `training` that do not change what a run computes beyond what was decided of them
 # (num_steps, warmup_steps, precision, packing, evaluate_every), or that only prepare reads.
@@ -47,7 +51,7 @@ class TrainConfig:
 
     Attributes:
         training: `spec.training` with every default filled in; its batch sizes count rows, and
-            `batch.size` those of all workers together.
+            `batch.size` those of all workers together, however many there are.
         checkpoint: `spec.checkpoint`.
         workers: how many share the rows of a step.
         precision: the type that autocast computes in.
@@ -59,11 +63,13 @@ class TrainConfig:
         warmup_steps: of these, how many the learning rate rises for, in every cycle.
         evaluate_every: steps between measurements of the held-out loss.
         checkpoint_every: steps between checkpoints.
+        asynchronous_checkpoints: whether they are written while training goes on.
     """
 
     training: Training
     checkpoint: Checkpoint
     workers: int
+    min_workers: int | None
     precision: Literal["bf16", "fp32"]
     micro_batch_size: int
     gradient_checkpointing: GradientCheckpointing
@@ -73,6 +79,7 @@ class TrainConfig:
     warmup_steps: int
     evaluate_every: int
     checkpoint_every: int
+    asynchronous_checkpoints: bool
 
     @property
     def is_sharded(self) -> bool:
@@ -94,7 +101,8 @@ class TrainConfig:
         if self.training.method == "full":
             outside["lora"] = True
         decided: dict[str, JsonValue] = {
-            "workers": self.workers,
+            # Of an elastic run one number of workers goes on where another one stopped.
+            "workers": [self.min_workers, self.workers] if self.min_workers else self.workers,
             "precision": self.precision,
             "microBatchSize": self.micro_batch_size,
             "packing": self.packing,
@@ -129,8 +137,11 @@ class TrainConfig:
         }
         fields: dict[str, JsonValue] = {
             "training": {**training, **decided},
-            "checkpoint": {"everySteps": self.checkpoint_every},
-            "resources": {"workers": self.workers},
+            "checkpoint": {
+                "everySteps": self.checkpoint_every,
+                "asynchronous": self.asynchronous_checkpoints,
+            },
+            "resources": {"workers": self.workers, "minWorkers": self.min_workers},
         }
         return dict(_leaves(fields))
 
@@ -175,6 +186,7 @@ def resolve_config(
         training=training,
         checkpoint=spec.checkpoint,
         workers=spec.resources.workers,
+        min_workers=spec.resources.min_workers,
         precision=precision if training.precision == "auto" else training.precision,
         micro_batch_size=rows_per_pass(spec),
         gradient_checkpointing=checkpointed(training),
@@ -188,6 +200,7 @@ def resolve_config(
             tenth, min(math.ceil(evaluation_cost / _EVALUATION_SHARE), math.ceil(num_steps / 2))
         ),
         checkpoint_every=spec.checkpoint.every_steps or tenth,
+        asynchronous_checkpoints=writes_asynchronously(spec),
     )
 
 

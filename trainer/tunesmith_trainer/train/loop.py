@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 
 from tunesmith_engine.stages.errors import VerdictError
@@ -88,7 +87,14 @@ class Loop:
         named = trainable_parameters(model)
         self._parameters = list(named.values())
         self._optimizer = build_optimizer(model, training=config.training)
-        self._state = TrainState(named, self._optimizer, group=group, checkpoints=checkpoints)
+        self._state = TrainState(
+            named,
+            self._optimizer,
+            group=group,
+            checkpoints=checkpoints,
+            asynchronous=config.asynchronous_checkpoints,
+            seed=config.training.seed,
+        )
         self._history = History()
         self._vocabulary_size = int(model.get_output_embeddings().weight.shape[0])
         self._flops = ModelFlops.of(model)
@@ -106,13 +112,23 @@ class Loop:
         Raises:
             VerdictError: the loss has exploded, or it or a gradient is no longer finite, or the
                 budget of forgetting is spent; all workers raise it.
+            OSError: a checkpoint could not be written.
         """
+        try:
+            self._train()
+        finally:
+            # Also of a run that has failed: its last checkpoint is what the next one goes on from.
+            self._state.wait()
+        return self._history
+
+    def _train(self) -> None:
         config = self._config
         self._begin()
         # Of a run that was killed after its last step, early or not, there is nothing left to do.
         is_last = self._is_over()
         while not is_last:
             step = self._history.step + 1
+            self._state.raise_failed()
             self._do_step(step)
             is_better = False
             is_measured = step == self._last_step or config.is_evaluated(step)
@@ -128,7 +144,6 @@ class Loop:
             if is_measured:
                 # After the checkpoint, so that a run whose budget was raised goes on from it.
                 keep_within_budget(self._history, config.training.forgetting_budget)
-        return self._history
 
     def load_best(self) -> None:
         """Put the weights of the best checkpoint into the model."""
@@ -138,9 +153,7 @@ class Loop:
         resumed = self._state.restore()
         if resumed is None:
             # Other dropout masks on each worker, where the adapters' first values were the same.
-            # SeedSequence keeps neighbours apart: seed 1 on rank 0 is not seed 0 on rank 1.
-            seed = np.random.SeedSequence([self._config.training.seed, self._group.rank])
-            torch.manual_seed(int(seed.generate_state(1)[0]))
+            self._state.seed_generators()
             self._history.units = {
                 kind: [float(measure.num_units([row])) for row in range(len(measure.lengths))]
                 for kind, measure in self._measures.items()

@@ -99,8 +99,16 @@ def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> 
 
 
 def scaling_config(resources: Resources) -> ScalingConfig:
-    """One Ray worker for each of the spec's workers, with one GPU each if it asks for GPUs."""
-    return ScalingConfig(num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0)
+    """One Ray worker for each of the spec's workers, with one GPU each if it asks for GPUs.
+
+    With `minWorkers` Ray Train starts as many as there is room for, and when one is lost goes on
+    with those that are left. When there is room for more it starts all of them again.
+    """
+    most, least = resources.workers, resources.min_workers
+    return ScalingConfig(
+        num_workers=most if least is None else (least, most),
+        use_gpu=resources.gpus_per_worker > 0,
+    )
 
 
 def num_gpus(resources: Resources, *, on_this_machine: bool = True) -> int:

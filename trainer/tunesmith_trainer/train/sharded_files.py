@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.distributed import ProcessGroup
 from torch.distributed import checkpoint as distributed_checkpoint
 from torch.distributed.checkpoint import (
     CheckpointException,
@@ -26,6 +27,21 @@ def write_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     _unwrapped(lambda: distributed_checkpoint.save(dict(tensors), storage_writer=writer))
+
+
+def start_shards(
+    folder: Path, tensors: dict[str, torch.Tensor], *, group: ProcessGroup
+) -> Callable[[], None]:
+    """Copy this worker's part of `tensors` to the host, and begin to write it.
+
+    Return what waits until all workers have written, and raises what `write_shards` does. `group`
+    carries the messages of the write, and nothing else at the same time.
+    """
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    written = distributed_checkpoint.async_save(
+        dict(tensors), storage_writer=writer, process_group=group
+    )
+    return lambda: _unwrapped(written.result)
 
 
 def read_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:

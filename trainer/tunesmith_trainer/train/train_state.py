@@ -1,17 +1,23 @@
 """The whole state of a run, to disk and back: weights, optimizer, generators and history.
 
 `loop` calls `save` and `restore`; all workers take part, the first one writes `checkpoints`, and of
-a sharded model every worker its part. The position in the data and the learning rate are functions
-of the step and need no state.
+a sharded model every worker its part, in the background if `asynchronous`. The position in the data
+and the learning rate are functions of the step and need no state, so that another number of workers
+may go on; only what dropout draws is then another sequence.
 """
 
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import distributed
 
+from tunesmith_trainer.train.checkpoint_writer import CheckpointWriter, host_copy
 from tunesmith_trainer.train.checkpoints import Checkpoint, Checkpoints, Tensors
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.history import History
@@ -21,7 +27,7 @@ from tunesmith_trainer.train.optimizer import (
     restore_optimizer,
 )
 from tunesmith_trainer.train.parameter_groups import NamedParameters
-from tunesmith_trainer.train.sharded_files import read_shards, write_shards
+from tunesmith_trainer.train.sharded_files import read_shards, start_shards, write_shards
 
 
 class TrainState:
@@ -34,51 +40,107 @@ class TrainState:
         *,
         group: WorkerGroup,
         checkpoints: Checkpoints,
+        asynchronous: bool,
+        seed: int,
     ) -> None:
         self._parameters = parameters
         self._optimizer = optimizer
         self._group = group
         self._checkpoints = checkpoints
+        self._seed = seed
         self.last_saved = 0
+        self._writer = CheckpointWriter(asynchronous=asynchronous)
+        # NB: of its own, and over the processor: the messages of a write must not come in between
+        # those of the steps beside it, and NCCL moves nothing of the host's memory.
+        self._writing_group = (
+            distributed.new_group(backend="gloo") if asynchronous and group.is_sharded else None
+        )
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._writer.wait()
+
+    def raise_failed(self) -> None:
+        """Tell of a checkpoint that could not be written, without waiting for one.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._writer.raise_failed()
 
     def save(self, history: History) -> None:
-        """Write a checkpoint of the current step and remove those no longer needed."""
-        # NB: in front of the branches. Gathering waits for all workers, the first one included.
+        """Keep a checkpoint of the current step, and remove those no longer needed.
+
+        Raises:
+            OSError: this one or the one before could not be written.
+        """
+        # NB: before anything is copied, or there would be two copies at once; and in front of the
+        # branches: gathering waits for all workers, the first one included.
+        self._writer.wait()
         generators = self._generators()
         self.last_saved = history.step
-        begun = self._write_shards(history.step) if self._group.is_sharded else None
-        if not self._group.is_first:
-            return
-        files = {
-            # Only what is trained: the base model's frozen weights are in its own folder.
+        files: dict[str, Tensors] = {"generators": generators}
+        begun: Path | None = None
+        finish: Callable[[], None] | None = None
+        if self._group.is_sharded:
+            begun, finish = self._start_shards(history.step)
+        elif self._group.is_first:
+            files |= self._whole_tensors()
+        # Not by way of the history, which goes on while this is written.
+        step, best_step, state = history.step, history.best_step, history.as_state()
+
+        def write() -> None:
+            if finish is not None:
+                finish()
+            if self._group.is_first:
+                self._checkpoints.write(
+                    step, best_step=best_step, files=files, state=state, begun=begun
+                )
+                # NB: after the write. Cut off in between, there is one too many, never none.
+                self._checkpoints.prune()
+
+        self._writer.start(write)
+
+    def _whole_tensors(self) -> dict[str, Tensors]:
+        # Only what is trained: the base model's frozen weights are in its own folder.
+        tensors = {
             "weights": dict(self._parameters),
             "optimizer": optimizer_tensors(self._optimizer, parameters=self._parameters),
         }
-        self._checkpoints.write(
-            history.step,
-            best_step=history.best_step,
-            files={**({} if begun else files), "generators": generators},
-            state=history.as_state(),
-            begun=begun,
-        )
-        # NB: after the write. Cut off in between, there is one checkpoint too many, never none.
-        self._checkpoints.prune()
+        if not self._writer.asynchronous:
+            return tensors
+        return {name: host_copy(of_file) for name, of_file in tensors.items()}
 
-    def _write_shards(self, step: int) -> Path:
-        """Write every worker's part into the folder that the first one begins; return it."""
+    def _start_shards(self, step: int) -> tuple[Path, Callable[[], None]]:
+        """Begin to write every worker's part into the folder that the first one begins.
+
+        Return the folder, and what returns once all parts are in it.
+        """
         if self._group.is_first:
             self._checkpoints.begin(step)
         # NB: behind `begin`, so that the folder is there when the others have been told its owner.
         owner = self._group.broadcast(os.getpid())
         folder = self._checkpoints.unfinished(step, owner=owner)
         moments = optimizer_tensors(self._optimizer, parameters=self._parameters)
-        try:
-            write_shards(folder, {**self._sharded_weights(), **moments})
-        except BaseException:
-            # On a full disk parts of a checkpoint are only in the way.
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder
+        tensors = {**self._sharded_weights(), **moments}
+        if self._writing_group is None:
+            started: Callable[[], None] = partial(write_shards, folder, tensors)
+        else:
+            started = start_shards(folder, tensors, group=self._writing_group)
+
+        def finish() -> None:
+            try:
+                started()
+            except BaseException:
+                # On a full disk parts of a checkpoint are only in the way.
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+        return folder, finish
 
     def restore(self) -> History | None:
         """Put the newest intact checkpoint back; None if there is none.
@@ -107,13 +169,25 @@ class TrainState:
         restore_optimizer(self._optimizer, moments, parameters=self._parameters)
         # NB: last of all, so that nothing draws in between: dropout must go on with the very number
         # that it would have drawn.
-        generators = checkpoint.tensors("generators")
-        torch.set_rng_state(generators[f"cpu/{self._group.rank}"])
-        device = self._group.device
-        if device.type != "cpu":
-            state = generators[f"{device.type}/{self._group.rank}"]
-            torch.get_device_module(device).set_rng_state(state, device)
+        self._restore_generators(checkpoint.tensors("generators"), step=step)
         return History(**checkpoint.state)
+
+    def seed_generators(self, *, step: int = 0) -> None:
+        """Begin a sequence of random numbers that no other worker and no other `step` has."""
+        # SeedSequence keeps neighbours apart: seed 1 on rank 0 is not seed 0 on rank 1.
+        entropy = [self._seed, self._group.rank, *([step] if step else [])]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def _restore_generators(self, generators: Tensors, *, step: int) -> None:
+        rank, device = self._group.rank, self._group.device
+        if f"cpu/{rank}" not in generators:
+            # There were fewer workers when it was written.
+            self.seed_generators(step=step)
+            return
+        torch.set_rng_state(generators[f"cpu/{rank}"])
+        if device.type != "cpu":
+            state = generators[f"{device.type}/{rank}"]
+            torch.get_device_module(device).set_rng_state(state, device)
 
     @torch.no_grad()
     def load_weights(self, step: int) -> None:
@@ -124,6 +198,7 @@ class TrainState:
         Raises:
             OSError: the checkpoint is gone or spoilt.
         """
+        self._writer.wait()
         if self._group.is_sharded:
             # NB: the first one may have just written its part, and be about to rename the folder.
             self._group.broadcast(step)

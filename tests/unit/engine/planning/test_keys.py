@@ -49,6 +49,7 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"training": {"lora": {"rank": 8}}}, TRAIN.name),
     ({"training": {"seed": 1}}, TRAIN.name),
     ({"resources": {"workers": 2}}, TRAIN.name),
+    ({"resources": {"minWorkers": 1}}, TRAIN.name),
     ({"resources": {"accelerator": "amd.com/gpu"}}, TRAIN.name),
     ({"resources": {"nodeSelector": {"pool": "gpu"}, "spot": True, "memory": "8Gi"}}, None),
     ({"workspace": {"size": "10Gi"}, "queueName": "team"}, None),

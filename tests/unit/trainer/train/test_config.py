@@ -57,11 +57,22 @@ def test_automatic_precision_follows_the_processor() -> None:
 
 
 def test_how_often_checkpoints_are_written_is_outside_the_digest() -> None:
-    rare, often = a_train_config(), a_train_config(checkpoint={"everySteps": 1, "keep": 9})
+    rare = a_train_config()
+    often = a_train_config(checkpoint={"everySteps": 1, "keep": 9, "asynchronous": True})
 
     assert rare.digest() == often.digest()
     assert rare.digest() != a_train_config(training={"seed": 1}).digest()
     assert rare.digest() != a_train_config(training={"lora": {"rank": 8}}).digest()
+
+
+def test_checkpoints_are_written_beside_training_where_that_takes_no_memory_from_it() -> None:
+    def is_asynchronous(**spec: Any) -> bool:
+        return a_train_config(**spec).asynchronous_checkpoints
+
+    assert not is_asynchronous()
+    assert is_asynchronous(resources={"gpusPerWorker": 1})
+    assert is_asynchronous(checkpoint={"asynchronous": True})
+    assert not is_asynchronous(resources={"gpusPerWorker": 1}, checkpoint={"asynchronous": False})
 
 
 # Another value for every field of `spec.training`, and whether a run of 24 rows is another by it.

@@ -47,8 +47,13 @@ def test_micro_batches_add_up_to_one_big_batch(tmp_path: Path) -> None:
             )
 
 
-def test_a_resumed_run_has_the_curve_of_an_undisturbed_one_to_the_last_bit(tmp_path: Path) -> None:
-    config = a_train_config(training=FULL, checkpoint={"everySteps": 4})
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_resumed_run_has_the_curve_of_an_undisturbed_one_to_the_last_bit(
+    tmp_path: Path, *, asynchronous: bool
+) -> None:
+    config = a_train_config(
+        training=FULL, checkpoint={"everySteps": 4, "asynchronous": asynchronous}
+    )
     undisturbed = a_loop(_with_dropout(), config=config, folder=tmp_path / "a").run()
 
     with pytest.raises(Killed):

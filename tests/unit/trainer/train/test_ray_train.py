@@ -34,6 +34,10 @@ def test_cpu_workers_ask_for_no_gpu() -> None:
     assert num_gpus(Resources(workers=3)) == 0
 
 
+def test_an_elastic_run_asks_for_as_many_as_there_are_of_least_to_most() -> None:
+    assert scaling_config(Resources(workers=3, min_workers=2)).num_workers == (2, 3)
+
+
 def test_gpu_workers_ask_for_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     resources = Resources(workers=4, gpus_per_worker=1)
