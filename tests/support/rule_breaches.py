@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from training_breaches import TRAINING_BREACHES
+from training_breaches import TRAIN, TRAINING_BREACHES
 
 MODEL = {"uri": "hf://a/b"}
-TRAIN = {"uri": "s3://t/a.jsonl"}
 SECRET = {"secretRef": {"name": "hub"}}
 STORE = {"uri": "s3://jobs/a"}
 TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
@@ -20,35 +19,6 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},
             "spec.dataset.validationFraction",
             {"dataset": {"train": TRAIN, "validation": TRAIN}},
-        )
-    ],
-    "dpo-without-remedies-of-sft": [
-        (
-            {"training": {"objective": "dpo", "klToBase": {"weight": 0.1}}},
-            "spec.training.objective",
-            {"training": {"objective": "dpo", "dpo": {"beta": 0.2}}},
-        ),
-        (
-            {"training": {"objective": "dpo", "regularization": {"neftuneNoiseAlpha": 5}}},
-            "spec.training.objective",
-            {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
-        ),
-    ],
-    "dpo-without-packing": [
-        (
-            {"training": {"objective": "dpo", "packing": "bfd"}},
-            "spec.training.packing",
-            {"training": {"objective": "dpo", "packing": "auto"}},
-        )
-    ],
-    "dpo-without-replay": [
-        (
-            {
-                "training": {"objective": "dpo"},
-                "dataset": {"train": TRAIN, "replay": {"source": TRAIN}},
-            },
-            "spec.dataset.replay",
-            {"training": {"objective": "dpo"}},
         )
     ],
     "replay-has-one-source": [

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+TRAIN = {"uri": "s3://t/a.jsonl"}
+
 # As in `rule_breaches`, which holds them, too.
 TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     "epochs-or-max-steps": [
@@ -61,6 +63,35 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             {"lora": {"quantization": "nf4"}},
             {"lora": {"useDora": True}},
             {"optimizer": {"type": "adamw_8bit"}},
+        )
+    ],
+    "dpo-without-remedies-of-sft": [
+        (
+            {"training": {"objective": "dpo", "klToBase": {"weight": 0.1}}},
+            "spec.training.objective",
+            {"training": {"objective": "dpo", "dpo": {"beta": 0.2}}},
+        ),
+        (
+            {"training": {"objective": "dpo", "regularization": {"neftuneNoiseAlpha": 5}}},
+            "spec.training.objective",
+            {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
+        ),
+    ],
+    "dpo-without-packing": [
+        (
+            {"training": {"objective": "dpo", "packing": "bfd"}},
+            "spec.training.packing",
+            {"training": {"objective": "dpo", "packing": "auto"}},
+        )
+    ],
+    "dpo-without-replay": [
+        (
+            {
+                "training": {"objective": "dpo"},
+                "dataset": {"train": TRAIN, "replay": {"source": TRAIN}},
+            },
+            "spec.dataset.replay",
+            {"training": {"objective": "dpo"}},
         )
     ],
 }

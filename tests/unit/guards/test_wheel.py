@@ -34,12 +34,21 @@ main(["--help"])
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with nothing but the wheel."""
     root, uv, variables = tmp_path_factory.mktemp("wheel"), ROOT / ".venv/bin/uv", _sources()
-    build = [uv, "build", "--wheel", "--quiet", "--out-dir", root, ROOT]
+    build: list[str | Path] = [uv, "build", "--wheel", "--quiet", "--out-dir", root, ROOT]
     subprocess.run(build, check=True, env=variables)
     subprocess.run([uv, "venv", "--quiet", root / "venv"], check=True, env=variables)
     (wheel,) = root.glob("tunesmith-*-py3-none-any.whl")
-    python = ["--python", root / "venv/bin/python"]
-    install = [uv, "pip", "install", "--quiet", "--no-deps", "--offline", *python, wheel]
+    python: list[str | Path] = ["--python", root / "venv/bin/python"]
+    install: list[str | Path] = [
+        uv,
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--offline",
+        *python,
+        wheel,
+    ]
     subprocess.run(install, check=True, env=variables)
     return root / "venv"
 

@@ -1,5 +1,6 @@
 """Rows with tools through the whole of prepare: refused, or trained and handed on as they were."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ def test_rows_with_tools_reach_training_and_evaluation(tmp_path: Path, model: st
 
     records = load_outcome(tmp_path, outcome, model=model).records("train")
     suite = choose_generation_suite(records, settings=Generation(metric="rougeL"))
-    words = '<tool_call>\n{"name": "weather", "arguments": {"city": 0}}\n</tool_call>'
     assert records[0].messages is not None
-    assert records[0].messages[1].tool_calls == (ToolCall("weather", {"city": 0}, "c1"),)
-    assert (records[0].reference or "").strip() == words
+    (call,) = records[0].messages[1].tool_calls
+    # Which row is the first depends on those that are held out.
+    assert call == ToolCall("weather", {"city": call.arguments["city"]}, "c1")
+    answer = f'{{"name": "weather", "arguments": {json.dumps(call.arguments)}}}'
+    assert (records[0].reference or "").strip() == f"<tool_call>\n{answer}\n</tool_call>"
     # The prompt shows what may be called, in evaluation and in what `verify` asks as well.
     assert '"name": "weather"' in suite.prompts[0]
     assert (suite.tools[0], len(suite.conversations[0])) == ((TOOL,), 1)
