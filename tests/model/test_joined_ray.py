@@ -61,8 +61,8 @@ def test_with_fewer_workers_it_goes_on_when_a_node_is_lost(tmp_path: Path) -> No
 
     assert stage.result.resumed_from_step
     # Padding is another matter: one worker lays the same rows out in other micro batches.
-    told = stage.result.facts["tokens"], alone.result.facts["tokens"]
-    assert [dict(tokens, padding=0) for tokens in told] == [dict(told[1], padding=0)] * 2
+    told: list[Any] = [run.result.facts["tokens"] for run in (stage, alone)]
+    assert [tokens | {"padding": 0} for tokens in told] == [told[1] | {"padding": 0}] * 2
     assert stage.result.facts["bestHeldOutLoss"] == pytest.approx(
         alone.result.facts["bestHeldOutLoss"], rel=1e-4
     )
