@@ -32,9 +32,11 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
 
 
 def _can_pack(name: str, module: nn.Module) -> bool:
-    # NB: not subclasses: what they do with their weight is their own business.
+    # NB: neither subclasses nor layers whose own `forward` was replaced, as compressed-tensors does
+    # with those that it quantizes: what they do with their weight is their business.
     return (
         type(module) is nn.Linear
+        and "forward" not in vars(module)
         and "lora_" not in name
         and module.weight.device.type == "cpu"
         and module.weight.dtype is torch.float32
@@ -54,8 +56,11 @@ def _shared_weights(model: nn.Module) -> set[int]:
 def _packed(layer: nn.Linear, *, keep: bool) -> Iterator[None]:
     # NB: private operators, those that torch.compile's own code calls; torch has no public ones.
     # `pyproject.toml` pins torch's minor version, and a test holds their results to F.linear.
-    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)  # noqa: SLF001
-    bias = None if layer.bias is None else layer.bias.detach()
+    with _ordinary_tensors():
+        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)  # noqa: SLF001
+        bias = None if layer.bias is None else layer.bias.detach()
+        if not keep:
+            layer.weight.data = layer.weight.new_empty(0)
 
     def forward(rows: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
@@ -63,9 +68,6 @@ def _packed(layer: nn.Linear, *, keep: bool) -> Iterator[None]:
         )
         return product
 
-    plain = layer.weight.data
-    if not keep:
-        layer.weight.data = plain = plain.new_empty(0)
     # On the instance, where `nn.Module.__call__` looks first.
     layer.forward = forward
     try:
@@ -73,4 +75,13 @@ def _packed(layer: nn.Linear, *, keep: bool) -> Iterator[None]:
     finally:
         del layer.forward
         if not keep:
-            layer.weight.data = weight.to_dense()
+            with _ordinary_tensors():
+                layer.weight.data = weight.to_dense()
+
+
+@contextmanager
+def _ordinary_tensors() -> Iterator[None]:
+    # NB: what is made in inference mode can never take part in autograd again, and a caller may be
+    # in it, while the model is calibrated or trained afterwards.
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield

@@ -41,6 +41,18 @@ def test_weights_are_the_same_bits_again_even_after_an_error(model: nn.Module) -
     assert "forward" not in vars(model[0])
 
 
+def test_a_model_that_generated_in_inference_mode_can_be_trained_afterwards(
+    model: nn.Module,
+) -> None:
+    rows = torch.randn(3, 24)
+    with torch.inference_mode(), packed_linears(model):
+        model(rows)
+
+    model(rows).sum().backward()
+
+    assert model[0].weight.grad.shape == (40, 24)
+
+
 def test_a_head_that_is_the_embedding_stays_it() -> None:
     model = small_model()
     model.lm_head.weight = model.model.embed_tokens.weight
@@ -49,6 +61,17 @@ def test_a_head_that_is_the_embedding_stays_it() -> None:
         assert model.model.embed_tokens.weight.numel() > 0
 
     assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_a_layer_with_a_forward_of_its_own_keeps_it(model: nn.Module) -> None:
+    """So does compressed-tensors with layers that it quantizes."""
+    model[0].forward = lambda rows: torch.zeros(len(rows), 40)
+
+    with packed_linears(model):
+        assert model[0].weight.numel() > 0
+        assert not model[0](torch.ones(2, 24)).any()
+
+    assert not model[0](torch.ones(2, 24)).any()
 
 
 def test_halves_and_subclasses_are_left_alone() -> None:
