@@ -237,7 +237,8 @@ def _steer(seen: Seen, deploy: Popen[bytes]) -> None:
     laptop.run("rollout", "promote", NAME, "v2")
     wait_until(lambda: laptop.stable() == "v2" and not laptop.candidate(), what="the promotion")
     seen.said["promoted"] = laptop.stable()
-    laptop.publish("v3")
+    # Slow to start, so that no verdict comes before the two commands, which a busy machine delays.
+    laptop.publish("v3", **{"start-seconds": 30})
     wait_until(lambda: laptop.candidate().get("version") == "v3", what="the candidate v3")
     seen.said["wrong"] = laptop.run("rollout", "abort", NAME, "v2")
     laptop.run("rollout", "abort", NAME, "v3")
