@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
@@ -73,7 +73,7 @@ class Registry:
         with self._client.stream(
             "GET",
             f"{self._root}blobs/{digest}",
-            headers=self._authorized({}),
+            headers=self._authorized({}, url=self._root),
             follow_redirects=True,
         ) as answer:
             answer.raise_for_status()
@@ -98,7 +98,7 @@ class Registry:
                 method,
                 url,
                 content=content() if content else None,
-                headers=self._authorized(headers or {}),
+                headers=self._authorized(headers or {}, url=url),
                 # A blob that lies in a store elsewhere.
                 follow_redirects=method in {"GET", "HEAD"},
             )
@@ -109,14 +109,21 @@ class Registry:
             answer.raise_for_status()
         return answer
 
-    def _authorized(self, headers: dict[str, str]) -> dict[str, str]:
-        return {**headers, "Authorization": self._authorization} if self._authorization else headers
+    def _authorized(self, headers: dict[str, str], *, url: str) -> dict[str, str]:
+        # NB: the registry says where to upload to; another host gets no credentials of this one.
+        is_ours = urlsplit(url)[:2] == urlsplit(self._root)[:2]
+        if self._authorization is None or not is_ours:
+            return headers
+        return {**headers, "Authorization": self._authorization}
 
     def _token(self, challenge: str) -> str | None:
         """What the registry asks to be shown, for reading and writing this repository."""
         if not challenge.lower().startswith("bearer "):
             return self._basic
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        if self._root.startswith("https:") and not asked["realm"].startswith("https:"):
+            # The password would go over the net in the clear.
+            return self._basic
         answer = self._client.get(
             asked["realm"],
             params={

@@ -22,7 +22,17 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
     that of a head which is the embedding, too, has both. Adapters stay as they are: PEFT reads
     their weights.
     """
-    layers = [module for name, module in model.named_modules() if _can_pack(name, module)]
+    # NB: DoRA takes the norm of the plain weight at each pass (arXiv 2402.09353), by PEFT's name.
+    normed = {
+        module.base_layer
+        for module in model.modules()
+        if len(getattr(module, "lora_magnitude_vector", ()))
+    }
+    layers = [
+        module
+        for name, module in model.named_modules()
+        if _can_pack(name, module) and module not in normed
+    ]
     # Parameters with two owners are told by counting: `named_parameters` leaves repetitions out.
     shared = _shared_weights(model)
     with ExitStack() as packed:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from small_models import small_model
@@ -72,6 +73,20 @@ def test_a_layer_with_a_forward_of_its_own_keeps_it(model: nn.Module) -> None:
         assert not model[0](torch.ones(2, 24)).any()
 
     assert not model[0](torch.ones(2, 24)).any()
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_adapters_compute_what_they_did(*, use_dora: bool) -> None:
+    config = LoraConfig(r=2, target_modules=["q_proj"], use_dora=use_dora, init_lora_weights=False)
+    model = get_peft_model(small_model(), config).eval()
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        plain = model(input_ids=ids).logits
+
+        with packed_linears(model):
+            packed = model(input_ids=ids).logits
+
+    torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_halves_and_subclasses_are_left_alone() -> None:
