@@ -16,6 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 TOKENS = {"writer": "write", "reader": "read"}
 # The hub asks for LFS by its .gitattributes and by size.
 _LARGE = (".safetensors",)
@@ -56,6 +59,16 @@ class Hub:
         """The files at a branch, tag or commit."""
         held = self.repositories[repository]
         return held.commits[held.sha(revision) or ""]
+
+
+def let_client_reach_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client online, and without Xet, which it takes whatever a server offers.
+
+    It reads both from the environment when it is imported, and there HF_HUB_OFFLINE may be set.
+    """
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from huggingface_hub import constants
 
-from hub_server import hub_server
+from hub_server import hub_server, let_client_reach_stand_in
 from object_store import object_store
 from registry_server import docker_config, registry_server
 from small_sources import BUCKET, write_secret
@@ -132,7 +131,7 @@ def test_files_outside_of_the_folder_are_refused(
 def test_a_tag_of_a_hub_or_a_registry_is_fetched(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    let_client_reach_stand_in(monkeypatch)
     folder = tmp_path / "published"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")

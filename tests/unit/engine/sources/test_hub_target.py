@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
-from hub_server import Hub, hub_server
+from hub_server import Hub, hub_server, let_client_reach_stand_in
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import Secret
 from tunesmith_engine.sources.errors import SourceError
@@ -27,8 +26,8 @@ def server() -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(server: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """Empty again, and without Xet, which the client would take whatever the server offers."""
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    """Empty again."""
+    let_client_reach_stand_in(monkeypatch)
     for held in (server.repositories, server.blobs, server.asked):
         held.clear()
     server.refuse_tags = False

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
 
-from hub_server import hub_server
+from hub_server import hub_server, let_client_reach_stand_in
 from registry_server import docker_config, registry_server
 from tunesmith_engine.sources.credentials import DOCKER_CONFIG, Secret
 from tunesmith_engine.sources.image_files import pull_image
@@ -48,7 +47,7 @@ def test_a_version_goes_into_a_registry_once(root: Path, tmp_path: Path) -> None
 
 
 def test_a_version_goes_onto_a_hub_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    let_client_reach_stand_in(monkeypatch)
     with hub_server() as hub:
         secret = {"HF_TOKEN": "writer", "HF_ENDPOINT": hub.url}
 
