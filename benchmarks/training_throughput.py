@@ -75,8 +75,10 @@ def skewed_mix(home: Path) -> dict[str, Any]:
     """Tokens per second, held-out losses and padding of four sides, in turn for each seed."""
     trl = installed(TRL, folder=home / "trl")
     rows = home / "conversations.jsonl"
-    talks = conversations(home / "packages")[:CONVERSATIONS]
-    rows.write_text("".join(f"{json.dumps(as_messages(turns))}\n" for turns in talks))
+    # Somebody has answered.
+    talks = [turns for turns in conversations(home / "packages") if len(turns) > 1]
+    lines = [f"{json.dumps(as_messages(turns))}\n" for turns in talks[:CONVERSATIONS]]
+    rows.write_text("".join(lines))
     sides: dict[str, list[dict[str, Any]]] = {}
     for seed in SEEDS:
         for packing in ("none", "bfd"):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from gpu_runs import write_base
+from tunesmith_trainer.devices import prefer_deterministic_kernels
 
 MEASURED = pytest.StashKey[list[dict[str, object]]]()
 RESULTS = Path("build/gpu.jsonl")
@@ -28,7 +29,7 @@ def device() -> torch.device:
         pytest.skip("no CUDA device here; nothing that needs one was tested")
     # As Ray's workers are started, and as each of them sets up torch.
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    prefer_deterministic_kernels()
     return torch.device("cuda", 0)
 
 

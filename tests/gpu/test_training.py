@@ -15,6 +15,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "full, 8-bit moments": {"method": "full", "optimizer": {"type": "adamw_8bit"}},
     "full, compiled": {"method": "full", "compile": True},
     "lora": LORA,
+    "lora, compiled": {**LORA, "compile": True},
     "qlora": {"lora": {"rank": 16, "quantization": "nf4"}},
 }
 # Rows of one length: what is timed is arithmetic, without padding.
@@ -42,7 +43,7 @@ def by_method(
             bases["1B"],
             shape="1B",
             name=name,
-            training=timed(training, micro=4),
+            training=timed(training, micro=8),
             rows=rows,
             folder=tmp_path_factory.mktemp("run"),
             device=device,
@@ -58,13 +59,18 @@ def test_every_method_learns_and_says_how_fast(by_method: dict[str, Any], record
     for measured in by_method.values():
         assert measured.tokens_per_second > 0
         assert measured.last_loss < measured.first_loss
+    for name in ("full", "lora"):
+        compiled = by_method[f"{name}, compiled"]
+        assert compiled.last_loss == pytest.approx(by_method[name].last_loss, rel=1e-3)
 
 
 def test_what_is_frozen_or_in_eight_bits_takes_less_memory(by_method: dict[str, Any]) -> None:
     peaks = {name: measured.peak_bytes for name, measured in by_method.items()}
     held = {name: measured.held_bytes for name, measured in by_method.items()}
 
-    assert peaks["qlora"] < peaks["lora"] < peaks["full, 8-bit moments"] < peaks["full"]
+    # Activations are most of it, and those of adapters, which add in fp32, as large as any.
+    assert peaks["qlora"] < peaks["lora"] < peaks["full"]
+    assert peaks["full, 8-bit moments"] < peaks["full"]
     # Two bytes for each frozen weight, and half of one.
     assert held["lora"] < 0.6 * held["full"]
     assert held["qlora"] < 0.7 * held["lora"]

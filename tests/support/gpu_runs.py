@@ -3,9 +3,11 @@
 Only `tests/gpu` uses it. Weights are drawn on the device and written in bf16, as bases come.
 """
 
-from dataclasses import asdict, dataclass
+import gc
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
 from tunesmith_trainer.train.loop import Loop
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+from tunesmith_trainer.train.packing import bin_capacity, end_to_end, one_per_line
 
 # Llama 3.2 1B and SmolLM2-135M.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -85,15 +88,26 @@ def rows_of(lengths: list[int], *, vocab_size: int, seed: int = 0) -> TokenRows:
 
 
 def a_gpu_loop(
-    base: Path, *, training: dict[str, Any], rows: TokenRows, folder: Path, device: torch.device
+    base: Path,
+    *,
+    training: dict[str, Any],
+    rows: TokenRows,
+    folder: Path,
+    device: torch.device,
+    packing: Literal["bfd", "none"] = "none",
 ) -> Loop:
     """One worker on `device`; the first rows stand in for all that is measured."""
     config = a_train_config(num_rows=len(rows), training=training, checkpoint={"everySteps": 1000})
+    config = replace(config, packing=packing)
+    capacity = bin_capacity(rows.lengths, size=config.micro_batch_size)
+    lay_out = partial(end_to_end, max_tokens=capacity) if packing == "bfd" else one_per_line
     first_row = CrossEntropy(rows.subset([0]), device=device)
     return Loop(
         build_trainable(base, config=config, device=device),
         config=config,
-        objective=CrossEntropy(rows, device=device),
+        objective=CrossEntropy(
+            rows, device=device, lay_out=lay_out, is_compiled=config.training.compile
+        ),
         sampler=RowSampler(len(rows), batch_size=config.training.batch.size, seed=0),
         measures=dict.fromkeys((HELD_OUT, TRAIN_SAMPLE, GENERAL), first_row),
         group=WorkerGroup(rank=0, size=1, device=device),
@@ -111,12 +125,19 @@ def measure(
     rows: TokenRows,
     folder: Path,
     device: torch.device,
+    packing: Literal["bfd", "none"] = "none",
 ) -> Measured:
     """Train, and say how fast and in how much memory."""
     memory = torch.accelerator
+    # A run before this one lies in cycles, and on the card.
+    gc.collect()
     memory.empty_cache()
     memory.reset_peak_memory_stats(device)
-    loop = a_gpu_loop(base, training=training, rows=rows, folder=folder, device=device)
+    loop = a_gpu_loop(
+        base, training=training, rows=rows, folder=folder, device=device, packing=packing
+    )
+    # A checkpoint of 15 GB is not what is timed.
+    loop._state.save = lambda history: None  # type: ignore[method-assign]  # noqa: ARG005
     held = memory.memory_allocated(device)
     steps = [point for point in loop.run().points if point["kind"] == "train"]
     return Measured(

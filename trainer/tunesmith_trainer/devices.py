@@ -46,6 +46,15 @@ def name_of(device: torch.device) -> str:
     return str(asks(device)) if asks else device.type
 
 
+def prefer_deterministic_kernels() -> None:
+    """Let a resumed run compute what an undisturbed one does, where torch has such a kernel."""
+    # warn_only: an operation without one trains on; the curve may then differ in the last bits.
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # Torch would fill every new tensor with NaN first, to show who reads what nobody wrote: 6 % of
+    # the time of a step on a card (docs/log.md).
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
 def use_tensor_cores(precision: Literal["bf16", "fp32"]) -> None:
     """Let fp32 products beside bf16 ones run in TF32; those of a run in fp32 stay exact."""
     # With bf16 these are the adapters', and TF32 has three bits more than what they are added to.

@@ -37,14 +37,18 @@ class HiddenStates:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of a part of `states`, shape (positions, vocabulary), in fp32."""
+        # In fp32: autocast leaves bf16, and a sum over the vocabulary needs more digits.
+        return self.computed_logits(states).float()
+
+    def computed_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """As `logits`, in the type that the head computes in."""
         # NB: through the model's own forward pass, with the blocks' work in its place: what a model
         # does with its logits afterwards (soft caps, scaling) is in there, and not in the head.
         self._output.last_hidden_state = states[None]
         with _answering(self._causal.base_model, self._output):
             logits: torch.Tensor = self._causal(input_ids=self._any_ids, use_cache=False).logits
         self._output.last_hidden_state = None
-        # In fp32: autocast leaves bf16, and a sum over the vocabulary needs more digits.
-        return logits[0].float()
+        return logits[0]
 
 
 def _output_of_blocks(causal: Any, **inputs: Any) -> Any:

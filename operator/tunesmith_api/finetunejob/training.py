@@ -185,7 +185,7 @@ class Training(ApiModel):
     compile: bool = Field(
         False,
         description="Compile the model's layers (torch.compile): steps are faster, the first ones "
-        "wait for the compiler. Every length of a batch may be compiled anew.",
+        "wait for the compiler.",
     )
     parallelism: Literal["ddp", "fsdp"] = Field(
         "ddp",

@@ -15,11 +15,12 @@ FP32: Final = 4
 BF16: Final = 2
 
 # Predicting positions whose logits training holds at a time. More makes a processor no faster
-# (SmolLM2-135M: 6.7 ms a target at 85, 5.7 at 170, 5.5 at 1,024), and an accelerator needs more to
-# read the head's matrix less often than it computes with it. NB: 176 rows of 49 thousand in fp32
-# are just above 32 MiB, from where on glibc maps every tensor and gives it back; below, chunk after
-# chunk leaves holes in the heap that the next one does not fit into (docs/log.md).
-LOGITS_PER_CHUNK: Final[Mapping[str, int]] = {"processor": 176, "accelerator": 1024}
+# (SmolLM2-135M: 6.7 ms a target at 85, 5.7 at 170, 5.5 at 1,024), and an accelerator needs more,
+# for each chunk reads the head's matrix and adds a gradient to all of it. NB: 176 rows of 49
+# thousand in fp32 are just above 32 MiB, from where on glibc maps every tensor and gives it back;
+# below, chunk after chunk leaves holes in the heap that the next one does not fit into
+# (docs/log.md).
+LOGITS_PER_CHUNK: Final[Mapping[str, int]] = {"processor": 176, "accelerator": 2048}
 
 # Resident memory of a process before any model: Python, torch and the stage's libraries; Ray's
 # own processes; vLLM's three processes, and the key-value cache it is given.

@@ -15,6 +15,10 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.train.freezing import layer_stack
 
+# Lines alone and several, with a mask of packed rows and without, with gradients and without, and
+# each of them for a first length and then for any; torch gives up after eight.
+_KINDS: Final = 16
+
 # What Inductor for processors, and Triton for accelerators, look for when CXX or CC name none.
 _COMPILERS: Final = {True: ("CXX", ("g++", "clang++")), False: ("CC", ("gcc", "clang"))}
 
@@ -33,5 +37,6 @@ def compile_layers(model: Any, *, device: torch.device) -> None:
             f"training.compile: there is no {' or '.join(names)} here to compile with; take an "
             "image with one, or leave compile out",
         )
+    torch._dynamo.config.recompile_limit = _KINDS  # noqa: SLF001 - where torch documents it
     for layer in model.get_submodule(layer_stack(model)):
         layer.compile()

@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.train.packing import LayOut, one_per_line
+from tunesmith_trainer.train.packing import Bins, LayOut, longest_line, one_per_line
 
 # Any number: it tells the two streams of a seed apart.
 _REPLAY_STREAM: Final = 1
+# Of an accelerator; 64 of bf16 are 128 bytes, a line of its cache.
+_ALIGNED: Final = 64
 
 
 class Sampler(Protocol):
@@ -148,6 +150,15 @@ class MicroBatch:
         )
 
 
+def num_columns(lengths: Sequence[int], bins: Bins, *, device: torch.device) -> int:
+    """Tokens of each line, padding included."""
+    longest = longest_line(lengths, bins)
+    # Kernels of an accelerator want lines that begin at multiples of 16 bytes, and torch.compile
+    # makes one for each divisor that a length has or lacks, until it gives up after eight.
+    multiple = 1 if device.type == "cpu" else _ALIGNED
+    return -(-longest // multiple) * multiple
+
+
 def collate(
     tokens: TokenRows,
     rows: list[int],
@@ -156,7 +167,7 @@ def collate(
     device: torch.device,
     lay_out: LayOut = one_per_line,
 ) -> MicroBatch:
-    """Pad the lines to the longest of them; `pad_id` is any token id, for no padding is trained.
+    """Pad the lines to `num_columns`; `pad_id` is any token id, for no padding is trained.
 
     What follows the last target of a row predicts nothing and is cut.
     """
@@ -168,7 +179,7 @@ def collate(
     # The last token of a row is only ever predicted, so the inputs are one shorter.
     lengths = [len(ids) - 1 for ids, _ in cut]
     bins = lay_out(lengths)
-    columns = max(sum(lengths[place] for place in line) for line in bins)
+    columns = num_columns(lengths, bins, device=device)
     # NB: padded on the right, and the model gets no attention mask: it is causal, so padding that
     # only follows the tokens that matter changes nothing, and attention keeps its fast kernel.
     # With a mask of ours, transformers would not make its block-diagonal one from the positions,

@@ -88,7 +88,12 @@ def best_fit(lengths: Sequence[int], *, capacity: int) -> Bins:
 
 def num_computed(lengths: Sequence[int], bins: Bins) -> int:
     """Tokens that a forward pass computes, padding included."""
-    return len(bins) * max(sum(lengths[place] for place in line) for line in bins)
+    return len(bins) * longest_line(lengths, bins)
+
+
+def longest_line(lengths: Sequence[int], bins: Bins) -> int:
+    """Tokens of the line that has most of them."""
+    return max(sum(lengths[place] for place in line) for line in bins)
 
 
 def _balanced(lengths: Sequence[int], *, num_bins: int) -> Bins:

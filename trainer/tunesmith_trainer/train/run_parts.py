@@ -197,7 +197,11 @@ def _objective(
     lay_out = _lay_out(config, rows)
     if penalty is None or reference is None:
         return CrossEntropy(
-            rows, device=device, lay_out=lay_out, regularization=training.regularization
+            rows,
+            device=device,
+            lay_out=lay_out,
+            regularization=training.regularization,
+            is_compiled=training.compile,
         )
     return CrossEntropyNearBase(
         rows,

@@ -41,12 +41,6 @@ def count_tokens(tokens: TokenRows, rows: Iterable[int]) -> TokenCounts:
     )
 
 
-def padded_positions(tokens: TokenRows, rows: Iterable[int]) -> int:
-    """Places of a forward pass over `rows`, all padded to the longest."""
-    inputs = input_lengths(tokens, rows)
-    return len(inputs) * max(inputs)
-
-
 def input_lengths(tokens: TokenRows, rows: Iterable[int]) -> list[int]:
     """How many tokens of each of `rows` the model has to read."""
     return [int(np.flatnonzero(tokens.row(row)[1])[-1]) for row in rows]

@@ -21,7 +21,13 @@ from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.devices import CPU, has_bf16, name_of, use_tensor_cores
+from tunesmith_trainer.devices import (
+    CPU,
+    has_bf16,
+    name_of,
+    prefer_deterministic_kernels,
+    use_tensor_cores,
+)
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
@@ -148,9 +154,7 @@ def _train(
     config = config_of(request, prepared=prepared, probed=probed, device=group.device)
     use_tensor_cores(config.precision)
     refuse_idle_early_stopping(config)
-    # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
-    # in the last bits when it is resumed.
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    prefer_deterministic_kernels()
     group = replace(group, is_sharded=config.is_sharded)
     output, control = Path(request.output), config.training.control
     if control:

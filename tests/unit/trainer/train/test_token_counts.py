@@ -49,6 +49,17 @@ def test_places_are_those_that_the_model_is_given() -> None:
     assert objective.token_counts([0, 1, 2]).trained == objective.num_units([0, 1, 2])
 
 
+def test_lines_of_an_accelerator_are_padded_to_whole_lines_of_its_cache() -> None:
+    tokens, accelerator = random_rows(6), torch.device("meta")
+    objective = CrossEntropy(tokens, device=accelerator)
+    packed = CrossEntropy(tokens, device=accelerator, lay_out=partial(end_to_end, max_tokens=1000))
+
+    for measured in (objective, packed):
+        ids = measured.collated([0, 1, 2]).input_ids
+        assert ids.shape[1] % 64 == 0
+        assert measured.num_positions([0, 1, 2]) == ids.numel()
+
+
 def test_places_of_packed_rows_are_those_of_their_lines() -> None:
     tokens, lay_out = random_rows(6), partial(end_to_end, max_tokens=200)
     objective = CrossEntropy(tokens, device=CPU, lay_out=lay_out)

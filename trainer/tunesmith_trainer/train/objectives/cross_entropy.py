@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.hidden_states import HiddenStates
-from tunesmith_trainer.train.dataloader import MicroBatch, collate
+from tunesmith_trainer.train.dataloader import MicroBatch, collate, num_columns
 from tunesmith_trainer.train.embedding_noise import noisy_embeddings
 from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
-from tunesmith_trainer.train.packing import LayOut, num_computed, one_per_line
+from tunesmith_trainer.train.packing import LayOut, one_per_line
 from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, input_lengths
 
 # Any token id will do, and every vocabulary has this one: padding is never trained on.
@@ -30,7 +30,8 @@ class CrossEntropy:
     """Mean negative log-probability of a target, over the rows of `tokens`.
 
     `regularization` is for what is minimised; a measure has none of it. `lay_out` says which rows
-    of a forward pass lie end to end in one line.
+    of a forward pass lie end to end in one line. `is_compiled` lets the compiler fuse what is
+    computed of logits, which are read and written a dozen times otherwise.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class CrossEntropy:
         device: torch.device,
         lay_out: LayOut = one_per_line,
         regularization: Regularization = _PLAIN,
+        is_compiled: bool = False,
     ) -> None:
         self._tokens = tokens
         self._device = device
         self._lay_out = lay_out
         self._regularization = regularization
+        self._summed = torch.compile(_summed_nll) if is_compiled else _summed_nll
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -64,7 +67,7 @@ class CrossEntropy:
         hidden = self.training_states(model, batch)
 
         def loss_of(states: torch.Tensor, part: slice) -> torch.Tensor:
-            return self.smoothed_loss(hidden.logits(states), batch.targets[part])
+            return self.smoothed_loss(hidden.computed_logits(states), batch.targets[part])
 
         return sum_over_chunks(hidden, loss_of)
 
@@ -75,7 +78,8 @@ class CrossEntropy:
     def num_positions(self, rows: list[int]) -> int:
         """Places of one forward pass over `rows`."""
         lengths = input_lengths(self._tokens, rows)
-        return num_computed(lengths, self._lay_out(lengths))
+        bins = self._lay_out(lengths)
+        return len(bins) * num_columns(lengths, bins, device=self._device)
 
     def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of each of `rows`, in nats: shape (rows,), fp64."""
@@ -101,8 +105,12 @@ class CrossEntropy:
 
     def smoothed_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy summed over the targets, smoothed as the job asks."""
-        smoothing = self._regularization.label_smoothing
-        return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        return self._summed(logits, targets, smoothing=self._regularization.label_smoothing)
+
+
+def _summed_nll(logits: torch.Tensor, targets: torch.Tensor, *, smoothing: float) -> torch.Tensor:
+    # In fp32: autocast leaves bf16, and a sum over the vocabulary needs more digits.
+    return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=smoothing)
 
 
 def predicting_states(model: Any, batch: MicroBatch) -> HiddenStates:

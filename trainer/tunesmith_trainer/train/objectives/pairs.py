@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.train.dataloader import collate
+from tunesmith_trainer.train.dataloader import collate, num_columns
 from tunesmith_trainer.train.objectives.cross_entropy import target_logits
-from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, padded_positions
+from tunesmith_trainer.train.packing import one_per_line
+from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, input_lengths
 
 _PAD_ID: Final = 0
 
@@ -62,7 +63,8 @@ class Pairs:
 
     def num_positions(self, rows: list[int]) -> int:
         """Places of one forward pass over both answers of `rows`."""
-        return padded_positions(self._tokens, self._sides(rows))
+        lengths = input_lengths(self._tokens, self._sides(rows))
+        return len(lengths) * num_columns(lengths, one_per_line(lengths), device=self._device)
 
     def _sides(self, rows: list[int]) -> list[int]:
         """Numbers of the chosen answers, then of the rejected ones."""
