@@ -1,15 +1,17 @@
 """Training in a cluster of Ray that was there before, as within a RayJob: a node per worker."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from command import wait_until
-from ray_cluster import WORKERS, a_ray_cluster, lose_node
+from ray_cluster import WORKERS, a_ray_cluster, lose_node, tell_to_leave
 from small_models import make_tiny_model
 from small_runs import random_rows
 from train_stage import TrainStage, a_train_stage
+from tunesmith_trainer.train.checkpoints import newest_step
 
 pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -65,6 +67,29 @@ def test_with_fewer_workers_it_goes_on_when_a_node_is_lost(tmp_path: Path) -> No
     assert [tokens | {"padding": 0} for tokens in told] == [told[1] | {"padding": 0}] * 2
     assert stage.result.facts["bestHeldOutLoss"] == pytest.approx(
         alone.result.facts["bestHeldOutLoss"], rel=1e-4
+    )
+
+
+def test_told_to_leave_it_keeps_its_step_and_a_next_start_goes_on(tmp_path: Path) -> None:
+    training = {**SPEC["training"], "maxSteps": 120, "precision": "fp32"}
+    spec = {"training": training, "checkpoint": {"everySteps": 100}}
+    here, there = (_stage(tmp_path / name, **spec) for name in ("here", "there"))
+    with a_ray_cluster(there.folder) as cluster:
+        job = cluster.submit(*there.command)
+        wait_until(lambda: bool(there.checkpoints), what="a checkpoint", timeout_s=200)
+        tell_to_leave(there.folder)
+        ended = cluster.wait(job, timeout_s=60)
+        kept = newest_step(there.output)
+        shutil.rmtree(there.folder / "leaving")
+        job = cluster.submit(*there.command)
+        again = cluster.wait(job, timeout_s=300)
+        logs = cluster.logs(job)
+    assert (ended, again) == ("FAILED", "SUCCEEDED"), logs[-4000:]
+    assert here.run().outcome == "Succeeded", here.log()[-4000:]
+
+    assert there.result.resumed_from_step == kept
+    assert there.result.facts["bestHeldOutLoss"] == pytest.approx(
+        here.result.facts["bestHeldOutLoss"], rel=1e-6
     )
 
 

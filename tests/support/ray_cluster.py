@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from command import processes_of
+from tunesmith_engine.stages.contracts import LEAVING
 
 HEAD = "127.0.0.2"
 WORKERS = ("127.0.0.3", "127.0.0.4")
@@ -104,6 +105,12 @@ def a_ray_cluster(folder: Path) -> Iterator[RayCluster]:
         yield RayCluster(dashboard, token)
 
 
+def tell_to_leave(folder: Path) -> None:
+    """Tell all nodes what a pod is told by its preStop hook; nothing ends Ray afterwards."""
+    (folder / "leaving").mkdir(exist_ok=True)
+    (folder / "leaving" / "notice").touch()
+
+
 def lose_node(folder: Path, *, address: str) -> None:
     """End the node of a worker at once, and with it what runs there."""
     for pid in processes_of(folder):
@@ -155,6 +162,7 @@ def _environment(folder: Path, *, home: Path, token: str) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_WAIT_POLICY": "PASSIVE",
         "TEST_FOLDER": str(folder),
+        LEAVING: str(folder / "leaving"),
     }
 
 

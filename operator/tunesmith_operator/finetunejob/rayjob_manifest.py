@@ -10,6 +10,7 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Final
 
+from tunesmith_engine.stages.contracts import LEAVING
 from tunesmith_operator.finetunejob.child_names import rayjob_name
 from tunesmith_operator.finetunejob.manifests import (
     StageAttempt,
@@ -31,6 +32,9 @@ HEAD_DEMANDS: Final = {"requests": {"cpu": "500m", "memory": "2Gi"}}
 # by default would hold 30 % of a pod's memory.
 _OBJECT_STORE_BYTES: Final = 80 << 20
 _PORTS: Final = (("gcs-server", 6379), ("dashboard", 8265))
+# On the pod's own volume: each pod is told for itself.
+_LEAVING_FOLDER: Final = "/tmp/leaving"  # noqa: S108
+_LEAVE: Final = ["python", "-m", "tunesmith_trainer.train.leaving"]
 # Ray's agent answers there in every pod; images need no tool for it.
 _HEALTH: Final = {"path": "/api/healthz", "port": 52365}
 
@@ -122,7 +126,12 @@ def _ray_pod(template: Manifest, **fields: object) -> Manifest:
     template = deepcopy(template)
     (container,) = template["spec"]["containers"]
     del container["command"]
-    container["env"].append({"name": "RAY_USAGE_STATS_ENABLED", "value": "0"})
+    container["env"] += [
+        {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+        {"name": LEAVING, "value": _LEAVING_FOLDER},
+    ]
+    # NB: KubeRay's command is a shell's, which hands no SIGTERM on to Ray.
+    container["lifecycle"] = {"preStop": {"exec": {"command": _LEAVE}}}
     # KubeRay's own probes run wget in the container; for these an image needs no tool.
     probe = {"httpGet": _HEALTH, "timeoutSeconds": 5, "periodSeconds": 10}
     container["readinessProbe"] = {**probe, "initialDelaySeconds": 5, "failureThreshold": 6}

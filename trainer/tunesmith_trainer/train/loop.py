@@ -28,6 +28,7 @@ from tunesmith_trainer.train.divergence import (
 from tunesmith_trainer.train.early_stopping import stops_early
 from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History, Step
+from tunesmith_trainer.train.leaving import Left, is_told_to_leave
 from tunesmith_trainer.train.memory_usage import memory_usage
 from tunesmith_trainer.train.mfu import ModelFlops, peak_flops
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
@@ -113,6 +114,7 @@ class Loop:
             VerdictError: the loss has exploded, or it or a gradient is no longer finite, or the
                 budget of forgetting is spent; all workers raise it.
             OSError: a checkpoint could not be written.
+            Left: a worker's pod is about to be taken away; all workers raise it.
         """
         try:
             self._train()
@@ -129,7 +131,7 @@ class Loop:
         while not is_last:
             step = self._history.step + 1
             self._state.raise_failed()
-            self._do_step(step)
+            is_left = self._do_step(step)
             is_better = False
             is_measured = step == self._last_step or config.is_evaluated(step)
             # NB: measured before the checkpoint is written, so that a resumed run has the loss of
@@ -138,12 +140,14 @@ class Loop:
             if is_measured:
                 is_better = self._measure()
                 is_last = self._is_over()
-            if is_last or is_better or step % config.checkpoint_every == 0:
+            if is_last or is_better or is_left or step % config.checkpoint_every == 0:
                 self._state.save(self._history)
             self._report()
             if is_measured:
                 # After the checkpoint, so that a run whose budget was raised goes on from it.
                 keep_within_budget(self._history, config.training.forgetting_budget)
+            if is_left and not is_last:
+                raise Left(step)
 
     def load_best(self) -> None:
         """Put the weights of the best checkpoint into the model."""
@@ -180,10 +184,13 @@ class Loop:
         if self._on_step is not None:
             self._on_step(self._history, epoch=self._sampler.epoch_after(self._history.step))
 
-    def _do_step(self, step: int) -> None:
+    def _do_step(self, step: int) -> bool:
+        """Do it; whether some worker's pod is about to be taken away."""
         started = time.monotonic()
         rows = self._sampler.rows_of(step)
         loss, grad_norm, positions, suspects = self._leave_gradients(rows)
+        # NB: of all workers, who have to write the checkpoint together.
+        is_left = bool(self._group.all_reduce_sum(float(is_told_to_leave()))[0])
         # NB: both were summed over the workers, so all of them raise, or none. It is checked before
         # the optimizer's step: afterwards every weight would be NaN, and so the next checkpoint.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -213,6 +220,7 @@ class Loop:
         refuse_exploded_training(
             self._history, training=self._config.training, vocabulary_size=self._vocabulary_size
         )
+        return is_left
 
     def _mfu(self, tokens: TokenCounts, *, seconds: float) -> float | None:
         """The part of their peak at which the devices of all workers have computed."""

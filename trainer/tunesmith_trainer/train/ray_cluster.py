@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from tunesmith_trainer.train.leaving import waited_for
+
 # Ray replaces 127.0.0.1 by an address that others can reach; this one is loopback just as well.
 LOOPBACK = "127.0.0.2"
 
@@ -48,7 +50,7 @@ _LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 
 _FOLDER_PREFIX = "tunesmith-ray-"
 _TRAINING = b"ray::RayTrainWorker"  # as Ray names the process of an actor
 _PR_SET_CHILD_SUBREAPER = 36
-_STOPPED = 128 + signal.SIGTERM  # as a shell tells it
+STOPPED = 128 + signal.SIGTERM  # as a shell tells it
 
 # Well below the 30 s that a pod has by default between SIGTERM and SIGKILL.
 _STOP_WAIT_S = 10.0
@@ -84,7 +86,8 @@ def joined_ray(*, folder: Path) -> Iterator[Path]:
             runtime_env={"env_vars": _SETTINGS},
         )
         arm()  # NB: Ray has put its own handler in place of ours
-        yield folder
+        with waited_for():
+            yield folder
 
 
 @contextmanager
@@ -177,7 +180,7 @@ def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
     def stop(number: int, _frame: FrameType | None) -> None:
         # A second SIGTERM would cut the cleaning short that the first one asked for.
         signal.signal(number, signal.SIG_IGN)
-        sys.exit(_STOPPED)
+        sys.exit(STOPPED)
 
     arm = partial(signal.signal, signal.SIGTERM, stop)
     arm()
@@ -185,7 +188,7 @@ def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
         yield arm
     # Ray, waiting in C++, hands it on with a code of its own.
     except SystemExit as error:
-        raise SystemExit(_STOPPED) from error
+        raise SystemExit(STOPPED) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

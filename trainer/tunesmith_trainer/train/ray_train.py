@@ -12,9 +12,10 @@ the same RayJob, so that nobody else counts it (so it does after Kueue has taken
 """
 
 import json
+import logging
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from ray.exceptions import RayActorError
@@ -32,9 +33,12 @@ from tunesmith_engine.stages.errors import BadInputError, TransientError, is_dis
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.devices import num_accelerators
 from tunesmith_trainer.train.checkpoints import newest_step
+from tunesmith_trainer.train.leaving import is_told_to_leave
 from tunesmith_trainer.train.precision_probe import Precision
-from tunesmith_trainer.train.ray_cluster import is_in_cluster
-from tunesmith_trainer.train.worker import Refusal, Trained, train_on_worker
+from tunesmith_trainer.train.ray_cluster import STOPPED, is_in_cluster
+from tunesmith_trainer.train.worker import Departure, Refusal, Trained, train_on_worker
+
+_log = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS: Final = 2
 MAX_STARTS: Final = 4
@@ -69,6 +73,7 @@ def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> 
     own records. In a cluster, where nodes come and go, losses count from the newest checkpoint on.
 
     Raises:
+        SystemExit: the pod of this process is about to be taken away.
         TransientError: a worker failed, and so did those that replaced it.
     """
     rounds = 0
@@ -89,12 +94,18 @@ def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> 
             ),
         )
         try:
-            trained: Trained | Refusal = trainer.fit().return_value
+            trained: Trained | Refusal | Departure = trainer.fit().return_value
         except TrainingFailedError as error:
             if not is_in_cluster() or newest_step(Path(request.output)) <= before:
                 raise as_transient(error) from error
         else:
-            return trained
+            if trained.get("kind") != "left":
+                return cast("Trained | Refusal", trained)
+            step = cast("Departure", trained)["step"]
+            _log.warning("a pod is taken away; training goes on from step %d", step)
+            if is_told_to_leave():
+                # This very pod, and nobody would be here to go on.
+                raise SystemExit(STOPPED)
         rounds += 1
 
 

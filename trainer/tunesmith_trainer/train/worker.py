@@ -34,6 +34,7 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.leaving import Left, waited_for
 from tunesmith_trainer.train.loop import autocast
 from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
@@ -74,6 +75,14 @@ class Refusal(TypedDict):
     message: str
 
 
+@final
+class Departure(TypedDict):
+    """Training was left, since a worker's pod is taken away; it goes on from `step`."""
+
+    kind: Literal["left"]
+    step: int
+
+
 class LoopConfig(TypedDict):
     """What Ray Train hands to every worker.
 
@@ -85,7 +94,7 @@ class LoopConfig(TypedDict):
     precision: Precision | None
 
 
-def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
+def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal | Departure:
     """Train this worker's share.
 
     Every worker returns; Ray hands on what the first one returned.
@@ -103,9 +112,13 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
     is_first_here = context.get_local_rank() == 0
     try:
-        return _train(
-            request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
-        )
+        with waited_for():
+            return _train(
+                request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+            )
+    except Left as left:
+        # Returned, not raised: Ray Train would start others beside those that leave.
+        return Departure(kind="left", step=left.step)
     except (BadInputError, VerdictError) as error:
         return Refusal(
             kind="bad input" if error.bad_input else "verdict",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from attempts import rayjob_for
+from tunesmith_engine.stages.contracts import LEAVING
 from tunesmith_operator.finetunejob.child_names import (
     MAX_RAYJOB_NAME,
     attempt_name,
@@ -157,3 +158,18 @@ def test_a_volume_that_is_not_there_yet_promises_nothing() -> None:
 
 def test_kuberay_is_told_the_version_of_ray_in_the_trainers_image() -> None:
     assert f"ray=={RAY_VERSION}\n" in LOCK.read_text(encoding="utf-8")
+
+
+def test_every_pod_is_left_in_good_order_before_it_is_deleted() -> None:
+    for group in groups_of(resources=RESOURCES):
+        container = container_of(group)
+
+        assert container["lifecycle"]["preStop"]["exec"]["command"][-1] == leaving_module()
+        assert LEAVING in {each["name"] for each in container["env"]}
+
+
+def leaving_module() -> str:
+    """The hook's, which is there: the control plane never imports the trainer."""
+    name = "tunesmith_trainer.train.leaving"
+    assert (Path(__file__).parents[4] / "trainer" / f"{name.replace('.', '/')}.py").is_file()
+    return name
