@@ -22,15 +22,13 @@ from statistics import median
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
-from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.train.base_check import doubt_about_base
-from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.config import refuse_large_batch
 from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
 from tunesmith_trainer.train.memory_plan import (
@@ -41,11 +39,11 @@ from tunesmith_trainer.train.memory_plan import (
 from tunesmith_trainer.train.packing_proof import PackingProof
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
-from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
+from tunesmith_trainer.train.ray_train import fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
-from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.starts import count_this_start
 from tunesmith_trainer.train.trackers.required import require_trackers
-from tunesmith_trainer.train.worker import CURVE, Trained
+from tunesmith_trainer.train.worker import Trained
 from tunesmith_trainer.versions import library_versions
 
 
@@ -86,7 +84,7 @@ def _ray(request: StageRequest, reporter: Reporter) -> Iterator[Path]:
     resources, output = request.spec.resources, Path(request.output)
     gpus = num_gpus(resources, on_this_machine=not is_in_cluster())
     if is_in_cluster():
-        count_start(output / STARTS, attempt=request.attempt, newest=newest_step(output))
+        count_this_start(request)
         reporter.progress("joining Ray")
         with joined_ray(folder=output / ".ray-train") as folder:
             yield folder
@@ -115,16 +113,12 @@ def _outcome(
     history = History(**trained["history"])
     last = history.latest("train")
     control = _compared(request, trained, history=history)
-    output, planned = Path(request.output), trained["planned_steps"]
+    planned = trained["planned_steps"]
     return StageOutcome(
         message=f"{_steps(request, trained, history=history)}; "
         f"held-out loss {history.held_out_at(0):.4f} before, "
         f"{history.best_loss:.4f} at the best step, {history.best_step}",
-        artifacts=[
-            artifact_of("tuned", output / TUNED),
-            artifact_of("curve", output / CURVE),
-            *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
-        ],
+        artifacts=[Artifact.model_validate(made) for made in trained["artifacts"]],
         facts={
             "method": request.spec.training.method,
             "precision": trained["resolved"]["training.precision"],

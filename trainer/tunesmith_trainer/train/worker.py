@@ -17,11 +17,15 @@ from typing import Any, Literal, TypedDict, final
 import torch
 
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
+from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
+from tunesmith_engine.stages.remote_workspace import StageWorkspace, as_stage_errors
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.devices import CPU, has_bf16, name_of, use_tensor_cores
+from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
@@ -36,8 +40,16 @@ from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
 from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
+from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.worker_workspace import (
+    fetched,
+    open_workspace,
+    remote_checkpoints,
+)
 
 CURVE = "curve.jsonl"
+
+log = logging.getLogger(__name__)
 
 # A worker of a killed attempt leaves within seconds of its Ray; it may be at a checkpoint still.
 _LOCK_WAIT_S = 60.0
@@ -53,6 +65,7 @@ class Trained(TypedDict):
     resolved: dict[str, str]
     warmup_steps: int
     num_trainable: int
+    artifacts: list[dict[str, Any]]
     reference_seconds: float | None
     packing: dict[str, Any]
     resumed_from: int | None
@@ -96,9 +109,27 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal:
     )
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
     is_first_here = context.get_local_rank() == 0
+    return train_share(
+        request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+    )
+
+
+def train_share(
+    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+) -> Trained | Refusal:
+    """Train this worker's share, once it has the others of its `group`; it needs no Ray.
+
+    `is_first_here` is the first of its machine.
+    """
     try:
+        tell = reporter_of(request).progress if group.is_first else log.info
+        workspace = open_workspace(request, tell=tell)
         return _train(
-            request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+            fetched(request, workspace),
+            group=group,
+            probed=probed,
+            is_first_here=is_first_here,
+            workspace=workspace,
         )
     except (BadInputError, VerdictError) as error:
         return Refusal(
@@ -142,7 +173,12 @@ def config_of(
 
 
 def _train(
-    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+    request: StageRequest,
+    *,
+    group: WorkerGroup,
+    probed: Precision | None,
+    is_first_here: bool,
+    workspace: StageWorkspace | None,
 ) -> Trained:
     prepared = load_prepared(request)
     config = config_of(request, prepared=prepared, probed=probed, device=group.device)
@@ -160,7 +196,10 @@ def _train(
         total_steps=config.num_steps + (control.steps if control else 0),
         curve=output / CURVE,
     )
+    remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS)
     with _sole_writer(output, group=group):
+        if remote is not None and group.is_first:
+            remote.begin()
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
             model,
@@ -185,6 +224,7 @@ def _train(
                 config=config,
                 group=group,
                 checkpoints=output / CHECKPOINTS,
+                remote=remote,
                 on_step=told,
                 on_measuring=progress.measuring if group.is_first else None,
             )
@@ -206,10 +246,18 @@ def _train(
         # NB: the model and its optimizer are let go of before the control has its own.
         del loop, model
         beside = (
-            train_control(request, prepared, config=config, last_step=history.step, group=group)
+            train_control(
+                request,
+                prepared,
+                config=config,
+                last_step=history.step,
+                group=group,
+                workspace=workspace,
+            )
             if control
             else None
         )
+        artifacts = _artifacts(request, workspace=workspace) if group.is_first else []
     return Trained(
         history=history.as_state(),
         control=beside.as_state() if beside else None,
@@ -217,11 +265,26 @@ def _train(
         resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
         num_trainable=num_trainable,
+        artifacts=[artifact.model_dump(mode="json", by_alias=True) for artifact in artifacts],
         reference_seconds=parts.reference_seconds,
         packing=packing.model_dump(by_alias=True, exclude_none=True),
         resumed_from=resumed_from,
         warnings=told.warnings,
     )
+
+
+def _artifacts(request: StageRequest, *, workspace: StageWorkspace | None) -> list[Artifact]:
+    """What the first worker leaves, in the store if its disk is its own."""
+    output = Path(request.output)
+    made = [
+        artifact_of(TUNED, output / TUNED),
+        artifact_of("curve", output / CURVE),
+        *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
+    ]
+    if workspace is None:
+        return made
+    with as_stage_errors():
+        return [workspace.kept_artifact(artifact) for artifact in made]
 
 
 @contextmanager
