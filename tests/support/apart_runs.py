@@ -12,7 +12,6 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import distributed
@@ -77,8 +76,7 @@ def _die(where: str, step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         really_finish(store, place, manifest)
 
-    patched: Any = {"_do_step": do_step}
-    Loop._do_step = patched["_do_step"]  # type: ignore[method-assign]
+    Loop._do_step = do_step  # type: ignore[method-assign]
     WorkspaceStore.finish_snapshot = finish  # type: ignore[method-assign]
 
 

@@ -55,7 +55,7 @@ class TrainState:
         # those of the steps beside it, and NCCL moves nothing of the host's memory.
         self._writing_group = (
             distributed.new_group(backend="gloo")
-            if group.is_sharded and (asynchronous or checkpoints.remote)
+            if group.is_sharded and (asynchronous or checkpoints.remote is not None)
             else None
         )
 

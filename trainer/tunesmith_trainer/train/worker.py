@@ -32,13 +32,14 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.loop import autocast
+from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
+from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
 from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
 from tunesmith_trainer.train.worker_workspace import (
@@ -182,24 +183,15 @@ def _train(
 ) -> Trained:
     prepared = load_prepared(request)
     config = config_of(request, prepared=prepared, probed=probed, device=group.device)
-    use_tensor_cores(config.precision)
     refuse_idle_early_stopping(config)
-    # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
-    # in the last bits when it is resumed.
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    _set_up_torch(config)
     group = replace(group, is_sharded=config.is_sharded)
     output, control = Path(request.output), config.training.control
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
-    progress = ProgressReporter(
-        reporter_of(request),
-        total_steps=config.num_steps + (control.steps if control else 0),
-        curve=output / CURVE,
-    )
+    progress = _progress(request, config)
     remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS)
-    with _sole_writer(output, group=group):
-        if remote is not None and group.is_first:
-            remote.begin()
+    with _sole_writer(output, remote=remote, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
             model,
@@ -231,17 +223,7 @@ def _train(
             history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
-        if group.is_first or group.is_sharded:
-            # After the last step. Of a whole model not by the other workers: nothing in this block
-            # is a collective then, so they may go on while this one writes.
-            loop.load_best()
-            export_tuned(
-                model,
-                base=prepared.model,
-                base_uri=request.spec.model.uri,
-                output=output,
-                group=group,
-            )
+        _export_best(loop, model, request=request, base=prepared.model, group=group)
         num_trainable, resumed_from = loop.num_trainable, loop.resumed_from
         # NB: the model and its optimizer are let go of before the control has its own.
         del loop, model
@@ -273,6 +255,39 @@ def _train(
     )
 
 
+def _set_up_torch(config: TrainConfig) -> None:
+    use_tensor_cores(config.precision)
+    # warn_only: an operation without a deterministic kernel trains on; its curve may then differ
+    # in the last bits when it is resumed.
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+
+
+def _progress(request: StageRequest, config: TrainConfig) -> ProgressReporter:
+    control = config.training.control
+    return ProgressReporter(
+        reporter_of(request),
+        total_steps=config.num_steps + (control.steps if control else 0),
+        curve=Path(request.output) / CURVE,
+    )
+
+
+def _export_best(
+    loop: Loop, model: Any, *, request: StageRequest, base: Path, group: WorkerGroup
+) -> None:
+    """Write the weights of the best step, after the last one."""
+    if not (group.is_first or group.is_sharded):
+        # Of a whole model nothing here is a collective: this worker may go on.
+        return
+    loop.load_best()
+    export_tuned(
+        model,
+        base=base,
+        base_uri=request.spec.model.uri,
+        output=Path(request.output),
+        group=group,
+    )
+
+
 def _artifacts(request: StageRequest, *, workspace: StageWorkspace | None) -> list[Artifact]:
     """What the first worker leaves, in the store if its disk is its own."""
     output = Path(request.output)
@@ -288,8 +303,12 @@ def _artifacts(request: StageRequest, *, workspace: StageWorkspace | None) -> li
 
 
 @contextmanager
-def _sole_writer(output: Path, *, group: WorkerGroup) -> Iterator[None]:
-    """Hold the output folder: a worker of a killed attempt may live for a moment longer.
+def _sole_writer(
+    output: Path, *, remote: RemoteCheckpoints | None, group: WorkerGroup
+) -> Iterator[None]:
+    """Hold the output folder and what is `remote` of it.
+
+    A worker of a killed attempt may live for a moment longer.
 
     Raises:
         TimeoutError: another process still writes there.
@@ -310,4 +329,6 @@ def _sole_writer(output: Path, *, group: WorkerGroup) -> Iterator[None]:
                         "another process still trains into the same folder"
                     ) from None
                 time.sleep(0.2)
+        if remote is not None:
+            remote.begin()
         yield
