@@ -72,7 +72,7 @@ class Workspace(ApiModel):
     uri: StoreUri | None = Field(
         None,
         description="Prefix in an object store; each job has a folder of its own there, and no "
-        "volume. Training is then in one pod. Default: a volume.",
+        "volume. Workers may then be on any node. Default: a volume.",
     )
     secret_ref: SecretReference | None = Field(
         None, description="Credentials to read, write and delete below uri."

@@ -48,6 +48,15 @@ def manifest_of(folder: Path) -> VersionManifest:
         OSError: a file cannot be read.
         ValueError: there is none.
     """
+    return VersionManifest(files=version_files(folder))
+
+
+def version_files(folder: Path) -> dict[str, VersionFile]:
+    """What a manifest says of the files below `folder`, of which there may be none.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     files = {
         path.relative_to(folder).as_posix(): VersionFile(
             digest=digest_file(path), bytes=path.stat().st_size
@@ -55,7 +64,7 @@ def manifest_of(folder: Path) -> VersionManifest:
         for path in files_below(folder)
     }
     files.pop(MANIFEST, None)
-    return VersionManifest(files=files)
+    return files
 
 
 def parse_manifest(text: bytes) -> VersionManifest | None:

@@ -3,9 +3,10 @@
 An artifact is written below its attempt, once, and read back by its digest. A snapshot is a folder
 that attempts share, such as a checkpoint. An object store cannot rename, so it is whole if its
 manifest is there, which is written last and removed first: half of one is never taken for a whole.
+Several machines may each put a part of a snapshot there, before one of them writes its manifest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -98,10 +99,33 @@ class WorkspaceStore:
         manifest = manifest_of(folder)
         # NB: first. Written over, the old manifest would vouch for a mixture of both.
         self.delete_snapshot(place)
+        self.put_part(folder, manifest.files, place)
+        self.finish_snapshot(place, manifest)
+
+    def put_part(self, folder: Path, names: Iterable[str], place: str) -> None:
+        """Upload these files below `folder` as a part of a snapshot that is not finished."""
         with self._translating_errors(self._uri_of(place)):
-            for name in manifest.files:
+            for name in names:
                 self._put_below(folder, folder / name, place)
-            self._files.pipe_file(self._path(f"{place}/{MANIFEST}"), manifest.text().encode())
+
+    def finish_snapshot(self, place: str, manifest: VersionManifest) -> None:
+        """From here on there is a snapshot; all its files are there."""
+        self.write_text(f"{place}/{MANIFEST}", manifest.text())
+
+    def read_snapshot(self, place: str) -> VersionManifest | None:
+        """The manifest of one snapshot; None if there is none."""
+        return self._read_manifest(f"{place}/{MANIFEST}")
+
+    def write_text(self, place: str, text: str) -> None:
+        """Write one object, in place of one that is there."""
+        with self._translating_errors(self._uri_of(place)):
+            self._files.pipe_file(self._path(place), text.encode())
+
+    def read_text(self, place: str) -> str | None:
+        """One object; None if there is none."""
+        with self._translating_errors(self._uri_of(place)), suppress(FileNotFoundError):
+            return bytes(self._files.cat_file(self._path(place))).decode()
+        return None
 
     def get_snapshot(self, place: str, manifest: VersionManifest, target: Path) -> bool:
         """Download a folder to `target`; False if it is not as its manifest says."""
@@ -134,9 +158,8 @@ class WorkspaceStore:
 
     def _read_manifest(self, place: str) -> VersionManifest | None:
         # It may go between the listing and the read, when another attempt is still being stopped.
-        with self._translating_errors(self._uri_of(place)), suppress(FileNotFoundError):
-            return parse_manifest(self._files.cat_file(self._path(place)))
-        return None
+        text = self.read_text(place)
+        return None if text is None else parse_manifest(text.encode())
 
     def _uri_of(self, place: str) -> str:
         return f"{self._uri}/{place}"

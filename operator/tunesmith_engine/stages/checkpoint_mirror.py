@@ -2,10 +2,12 @@
 
 A stage that goes on where an earlier attempt stopped keeps whole folders below `checkpoints/` of
 its output, under a name without a dot from the moment they are whole. Those are in the store
-seconds later, and those that the stage removes are removed there, too.
+seconds later, and those that the stage removes are removed there, too. Where the stage's workers
+are apart, the first of them uses this, and looks whenever it has written one.
 """
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from threading import Event, Thread
 from typing import Final
 
 from tunesmith_engine.sources.errors import SourceError
+from tunesmith_engine.sources.version_manifest import VersionManifest, version_files
 from tunesmith_engine.sources.workspace_store import WorkspaceStore
 
 LOGGER = logging.getLogger(__name__)
@@ -37,14 +40,37 @@ class CheckpointMirror:
         Raises:
             SourceError: the store cannot be reached or read.
         """
-        for name, manifest in self._store.list_snapshots(self._place).items():
-            target = self._folder / name
-            is_here = target.exists() or self._store.get_snapshot(
-                f"{self._place}/{name}", manifest, target
-            )
-            if not is_here:
+        snapshots = self._store.list_snapshots(self._place)
+        # What only this disk has, no other machine could go on from.
+        for path in self._whole():
+            if path.name not in snapshots:
+                shutil.rmtree(path)
+        for name, manifest in snapshots.items():
+            if not self._is_fetched(name, manifest):
                 LOGGER.warning("%s in the workspace is spoilt, and passed over", name)
-            self._kept[name] = _mark(target) if is_here else None
+
+    def fetch(self, name: str) -> bool:
+        """Have one folder here as the store has it; False if it has not, or not as written.
+
+        Raises:
+            SourceError: the store cannot be reached or read.
+        """
+        manifest = self._store.read_snapshot(f"{self._place}/{name}")
+        return manifest is not None and self._is_fetched(name, manifest)
+
+    def finish(self, name: str, parts: VersionManifest) -> None:
+        """Complete what has `parts` in the store already with the other files of the folder here.
+
+        Raises:
+            SourceError, OSError: it could not be completed.
+        """
+        folder = self._folder / name
+        own = version_files(folder)
+        missing = sorted(own.keys() - parts.files.keys())
+        place = f"{self._place}/{name}"
+        self._store.put_part(folder, missing, place)
+        self._store.finish_snapshot(place, VersionManifest(files={**own, **parts.files}))
+        self._kept[name] = _mark(folder)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -75,6 +101,16 @@ class CheckpointMirror:
     def _run(self, stopped: Event) -> None:
         while not stopped.wait(_INTERVAL_S):
             self.look()
+
+    def _is_fetched(self, name: str, manifest: VersionManifest) -> bool:
+        target = self._folder / name
+        is_here = target.is_dir() and version_files(target) == manifest.files
+        if not is_here:
+            shutil.rmtree(target, ignore_errors=True)
+            is_here = self._store.get_snapshot(f"{self._place}/{name}", manifest, target)
+        # Of what is spoilt there is something in the store, too.
+        self._kept[name] = _mark(target) if is_here else None
+        return is_here
 
     def _whole(self) -> list[Path]:
         # A leading dot marks what training has not finished writing, or is about to remove.

@@ -125,6 +125,8 @@ class StageRequest(ApiModel):
     `models` is where a job without `output.uri` publishes. `memory` is what later stages get, as
     far as that is known; None means that they share this machine. `store` is the URI below which
     the job keeps what must outlive the disk of this machine; None means that the disk itself does.
+    `apart` says that the stage's workers have disks of their own, and nothing in common but the
+    store; they read `stored_inputs`, which are `inputs` as the store has them.
     """
 
     contract: Literal[1] = CONTRACT
@@ -144,6 +146,8 @@ class StageRequest(ApiModel):
     models: str
     memory: dict[StageName, GivenMemory] | None = None
     store: str | None = None
+    apart: bool = False
+    stored_inputs: dict[StageName, StageResult] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

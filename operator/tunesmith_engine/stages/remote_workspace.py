@@ -2,10 +2,11 @@
 
 What earlier stages made is fetched, proven by digest, and handed to the stage as local files. What
 the stage makes is in the store before its result is reported: a result that counts can be read.
+Of a stage whose workers are apart each worker does so for itself; the first one keeps checkpoints.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -38,12 +39,14 @@ def run_in_store(
     Raises:
         StageError: that of the stage, or the store cannot be read or written.
     """
-    with _as_stage_errors():
-        workspace = _Workspace.opened(uri, request, reporter)
+    with as_stage_errors():
+        workspace = StageWorkspace.opened(uri, request, reporter.progress)
+        # Before hours of work whose outcome could not be kept.
+        workspace.store.check_writable()
         local = workspace.fetched_inputs()
-        mirror = workspace.restored_checkpoints()
+        mirrored = nullcontext() if request.apart else workspace.restored_checkpoints().running()
     try:
-        with mirror.running():
+        with mirrored:
             outcome = stage(local, reporter)
     except StageError as error:
         # A refused model shows its numbers, too.
@@ -53,52 +56,75 @@ def run_in_store(
     return workspace.kept(outcome)
 
 
-def place_of(artifact: Artifact, request: StageRequest) -> str:
-    """Where the store has an artifact of this attempt: no other attempt ever writes there."""
-    path = local_path(artifact)
-    suffix = path.suffix if path.is_file() else ""
-    return f"{_home(request)}/{request.attempt}/{artifact.name}{suffix}"
-
-
-def _home(request: StageRequest) -> str:
-    return f"{request.stage}/{request.key[:16]}"
-
-
 @dataclass(frozen=True, slots=True)
-class _Workspace:
-    """The store of the job, as one attempt of a stage uses it."""
+class StageWorkspace:
+    """The store of the job, as one attempt of a stage uses it.
+
+    `home` is the stage's place there, which its attempts share; `own` that of this attempt's
+    artifacts, where no other ever writes. `tell` is told what is being done.
+    """
 
     uri: str
     store: WorkspaceStore
     request: StageRequest
-    reporter: Reporter
+    tell: Callable[[str], object]
+    home: str
+    own: str
 
     @classmethod
-    def opened(cls, uri: str, request: StageRequest, reporter: Reporter) -> "_Workspace":
+    def opened(
+        cls, uri: str, request: StageRequest, tell: Callable[[str], object]
+    ) -> "StageWorkspace":
+        """Open the store at `uri`.
+
+        Raises:
+            SourceError: the secret lacks a key, or the store's driver is not installed.
+        """
         secret_ref = request.spec.workspace.secret_ref
         secret = read_secret(secret_ref, secrets=Path(request.secrets))
         store = WorkspaceStore(uri, secret=secret, folder=Path(request.cache) / "workspace")
-        # Before hours of work whose outcome could not be kept.
-        store.check_writable()
-        return cls(uri, store, request, reporter)
+        home = f"{request.stage}/{request.key[:16]}"
+        return cls(uri, store, request, tell, home, f"{home}/{request.attempt}")
 
     def fetched_inputs(self) -> StageRequest:
         """The request as the stage takes it: every artifact a local file."""
-        inputs = {name: self._fetched(name, made) for name, made in self.request.inputs.items()}
-        return self.request.model_copy(update={"inputs": inputs})
+        stored = self.request.stored_inputs or self.request.inputs
+        inputs = {name: self._fetched(name, made) for name, made in stored.items()}
+        # Only workers of another machine ask where the store has them.
+        more = {"stored_inputs": stored} if self.request.apart else {}
+        return self.request.model_copy(update={"inputs": inputs, **more})
+
+    def checkpoints(self) -> CheckpointMirror:
+        """The checkpoints of the stage, here and in the store."""
+        folder = Path(self.request.output) / CHECKPOINTS
+        return CheckpointMirror(self.store, self.checkpoints_place, folder)
+
+    @property
+    def checkpoints_place(self) -> str:
+        """Where the store has the stage's checkpoints."""
+        return f"{self.home}/{CHECKPOINTS}"
 
     def restored_checkpoints(self) -> CheckpointMirror:
-        self.reporter.progress("looking for checkpoints in the workspace")
-        folder = Path(self.request.output) / CHECKPOINTS
-        mirror = CheckpointMirror(self.store, f"{_home(self.request)}/{CHECKPOINTS}", folder)
+        self.tell("looking for checkpoints in the workspace")
+        mirror = self.checkpoints()
         mirror.restore()
         return mirror
 
     def kept(self, outcome: StageOutcome) -> StageOutcome:
         """The outcome with its artifacts in the store."""
-        with _as_stage_errors():
-            artifacts = [self._kept(artifact) for artifact in outcome.artifacts]
+        with as_stage_errors():
+            artifacts = [self.kept_artifact(artifact) for artifact in outcome.artifacts]
         return replace(outcome, artifacts=artifacts)
+
+    def kept_artifact(self, artifact: Artifact) -> Artifact:
+        """The artifact in the store; a published one, which has a place of its own, as it is."""
+        if not artifact.uri.startswith(_FILE):
+            return artifact
+        self.tell(f"keeping {artifact.name} in the workspace")
+        path = local_path(artifact)
+        suffix = path.suffix if path.is_file() else ""
+        uri = self.store.put(path, f"{self.own}/{artifact.name}{suffix}")
+        return artifact.model_copy(update={"uri": uri})
 
     def _fetched(self, stage: StageName, made: StageResult) -> StageResult:
         artifacts = [self._here(stage, artifact) for artifact in made.artifacts]
@@ -107,20 +133,13 @@ class _Workspace:
     def _here(self, stage: StageName, artifact: Artifact) -> Artifact:
         if not artifact.uri.startswith(f"{self.uri}/"):
             return artifact
-        self.reporter.progress(f"fetching {artifact.name} of {stage} from the workspace")
+        self.tell(f"fetching {artifact.name} of {stage} from the workspace")
         return artifact.model_copy(update={"uri": self.store.get(artifact).as_uri()})
-
-    def _kept(self, artifact: Artifact) -> Artifact:
-        """A published version, which has a place of its own, stays what it is."""
-        if not artifact.uri.startswith(_FILE):
-            return artifact
-        self.reporter.progress(f"keeping {artifact.name} in the workspace")
-        uri = self.store.put(local_path(artifact), place_of(artifact, self.request))
-        return artifact.model_copy(update={"uri": uri})
 
 
 @contextmanager
-def _as_stage_errors() -> Iterator[None]:
+def as_stage_errors() -> Iterator[None]:
+    """A SourceError as the stage's own."""
     try:
         yield
     except SourceError as error:

@@ -59,10 +59,9 @@ def possible_children(
 
 
 def may_run_in_rayjob(plan: Plan, stage: StageName) -> bool:
-    """Whether a stage runs in a RayJob where KubeRay is installed and the workspace allows it."""
+    """Whether a stage runs in a RayJob where KubeRay is installed and the volume allows it."""
     # A stage that the plan does not have was another release's: it may have been spread.
     rows = [planned.stage for planned in plan.stages if planned.name == stage]
     is_spread = all(row.compute is Compute.WORKERS for row in rows)
     has_workers = is_spread and plan.spec.resources.workers > 1
-    # Pods of a RayJob share a volume, and a store is none.
-    return has_workers and plan.spec.workspace.uri is None and may_be_rayjob(plan.job)
+    return has_workers and may_be_rayjob(plan.job)

@@ -84,12 +84,14 @@ class KubeExecutor:
         if not snapshot.has_report:
             await self._ensure_shared_objects()
         stage = self._plan.stage(action.stage)
+        placement = await self._placement_of_workers(stage)
         request = request_of(
             self._plan,
             stage,
             owner=self._owner,
             attempt=action.attempt,
             finished=snapshot.observations.finished,
+            in_pods_of_their_own=placement is not WorkerPlacement.ONE_POD,
         )
         large = request_map(self._owner, request)
         if large is not None:
@@ -101,7 +103,7 @@ class KubeExecutor:
         is_first = stage == self._plan.stages[0]
         proven = tuple(one.environment for one in self._plan.stages) if is_first else ()
         attempt = StageAttempt(self._owner, stage, request, account, prepared, proven)
-        return await self._client.create(await self._child(attempt))
+        return await self._client.create(self._child(attempt, placement))
 
     async def _stop(self, action: Stop) -> None:
         # A watch may miss that it has gone, and what was told of it would count for minutes.
@@ -112,8 +114,7 @@ class KubeExecutor:
         for kind, name in children:
             await self._client.delete(kind, self._owner.namespace, name)
 
-    async def _child(self, attempt: StageAttempt) -> Manifest:
-        placement = await self._placement_of_workers(attempt.stage)
+    def _child(self, attempt: StageAttempt, placement: WorkerPlacement) -> Manifest:
         if placement is WorkerPlacement.ONE_POD:
             return batch_job_of(attempt, settings=self._settings)
         on_one_node = placement is WorkerPlacement.ONE_NODE
@@ -125,7 +126,11 @@ class KubeExecutor:
             RAY_JOB.kind
         ):
             return WorkerPlacement.ONE_POD
-        name = self._plan.spec.workspace.claim_name or shared_name(self._owner.name)
+        workspace = self._plan.spec.workspace
+        if workspace.uri is not None:
+            # They share no volume: their disks are their own.
+            return WorkerPlacement.ANY_NODE
+        name = workspace.claim_name or shared_name(self._owner.name)
         return worker_placement(
             await self._client.get("PersistentVolumeClaim", self._owner.namespace, name)
         )

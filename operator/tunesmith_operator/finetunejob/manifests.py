@@ -81,8 +81,12 @@ def request_of(
     owner: JobRef,
     attempt: int,
     finished: Mapping[str, StageResult],
+    in_pods_of_their_own: bool = False,
 ) -> StageRequest:
-    """What an attempt of a stage is told; `finished` are the results so far, by key."""
+    """What an attempt of a stage is told; `finished` are the results so far, by key.
+
+    `in_pods_of_their_own` are its workers, if it has any.
+    """
     folder = f"{WORKSPACE}/jobs/{plan.job}/stages/{stage.name}/{stage.short_key}"
     progress, result = (
         report_address(
@@ -109,6 +113,7 @@ def request_of(
         models=f"{WORKSPACE}/models",
         memory=given_memory((planned.stage for planned in plan.stages), plan.spec.resources),
         store=store_of(owner, plan.spec.workspace),
+        apart=in_pods_of_their_own and plan.spec.workspace.uri is not None,
     )
 
 

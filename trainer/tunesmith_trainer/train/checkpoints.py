@@ -1,9 +1,10 @@
 """Points from which training goes on: `step-N/` folders of safetensors files and one JSON file.
 
-`train_state` fills them, and the `checkpoint_mirror` of the engine copies them where the disk does
-not outlive the pod. A folder is written beside its final name, flushed to disk and renamed, so it
-is there whole or not at all; `state.json` holds a digest of every file, so one that the disk spoilt
-later is passed over. Nothing in it is code: no pickle is written or read.
+`train_state` fills them. Where the disk does not outlive the pod, the `checkpoint_mirror` of the
+engine copies them, and for workers that are apart `remote_checkpoints`. A folder is written beside
+its final name, flushed to disk and renamed, so it is there whole or not at all; `state.json` holds
+a digest of every file, so one that the disk spoilt later is passed over. Nothing in it is code: no
+pickle is written or read.
 """
 
 import json
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_engine.stages.digests import digest_file
+from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 Tensors = dict[str, torch.Tensor]
 
@@ -34,8 +36,14 @@ log = logging.getLogger(__name__)
 
 def newest_step(output: Path) -> int:
     """The step of the newest checkpoint below a stage's output folder, 0 if there is none."""
-    names = (path.name for path in (output / CHECKPOINTS).glob("step-*"))
-    return max((int(name.removeprefix("step-")) for name in names), default=0)
+    steps = (step_of(path.name) for path in (output / CHECKPOINTS).glob("step-*"))
+    return max((step or 0 for step in steps), default=0)
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint's folder; None for another folder."""
+    number = name.removeprefix("step-")
+    return int(number) if name != number and number.isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +70,22 @@ class Checkpoints:
         config_digest: str,
         keep: int,
         settings: Mapping[str, str] | None = None,
+        remote: RemoteCheckpoints | None = None,
     ) -> None:
-        """`settings` are what the digest was made of, as text by name, to tell what differs."""
+        """`settings` are what the digest was made of, as text by name, to tell what differs.
+
+        `remote` is where they are kept if `root` is on a disk that no other worker shares.
+        """
+        self.remote = remote
         self._root = root
         self._config_digest = config_digest
         self._keep = keep
         self._settings = dict(settings or {})
 
-    def begin(self, step: int) -> Path:
-        """An empty folder for `write`, which may be given files before."""
+    def begin(self, step: int, *, owner: int | None = None) -> Path:
+        """An empty folder for `write`, which may be given files before; `owner` is this process."""
         # A name that the next process does not share, and that no glob for step-* matches.
-        temporary = self.unfinished(step, owner=os.getpid())
+        temporary = self.unfinished(step, owner=owner or os.getpid())
         _remove(temporary)
         temporary.mkdir(parents=True)
         return temporary
@@ -187,8 +200,8 @@ class Checkpoints:
         return self._root / f"step-{step}"
 
     def _steps(self) -> list[int]:
-        names = (path.name.removeprefix("step-") for path in self._root.glob("step-*"))
-        return sorted(int(name) for name in names if name.isdigit())
+        steps = (step_of(path.name) for path in self._root.glob("step-*"))
+        return sorted(step for step in steps if step is not None)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

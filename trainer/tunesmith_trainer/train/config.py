@@ -86,6 +86,12 @@ class TrainConfig:
         """Whether the model is spread over the workers; one alone holds all of it."""
         return self.training.parallelism == "fsdp" and self.workers > 1
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the run, and of the control beside it."""
+        control = self.training.control
+        return self.num_steps + (control.steps if control else 0)
+
     def is_evaluated(self, step: int) -> bool:
         """Whether every loss is measured after `step`: the last one, that of the control, more."""
         control = self.training.control

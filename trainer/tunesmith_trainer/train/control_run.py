@@ -14,6 +14,7 @@ from typing import Final
 from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_engine.stages.remote_workspace import StageWorkspace
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
@@ -22,6 +23,7 @@ from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.remedies import without_remedies
 from tunesmith_trainer.train.run_parts import build_loop, run_parts
+from tunesmith_trainer.train.worker_workspace import remote_checkpoints
 
 _FOLDER: Final = "control"
 
@@ -35,10 +37,12 @@ def train_control(
     config: TrainConfig,
     last_step: int,
     group: WorkerGroup,
+    workspace: StageWorkspace | None = None,
 ) -> History:
     """Train without the remedies of the job; `last_step` is the last of the run itself.
 
-    One that diverges is no fault of the job's; its history then ends before its last step.
+    `workspace` is that of workers that share no folder. One that diverges is no fault of the job's;
+    its history then ends before its last step.
 
     Raises:
         BadInputError: the job has no remedy.
@@ -50,6 +54,9 @@ def train_control(
     ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
     control = replace(config, training=spec.training, evaluate_every=steps, replay_ratio=ratio)
     output = Path(request.output) / _FOLDER
+    remote = remote_checkpoints(workspace, folder=output)
+    if remote is not None and group.is_first:
+        remote.begin()
     progress = ProgressReporter(
         reporter_of(request),
         total_steps=planned + steps,
@@ -72,6 +79,7 @@ def train_control(
         config=control,
         group=group,
         checkpoints=output,
+        remote=remote,
         on_step=progress if group.is_first else None,
         on_measuring=progress.measuring if group.is_first else None,
         last_step=steps,
@@ -84,4 +92,6 @@ def train_control(
     if group.is_first:
         # Nobody trains on from it. A stage that is killed behind this trains it once more.
         shutil.rmtree(output, ignore_errors=True)
+        if remote is not None:
+            remote.keep()
     return history

@@ -65,7 +65,7 @@ def is_in_cluster() -> bool:
 def joined_ray(*, folder: Path) -> Iterator[Path]:
     """Join the cluster that this process was started in; yield `folder`, emptied.
 
-    `folder` is on a volume that all workers share, and is deleted in the end.
+    `folder` takes Ray Train's records, which workers of ours never read; it is deleted in the end.
 
     Raises:
         SystemExit: SIGTERM arrived; the cluster is left by then.

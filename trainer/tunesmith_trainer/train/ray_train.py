@@ -8,10 +8,9 @@ A worker that is lost is replaced in three ways, one around the other: by Ray Tr
 workers; in a cluster by `fit`, as long as there is a checkpoint more each time; and by KubeRay,
 which puts a new head in the place of a lost one and runs the stage there from its beginning, within
 the same RayJob, so that nobody else counts it (so it does after Kueue has taken the quota back).
-`count_start` counts that. Each time the run goes on from its newest checkpoint.
+`starts` counts that. Each time the run goes on from its newest checkpoint.
 """
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -30,24 +29,19 @@ from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
-from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.devices import num_accelerators
-from tunesmith_trainer.train.checkpoints import newest_step
 from tunesmith_trainer.train.leaving import is_told_to_leave
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.ray_cluster import STOPPED, is_in_cluster
 from tunesmith_trainer.train.worker import Departure, Refusal, Trained, train_on_worker
+from tunesmith_trainer.train.worker_workspace import newest_kept_step
 
 _log = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS: Final = 2
-MAX_STARTS: Final = 4
 
 # Errors of CUDA, ROCm and XPU, should Ray hand them on as another type.
 _OF_DEVICE: Final = re.compile(r"\b(cuda|hip|xpu)( error:)? out of memory")
-
-# The record of `count_start` in the stage's output folder.
-STARTS: Final = ".starts.json"
 
 
 class _PrivateTrainer(TorchTrainer):
@@ -78,7 +72,7 @@ def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> 
     """
     rounds = 0
     while True:
-        before = newest_step(Path(request.output))
+        before = newest_kept_step(request)
         trainer = _PrivateTrainer(
             train_on_worker,
             train_loop_config={
@@ -96,7 +90,7 @@ def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> 
         try:
             trained: Trained | Refusal | Departure = trainer.fit().return_value
         except TrainingFailedError as error:
-            if not is_in_cluster() or newest_step(Path(request.output)) <= before:
+            if not is_in_cluster() or newest_kept_step(request) <= before:
                 raise as_transient(error) from error
         else:
             if trained.get("kind") != "left":
@@ -172,29 +166,3 @@ def _reason_of(cause: BaseException) -> Reason:
         return Reason.OUT_OF_MEMORY
     # A worker that is gone has told no error of its own.
     return Reason.KILLED if isinstance(cause, RayActorError) else Reason.STAGE_CRASHED
-
-
-def count_start(record: Path, *, attempt: int, newest: int) -> None:
-    """Count this start of `attempt`; `newest` is the step that it goes on from.
-
-    An attempt that only ever begins, for want of memory say, ends here, and is counted as any that
-    failed.
-
-    Raises:
-        TransientError: the attempt was begun so often without a checkpoint in between.
-    """
-    try:
-        before: dict[str, int] = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or spoilt: this start counts as the first
-        before = {}
-    is_again = (before.get("attempt"), before.get("step")) == (attempt, newest)
-    starts = before.get("starts", 0) + 1 if is_again else 1
-    if starts > MAX_STARTS:
-        raise TransientError(
-            Reason.KILLED,
-            f"this attempt was started {MAX_STARTS} times and each time cut off before the next "
-            "checkpoint; the events of its head pod say by what: more memory, or a smaller "
-            "checkpoint.everySteps",
-        )
-    # NB: before anything else is done, or what is cut off early would never be counted.
-    write_atomically(record, json.dumps({"attempt": attempt, "step": newest, "starts": starts}))

@@ -40,6 +40,7 @@ from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
 from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
+from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
@@ -148,11 +149,15 @@ def build_loop(
     config: TrainConfig,
     group: WorkerGroup,
     checkpoints: Path,
+    remote: RemoteCheckpoints | None = None,
     on_step: StepCallback | None,
     on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
 ) -> Loop:
-    """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`."""
+    """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`.
+
+    `remote` is where they are kept if the workers share no folder.
+    """
     return Loop(
         model,
         config=config,
@@ -165,6 +170,7 @@ def build_loop(
             config_digest=config.digest(),
             keep=config.checkpoint.keep,
             settings=config.resolved(),
+            remote=remote,
         ),
         name_rows=partial(_sources, prepared),
         on_step=on_step,

@@ -14,7 +14,7 @@ the first worker, and `mfu` and `deviceBytes` are null where they are not known.
 `checkpoints/` in the output folder is what a killed run goes on from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,16 +22,14 @@ from statistics import median
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
-from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
-from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.train.base_check import doubt_about_base
-from tunesmith_trainer.train.checkpoints import newest_step
-from tunesmith_trainer.train.config import refuse_large_batch
+from tunesmith_trainer.train.config import refuse_large_batch, resolve_config
 from tunesmith_trainer.train.history import ACCURACY, MARGIN, History
 from tunesmith_trainer.train.memory_plan import (
     advice_on_memory,
@@ -41,11 +39,12 @@ from tunesmith_trainer.train.memory_plan import (
 from tunesmith_trainer.train.packing_proof import PackingProof
 from tunesmith_trainer.train.precision_probe import ProbedPrecision, probed_precision
 from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local_ray
-from tunesmith_trainer.train.ray_train import STARTS, count_start, fit, num_gpus
+from tunesmith_trainer.train.ray_train import fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
-from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.starts import count_this_start
 from tunesmith_trainer.train.trackers.required import require_trackers
-from tunesmith_trainer.train.worker import CURVE, Trained
+from tunesmith_trainer.train.worker import Trained
+from tunesmith_trainer.train.worker_workspace import newest_kept_step
 from tunesmith_trainer.versions import library_versions
 
 
@@ -69,8 +68,9 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
     probed = _probed(request, prepared, reporter)
     request = settled_request(request, precision=probed.precision if probed else None)
-    with _ray(request, reporter) as folder:
-        reporter.progress("loading the model")
+    tell = _teller(request, prepared, reporter)
+    with _ray(request, tell) as folder:
+        tell("loading the model")
         with advice_on_memory(request):
             trained = fit(request, folder=folder, precision=probed.precision if probed else None)
     # NB: raised here, not in the workers: Ray Train would take it for a lost worker, and try again.
@@ -80,18 +80,37 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
     return _outcome(request, trained, num_targets=prepared.train.num_targets, probed=probed)
 
 
+def _teller(request: StageRequest, prepared: Prepared, reporter: Reporter) -> Callable[[str], None]:
+    """Tells what is done before the first step; of a run that goes on, from where it does.
+
+    A head that was lost begins the stage again, and its job would be seen to begin again, too.
+    """
+    newest = newest_kept_step(request)
+    if newest == 0:
+        return reporter.progress
+    # The number of steps is the same in any type, and whatever measuring costs.
+    config = resolve_config(
+        request.spec, num_rows=len(prepared.train), precision="fp32", evaluation_cost=0.0
+    )
+    return lambda message: reporter.progress(
+        f"{message}; it goes on from the checkpoint of step {newest}, later steps are done again",
+        step=newest,
+        total_steps=config.total_steps,
+    )
+
+
 @contextmanager
-def _ray(request: StageRequest, reporter: Reporter) -> Iterator[Path]:
+def _ray(request: StageRequest, tell: Callable[[str], None]) -> Iterator[Path]:
     """The Ray of this run, and a folder for its records."""
     resources, output = request.spec.resources, Path(request.output)
     gpus = num_gpus(resources, on_this_machine=not is_in_cluster())
     if is_in_cluster():
-        count_start(output / STARTS, attempt=request.attempt, newest=newest_step(output))
-        reporter.progress("joining Ray")
+        count_this_start(request)
+        tell("joining Ray")
         with joined_ray(folder=output / ".ray-train") as folder:
             yield folder
     else:
-        reporter.progress("starting Ray")
+        tell("starting Ray")
         record = output / ".ray"
         with local_ray(workers=resources.workers, gpus=gpus, record=record) as folder:
             yield folder
@@ -115,16 +134,12 @@ def _outcome(
     history = History(**trained["history"])
     last = history.latest("train")
     control = _compared(request, trained, history=history)
-    output, planned = Path(request.output), trained["planned_steps"]
+    planned = trained["planned_steps"]
     return StageOutcome(
         message=f"{_steps(request, trained, history=history)}; "
         f"held-out loss {history.held_out_at(0):.4f} before, "
         f"{history.best_loss:.4f} at the best step, {history.best_step}",
-        artifacts=[
-            artifact_of("tuned", output / TUNED),
-            artifact_of("curve", output / CURVE),
-            *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
-        ],
+        artifacts=[Artifact.model_validate(made) for made in trained["artifacts"]],
         facts={
             "method": request.spec.training.method,
             "precision": trained["resolved"]["training.precision"],

@@ -1,9 +1,10 @@
 """The whole state of a run, to disk and back: weights, optimizer, generators and history.
 
 `loop` calls `save` and `restore`; all workers take part, the first one writes `checkpoints`, and of
-a sharded model every worker its part, in the background if `asynchronous`. The position in the data
-and the learning rate are functions of the step and need no state, so that another number of workers
-may go on; only what dropout draws is then another sequence.
+a sharded model every worker its part, in the background if `asynchronous`. Workers that share no
+folder go by the store that `checkpoints` names. The position in the data and the learning rate are
+functions of the step and need no state, so that another number of workers may go on; only what
+dropout draws is then another sequence.
 """
 
 import os
@@ -53,7 +54,9 @@ class TrainState:
         # NB: of its own, and over the processor: the messages of a write must not come in between
         # those of the steps beside it, and NCCL moves nothing of the host's memory.
         self._writing_group = (
-            distributed.new_group(backend="gloo") if asynchronous and group.is_sharded else None
+            distributed.new_group(backend="gloo")
+            if group.is_sharded and (asynchronous or checkpoints.remote is not None)
+            else None
         )
 
     def wait(self) -> None:
@@ -100,10 +103,19 @@ class TrainState:
                 self._checkpoints.write(
                     step, best_step=best_step, files=files, state=state, begun=begun
                 )
-                # NB: after the write. Cut off in between, there is one too many, never none.
-                self._checkpoints.prune()
+                self._keep(step)
 
         self._writer.start(write)
+
+    def _keep(self, step: int) -> None:
+        """Put what was just written into the store, if one counts, and remove what is old."""
+        remote = self._checkpoints.remote
+        if remote is not None and self._group.is_sharded:
+            remote.finish(step)
+        # NB: after the write. Cut off in between, there is one too many, never none.
+        self._checkpoints.prune()
+        if remote is not None:
+            remote.keep()
 
     def _whole_tensors(self) -> dict[str, Tensors]:
         # Only what is trained: the base model's frozen weights are in its own folder.
@@ -120,25 +132,35 @@ class TrainState:
 
         Return the folder, and what returns once all parts are in it.
         """
+        remote = self._checkpoints.remote
         if self._group.is_first:
+            if remote is not None:
+                remote.clear(step)
             self._checkpoints.begin(step)
         # NB: behind `begin`, so that the folder is there when the others have been told its owner.
         owner = self._group.broadcast(os.getpid())
         folder = self._checkpoints.unfinished(step, owner=owner)
+        is_alone_here = remote is not None and not self._group.is_first
+        if is_alone_here:
+            self._checkpoints.begin(step, owner=owner)
         moments = optimizer_tensors(self._optimizer, parameters=self._parameters)
         tensors = {**self._sharded_weights(), **moments}
-        if self._writing_group is None:
-            started: Callable[[], None] = partial(write_shards, folder, tensors)
-        else:
+        if self._writer.asynchronous and self._writing_group is not None:
             started = start_shards(folder, tensors, group=self._writing_group)
+        else:
+            started = partial(write_shards, folder, tensors)
 
         def finish() -> None:
             try:
                 started()
+                if remote is not None and self._writing_group is not None:
+                    remote.put_part(step, folder, group=self._writing_group)
             except BaseException:
                 # On a full disk parts of a checkpoint are only in the way.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+            if is_alone_here:
+                shutil.rmtree(folder)
 
         return folder, finish
 
@@ -216,6 +238,10 @@ class TrainState:
         return {f"weights/{name}": value.detach() for name, value in self._parameters.items()}
 
     def _checkpoint(self, step: int) -> Checkpoint:
+        remote = self._checkpoints.remote
+        if remote is not None and (self._group.is_sharded or not self._group.is_first):
+            # Of what was written here it is but a part.
+            remote.fetch(step)
         # Of shards, one worker reads all for its digests, and each its own part.
         verify = self._group.is_first or not self._group.is_sharded
         checkpoint = self._checkpoints.read(step, verify=verify)

@@ -17,9 +17,12 @@ from typing import Any, Literal, TypedDict, final
 import torch
 
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.configmap_reporter import reporter_of
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
+from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
+from tunesmith_engine.stages.remote_workspace import StageWorkspace, as_stage_errors
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.devices import (
     CPU,
@@ -28,6 +31,7 @@ from tunesmith_trainer.devices import (
     prefer_deterministic_kernels,
     use_tensor_cores,
 )
+from tunesmith_trainer.models import TUNED
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
@@ -35,16 +39,25 @@ from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.leaving import Left, waited_for
-from tunesmith_trainer.train.loop import autocast
+from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.precision_probe import Precision
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
+from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
+from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
+from tunesmith_trainer.train.worker_workspace import (
+    fetched,
+    open_workspace,
+    remote_checkpoints,
+)
 
 CURVE = "curve.jsonl"
+
+log = logging.getLogger(__name__)
 
 # A worker of a killed attempt leaves within seconds of its Ray; it may be at a checkpoint still.
 _LOCK_WAIT_S = 60.0
@@ -60,6 +73,7 @@ class Trained(TypedDict):
     resolved: dict[str, str]
     warmup_steps: int
     num_trainable: int
+    artifacts: list[dict[str, Any]]
     reference_seconds: float | None
     packing: dict[str, Any]
     resumed_from: int | None
@@ -111,10 +125,28 @@ def train_on_worker(loop_config: LoopConfig) -> Trained | Refusal | Departure:
     )
     torch.set_num_threads(threads_per_worker(context.get_local_world_size()))
     is_first_here = context.get_local_rank() == 0
+    return train_share(
+        request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+    )
+
+
+def train_share(
+    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+) -> Trained | Refusal | Departure:
+    """Train this worker's share, once it has the others of its `group`; it needs no Ray.
+
+    `is_first_here` is the first of its machine.
+    """
     try:
+        tell = reporter_of(request).progress if group.is_first else log.info
         with waited_for():
+            workspace = open_workspace(request, tell=tell)
             return _train(
-                request, group=group, probed=loop_config["precision"], is_first_here=is_first_here
+                fetched(request, workspace),
+                group=group,
+                probed=probed,
+                is_first_here=is_first_here,
+                workspace=workspace,
             )
     except Left as left:
         # Returned, not raised: Ray Train would start others beside those that leave.
@@ -161,23 +193,25 @@ def config_of(
 
 
 def _train(
-    request: StageRequest, *, group: WorkerGroup, probed: Precision | None, is_first_here: bool
+    request: StageRequest,
+    *,
+    group: WorkerGroup,
+    probed: Precision | None,
+    is_first_here: bool,
+    workspace: StageWorkspace | None,
 ) -> Trained:
     prepared = load_prepared(request)
     config = config_of(request, prepared=prepared, probed=probed, device=group.device)
-    use_tensor_cores(config.precision)
     refuse_idle_early_stopping(config)
+    use_tensor_cores(config.precision)
     prefer_deterministic_kernels()
     group = replace(group, is_sharded=config.is_sharded)
     output, control = Path(request.output), config.training.control
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
-    progress = ProgressReporter(
-        reporter_of(request),
-        total_steps=config.num_steps + (control.steps if control else 0),
-        curve=output / CURVE,
-    )
-    with _sole_writer(output, group=group):
+    progress = _progress(request, config)
+    remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS)
+    with _sole_writer(output, remote=remote, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
             model,
@@ -202,31 +236,30 @@ def _train(
                 config=config,
                 group=group,
                 checkpoints=output / CHECKPOINTS,
+                remote=remote,
                 on_step=told,
                 on_measuring=progress.measuring if group.is_first else None,
             )
             history = loop.run()
         if group.is_first:
             history.write_curve(output / CURVE)
-        if group.is_first or group.is_sharded:
-            # After the last step. Of a whole model not by the other workers: nothing in this block
-            # is a collective then, so they may go on while this one writes.
-            loop.load_best()
-            export_tuned(
-                model,
-                base=prepared.model,
-                base_uri=request.spec.model.uri,
-                output=output,
-                group=group,
-            )
+        _export_best(loop, model, request=request, base=prepared.model, group=group)
         num_trainable, resumed_from = loop.num_trainable, loop.resumed_from
         # NB: the model and its optimizer are let go of before the control has its own.
         del loop, model
         beside = (
-            train_control(request, prepared, config=config, last_step=history.step, group=group)
+            train_control(
+                request,
+                prepared,
+                config=config,
+                last_step=history.step,
+                group=group,
+                workspace=workspace,
+            )
             if control
             else None
         )
+        artifacts = _artifacts(request, workspace=workspace) if group.is_first else []
     return Trained(
         history=history.as_state(),
         control=beside.as_state() if beside else None,
@@ -234,6 +267,7 @@ def _train(
         resolved=config.resolved(),
         warmup_steps=config.warmup_steps,
         num_trainable=num_trainable,
+        artifacts=[artifact.model_dump(mode="json", by_alias=True) for artifact in artifacts],
         reference_seconds=parts.reference_seconds,
         packing=packing.model_dump(by_alias=True, exclude_none=True),
         resumed_from=resumed_from,
@@ -241,9 +275,52 @@ def _train(
     )
 
 
+def _progress(request: StageRequest, config: TrainConfig) -> ProgressReporter:
+    return ProgressReporter(
+        reporter_of(request),
+        total_steps=config.total_steps,
+        curve=Path(request.output) / CURVE,
+    )
+
+
+def _export_best(
+    loop: Loop, model: Any, *, request: StageRequest, base: Path, group: WorkerGroup
+) -> None:
+    """Write the weights of the best step, after the last one."""
+    if not (group.is_first or group.is_sharded):
+        # Of a whole model nothing here is a collective: this worker may go on.
+        return
+    loop.load_best()
+    export_tuned(
+        model,
+        base=base,
+        base_uri=request.spec.model.uri,
+        output=Path(request.output),
+        group=group,
+    )
+
+
+def _artifacts(request: StageRequest, *, workspace: StageWorkspace | None) -> list[Artifact]:
+    """What the first worker leaves, in the store if its disk is its own."""
+    output = Path(request.output)
+    made = [
+        artifact_of(TUNED, output / TUNED),
+        artifact_of("curve", output / CURVE),
+        *(artifact_of(name, folder) for name, folder in tracker_folders(request).items()),
+    ]
+    if workspace is None:
+        return made
+    with as_stage_errors():
+        return [workspace.kept_artifact(artifact) for artifact in made]
+
+
 @contextmanager
-def _sole_writer(output: Path, *, group: WorkerGroup) -> Iterator[None]:
-    """Hold the output folder: a worker of a killed attempt may live for a moment longer.
+def _sole_writer(
+    output: Path, *, remote: RemoteCheckpoints | None, group: WorkerGroup
+) -> Iterator[None]:
+    """Hold the output folder and what is `remote` of it.
+
+    A worker of a killed attempt may live for a moment longer.
 
     Raises:
         TimeoutError: another process still writes there.
@@ -264,4 +341,6 @@ def _sole_writer(output: Path, *, group: WorkerGroup) -> Iterator[None]:
                         "another process still trains into the same folder"
                     ) from None
                 time.sleep(0.2)
+        if remote is not None:
+            remote.begin()
         yield

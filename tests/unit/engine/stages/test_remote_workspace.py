@@ -12,6 +12,7 @@ from command import wait_until
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
+from tunesmith_engine.sources.version_manifest import VersionManifest, version_files
 from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
 from tunesmith_engine.stages.catalog import PREPARE
@@ -25,6 +26,7 @@ from tunesmith_engine.stages.contracts import (
 )
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_engine.stages.remote_workspace import StageWorkspace
 
 PREFIX = f"{BUCKET}/work/ns-helpdesk-u"
 CHECKPOINTS = "checkpoints"
@@ -288,6 +290,48 @@ def test_a_checkpoint_that_is_done_as_the_stage_ends_is_kept_too(
     run(pod("train"), crash)
 
     assert run(pod("train", attempt=2), resume).message == "step-2: weights 2"
+
+
+def test_workers_that_are_apart_are_told_where_the_store_has_what_they_read(
+    bucket: Any, pod: Callable[..., StageRequest]
+) -> None:
+    made = run(pod("prepare"), prepare)
+    told: list[StageRequest] = []
+
+    def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
+        told.append(request)
+        # Only its workers know which checkpoints count.
+        checkpoint(request, 2)
+        return read(request, reporter)
+
+    request = pod("train", inputs={PREPARE.name: made}).model_copy(update={"apart": True})
+    got = run(request, train)
+
+    assert got.message == "rows of attempt 1, more, {}"
+    assert told[0].stored_inputs == {PREPARE.name: made}
+    assert not bucket.find(f"{PREFIX}/train/{request.key[:16]}/{CHECKPOINTS}")
+
+
+def test_a_checkpoint_of_several_disks_is_there_once_its_manifest_is(
+    bucket: Any, pod: Callable[..., StageRequest], tmp_path: Path
+) -> None:
+    def opened(attempt: int) -> StageWorkspace:
+        request = pod("train", attempt=attempt)
+        return StageWorkspace.opened(f"s3://{PREFIX}", request, print)
+
+    first, second, third = map(opened, (1, 2, 3))
+    (part := tmp_path / "part").mkdir()
+    (part / "shard").write_text("of the other")
+    place = f"{second.checkpoints_place}/step-2"
+    second.store.put_part(part, ["shard"], place)
+    checkpoint(first.request, 2)
+    before = third.checkpoints().fetch("step-2")
+    first.checkpoints().finish("step-2", VersionManifest(files=version_files(part)))
+
+    assert not before
+    assert third.checkpoints().fetch("step-2")
+    fetched = Path(third.request.output) / CHECKPOINTS / "step-2"
+    assert sorted(path.name for path in fetched.iterdir()) == ["shard", "state.json", "w"]
 
 
 def half(bucket: Any, home: str) -> None:

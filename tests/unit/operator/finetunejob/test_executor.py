@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
+from api_double import Manifest
 from job_double import KEY, REPORT, SETTINGS, WRITES, JobDouble
 from tunesmith_engine.lifecycle.observations import Action, Observations, Start, Stop
-from tunesmith_engine.stages.contracts import Environment, StageResult
+from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.controller.child_cache import ChildCache
+from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
 from tunesmith_operator.finetunejob.controller import WATCHES
 from tunesmith_operator.finetunejob.executor import KubeExecutor
 from tunesmith_operator.finetunejob.observer import Snapshot
@@ -197,6 +199,45 @@ def test_how_far_apart_the_workers_may_be_follows_from_the_volume_that_is_there(
         groups = double.objects["RayJob", "ns", name]["spec"]["rayClusterSpec"]
         head = groups["headGroupSpec"]["template"]["spec"]
         assert ("podAffinity" in head.get("affinity", {})) is is_together
+
+
+STORED: dict[str, Any] = {
+    "workspace": {"uri": "s3://jobs"},
+    "output": {"model": "helpdesk", "uri": "s3://models"},
+}
+
+
+def test_with_an_object_store_several_workers_have_pods_anywhere_and_no_volume() -> None:
+    double = JobDouble("RayJob", resources={"workers": 2}, **STORED)
+
+    assert training(double) == "RayJob"
+    assert double.names("PersistentVolumeClaim") == []
+    (name,) = double.names("RayJob")
+    cluster = double.objects["RayJob", "ns", name]["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    for template in (cluster["headGroupSpec"]["template"], workers["template"]):
+        (disk,) = (each for each in template["spec"]["volumes"] if each["name"] == "workspace")
+        assert disk == {"name": "workspace", "emptyDir": {"sizeLimit": "50Gi"}}
+        assert "podAffinity" not in template["spec"].get("affinity", {})
+    assert workers["replicas"] == 2
+    assert told(workers["template"]).apart
+
+
+def test_workers_in_one_pod_or_on_a_volume_share_a_folder() -> None:
+    in_one_pod = JobDouble(resources={"workers": 2}, **STORED)
+    on_a_volume = JobDouble("RayJob", resources={"workers": 2})
+
+    assert training(in_one_pod) == "Job"
+    assert training(on_a_volume) == "RayJob"
+    (job,), (rayjob,) = in_one_pod.names("Job"), on_a_volume.names("RayJob")
+    spec = on_a_volume.objects["RayJob", "ns", rayjob]["spec"]["rayClusterSpec"]
+    assert not in_one_pod.request_of(job).apart
+    assert not told(spec["headGroupSpec"]["template"]).apart
+
+
+def told(template: Manifest) -> StageRequest:
+    """What a pod tells its stage."""
+    return StageRequest.model_validate_json(template["metadata"]["annotations"][REQUEST_ANNOTATION])
 
 
 def test_a_stage_is_told_the_results_of_all_stages_before_it() -> None:

@@ -10,13 +10,8 @@ from ray.exceptions import RayActorError
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError, TransientError
-from tunesmith_trainer.train.ray_train import (
-    MAX_STARTS,
-    as_transient,
-    count_start,
-    num_gpus,
-    scaling_config,
-)
+from tunesmith_trainer.train.ray_train import as_transient, num_gpus, scaling_config
+from tunesmith_trainer.train.starts import MAX_STARTS, count_start
 
 
 class WorkersFailed(Exception):  # noqa: N818 - named like the event
