@@ -249,7 +249,6 @@ def _write_requests(
     for rank in range(2):
         disk = folder / "disks" / f"{name}-{rank}"
         write_secret(disk / "secrets" / "bucket", {**KEYS, "AWS_ENDPOINT_URL": endpoint})
-        places = {each: str(disk / each) for each in ("report", "result", "base", "models")}
         request = StageRequest(
             job="job",
             stage=TRAIN.name,
@@ -262,6 +261,9 @@ def _write_requests(
             secrets=str(disk / "secrets"),
             store=f"s3://{BUCKET}/work",
             apart=True,
-            **places,
+            report=str(disk / "report"),
+            result=str(disk / "result"),
+            base=str(disk / "base"),
+            models=str(disk / "models"),
         )
         (folder / f"{name}-{rank}.request").write_text(request.model_dump_json(by_alias=True))

@@ -66,18 +66,22 @@ def _work(rank: int, folder: Path, runs: list[str]) -> None:
 def _die(where: str, step: str) -> None:
     really_step, really_finish = Loop._do_step, WorkspaceStore.finish_snapshot
 
-    def do_step(loop: Loop, number: int) -> None:
+    def do_step(loop: Loop, number: int) -> bool:
         if where == "step" and number == int(step):
             os.kill(os.getpid(), signal.SIGKILL)
-        really_step(loop, number)
+        return really_step(loop, number)
 
     def finish(store: WorkspaceStore, place: str, manifest: VersionManifest) -> None:
         if where == "upload" and place.endswith(f"/step-{step}"):
             os.kill(os.getpid(), signal.SIGKILL)
         really_finish(store, place, manifest)
 
-    Loop._do_step = do_step  # type: ignore[method-assign]
-    WorkspaceStore.finish_snapshot = finish  # type: ignore[method-assign]
+    # By name, since the checker would have the parameters named as theirs.
+    for owner, name, replaced in (
+        (Loop, "_do_step", do_step),
+        (WorkspaceStore, "finish_snapshot", finish),
+    ):
+        setattr(owner, name, replaced)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_a_run_is_told_to_trackers_to_prometheus_and_in_the_facts(
     monkeypatch.setattr(CurveTracking, "__call__", scrape_too)
 
     request = settled_request(request, precision="fp32")
-    trained = _train(request, group=ALONE, probed="fp32", is_first_here=True)
+    trained = _train(request, group=ALONE, probed="fp32", is_first_here=True, workspace=None)
     outcome = _outcome(request, trained, num_targets=rows.num_targets, probed=None)
 
     assert "tunesmith_train_step 4.0" in scraped[-1]
