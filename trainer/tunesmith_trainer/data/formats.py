@@ -10,6 +10,7 @@ of its own, or the turns that both begin with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +72,25 @@ def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
         f"{first.source}: given the fields {', '.join(sorted(map(str, first.value)))}; {rule}; "
         "name the format in dataset.format, and other names of fields in dataset.columns",
     )
+
+
+def detect_first_format(
+    rows: Sequence[RawRow], *, columns: Mapping[str, str], max_bad_rows: int
+) -> str:
+    """The format of the first row that has one, among as many as may be bad.
+
+    Raises:
+        BadInputError: none has, or there is no row.
+    """
+    if not rows:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            "dataset.train: all of its rows are bad; mend them, or name other data",
+        )
+    for row in rows[:max_bad_rows]:
+        with suppress(BadInputError):
+            return detect_format(row, columns=columns)
+    return detect_format(rows[min(max_bad_rows, len(rows) - 1)], columns=columns)
 
 
 def read_format(

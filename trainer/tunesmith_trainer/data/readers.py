@@ -54,7 +54,7 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
             is_bad_row=False,
         )
         return []
-    rows = list(_READERS[syntax](content, label, problems))
+    rows = list(rows_in(content, syntax, label=label, problems=problems))
     if not rows and problems.count == before:
         problems.add(
             label,
@@ -64,6 +64,11 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
             is_bad_row=False,
         )
     return rows
+
+
+def rows_in(content: bytes, syntax: Syntax, *, label: str, problems: Problems) -> Iterator[RawRow]:
+    """The rows of decompressed content, one by one as far as the syntax allows."""
+    return _READERS[syntax](content, label, problems)
 
 
 def _text_of(raw: bytes, label: str, problems: Problems) -> str:
