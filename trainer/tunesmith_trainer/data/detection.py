@@ -20,7 +20,7 @@ from tunesmith_trainer.data.file_formats import (
     syntax_of,
 )
 from tunesmith_trainer.data.formats import detect_first_format
-from tunesmith_trainer.data.readers import rows_in
+from tunesmith_trainer.data.readers import add_empty, rows_in
 from tunesmith_trainer.data.rows import Problems
 
 
@@ -48,8 +48,10 @@ def describe_file(
             told["separator"] = separator_of(content.decode("utf-8-sig", errors="replace"))
         all_rows = rows_in(content, syntax, label=label, problems=problems)
         rows = list(islice(all_rows, max_bad_rows + 1))
+        if not rows and not problems.count:
+            add_empty(label, problems)
         problems.refuse()
-        if name == "auto" and rows:
+        if name == "auto":
             name = detect_first_format(rows, columns=columns, max_bad_rows=max_bad_rows)
     except BadInputError as error:
         return told | {"problem": error.message}
