@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
+from tunesmith_api.reasons import Reason
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.formats import counted, size
 from tunesmith_cli.inputs import Manifest, open_manifest
@@ -19,6 +20,8 @@ from tunesmith_engine.capacity import (
     room_of_worker,
 )
 from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
+from tunesmith_engine.local.data_description import DataDescription, describe_data
+from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.runner import shortage_here
 from tunesmith_engine.planning.defaults import Setting, describe
@@ -45,7 +48,8 @@ class Machine:
 class PlanView:
     """A plan, which of its stages are done before, and what it would need.
 
-    `estimate` is None where the model does not lie on this machine yet.
+    `estimate` is None where the model does not lie on this machine yet, `data` where the data does
+    not.
     """
 
     plan: Plan
@@ -54,22 +58,29 @@ class PlanView:
     estimate: Estimate | None
     machine: Machine
     shortage: Shortage | None = None
+    data: DataDescription | None = None
 
 
 def run(options: argparse.Namespace) -> int:
     """Read the sources, work out the keys, and print what is known."""
-    view = read_plan(open_manifest(options.file), home=HomeFolder(options.home))
+    view = read_plan(
+        open_manifest(options.file),
+        home=HomeFolder(options.home),
+        environments=Environments.discover(),
+    )
     if options.output == "json":
         print(json.dumps(plan_as_json(view), indent=1))
     else:
         print(plan_as_text(view))
+    # What `run` would say; what was planned is shown all the same.
+    if view.data is not None and view.data.problem is not None:
+        raise CommandError(view.data.problem, reason=Reason.DATASET_INVALID)
     if view.shortage is not None:
-        # What `run` would say; what was planned is shown all the same.
         raise CommandError(view.shortage.message, reason=view.shortage.reason)
     return EXIT_DONE
 
 
-def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
+def read_plan(manifest: Manifest, *, home: HomeFolder, environments: Environments) -> PlanView:
     """What a run of the manifest in this home folder would find."""
     spec, name = manifest.job.spec, manifest.job.metadata.name
     # Keys digest the data, so that it must be read; a run would read the same again.
@@ -77,22 +88,32 @@ def read_plan(manifest: Manifest, *, home: HomeFolder) -> PlanView:
     planned = plan(manifest.job, fingerprints=fingerprints)
     prepare = planned.stage(PREPARE.name)
     prepared = home.result(name, stage=prepare.name, key=prepare.key)
+    data = describe_data(
+        spec.dataset,
+        base=manifest.base,
+        cache=home.cache,
+        secrets=home.secrets,
+        environments=environments,
+    )
     return PlanView(
         plan=planned,
         is_cached={
             stage.name: home.result(name, stage=stage.name, key=stage.key) is not None
             for stage in planned.stages
         },
-        settings=tuple(_settings(manifest, prepared)),
+        settings=tuple(_settings(manifest, prepared, data)),
         estimate=_estimate(manifest, prepared, home=home),
         machine=Machine(memory_bytes=memory_bytes(), free_disk_bytes=free_disk_bytes(home.root)),
         shortage=shortage_here(planned, home=home, base=manifest.base),
+        data=data,
     )
 
 
-def _settings(manifest: Manifest, prepared: StageResult | None) -> Iterator[Setting]:
-    """Every setting, with what prepare has found in the data."""
-    found = prepared.facts.get("format") if prepared else None
+def _settings(
+    manifest: Manifest, prepared: StageResult | None, data: DataDescription | None
+) -> Iterator[Setting]:
+    """Every setting, with what prepare, or else a look at the first rows, has found in the data."""
+    found = prepared.facts.get("format") if prepared else data and data.format
     for setting in describe(manifest.job.spec):
         is_found = (setting.path, setting.value) == ("dataset.format", "auto") and found
         yield replace(setting, value=f"auto: {found}") if is_found else setting
@@ -125,6 +146,7 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
             }
             for stage in view.plan.stages
         ],
+        "data": asdict(view.data) if view.data else None,
         "settings": [asdict(setting) for setting in view.settings],
         "estimate": {
             "memoryBytes": dict(view.estimate.memory_bytes),
@@ -168,12 +190,23 @@ def plan_as_text(view: PlanView) -> str:
     return "\n\n".join(
         (
             head,
+            *([_data(view.data)] if view.data else []),
             table([("stage", "environment", "key", "state"), *stages]),
             table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
             *([_step(view.estimate.fit)] if view.estimate else []),
         )
     )
+
+
+def _data(data: DataDescription) -> str:
+    """Such as `data: tickets.csv.gz: csv with ';', gzip; rows of promptCompletion`."""
+    separator = {None: "", "\t": " with tabs"}.get(data.separator, f" with '{data.separator}'")
+    syntax = f"{data.syntax}{separator}" if data.syntax else "of no known syntax"
+    packed = f", {data.compression}" if data.compression else ""
+    rows = f"rows of {data.format}" if data.format else "rows of no known format"
+    more = f", and {counted(data.more_files, 'more file')}" if data.more_files else ""
+    return f"data: {data.file}: {syntax}{packed}; {rows}{more}"
 
 
 def _needs(view: PlanView) -> str:

@@ -1,7 +1,7 @@
 """What `plan`, `status` and the end of `run` print, word for word."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -27,10 +27,13 @@ from tunesmith_cli.commands.status import status_as_text
 from tunesmith_cli.hints import hint_for
 from tunesmith_cli.inputs import open_manifest
 from tunesmith_cli.job_list import NamedStatus, jobs_as_text, status_as_json
+from tunesmith_cli.main import main
 from tunesmith_cli.metrics import evaluation_table
 from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.terminal.style import Style, paragraph
 from tunesmith_engine.estimates import Estimate
+from tunesmith_engine.local.data_description import DataDescription
+from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.planning.defaults import describe
 from tunesmith_engine.planning.plan import plan
@@ -138,7 +141,8 @@ def test_a_plan_names_the_format_that_prepare_found(tmp_path: Path) -> None:
     job = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.jsonl"}})
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     manifest, home = open_manifest(tmp_path / "job.yaml"), HomeFolder(tmp_path / "home")
-    before = read_plan(manifest, home=home)
+    nowhere = Environments(tmp_path, has_library=lambda _: False)
+    before = read_plan(manifest, home=home, environments=nowhere)
     prepare = before.plan.stage(PREPARE.name)
     result = StageResult(
         stage=prepare.name,
@@ -151,7 +155,7 @@ def test_a_plan_names_the_format_that_prepare_found(tmp_path: Path) -> None:
     path = home.stage("helpdesk", stage=prepare.name, key=prepare.key).result
     write_atomically(path, result.model_dump_json(by_alias=True))
 
-    after = read_plan(manifest, home=home)
+    after = read_plan(manifest, home=home, environments=nowhere)
 
     formats = [
         setting.value
@@ -160,6 +164,40 @@ def test_a_plan_names_the_format_that_prepare_found(tmp_path: Path) -> None:
         if setting.path == "dataset.format"
     ]
     assert formats == ["auto", "auto: text"]
+
+
+def test_a_plan_says_what_the_data_looks_like(view: PlanView) -> None:
+    data = DataDescription("a.csv.gz", 2, "gzip", "csv", ";", "promptCompletion")
+    unknown = DataDescription("a.csv", syntax="csv", separator="\t", problem="no such format")
+
+    assert plan_as_json(replace(view, data=data))["data"] == asdict(data)
+    assert list(_lines(plan_as_text(replace(view, data=data))))[1] == (
+        "data: a.csv.gz: csv with ';', gzip; rows of promptCompletion, and 2 more files"
+    )
+    assert list(_lines(plan_as_text(replace(view, data=unknown))))[1] == (
+        "data: a.csv: csv with tabs; rows of no known format"
+    )
+
+
+def test_a_plan_of_data_that_prepare_refuses_ends_as_a_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("question;answer\nOn?;Yes.\n")
+    write_model(tmp_path / "model")
+    job = a_job(model={"uri": "file://model"}, dataset={"train": {"uri": "file://rows.csv"}})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    python = tmp_path / "environments" / "trainer" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    # In the place of the trainer: what it answers is tested beside its formats.
+    python.write_text('#!/bin/sh\necho \'{"syntax": "csv", "separator": ";", "problem": "no!"}\'\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("TUNESMITH_ENVIRONMENTS", str(tmp_path / "environments"))
+
+    code = main(["plan", str(tmp_path / "job.yaml"), "--home", str(tmp_path / "home")])
+
+    said = capsys.readouterr()
+    assert (code, said.err) == (2, "error: no!\n")
+    assert "data: rows.csv: csv with ';'" in said.out
 
 
 def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanView) -> None:

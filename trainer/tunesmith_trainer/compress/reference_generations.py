@@ -5,7 +5,7 @@ The weights are those that ship; the arithmetic is fp32, so that a server's roun
 the server. `verify` reads the file with `tunesmith_serving.verify.reference_generations`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -19,7 +19,7 @@ from tunesmith_trainer.compress.known_chats import known_chats
 from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.prepared import Prepared, Split
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.generation import generate_ids, pad_id_of, stop_ids
+from tunesmith_trainer.evaluate.generation import Answer, generate_ids, pad_id_of, stop_ids
 from tunesmith_trainer.evaluate.log_likelihood import OnBatch, token_logprobs
 
 # Of a row without a prompt: enough context to go on from, little enough to leave an answer.
@@ -88,19 +88,37 @@ def generate_reference(
     prompts: list[PromptIds],
     *,
     max_new_tokens: int,
+    known: Sequence[Answer] = (),
     on_batch: OnBatch | None = None,
 ) -> dict[str, JsonValue]:
-    """The content of `reference.json`; log-probabilities are nats."""
-    answers = generate_ids(
-        model,
-        [prompt.ids for prompt in prompts],
-        stops=stop_ids(model, tokenizer),
-        pad_id=pad_id_of(tokenizer),
-        max_new_tokens=max_new_tokens,
-        on_batch=on_batch,
+    """The content of `reference.json`; log-probabilities are nats.
+
+    `known` are greedy answers that the same model has given already: their prompts are not asked
+    again where the answers are long enough.
+    """
+    stops = stop_ids(model, tokenizer)
+    answers = {
+        answer.prompt_ids: begin
+        for answer in known
+        for begin in [answer.ids[:max_new_tokens]]
+        if len(begin) == max_new_tokens or (begin and begin[-1] in stops)
+    }
+    unknown = list(dict.fromkeys(key for p in prompts if (key := tuple(p.ids)) not in answers))
+    answers |= zip(
+        unknown,
+        generate_ids(
+            model,
+            unknown,
+            stops=stops,
+            pad_id=pad_id_of(tokenizer),
+            max_new_tokens=max_new_tokens,
+            on_batch=on_batch,
+        ),
+        strict=True,
     )
     records: list[JsonValue] = []
-    for prompt, answer in zip(prompts, answers, strict=True):
+    for prompt in prompts:
+        answer = answers[tuple(prompt.ids)]
         # From one pass over the whole sequence without padding or cache: that is what verify
         # forces the server through, and batched decoding rounds a little differently.
         logprobs = token_logprobs(model, [*prompt.ids, *answer], num_last=len(answer))

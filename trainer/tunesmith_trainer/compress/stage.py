@@ -44,7 +44,7 @@ from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.devices import has_accelerator
 from tunesmith_trainer.evaluate.general_text import load_general_text
-from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
+from tunesmith_trainer.evaluate.generation import Answer, generate_answers, pad_id_of
 from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite, generation_result
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring, ready_for_scoring
 from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, loss_results, score_suites
@@ -147,8 +147,9 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
     run = CompressionRun.of(request, reporter)
     tuned = merge(run)
     model, results = compress_until_accepted(run, tuned)
-    score = answers_result(run, model)
-    artifacts = {"compressed": run.compressed, "reference": write_reference(run, model)}
+    score, answers = answers_result(run, model)
+    reference = write_reference(run, model, known=answers)
+    artifacts = {"compressed": run.compressed, "reference": reference}
     if request.spec.output.has_adapter:
         artifacts["adapterReference"] = run.adapter_reference
     # Not earlier: every wider scheme starts from it again.
@@ -160,15 +161,20 @@ def compress(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
 
 def write_reference(
-    run: CompressionRun, model: PreTrainedModel, *, name: str = "reference"
+    run: CompressionRun,
+    model: PreTrainedModel,
+    *,
+    name: str = "reference",
+    known: Sequence[Answer] = (),
 ) -> Path:
-    """Write what the model answers; return the path."""
+    """Write what the model answers, which has given the answers `known` before; return the path."""
     run.say("reference answers")
     reference = generate_reference(
         model,
         run.tokenizer,
         reference_prompts(run.request, run.prepared, run.tokenizer),
         max_new_tokens=run.spec.verification.max_new_tokens,
+        known=known,
         on_batch=lambda done, total: run.say("reference answers", done, total),
     )
     path = Path(run.request.output) / f"{name}.json"
@@ -275,10 +281,12 @@ def calibration_rows(run: CompressionRun, scheme: SchemeName) -> list[list[int]]
     return [rows.row(int(index))[0].tolist() for index in order[:used]]
 
 
-def answers_result(run: CompressionRun, model: PreTrainedModel) -> EvaluationResult | None:
-    """The score of the model's answers beside that of the tuned model; None without a metric.
+def answers_result(
+    run: CompressionRun, model: PreTrainedModel
+) -> tuple[EvaluationResult | None, list[Answer]]:
+    """The score of the model's answers beside that of the tuned model, and the answers.
 
-    It is told, not judged: the recovery gate goes by loss.
+    Without a metric nothing is asked. The score is told, not judged: the gate goes by loss.
     """
     run.say("answers")
     evaluation = run.spec.evaluation
@@ -287,8 +295,8 @@ def answers_result(run: CompressionRun, model: PreTrainedModel) -> EvaluationRes
         run.prepared.records("validation"), settings=evaluation.generation
     )
     if suite.metric is None:
-        return None
-    answers = generate_texts(
+        return None, []
+    answers = generate_answers(
         model,
         run.tokenizer,
         suite.prompts,
@@ -301,13 +309,14 @@ def answers_result(run: CompressionRun, model: PreTrainedModel) -> EvaluationRes
         for result in (evaluated.evaluation if evaluated else ())
         if (result.suite, result.split, result.metric) == (HELD_OUT, "tuned", suite.metric)
     )
-    return generation_result(
+    score = generation_result(
         suite,
-        answers,
+        [answer.text for answer in answers],
         split="compressed",
         base=next(tuned, None),
         settings=evaluation.bootstrap,
     )
+    return score, answers
 
 
 def _bytes_below(folder: Path) -> int:

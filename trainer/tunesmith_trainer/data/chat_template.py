@@ -14,17 +14,23 @@ the same turn with a mark as its whole content: what stands before and behind th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.rows import Message, Tool
+from tunesmith_trainer.data.rows import Message, Tool, ToolCall
 from tunesmith_trainer.data.tool_turns import MARK, MarkedTools, has_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# In the place of every word of a row, to see whether a template says the same without them.
+_OTHER: Final = MARK.format(number=0)
+_OTHER_TOOLS: Final[tuple[Tool, ...]] = (
+    {"type": "function", "function": {"name": _OTHER, "description": _OTHER, "parameters": {}}},
+)
 
 
 class UnclearAnswerError(Exception):
@@ -36,15 +42,19 @@ class UnclearAnswerError(Exception):
 
 
 class HiddenToolsError(Exception):
-    """The template leaves something out that the row says of tools; `fields` are what."""
+    """The template leaves out what the row says of tools or thinking; `fields` are what."""
 
     def __init__(self, fields: Sequence[str], *, rendered: str) -> None:
         super().__init__(", ".join(fields))
+        self.fields = tuple(fields)
         self.rendered = rendered
 
 
 class RefusedConversationError(Exception):
-    """The template itself refuses the conversation, such as a system turn it does not know."""
+    """The template itself refuses the conversation, such as a system turn it does not know.
+
+    The message is the template's own, where it has no words of the row.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +91,16 @@ class ChatTemplate:
 
         Raises:
             RefusedConversationError: the template refuses it.
-            HiddenToolsError: the template does not show what the row says of tools.
+            HiddenToolsError: the template does not show what the row says of tools, or what an
+                answer that is trained was thought out with.
             UnclearAnswerError: the answers cannot be found in what the template makes of it.
             BadInputError: the template is no valid Jinja.
         """
-        text = self._apply(messages, tools)
-        if has_tools(messages, tools):
+        try:
+            text = self._apply(messages, tools)
+        except RefusedConversationError as refused:
+            self._refuse_without_words(str(refused), messages, tools)
+        if has_tools(messages, tools) or any(turn.thinking for turn in messages):
             self._refuse_hidden(messages, tools)
         spans = _slots_in(text, messages, around=self._around(messages, tools))
         at = [index for index, turn in enumerate(messages) if turn.role == "assistant"]
@@ -101,8 +115,10 @@ class ChatTemplate:
         # once later ones follow.
         prompts = [self._apply(messages[:index], tools, generate=True) for index in at]
         answers = [
-            Span(start=_start_of_speech(text, prompt, words=span), end=span.end)
-            for prompt, span in zip(prompts, spans, strict=True)
+            Span(
+                start=_start_of_speech(text, prompt, words=span, turn=messages[index]), end=span.end
+            )
+            for index, prompt, span in zip(at, prompts, spans, strict=True)
         ]
         if answers[0].start == 0:
             raise UnclearAnswerError("nothing stands before the answer", rendered=text)
@@ -112,6 +128,17 @@ class ChatTemplate:
             prompt=prompts[-1],
             last_words=text[spans[-1].start : spans[-1].end],
         )
+
+    def _refuse_without_words(
+        self, said: str, messages: Sequence[Message], tools: Sequence[Tool]
+    ) -> NoReturn:
+        """Refuse with what the template says, if it says the same of a row with other words."""
+        try:
+            self._apply([_without_words(turn) for turn in messages], _OTHER_TOOLS if tools else ())
+        except RefusedConversationError as refused:
+            if str(refused) == said:
+                raise
+        raise RefusedConversationError("what it says would repeat the row's own words")
 
     def _refuse_hidden(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
         marked = MarkedTools(messages, tools)
@@ -150,7 +177,7 @@ class ChatTemplate:
         mark, (*before, answer) = MARK.format(number=0), messages
         alone = self._apply(messages, tools)
         at_name = self._apply([*before, _marked(answer, mark)], tools).find(mark)
-        plain = self._apply([*before, Message("assistant", mark)], tools)
+        plain = self._apply([*before, Message("assistant", mark, thinking=answer.thinking)], tools)
         opening, _, closing = plain.partition(mark)
         # Templates may put white space before words that they do not put before a call.
         start = _num_shared(opening, alone)
@@ -231,7 +258,7 @@ def _slots_in(text: str, messages: Sequence[Message], *, around: list[str]) -> l
         if shown is None:
             raise UnclearAnswerError(
                 "the template changes the assistant's words, or what stands around them "
-                f"depends on them; its answer begins {words[:40]!r}",
+                "depends on them",
                 rendered=text,
             )
         spans.append(Span(start=at, end=at + len(shown)))
@@ -243,8 +270,35 @@ def _slots_in(text: str, messages: Sequence[Message], *, around: list[str]) -> l
     return spans
 
 
-def _start_of_speech(text: str, prompt: str, *, words: Span) -> int:
-    """Where the model takes over: white space that the prompt leaves out is spoken by the model."""
+def _without_words(turn: Message) -> Message:
+    """A turn of the same shape that says something else."""
+    return Message(
+        role=turn.role,
+        content=turn.content and _OTHER,
+        tool_calls=tuple(
+            ToolCall(_OTHER, {_OTHER: _OTHER}, id=call.id and _OTHER) for call in turn.tool_calls
+        ),
+        tool_call_id=turn.tool_call_id and _OTHER,
+        name=turn.name and _OTHER,
+        thinking=turn.thinking and _OTHER,
+    )
+
+
+def _start_of_speech(text: str, prompt: str, *, words: Span, turn: Message) -> int:
+    """Where the model takes over: white space that the prompt leaves out is spoken by the model.
+
+    So is what the model thinks before it answers.
+
+    Raises:
+        UnclearAnswerError: the row is thought out, and nothing tells where thinking begins.
+    """
     gap = text[len(prompt) : words.start]
     is_prefix = len(prompt) <= words.start and text.startswith(prompt)
+    if turn.thinking and turn.trained:
+        if not prompt or not is_prefix:
+            raise UnclearAnswerError(
+                "the template does not write the thinking of an answer behind its prompt",
+                rendered=text,
+            )
+        return len(prompt)
     return len(prompt) if prompt and is_prefix and not gap.strip() else words.start

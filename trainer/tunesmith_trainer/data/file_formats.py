@@ -32,15 +32,18 @@ COMPRESSED_SUFFIXES: Final = (".gz", ".zst")
 SEPARATORS: Final = (",", ";", "\t")
 
 # RFC 1952, RFC 8878 and the parquet format name their first bytes.
-_GZIP: Final = b"\x1f\x8b"
-_ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
+_COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "Zstandard"}
 _PARQUET: Final = b"PAR1"
+
+
+def compression_of(raw: bytes) -> str | None:
+    """What made the bytes smaller: gzip, Zstandard or nothing."""
+    return next((name for magic, name in _COMPRESSIONS.items() if raw.startswith(magic)), None)
 
 
 def decompressed(raw: bytes, *, label: str, problems: Problems) -> bytes | None:
     """The bytes themselves, or what gzip or Zstandard made smaller; None if it is damaged."""
-    kind = {_GZIP: "gzip", _ZSTANDARD: "Zstandard"}
-    packed = next((name for magic, name in kind.items() if raw.startswith(magic)), None)
+    packed = compression_of(raw)
     try:
         if packed == "gzip":
             return gzip.decompress(raw)

@@ -1,8 +1,9 @@
 """Raw rows to conversations or texts: what the fields of each format mean.
 
 Follows `readers`, and is followed by `cleaning`. `messages` and `sharegpt` are lists of turns,
-`alpaca` and `promptCompletion` one question and answer, `dialogues` turns that alternate, `text`
-plain text. Whatever follows the last answer of a conversation teaches nothing and is left out.
+`alpaca` one question and answer, `promptCompletion` the same or lists of turns, `dialogues` turns
+that alternate, `text` plain text. Whatever follows the last answer of a conversation teaches
+nothing and is left out.
 Two turns of one speaker in a row are one turn, as chat templates have it, and are counted. What is
 null is an empty answer, or refused: nobody asks nothing.
 `preference` is two conversations with one prompt, by the conventions of TRL: the prompt is a field
@@ -10,7 +11,8 @@ of its own, or the turns that both begin with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
@@ -73,6 +75,25 @@ def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
     )
 
 
+def detect_first_format(
+    rows: Sequence[RawRow], *, columns: Mapping[str, str], max_bad_rows: int
+) -> str:
+    """The format of the first row that has one, among as many as may be bad.
+
+    Raises:
+        BadInputError: none has, or there is no row.
+    """
+    if not rows:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            "dataset.train: all of its rows are bad; mend them, or name other data",
+        )
+    for row in rows[:max_bad_rows]:
+        with suppress(BadInputError):
+            return detect_format(row, columns=columns)
+    return detect_format(rows[min(max_bad_rows, len(rows) - 1)], columns=columns)
+
+
 def read_format(
     raw: Sequence[RawRow], *, name: str, columns: Mapping[str, str], problems: Problems
 ) -> list[Row]:
@@ -130,7 +151,7 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
         if turns and _are_one(turns[-1], message):
             said = (turns[-1].content, message.content)
             whole = "\n\n".join(text for text in said if text.strip())
-            turns[-1] = message.with_content(whole)
+            turns[-1] = turns[-1].with_content(whole)
         else:
             turns.append(message)
     return turns
@@ -142,7 +163,7 @@ def _are_one(first: Message, second: Message) -> bool:
         first.role == second.role
         and second.role in {"user", "assistant"}
         and first.trained == second.trained
-        and not (first.tool_calls or second.tool_calls)
+        and not (first.tool_calls or second.tool_calls or second.thinking)
     )
 
 
@@ -201,11 +222,13 @@ def _alpaca(fields: Mapping[str, Any]) -> list[Message]:
 
 
 def _prompt_completion(fields: Mapping[str, Any]) -> list[Message]:
-    return [
-        *_system(fields),
-        message_of("user", fields["prompt"], field="prompt"),
-        Message(role="assistant", content=text_of(fields["completion"], field="completion")),
-    ]
+    prompt = fields["prompt"]
+    completion = _answer(fields["completion"], field="completion")
+    if isinstance(prompt, list):
+        # As TRL reads it: what the assistant says in a prompt is given, and not learnt.
+        said = conversation(prompt, field="prompt")
+        return [*_system(fields), *(replace(turn, trained=False) for turn in said), *completion]
+    return [*_system(fields), message_of("user", prompt, field="prompt"), *completion]
 
 
 def _preference(fields: Mapping[str, Any]) -> _Pair:
@@ -286,7 +309,7 @@ _FORMATS: Final[Mapping[str, _Format]] = {
         required=("instruction", "output"), optional=("input", "system"), read=_alpaca
     ),
     "promptCompletion": _Format(
-        required=("prompt", "completion"), optional=("system",), read=_prompt_completion
+        required=("prompt", "completion"), optional=("system", "tools"), read=_prompt_completion
     ),
     "text": _Format(
         required=("text",), optional=(), read=lambda fields: text_of(fields["text"], field="text")

@@ -54,16 +54,26 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
             is_bad_row=False,
         )
         return []
-    rows = list(_READERS[syntax](content, label, problems))
+    rows = list(rows_in(content, syntax, label=label, problems=problems))
     if not rows and problems.count == before:
-        problems.add(
-            label,
-            given="a file without rows",
-            rule="a data file has at least one row",
-            remedy="check what wrote it",
-            is_bad_row=False,
-        )
+        add_empty(label, problems)
     return rows
+
+
+def add_empty(label: str, problems: Problems) -> None:
+    """Note that a file has no rows."""
+    problems.add(
+        label,
+        given="a file without rows",
+        rule="a data file has at least one row",
+        remedy="check what wrote it",
+        is_bad_row=False,
+    )
+
+
+def rows_in(content: bytes, syntax: Syntax, *, label: str, problems: Problems) -> Iterator[RawRow]:
+    """The rows of decompressed content, one by one as far as the syntax allows."""
+    return _READERS[syntax](content, label, problems)
 
 
 def _text_of(raw: bytes, label: str, problems: Problems) -> str:

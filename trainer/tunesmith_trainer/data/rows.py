@@ -49,6 +49,7 @@ class Message:
         tool_call_id: of a tool, the call that it answers, where the row says so.
         name: of a tool, its name, where the row says so.
         trained: whether an answer is learnt; nothing that others say ever is.
+        thinking: of an assistant, what it thought before it answered; trained with the answer.
     """
 
     role: str
@@ -57,6 +58,7 @@ class Message:
     tool_call_id: str | None = None
     name: str | None = None
     trained: bool = True
+    thinking: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -77,13 +79,17 @@ class Message:
 
     @property
     def said(self) -> str:
-        """The words with the calls, as JSON, behind them."""
+        """The words with the thinking before them, and the calls, as JSON, behind them."""
         calls = [json.dumps(call["function"], ensure_ascii=False) for call in self.calls]
-        return "\n".join([*([self.content] if self.content.strip() or not calls else []), *calls])
+        words = [self.content] if self.content.strip() or not calls else []
+        return "\n".join([*([self.thinking] if self.thinking else []), *words, *calls])
 
     def as_chat(self) -> dict[str, Any]:
         """The turn as OpenAI's protocol and chat templates have it, without what it has not."""
         turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.thinking:
+            # Qwen's and DeepSeek's name, and that of gpt-oss; a template knows one of them.
+            turn["reasoning_content"] = turn["thinking"] = self.thinking
         if self.tool_calls:
             turn["tool_calls"] = self.calls
         named = {"tool_call_id": self.tool_call_id, "name": self.name}

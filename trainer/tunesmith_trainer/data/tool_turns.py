@@ -1,8 +1,8 @@
-"""Whether a chat template shows what a row says of tools.
+"""Whether a chat template shows what a row says of tools, and what its answers come from.
 
-Many templates pass over `tools=` and over calls without a word, and the model would learn answers
-that come from nowhere. `chat_template` renders the row a second time, with marks in the place of
-what it has to show, and asks which of them are missing.
+Many templates pass over `tools=`, calls and thinking without a word, and the model would learn
+answers that come from nowhere. `chat_template` renders the row a second time, with marks in the
+place of what it has to show, and asks which of them are missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ TOOLS: Final = "tools"
 CALLS: Final = "tool_calls"
 WORDS: Final = "content beside tool_calls"
 RESULTS: Final = "turns of tool"
+THINKING: Final = "thinking of an answer"
 
 
 def has_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
@@ -28,7 +29,11 @@ def has_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
 
 
 class MarkedTools:
-    """A row with marks in the place of its tools, calls and results; `fields` names each mark's."""
+    """A row with marks in the place of its tools, calls, results and thinking.
+
+    `fields` names each mark's. Thinking of answers that are not trained may be hidden: templates
+    leave that of earlier turns out, as servers do.
+    """
 
     def __init__(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
         self._numbers = count()
@@ -53,6 +58,8 @@ class MarkedTools:
     def _turn(self, turn: Message) -> Message:
         if turn.role == "tool":
             return turn.with_content(self._mark(RESULTS))
+        if turn.thinking and turn.trained:
+            turn = replace(turn, thinking=self._mark(THINKING))
         if not turn.tool_calls:
             return turn
         # The name is looked for where the answer is; the template may well look it up in `tools`.

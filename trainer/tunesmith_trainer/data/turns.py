@@ -29,6 +29,8 @@ _SHAREGPT_ROLES: Final[Mapping[str, str]] = {
 
 # Axolotl's two names, and OpenAI's.
 _TRAIN: Final = ("train", "training", "weight")
+# DeepSeek's and Qwen's name, that of gpt-oss and TRL, and vLLM's.
+_THINKING: Final = ("reasoning_content", "thinking", "reasoning")
 _UNSUPPORTED: Final = (_CALLS, "tools")
 
 
@@ -131,6 +133,7 @@ def _turn(turn: Mapping[str, Any], *, who: str, what: str, roles: Mapping[str, s
         tool_call_id=_name_of(turn, "tool_call_id", role=role),
         name=_name_of(turn, "name", role=role),
         trained=_trained(turn, role=role),
+        thinking=_thinking_of(turn, role=role),
     )
 
 
@@ -151,6 +154,24 @@ def _name_of(turn: Mapping[str, Any], field: str, *, role: str) -> str | None:
     # Names of other people are no part of what templates show.
     given = turn.get(field)
     return text_of(given, field=field) if given is not None and role == "tool" else None
+
+
+def _thinking_of(turn: Mapping[str, Any], *, role: str) -> str:
+    given = {name: turn[name] for name in _THINKING if turn.get(name) not in (None, "")}
+    texts = {text_of(value, field=name) for name, value in given.items()}
+    if texts and role != "assistant":
+        raise RefusedRowError(
+            given=f"{' and '.join(given)} in a turn of {role}",
+            rule="the assistant thinks before it answers, nobody else",
+            remedy="leave it out there",
+        )
+    if len(texts) > 1:
+        raise RefusedRowError(
+            given=f"{' and '.join(given)} that differ",
+            rule="an answer has one thinking",
+            remedy="leave one of them out",
+        )
+    return next(iter(texts), "")
 
 
 def _trained(turn: Mapping[str, Any], *, role: str) -> bool:

@@ -29,6 +29,15 @@ MAX_PADDING_TOKENS: Final = 1024
 BLOCK_TOKENS: Final = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Token ids of a prompt and of its answer, and the answer without special tokens."""
+
+    prompt_ids: tuple[int, ...]
+    ids: list[int]
+    text: str
+
+
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that end an answer: those of the model's own settings and the tokenizer's.
 
@@ -111,17 +120,42 @@ def generate_texts(
     on_batch: OnBatch | None = None,
 ) -> list[str]:
     """The greedy answer to each rendered prompt, without special tokens and outer white space."""
+    answers = generate_answers(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_rows=batch_rows,
+        on_batch=on_batch,
+    )
+    return [answer.text for answer in answers]
+
+
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_rows: int = BATCH_ROWS,
+    on_batch: OnBatch | None = None,
+) -> list[Answer]:
+    """The greedy answer to each rendered prompt."""
+    # The template has rendered the special tokens already; the tokenizer would add them again.
+    prompt_ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     continuations = generate_ids(
         model,
-        # The template has rendered the special tokens already; the tokenizer would add them again.
-        [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts],
+        prompt_ids,
         stops=stop_ids(model, tokenizer),
         pad_id=pad_id_of(tokenizer),
         max_new_tokens=max_new_tokens,
         batch_rows=batch_rows,
         on_batch=on_batch,
     )
-    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in continuations]
+    return [
+        Answer(tuple(asked), ids, tokenizer.decode(ids, skip_special_tokens=True).strip())
+        for asked, ids in zip(prompt_ids, continuations, strict=True)
+    ]
 
 
 def generate_batch(

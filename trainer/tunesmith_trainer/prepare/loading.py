@@ -4,8 +4,7 @@
 of problems, so that a refusal names as many of them as it can.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
-from tunesmith_trainer.data.formats import detect_format, read_format
+from tunesmith_trainer.data.formats import detect_first_format, read_format
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow, Row
@@ -109,7 +108,9 @@ def load_data(request: StageRequest, *, problems: Problems) -> LoadedData:
     problems.refuse()
     name: str = dataset.format
     if name == "auto":
-        name = _detected(raw["train"].rows, dataset)
+        name = detect_first_format(
+            raw["train"].rows, columns=dataset.columns, max_bad_rows=dataset.max_bad_rows
+        )
     _refuse_other_objective(name, objective=request.spec.training.objective)
     sources = {
         split: _cleaned(source, name=name, dataset=dataset, problems=problems)
@@ -117,19 +118,6 @@ def load_data(request: StageRequest, *, problems: Problems) -> LoadedData:
     }
     problems.refuse()
     return LoadedData(format=name, sources=sources, problems=problems)
-
-
-def _detected(rows: Sequence[RawRow], dataset: Dataset) -> str:
-    """The format of the first row that has one, among as many as may be bad."""
-    if not rows:
-        raise BadInputError(
-            Reason.DATASET_INVALID,
-            "dataset.train: all of its rows are bad; mend them, or name other data",
-        )
-    for row in rows[: dataset.max_bad_rows]:
-        with suppress(BadInputError):
-            return detect_format(row, columns=dataset.columns)
-    return detect_format(rows[min(dataset.max_bad_rows, len(rows) - 1)], columns=dataset.columns)
 
 
 def _refuse_other_objective(name: str, *, objective: str) -> None:

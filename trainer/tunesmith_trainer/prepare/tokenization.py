@@ -22,6 +22,7 @@ from tunesmith_trainer.data.chat_template import (
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
 from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Message, Problems, Row
+from tunesmith_trainer.data.tool_turns import THINKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,8 +109,14 @@ class RowTokenizer:
                 row.source,
                 given=str(hidden),
                 rule="the model's chat template leaves this out of what the model reads",
-                remedy="set spec.model.chatTemplate to a template with tools, or take a model that "
-                "was made for them",
+                remedy="set spec.model.chatTemplate to a template that shows it, or take a model "
+                "that was made for it"
+                + (
+                    "; templates leave thinking out of all answers but the last: set train: false "
+                    "in earlier ones"
+                    if THINKING in hidden.fields
+                    else ""
+                ),
                 is_bad_row=False,
             )
             return None

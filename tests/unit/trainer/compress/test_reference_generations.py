@@ -7,6 +7,7 @@ import pytest
 
 from tuned_job import make_tuned_job, request_for
 from tunesmith_engine.stages.catalog import COMPRESS
+from tunesmith_trainer.compress import reference_generations
 from tunesmith_trainer.compress.reference_generations import (
     PROBE_PROMPTS,
     PromptIds,
@@ -14,6 +15,7 @@ from tunesmith_trainer.compress.reference_generations import (
     reference_prompts,
 )
 from tunesmith_trainer.data.prepared import load_prepared
+from tunesmith_trainer.evaluate.generation import Answer, generate_ids
 from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring, token_logprobs
 from tunesmith_trainer.models import load_tokenizer
 
@@ -79,3 +81,33 @@ def test_answers_carry_the_log_probability_of_each_token(job: Path) -> None:
     sequence = [*record["promptIds"], *record["answerIds"]]
     logprobs = token_logprobs(model, sequence, num_last=len(record["answerIds"]))
     assert record["logprobs"] == pytest.approx(logprobs, abs=1e-5)
+
+
+def test_what_was_answered_before_is_not_asked_again(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_for_scoring(job / "model"), load_tokenizer(job / "model")
+    prompts = [PromptIds([5, 6, number], "heldOut") for number in range(7, 11)]
+    whole: Any = generate_reference(model, tokenizer, prompts, max_new_tokens=4)
+    answers = [record["answerIds"] for record in whole["prompts"]]
+    # Longer than asked for, as long, cut off too early, and of another prompt.
+    known = [
+        Answer((5, 6, 7), [*answers[0], 1, 2], ""),
+        Answer((5, 6, 8), answers[1], ""),
+        Answer((5, 6, 9), [7, 7], ""),
+        Answer((1, 2, 3), answers[3], ""),
+    ]
+    asked: list[Any] = []
+
+    def generate(*arguments: Any, **options: Any) -> list[list[int]]:
+        asked.extend(arguments[1])
+        return generate_ids(*arguments, **options)
+
+    monkeypatch.setattr(reference_generations, "generate_ids", generate)
+    found = generate_reference(model, tokenizer, prompts, max_new_tokens=4, known=known)
+
+    assert all(len(answer) == 4 for answer in answers), (
+        "no answer ends early, or this shows nothing"
+    )
+    assert asked == [(5, 6, 9), (5, 6, 10)]
+    assert found == whole

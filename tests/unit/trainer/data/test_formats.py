@@ -251,3 +251,29 @@ def test_the_first_problems_are_listed_and_the_rest_counted() -> None:
 
     assert caught.value.message.count("a.jsonl:1") == SHOWN
     assert caught.value.message.endswith("and 2 more problems")
+
+
+def test_prompt_and_completion_may_be_lists_of_turns() -> None:
+    asked = [
+        {"role": "user", "content": "Cold?"},
+        {"role": "assistant", "content": "Where?"},
+        {"role": "user", "content": "Oslo."},
+    ]
+    answer = [{"role": "assistant", "content": "Yes."}]
+    row = _row({"prompt": asked, "completion": answer, "tools": None})
+    problems = Problems()
+
+    (read,) = read_format([row], name="promptCompletion", columns={}, problems=problems)
+
+    assert problems.shown == []
+    # What the assistant said in the prompt is given, as TRL has it.
+    assert [turn.is_trained for turn in read.messages] == [False, False, False, True]
+    assert [turn.content for turn in read.messages] == ["Cold?", "Where?", "Oslo.", "Yes."]
+
+
+def test_a_completion_without_an_answer_is_refused() -> None:
+    row = _row({"prompt": "Cold?", "completion": [{"role": "user", "content": "Well?"}]})
+    problems = Problems()
+
+    assert read_format([row], name="promptCompletion", columns={}, problems=problems) == []
+    assert "a conversation has an assistant turn" in problems.shown[0]

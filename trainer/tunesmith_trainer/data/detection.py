@@ -1,0 +1,75 @@
+"""What a data file looks like, told from its first rows, for `tunesmith plan`.
+
+`python -m tunesmith_trainer.data.detection QUESTION`: the question is JSON with `path`, `label`,
+`format`, `columns` and `maxBadRows`, the answer JSON on standard output. The command knows no data
+formats, so it asks here; prepare reads all of the data and has the last word.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.file_formats import (
+    compression_of,
+    decompressed,
+    separator_of,
+    syntax_of,
+)
+from tunesmith_trainer.data.formats import detect_first_format
+from tunesmith_trainer.data.readers import add_empty, rows_in
+from tunesmith_trainer.data.rows import Problems
+
+
+def describe_file(
+    path: Path, *, label: str, name: str, columns: Mapping[str, str], max_bad_rows: int
+) -> dict[str, Any]:
+    """Compression, syntax, separator and format of a file; `problem` where one cannot be told.
+
+    `name` is the format that the job names, or auto.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    problems = Problems(max_bad_rows=max_bad_rows)
+    raw = path.read_bytes()
+    told: dict[str, Any] = {"compression": compression_of(raw)}
+    content = decompressed(raw, label=label, problems=problems)
+    syntax = None if content is None else syntax_of(content, name=path.name)
+    try:
+        problems.refuse()
+        if content is None or syntax is None:
+            return told
+        told["syntax"] = syntax
+        if syntax == "csv":
+            told["separator"] = separator_of(content.decode("utf-8-sig", errors="replace"))
+        all_rows = rows_in(content, syntax, label=label, problems=problems)
+        rows = list(islice(all_rows, max_bad_rows + 1))
+        if not rows and not problems.count:
+            add_empty(label, problems)
+        problems.refuse()
+        if name == "auto":
+            name = detect_first_format(rows, columns=columns, max_bad_rows=max_bad_rows)
+    except BadInputError as error:
+        return told | {"problem": error.message}
+    return told | {"format": None if name == "auto" else name}
+
+
+def main(question: str) -> None:
+    """Print the answer to a question."""
+    asked = json.loads(question)
+    told = describe_file(
+        Path(asked["path"]),
+        label=asked["label"],
+        name=asked["format"],
+        columns=asked["columns"],
+        max_bad_rows=asked["maxBadRows"],
+    )
+    sys.stdout.write(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
