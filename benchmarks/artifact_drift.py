@@ -21,11 +21,15 @@ from commands import artifact, run_job, run_script
 from training_throughput import demo_job
 from vllm_server import MODEL, Server, vllm_server
 
+from tunesmith_api.modeldeployment.monitoring import Monitoring
 from tunesmith_engine.monitoring.exposition import series
 from tunesmith_serving.replica.fingerprints import Fingerprint, compare, question, read_bounds
 from tunesmith_serving.replica.settings import ReplicaSettings
 
 ROUNDS: Final = 3
+PROBE_S: Final = float(Monitoring().probe_interval_seconds)
+# Eight times as seldom as by default: two probes still come within the limit.
+SELDOM_S: Final = 120.0
 # As long as a change may go on unnoticed.
 LIMIT_S: Final = 300.0
 ADAPTER: Final = "tuned"
@@ -75,7 +79,7 @@ def measure(home: Path) -> dict[str, Any]:
         words = (artifact(outcome, "model"), artifact(outcome, "data"), versions)
         run_script("trainer", "artifact_drift_versions.py", *words)
     results: dict[str, Any] = {"unit": "seconds to the alarm, None: not within 300"}
-    results |= {"probeSeconds": ReplicaSettings.model_fields["probe_seconds"].default}
+    results["probeSeconds"] = PROBE_S
     with _weights(versions) as watched, _clients(watched.server):
         results["same"] = _in_vain(watched, lambda: _reload(watched.server, versions / "base"))
         for name in ("int4", "int8"):
@@ -84,6 +88,12 @@ def measure(home: Path) -> dict[str, Any]:
                 change=lambda name=name: _reload(watched.server, versions / name),  # type: ignore[misc]
                 undo=lambda: _reload(watched.server, versions / "base"),
             )
+    with _weights(versions, probe_seconds=SELDOM_S) as watched, _clients(watched.server):
+        results["int4Seldom"] = {"probeSeconds": SELDOM_S} | _changes(
+            watched,
+            change=lambda: _reload(watched.server, versions / "int4"),
+            undo=lambda: _reload(watched.server, versions / "base"),
+        )
     with _adapters(versions) as watched, _clients(watched.server):
         results["template"] = _template(watched)
         for name in ("other", "later"):
@@ -96,11 +106,13 @@ def measure(home: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _weights(versions: Path) -> Iterator[Watched]:
+def _weights(versions: Path, *, probe_seconds: float = PROBE_S) -> Iterator[Watched]:
     folder = versions / "base"
     path = versions / "base-fingerprints.json"
     path.unlink(missing_ok=True)
-    replica = ReplicaSettings(version="base", model=MODEL, fingerprints=path)
+    replica = ReplicaSettings(
+        version="base", model=MODEL, fingerprints=path, probe_seconds=probe_seconds
+    )
     with vllm_server(folder, replica, environment=_DEV) as server:
         _fingerprint(server, folder / "reference.json", path, model=MODEL)
         watched = Watched(server, path)
