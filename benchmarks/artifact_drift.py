@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,26 +82,28 @@ def measure(home: Path) -> dict[str, Any]:
     results: dict[str, Any] = {"unit": "seconds to the alarm, None: not within 300"}
     results["probeSeconds"] = PROBE_S
     with _weights(versions) as watched, _clients(watched.server):
-        results["same"] = _in_vain(watched, lambda: _reload(watched.server, versions / "base"))
+        results["same"] = _in_vain(
+            watched, change=partial(_reload, watched.server, versions / "base")
+        )
         for name in ("int4", "int8"):
             results[name] = _changes(
                 watched,
-                change=lambda name=name: _reload(watched.server, versions / name),  # type: ignore[misc]
-                undo=lambda: _reload(watched.server, versions / "base"),
+                change=partial(_reload, watched.server, versions / name),
+                undo=partial(_reload, watched.server, versions / "base"),
             )
     with _weights(versions, probe_seconds=SELDOM_S) as watched, _clients(watched.server):
         results["int4Seldom"] = {"probeSeconds": SELDOM_S} | _changes(
             watched,
-            change=lambda: _reload(watched.server, versions / "int4"),
-            undo=lambda: _reload(watched.server, versions / "base"),
+            change=partial(_reload, watched.server, versions / "int4"),
+            undo=partial(_reload, watched.server, versions / "base"),
         )
     with _adapters(versions) as watched, _clients(watched.server):
         results["template"] = _template(watched)
         for name in ("other", "later"):
             results[f"adapter.{name}"] = _changes(
                 watched,
-                change=lambda name=name: _load(watched.server, versions, name),  # type: ignore[misc]
-                undo=lambda: _load(watched.server, versions, "own"),
+                change=partial(_load, watched.server, versions, name),
+                undo=partial(_load, watched.server, versions, "own"),
             )
     return results
 
@@ -169,7 +172,7 @@ def _load(server: Server, versions: Path, name: str, *, again: bool = True) -> N
     server.post("/v1/load_lora_adapter", body)
 
 
-def _in_vain(watched: Watched, change: Callable[[], None]) -> dict[str, Any]:
+def _in_vain(watched: Watched, *, change: Callable[[], None]) -> dict[str, Any]:
     """What a change that changes nothing shows: no alarm, and the share of the probes' tokens."""
     change()
     before, began = watched.tokens(), time.monotonic()

@@ -62,15 +62,14 @@ def _model(base: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).eval()
 
 
-@torch.no_grad()
 def _round_weights(model: PreTrainedModel, *, bits: int) -> None:
     """Symmetric, to the nearest, one scale for each group of inputs: as W4A16 without GPTQ."""
     most = 2 ** (bits - 1) - 1
     for name, weight in model.named_parameters():
         if name.endswith("_proj.weight"):
-            groups = weight.float().unflatten(1, (-1, _GROUP))
+            groups = weight.detach().float().unflatten(1, (-1, _GROUP))
             scale = groups.abs().amax(-1, keepdim=True) / most
-            weight.copy_(((groups / scale).round() * scale).flatten(1))
+            weight.data.copy_(((groups / scale).round() * scale).flatten(1))
 
 
 def _write_reference(model: PreTrainedModel, base: Path, folder: Path) -> None:
