@@ -21,7 +21,7 @@ from tunesmith_serving.settings import ServingSettings
 HOST: Final = "127.0.0.1"
 MODEL: Final = "helpdesk"
 SERVER_PYTHON: Final = ROOT / ".venvs" / "server" / "bin" / "python"
-_START_S: Final = 600.0
+_START_S: Final = 1800.0
 _OK: Final = 200
 # Linux' clock of another process counts nanoseconds (`clock_getcpuclockid`), /proc hundredths.
 _OF_PROCESS: Final = 2
