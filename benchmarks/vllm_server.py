@@ -3,17 +3,18 @@
 import http.client
 import json
 import os
+import random
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from commands import ROOT
 
-from tunesmith_engine.local.deployment.replica_process import free_port
 from tunesmith_serving.replica.middleware import MIDDLEWARE
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.settings import ServingSettings
@@ -74,7 +75,7 @@ def vllm_server(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """A server of the model in `folder`, proven or not: it answers, and need not be ready."""
-    port = free_port()
+    port = _quiet_port()
     settings = ServingSettings.model_validate_json((folder / "serving.json").read_bytes())
     own = settings.command_line(folder, name=MODEL, host=HOST, port=port)
     command: list[str | Path] = [SERVER_PYTHON, "-m", "vllm.entrypoints.openai.api_server", *own]
@@ -95,6 +96,15 @@ def vllm_server(
     finally:
         process.terminate()
         process.wait()
+
+
+def _quiet_port() -> int:
+    """A free one that no process gets for a connection of its own, in the minutes of the start."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def _wait(server: Server) -> None:
