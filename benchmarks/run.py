@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import adapter_precision
+import artifact_drift
 import controller_scale
 import demo_stages
 import divergence
@@ -38,6 +39,7 @@ import training_throughput
 ROOT = Path(__file__).parents[1]
 BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
+    "artifactDrift": artifact_drift.measure,
     "adapterPrecision": adapter_precision.measure,
     "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,

@@ -15,27 +15,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from commands import ROOT, interval
+from vllm_server import HOST, MODEL, SERVER_PYTHON, Server, vllm_server
 
-from tunesmith_engine.local.deployment.replica_process import free_port
-from tunesmith_serving.replica.middleware import MIDDLEWARE
 from tunesmith_serving.replica.settings import ReplicaSettings
-from tunesmith_serving.settings import ServingSettings
 
-_HOST: Final = "127.0.0.1"
-_MODEL: Final = "helpdesk"
-_PYTHON: Final = ROOT / ".venvs" / "server" / "bin" / "python"
 _ROUNDS: Final = 10
 # By one client after another, and by eight at once.
 _ALONE, _TOGETHER, _CLIENTS = 6, 16, 8
 _TOKENS: Final = 16
-_START_S: Final = 300.0
-# Linux' clock of another process counts nanoseconds (`clock_getcpuclockid`), /proc hundredths.
-_OF_PROCESS: Final = 2
 _THINGS: Final = ("printer", "screen", "keyboard", "network", "password", "battery", "account")
 _WORDS: Final = (
     *_THINGS,
@@ -51,31 +42,22 @@ _WORDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """vLLM's server process, which starts its engine as another."""
-
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def cpu_seconds(self) -> float:
-        """What it has used of the processors so far, by its own clock."""
-        return time.clock_gettime(~self.process.pid << 3 | _OF_PROCESS)
-
-
 def measure(home: Path) -> dict[str, Any]:
     """What the tap adds to the median request, and to the tokens of a second, paired by round."""
     folder = home / "two-layers"
     make = "import pathlib, served_version as v; v.make_version(pathlib.Path(r'{}'))"
     paths = {"PYTHONPATH": str(ROOT / "tests" / "support")}
-    subprocess.run([_PYTHON, "-c", make.format(folder)], check=True, env={**os.environ, **paths})
+    subprocess.run(
+        [SERVER_PYTHON, "-c", make.format(folder)], check=True, env={**os.environ, **paths}
+    )
     with ExitStack() as stack:
         servers = {
             name: stack.enter_context(_server(folder, tap=name == "withTap"))
             for name in ("withTap", "without")
         }
         rounds = _alternate(servers)
-        num_measured = _num_measured(servers["withTap"].port)
+        blocks = servers["withTap"].get("/tunesmith/drift")["blocks"]
+        num_measured = sum(block["sketch"]["numRequests"] for block in blocks)
     taps, plain = rounds["withTap"], rounds["without"]
     pairs = list(zip(taps, plain, strict=True))
     return {
@@ -96,7 +78,7 @@ def _median(rounds: list[dict[str, float]], what: str) -> float:
     return round(statistics.median(each[what] for each in rounds), 3)
 
 
-def _alternate(servers: dict[str, "Server"]) -> dict[str, list[dict[str, float]]]:
+def _alternate(servers: dict[str, Server]) -> dict[str, list[dict[str, float]]]:
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for number in range(_ROUNDS + 1):
         order = list(servers)
@@ -109,7 +91,7 @@ def _alternate(servers: dict[str, "Server"]) -> dict[str, list[dict[str, float]]
     return rounds
 
 
-def _round(server: "Server", *, seed: int) -> dict[str, float]:
+def _round(server: Server, *, seed: int) -> dict[str, float]:
     """The median of requests one by one in milliseconds, and tokens a second of many.
 
     `cpuMs` is the processor time of the server's process, without the engine's, for a request.
@@ -130,14 +112,14 @@ def _round(server: "Server", *, seed: int) -> dict[str, float]:
 def _ask(port: int, prompt: str) -> float:
     """Milliseconds of one streamed answer."""
     body = {
-        "model": _MODEL,
+        "model": MODEL,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": _TOKENS,
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    connection = http.client.HTTPConnection(_HOST, port, timeout=120)
+    connection = http.client.HTTPConnection(HOST, port, timeout=120)
     started = time.perf_counter()
     headers = {"content-type": "application/json"}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
@@ -150,48 +132,11 @@ def _ask(port: int, prompt: str) -> float:
     return taken
 
 
-def _num_measured(port: int) -> int:
-    blocks = _get(port, "/tunesmith/drift")["blocks"]
-    return sum(block["sketch"]["numRequests"] for block in blocks)
-
-
-def _get(port: int, path: str) -> dict[str, Any]:
-    connection = http.client.HTTPConnection(_HOST, port, timeout=30)
-    connection.request("GET", path)
-    content: dict[str, Any] = json.loads(connection.getresponse().read())
-    connection.close()
-    return content
-
-
 @contextmanager
 def _server(folder: Path, *, tap: bool) -> Iterator[Server]:
     """vLLM with the replica's middleware."""
-    port = free_port()
-    settings = ServingSettings.model_validate_json((folder / "serving.json").read_bytes())
     replica = ReplicaSettings(
-        version="two-layers", model=_MODEL, fingerprints=folder / "fingerprints.json", tap=tap
+        version="two-layers", model=MODEL, fingerprints=folder / "fingerprints.json", tap=tap
     )
-    options = settings.command_line(folder, name=_MODEL, host=_HOST, port=port)
-    command: list[str | Path] = [_PYTHON, "-m", "vllm.entrypoints.openai.api_server", *options]
-    environment = {**os.environ, **settings.environment(), **replica.environment()}
-    process = subprocess.Popen(
-        [*command, "--middleware", MIDDLEWARE], env=environment, stdout=subprocess.DEVNULL
-    )
-    try:
-        _wait(port, process)
-        yield Server(port, process)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _START_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            _get(port, "/tunesmith/state")
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise RuntimeError(f"vLLM did not start on port {port}")
+    with vllm_server(folder, replica) as server:
+        yield server

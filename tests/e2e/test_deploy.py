@@ -147,6 +147,8 @@ def test_a_stable_version_that_answers_wrongly_makes_way_for_the_one_before(
     assert told["artifact"]["version"] == "v2"
     assert told["artifact"]["mismatchedReplicas"] == 1
     assert told["artifact"]["worstNats"] == pytest.approx(3.0)
+    # Quality after release: what was known to be said has become so much less likely.
+    assert told["artifact"]["lossNats"] == pytest.approx(3.0)
     assert laptop.condition("RolledBack")
 
 

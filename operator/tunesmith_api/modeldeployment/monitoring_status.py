@@ -62,6 +62,11 @@ class ArtifactStatus(ApiModel):
         None, description="Mean difference of log-probabilities in the worst prompt."
     )
     mean_nats: Amount | None = None
+    loss_nats: float | None = Field(
+        None,
+        description="By how much known answers have become less likely since the publication, nats "
+        "a token: above 0 the model answers worse.",
+    )
     probes: Count = Field(0, description="Questions that the present replicas were asked.")
     at: datetime | None = Field(None, description="When the last answer came.")
     message: Message = ""

@@ -152,8 +152,12 @@ def _artifact(artifact: ArtifactStatus | None) -> str:
         return "not asked yet"
     return (
         f"{artifact.version} answers as published; the worst of {artifact.probes:,} probes is "
-        f"{number(artifact.worst_nats)} nats off"
+        f"{number(artifact.worst_nats)} nats off{_loss(artifact.loss_nats)}"
     )
+
+
+def _loss(nats: float | None) -> str:
+    return "" if nats is None else f", and known answers are {nats:+.3f} nats a token less likely"
 
 
 def _part(part: float | None) -> str:

@@ -96,6 +96,7 @@ def _artifact(
         mismatched_replicas=len(wrong),
         worst_nats=None if probe is None else round(probe.worst_nats, 4),
         mean_nats=None if probe is None else round(probe.mean_nats, 4),
+        loss_nats=None if probe is None else probe.loss_nats,
         probes=sum(each.probes for each in asked),
         at=context.ago(min(each.age_seconds for each in asked)) if asked else None,
         message=truncate_message(worst.message) if worst is not None and wrong else "",

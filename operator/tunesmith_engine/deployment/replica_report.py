@@ -41,8 +41,9 @@ class ProbeEvidence(ApiModel):
     """How far the engine's answers are from the fingerprints: each prompt as it was asked last.
 
     `worst_nats` is the mean difference of the tokens of the worst prompt, `mean_nats` that of all
-    tokens. `probes` are the prompts asked since the process started, `tokens` what they took, and
-    `age_seconds` the time since the last answer.
+    tokens, and `loss_nats` by how much these have become less likely in the mean; None of a replica
+    of an earlier release. `probes` are the prompts asked since the process started, `tokens` what
+    they took, and `age_seconds` the time since the last answer.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -52,6 +53,7 @@ class ProbeEvidence(ApiModel):
     worst_nats: float
     mean_nats: float
     age_seconds: float
+    loss_nats: float | None = None
 
 
 class ReplicaReport(ApiModel):

@@ -22,6 +22,11 @@ from tunesmith_serving.verify.parity import LARGEST_DIFFERENCE, PROMPT_ALLOWANCE
 # twice what verify allows in the mean, and what it allows a single prompt.
 MAX_MEAN_DIFFERENCE: Final = 2 * float(Verification().max_logprob_difference)
 MAX_PROMPT_DIFFERENCE: Final = PROMPT_ALLOWANCE * float(Verification().max_logprob_difference)
+# Between two sound engines, in times of what vLLM and transformers differed by at the verification:
+# bfloat16 was 0.025 nats off then, and weights of four bits by 0.8 (docs/log.md). Never less than
+# `_LEAST`: float32 is 4e-6 off on one processor, and nobody has measured it on all of them.
+NOISE_ALLOWANCE: Final = 4.0
+_LEAST: Final = 0.05
 
 
 class Fingerprint(BaseModel):
@@ -45,6 +50,23 @@ class Fingerprints(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     probes: list[Fingerprint] = Field(min_length=1)
+    noise: float | None = Field(None, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """By how much the engine of a version may differ: in the mean, and in one prompt, nats."""
+
+    mean: float = MAX_MEAN_DIFFERENCE
+    prompt: float = MAX_PROMPT_DIFFERENCE
+
+    @classmethod
+    def of_noise(cls, noise: float | None) -> "Bounds":
+        """Those of a version whose two engines differed by `noise` nats; None: nobody knows."""
+        if noise is None:
+            return cls()
+        mean = min(max(NOISE_ALLOWANCE * noise, _LEAST), MAX_MEAN_DIFFERENCE)
+        return cls(mean=mean, prompt=mean * MAX_PROMPT_DIFFERENCE / MAX_MEAN_DIFFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,7 @@ class Comparison:
     """
 
     prompts: tuple[tuple[float, int], ...]
+    bounds: Bounds = Bounds()
 
     @property
     def num_prompts(self) -> int:
@@ -72,13 +95,13 @@ class Comparison:
     @property
     def holds(self) -> bool:
         """Whether it may be the same model."""
-        return self.mean <= MAX_MEAN_DIFFERENCE and self.worst <= MAX_PROMPT_DIFFERENCE
+        return self.mean <= self.bounds.mean and self.worst <= self.bounds.prompt
 
     def __str__(self) -> str:
         return (
             f"log-probabilities of {self.num_prompts} known answers differ by {self.mean:.3f} nats "
-            f"in the mean (at most {MAX_MEAN_DIFFERENCE:g}) and by {self.worst:.3f} in the worst "
-            f"(at most {MAX_PROMPT_DIFFERENCE:g})"
+            f"in the mean (at most {self.bounds.mean:.3g}) and by {self.worst:.3f} in the worst "
+            f"(at most {self.bounds.prompt:.3g})"
         )
 
 
@@ -100,6 +123,17 @@ def read_fingerprints(path: Path, *, max_model_length: int | None) -> list[Finge
     return fitting
 
 
+def read_bounds(path: Path) -> Bounds:
+    """What the version's own verification allows; versions of earlier releases have no noise.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is something else.
+    """
+    noise = Fingerprints.model_validate_json(path.read_text(encoding="utf-8")).noise
+    return Bounds.of_noise(noise)
+
+
 def question(probes: Sequence[Fingerprint], *, model: str) -> dict[str, Any]:
     """The body of a request to /v1/completions that has all of `probes` judged."""
     return {
@@ -112,7 +146,9 @@ def question(probes: Sequence[Fingerprint], *, model: str) -> dict[str, Any]:
     }
 
 
-def compare(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> Comparison:
+def compare(
+    probes: Sequence[Fingerprint], answer: dict[str, Any], *, bounds: Bounds = Bounds()
+) -> Comparison:
     """Hold the engine's answer to `question` against the fingerprints.
 
     Raises:
@@ -124,7 +160,8 @@ def compare(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> Comparison
         _differences(probe, by_index[index][len(probe.prompt_ids) :])
         for index, probe in enumerate(probes)
     ]
-    return Comparison(tuple((sum(prompt) / len(prompt), len(prompt)) for prompt in differences))
+    means = tuple((sum(prompt) / len(prompt), len(prompt)) for prompt in differences)
+    return Comparison(means, bounds)
 
 
 def probed(probes: Sequence[Fingerprint], answer: dict[str, Any]) -> list[ProbedPrompt]:

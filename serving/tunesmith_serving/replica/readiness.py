@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tunesmith_engine.deployment.replica_report import ProbeEvidence, ReadyReason
 from tunesmith_serving.replica.fingerprints import Comparison
+from tunesmith_serving.tap.probe_metrics import ProbedPrompt, mean_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ class Evidence:
     num_probes: int = 0
     num_tokens: int = 0
     last: float = float("-inf")
-    prompts: dict[int, tuple[float, int]] = field(default_factory=dict)
+    prompts: dict[int, ProbedPrompt] = field(default_factory=dict)
 
-    def note(self, prompts: Mapping[int, tuple[float, int]], *, tokens: int, now: float) -> None:
-        """Prompts were answered: their mean difference, and the tokens of their answers."""
+    def note(self, prompts: Mapping[int, ProbedPrompt], *, tokens: int, now: float) -> None:
+        """Prompts were answered, which took so many tokens."""
         self.num_probes += len(prompts)
         self.num_tokens += tokens
         self.last = now
@@ -79,12 +80,14 @@ class Evidence:
         """All of it; None before the first answer."""
         if not self.prompts:
             return None
-        comparison = Comparison(tuple(self.prompts.values()))
+        known = tuple(self.prompts.values())
+        comparison = Comparison(tuple((each.difference, each.num_tokens) for each in known))
         return ProbeEvidence(
             probes=self.num_probes,
             tokens=self.num_tokens,
             worst_nats=round(comparison.worst, 4),
             mean_nats=round(comparison.mean, 4),
+            loss_nats=round(mean_loss(known), 4),
             age_seconds=round(now - self.last, 3),
         )
 

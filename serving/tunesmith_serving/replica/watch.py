@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReadyReason
 from tunesmith_serving.replica.fingerprints import (
+    Bounds,
     Fingerprint,
     compare,
     probed,
     question,
+    read_bounds,
     read_fingerprints,
 )
 from tunesmith_serving.replica.in_process import Application, Response, request
@@ -131,6 +133,7 @@ class Watch:
             path, longest = self._settings.fingerprints, self._settings.max_model_length
             known = read_fingerprints(path, max_model_length=longest)
             chats = read_chats(path, max_model_length=longest)
+            bounds = read_bounds(path)
         except (OSError, ValueError) as error:
             return Verdict(
                 ReadyReason.FINGERPRINTS_UNREADABLE,
@@ -138,16 +141,16 @@ class Watch:
             )
         if self._readiness.proof.is_ready:
             self._turn = (self._turn + 1) % len(known)
-            verdict = await self._asked({self._turn: known[self._turn]})
+            verdict = await self._asked({self._turn: known[self._turn]}, bounds=bounds)
             if verdict is None or verdict.is_ready:
                 return verdict
-        verdict = await self._asked(dict(enumerate(known)))
+        verdict = await self._asked(dict(enumerate(known)), bounds=bounds)
         if verdict is None or not verdict.is_ready:
             return verdict
         # Not in turn later: an engine reads its chat template once.
         return await self._chatted(chats, sound=verdict)
 
-    async def _asked(self, asked: Mapping[int, Fingerprint]) -> Verdict | None:
+    async def _asked(self, asked: Mapping[int, Fingerprint], *, bounds: Bounds) -> Verdict | None:
         probes = list(asked.values())
         body = json.dumps(question(probes, model=self._settings.asked_model)).encode()
         answer = await self._request("/v1/completions", method="POST", body=body)
@@ -158,14 +161,13 @@ class Watch:
                 ReadyReason.GENERATION_FAILED, f"the engine answered with status {answer.status}"
             )
         content = json.loads(answer.body)
-        comparison = compare(probes, content)
-        self._metrics.note(dict(zip(asked, probed(probes, content), strict=True)))
+        comparison = compare(probes, content, bounds=bounds)
+        prompts = dict(zip(asked, probed(probes, content), strict=True))
+        self._metrics.note(prompts)
         now = self._clock()
         self._readiness.heartbeat.beat(now)
         self._readiness.evidence.note(
-            dict(zip(asked, comparison.prompts, strict=True)),
-            tokens=sum(probe.num_tokens for probe in probes),
-            now=now,
+            prompts, tokens=sum(probe.num_tokens for probe in probes), now=now
         )
         return Verdict(
             ReadyReason.READY if comparison.holds else ReadyReason.FINGERPRINT_MISMATCH,

@@ -50,7 +50,12 @@ class ProbeMetrics:
         self._prompts |= prompts
         known = tuple(self._prompts.values())
         self._difference.labels(*self._labels).set(_mean(known, [p.difference for p in known]))
-        self._loss.labels(*self._labels).set(_mean(known, [p.loss for p in known]))
+        self._loss.labels(*self._labels).set(mean_loss(known))
+
+
+def mean_loss(prompts: Sequence[ProbedPrompt]) -> float:
+    """By how many nats a token the answers to `prompts` have become less likely."""
+    return _mean(prompts, [prompt.loss for prompt in prompts])
 
 
 def _mean(prompts: Sequence[ProbedPrompt], values: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ serves something else.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import zip_longest
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -19,6 +20,8 @@ from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceG
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
 NUM_FINGERPRINTS: Final = 20
+# Of them, so many at most are prompts of the job's own rows.
+NUM_HELD_OUT: Final = 10
 Json = dict[str, Any]
 
 
@@ -128,30 +131,46 @@ def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
     }
 
 
-def fingerprints_record(run: EngineRun) -> Json:
+def fingerprints_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
     """The content of `fingerprints.json`.
 
     Up to 20 prompts with vLLM's own log-probabilities (nats) of the answer's tokens: a replica that
     gives others does not serve this model. vLLM's, not the reference's: a monitor then compares a
-    number format and a kernel with themselves. `chats` are conversations with the token ids that
-    vLLM made of them when they were verified.
+    number format and a kernel with themselves. `noise` is by how much the two differ, in nats: what
+    another sound engine may. `chats` are conversations with the token ids that vLLM made of them
+    when they were verified.
     """
     pairs = list(zip(run.references, run.answers, strict=True))
-    # The questions that every model is asked first: they do not repeat anybody's data.
-    pairs.sort(key=lambda pair: pair[0].kind != "probe")
+    held_out = [pair for pair in pairs if pair[0].kind == "heldOut"]
+    fixed = [pair for pair in pairs if pair[0].kind != "heldOut"]
+    # The shortest: each of them is asked for every few minutes, and they are to cost little.
+    held_out.sort(key=lambda pair: len(pair[0]))
+    # The questions that every model is asked, and those of the evaluation: half and half, in turn,
+    # unless there are too few of one kind.
+    num_held_out = min(len(held_out), max(NUM_HELD_OUT, NUM_FINGERPRINTS - len(fixed)))
+    chosen = _in_turn(fixed[: NUM_FINGERPRINTS - num_held_out], held_out[:num_held_out])
     return {
         "vllmVersion": run.vllm_version,
         "dtype": run.settings.dtype,
+        "noise": round(verdict.total.forced.mean_difference, 6),
         "probes": [
             {
                 "promptIds": reference.prompt_ids,
                 "answerIds": reference.answer_ids,
                 "logprobs": [round(view.logprob, 6) for view in answer.views.forced],
             }
-            for reference, answer in pairs[:NUM_FINGERPRINTS]
+            for reference, answer in chosen
         ],
         "chats": [chat.model_dump(mode="json", by_alias=True) for chat in run.chats],
     }
+
+
+def _in_turn(
+    first: Sequence[tuple[ReferenceGeneration, ServedAnswer]],
+    second: Sequence[tuple[ReferenceGeneration, ServedAnswer]],
+) -> list[tuple[ReferenceGeneration, ServedAnswer]]:
+    pairs = zip_longest(first, second)
+    return [one for pair in pairs for one in pair if one is not None]
 
 
 def _comparison(compared: Comparison) -> Json:

@@ -146,7 +146,7 @@ def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -
         min_agreement=bounds.min_agreement,
         max_difference=bounds.max_logprob_difference,
     )
-    contents = (parity_record(verdict, run=run), fingerprints_record(run))
+    contents = (parity_record(verdict, run=run), fingerprints_record(verdict, run=run))
     artifacts = []
     for name, content in zip(subject.documents, contents, strict=True):
         path = Path(request.output) / f"{name}.json"

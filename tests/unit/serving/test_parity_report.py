@@ -1,4 +1,4 @@
-"""What verify leaves behind: facts by paths of the spec, and fingerprints that repeat no data."""
+"""What verify leaves behind: facts by paths of the spec, and fingerprints of both kinds."""
 
 from dataclasses import replace
 from typing import Any
@@ -88,7 +88,7 @@ def test_a_chat_template_that_vllm_reads_otherwise_is_told() -> None:
 
     alike = replace(run, chats=[chat], rendered=[[1, 2]])
     assert alike.faults == []
-    assert fingerprints_record(alike)["chats"] == [
+    assert fingerprints_record(judged(alike), run=alike)["chats"] == [
         {"messages": [{"role": "user", "content": "Why?"}], "promptIds": [1, 2]}
     ]
     # A second begin-of-text is what goes wrong most often.
@@ -96,11 +96,45 @@ def test_a_chat_template_that_vllm_reads_otherwise_is_told() -> None:
     assert "1 of 1 conversations" in fault
 
 
-def test_fingerprints_take_the_fixed_prompts_first() -> None:
-    run = a_run(*["heldOut"] * 15, *["probe"] * 10)
+@pytest.mark.parametrize(
+    ("num_held_out", "num_fixed", "expected"),
+    [(15, 24, (10, 10)), (3, 24, (3, 17)), (15, 4, (15, 4)), (30, 4, (16, 4)), (0, 24, (0, 20))],
+)
+def test_fingerprints_are_fixed_prompts_and_held_out_ones_in_turn(
+    num_held_out: int, num_fixed: int, expected: tuple[int, int]
+) -> None:
+    run = a_run(*["heldOut"] * num_held_out, *["probe"] * num_fixed)
 
-    probes = fingerprints_record(run)["probes"]
+    probes = fingerprints_record(judged(run), run=run)["probes"]
 
-    assert len(probes) == NUM_FINGERPRINTS
-    assert [probe["promptIds"] for probe in probes[:10]] == [[place] for place in range(15, 25)]
+    places = [probe["promptIds"][0] for probe in probes]
+    assert expected == (
+        sum(place < num_held_out for place in places),
+        sum(place >= num_held_out for place in places),
+    )
+    assert len(probes) <= NUM_FINGERPRINTS
+    if all(expected):
+        assert [place < num_held_out for place in places[:4]] == [False, True, False, True]
     assert probes[0]["logprobs"] == [-0.1, -0.1]
+
+
+def test_fingerprints_tell_by_how_much_two_sound_engines_differ() -> None:
+    run = a_run("probe")
+    (answer,) = run.answers
+    views = replace(answer.views, forced=[TokenView(logprob=-0.14, margin=0.0)] * 2)
+    run = replace(run, answers=[replace(answer, views=views)])
+
+    assert fingerprints_record(judged(run), run=run)["noise"] == pytest.approx(0.04)
+
+
+def test_of_held_out_prompts_the_shortest_are_asked() -> None:
+    run = a_run(*["heldOut"] * 12)
+    longest = run.references[0].model_copy(update={"prompt_ids": list(range(100, 200))})
+    run = replace(
+        run, references=[longest, *run.references[1:], *a_run(*["probe"] * 20).references]
+    )
+    run = replace(run, answers=[run.answers[0]] * 32, texts=[run.texts[0]] * 32)
+
+    probes = fingerprints_record(judged(run), run=run)["probes"]
+
+    assert max(len(probe["promptIds"]) for probe in probes) == 1

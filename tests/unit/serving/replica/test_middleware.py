@@ -151,6 +151,23 @@ def test_other_weights_are_not_ready_until_they_are_right(play: Callable[..., No
     play(scenario, nonsense=True)
 
 
+@pytest.mark.parametrize(("noise", "reason"), [(None, "Ready"), (0.02, "FingerprintMismatch")])
+def test_a_version_with_little_noise_is_held_to_less(
+    play: Callable[..., None], fingerprints: Path, noise: float | None, reason: str
+) -> None:
+    """Known answers 0.3 nats off, as weights of fewer bits may make them."""
+    known = json.loads(fingerprints.read_text())
+    known["probes"][0]["logprobs"] = [value + 0.3 for value in KNOWN.logprobs]
+    fingerprints.write_text(json.dumps({**known, "noise": noise}))
+
+    async def scenario(client: Client) -> None:
+        await client.becomes(reason)
+        probe = (await client.get("/tunesmith/state"))[1]["probe"]
+        assert (probe["worstNats"], probe["lossNats"]) == pytest.approx((0.3, 0.3))
+
+    play(scenario)
+
+
 def test_another_chat_template_is_not_ready_though_its_weights_are_right(
     play: Callable[..., None],
 ) -> None:

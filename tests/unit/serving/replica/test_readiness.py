@@ -9,9 +9,12 @@ import pytest
 
 from tunesmith_engine.deployment.replica_report import ReadyReason
 from tunesmith_serving.replica.fingerprints import (
+    Bounds,
+    Comparison,
     Fingerprint,
     compare,
     question,
+    read_bounds,
     read_fingerprints,
 )
 from tunesmith_serving.replica.readiness import Heartbeat, Readiness, Verdict
@@ -107,6 +110,36 @@ def test_the_same_log_probabilities_are_the_same_model() -> None:
 )
 def test_others_are_another_model(logprobs: tuple[list[float], list[float]]) -> None:
     assert not compare([LONG, SHORT], answer(*logprobs)).holds
+
+
+@pytest.mark.parametrize(
+    ("noise", "mean", "prompt"),
+    [
+        (0.0, 0.05, 0.1),  # float32 on one processor says little of another.
+        (0.025, 0.1, 0.2),  # bfloat16.
+        (0.17, 0.5, 1.0),  # Rounded activations: as without noise.
+        (None, 0.5, 1.0),  # Published by an earlier release.
+    ],
+)
+def test_an_engine_may_differ_by_the_noise_of_its_verification(
+    noise: float | None, mean: float, prompt: float
+) -> None:
+    bounds = Bounds.of_noise(noise)
+
+    assert (bounds.mean, bounds.prompt) == pytest.approx((mean, prompt))
+    assert Comparison(((mean - 0.001, 9),), bounds).holds
+    assert not Comparison(((mean + 0.001, 9),), bounds).holds
+    # One prompt of many may be further off than the mean.
+    assert Comparison(((prompt - 0.001, 1), (0.0, 99)), bounds).holds
+    assert not Comparison(((prompt + 0.001, 1), (0.0, 99)), bounds).holds
+
+
+def test_the_noise_is_read_from_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "fingerprints.json", LONG)
+    assert read_bounds(path) == Bounds()
+
+    path.write_text(json.dumps({**json.loads(path.read_text()), "noise": 0.03}))
+    assert read_bounds(path) == Bounds.of_noise(0.03)
 
 
 def write(path: Path, *probes: Fingerprint) -> Path:
