@@ -130,7 +130,10 @@ def _adapters(versions: Path) -> Iterator[Watched]:
     path.unlink(missing_ok=True)
     template.write_text(OTHER_TEMPLATE)
     replica = ReplicaSettings(version="own", model=MODEL, engine_model=ADAPTER, fingerprints=path)
+    config = json.loads((versions / "adapters" / "own" / "adapter_config.json").read_text())
     options = ["--enable-lora", "--max-lora-rank", "8", "--chat-template", str(template)]
+    # NB: without the head, or fingerprints end the engine; see `adapted_modules`.
+    options += ["--lora-target-modules", *sorted(config["target_modules"])]
     with vllm_server(versions / "base", replica, options=options, environment=_LORA) as server:
         _load(server, versions, "own", again=False)
         reference = versions / "adapters" / "own" / "reference.json"

@@ -71,8 +71,8 @@ def test_with_fewer_workers_it_goes_on_when_a_node_is_lost(tmp_path: Path) -> No
 
 
 def test_told_to_leave_it_keeps_its_step_and_a_next_start_goes_on(tmp_path: Path) -> None:
-    training = {**SPEC["training"], "maxSteps": 120, "precision": "fp32"}
-    spec = {"training": training, "checkpoint": {"everySteps": 100}}
+    training = {**SPEC["training"], "maxSteps": 400, "evaluateEverySteps": 40, "precision": "fp32"}
+    spec = {"training": training, "checkpoint": {"everySteps": 1000}}
     here, there = (_stage(tmp_path / name, **spec) for name in ("here", "there"))
     with a_ray_cluster(there.folder) as cluster:
         job = cluster.submit(*there.command)
