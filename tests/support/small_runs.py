@@ -16,6 +16,7 @@ from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.dataloader import RowSampler
+from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
@@ -64,6 +65,7 @@ def a_loop(
     on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
     group: WorkerGroup = ALONE,
+    fence: Fence | None = None,
 ) -> Loop:
     """A run, of one worker if no other `group` is given, on 24 random rows, with 6 held out."""
     training = config.training
@@ -90,7 +92,9 @@ def a_loop(
             for kind, tokens in measures.items()
         },
         group=group,
-        checkpoints=Checkpoints(folder, config_digest=config.digest(), keep=config.checkpoint.keep),
+        checkpoints=Checkpoints(
+            folder, config_digest=config.digest(), keep=config.checkpoint.keep, fence=fence
+        ),
         name_rows=lambda numbers: [f"rows.jsonl:{number}" for number in numbers],
         on_step=on_step,
         on_measuring=on_measuring,

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_engine.stages.digests import digest_file
+from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 Tensors = dict[str, torch.Tensor]
@@ -71,12 +72,15 @@ class Checkpoints:
         keep: int,
         settings: Mapping[str, str] | None = None,
         remote: RemoteCheckpoints | None = None,
+        fence: Fence | None = None,
     ) -> None:
         """`settings` are what the digest was made of, as text by name, to tell what differs.
 
-        `remote` is where they are kept if `root` is on a disk that no other worker shares.
+        `remote` is where they are kept if `root` is on a disk that no other worker shares; `fence`
+        tells whether this run may still write.
         """
         self.remote = remote
+        self._fence = fence
         self._root = root
         self._config_digest = config_digest
         self._keep = keep
@@ -108,6 +112,9 @@ class Checkpoints:
         `best_step` is the checkpoint that is the best one so far; it may be this one. `begun` is
         what `begin` returned, with files that stay in it and are flushed to disk. What cannot be
         written leaves the checkpoints as they were, and takes no space.
+
+        Raises:
+            FencedError: a newer start of the run has begun.
         """
         final, temporary = self._folder(step), begun or self.begin(step)
         with _removed_on_error(temporary):
@@ -130,6 +137,10 @@ class Checkpoints:
             # last the entry of the folder itself, or the rename could be undone.
             _flush(temporary / _STATE)
             _flush(temporary)
+            if self._fence is not None:
+                # NB: last of all before it counts, and while this process holds the lock that the
+                # newer start waits for: nothing comes in between.
+                self._fence.check()
         # rename() replaces no folder that has something in it. Between these two lines the step has
         # no checkpoint; a run killed here goes on from the one before.
         _remove(final)

@@ -23,6 +23,7 @@ from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
+from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
@@ -150,13 +151,15 @@ def build_loop(
     group: WorkerGroup,
     checkpoints: Path,
     remote: RemoteCheckpoints | None = None,
+    fence: Fence | None = None,
     on_step: StepCallback | None,
     on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
 ) -> Loop:
     """The loop over `model`, with its checkpoints in that folder; `last_step` as in `Loop`.
 
-    `remote` is where they are kept if the workers share no folder.
+    `remote` is where they are kept if the workers share no folder, `fence` ends a run in whose
+    place another has begun.
     """
     return Loop(
         model,
@@ -171,6 +174,7 @@ def build_loop(
             keep=config.checkpoint.keep,
             settings=config.resolved(),
             remote=remote,
+            fence=fence,
         ),
         name_rows=partial(_sources, prepared),
         on_step=on_step,

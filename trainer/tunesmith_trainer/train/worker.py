@@ -38,6 +38,7 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
+from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.leaving import Left, waited_for
 from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.observers import observers
@@ -211,7 +212,8 @@ def _train(
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
     progress = _progress(request, config)
     remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS)
-    with _sole_writer(output, remote=remote, group=group):
+    fence = Fence(output)
+    with _sole_writer(output, remote=remote, fence=fence, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
             model,
@@ -237,6 +239,7 @@ def _train(
                 group=group,
                 checkpoints=output / CHECKPOINTS,
                 remote=remote,
+                fence=fence,
                 on_step=told,
                 on_measuring=progress.measuring if group.is_first else None,
             )
@@ -316,7 +319,7 @@ def _artifacts(request: StageRequest, *, workspace: StageWorkspace | None) -> li
 
 @contextmanager
 def _sole_writer(
-    output: Path, *, remote: RemoteCheckpoints | None, group: WorkerGroup
+    output: Path, *, remote: RemoteCheckpoints | None, fence: Fence, group: WorkerGroup
 ) -> Iterator[None]:
     """Hold the output folder and what is `remote` of it.
 
@@ -328,6 +331,8 @@ def _sole_writer(
     if not group.is_first:
         yield
         return
+    # Before the lock: whoever holds it is refused its next checkpoint, and ends.
+    fence.take()
     # NB: flock, which the kernel drops with the process, however it ends; a lock file would stay.
     with (output / ".writer").open("w", encoding="utf-8") as lock:
         deadline = time.monotonic() + _LOCK_WAIT_S

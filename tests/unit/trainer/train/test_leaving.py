@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +14,42 @@ from small_runs import a_loop, a_train_config, losses
 from tunesmith_engine.stages.contracts import LEAVING
 from tunesmith_trainer.train import leaving
 from tunesmith_trainer.train.checkpoints import newest_step
+from tunesmith_trainer.train.fencing import Fence, FencedError
 from tunesmith_trainer.train.leaving import Left, is_told_to_leave, leave, waited_for
 
 TRAINING: dict[str, Any] = {"method": "full", "maxSteps": 6, "evaluateEverySteps": 3}
 
 
 @pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that would have ended the Ray of this machine."""
-    commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to be told what a worker returned."""
     monkeypatch.setattr(leaving, "_TOLD_S", 0.0)
-    return commands
 
 
 def test_training_that_is_told_to_leave_keeps_its_step_and_goes_on_as_if_undisturbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon: None
 ) -> None:
     config = a_train_config(training=TRAINING, checkpoint={"everySteps": 100})
     undisturbed = a_loop(small_model(), config=config, folder=tmp_path / "a" / "checkpoints").run()
-    folder = tmp_path / "b" / "checkpoints"
-    monkeypatch.setenv(LEAVING, str(tmp_path))
+    folder, pod = tmp_path / "b" / "checkpoints", tmp_path / "pod"
+    monkeypatch.setenv(LEAVING, str(pod))
 
     def tell(history: Any, **_: Any) -> None:
         if history.step == 1:
-            (tmp_path / "notice").touch()
+            leave(pod)
 
     with pytest.raises(Left, match="left after step 2"):
         a_loop(small_model(), config=config, folder=folder, on_step=tell).run()
     assert newest_step(tmp_path / "b") == 2
-    (tmp_path / "notice").unlink()
+    monkeypatch.delenv(LEAVING)
     resumed = a_loop(small_model(), config=config, folder=folder)
 
     assert losses(resumed.run()) == losses(undisturbed)
     assert resumed.resumed_from == 2
 
 
-def test_the_hook_waits_for_who_works_and_then_ends_ray(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: list[list[str]]
+def test_the_hook_waits_for_who_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon: None
 ) -> None:
     monkeypatch.setenv(LEAVING, str(tmp_path))
     assert not is_told_to_leave()
@@ -60,23 +59,30 @@ def test_the_hook_waits_for_who_works_and_then_ends_ray(
         hook.start()
         hook.join(timeout=0.5)
         assert hook.is_alive()
-        assert not stopped
         assert is_told_to_leave()
     hook.join(timeout=10)
 
-    assert stopped == [["ray", "stop", "--force"]]
+    assert not hook.is_alive()
 
 
-def test_the_hook_does_not_wait_for_who_was_killed(
-    tmp_path: Path, stopped: list[list[str]]
-) -> None:
+def test_the_hook_does_not_wait_for_who_was_killed(tmp_path: Path, soon: None) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / f"busy-{gone.pid}").touch()
+    began = time.monotonic()
 
     leave(tmp_path)
 
-    assert len(stopped) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_a_container_that_was_started_again_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LEAVING, str(tmp_path))
+    (tmp_path / "notice").write_text("1234")
+
+    assert not is_told_to_leave()
 
 
 def test_outside_of_a_pod_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +91,29 @@ def test_outside_of_a_pod_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     with waited_for():
         assert not is_told_to_leave()
     assert LEAVING not in os.environ
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_nothing_counts_that_a_run_writes_after_a_newer_one_has_begun(
+    tmp_path: Path, *, asynchronous: bool
+) -> None:
+    config = a_train_config(
+        training=TRAINING, checkpoint={"everySteps": 2, "asynchronous": asynchronous}
+    )
+    undisturbed = a_loop(small_model(), config=config, folder=tmp_path / "a").run()
+    stale, newer = Fence(tmp_path / "b"), Fence(tmp_path / "b")
+    stale.take()
+
+    def overtake(history: Any, **_: Any) -> None:
+        if history.step == 3:
+            newer.take()
+
+    with pytest.raises(FencedError):
+        a_loop(
+            small_model(), config=config, folder=tmp_path / "b", on_step=overtake, fence=stale
+        ).run()
+    kept = max(int(path.name.removeprefix("step-")) for path in (tmp_path / "b").glob("step-*"))
+    resumed = a_loop(small_model(), config=config, folder=tmp_path / "b", fence=newer)
+
+    assert losses(resumed.run()) == losses(undisturbed)
+    assert resumed.resumed_from == kept < 4
