@@ -270,19 +270,20 @@ def tried(cluster: Cluster, prefix: str, plural: str, manifest: dict[str, Any]) 
     return "" if answer.is_success else answer.text
 
 
-def test_workers_before_an_object_store_share_one_pod(cluster: Cluster) -> None:
-    needs_kuberay()
-    job = a_job(
-        workspace={"uri": "s3://jobs/a"},
-        output={"model": "helpdesk", "uri": "s3://models"},
-        resources={"workers": 2, "cpu": "2"},
-    )
-    cluster.create(job).raise_for_status()
+def test_workers_before_an_object_store_have_pods_of_their_own_and_no_volume(
+    cluster: Cluster,
+) -> None:
+    store = {
+        "workspace": {"uri": "s3://jobs/a"},
+        "output": {"model": "helpdesk", "uri": "s3://models"},
+    }
+    with a_training(cluster, **store) as (kuberay, rayjob):
+        kuberay.play(rayjob, "running")
+        pods = [kuberay.pod(kind) for kind in ("head", "worker")]
 
-    with an_operator(cluster.namespace):
-        pod = wait_for_pod(cluster)
-        end_pod(cluster, pod, succeeded(request_of(cluster, pod)), ended={"exitCode": 0})
-        training = wait_for_pod(cluster)
+        claims = cluster.kubectl("get", "persistentvolumeclaims", "--output=name")
 
-    assert request_of(cluster, training).stage == "train"
-    assert training["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "4"
+    assert all(request_of(cluster, each).apart for each in pods)
+    volumes = [volume for each in pods for volume in each["spec"]["volumes"]]
+    assert not any("persistentVolumeClaim" in volume for volume in volumes)
+    assert not claims
