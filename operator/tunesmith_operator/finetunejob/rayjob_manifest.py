@@ -130,7 +130,7 @@ def _ray_pod(template: Manifest, **fields: object) -> Manifest:
         {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
         {"name": LEAVING, "value": _LEAVING_FOLDER},
     ]
-    # NB: KubeRay's command is a shell's, which hands no SIGTERM on to Ray.
+    # Training takes no signals: without it, all since the last checkpoint would be done again.
     container["lifecycle"] = {"preStop": {"exec": {"command": _LEAVE}}}
     # KubeRay's own probes run wget in the container; for these an image needs no tool.
     probe = {"httpGet": _HEALTH, "timeoutSeconds": 5, "periodSeconds": 10}

@@ -188,9 +188,7 @@ class Loop:
         """Do it; whether some worker's pod is about to be taken away."""
         started = time.monotonic()
         rows = self._sampler.rows_of(step)
-        loss, grad_norm, positions, suspects = self._leave_gradients(rows)
-        # NB: of all workers, who have to write the checkpoint together.
-        is_left = bool(self._group.all_reduce_sum(float(is_told_to_leave()))[0])
+        loss, grad_norm, positions, suspects, is_left = self._leave_gradients(rows)
         # NB: both were summed over the workers, so all of them raise, or none. It is checked before
         # the optimizer's step: afterwards every weight would be NaN, and so the next checkpoint.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -228,11 +226,12 @@ class Loop:
             return None
         return self._flops.of_step(tokens) / (seconds * self._peak_flops * self._group.size)
 
-    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, int, list[int]]:
+    def _leave_gradients(self, rows: list[int]) -> tuple[float, float, int, list[int], bool]:
         """Leave the clipped gradient of the whole batch in the parameters.
 
-        Return the mean loss per unit, the norm before clipping, the places that were computed, and
-        the rows of this worker's micro batches whose loss is no finite number.
+        Return the mean loss per unit, the norm before clipping, the places that were computed, the
+        rows of this worker's micro batches whose loss is no finite number, and whether some worker
+        is told to leave.
         """
         self._model.train()
         # NB: the targets of the whole batch, of all workers. A mean over each micro batch,
@@ -257,8 +256,11 @@ class Loop:
         # After the sum: the norm to be clipped is that of the batch, the same on every worker.
         max_norm = self._config.training.optimizer.max_grad_norm
         norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, max_norm))
-        mean, positions = self._group.all_reduce_sum(share, computed)
-        return mean, norm.item(), int(positions), suspects
+        # NB: of all workers, who have to write a last checkpoint together.
+        mean, positions, num_told = self._group.all_reduce_sum(
+            share, computed, float(is_told_to_leave())
+        )
+        return mean, norm.item(), int(positions), suspects, num_told > 0
 
     def _measure(self) -> bool:
         """Measure every loss that is looked at; whether the held-out one is the best so far."""
