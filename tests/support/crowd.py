@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx
@@ -26,6 +26,7 @@ from tunesmith_operator.settings import LEASE_NAME
 JOB: Final = "helpdesk"
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 _OVER: Final = {"Succeeded", "Failed"}
+_STILL_S: Final = 3
 _OWN: Final = re.compile(r"(Time|[sS]econds|Digest|observedGeneration)$")
 
 
@@ -133,16 +134,23 @@ class Crowd:
         self._merge(f"{known['namespace']}/persistentvolumeclaims/{known['name']}", change)
 
     def wait_for_nothing(self, namespaces: Iterable[str], births: Births) -> list[Birth]:
-        """What is left of the jobs of these namespaces, after waiting for it to go."""
+        """What of these namespaces' jobs does not go, or comes again, though it is waited for.
+
+        A write that was under way as its job was deleted makes a child of a job that is gone, which
+        the collector then takes: so that nothing is there counts once it has lasted.
+        """
         wanted = set(namespaces)
-
-        def left() -> list[Birth]:
-            return [each for each in births.alive(wanted) if each.job]
-
-        with suppress(AssertionError):
-            # The garbage collector stands still while it learns of definitions that came or went.
-            wait_until(lambda: not left(), timeout_s=540)
-        return left()
+        left: list[Birth] = []
+        still_since = time.monotonic()
+        # The garbage collector stands still while it learns of definitions that came or went.
+        give_up = still_since + 540
+        while time.monotonic() < give_up:
+            if found := [each for each in births.alive(wanted) if each.job]:
+                left, still_since = found, time.monotonic()
+            elif time.monotonic() > still_since + _STILL_S:
+                return []
+            time.sleep(0.1)
+        return left
 
     def _make_namespace(self, name: str) -> None:
         body = {"metadata": {"name": name}}
