@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -35,13 +35,27 @@ def node() -> None:
 
 
 @pytest.fixture(scope="session")
-def images(node: None, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The four images, built from this tree and imported into the node."""
+def load_images(node: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Builds images from this tree, by name, and imports them into the node."""
     folder = tmp_path_factory.mktemp("images")
-    subprocess.run([ROOT / "scripts/build_images.sh", folder], check=True)
-    for archive in sorted(folder.glob("*.tar")):
-        subprocess.run([*shlex.split(os.environ["TEST_NODE_LOAD"]), archive], check=True)
-        archive.unlink()
+    loaded: set[str] = set()
+
+    def load(*names: str) -> None:
+        wanted = [name for name in names if name not in loaded]
+        if wanted:
+            subprocess.run([ROOT / "scripts/build_images.sh", folder, *wanted], check=True)
+        for archive in sorted(folder.glob("*.tar")):
+            subprocess.run([*shlex.split(os.environ["TEST_NODE_LOAD"]), archive], check=True)
+            archive.unlink()
+        loaded.update(wanted)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def images(load_images: Callable[..., None]) -> None:
+    """The four images."""
+    load_images("operator", "trainer", "compressor", "server")
 
 
 @pytest.fixture(scope="session")

@@ -51,12 +51,9 @@ def gateway(node: None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def stand_in(node: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+def stand_in(load_images: Callable[..., None]) -> None:
     """The operator's image, and the server's with the stand-in engine, on the node."""
-    folder = tmp_path_factory.mktemp("images")
-    subprocess.run([ROOT / "scripts/build_images.sh", folder, "operator", "stand-in"], check=True)
-    for archive in folder.glob("*.tar"):
-        subprocess.run([*shlex.split(os.environ["TEST_NODE_LOAD"]), archive], check=True)
+    load_images("operator", "stand-in")
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,9 @@ def _ray_pod(template: Manifest, **fields: object) -> Manifest:
     del container["command"]
     container["env"] += [
         {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+        # Told to end, Ray waits for actors to leave their node, and its own coordinator stays on
+        # the head: that ended by SIGKILL. What is worth waiting for, the preStop hook saw off.
+        {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"},
         {"name": LEAVING, "value": _LEAVING_FOLDER},
     ]
     # Training takes no signals: without it, all since the last checkpoint would be done again.
