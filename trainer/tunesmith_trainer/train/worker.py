@@ -39,7 +39,7 @@ from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.leaving import Left, waited_for
+from tunesmith_trainer.train.leaving import Left
 from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
@@ -140,15 +140,14 @@ def train_share(
     """
     try:
         tell = reporter_of(request).progress if group.is_first else log.info
-        with waited_for():
-            workspace = open_workspace(request, tell=tell)
-            return _train(
-                fetched(request, workspace),
-                group=group,
-                probed=probed,
-                is_first_here=is_first_here,
-                workspace=workspace,
-            )
+        workspace = open_workspace(request, tell=tell)
+        return _train(
+            fetched(request, workspace),
+            group=group,
+            probed=probed,
+            is_first_here=is_first_here,
+            workspace=workspace,
+        )
     except Left as left:
         # Returned, not raised: Ray Train would start others beside those that leave.
         return Departure(kind="left", step=left.step)
