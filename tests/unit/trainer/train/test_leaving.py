@@ -13,7 +13,7 @@ from small_models import small_model
 from small_runs import a_loop, a_train_config, losses, tell_to_leave
 from tunesmith_engine.stages.contracts import LEAVING
 from tunesmith_trainer.train.checkpoints import newest_step
-from tunesmith_trainer.train.fencing import Fence, FencedError
+from tunesmith_trainer.train.fencing import FencedError, fence_of
 from tunesmith_trainer.train.leaving import Left, is_told_to_leave, leave, waited_for
 
 TRAINING: dict[str, Any] = {"method": "full", "maxSteps": 6, "evaluateEverySteps": 3}
@@ -111,7 +111,7 @@ def test_nothing_counts_that_a_run_writes_after_a_newer_one_has_begun(
         training=TRAINING, checkpoint={"everySteps": 2, "asynchronous": asynchronous}
     )
     undisturbed = a_loop(small_model(), config=config, folder=tmp_path / "a").run()
-    stale, newer = Fence(tmp_path / "b"), Fence(tmp_path / "b")
+    stale, newer = (fence_of(None, output=tmp_path) for _ in range(2))
     stale.take()
 
     def overtake(history: Any, **_: Any) -> None:
