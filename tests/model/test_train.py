@@ -1,5 +1,6 @@
 """The train stage as a process, with a real Ray: equal curves, exact resumption, nothing left."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from small_models import make_tiny_model
 from small_runs import random_rows
 from small_sources import BUCKET, KEYS, write_secret
 from train_stage import TrainStage, a_train_stage
+from tunesmith_engine.local.processes import STOP_GRACE_S
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
@@ -87,26 +89,29 @@ def test_two_workers_have_the_curve_of_one(
         assert two == pytest.approx(one, rel=1e-3)
 
 
-def test_stopped_then_killed_then_run_again_it_has_the_same_curve_to_the_last_bit(
+def test_killed_then_stopped_then_run_again_it_has_the_same_curve_to_the_last_bit(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
+    """Stopped, it keeps the step at hand, within the grace that pods and laptops give."""
     stage = _stage(tmp_path, model=model)
     codes = []
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGKILL, signal.SIGTERM):
         with stage.started() as process:
             _wait_for_checkpoint(stage, after=_newest_step(stage))
             process.send_signal(number)
-            codes.append(process.wait(timeout=60))
+            codes.append(process.wait(timeout=STOP_GRACE_S))
+        if number == signal.SIGKILL:
+            ray_folder = Path((stage.output / ".ray").read_text())
         _wait_until_gone(tmp_path)
-    ray_folder = Path((stage.output / ".ray").read_text())
-    assert codes == [128 + signal.SIGTERM, -signal.SIGKILL]
+    kept = _newest_step(stage)
+    assert codes == [-signal.SIGKILL, 128 + signal.SIGTERM]
+    assert kept == _told_step(stage) < 120
     assert not (tmp_path / "result.json").exists()
 
     result = stage.run()
 
     assert result.outcome == "Succeeded", stage.log()[-4000:]
-    assert result.resumed_from_step is not None
-    assert result.resumed_from_step > 0
+    assert result.resumed_from_step == kept
     assert stage.curve() == undisturbed.curve()
     assert _digests(stage)["tuned"] == _digests(undisturbed)["tuned"]
     assert not ray_folder.exists()
@@ -191,6 +196,11 @@ def _wait_until_gone(folder: Path) -> None:
 
 def _newest_step(stage: TrainStage) -> int:
     return max((int(path.name.removeprefix("step-")) for path in stage.checkpoints), default=0)
+
+
+def _told_step(stage: TrainStage) -> int:
+    step: int = json.loads((stage.folder / "progress.json").read_text())["step"]
+    return step
 
 
 def _workers(folder: Path) -> list[int]:

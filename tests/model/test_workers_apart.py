@@ -26,6 +26,7 @@ from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import TransientError
+from tunesmith_trainer.train.fencing import FencedError, fence_of
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 from tunesmith_trainer.train.starts import MAX_STARTS, count_this_start
 from tunesmith_trainer.train.worker_workspace import newest_kept_step, open_workspace
@@ -160,19 +161,24 @@ def test_a_worker_of_a_lost_head_can_keep_nothing_more(runs: Runs, tmp_path: Pat
     request = runs.request("ddp-whole")
     workspace = open_workspace(request)
     assert workspace is not None
+    fences = {name: fence_of(workspace, output=tmp_path) for name in ("late", "new")}
     late, new = (
-        RemoteCheckpoints(workspace.store, place="late/checkpoints", folder=tmp_path / name)
-        for name in ("late", "new")
+        RemoteCheckpoints(
+            workspace.store, place="late/checkpoints", folder=tmp_path / name, fence=fence
+        )
+        for name, fence in fences.items()
     )
+    fences["late"].take()
     late.begin()
     _checkpoint(tmp_path / "late", 2)
     late.keep()
+    fences["new"].take()
     new.begin()
     _checkpoint(tmp_path / "late", 4)
 
-    with pytest.raises(OSError, match="another worker has taken over"):
+    with pytest.raises(FencedError):
         late.keep()
-    with pytest.raises(OSError, match="another worker has taken over"):
+    with pytest.raises(FencedError):
         late.clear(2)
 
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["step-2"]
@@ -186,7 +192,10 @@ def test_what_only_its_own_disk_has_a_resumed_run_does_not_go_on_from(
     assert workspace is not None
     _checkpoint(tmp_path, 6)
 
-    RemoteCheckpoints(workspace.store, place="none/checkpoints", folder=tmp_path).begin()
+    fence = fence_of(workspace, output=tmp_path)
+    RemoteCheckpoints(
+        workspace.store, place="none/checkpoints", folder=tmp_path, fence=fence
+    ).begin()
 
     assert list(tmp_path.iterdir()) == []
 

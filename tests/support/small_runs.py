@@ -1,5 +1,6 @@
 """Training runs of a second: random rows, a model of a few thousand weights, and the loop."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from command import wait_until
 from manifests import a_job
 from small_models import SMALL_VOCABULARY
 from tunesmith_api.finetunejob.job import FineTuneJob
@@ -18,6 +20,7 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.leaving import is_told_to_leave, leave
 from tunesmith_trainer.train.loop import Loop, StepCallback
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.packing import bin_capacity, end_to_end, one_per_line
@@ -100,6 +103,12 @@ def a_loop(
         on_measuring=on_measuring,
         last_step=last_step,
     )
+
+
+def tell_to_leave(folder: Path) -> None:
+    """Have this very process leave, and do not wait for it."""
+    threading.Thread(target=leave, args=(folder,), daemon=True).start()
+    wait_until(is_told_to_leave, what="the notice", timeout_s=30)
 
 
 def losses(history: History) -> list[Any]:

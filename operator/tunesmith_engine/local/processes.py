@@ -5,7 +5,6 @@ an ending follows a run that was killed; it ends what is left and says Interrupt
 starts and polls them, `process_table.py` finds what they have started.
 """
 
-import os
 import signal
 import subprocess
 import time
@@ -28,8 +27,9 @@ from tunesmith_engine.local.process_table import (
 )
 from tunesmith_engine.stages.reporter import write_atomically
 
-# Time for a stage to end Ray and its workers, and then for what a dead stage left behind.
-STOP_GRACE_S: Final = 20.0
+# Time for a stage to keep a checkpoint and to end Ray and its workers, as long as a pod has by
+# default; and then for what a dead stage left behind.
+STOP_GRACE_S: Final = 30.0
 LEFTOVER_GRACE_S: Final = 2.0
 _POLL_S: Final = 0.02
 
@@ -104,9 +104,9 @@ class StageProcess:
         """
         if self._stop_request is None:
             self._stop_request = _StopRequest(cause, since=time.monotonic())
-            # The group's number cannot be another's: this process is not reaped before `poll`.
-            if self._process.returncode is None:
-                os.killpg(self._process.pid, signal.SIGTERM)
+            # NB: not its group, in which Ray's daemons are, and their workers end with them: as in
+            # a pod, only the stage is told, and it ends what it has started in its own order.
+            self._process.terminate()
         elif time.monotonic() - self._stop_request.since > STOP_GRACE_S:
             self.kill()
 

@@ -40,7 +40,7 @@ STAGE_VARIABLES: Final = {
 # Environment variable with the port on which the workers of training serve their metrics.
 METRICS_PORT: Final = "TUNESMITH_METRICS_PORT"
 
-# Environment variable with the folder in which a pod of Ray is told that it is taken away.
+# Environment variable with the folder in which what trains is told to leave.
 LEAVING: Final = "TUNESMITH_LEAVING"
 
 # Folder of a stage's output from which its next attempt goes on; `checkpoint_mirror` says how.

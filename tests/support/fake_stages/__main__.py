@@ -43,6 +43,9 @@ def main(stage: str, path: str) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             _start_daemon(diary)
             time.sleep(LONG_S)
+        case "orderly":
+            _end_in_order(diary)
+            time.sleep(LONG_S)
         case behaviour:
             return _through_entry(behaviour, path)
     return 0
@@ -75,6 +78,19 @@ def _start_daemon(diary: Path) -> None:
     )
     assert daemon.stdout is not None
     daemon.stdout.readline()
+    _write(diary, f"daemon {daemon.pid}")
+
+
+def _end_in_order(diary: Path) -> None:
+    """Like training: told to end, it needs what it has started for a moment more."""
+    daemon = subprocess.Popen([sys.executable, "-S", "-c", f"import time; time.sleep({LONG_S})"])
+
+    def end(*_: object) -> None:
+        time.sleep(0.3)
+        _write(diary, "daemon is gone" if daemon.poll() is not None else "daemon is there")
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
     _write(diary, f"daemon {daemon.pid}")
 
 

@@ -19,7 +19,9 @@ from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
+from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.history import History
+from tunesmith_trainer.train.leaving import Left
 from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.remedies import without_remedies
 from tunesmith_trainer.train.run_parts import build_loop, run_parts
@@ -37,15 +39,17 @@ def train_control(
     config: TrainConfig,
     last_step: int,
     group: WorkerGroup,
+    fence: Fence,
     workspace: StageWorkspace | None = None,
 ) -> History:
     """Train without the remedies of the job; `last_step` is the last of the run itself.
 
-    `workspace` is that of workers that share no folder. One that diverges is no fault of the job's;
-    its history then ends before its last step.
+    `fence` is that of the run, `workspace` that of workers that share no folder. One that diverges
+    is no fault of the job's; its history then ends before its last step.
 
     Raises:
         BadInputError: the job has no remedy.
+        Left: a worker's pod is about to be taken away; the job goes on from `last_step`.
     """
     spec = without_remedies(request.spec)
     given, planned = config.training.control, config.num_steps
@@ -54,7 +58,7 @@ def train_control(
     ratio = spec.dataset.replay.ratio if spec.dataset.replay else 0.0
     control = replace(config, training=spec.training, evaluate_every=steps, replay_ratio=ratio)
     output = Path(request.output) / _FOLDER
-    remote = remote_checkpoints(workspace, folder=output)
+    remote = remote_checkpoints(workspace, folder=output, fence=fence)
     if remote is not None and group.is_first:
         remote.begin()
     progress = ProgressReporter(
@@ -80,12 +84,16 @@ def train_control(
         group=group,
         checkpoints=output,
         remote=remote,
+        fence=fence,
         on_step=progress if group.is_first else None,
         on_measuring=progress.measuring if group.is_first else None,
         last_step=steps,
     )
     try:
         history = loop.run()
+    except Left as left:
+        # Of its own steps nobody else knows.
+        raise Left(last_step) from left
     except VerdictError as error:
         log.warning("the control run ended: %s", error.message)
         history = History()

@@ -1,10 +1,11 @@
-"""Leaving a pod of Ray that is taken away: keep a checkpoint after the step at hand, and go.
+"""Leaving a pod or a laptop that is asked back: keep a checkpoint after the step at hand, and go.
 
 Ray trains in a thread, where Python takes no signals, and told to end it was seen to train on until
 SIGKILL: steps were lost, and the quota or the machine that was asked back came back that late. So
-`python -m tunesmith_trainer.train.leaving` is the pods' preStop hook. It leaves a notice and waits
-until what works here has left; SIGTERM comes after it. `loop` asks for the notice at every step,
-and `ray_train` before it goes on with others. NB: neither torch nor Ray is imported here.
+`python -m tunesmith_trainer.train.leaving` is the preStop hook of Ray's pods; where the stage has a
+Ray of its own, `ray_cluster` does the same at SIGTERM. A notice is left, and waited until what
+works here has left. `loop` asks for the notice at every step, and `ray_train` before it goes on
+with others. NB: neither torch nor Ray is imported here.
 """
 
 import os
@@ -19,7 +20,7 @@ from tunesmith_engine.stages.contracts import LEAVING
 _NOTICE: Final = "notice"
 _BUSY: Final = "busy-"
 
-# Of the 30 s that a pod has from its deletion to SIGKILL.
+# Of the 30 s that a pod has from its deletion to SIGKILL, and so has a stage on a laptop.
 _WAIT_S: Final = 20.0
 # Ray Train asks its workers every two seconds what they have returned.
 _TOLD_S: Final = 3.0
@@ -35,7 +36,7 @@ class Left(Exception):  # noqa: N818 - nothing went wrong
 
 
 def is_told_to_leave() -> bool:
-    """Whether this pod is about to be taken away; never outside of KubeRay's."""
+    """Whether what works here is to leave."""
     folder = os.environ.get(LEAVING)
     if folder is None:
         return False
@@ -48,7 +49,7 @@ def is_told_to_leave() -> bool:
 
 @contextmanager
 def waited_for() -> Iterator[None]:
-    """Let the hook wait for the end of the block."""
+    """Let `leave` wait for the end of the block."""
     folder = os.environ.get(LEAVING)
     if folder is None:
         yield
@@ -62,24 +63,26 @@ def waited_for() -> Iterator[None]:
         busy.unlink(missing_ok=True)
 
 
-def leave(folder: Path) -> None:
-    """Have this pod's processes leave, and wait for it."""
+def leave(folder: Path) -> bool:
+    """Have the processes leave that have this folder, and wait for it; whether any had to."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _NOTICE).write_text(_container(), encoding="utf-8")
     give_up = time.monotonic() + _WAIT_S
-    if _is_busy(folder):
-        while _is_busy(folder) and time.monotonic() < give_up:
-            time.sleep(_INTERVAL_S)
-        # What a worker returned is told to Ray Train before Ray is gone.
-        time.sleep(_TOLD_S)
-    # NB: Ray is not stopped here. Its own command ends a pod sooner by SIGTERM than by the loss of
-    # its daemons (docs/log.md).
+    was_busy = is_busy = _is_busy(folder)
+    while is_busy and time.monotonic() < give_up:
+        time.sleep(_INTERVAL_S)
+        is_busy = _is_busy(folder)
+    return was_busy
 
 
 def _container() -> str:
     """What tells this run of the container from the one before: when its first process began."""
+    try:
+        status = Path("/proc/1/stat").read_text(encoding="utf-8")
+    except OSError:  # no container: not on Linux, or a machine of many that hides their processes
+        return ""
     # The 22nd field; the second one, a name in brackets, may have spaces.
-    return Path("/proc/1/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    return status.rpartition(")")[2].split()[19]
 
 
 def _is_busy(folder: Path) -> bool:
@@ -89,4 +92,8 @@ def _is_busy(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    leave(Path(os.environ[LEAVING]))
+    if leave(Path(os.environ[LEAVING])):
+        # What a worker returned is told to Ray Train before Ray is gone.
+        time.sleep(_TOLD_S)
+    # NB: Ray is not stopped here. Its own command ends a pod sooner by SIGTERM than by the loss of
+    # its daemons (docs/log.md).

@@ -28,7 +28,7 @@ from tunesmith_trainer.train.divergence import (
 from tunesmith_trainer.train.early_stopping import stops_early
 from tunesmith_trainer.train.forgetting_budget import keep_within_budget
 from tunesmith_trainer.train.history import HELD_OUT, History, Step
-from tunesmith_trainer.train.leaving import Left, is_told_to_leave
+from tunesmith_trainer.train.leaving import Left, is_told_to_leave, waited_for
 from tunesmith_trainer.train.memory_usage import memory_usage
 from tunesmith_trainer.train.mfu import ModelFlops, peak_flops
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
@@ -116,16 +116,18 @@ class Loop:
             OSError: a checkpoint could not be written.
             Left: a worker's pod is about to be taken away; all workers raise it.
         """
-        try:
-            self._train()
-        finally:
-            # Also of a run that has failed: its last checkpoint is what the next one goes on from.
-            self._state.wait()
+        # NB: not waited for. Who leaves before the first step has nothing to keep.
+        self._begin()
+        with waited_for():
+            try:
+                self._train()
+            finally:
+                # Also of a run that has failed: from its last checkpoint the next one goes on.
+                self._state.wait()
         return self._history
 
     def _train(self) -> None:
         config = self._config
-        self._begin()
         # Of a run that was killed after its last step, early or not, there is nothing left to do.
         is_last = self._is_over()
         while not is_last:

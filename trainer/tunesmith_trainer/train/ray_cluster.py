@@ -3,9 +3,9 @@
 `stage` opens it around the training, `ray_train` runs in it. Ray of its own is started, used, and
 gone without a trace: it puts its workers into process groups of their own, so that a signal to the
 stage's group does not reach them; whatever Ray leaves behind is ended here, also when the stage is
-told to stop by SIGTERM. A stage killed outright takes Ray's daemons with it (they follow their
-parent), and the workers leave once these are gone. A cluster that was there before is joined, and
-left as it was.
+told to stop by SIGTERM, and then after training has kept its step. A stage killed outright takes
+Ray's daemons with it (they follow their parent), and the workers leave once these are gone. A
+cluster that was there before is joined, and left as it was.
 """
 
 import ctypes
@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from tunesmith_trainer.train.leaving import waited_for
+from tunesmith_engine.stages.contracts import LEAVING
+from tunesmith_trainer.train.leaving import leave, waited_for
 
 # Ray replaces 127.0.0.1 by an address that others can reach; this one is loopback just as well.
 LOOPBACK = "127.0.0.2"
@@ -98,7 +99,7 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
     killed deletes what it left.
 
     Raises:
-        SystemExit: SIGTERM arrived; Ray is down by then.
+        SystemExit: SIGTERM arrived; training has kept its step, and Ray is down by then.
     """
     import ray
 
@@ -116,7 +117,11 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
     # all of it they take several times as long, and on a busy machine too long for Ray.
     sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
     _adopt_orphans()
-    with _exit_on_sigterm() as arm, _recorded_folder(record) as folder:
+    with (
+        _exit_on_sigterm(_have_workers_leave) as arm,
+        _recorded_folder(record) as folder,
+        _told_to_leave_in(folder / "leaving"),
+    ):
         try:
             ray.init(
                 address="local",
@@ -169,7 +174,25 @@ def _delete_recorded(record: Path) -> None:
 
 
 @contextmanager
-def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
+def _told_to_leave_in(folder: Path) -> Iterator[None]:
+    """Workers that are started within the block look there for the notice."""
+    os.environ[LEAVING] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[LEAVING]
+
+
+def _have_workers_leave() -> None:
+    folder = os.environ.get(LEAVING)
+    if folder is not None:
+        leave(Path(folder))
+
+
+@contextmanager
+def _exit_on_sigterm(
+    before_exit: Callable[[], object] = lambda: None,
+) -> Iterator[Callable[[], object]]:
     """Turn SIGTERM into SystemExit; yield what puts the handler back in place."""
     # Python lets no other thread set handlers; a test may run the stage in one.
     if threading.current_thread() is not threading.main_thread():
@@ -180,6 +203,7 @@ def _exit_on_sigterm() -> Iterator[Callable[[], object]]:
     def stop(number: int, _frame: FrameType | None) -> None:
         # A second SIGTERM would cut the cleaning short that the first one asked for.
         signal.signal(number, signal.SIG_IGN)
+        before_exit()
         sys.exit(STOPPED)
 
     arm = partial(signal.signal, signal.SIGTERM, stop)

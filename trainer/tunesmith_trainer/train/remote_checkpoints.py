@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-from uuid import uuid4
 
 from torch import distributed
 from torch.distributed import ProcessGroup
@@ -24,11 +22,9 @@ from tunesmith_engine.sources.version_manifest import (
 )
 from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages.checkpoint_mirror import CheckpointMirror
+from tunesmith_trainer.train.fencing import Fence
 
 log = logging.getLogger(__name__)
-
-# Beside the checkpoints; no manifest, and so none of them.
-_WRITER: Final = ".writer"
 
 # What a worker tells the others: the files of its part, or what has gone wrong.
 _Told = dict[str, VersionFile] | str
@@ -37,28 +33,29 @@ _Told = dict[str, VersionFile] | str
 class RemoteCheckpoints:
     """The checkpoints below `folder` of this disk and at `place` in the store.
 
-    Every method but the constructor raises an OSError where the store does not do as asked.
+    Every method but the constructor raises an OSError where the store does not do as asked, and
+    those that write there a FencedError if `fence` is another's by now.
     """
 
-    def __init__(self, store: WorkspaceStore, *, place: str, folder: Path) -> None:
+    def __init__(self, store: WorkspaceStore, *, place: str, folder: Path, fence: Fence) -> None:
         self._store = store
+        self._fence = fence
         self._place = place
         self._folder = folder
         self._mirror = CheckpointMirror(store, place, folder)
-        self._token: str | None = None
+        self._writes = False
         self._parts: dict[str, VersionFile] = {}
 
     def begin(self) -> None:
-        """Become the one who writes, and have here what the store has."""
-        self._token = uuid4().hex
+        """Be the one who writes, and have here what the store has."""
+        self._writes = True
         with _as_os_error():
-            self._store.write_text(f"{self._place}/{_WRITER}", self._token)
             self._mirror.restore()
 
     def fetch(self, step: int) -> None:
         """Have the checkpoint of `step` here, whole."""
         name = _name(step)
-        if self._token is None:
+        if not self._writes:
             # Whoever does not write needs no other, nor what was cut off.
             for other in self._folder.glob("*"):
                 if other.name != name:
@@ -70,7 +67,7 @@ class RemoteCheckpoints:
     def keep(self) -> None:
         """Bring the store in line with this disk; what cannot be kept is tried again next time."""
         try:
-            self._refuse_to_be_late()
+            self._fence.check()
         except SourceError as error:
             log.warning("the newest checkpoint is not in the workspace yet: %s", error)
             return
@@ -79,7 +76,7 @@ class RemoteCheckpoints:
     def clear(self, step: int) -> None:
         """Make room in the store for the parts of a checkpoint."""
         with _as_os_error():
-            self._refuse_to_be_late()
+            self._fence.check()
             self._store.delete_snapshot(f"{self._place}/{_name(step)}")
 
     def put_part(self, step: int, folder: Path, *, group: ProcessGroup) -> None:
@@ -99,7 +96,7 @@ class RemoteCheckpoints:
         """Let the checkpoint exist whose parts were put; the rest of it is on this disk."""
         with _as_os_error():
             # NB: right before it. A writer of the time before may be at the same step.
-            self._refuse_to_be_late()
+            self._fence.check()
             self._mirror.finish(_name(step), VersionManifest(files=self._parts))
 
     def _uploaded(self, step: int, folder: Path) -> _Told:
@@ -109,12 +106,6 @@ class RemoteCheckpoints:
         except (SourceError, OSError) as error:
             return str(error)
         return files
-
-    def _refuse_to_be_late(self) -> None:
-        """End a worker whose place another has taken: behind a lost head some train on a while."""
-        writer = self._store.read_text(f"{self._place}/{_WRITER}")
-        if writer not in {self._token, None}:
-            raise OSError("another worker has taken over; nothing of this one counts any more")
 
 
 def _name(step: int) -> str:

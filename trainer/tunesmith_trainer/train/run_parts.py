@@ -151,7 +151,7 @@ def build_loop(
     group: WorkerGroup,
     checkpoints: Path,
     remote: RemoteCheckpoints | None = None,
-    fence: Fence | None = None,
+    fence: Fence,
     on_step: StepCallback | None,
     on_measuring: Callable[[History, float], None] | None = None,
     last_step: int | None = None,
@@ -174,7 +174,8 @@ def build_loop(
             keep=config.checkpoint.keep,
             settings=config.resolved(),
             remote=remote,
-            fence=fence,
+            # Of these, a disk of their own needs none.
+            fence=fence if remote is None else None,
         ),
         name_rows=partial(_sources, prepared),
         on_step=on_step,

@@ -38,8 +38,8 @@ from tunesmith_trainer.train.config import TrainConfig, resolve_config
 from tunesmith_trainer.train.control_run import train_control
 from tunesmith_trainer.train.early_stopping import refuse_idle_early_stopping
 from tunesmith_trainer.train.export import export_tuned
-from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.leaving import Left, waited_for
+from tunesmith_trainer.train.fencing import Fence, fence_of
+from tunesmith_trainer.train.leaving import Left
 from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
@@ -140,15 +140,14 @@ def train_share(
     """
     try:
         tell = reporter_of(request).progress if group.is_first else log.info
-        with waited_for():
-            workspace = open_workspace(request, tell=tell)
-            return _train(
-                fetched(request, workspace),
-                group=group,
-                probed=probed,
-                is_first_here=is_first_here,
-                workspace=workspace,
-            )
+        workspace = open_workspace(request, tell=tell)
+        return _train(
+            fetched(request, workspace),
+            group=group,
+            probed=probed,
+            is_first_here=is_first_here,
+            workspace=workspace,
+        )
     except Left as left:
         # Returned, not raised: Ray Train would start others beside those that leave.
         return Departure(kind="left", step=left.step)
@@ -211,8 +210,8 @@ def _train(
     if control:
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
     progress = _progress(request, config)
-    remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS)
-    fence = Fence(output)
+    fence = fence_of(workspace, output=output)
+    remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS, fence=fence)
     with _sole_writer(output, remote=remote, fence=fence, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
@@ -257,6 +256,7 @@ def _train(
                 config=config,
                 last_step=history.step,
                 group=group,
+                fence=fence,
                 workspace=workspace,
             )
             if control
@@ -332,7 +332,8 @@ def _sole_writer(
         yield
         return
     # Before the lock: whoever holds it is refused its next checkpoint, and ends.
-    fence.take()
+    with as_stage_errors():
+        fence.take()
     # NB: flock, which the kernel drops with the process, however it ends; a lock file would stay.
     with (output / ".writer").open("w", encoding="utf-8") as lock:
         deadline = time.monotonic() + _LOCK_WAIT_S

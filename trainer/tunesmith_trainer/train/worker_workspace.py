@@ -13,6 +13,7 @@ from uuid import uuid4
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.remote_workspace import StageWorkspace, as_stage_errors
 from tunesmith_trainer.train.checkpoints import newest_step, step_of
+from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 log = logging.getLogger(__name__)
@@ -48,13 +49,13 @@ def fetched(request: StageRequest, workspace: StageWorkspace | None) -> StageReq
 
 
 def remote_checkpoints(
-    workspace: StageWorkspace | None, *, folder: Path
+    workspace: StageWorkspace | None, *, folder: Path, fence: Fence
 ) -> RemoteCheckpoints | None:
     """The store's side of the checkpoints that lie in `folder` of the stage's output."""
     if workspace is None:
         return None
     place = f"{workspace.home}/{folder.name}"
-    return RemoteCheckpoints(workspace.store, place=place, folder=folder)
+    return RemoteCheckpoints(workspace.store, place=place, folder=folder, fence=fence)
 
 
 def newest_kept_step(request: StageRequest) -> int:

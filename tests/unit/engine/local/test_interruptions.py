@@ -66,6 +66,15 @@ def test_ctrl_c_ends_the_stage_and_its_daemons_and_the_job_can_go_on(place: Plac
     assert [each.reason for each in resumed.attempts] == ["Interrupted", "Succeeded"]
 
 
+def test_ctrl_c_tells_the_stage_alone_which_may_need_what_it_has_started(place: Place) -> None:
+    place.wish(prepare=["orderly"])
+
+    place.run(until=PREPARE, stop=stop_when(place))
+
+    assert "daemon is there" in place.diary()
+    assert processes_of(place.home.root) == []
+
+
 def test_a_stage_that_ignores_sigterm_is_killed_after_the_grace(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

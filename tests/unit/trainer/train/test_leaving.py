@@ -10,24 +10,17 @@ from typing import Any
 import pytest
 
 from small_models import small_model
-from small_runs import a_loop, a_train_config, losses
+from small_runs import a_loop, a_train_config, losses, tell_to_leave
 from tunesmith_engine.stages.contracts import LEAVING
-from tunesmith_trainer.train import leaving
 from tunesmith_trainer.train.checkpoints import newest_step
-from tunesmith_trainer.train.fencing import Fence, FencedError
+from tunesmith_trainer.train.fencing import FencedError, fence_of
 from tunesmith_trainer.train.leaving import Left, is_told_to_leave, leave, waited_for
 
 TRAINING: dict[str, Any] = {"method": "full", "maxSteps": 6, "evaluateEverySteps": 3}
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to be told what a worker returned."""
-    monkeypatch.setattr(leaving, "_TOLD_S", 0.0)
-
-
 def test_training_that_is_told_to_leave_keeps_its_step_and_goes_on_as_if_undisturbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = a_train_config(training=TRAINING, checkpoint={"everySteps": 100})
     undisturbed = a_loop(small_model(), config=config, folder=tmp_path / "a" / "checkpoints").run()
@@ -36,7 +29,7 @@ def test_training_that_is_told_to_leave_keeps_its_step_and_goes_on_as_if_undistu
 
     def tell(history: Any, **_: Any) -> None:
         if history.step == 1:
-            leave(pod)
+            tell_to_leave(pod)
 
     with pytest.raises(Left, match="left after step 2"):
         a_loop(small_model(), config=config, folder=folder, on_step=tell).run()
@@ -48,9 +41,26 @@ def test_training_that_is_told_to_leave_keeps_its_step_and_goes_on_as_if_undistu
     assert resumed.resumed_from == 2
 
 
-def test_the_hook_waits_for_who_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon: None
+def test_who_has_not_begun_to_train_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = a_train_config(training=TRAINING)
+    monkeypatch.setenv(LEAVING, str(tmp_path / "pod"))
+    waited = []
+
+    def measuring(_history: Any, _part: float) -> None:
+        if not waited:
+            waited.append(leave(tmp_path / "pod"))
+
+    with pytest.raises(Left, match="left after step 1"):
+        a_loop(
+            small_model(), config=config, folder=tmp_path / "checkpoints", on_measuring=measuring
+        ).run()
+
+    assert waited == [False]
+
+
+def test_the_hook_waits_for_who_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LEAVING, str(tmp_path))
     assert not is_told_to_leave()
 
@@ -65,7 +75,7 @@ def test_the_hook_waits_for_who_works(
     assert not hook.is_alive()
 
 
-def test_the_hook_does_not_wait_for_who_was_killed(tmp_path: Path, soon: None) -> None:
+def test_the_hook_does_not_wait_for_who_was_killed(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / f"busy-{gone.pid}").touch()
@@ -101,7 +111,7 @@ def test_nothing_counts_that_a_run_writes_after_a_newer_one_has_begun(
         training=TRAINING, checkpoint={"everySteps": 2, "asynchronous": asynchronous}
     )
     undisturbed = a_loop(small_model(), config=config, folder=tmp_path / "a").run()
-    stale, newer = Fence(tmp_path / "b"), Fence(tmp_path / "b")
+    stale, newer = (fence_of(None, output=tmp_path) for _ in range(2))
     stale.take()
 
     def overtake(history: Any, **_: Any) -> None:
