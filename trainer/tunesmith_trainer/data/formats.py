@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.rows import Message, Problems, RawRow, Row, Tool
+from tunesmith_trainer.data.rows import Message, Problems, RawRow, Row, Tool, names_of
 from tunesmith_trainer.data.tool_calls import RefusedRowError, read_tools, text_of
 from tunesmith_trainer.data.turns import (
     conversation,
@@ -70,7 +70,7 @@ def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
     )
     raise BadInputError(
         Reason.DATASET_INVALID,
-        f"{first.source}: given the fields {', '.join(sorted(map(str, first.value)))}; {rule}; "
+        f"{first.source}: given the fields {names_of(first.value)}; {rule}; "
         "name the format in dataset.format, and other names of fields in dataset.columns",
     )
 
@@ -174,7 +174,7 @@ def _fields(
     missing = [columns.get(field, field) for field in form.required if field not in fields]
     if missing:
         raise RefusedRowError(
-            given=f"the fields {', '.join(sorted(map(str, given)))}",
+            given=f"the fields {names_of(given)}",
             rule=f"rows of format {name} have {', '.join(missing)}",
             remedy="name other fields in dataset.columns; all rows have one format",
         )

@@ -45,7 +45,11 @@ def test_a_file_is_told_by_its_first_rows(tmp_path: Path) -> None:
     ("name", "content", "problem"),
     [
         ("a.csv", CSV, "a.csv:2: given the fields answer, question; no format has these fields"),
-        ("a.jsonl", b"broken\n", "a.jsonl:1: given 'broken'; this is not a JSON line"),
+        (
+            "a.jsonl",
+            b"broken\n",
+            "a.jsonl:1: given a line of 6 characters; this is not a JSON line",
+        ),
         ("a.csv.gz", b"\x1f\x8bcut", "a.csv.gz: given damaged or cut off data; this is not gzip"),
         ("a.csv", b"question;answer\n", "a.csv: given a file without rows"),
     ],

@@ -63,13 +63,17 @@ REFUSED = [
     ("messages", {"messages": [{"role": "bot", "content": "x"}]}, "role is one of system, user"),
     ("messages", {"messages": [{"role": ["user"], "content": "x"}]}, "role is one of"),
     ("messages", {"messages": [{"content": "x"}]}, "a turn has role and content"),
-    ("messages", {"messages": [TURN, ANSWER | {"content": 3}]}, "given content: 3; content is te"),
+    (
+        "messages",
+        {"messages": [TURN, ANSWER | {"content": 3}]},
+        "given content: a number; content is te",
+    ),
     ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "from is one of system, hu"),
     ("alpaca", {"instruction": "x"}, "rows of format alpaca have output"),
     (
         "promptCompletion",
         {"prompt": "x", "completion": 5},
-        "given completion: 5; completion is text",
+        "given completion: a number; completion is text",
     ),
     ("promptCompletion", {"prompt": "\ud800", "completion": "y"}, "halves of surrogate pairs"),
     ("promptCompletion", ["x", "y"], "given a list of turns; all rows of a data set have one form"),
@@ -277,3 +281,47 @@ def test_a_completion_without_an_answer_is_refused() -> None:
 
     assert read_format([row], name="promptCompletion", columns={}, problems=problems) == []
     assert "a conversation has an assistant turn" in problems.shown[0]
+
+
+SECRET = "my password is hush"
+TELLING: list[tuple[str, Any]] = [
+    ("messages", {"messages": SECRET}),
+    ("messages", {"messages": [SECRET]}),
+    ("messages", {"messages": [{SECRET: SECRET, "and so on, at length": 1}]}),
+    ("messages", {"messages": [{"role": SECRET, "content": SECRET}]}),
+    ("messages", {"messages": [{"role": "user", "content": {SECRET: SECRET}}]}),
+    ("messages", {"messages": [TURN | {"content": [{"type": SECRET, "text": SECRET}]}, ANSWER]}),
+    ("messages", {"messages": [TURN, ANSWER | {"train": SECRET}]}),
+    ("messages", {"messages": [TURN, ANSWER | {"function_call": SECRET}]}),
+    ("messages", {"messages": [TURN, ANSWER | {"tool_calls": SECRET}]}),
+    ("messages", {"messages": [ANSWER | {"tool_calls": [{"name": "f", "arguments": SECRET}]}]}),
+    ("messages", {"messages": [TURN, ANSWER], "tools": [{"description": SECRET}]}),
+    ("alpaca", {"instruction": [{"type": SECRET}], "output": "x"}),
+    ("promptCompletion", {"prompt": "x", "completion": {SECRET: SECRET}}),
+    ("promptCompletion", {"prompt": "x", "completion": SECRET + "\ud800"}),
+    ("promptCompletion", {SECRET: SECRET, "and what was said to that": SECRET}),
+    ("dialogues", [["x", SECRET], {SECRET: 1}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), TELLING)
+def test_what_is_said_of_a_refused_row_has_none_of_its_words(name: str, value: Any) -> None:
+    problems = Problems(max_bad_rows=1)
+
+    read_format([RawRow("a.jsonl:1", value)], name=name, columns={}, problems=problems)
+
+    (said,) = [*problems.shown]
+    assert "hush" not in said
+    assert said.startswith("a.jsonl:1: given ")
+    assert "hush" not in problems.bad_rows[0].rule
+
+
+def test_a_first_row_without_header_is_not_told_as_names() -> None:
+    first = RawRow("a.csv:2", {"I forgot my password, which was hush": "x", "Sorry": "y"})
+
+    with pytest.raises(
+        BadInputError, match="text of 36 characters, text of 5 characters"
+    ) as caught:
+        detect_format(first, columns={})
+
+    assert "Sorry" not in caught.value.message
