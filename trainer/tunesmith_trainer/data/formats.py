@@ -24,10 +24,13 @@ from tunesmith_trainer.data.turns import (
     message_of,
     refuse_fields,
     sharegpt_conversation,
+    turns_of_cell,
 )
 
 # Weights of rows, and calls of nobody: to pass over them would train something else silently.
 _UNSUPPORTED: Final = ("tool_calls", "function_call", "train", "weight")
+# What may be text or a list of turns.
+_MAYBE_TURNS: Final = frozenset({"prompt", "completion", "chosen", "rejected"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str])
             rule=f"all rows of a data set have one format, here {name}",
             remedy="bring the rows into one format",
         )
-    value = raw.value if isinstance(raw.value, list) else _fields(raw.value, form, name, columns)
+    value = raw.value if isinstance(raw.value, list) else _fields(raw, form, name, columns)
     content = form.read(value)
     if isinstance(content, str):
         return Row(source=raw.source, text=content)
@@ -167,9 +170,8 @@ def _are_one(first: Message, second: Message) -> bool:
     )
 
 
-def _fields(
-    given: Mapping[str, Any], form: _Format, name: str, columns: Mapping[str, str]
-) -> Mapping[str, Any]:
+def _fields(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str]) -> Mapping[str, Any]:
+    given = raw.value
     fields = _renamed(given, columns)
     missing = [columns.get(field, field) for field in form.required if field not in fields]
     if missing:
@@ -180,7 +182,10 @@ def _fields(
         )
     refused = _UNSUPPORTED if "tools" in form.optional else (*_UNSUPPORTED, "tools")
     refuse_fields(fields, refused)
-    return fields
+    if raw.is_typed:
+        return fields
+    read = {name: turns_of_cell(fields[name], field=name) for name in _MAYBE_TURNS & fields.keys()}
+    return fields | read
 
 
 def _renamed(given: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def _read_csv(content: bytes, label: str, problems: Problems) -> Iterator[RawRow
             if header is None:
                 header = _csv_header(cells, source, problems)
             elif len(cells) == len(header):
-                yield RawRow(source=source, value=dict(zip(header, cells, strict=True)))
+                value = dict(zip(header, cells, strict=True))
+                yield RawRow(source=source, value=value, is_typed=False)
             else:
                 problems.add(
                     source,

@@ -31,11 +31,13 @@ _KINDS: Final[Mapping[type, str]] = {
 class RawRow:
     """A row as the file has it: a mapping of fields, or the list of turns of a dialogue.
 
-    `source` is "file:line"; the number of the row, from 1, where a file has no lines.
+    `source` is "file:line"; the number of the row, from 1, where a file has no lines. `is_typed` is
+    False of a CSV file: all of its cells are text, whatever they stand for.
     """
 
     source: str
     value: Any
+    is_typed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

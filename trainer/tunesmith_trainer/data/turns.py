@@ -4,6 +4,7 @@
 what is trained is read or refused, never passed over.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ _SPEAKERS: Final = frozenset({*_SHAREGPT_ROLES, "bot", "developer", "function", 
 _PARTS: Final = frozenset(
     {"audio", "file", "image", "image_url", "input_audio", "refusal", "video"}
 )
+# No text of a prompt begins so but by intent. The second quote is Python's, and never JSON.
+_LIKE_TURNS: Final = re.compile(r"""\s*\[\s*\{\s*(["'])(role|content)\1\s*:""")
 _UNSUPPORTED: Final = (_CALLS, "tools")
 
 
@@ -61,6 +64,22 @@ def sharegpt_conversation(value: Any, *, field: str) -> list[Message]:
         _turn(turn, who="from", what="value", roles=_SHAREGPT_ROLES)
         for turn in _turns(value, field=field)
     ]
+
+
+def turns_of_cell(text: str, *, field: str) -> Any:
+    """The list of turns that a cell of a CSV file holds as JSON, or else its text.
+
+    Raises:
+        RefusedRowError: it begins like such a list, and is none: as Python prints lists, say.
+    """
+    if not _LIKE_TURNS.match(text):
+        return text
+    rule = f"a cell that begins as a list of turns is JSON, here in {field}"
+    try:
+        return _turns(text, field=field)
+    except RefusedRowError as refused:
+        remedy = "write the list with json.dumps, or the text in another way"
+        raise RefusedRowError(given=refused.given, rule=rule, remedy=remedy) from None
 
 
 def message_of(role: str, value: Any, *, field: str) -> Message:

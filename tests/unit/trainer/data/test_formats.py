@@ -325,3 +325,52 @@ def test_a_first_row_without_header_is_not_told_as_names() -> None:
         detect_format(first, columns={})
 
     assert "Sorry" not in caught.value.message
+
+
+def read_cell(prompt: str, *, is_typed: bool = False) -> tuple[list[Row], Problems]:
+    """A row of a CSV file with this prompt."""
+    raw = RawRow("a.csv:2", {"prompt": prompt, "completion": "Me."}, is_typed=is_typed)
+    problems = Problems()
+    return read_format([raw], name="promptCompletion", columns={}, problems=problems), problems
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        '[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}]',
+        ' [ {"content": "Be kind.", "role": "system"}, {"role": "user", "content": "Who?"}]\n',
+    ],
+)
+def test_turns_in_a_cell_of_a_csv_file_are_turns(prompt: str) -> None:
+    ((row,), problems) = read_cell(prompt)
+
+    assert problems.shown == []
+    assert [turn.role for turn in row.messages] == ["system", "user", "assistant"]
+
+
+@pytest.mark.parametrize("prompt", ["[1, 2]", "[{ok}] what is that?", '{"role": "user"}', "[]"])
+def test_other_brackets_in_a_cell_are_text(prompt: str) -> None:
+    ((row,), _) = read_cell(prompt)
+
+    assert [turn.content for turn in row.messages] == [prompt, "Me."]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["[{'role': 'user', 'content': 'hush'}]", '[{"role": "user", "content": "hush']
+)
+def test_a_cell_that_is_nearly_turns_is_refused(prompt: str) -> None:
+    rows, problems = read_cell(prompt)
+
+    assert rows == []
+    assert problems.shown[0] == (
+        f"a.csv:2: given prompt: text of {len(prompt)} characters; a cell that begins as a list of "
+        "turns is JSON, here in prompt; write the list with json.dumps, or the text in another way"
+    )
+
+
+def test_text_of_a_file_that_has_types_stays_text() -> None:
+    prompt = '[{"role": "user", "content": "What does this say?"}]'
+
+    ((row,), _) = read_cell(prompt, is_typed=True)
+
+    assert row.messages[0].content == prompt
