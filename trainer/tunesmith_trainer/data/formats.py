@@ -10,7 +10,7 @@ null is an empty answer, or refused: nobody asks nothing.
 of its own, or the turns that both begin with.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -95,6 +95,13 @@ def detect_first_format(
         with suppress(BadInputError):
             return detect_format(row, columns=columns)
     return detect_format(rows[min(max_bad_rows, len(rows) - 1)], columns=columns)
+
+
+def unused_fields(names: Iterable[str], form: str, columns: Mapping[str, str]) -> list[str]:
+    """Those of a row's fields that a format does not read."""
+    known = {*_FORMATS[form].required, *_FORMATS[form].optional}
+    read = {columns.get(field, field) for field in known}
+    return [name for name in names if name not in read]
 
 
 def read_format(
