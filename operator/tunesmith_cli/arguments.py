@@ -64,9 +64,9 @@ def _run(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run a job to its end, or go on where it was stopped",
-        description="Run a job. Stages that are done are not repeated, and a stopped or killed "
-        "run goes on from its last checkpoint. Progress goes to stderr. Ctrl-C stops cleanly; "
-        "twice, at once.",
+        description="Run a job. Stages that are done are not repeated; after a stop, training goes "
+        "on from its last checkpoint, and another stage begins again. Progress goes to stderr. "
+        "Ctrl-C stops cleanly; twice, at once.",
         examples="  tunesmith run job.yaml\n  tunesmith run job.yaml --until evaluate\n"
         "  tunesmith run job.yaml --force --from compress\n"
         "  tunesmith run job.yaml --serve\n  tunesmith run job.yaml --output json > result.json\n"

@@ -2,7 +2,7 @@
 
 The end of `run`, `status` and the report say it in the same words. A hint is one line for each
 reason; docs/task/when-a-job-fails.md and docs/task/when-a-rollout-stops.md say the same, and a test
-keeps them in step.
+keeps them in step. Of a job that was stopped on purpose more is said: what its stage goes on from.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Final
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.catalog import CATALOG
 
 # By text, not by `Reason`: a status may hold a reason of a newer version, which has no hint.
 HINTS: Final[Mapping[str, str]] = {
@@ -90,8 +91,10 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.BACKOFF_LIMIT_EXCEEDED: "mend the last failure, which the message names, or raise "
     "backoffLimit",
     Reason.DEADLINE_EXCEEDED: "raise activeDeadlineSeconds; finished stages are kept",
-    Reason.SUSPENDED: "set suspend: false: it goes on from the last checkpoint",
-    Reason.INTERRUPTED: "the same command goes on from the last checkpoint",
+    Reason.SUSPENDED: "set suspend: false: training goes on from its last checkpoint, another "
+    "stage begins again, and what is done stays",
+    Reason.INTERRUPTED: "the same command: training goes on from its last checkpoint, another "
+    "stage begins again, and what is done stays",
     Reason.STOPPED_AS_ASKED: "the same command without --until goes on",
     Reason.ROLLED_BACK: "publish another version, or change engine or resources: either is tried "
     "anew",
@@ -126,6 +129,13 @@ HINTS: Final[Mapping[str, str]] = {
 }
 
 
+# What takes up a job that was stopped on purpose.
+_GOES_ON: Final[Mapping[str, str]] = {
+    Reason.SUSPENDED: "set suspend: false: it",
+    Reason.INTERRUPTED: "the same command",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """The reason of the job's state, its message, and what to do; each may be empty."""
@@ -143,9 +153,24 @@ def diagnose(status: FineTuneJobStatus) -> Diagnosis:
             return Diagnosis(
                 reason=condition.reason,
                 message=condition.message,
-                hint=hint_for(condition.reason),
+                hint=_hint_of_stopped(status, condition.reason) or hint_for(condition.reason),
             )
     return Diagnosis()
+
+
+def _hint_of_stopped(status: FineTuneJobStatus, reason: str) -> str:
+    """What a stopped job goes on with, by the stage that it stands at; empty for any other."""
+    stage = next((stage for stage in status.stages if stage.state != "Succeeded"), None)
+    rows = {row.name: row for row in CATALOG}
+    if reason not in _GOES_ON or stage is None or stage.name not in rows:
+        return ""
+    if not stage.attempt:
+        return f"{_GOES_ON[reason]} goes on with {stage.name}"
+    if rows[stage.name].resumes:
+        return f"{_GOES_ON[reason]} goes on from the last checkpoint of {stage.name}, if it has one"
+    # What is done is only worth a word where something is.
+    kept = "" if stage is status.stages[0] else "; the stages before it are done"
+    return f"{_GOES_ON[reason]} begins {stage.name} again{kept}"
 
 
 def hint_for(reason: str) -> str:

@@ -18,8 +18,9 @@ def init(commands: Any) -> None:
         "init",
         help="write the manifest of a new job, with comments",
         description="Write a manifest that is complete and explains itself. On a terminal it asks "
-        "for what no option says; elsewhere --data is needed, and the rest has defaults. Nothing "
-        "is fetched, and a file that is there stays.",
+        "for what no option says; elsewhere --data is needed, and the rest has defaults. Format "
+        "and columns are told by the first row of data that lies here. Nothing is fetched, and a "
+        "file that is there stays.",
         examples="  tunesmith init\n"
         "  tunesmith init tickets.yaml --data data/tickets.jsonl\n"
         "  tunesmith init --data 'data/*.csv' --columns prompt=question,completion=answer",

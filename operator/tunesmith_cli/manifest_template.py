@@ -28,6 +28,8 @@ class Wishes:
     base_model: str = DEFAULT_BASE_MODEL
     method: str = "lora"
     scheme: str = "W8A8"
+    # As the data itself shows it; None where nobody looked, or it does not tell.
+    format: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -35,7 +37,8 @@ def manifest_text(wishes: Wishes) -> str:
     """The manifest, with comments. It is sound if the wishes are."""
     # JSON is YAML: quoted so, no name or path can be anything but a string.
     name, data, model = map(json.dumps, (wishes.name, wishes.data, wishes.base_model))
-    rate = DEFAULT_LEARNING_RATES["sft"][wishes.method]
+    objective = "dpo" if wishes.format == "preference" else "sft"
+    rate = DEFAULT_LEARNING_RATES[objective][wishes.method]
     return f"""\
 # Try it:  tunesmith plan FILE   (every default, and what it would need; runs nothing)
 # Run it:  tunesmith run FILE    (the same command goes on after Ctrl-C or a crash)
@@ -53,8 +56,10 @@ spec:
       uri: {data}
     # This part of the rows is held out: the job is judged by what it was not trained on.
     validationFraction: 0.1
-{_columns(wishes.columns)}\
+{_rows(wishes)}\
   training:
+    # sft: answers are learnt. dpo: the chosen answer of two is preferred.
+    objective: {objective}
     # lora: adapters, little memory. full: all weights.
     method: {wishes.method}
     epochs: 3
@@ -78,12 +83,15 @@ spec:
 """
 
 
-def _columns(columns: Mapping[str, str]) -> str:
-    if not columns:
-        return ""
-    lines = "".join(f"      {key}: {json.dumps(value)}\n" for key, value in columns.items())
+def _rows(wishes: Wishes) -> str:
+    columns = wishes.columns
     # These names are of one format alone, so it need not be asked for.
-    known = "    format: promptCompletion\n" if set(columns) == {"prompt", "completion"} else ""
+    is_told = set(columns) == {"prompt", "completion"}
+    form = wishes.format or ("promptCompletion" if is_told else None)
+    known = f"    # What the fields of a row mean.\n    format: {form}\n" if form else ""
+    if not columns:
+        return known
+    lines = "".join(f"      {key}: {json.dumps(value)}\n" for key, value in columns.items())
     return f"{known}    # Name of the format: name in your data.\n    columns:\n{lines}"
 
 

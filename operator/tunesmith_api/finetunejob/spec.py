@@ -54,7 +54,9 @@ class FineTuneJobSpec(ApiModel):
         "Default: no queue.",
     )
     suspend: bool = Field(
-        False, description="true stops the running stage; false goes on from its last checkpoint."
+        False,
+        description="true stops the running stage; false goes on: training from its last "
+        "checkpoint, another stage from its start.",
     )
     backoff_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         2, description="Retries of a stage after faults of the machine. Bad input is never retried."

@@ -2,13 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from tunesmith_api.field_types import DnsLabel
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.manifest import ManifestError, load_job
+from tunesmith_cli.commands.plan import data_line
+from tunesmith_cli.data_columns import DataColumns, columns_in, listed, look_from
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.manifest_template import (
     DEFAULT_BASE_MODEL,
@@ -29,17 +33,45 @@ def run(options: argparse.Namespace) -> int:
     """Ask for what is missing, and write the manifest."""
     if options.file.exists() and not options.force:
         raise CommandError(f"{options.file} is there already; name another FILE, or give --force")
-    ask = _asked if sys.stdin.isatty() else _assumed
-    text = manifest_text(wishes_of(options, ask=ask))
-    try:
-        job = load_job(text, source=str(options.file))
-    except ManifestError as error:
-        raise CommandError(str(error)) from error
+    is_asked = sys.stdin.isatty()
+    wishes = wishes_of(options, ask=_asked if is_asked else _assumed)
+    job = _sound_job(wishes, file=options.file)
+    found = columns_in(
+        job.spec.dataset,
+        look=look_from(options.file.resolve().parent),
+        ask=_asked if is_asked else None,
+    )
+    wishes = replace(wishes, format=found.format, columns=found.columns)
+    _sound_job(wishes, file=options.file)
+    text = manifest_text(wishes)
     options.file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.file, text)
     print(f"wrote {options.file}, the job '{job.metadata.name}'")
+    for line in _told(found):
+        print(line)
     print(f"next  tunesmith plan {options.file}")
     return EXIT_DONE
+
+
+def _sound_job(wishes: Wishes, *, file: Path) -> FineTuneJob:
+    try:
+        return load_job(manifest_text(wishes), source=str(file))
+    except ManifestError as error:
+        raise CommandError(str(error)) from error
+
+
+def _told(found: DataColumns) -> Iterator[str]:
+    """What was seen in the data, and made of it."""
+    if found.seen is None:
+        return
+    yield data_line(found.seen)
+    if found.columns:
+        said = (f"{column} is {name}" for name, column in found.columns.items())
+        yield f"columns: {', '.join(said)}"
+    if found.seen.unused:
+        yield f"not used: {listed(found.seen.unused)}"
+    if found.seen.problem is not None:
+        yield f"to mend first: {found.seen.problem}"
 
 
 def wishes_of(options: argparse.Namespace, *, ask: Ask) -> Wishes:

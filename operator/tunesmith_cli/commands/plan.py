@@ -190,7 +190,7 @@ def plan_as_text(view: PlanView) -> str:
     return "\n\n".join(
         (
             head,
-            *([_data(view.data)] if view.data else []),
+            *([data_line(view.data)] if view.data else []),
             table([("stage", "environment", "key", "state"), *stages]),
             table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
@@ -199,7 +199,7 @@ def plan_as_text(view: PlanView) -> str:
     )
 
 
-def _data(data: DataDescription) -> str:
+def data_line(data: DataDescription) -> str:
     """Such as `data: tickets.csv.gz: csv with ';', gzip; rows of promptCompletion`."""
     separator = {None: "", "\t": " with tabs"}.get(data.separator, f" with '{data.separator}'")
     syntax = f"{data.syntax}{separator}" if data.syntax else "of no known syntax"

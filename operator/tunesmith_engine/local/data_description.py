@@ -1,14 +1,14 @@
-"""What the training data looks like before `prepare` has read it, for `tunesmith plan`.
+"""What the training data looks like before `prepare` has read it, for `tunesmith plan` and `init`.
 
 The trainer's environment knows the formats of data, so its Python is asked about the first file.
 """
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypedDict
 
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_engine.local.environments import Environments
@@ -20,6 +20,13 @@ from tunesmith_engine.stages.contracts import Environment
 # A look at a plan must not take the memory or the minutes that a larger file would.
 _LARGEST_FILE_BYTES: Final = 1 << 30
 _TIMEOUT_S: Final = 120.0
+
+
+class Proposal(TypedDict):
+    """A value for `dataset.format` and one for `dataset.columns`."""
+
+    format: str
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,9 @@ class DataDescription:
         separator: of a csv file.
         format: of the rows, a value of `dataset.format`; None where nothing tells.
         problem: why prepare would refuse the file, as far as its first rows tell.
+        fields: names in the first row; none of a row that has none.
+        unused: those of them that the format does not read.
+        proposed: a format, and which of the fields its own may be, told by their names alone.
     """
 
     file: str
@@ -43,6 +53,9 @@ class DataDescription:
     separator: str | None = None
     format: str | None = None
     problem: str | None = None
+    fields: Sequence[str] = ()
+    unused: Sequence[str] = ()
+    proposed: Proposal | None = None
 
 
 def describe_data(
@@ -74,7 +87,7 @@ def describe_data(
     return None if told is None else DataDescription(first.name, len(others), **told)
 
 
-def _ask(python: Path, question: str) -> Mapping[str, str | None] | None:
+def _ask(python: Path, question: str) -> Mapping[str, Any] | None:
     try:
         # NB: -I, so that no PYTHONPATH of the shell leads that Python astray.
         answer = subprocess.run(
@@ -86,5 +99,5 @@ def _ask(python: Path, question: str) -> Mapping[str, str | None] | None:
     # Prepare has the last word: what goes wrong in a look ahead is no reason to show no plan.
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return None
-    told: Mapping[str, str | None] = json.loads(answer.stdout)
+    told: Mapping[str, Any] = json.loads(answer.stdout)
     return told

@@ -60,8 +60,9 @@ class Stage:
     `fields` are paths below `spec`, each with all below it, that the outcome depends on; `sources`
     are paths of sources whose content counts; `reads` are earlier stages whose results it is given,
     and whose keys its own key digests. NB: a field in the wrong row either repeats work or reuses
-    what no longer fits. `names_the_job` says that the outcome carries the job's name. `applies`
-    tells whether a spec wants the stage at all.
+    what no longer fits. `names_the_job` says that the outcome carries the job's name, `resumes`
+    that a stopped attempt may leave checkpoints from which the next goes on. `applies` tells
+    whether a spec wants the stage at all.
     """
 
     name: StageName
@@ -77,6 +78,7 @@ class Stage:
     published: tuple[Published, ...] = ()
     compute: Compute = Compute.PROCESSOR
     names_the_job: bool = False
+    resumes: bool = False
     applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
 
     @property
@@ -191,6 +193,7 @@ REHEARSE: Final = Stage(
     reads=("prepare",),
     compute=Compute.ACCELERATOR,
     memory=memory.scoring,
+    resumes=True,
     applies=lambda spec: spec.dataset.replay is not None and spec.dataset.replay.source is None,
 )
 
@@ -236,6 +239,7 @@ TRAIN: Final = Stage(
     sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
     memory=training_memory.training,
+    resumes=True,
 )
 
 EVALUATE: Final = Stage(

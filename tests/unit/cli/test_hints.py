@@ -1,16 +1,20 @@
 """What the command says to do about a reason is what the pages about failures say."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from tunesmith_api.conditions import ConditionType
 from tunesmith_api.field_paths import record_at
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase, StageStatus
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.reasons import Reason
-from tunesmith_cli.hints import HINTS, hint_for
+from tunesmith_cli.hints import HINTS, diagnose, hint_for
+from tunesmith_engine.conditions import make_condition
 
 TASKS = Path(__file__).parents[3] / "docs" / "task"
 PAGES = (TASKS / "when-a-job-fails.md", TASKS / "when-a-rollout-stops.md")
@@ -97,3 +101,47 @@ def test_advice_names_the_field_to_change_and_how(reason: Reason) -> None:
 @pytest.mark.parametrize("reason", [*sorted(HEALTHY), "OfALaterVersion"])
 def test_there_is_nothing_to_do_about_what_is_healthy(reason: str) -> None:
     assert hint_for(reason) == ""
+
+
+def a_stopped_job(at: str, *, reason: Reason, attempt: int = 1) -> FineTuneJobStatus:
+    """A job whose stages before `at` are done, stopped in attempt `attempt` of that one."""
+    names = ("prepare", "train", "evaluate", "publish")
+    stages = [
+        StageStatus(name=name, key=name, state="Succeeded" if done else "Pending", attempt=number)
+        for name, done, number in (
+            (name, names.index(name) < names.index(at), attempt if name == at else 0)
+            for name in names
+        )
+    ]
+    ready = make_condition(
+        ConditionType.READY, is_true=False, reason=reason, message="", now=datetime.now(UTC)
+    )
+    return FineTuneJobStatus(phase=Phase.SUSPENDED, stages=stages, conditions=[ready])
+
+
+@pytest.mark.parametrize(
+    ("at", "attempt", "said"),
+    [
+        ("prepare", 1, "the same command begins prepare again"),
+        ("train", 1, "the same command goes on from the last checkpoint of train, if it has one"),
+        ("train", 0, "the same command goes on with train"),
+        ("evaluate", 2, "the same command begins evaluate again; the stages before it are done"),
+    ],
+)
+def test_an_interrupted_job_is_told_what_its_stage_goes_on_from(
+    at: str, attempt: int, said: str
+) -> None:
+    assert diagnose(a_stopped_job(at, reason=Reason.INTERRUPTED, attempt=attempt)).hint == said
+
+
+def test_a_suspended_job_is_promised_no_checkpoint_that_its_stage_has_not() -> None:
+    hint = diagnose(a_stopped_job("prepare", reason=Reason.SUSPENDED)).hint
+
+    assert hint == "set suspend: false: it begins prepare again"
+
+
+def test_a_stage_of_a_later_version_has_the_advice_for_all() -> None:
+    status = a_stopped_job("prepare", reason=Reason.INTERRUPTED)
+    status.stages[0] = status.stages[0].model_copy(update={"name": "distill"})
+
+    assert diagnose(status).hint == hint_for(Reason.INTERRUPTED)

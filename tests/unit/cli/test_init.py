@@ -1,15 +1,21 @@
 """`init`: whatever it is told, the manifest that it writes is sound and explains itself."""
 
+import gzip
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.manifest import load_job
 from tunesmith_cli.commands.init import columns_of, wishes_of
+from tunesmith_cli.data_columns import columns_in
 from tunesmith_cli.errors import CommandError
 from tunesmith_cli.main import main
 from tunesmith_cli.manifest_template import Wishes, manifest_text, name_for, uri_of
+from tunesmith_engine.local.data_description import DataDescription
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -156,3 +162,120 @@ def test_columns_are_pairs() -> None:
     assert columns_of("a=b, c = d") == {"a": "b", "c": "d"}
     with pytest.raises(CommandError):
         columns_of("a=")
+
+
+def written(folder: Path, monkeypatch: pytest.MonkeyPatch, *given: str) -> tuple[int, Path]:
+    """How `init` without a terminal ends, and the manifest that it writes."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    return main(["init", "--name", "mine", *given]), folder / "job.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form", "columns", "said"),
+    [
+        (
+            "a.csv.gz",
+            gzip.compress(b"Id;Question;Answer\n1;Is it on?;Yes.\n"),
+            "promptCompletion",
+            {"prompt": "Question", "completion": "Answer"},
+            "columns: Question is prompt, Answer is completion\nnot used: Id\n",
+        ),
+        (
+            "a.jsonl",
+            b'{"instruction": "Add.", "context": "1, 2", "response": "3"}\n',
+            "alpaca",
+            {"input": "context", "output": "response"},
+            "columns: context is input, response is output\n",
+        ),
+        (
+            "a.jsonl",
+            b'{"messages": [{"role": "user", "content": "x"}], "source": "y"}\n',
+            "messages",
+            {},
+            "rows of messages\nnot used: source\n",
+        ),
+    ],
+)
+def test_format_and_columns_are_told_by_the_data(
+    name: str,
+    content: bytes,
+    form: str,
+    columns: dict[str, str],
+    *,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    code, manifest = written(tmp_path, monkeypatch, "--data", name)
+
+    assert code == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert f"data: {name}: " in out
+    dataset = load_job(manifest.read_text()).spec.dataset
+    assert (dataset.format, dataset.columns) == (form, columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            [],
+            "a.csv has the columns Titel, Text, Lösung; no format has these. Name them: --columns",
+        ),
+        (["--columns", "prompt=Titel,completion=Losung"], "there is no column 'Losung': a.csv has"),
+    ],
+)
+def test_columns_that_nothing_tells_have_to_be_named(
+    columns: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.csv").write_text("Titel,Text,Lösung\na,b,c\n", encoding="utf-8")
+
+    code, manifest = written(tmp_path, monkeypatch, "--data", "a.csv", *columns)
+
+    assert (code, manifest.exists()) == (2, False)
+    assert said in capsys.readouterr().err
+
+
+def test_data_that_is_broken_has_its_manifest_and_a_word_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text("broken\n")
+
+    code, manifest = written(tmp_path, monkeypatch, "--data", "a.jsonl")
+
+    assert (code, manifest.exists()) == (0, True)
+    assert "to mend first: a.jsonl:1: given a line of 6 characters" in capsys.readouterr().out
+
+
+def test_preferences_are_trained_by_their_own_objective() -> None:
+    job = load_job(manifest_text(Wishes(name="x", data="file://x.jsonl", format="preference")))
+
+    assert job.spec.training.objective == "dpo"
+    assert job.spec.training.optimizer.learning_rate == 5e-5
+
+
+def test_columns_are_asked_for_where_somebody_can_answer() -> None:
+    seen = DataDescription("a.csv", fields=("Titel", "Text", "Lösung"), problem="none has these")
+    asked = iter(("Text", "Lösung"))
+
+    found = columns_in(
+        Dataset(train=DataSource(uri="file://a.csv")),
+        look=lambda dataset: replace(
+            seen, format="promptCompletion" if dataset.columns else None, unused=("Titel",)
+        ),
+        ask=lambda *_: next(asked),
+    )
+
+    assert (found.format, found.columns) == (
+        "promptCompletion",
+        {"prompt": "Text", "completion": "Lösung"},
+    )

@@ -10,24 +10,27 @@ null is an empty answer, or refused: nobody asks nothing.
 of its own, or the turns that both begin with.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.rows import Message, Problems, RawRow, Row, Tool
+from tunesmith_trainer.data.rows import Message, Problems, RawRow, Row, Tool, names_of
 from tunesmith_trainer.data.tool_calls import RefusedRowError, read_tools, text_of
 from tunesmith_trainer.data.turns import (
     conversation,
     message_of,
     refuse_fields,
     sharegpt_conversation,
+    turns_of_cell,
 )
 
 # Weights of rows, and calls of nobody: to pass over them would train something else silently.
 _UNSUPPORTED: Final = ("tool_calls", "function_call", "train", "weight")
+# What may be text or a list of turns.
+_MAYBE_TURNS: Final = frozenset({"prompt", "completion", "chosen", "rejected"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def detect_format(first: RawRow, *, columns: Mapping[str, str]) -> str:
     )
     raise BadInputError(
         Reason.DATASET_INVALID,
-        f"{first.source}: given the fields {', '.join(sorted(map(str, first.value)))}; {rule}; "
+        f"{first.source}: given the fields {names_of(first.value)}; {rule}; "
         "name the format in dataset.format, and other names of fields in dataset.columns",
     )
 
@@ -92,6 +95,13 @@ def detect_first_format(
         with suppress(BadInputError):
             return detect_format(row, columns=columns)
     return detect_format(rows[min(max_bad_rows, len(rows) - 1)], columns=columns)
+
+
+def unused_fields(names: Iterable[str], form: str, columns: Mapping[str, str]) -> list[str]:
+    """Those of a row's fields that a format does not read."""
+    known = {*_FORMATS[form].required, *_FORMATS[form].optional}
+    read = {columns.get(field, field) for field in known}
+    return [name for name in names if name not in read]
 
 
 def read_format(
@@ -128,7 +138,7 @@ def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str])
             rule=f"all rows of a data set have one format, here {name}",
             remedy="bring the rows into one format",
         )
-    value = raw.value if isinstance(raw.value, list) else _fields(raw.value, form, name, columns)
+    value = raw.value if isinstance(raw.value, list) else _fields(raw, form, name, columns)
     content = form.read(value)
     if isinstance(content, str):
         return Row(source=raw.source, text=content)
@@ -167,20 +177,22 @@ def _are_one(first: Message, second: Message) -> bool:
     )
 
 
-def _fields(
-    given: Mapping[str, Any], form: _Format, name: str, columns: Mapping[str, str]
-) -> Mapping[str, Any]:
+def _fields(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str]) -> Mapping[str, Any]:
+    given = raw.value
     fields = _renamed(given, columns)
     missing = [columns.get(field, field) for field in form.required if field not in fields]
     if missing:
         raise RefusedRowError(
-            given=f"the fields {', '.join(sorted(map(str, given)))}",
+            given=f"the fields {names_of(given)}",
             rule=f"rows of format {name} have {', '.join(missing)}",
             remedy="name other fields in dataset.columns; all rows have one format",
         )
     refused = _UNSUPPORTED if "tools" in form.optional else (*_UNSUPPORTED, "tools")
     refuse_fields(fields, refused)
-    return fields
+    if raw.is_typed:
+        return fields
+    read = {name: turns_of_cell(fields[name], field=name) for name in _MAYBE_TURNS & fields.keys()}
+    return fields | read
 
 
 def _renamed(given: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

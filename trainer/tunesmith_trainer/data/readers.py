@@ -28,7 +28,7 @@ from tunesmith_trainer.data.file_formats import (
     separator_of,
     syntax_of,
 )
-from tunesmith_trainer.data.rows import Problems, RawRow, quoted
+from tunesmith_trainer.data.rows import Problems, RawRow, counted, described, names_of
 
 # Python's own limit is 131,072 characters; a row of training data may hold a long document.
 _CSV_FIELD_LIMIT: Final = 1 << 30
@@ -47,7 +47,7 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
     if syntax is None:
         problems.add(
             label,
-            given=f"a file that ends with {quoted(path.suffix)}, and holds no JSON",
+            given=f"a file that ends with '{path.suffix}', and holds no JSON",
             rule=f"data files end with {', '.join(sorted(SUFFIXES))}, and may be compressed to "
             f"{' or '.join(COMPRESSED_SUFFIXES)}",
             remedy="rename or convert it",
@@ -112,7 +112,7 @@ def _read_jsonl(content: bytes, label: str, problems: Problems) -> Iterator[RawR
             value = json.loads(line)
         # RecursionError: brackets nested a thousand deep are one line to a parser, and broken data.
         except (json.JSONDecodeError, RecursionError) as error:
-            given = quoted(line)
+            given = f"a line of {counted(len(line), 'character')}"
             _add_broken(
                 problems, source, given=given, kind="a JSON line", why=error, is_bad_row=True
             )
@@ -129,14 +129,13 @@ def _read_json(content: bytes, label: str, problems: Problems) -> Iterator[RawRo
     except (json.JSONDecodeError, RecursionError) as error:
         number = getattr(error, "lineno", 1)
         line = text.split("\n")[number - 1].strip()
-        given = quoted(line) if line else "the end of the file"
+        given = f"a line of {counted(len(line), 'character')}" if line else "the end of the file"
         _add_broken(problems, f"{label}:{number}", given=given, kind="JSON", why=error)
         return
     if not isinstance(value, list):
-        top = "an object" if isinstance(value, dict) else quoted(value)
         problems.add(
             label,
-            given=f"JSON with {top} at its top",
+            given=f"JSON with {described(value)} at its top",
             rule="a .json file holds one list of rows",
             remedy="put the rows in [ ], or write one row a line and name the file .jsonl",
             is_bad_row=False,
@@ -164,13 +163,14 @@ def _read_csv(content: bytes, label: str, problems: Problems) -> Iterator[RawRow
             if header is None:
                 header = _csv_header(cells, source, problems)
             elif len(cells) == len(header):
-                yield RawRow(source=source, value=dict(zip(header, cells, strict=True)))
+                value = dict(zip(header, cells, strict=True))
+                yield RawRow(source=source, value=value, is_typed=False)
             else:
                 problems.add(
                     source,
                     given=f"{len(cells)} fields",
                     rule=f"every row has the {len(header)} fields of the header",
-                    remedy=f'put fields that hold {quoted(separator)} or line ends in "quotes"',
+                    remedy=f'put fields that hold {separator!r} or line ends in "quotes"',
                 )
     except csv.Error as error:
         given = "a row that does not end" if "end of data" in str(error) else "a broken row"
@@ -182,7 +182,7 @@ def _csv_header(cells: list[str], source: str, problems: Problems) -> list[str]:
     if len(set(names)) < len(names) or not all(names):
         problems.add(
             source,
-            given=quoted(names),
+            given=f"the columns {names_of(names)}",
             rule="the first row of a CSV file names each column once",
             remedy="give every column its own name",
             is_bad_row=False,
@@ -241,12 +241,19 @@ def _read_yaml(content: bytes, label: str, problems: Problems) -> Iterator[RawRo
         problems.add(
             f"{label}:{mark.line + 1}" if mark else label,
             given="a broken document",
-            rule=f"this is not YAML ({getattr(error, 'problem', None) or error})",
+            rule=f"this is not YAML ({_yaml_problem(error)})",
             remedy="mend it, or check whether the file was cut off",
             is_bad_row=False,
         )
     finally:
         loader.dispose()
+
+
+def _yaml_problem(error: Exception) -> str:
+    # Scanner and parser name what they miss; whatever comes after them repeats tags and values.
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return str(error.problem)
+    return f"it ends in a {type(error).__name__}"
 
 
 def _yaml_items(root: yaml.Node | None, label: str, problems: Problems) -> list[yaml.Node]:
@@ -275,7 +282,7 @@ def _yaml_turn(loader: Any, node: yaml.Node, label: str, problems: Problems) -> 
         return "" if node.tag == "tag:yaml.org,2002:null" else str(node.value)
     problems.add(
         f"{label}:{node.start_mark.line + 1}",
-        given=quoted(loader.construct_object(node, deep=True)),
+        given=described(loader.construct_object(node, deep=True)),
         rule="a turn is text",
         remedy="put it in quotes: an unquoted colon, bracket or brace makes it something else",
     )
@@ -288,7 +295,7 @@ def _as_row(value: Any, source: str, problems: Problems) -> Iterator[RawRow]:
         return
     problems.add(
         source,
-        given=quoted(value),
+        given=described(value),
         rule="a row is an object with fields, or a list of turns",
         remedy='write {"field": …}',
     )

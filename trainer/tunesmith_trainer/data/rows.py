@@ -6,7 +6,8 @@ row: each adds to one `Problems`, and prepare refuses the data once everything w
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,18 +16,28 @@ from tunesmith_engine.stages.errors import BadInputError
 
 # A status message has room for no more than about this many lines that name a row each.
 SHOWN: Final = 5
-_LONGEST_QUOTE: Final = 80
+# Up to three words, as headers of tables have them.
+_NAME: Final = re.compile(r"[^\W\d][\w.-]{0,29}( [\w.-]{1,30}){0,2}")
+
+_KINDS: Final[Mapping[type, str]] = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
     """A row as the file has it: a mapping of fields, or the list of turns of a dialogue.
 
-    `source` is "file:line"; the number of the row, from 1, where a file has no lines.
+    `source` is "file:line"; the number of the row, from 1, where a file has no lines. `is_typed` is
+    False of a CSV file: all of its cells are text, whatever they stand for.
     """
 
     source: str
     value: Any
+    is_typed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +186,30 @@ class Problems:
         raise BadInputError(reason, "\n".join([*self.shown, *more]))
 
 
-def quoted(value: object) -> str:
-    """A value as it was given, in one short line."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 1]}…"
+def described(value: object, *, words: Collection[str] = ()) -> str:
+    """What a value is, and how large, but not what it says: messages go where no row may go.
+
+    One of `words`, which are the field's own and nobody's data, is told as it is.
+    """
+    if isinstance(value, str):
+        return f"'{value}'" if value in words else f"text of {counted(len(value), 'character')}"
+    if isinstance(value, list | dict):
+        kind, part = ("a list", "item") if isinstance(value, list) else ("an object", "field")
+        return f"{kind} of {counted(len(value), part)}"
+    # Columnar files and YAML know more types.
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 field`, `2 fields`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def names_of(fields: Iterable[object]) -> str:
+    """Names of fields, sorted; only described where one of them looks like a row's words.
+
+    NB: the first row of a CSV file that has no header is taken for its names.
+    """
+    names = sorted(map(str, fields))
+    are_names = all(_NAME.fullmatch(name) for name in names)
+    return ", ".join(names if are_names else map(described, names)) or "(none)"

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith_trainer.data.rows import Tool, ToolCall, quoted
+from tunesmith_trainer.data.rows import Tool, ToolCall, described
 
 
 class RefusedRowError(Exception):
@@ -72,14 +72,14 @@ def text_of(value: Any, *, field: str) -> str:
         return ""
     if not isinstance(value, str):
         raise RefusedRowError(
-            given=f"{field}: {quoted(value)}",
+            given=f"{field}: {described(value)}",
             rule=f"{field} is text",
             remedy="write it as text, in quotes",
         )
     # json.loads accepts "\ud800"; no tokenizer and no UTF-8 file can take it.
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise RefusedRowError(
-            given=f"{field}: {quoted(value)}",
+            given=f"{field}: {described(value)}",
             rule="text is Unicode, without halves of surrogate pairs",
             remedy="check what escaped it",
         )
@@ -128,5 +128,5 @@ def _arguments(given: Any, *, field: str) -> Mapping[str, Any]:
 
 def _misshapen(value: Any, *, field: str, rule: str) -> RefusedRowError:
     return RefusedRowError(
-        given=f"{field}: {quoted(value)}", rule=rule, remedy="write it so, or leave the row out"
+        given=f"{field}: {described(value)}", rule=rule, remedy="write it so, or leave the row out"
     )

@@ -4,10 +4,11 @@
 what is trained is read or refused, never passed over.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tunesmith_trainer.data.rows import Message, ToolCall, quoted
+from tunesmith_trainer.data.rows import Message, ToolCall, described, names_of
 from tunesmith_trainer.data.tool_calls import RefusedRowError, from_json, read_calls, text_of
 
 ROLES: Final = ("system", "user", "assistant", "tool")
@@ -31,6 +32,13 @@ _SHAREGPT_ROLES: Final[Mapping[str, str]] = {
 _TRAIN: Final = ("train", "training", "weight")
 # DeepSeek's and Qwen's name, that of gpt-oss and TRL, and vLLM's.
 _THINKING: Final = ("reasoning_content", "thinking", "reasoning")
+# Names that other data has for who speaks, and for parts of content that are no text.
+_SPEAKERS: Final = frozenset({*_SHAREGPT_ROLES, "bot", "developer", "function", "ai", "chatgpt"})
+_PARTS: Final = frozenset(
+    {"audio", "file", "image", "image_url", "input_audio", "refusal", "video"}
+)
+# No text of a prompt begins so but by intent. The second quote is Python's, and never JSON.
+_LIKE_TURNS: Final = re.compile(r"""\s*\[\s*\{\s*(["'])(role|content)\1\s*:""")
 _UNSUPPORTED: Final = (_CALLS, "tools")
 
 
@@ -58,6 +66,22 @@ def sharegpt_conversation(value: Any, *, field: str) -> list[Message]:
     ]
 
 
+def turns_of_cell(text: str, *, field: str) -> Any:
+    """The list of turns that a cell of a CSV file holds as JSON, or else its text.
+
+    Raises:
+        RefusedRowError: it begins like such a list, and is none: as Python prints lists, say.
+    """
+    if not _LIKE_TURNS.match(text):
+        return text
+    rule = f"a cell that begins as a list of turns is JSON, here in {field}"
+    try:
+        return _turns(text, field=field)
+    except RefusedRowError as refused:
+        remedy = "write the list with json.dumps, or the text in another way"
+        raise RefusedRowError(given=refused.given, rule=rule, remedy=remedy) from None
+
+
 def message_of(role: str, value: Any, *, field: str) -> Message:
     """A turn; null is an answer that is empty, as `cleaning` counts them, and no question.
 
@@ -82,7 +106,7 @@ def refuse_fields(fields: Mapping[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
         if fields.get(name) not in (None, [], ""):
             raise RefusedRowError(
-                given=f"{name}: {quoted(fields[name])}",
+                given=f"{name}: {described(fields[name])}",
                 rule=f"{name} has no meaning here, where it would change what is trained: calls "
                 "are tool_calls of an assistant's turn, tools a field of the row, train one of a "
                 "turn",
@@ -96,7 +120,7 @@ def _turns(value: Any, *, field: str) -> list[Mapping[str, Any]]:
     listed = from_json(value, field=field, rule=rule) if isinstance(value, str) else value
     if not isinstance(listed, list) or not all(isinstance(turn, dict) for turn in listed):
         raise RefusedRowError(
-            given=f"{field}: {quoted(value)}",
+            given=f"{field}: {described(value)}",
             rule=rule,
             remedy="write [{…}, {…}]",
         )
@@ -110,14 +134,14 @@ def _turn(turn: Mapping[str, Any], *, who: str, what: str, roles: Mapping[str, s
     # An answer that calls tools needs no words beside them.
     if who not in turn or (what not in turn and not given_calls):
         raise RefusedRowError(
-            given=f"a turn with {', '.join(turn) or 'no fields'}",
+            given=f"a turn with {names_of(turn)}",
             rule=f"a turn has {who} and {what}",
             remedy="add what is missing",
         )
     role = roles.get(turn[who]) if isinstance(turn[who], str) else None
     if role is None:
         raise RefusedRowError(
-            given=f"{who}: {quoted(turn[who])}",
+            given=f"{who}: {described(turn[who], words=_SPEAKERS)}",
             rule=f"{who} is one of {', '.join(roles)}",
             remedy="rename the role",
         )
@@ -179,14 +203,14 @@ def _trained(turn: Mapping[str, Any], *, role: str) -> bool:
     for name, value in given.items():
         if value not in (0, 1) or (name == "weight") == isinstance(value, bool):
             raise RefusedRowError(
-                given=f"{name}: {quoted(value)}",
+                given=f"{name}: {described(value)}",
                 rule="train and training are true or false, weight is 0 or 1",
                 remedy=f"write one of them, or leave {name} out",
             )
         # Converters write `false` beside turns that are not trained anyway.
         if value and role != "assistant":
             raise RefusedRowError(
-                given=f"{name}: {quoted(value)} in a turn of {role}",
+                given=f"{name}: {str(value).lower()} in a turn of {role}",
                 rule="only what the assistant says is trained",
                 remedy=f"leave {name} out there",
             )
@@ -208,7 +232,7 @@ def _content(value: Any, *, field: str) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind != "text":
             raise RefusedRowError(
-                given=f"a part of {field} of type {quoted(kind)}",
+                given=f"a part of {field} of type {described(kind, words=_PARTS)}",
                 rule="a model of text learns from parts of type text alone",
                 remedy='write {"type": "text", "text": "…"}, or leave the row out',
             )

@@ -91,6 +91,15 @@ def test_the_function_of_a_row_is_there(stage: Stage) -> None:
     }
 
 
+@pytest.mark.parametrize("stage", tuple(CATALOG), ids=lambda stage: stage.name)
+def test_a_row_that_resumes_is_of_a_stage_that_writes_checkpoints(stage: Stage) -> None:
+    folder = stage.function.partition(":")[0].replace(".", "/").rpartition("/")[0]
+    root = ROOT / ("serving" if stage.package == "tunesmith_serving" else "trainer")
+    sources = (path.read_text(encoding="utf-8") for path in (root / folder).rglob("*.py"))
+
+    assert stage.resumes == any("CHECKPOINTS" in source for source in sources)
+
+
 def test_phases_and_conditions_of_rows_are_words_that_nothing_else_has() -> None:
     phases = [*Phase, *(stage.phase for stage in CATALOG)]
     conditions = [*ConditionType, *(stage.condition for stage in CATALOG)]

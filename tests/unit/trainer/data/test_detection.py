@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tunesmith_trainer.data.column_names import Proposal, propose_columns
 from tunesmith_trainer.data.detection import describe_file, main
 
 CSV = b"question;answer\nIs it on?;Yes.\n"
@@ -27,13 +28,19 @@ def test_a_file_is_told_by_its_first_rows(tmp_path: Path) -> None:
     assert _told(tmp_path / "a.jsonl.gz", gzip.compress(JSONL)) == {
         "compression": "gzip",
         "syntax": "jsonl",
+        "fields": ["messages"],
+        "proposed": {"format": "messages", "columns": {}},
         "format": "messages",
+        "unused": [],
     }
     assert _told(tmp_path / "a.csv.zst", zst, columns=COLUMNS) == {
         "compression": "Zstandard",
         "syntax": "csv",
         "separator": ";",
+        "fields": ["question", "answer"],
+        "proposed": {"format": "promptCompletion", "columns": COLUMNS},
         "format": "promptCompletion",
+        "unused": [],
     }
     assert _told(tmp_path / "b.jsonl", JSONL, name="messages")["format"] == "messages"
     # A row that may be bad hides no format, and rows behind those are not looked at.
@@ -45,7 +52,11 @@ def test_a_file_is_told_by_its_first_rows(tmp_path: Path) -> None:
     ("name", "content", "problem"),
     [
         ("a.csv", CSV, "a.csv:2: given the fields answer, question; no format has these fields"),
-        ("a.jsonl", b"broken\n", "a.jsonl:1: given 'broken'; this is not a JSON line"),
+        (
+            "a.jsonl",
+            b"broken\n",
+            "a.jsonl:1: given a line of 6 characters; this is not a JSON line",
+        ),
         ("a.csv.gz", b"\x1f\x8bcut", "a.csv.gz: given damaged or cut off data; this is not gzip"),
         ("a.csv", b"question;answer\n", "a.csv: given a file without rows"),
     ],
@@ -66,3 +77,31 @@ def test_the_answer_to_a_question_is_json(
     main(json.dumps(question | {"maxBadRows": 0}))
 
     assert json.loads(capsys.readouterr().out)["separator"] == ";"
+
+
+@pytest.mark.parametrize(
+    ("names", "form", "columns"),
+    [
+        (("Question", " answer "), "promptCompletion",
+         {"prompt": "Question", "completion": " answer "}),
+        (("prompt", "response"), "promptCompletion", {"completion": "response"}),
+        (("instruction", "response"), "promptCompletion",
+         {"prompt": "instruction", "completion": "response"}),
+        (("instruction", "context", "response"), "alpaca",
+         {"input": "context", "output": "response"}),
+        (("question", "chosen", "rejected"), "preference", {"prompt": "question"}),
+        (("id", "chat"), "messages", {"messages": "chat"}),
+        (("Body",), "text", {"text": "Body"}),
+    ],
+)  # fmt: skip
+def test_columns_are_proposed_by_their_usual_names(
+    names: tuple[str, ...], form: str, columns: dict[str, str]
+) -> None:
+    assert propose_columns(names) == Proposal(form, columns)
+
+
+@pytest.mark.parametrize(
+    "names", [("id", "title"), ("Title", "Text"), ("question", "answer", "response"), ()]
+)
+def test_columns_that_may_be_this_or_that_are_not_proposed(names: tuple[str, ...]) -> None:
+    assert propose_columns(names) is None

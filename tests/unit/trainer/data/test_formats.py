@@ -63,13 +63,17 @@ REFUSED = [
     ("messages", {"messages": [{"role": "bot", "content": "x"}]}, "role is one of system, user"),
     ("messages", {"messages": [{"role": ["user"], "content": "x"}]}, "role is one of"),
     ("messages", {"messages": [{"content": "x"}]}, "a turn has role and content"),
-    ("messages", {"messages": [TURN, ANSWER | {"content": 3}]}, "given content: 3; content is te"),
+    (
+        "messages",
+        {"messages": [TURN, ANSWER | {"content": 3}]},
+        "given content: a number; content is te",
+    ),
     ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "from is one of system, hu"),
     ("alpaca", {"instruction": "x"}, "rows of format alpaca have output"),
     (
         "promptCompletion",
         {"prompt": "x", "completion": 5},
-        "given completion: 5; completion is text",
+        "given completion: a number; completion is text",
     ),
     ("promptCompletion", {"prompt": "\ud800", "completion": "y"}, "halves of surrogate pairs"),
     ("promptCompletion", ["x", "y"], "given a list of turns; all rows of a data set have one form"),
@@ -277,3 +281,96 @@ def test_a_completion_without_an_answer_is_refused() -> None:
 
     assert read_format([row], name="promptCompletion", columns={}, problems=problems) == []
     assert "a conversation has an assistant turn" in problems.shown[0]
+
+
+SECRET = "my password is hush"
+TELLING: list[tuple[str, Any]] = [
+    ("messages", {"messages": SECRET}),
+    ("messages", {"messages": [SECRET]}),
+    ("messages", {"messages": [{SECRET: SECRET, "and so on, at length": 1}]}),
+    ("messages", {"messages": [{"role": SECRET, "content": SECRET}]}),
+    ("messages", {"messages": [{"role": "user", "content": {SECRET: SECRET}}]}),
+    ("messages", {"messages": [TURN | {"content": [{"type": SECRET, "text": SECRET}]}, ANSWER]}),
+    ("messages", {"messages": [TURN, ANSWER | {"train": SECRET}]}),
+    ("messages", {"messages": [TURN, ANSWER | {"function_call": SECRET}]}),
+    ("messages", {"messages": [TURN, ANSWER | {"tool_calls": SECRET}]}),
+    ("messages", {"messages": [ANSWER | {"tool_calls": [{"name": "f", "arguments": SECRET}]}]}),
+    ("messages", {"messages": [TURN, ANSWER], "tools": [{"description": SECRET}]}),
+    ("alpaca", {"instruction": [{"type": SECRET}], "output": "x"}),
+    ("promptCompletion", {"prompt": "x", "completion": {SECRET: SECRET}}),
+    ("promptCompletion", {"prompt": "x", "completion": SECRET + "\ud800"}),
+    ("promptCompletion", {SECRET: SECRET, "and what was said to that": SECRET}),
+    ("dialogues", [["x", SECRET], {SECRET: 1}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), TELLING)
+def test_what_is_said_of_a_refused_row_has_none_of_its_words(name: str, value: Any) -> None:
+    problems = Problems(max_bad_rows=1)
+
+    read_format([RawRow("a.jsonl:1", value)], name=name, columns={}, problems=problems)
+
+    (said,) = [*problems.shown]
+    assert "hush" not in said
+    assert said.startswith("a.jsonl:1: given ")
+    assert "hush" not in problems.bad_rows[0].rule
+
+
+def test_a_first_row_without_header_is_not_told_as_names() -> None:
+    first = RawRow("a.csv:2", {"I forgot my password, which was hush": "x", "Sorry": "y"})
+
+    with pytest.raises(
+        BadInputError, match="text of 36 characters, text of 5 characters"
+    ) as caught:
+        detect_format(first, columns={})
+
+    assert "Sorry" not in caught.value.message
+
+
+def read_cell(prompt: str, *, is_typed: bool = False) -> tuple[list[Row], Problems]:
+    """A row of a CSV file with this prompt."""
+    raw = RawRow("a.csv:2", {"prompt": prompt, "completion": "Me."}, is_typed=is_typed)
+    problems = Problems()
+    return read_format([raw], name="promptCompletion", columns={}, problems=problems), problems
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        '[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}]',
+        ' [ {"content": "Be kind.", "role": "system"}, {"role": "user", "content": "Who?"}]\n',
+    ],
+)
+def test_turns_in_a_cell_of_a_csv_file_are_turns(prompt: str) -> None:
+    ((row,), problems) = read_cell(prompt)
+
+    assert problems.shown == []
+    assert [turn.role for turn in row.messages] == ["system", "user", "assistant"]
+
+
+@pytest.mark.parametrize("prompt", ["[1, 2]", "[{ok}] what is that?", '{"role": "user"}', "[]"])
+def test_other_brackets_in_a_cell_are_text(prompt: str) -> None:
+    ((row,), _) = read_cell(prompt)
+
+    assert [turn.content for turn in row.messages] == [prompt, "Me."]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["[{'role': 'user', 'content': 'hush'}]", '[{"role": "user", "content": "hush']
+)
+def test_a_cell_that_is_nearly_turns_is_refused(prompt: str) -> None:
+    rows, problems = read_cell(prompt)
+
+    assert rows == []
+    assert problems.shown[0] == (
+        f"a.csv:2: given prompt: text of {len(prompt)} characters; a cell that begins as a list of "
+        "turns is JSON, here in prompt; write the list with json.dumps, or the text in another way"
+    )
+
+
+def test_text_of_a_file_that_has_types_stays_text() -> None:
+    prompt = '[{"role": "user", "content": "What does this say?"}]'
+
+    ((row,), _) = read_cell(prompt, is_typed=True)
+
+    assert row.messages[0].content == prompt

@@ -63,12 +63,20 @@ TOLD_BY_CONTENT: list[tuple[str, bytes, list[tuple[str, Any]]]] = [
 ]  # fmt: skip
 
 BROKEN = [
-    ("a.jsonl", b'{"text": "x"}\n{"text": "y', 'a.jsonl:2: given \'{"text": "y\'; this is not a'),
-    ("a.jsonl", b'{"text": "x"}\n17\n', "a.jsonl:2: given 17; a row is an object"),
+    (
+        "a.jsonl",
+        b'{"text": "x"}\n{"text": "y',
+        "a.jsonl:2: given a line of 11 characters; this is not a",
+    ),
+    ("a.jsonl", b'{"text": "x"}\n17\n', "a.jsonl:2: given a number; a row is an object"),
     ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', "a.jsonl:2: given the byte 0xff"),
     ("a.jsonl", b"", "a.jsonl: given a file without rows"),
     ("a.jsonl", b"\n \n", "a.jsonl: given a file without rows"),
-    ("a.json", b'[{"text": "x"},\n{"text":', "a.json:2: given '{\"text\":'; this is not JSON"),
+    (
+        "a.json",
+        b'[{"text": "x"},\n{"text":',
+        "a.json:2: given a line of 8 characters; this is not JSON",
+    ),
     ("a.json", b'{"text": "x"}', "name the file .jsonl"),
     ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv:3: given 3 fields; every row has the 2 fields"),
     ("a.csv", b"a;b\n1;2\n1;2;3\n", "put fields that hold ';' or line ends in"),
@@ -78,7 +86,11 @@ BROKEN = [
     ("a.csv", b'a,b\n1,"2\n', "a.csv:2: given a row that does not end"),
     ("a.csv", b"a,b\n", "a.csv: given a file without rows"),
     ("a.parquet", b"PAR1 and no more", "a.parquet: given damaged or cut off data"),
-    ("a.yml", b"conversations:\n- - Who?\n  - it: me\n", "a.yml:3: given {'it': 'me'}; a turn is"),
+    (
+        "a.yml",
+        b"conversations:\n- - Who?\n  - it: me\n",
+        "a.yml:3: given an object of 1 field; a turn",
+    ),
     ("a.yml", b"conversations:\n- - Who?\n  - 'Me\n", "this is not YAML"),
     ("a.yml", b"categories:\n- x\n", "a.yml:1: given a document without conversations"),
     ("a.yml", b"", "a.yml: given a file without rows"),
@@ -160,3 +172,28 @@ def test_lines_around_a_broken_one_are_read(tmp_path: Path) -> None:
 
     assert [row.source for row in rows] == ["a.jsonl:1", "a.jsonl:3"]
     assert problems.count == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "hush'),
+        ("a.jsonl", b'"hush"'),
+        ("a.json", b'[{"text": "hush'),
+        ("a.json", b'{"hush": "hush"}'),
+        ("a.csv", b"I said hush to them all,I said hush to them all\n1,2\n"),
+        ("a.csv", b'a,b\n"hush" hush,1\n'),
+        ("a.csv", b"a,b\nhush,hush,hush\n"),
+        ("a.yml", b"- - hush\n  - hush: hush\n"),
+        ("a.yml", b"- {text: !hush x}\n"),
+        ("a.yml", b"- {text: *hush}\n"),
+        ("a.yml", b"- {text: !!int hush}\n"),
+    ],
+)
+def test_what_is_said_of_a_broken_file_has_none_of_its_words(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    _, problems = _read(tmp_path, name, content)
+
+    (said,) = problems.shown
+    assert "hush" not in said
