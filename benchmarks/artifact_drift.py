@@ -19,24 +19,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from commands import artifact, run_job, run_script
+from pydantic.alias_generators import to_camel
 from training_throughput import demo_job
 from vllm_server import MODEL, Server, vllm_server
 
-from tunesmith_api.modeldeployment.monitoring import Monitoring
-from tunesmith_engine.monitoring.exposition import series
 from tunesmith_serving.replica.fingerprints import Fingerprint, compare, question, read_bounds
+from tunesmith_serving.replica.probe_pace import computed_tokens
 from tunesmith_serving.replica.settings import ReplicaSettings
 
 ROUNDS: Final = 3
-PROBE_S: Final = float(Monitoring().probe_interval_seconds)
-# Eight times as seldom as by default: two probes still come within the limit.
-SELDOM_S: Final = 120.0
+PACE: Final[Mapping[str, float]] = {
+    name: ReplicaSettings.model_fields[name].default
+    for name in ("probe_seconds", "max_probe_seconds", "probe_token_fraction")
+}
+# Of some 50 tokens a second a thousandth is one probe in twenty minutes.
+SLOW_FRACTION: Final = 0.02
 # As long as a change may go on unnoticed.
 LIMIT_S: Final = 300.0
 ADAPTER: Final = "tuned"
+_UNIT: Final = "seconds to the alarm, None: not within 300"
 _DEV: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 _LORA: Final = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-_TOKENS: Final = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 _WORDS: Final = ("printer", "screen", "keyboard", "network", "password", "does", "not", "since")
 _CLIENTS, _PROMPT_WORDS, _ANSWER_TOKENS = 4, 100, 64
 OTHER_TEMPLATE: Final = (
@@ -67,40 +70,45 @@ class Watched:
         return None
 
     def tokens(self) -> tuple[float, float]:
-        """What the engine has read and written so far, and what of it the probes took."""
-        every = sum(value for _, _, value in series(self.server.metrics(), names=_TOKENS))
-        return every, self.state()["probe"]["tokens"]
+        """What the engine has computed so far, and what of it the probes took."""
+        every = computed_tokens(self.server.metrics())
+        return every or 0.0, self.state()["probe"]["tokens"]
 
 
 def measure(home: Path) -> dict[str, Any]:
     """By case: seconds to the alarm, how far the answers were off, and the probes' tokens."""
-    versions = home / "artifact-drift"
-    if not (versions / "adapters" / "own" / "reference.json").exists():
-        outcome = run_job(demo_job(home, seed=0), home=home, until="prepare")
-        words = (artifact(outcome, "model"), artifact(outcome, "data"), versions)
-        run_script("trainer", "artifact_drift_versions.py", *words)
-    results: dict[str, Any] = {"unit": "seconds to the alarm, None: not within 300"}
-    results["probeSeconds"] = PROBE_S
-    with _weights(versions) as watched, _clients(watched.server):
+    versions = _versions(home)
+    results: dict[str, Any] = {"unit": _UNIT, "pace": _pace(PACE)}
+    with _weights(versions, PACE) as watched, _clients(watched.server):
         results["same"] = _in_vain(
             watched, change=partial(_reload, watched.server, versions / "base")
         )
         for name in ("int4", "int8"):
-            results[name] = _changes(
-                watched,
-                change=partial(_reload, watched.server, versions / name),
-                undo=partial(_reload, watched.server, versions / "base"),
-            )
-    with _weights(versions, probe_seconds=SELDOM_S) as watched, _clients(watched.server):
-        results["int4Seldom"] = {"probeSeconds": SELDOM_S} | _changes(
-            watched,
-            change=partial(_reload, watched.server, versions / "int4"),
-            undo=partial(_reload, watched.server, versions / "base"),
-        )
+            results[name] = _reloaded(watched, versions, name)
+    results["budget"] = _budget(versions)
+    return results
+
+
+def _budget(versions: Path) -> dict[str, Any]:
+    """Share and seconds where the traffic pays for the probes, of a server as slow as this one."""
+    pace = {**PACE, "probe_token_fraction": SLOW_FRACTION}
+    with _weights(versions, pace) as watched, _clients(watched.server):
+        same = _in_vain(watched, change=partial(_reload, watched.server, versions / "base"))
+        return {
+            "pace": _pace(pace),
+            "same": same,
+            "int4": _reloaded(watched, versions, "int4"),
+        }
+
+
+def measure_adapters(home: Path) -> dict[str, Any]:
+    """The same of another chat template, and of other adapters under the name of the version's."""
+    versions = _versions(home)
+    results: dict[str, Any] = {"unit": _UNIT, "pace": _pace(PACE)}
     with _adapters(versions) as watched, _clients(watched.server):
         results["template"] = _template(watched)
         for name in ("other", "later"):
-            results[f"adapter.{name}"] = _changes(
+            results[name] = _changes(
                 watched,
                 change=partial(_load, watched.server, versions, name),
                 undo=partial(_load, watched.server, versions, "own"),
@@ -108,14 +116,35 @@ def measure(home: Path) -> dict[str, Any]:
     return results
 
 
+def _versions(home: Path) -> Path:
+    """The folder of everything that is put in place of something else, made once."""
+    versions = home / "artifact-drift"
+    if not (versions / "adapters" / "own" / "reference.json").exists():
+        outcome = run_job(demo_job(home, seed=0), home=home, until="prepare")
+        words = (artifact(outcome, "model"), artifact(outcome, "data"), versions)
+        run_script("trainer", "artifact_drift_versions.py", *words)
+    return versions
+
+
+def _reloaded(watched: Watched, versions: Path, name: str) -> dict[str, Any]:
+    return _changes(
+        watched,
+        change=partial(_reload, watched.server, versions / name),
+        undo=partial(_reload, watched.server, versions / "base"),
+    )
+
+
+def _pace(pace: Mapping[str, float]) -> dict[str, float]:
+    return {to_camel(name): value for name, value in pace.items()}
+
+
 @contextmanager
-def _weights(versions: Path, *, probe_seconds: float = PROBE_S) -> Iterator[Watched]:
+def _weights(versions: Path, pace: Mapping[str, float]) -> Iterator[Watched]:
     folder = versions / "base"
     path = versions / "base-fingerprints.json"
     path.unlink(missing_ok=True)
-    replica = ReplicaSettings(
-        version="base", model=MODEL, fingerprints=path, probe_seconds=probe_seconds
-    )
+    settings = {"version": "base", "model": MODEL, "fingerprints": path, **pace}
+    replica = ReplicaSettings.model_validate(settings)
     with vllm_server(folder, replica, environment=_DEV) as server:
         _fingerprint(server, folder / "reference.json", path, model=MODEL)
         watched = Watched(server, path)
@@ -201,8 +230,9 @@ def _changes(
 ) -> dict[str, Any]:
     rounds: list[dict[str, Any]] = []
     for number in range(ROUNDS):
-        # At another time of the pause between two probes.
-        time.sleep(random.Random(number).uniform(0, 15))
+        # Past the first pause, which nobody has to pay for, and at another time of the next.
+        pause = random.Random(number).uniform(0, PACE["max_probe_seconds"])
+        time.sleep(PACE["probe_seconds"] + pause)
         change()
         probed = watched.tokens()[1]
         began = _evidence(watched)["probes"]

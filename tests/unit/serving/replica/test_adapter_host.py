@@ -34,7 +34,13 @@ class Client:
         self.folder = folder
         self.engine = StandIn(model=MODEL, faults=Faults())
         self.registry = CollectorRegistry()
-        settings = HostSettings(digest=BASE, revision="bbbbbbbb", model=MODEL, probe_seconds=0.05)
+        settings = HostSettings(
+            digest=BASE,
+            revision="bbbbbbbb",
+            model=MODEL,
+            probe_seconds=0.05,
+            max_probe_seconds=0.05,
+        )
         self.host = AdapterHost(self.engine, settings, registry=self.registry)
 
     def wanted(
