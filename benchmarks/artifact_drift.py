@@ -1,8 +1,8 @@
 """Versions that become others under a running replica: seconds and tokens until it says so.
 
 Real vLLM and the 135M model. A running engine takes in other weights, or another adapter under the
-same name, while clients ask it; the replica knows its own version's fingerprints alone. Another
-chat template can only come with a start. `artifact_drift_versions.py` makes what is taken in.
+same name, while clients ask it; the replica knows its own version's fingerprints alone.
+`artifact_drift_versions.py` makes what is taken in.
 """
 
 import json
@@ -11,7 +11,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +80,7 @@ def measure(home: Path) -> dict[str, Any]:
     versions = _versions(home)
     results: dict[str, Any] = {"unit": _UNIT, "pace": _pace(PACE)}
     with _weights(versions, PACE) as watched, _clients(watched.server):
+        watched.seconds_until("Ready")
         results["same"] = _in_vain(
             watched, change=partial(_reload, watched.server, versions / "base")
         )
@@ -93,6 +94,7 @@ def _budget(versions: Path) -> dict[str, Any]:
     """Share and seconds where the traffic pays for the probes, of a server as slow as this one."""
     pace = {**PACE, "probe_token_fraction": SLOW_FRACTION}
     with _weights(versions, pace) as watched, _clients(watched.server):
+        watched.seconds_until("Ready")
         same = _in_vain(watched, change=partial(_reload, watched.server, versions / "base"))
         return {
             "pace": _pace(pace),
@@ -102,11 +104,11 @@ def _budget(versions: Path) -> dict[str, Any]:
 
 
 def measure_adapters(home: Path) -> dict[str, Any]:
-    """The same of another chat template, and of other adapters under the name of the version's."""
+    """The same of other adapters that come under the name of the version's."""
     versions = _versions(home)
     results: dict[str, Any] = {"unit": _UNIT, "pace": _pace(PACE)}
     with _adapters(versions) as watched, _clients(watched.server):
-        results["template"] = _template(watched)
+        watched.seconds_until("Ready")
         for name in ("other", "later"):
             results[name] = _changes(
                 watched,
@@ -114,6 +116,23 @@ def measure_adapters(home: Path) -> dict[str, Any]:
                 undo=partial(_load, watched.server, versions, "own"),
             )
     return results
+
+
+def measure_template(home: Path) -> dict[str, Any]:
+    """Of another chat template: seconds from its fingerprints until it says so, before any client.
+
+    An engine reads its template once, so that another one can only come with a start.
+    """
+    return {"unit": _UNIT, **_other_template(_versions(home))}
+
+
+def _other_template(versions: Path) -> dict[str, Any]:
+    template = versions / "other.jinja"
+    template.write_text(OTHER_TEMPLATE)
+    with _weights(versions, PACE, options=["--chat-template", str(template)]) as watched:
+        seconds = watched.seconds_until("FingerprintMismatch")
+        state = watched.state()
+    return {"seconds": seconds, "tokens": state["probe"]["tokens"], "message": state["message"]}
 
 
 def _versions(home: Path) -> Path:
@@ -139,28 +158,26 @@ def _pace(pace: Mapping[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _weights(versions: Path, pace: Mapping[str, float]) -> Iterator[Watched]:
+def _weights(
+    versions: Path, pace: Mapping[str, float], *, options: Sequence[str] = ()
+) -> Iterator[Watched]:
     folder = versions / "base"
     path = versions / "base-fingerprints.json"
     path.unlink(missing_ok=True)
     settings = {"version": "base", "model": MODEL, "fingerprints": path, **pace}
     replica = ReplicaSettings.model_validate(settings)
-    with vllm_server(folder, replica, environment=_DEV) as server:
+    with vllm_server(folder, replica, options=options, environment=_DEV) as server:
         _fingerprint(server, folder / "reference.json", path, model=MODEL)
-        watched = Watched(server, path)
-        watched.seconds_until("Ready")
-        yield watched
+        yield Watched(server, path)
 
 
 @contextmanager
 def _adapters(versions: Path) -> Iterator[Watched]:
-    """Under another template than that of the fingerprints."""
-    path, template = versions / "own-fingerprints.json", versions / "other.jinja"
+    path = versions / "own-fingerprints.json"
     path.unlink(missing_ok=True)
-    template.write_text(OTHER_TEMPLATE)
     replica = ReplicaSettings(version="own", model=MODEL, engine_model=ADAPTER, fingerprints=path)
     config = json.loads((versions / "adapters" / "own" / "adapter_config.json").read_text())
-    options = ["--enable-lora", "--max-lora-rank", "8", "--chat-template", str(template)]
+    options = ["--enable-lora", "--max-lora-rank", "8"]
     # NB: without the head, or fingerprints end the engine; see `adapted_modules`.
     options += ["--lora-target-modules", *sorted(config["target_modules"])]
     with vllm_server(versions / "base", replica, options=options, environment=_LORA) as server:
@@ -252,18 +269,6 @@ def _changes(
             break
     known = [each["seconds"] for each in rounds if each["seconds"] is not None]
     return {"medianSeconds": statistics.median(known) if known else None, "rounds": rounds}
-
-
-def _template(watched: Watched) -> dict[str, Any]:
-    """Told before the replica is ready; then the conversations are taken away for what follows."""
-    seconds = watched.seconds_until("FingerprintMismatch")
-    state = watched.state()
-    known = json.loads(watched.fingerprints.read_text())
-    _replace(watched.fingerprints, {**known, "chats": []})
-    watched.seconds_until("Ready")
-    found = {"seconds": seconds, "tokens": state["probe"]["tokens"], "message": state["message"]}
-    print(f"bench: artifactDrift: template: {found}", file=sys.stderr, flush=True)
-    return found
 
 
 def _evidence(watched: Watched) -> Mapping[str, Any]:

@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
     "artifactDrift": artifact_drift.measure,
     "adapterDrift": artifact_drift.measure_adapters,
+    "templateDrift": artifact_drift.measure_template,
     "probePace": probe_pace.measure,
     "adapterPrecision": adapter_precision.measure,
     "divergence": divergence.measure,
