@@ -1,8 +1,8 @@
 """Versions that become others under a running replica: seconds and tokens until it says so.
 
 Real vLLM and the 135M model. A running engine takes in other weights, or another adapter under the
-same name, while clients ask it; the replica knows its own version's fingerprints alone. Another
-chat template can only come with a start. `artifact_drift_versions.py` makes what is taken in.
+same name, while clients ask it; the replica knows its own version's fingerprints alone.
+`artifact_drift_versions.py` makes what is taken in.
 """
 
 import json
@@ -11,7 +11,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,24 +19,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from commands import artifact, run_job, run_script
+from pydantic.alias_generators import to_camel
 from training_throughput import demo_job
 from vllm_server import MODEL, Server, vllm_server
 
-from tunesmith_api.modeldeployment.monitoring import Monitoring
-from tunesmith_engine.monitoring.exposition import series
 from tunesmith_serving.replica.fingerprints import Fingerprint, compare, question, read_bounds
+from tunesmith_serving.replica.probe_pace import computed_tokens
 from tunesmith_serving.replica.settings import ReplicaSettings
 
 ROUNDS: Final = 3
-PROBE_S: Final = float(Monitoring().probe_interval_seconds)
-# Eight times as seldom as by default: two probes still come within the limit.
-SELDOM_S: Final = 120.0
+PACE: Final[Mapping[str, float]] = {
+    name: ReplicaSettings.model_fields[name].default
+    for name in ("probe_seconds", "max_probe_seconds", "probe_token_fraction")
+}
+# Of some 50 tokens a second a thousandth is one probe in twenty minutes.
+SLOW_FRACTION: Final = 0.02
 # As long as a change may go on unnoticed.
 LIMIT_S: Final = 300.0
 ADAPTER: Final = "tuned"
+_UNIT: Final = "seconds to the alarm, None: not within 300"
 _DEV: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 _LORA: Final = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-_TOKENS: Final = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 _WORDS: Final = ("printer", "screen", "keyboard", "network", "password", "does", "not", "since")
 _CLIENTS, _PROMPT_WORDS, _ANSWER_TOKENS = 4, 100, 64
 OTHER_TEMPLATE: Final = (
@@ -67,40 +70,47 @@ class Watched:
         return None
 
     def tokens(self) -> tuple[float, float]:
-        """What the engine has read and written so far, and what of it the probes took."""
-        every = sum(value for _, _, value in series(self.server.metrics(), names=_TOKENS))
-        return every, self.state()["probe"]["tokens"]
+        """What the engine has computed so far, and what of it the probes took."""
+        every = computed_tokens(self.server.metrics())
+        return every or 0.0, self.state()["probe"]["tokens"]
 
 
 def measure(home: Path) -> dict[str, Any]:
     """By case: seconds to the alarm, how far the answers were off, and the probes' tokens."""
-    versions = home / "artifact-drift"
-    if not (versions / "adapters" / "own" / "reference.json").exists():
-        outcome = run_job(demo_job(home, seed=0), home=home, until="prepare")
-        words = (artifact(outcome, "model"), artifact(outcome, "data"), versions)
-        run_script("trainer", "artifact_drift_versions.py", *words)
-    results: dict[str, Any] = {"unit": "seconds to the alarm, None: not within 300"}
-    results["probeSeconds"] = PROBE_S
-    with _weights(versions) as watched, _clients(watched.server):
+    versions = _versions(home)
+    results: dict[str, Any] = {"unit": _UNIT, "pace": _pace(PACE)}
+    with _weights(versions, PACE) as watched, _clients(watched.server):
+        watched.seconds_until("Ready")
         results["same"] = _in_vain(
             watched, change=partial(_reload, watched.server, versions / "base")
         )
         for name in ("int4", "int8"):
-            results[name] = _changes(
-                watched,
-                change=partial(_reload, watched.server, versions / name),
-                undo=partial(_reload, watched.server, versions / "base"),
-            )
-    with _weights(versions, probe_seconds=SELDOM_S) as watched, _clients(watched.server):
-        results["int4Seldom"] = {"probeSeconds": SELDOM_S} | _changes(
-            watched,
-            change=partial(_reload, watched.server, versions / "int4"),
-            undo=partial(_reload, watched.server, versions / "base"),
-        )
+            results[name] = _reloaded(watched, versions, name)
+    results["budget"] = _budget(versions)
+    return results
+
+
+def _budget(versions: Path) -> dict[str, Any]:
+    """Share and seconds where the traffic pays for the probes, of a server as slow as this one."""
+    pace = {**PACE, "probe_token_fraction": SLOW_FRACTION}
+    with _weights(versions, pace) as watched, _clients(watched.server):
+        watched.seconds_until("Ready")
+        same = _in_vain(watched, change=partial(_reload, watched.server, versions / "base"))
+        return {
+            "pace": _pace(pace),
+            "same": same,
+            "int4": _reloaded(watched, versions, "int4"),
+        }
+
+
+def measure_adapters(home: Path) -> dict[str, Any]:
+    """The same of other adapters that come under the name of the version's."""
+    versions = _versions(home)
+    results: dict[str, Any] = {"unit": _UNIT, "pace": _pace(PACE)}
     with _adapters(versions) as watched, _clients(watched.server):
-        results["template"] = _template(watched)
+        watched.seconds_until("Ready")
         for name in ("other", "later"):
-            results[f"adapter.{name}"] = _changes(
+            results[name] = _changes(
                 watched,
                 change=partial(_load, watched.server, versions, name),
                 undo=partial(_load, watched.server, versions, "own"),
@@ -108,30 +118,66 @@ def measure(home: Path) -> dict[str, Any]:
     return results
 
 
+def measure_template(home: Path) -> dict[str, Any]:
+    """Of another chat template: seconds from its fingerprints until it says so, before any client.
+
+    An engine reads its template once, so that another one can only come with a start.
+    """
+    return {"unit": _UNIT, **_other_template(_versions(home))}
+
+
+def _other_template(versions: Path) -> dict[str, Any]:
+    template = versions / "other.jinja"
+    template.write_text(OTHER_TEMPLATE)
+    with _weights(versions, PACE, options=["--chat-template", str(template)]) as watched:
+        seconds = watched.seconds_until("FingerprintMismatch")
+        state = watched.state()
+    return {"seconds": seconds, "tokens": state["probe"]["tokens"], "message": state["message"]}
+
+
+def _versions(home: Path) -> Path:
+    """The folder of everything that is put in place of something else, made once."""
+    versions = home / "artifact-drift"
+    if not (versions / "adapters" / "own" / "reference.json").exists():
+        outcome = run_job(demo_job(home, seed=0), home=home, until="prepare")
+        words = (artifact(outcome, "model"), artifact(outcome, "data"), versions)
+        run_script("trainer", "artifact_drift_versions.py", *words)
+    return versions
+
+
+def _reloaded(watched: Watched, versions: Path, name: str) -> dict[str, Any]:
+    return _changes(
+        watched,
+        change=partial(_reload, watched.server, versions / name),
+        undo=partial(_reload, watched.server, versions / "base"),
+    )
+
+
+def _pace(pace: Mapping[str, float]) -> dict[str, float]:
+    return {to_camel(name): value for name, value in pace.items()}
+
+
 @contextmanager
-def _weights(versions: Path, *, probe_seconds: float = PROBE_S) -> Iterator[Watched]:
+def _weights(
+    versions: Path, pace: Mapping[str, float], *, options: Sequence[str] = ()
+) -> Iterator[Watched]:
     folder = versions / "base"
     path = versions / "base-fingerprints.json"
     path.unlink(missing_ok=True)
-    replica = ReplicaSettings(
-        version="base", model=MODEL, fingerprints=path, probe_seconds=probe_seconds
-    )
-    with vllm_server(folder, replica, environment=_DEV) as server:
+    settings = {"version": "base", "model": MODEL, "fingerprints": path, **pace}
+    replica = ReplicaSettings.model_validate(settings)
+    with vllm_server(folder, replica, options=options, environment=_DEV) as server:
         _fingerprint(server, folder / "reference.json", path, model=MODEL)
-        watched = Watched(server, path)
-        watched.seconds_until("Ready")
-        yield watched
+        yield Watched(server, path)
 
 
 @contextmanager
 def _adapters(versions: Path) -> Iterator[Watched]:
-    """Under another template than that of the fingerprints."""
-    path, template = versions / "own-fingerprints.json", versions / "other.jinja"
+    path = versions / "own-fingerprints.json"
     path.unlink(missing_ok=True)
-    template.write_text(OTHER_TEMPLATE)
     replica = ReplicaSettings(version="own", model=MODEL, engine_model=ADAPTER, fingerprints=path)
     config = json.loads((versions / "adapters" / "own" / "adapter_config.json").read_text())
-    options = ["--enable-lora", "--max-lora-rank", "8", "--chat-template", str(template)]
+    options = ["--enable-lora", "--max-lora-rank", "8"]
     # NB: without the head, or fingerprints end the engine; see `adapted_modules`.
     options += ["--lora-target-modules", *sorted(config["target_modules"])]
     with vllm_server(versions / "base", replica, options=options, environment=_LORA) as server:
@@ -201,8 +247,9 @@ def _changes(
 ) -> dict[str, Any]:
     rounds: list[dict[str, Any]] = []
     for number in range(ROUNDS):
-        # At another time of the pause between two probes.
-        time.sleep(random.Random(number).uniform(0, 15))
+        # Past the first pause, which nobody has to pay for, and at another time of the next.
+        pause = random.Random(number).uniform(0, PACE["max_probe_seconds"])
+        time.sleep(PACE["probe_seconds"] + pause)
         change()
         probed = watched.tokens()[1]
         began = _evidence(watched)["probes"]
@@ -222,18 +269,6 @@ def _changes(
             break
     known = [each["seconds"] for each in rounds if each["seconds"] is not None]
     return {"medianSeconds": statistics.median(known) if known else None, "rounds": rounds}
-
-
-def _template(watched: Watched) -> dict[str, Any]:
-    """Told before the replica is ready; then the conversations are taken away for what follows."""
-    seconds = watched.seconds_until("FingerprintMismatch")
-    state = watched.state()
-    known = json.loads(watched.fingerprints.read_text())
-    _replace(watched.fingerprints, {**known, "chats": []})
-    watched.seconds_until("Ready")
-    found = {"seconds": seconds, "tokens": state["probe"]["tokens"], "message": state["message"]}
-    print(f"bench: artifactDrift: template: {found}", file=sys.stderr, flush=True)
-    return found
 
 
 def _evidence(watched: Watched) -> Mapping[str, Any]:

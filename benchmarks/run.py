@@ -29,6 +29,7 @@ import generation
 import judge
 import memory_planner
 import overfitting_study
+import probe_pace
 import route_latency
 import serving_throughput
 import swaps
@@ -40,6 +41,9 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demoStages": demo_stages.measure,
     "artifactDrift": artifact_drift.measure,
+    "adapterDrift": artifact_drift.measure_adapters,
+    "templateDrift": artifact_drift.measure_template,
+    "probePace": probe_pace.measure,
     "adapterPrecision": adapter_precision.measure,
     "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -39,6 +39,13 @@ _SETTINGS: Final = "serving.json"
 _FINGERPRINTS: Final = next(
     document.file for document in VERIFY.published if document.artifact == "fingerprints"
 )
+
+# Of `ReplicaSettings` and `HostSettings`.
+_PACE: Final = {
+    "probe_seconds": "seconds between two fingerprints that the engine is asked for, at least",
+    "max_probe_seconds": "and at most, however little is served",
+    "probe_token_fraction": "part of the served tokens that they may take, in between",
+}
 
 Document = TypeVar("Document", bound=ApiModel)
 
@@ -94,7 +101,7 @@ def _middleware(
             revision=arguments.revision,
             model=name,
             max_model_length=settings.max_model_length,
-            probe_seconds=arguments.probe_seconds,
+            **_pace(arguments),
             tap=arguments.tap,
         )
         words = ["--middleware", HOST_MIDDLEWARE, *arguments.adapters.command_line()]
@@ -108,12 +115,17 @@ def _middleware(
         model=name,
         fingerprints=arguments.folder / _FINGERPRINTS,
         max_model_length=settings.max_model_length,
-        probe_seconds=arguments.probe_seconds,
+        **_pace(arguments),
         tap=arguments.tap,
         stable_url=arguments.compare_with,
         compare_fraction=arguments.compare_fraction,
     )
     return ["--middleware", MIDDLEWARE], replica.environment()
+
+
+def _pace(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How often fingerprints are asked for."""
+    return {name: getattr(arguments, name) for name in _PACE}
 
 
 def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSettings, str]:
@@ -227,12 +239,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help="spec.adapters of a ModelDeployment; the folder is then that of a base",
     )
-    parser.add_argument(
-        "--probe-seconds",
-        type=float,
-        default=ReplicaSettings.model_fields["probe_seconds"].default,
-        help="seconds between two fingerprints that the engine is asked for",
-    )
+    for name, meaning in _PACE.items():
+        default = ReplicaSettings.model_fields[name].default
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=float, default=default, help=meaning
+        )
     parser.add_argument(
         "--tap",
         action=argparse.BooleanOptionalAction,

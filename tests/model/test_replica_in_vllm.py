@@ -78,6 +78,7 @@ def start_vllm(
         fingerprints=folder / "fingerprints.json",
         max_model_length=settings.max_model_length,
         probe_seconds=0.5,
+        max_probe_seconds=0.5,
         stable_url=f"http://127.0.0.1:{port}" if compares else None,
         compare_seconds=0.5,
         progress_seconds=progress_seconds,

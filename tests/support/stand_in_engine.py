@@ -71,6 +71,8 @@ def _middleware(engine: StandIn, arguments: argparse.Namespace, known: Path) -> 
         "revision": arguments.revision,
         "model": arguments.model,
         "probe_seconds": arguments.probe_seconds,
+        # A fixed pace: its clients write too little to pay for any.
+        "max_probe_seconds": arguments.probe_seconds,
         "progress_seconds": arguments.progress_seconds,
     }
     if arguments.volume is not None:

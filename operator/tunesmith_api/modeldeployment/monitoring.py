@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import ClusterOnly, DecidedLater
-from tunesmith_api.field_types import DnsLabel, Positive
+from tunesmith_api.field_types import DnsLabel, Fraction, Positive
 from tunesmith_api.rules import Rule
 
 TrafficAction = Literal["alert", "holdRollout", "retrain"]
@@ -58,7 +58,18 @@ class Monitoring(ApiModel):
     probe_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         15,
         description="Seconds between two fingerprints that a replica asks its engine for, one in "
-        "turn. Replicas that start later go by it.",
+        "turn, at least. Replicas that start later go by it.",
+    )
+    max_probe_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        120,
+        description="Seconds between two of them at most, however little is served. Not above "
+        "`probeIntervalSeconds`, the pace is fixed.",
+    )
+    probe_token_fraction: Fraction = Field(
+        0.001,
+        description="Between these two a fingerprint waits until the last one was this part of "
+        "the tokens that were computed for clients since: of prompts, but for what the prefix "
+        "cache has, and of answers.",
     )
     on_drift: OnDrift = OnDrift()
     retrain: Annotated[Retrain | None, DecidedLater("none is made"), ClusterOnly()] = Field(

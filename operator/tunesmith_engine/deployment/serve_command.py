@@ -40,6 +40,8 @@ def serve_arguments(
         "adapters": adapters if revision.is_base else None,
         "engine-arguments": arguments if arguments != "{}" else None,
         "probe-seconds": spec.monitoring.probe_interval_seconds,
+        "max-probe-seconds": spec.monitoring.max_probe_interval_seconds,
+        "probe-token-fraction": spec.monitoring.probe_token_fraction,
         "compare-with": stable_url if is_compared else None,
         "compare-fraction": spec.rollout.compare_fraction if is_compared else None,
     }

@@ -149,11 +149,15 @@ class AdapterSlots:
             raise RuntimeError(answer.status)
         registry = CollectorRegistry()
         settings = self.settings.of_adapter(wanted, fingerprints=files.fingerprints)
-        replica = Replica(self.app, settings, self.clock, registry)
+        replica = Replica(self.app, settings, self.clock, registry, self._num_sharing)
         if self.is_draining:
             replica.drain()
         replica.begin(self.shared)
         self._slots[wanted.revision] = Slot(wanted, replica, registry)
+
+    def _num_sharing(self) -> int:
+        """Adapters among which the engine's tokens are shared; one that comes is no slot yet."""
+        return max(len(self._slots), 1)
 
     async def _unload(self, revision: str, slot: Slot) -> None:
         slot.replica.end()

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_types import Fraction
 from tunesmith_engine.deployment.adapter_list import WantedAdapter
 from tunesmith_serving.replica.settings import ReplicaSettings, Seconds
 
@@ -22,6 +23,8 @@ class HostSettings(ApiModel):
         model: the public name by which clients ask for the model.
         max_model_length: longest request in tokens.
         probe_seconds: as of `ReplicaSettings`.
+        max_probe_seconds: as of `ReplicaSettings`.
+        probe_token_fraction: of all adapters together.
         progress_seconds: as of `ReplicaSettings`.
         tap: as of `ReplicaSettings`.
     """
@@ -31,6 +34,8 @@ class HostSettings(ApiModel):
     model: str
     max_model_length: Annotated[int, Field(ge=1)] | None = None
     probe_seconds: Seconds = ReplicaSettings.model_fields["probe_seconds"].default
+    max_probe_seconds: Seconds = ReplicaSettings.model_fields["max_probe_seconds"].default
+    probe_token_fraction: Fraction = ReplicaSettings.model_fields["probe_token_fraction"].default
     progress_seconds: Seconds = ReplicaSettings.model_fields["progress_seconds"].default
     tap: bool = ReplicaSettings.model_fields["tap"].default
 
@@ -49,6 +54,8 @@ class HostSettings(ApiModel):
             fingerprints=fingerprints,
             max_model_length=self.max_model_length,
             probe_seconds=self.probe_seconds,
+            max_probe_seconds=self.max_probe_seconds,
+            probe_token_fraction=self.probe_token_fraction,
             progress_seconds=self.progress_seconds,
             tap=self.tap,
         )

@@ -38,7 +38,7 @@ _SHARED: Final = ("app", "state")
 
 
 class Replica:
-    """An ASGI application around the engine's."""
+    """An ASGI application around the engine's, of which there are `num_sharing` of one engine."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Replica:
         settings: ReplicaSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         registry: CollectorRegistry | None = None,
+        num_sharing: Callable[[], int] = lambda: 1,
     ) -> None:
         self._app = app
         if registry is None:
@@ -80,6 +81,7 @@ class Replica:
                 model=self._settings.model, version=self._settings.version, registry=registry
             ),
             clock=clock,
+            num_sharing=num_sharing,
         )
         self._fixed = self._fixed_prompts(clock)
         self._watching: asyncio.Task[Any] | None = None

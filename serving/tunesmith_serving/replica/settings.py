@@ -28,7 +28,9 @@ class ReplicaSettings(ApiModel):
         engine_model: what the engine calls it, where that is another name: an adapter's.
         fingerprints: path of the version's `fingerprints.json`.
         max_model_length: longest request in tokens; longer fingerprints are left out.
-        probe_seconds: between two questions to the engine.
+        probe_seconds: between two questions to the engine at least.
+        max_probe_seconds: at most, however little is served.
+        probe_token_fraction: part of the served tokens that questions may take, in between.
         progress_seconds: with requests under way and no token for so long, the engine hangs. 120 is
             what llm-d and others wait (vllm#45526): a long prefill has no token for tens of
             seconds.
@@ -46,6 +48,8 @@ class ReplicaSettings(ApiModel):
     fingerprints: Path
     max_model_length: Annotated[int, Field(ge=1)] | None = None
     probe_seconds: Seconds = float(Monitoring().probe_interval_seconds)
+    max_probe_seconds: Seconds = float(Monitoring().max_probe_interval_seconds)
+    probe_token_fraction: Fraction = Monitoring().probe_token_fraction
     progress_seconds: Seconds = 120.0
     tap: bool = True
     stable_url: str | None = None

@@ -1,7 +1,7 @@
 """The replica's own questions to its engine, for as long as the process runs.
 
 All fingerprints first, and what it makes of known conversations, again and again until they are
-right; later one fingerprint in turn, which takes less than a client's request.
+right; later one fingerprint in turn, which takes less than a client's request, at `ProbePace`.
 Answers and counters go into `Readiness`.
 """
 
@@ -23,6 +23,7 @@ from tunesmith_serving.replica.fingerprints import (
     read_fingerprints,
 )
 from tunesmith_serving.replica.in_process import Application, Response, request
+from tunesmith_serving.replica.probe_pace import ProbePace, computed_tokens
 from tunesmith_serving.replica.readiness import Readiness, Verdict
 from tunesmith_serving.replica.rendered_chats import CHAT, is_rendered, read_chats
 from tunesmith_serving.replica.rendered_chats import question as chat_question
@@ -46,7 +47,10 @@ _LOOKS: Final = 8
 
 
 class Watch:
-    """Asks `app`, which is vLLM's own application without this middleware."""
+    """Asks `app`, which is vLLM's own application without this middleware.
+
+    `num_sharing` says how many of these there are of one engine, which share its tokens.
+    """
 
     def __init__(
         self,
@@ -56,12 +60,19 @@ class Watch:
         readiness: Readiness,
         metrics: ProbeMetrics,
         clock: Callable[[], float],
+        num_sharing: Callable[[], int],
     ) -> None:
         self._app = app
         self._settings = settings
         self._readiness = readiness
         self._metrics = metrics
         self._clock = clock
+        self._num_sharing = num_sharing
+        self._pace = ProbePace(
+            shortest_seconds=settings.probe_seconds,
+            longest_seconds=settings.max_probe_seconds,
+            fraction=settings.probe_token_fraction,
+        )
         self._steps = b""
         self._turn = 0
         self.shared: Mapping[str, Any] = {}
@@ -72,11 +83,32 @@ class Watch:
 
     async def _ask_for_ever(self) -> None:
         while True:
+            was_ready, before = self._readiness.proof.is_ready, self._readiness.evidence.num_tokens
             await self.ask()
-            pause_s = self._settings.probe_seconds
-            if not self._readiness.proof.is_ready:
-                pause_s = min(pause_s, _UNREADY_PAUSE_S)
-            await asyncio.sleep(pause_s)
+            if self._readiness.proof.is_ready:
+                spent = self._readiness.evidence.num_tokens - before
+                # While it is not ready, nobody is served who could pay.
+                await self._rest(spent if was_ready else 0)
+            else:
+                await asyncio.sleep(min(self._settings.probe_seconds, _UNREADY_PAUSE_S))
+
+    async def _rest(self, spent: int) -> None:
+        """Let time and tokens pass until the next fingerprint is due."""
+        began, before = self._clock(), await self._computed()
+        while True:
+            await asyncio.sleep(self._pace.pause(seconds=self._clock() - began))
+            now = await self._computed()
+            # NB: what is missing from one reading is not news in the next.
+            before = now if before is None else before
+            served = 0.0 if now is None or before is None else now - before
+            seconds = self._clock() - began
+            share = served / self._num_sharing()
+            if self._pace.is_due(seconds=seconds, spent=spent, served=share):
+                return
+
+    async def _computed(self) -> float | None:
+        """Tokens by the engine's counters; None without any: then time alone decides."""
+        return computed_tokens((await self._metrics_page()).decode())
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -115,16 +147,23 @@ class Watch:
         """Read the engine's counters: a heartbeat if they have moved."""
         if not self._readiness.heartbeat.num_running:
             return
-        try:
-            async with asyncio.timeout(self._settings.progress_seconds):
-                answer = await self._request("/metrics", method="GET")
-        except Exception as error:  # noqa: BLE001 - then tokens alone tell
-            LOGGER.debug("no counters: %s", type(error).__name__)
+        page = await self._metrics_page()
+        if not page:
+            # Then tokens alone tell.
             return
-        steps = b"\n".join(line for line in answer.body.splitlines() if line.startswith(_STEPS))
+        steps = b"\n".join(line for line in page.splitlines() if line.startswith(_STEPS))
         if steps != self._steps:
             self._steps = steps
             self._readiness.heartbeat.beat(self._clock())
+
+    async def _metrics_page(self) -> bytes:
+        """The engine's counters; empty if it gives none."""
+        try:
+            async with asyncio.timeout(self._settings.progress_seconds):
+                return (await self._request("/metrics", method="GET")).body
+        except Exception as error:  # noqa: BLE001 - it goes on without
+            LOGGER.debug("no counters: %s", type(error).__name__)
+            return b""
 
     async def _proof(self) -> Verdict | None:
         """What the answers prove; None if they prove nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tunesmith_api.modeldeployment.engine import Engine, EngineArguments
+from tunesmith_api.modeldeployment.monitoring import Monitoring
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
@@ -99,6 +100,7 @@ def test_a_deployment_says_how_its_replicas_are_served(
             arguments=EngineArguments(tool_call_parser="hermes", kv_cache_dtype="fp8"),
         ),
         rollout=Rollout(compare_fraction=0.5),
+        monitoring=Monitoring(max_probe_interval_seconds=60, probe_token_fraction=0.01),
     )
     digest = parse_manifest((published / "manifest.json").read_bytes())
     assert digest is not None
@@ -132,6 +134,8 @@ def test_a_deployment_says_how_its_replicas_are_served(
     replica = ReplicaSettings.model_validate_json(environment["TUNESMITH_REPLICA"])
     assert (replica.version, replica.revision) == ("v2", "0123abcd")
     assert (replica.stable_url, replica.compare_fraction) == ("http://stable:8000", 0.5)
+    pace = (replica.probe_seconds, replica.max_probe_seconds, replica.probe_token_fraction)
+    assert pace == (15, 60, 0.01)
 
 
 def test_another_version_than_the_deployments_is_refused(

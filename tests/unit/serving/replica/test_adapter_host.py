@@ -30,11 +30,18 @@ Scenario = Callable[["Client"], Awaitable[None]]
 class Client:
     """Asks a replica from inside of the process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_probe_seconds: float) -> None:
         self.folder = folder
         self.engine = StandIn(model=MODEL, faults=Faults())
         self.registry = CollectorRegistry()
-        settings = HostSettings(digest=BASE, revision="bbbbbbbb", model=MODEL, probe_seconds=0.05)
+        settings = HostSettings(
+            digest=BASE,
+            revision="bbbbbbbb",
+            model=MODEL,
+            probe_seconds=0.05,
+            max_probe_seconds=max_probe_seconds,
+            probe_token_fraction=0.5,
+        )
         self.host = AdapterHost(self.engine, settings, registry=self.registry)
 
     def wanted(
@@ -113,10 +120,10 @@ class Client:
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Callable[[Scenario], None]:
-    def run(scenario: Scenario) -> None:
+def play(tmp_path: Path) -> Callable[..., None]:
+    def run(scenario: Scenario, *, max_probe_seconds: float = 0.05) -> None:
         async def main() -> None:
-            client = Client(tmp_path)
+            client = Client(tmp_path, max_probe_seconds=max_probe_seconds)
             await scenario(client)
             client.host.end()
 
@@ -125,7 +132,7 @@ def play(tmp_path: Path) -> Callable[[Scenario], None]:
     return run
 
 
-Play = Callable[[Scenario], None]
+Play = Callable[..., None]
 
 
 def test_nothing_is_ready_before_somebody_says_what_to_hold(play: Play) -> None:
@@ -277,3 +284,22 @@ def test_a_drain_is_of_all_adapters_and_of_those_that_come(play: Play) -> None:
         assert (await client.state())["draining"]
 
     play(scenario)
+
+
+def test_adapters_share_the_tokens_that_pay_for_their_fingerprints(play: Play) -> None:
+    async def scenario(client: Client) -> None:
+        async def num_probes() -> list[int]:
+            await asyncio.sleep(0.3)
+            return [each["probe"]["probes"] for each in (await client.state())["adapters"]]
+
+        await client.tell(client.wanted(ONE), client.wanted(TWO))
+        await client.becomes(r11111111="Ready", r22222222="Ready")
+        # One each while it was not ready, and one that took six tokens.
+        assert await num_probes() == [2, 2]
+        # Enough for one of them, were it alone.
+        await client.complete(ONE, max_tokens=16)
+        assert await num_probes() == [2, 2]
+        await client.complete(TWO, max_tokens=16)
+        assert await num_probes() == [3, 3]
+
+    play(scenario, max_probe_seconds=60)

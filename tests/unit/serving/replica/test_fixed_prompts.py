@@ -120,6 +120,7 @@ def _replica(engine: StandIn, path: Path, *, stable_url: str | None = None) -> R
         model="helpdesk",
         fingerprints=path,
         probe_seconds=0.01,
+        max_probe_seconds=0.01,
         stable_url=stable_url,
         compare_fraction=1.0,
         compare_seconds=0.02,

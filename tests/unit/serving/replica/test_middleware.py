@@ -81,7 +81,13 @@ def fingerprints(tmp_path: Path) -> Path:
 def play(fingerprints: Path) -> Callable[..., None]:
     """Play a scenario with a replica that asks its engine every few milliseconds."""
 
-    def played(scenario: Scenario, *, progress_seconds: float = 5.0, **faults: Any) -> None:
+    def played(
+        scenario: Scenario,
+        *,
+        progress_seconds: float = 5.0,
+        max_probe_seconds: float = 0.01,
+        **faults: Any,
+    ) -> None:
         async def scene() -> None:
             engine = StandIn(
                 model="helpdesk", faults=Faults(**faults), known=[KNOWN], chats=[ASKED]
@@ -93,6 +99,8 @@ def play(fingerprints: Path) -> Callable[..., None]:
                 model="helpdesk",
                 fingerprints=fingerprints,
                 probe_seconds=0.01,
+                max_probe_seconds=max_probe_seconds,
+                probe_token_fraction=0.5,
                 progress_seconds=progress_seconds,
             )
             await scenario(Client(Replica(engine, settings), engine))
@@ -137,6 +145,33 @@ def test_who_gives_the_fingerprints_is_ready(play: Callable[..., None]) -> None:
         assert (state["accepted"], state["running"]) == (0, 0)
 
     play(scenario)
+
+
+def test_fingerprints_are_paid_for_by_what_clients_had_computed(play: Callable[..., None]) -> None:
+    async def scenario(client: Client) -> None:
+        async def num_probes() -> Any:
+            await asyncio.sleep(0.1)
+            return (await client.get("/tunesmith/state"))[1]["probe"]["probes"]
+
+        await client.becomes("Ready")
+        # One while it was not ready, which nobody pays for.
+        assert await num_probes() == 2
+        # The other took five tokens, and a half of what is served may go into them.
+        await client.post(CHAT, {"max_tokens": 9})
+        assert await num_probes() == 2
+        await client.post(CHAT, {"max_tokens": 1})
+        assert await num_probes() == 3
+
+    play(scenario, max_probe_seconds=60)
+
+
+def test_an_idle_engine_is_asked_all_the_same(play: Callable[..., None]) -> None:
+    async def scenario(client: Client) -> None:
+        await client.becomes("Ready")
+        await asyncio.sleep(0.5)
+        assert (await client.get("/tunesmith/state"))[1]["probe"]["probes"] > 1
+
+    play(scenario, max_probe_seconds=0.05)
 
 
 def test_other_weights_are_not_ready_until_they_are_right(play: Callable[..., None]) -> None:
