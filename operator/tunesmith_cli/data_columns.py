@@ -61,14 +61,14 @@ def columns_in(
     if seen is not None and seen.fields:
         _refuse_unknown(dataset.columns, seen)
     if seen is None or seen.format is not None or not seen.fields or dataset.columns:
-        return DataColumns(seen and seen.format, dataset.columns, seen)
+        return DataColumns(seen.format if seen else None, dataset.columns, seen)
     proposed = seen.proposed
     columns = proposed["columns"] if proposed else _asked(seen, ask=ask)
     named = dataset.model_copy(
         update={"columns": columns, "format": proposed["format"] if proposed else "auto"}
     )
     seen = look(named)
-    return DataColumns(seen and seen.format, columns, seen)
+    return DataColumns(seen.format if seen else None, columns, seen)
 
 
 def _asked(seen: DataDescription, *, ask: Callable[[str, str], str] | None) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train import run_parts
 from tunesmith_trainer.train.config import TrainConfig
+from tunesmith_trainer.train.fencing import fence_of
 from tunesmith_trainer.train.history import History
 from tunesmith_trainer.train.loop import Loop, autocast
 from tunesmith_trainer.train.objectives.dpo import DirectPreference, preference_measures
@@ -230,5 +231,6 @@ def _loop(model: Any, *, config: TrainConfig, output: Path, on_step: Any = None)
         config=config,
         group=ALONE,
         checkpoints=output / "checkpoints",
+        fence=fence_of(None, output=output),
         on_step=on_step,
     )

@@ -46,7 +46,7 @@ def test_who_has_not_begun_to_train_is_not_waited_for(
 ) -> None:
     config = a_train_config(training=TRAINING)
     monkeypatch.setenv(LEAVING, str(tmp_path / "pod"))
-    waited = []
+    waited: list[bool] = []
 
     def measuring(_history: Any, _part: float) -> None:
         if not waited:
