@@ -147,7 +147,8 @@ def test_measures_have_the_losses_of_rows_in_their_order() -> None:
     ):
         with torch.no_grad():
             got, expected = (kind.row_losses(model, ROWS) for kind in (packed, padded))
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
+        # Divergence is a small difference of logarithms, each of which has the error of its own size.
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_packed_run_has_the_curve_of_a_padded_one(tmp_path: Path) -> None:
