@@ -20,6 +20,7 @@ from tunesmith_engine.local.home_folder import HomeFolder
 Look = Callable[[Dataset], DataDescription | None]
 
 _ANY: Final = "--columns prompt=COLUMN,completion=COLUMN, or messages=COLUMN, or text=COLUMN"
+_TABLES: Final = frozenset({"csv", "parquet"})
 _MOST_NAMES: Final = 12
 
 
@@ -58,17 +59,18 @@ def columns_in(
         SourceError: there is no such data.
     """
     seen = look(dataset)
-    if seen is not None and seen.fields:
+    # Rows of other files may have fields that the first of them lacks.
+    if seen is not None and seen.syntax in _TABLES:
         _refuse_unknown(dataset.columns, seen)
     if seen is None or seen.format is not None or not seen.fields or dataset.columns:
-        return DataColumns(seen and seen.format, dataset.columns, seen)
+        return DataColumns(seen.format if seen else None, dataset.columns, seen)
     proposed = seen.proposed
     columns = proposed["columns"] if proposed else _asked(seen, ask=ask)
     named = dataset.model_copy(
         update={"columns": columns, "format": proposed["format"] if proposed else "auto"}
     )
     seen = look(named)
-    return DataColumns(seen and seen.format, columns, seen)
+    return DataColumns(seen.format if seen else None, columns, seen)
 
 
 def _asked(seen: DataDescription, *, ask: Callable[[str, str], str] | None) -> Mapping[str, str]:
