@@ -20,6 +20,7 @@ from tunesmith_engine.local.home_folder import HomeFolder
 Look = Callable[[Dataset], DataDescription | None]
 
 _ANY: Final = "--columns prompt=COLUMN,completion=COLUMN, or messages=COLUMN, or text=COLUMN"
+_TABLES: Final = frozenset({"csv", "parquet"})
 _MOST_NAMES: Final = 12
 
 
@@ -58,7 +59,8 @@ def columns_in(
         SourceError: there is no such data.
     """
     seen = look(dataset)
-    if seen is not None and seen.fields:
+    # Rows of other files may have fields that the first of them lacks.
+    if seen is not None and seen.syntax in _TABLES:
         _refuse_unknown(dataset.columns, seen)
     if seen is None or seen.format is not None or not seen.fields or dataset.columns:
         return DataColumns(seen.format if seen else None, dataset.columns, seen)
