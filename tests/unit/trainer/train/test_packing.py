@@ -147,7 +147,7 @@ def test_measures_have_the_losses_of_rows_in_their_order() -> None:
     ):
         with torch.no_grad():
             got, expected = (kind.row_losses(model, ROWS) for kind in (packed, padded))
-        # Divergence is a small difference of logarithms, each of which has the error of its own size.
+        # Divergence is a small difference of logarithms that each have an error of their own size.
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
