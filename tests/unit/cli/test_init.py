@@ -176,7 +176,7 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch, *given: str) -> tuple
     [
         (
             "a.csv.gz",
-            gzip.compress(b"Id;Question;Answer\n1;Is it on?;Yes.\n"),
+            gzip.compress(b"Id;Question;Answer\n1;Is it on?;Yes.\n", mtime=0),
             "promptCompletion",
             {"prompt": "Question", "completion": "Answer"},
             "columns: Question is prompt, Answer is completion\nnot used: Id\n",

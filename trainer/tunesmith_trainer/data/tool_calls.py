@@ -36,7 +36,8 @@ def read_tools(value: Any) -> tuple[Tool, ...]:
     if not isinstance(tools, list):
         raise _misshapen(value, field="tools", rule=rule)
     return tuple(
-        {"type": "function", "function": dict(_function(tool, field="tools"))} for tool in tools
+        {"type": "function", "function": _as_served(_function(tool, field="tools"))}
+        for tool in tools
     )
 
 
@@ -113,6 +114,17 @@ def _function(given: Any, *, field: str) -> Mapping[str, Any]:
     # What cannot be written as UTF-8 breaks the tokenizer, however deep it lies.
     text_of(json.dumps(function, ensure_ascii=False, default=str), field=field)
     return function
+
+
+def _as_served(function: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that vLLM hands a chat template, in its order; what is missing is null there, too.
+
+    Trained otherwise, the model would be asked in words that it has never seen.
+    """
+    served = {name: function.get(name) for name in ("name", "description", "parameters")}
+    if function.get("strict") is not None:
+        served["strict"] = function["strict"]
+    return served
 
 
 def _arguments(given: Any, *, field: str) -> Mapping[str, Any]:

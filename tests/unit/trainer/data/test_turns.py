@@ -19,6 +19,11 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "-3"}
 ANSWER = {"role": "assistant", "content": "Yes."}
 FUNCTION = {"name": "weather", "parameters": {"type": "object"}}
 TOOL = {"type": "function", "function": FUNCTION}
+# What is missing is null, as vLLM has it.
+SERVED = {
+    "type": "function",
+    "function": {"name": "weather", "description": None, "parameters": {"type": "object"}},
+}
 CHAT = [ASK, CALLING, RESULT, ANSWER]
 
 
@@ -62,7 +67,7 @@ def test_tools_and_calls_are_read_in_every_shape(name: str, value: Any) -> None:
     assert [turn.role for turn in row.messages] == ["user", "assistant", "tool", "assistant"]
     (call,) = row.messages[1].tool_calls
     assert (call.name, dict(call.arguments)) == ("weather", {"at": "Oslo"})
-    assert row.tools == (TOOL,)
+    assert row.tools == (SERVED,)
 
 
 def test_both_sides_of_a_preference_may_call_tools() -> None:
@@ -72,7 +77,7 @@ def test_both_sides_of_a_preference_may_call_tools() -> None:
     row = _read(value, name="preference")
 
     assert row.messages[1].tool_calls == (ToolCall("weather", {"at": "Oslo"}, "c1"),)
-    assert (row.tools, row.num_prompt) == ((TOOL,), 1)
+    assert (row.tools, row.num_prompt) == ((SERVED,), 1)
     assert "the same answer" in _refused(value | {"rejected": [other]}, name="preference")
 
 

@@ -15,7 +15,10 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.rows import ToolCall
 from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite
 
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object"}},
+}
 
 
 def _row(number: int) -> dict[str, Any]:
@@ -45,7 +48,8 @@ def test_rows_with_tools_reach_training_and_evaluation(tmp_path: Path, model: st
     assert (records[0].reference or "").strip() == f"<tool_call>\n{answer}\n</tool_call>"
     # The prompt shows what may be called, in evaluation and in what `verify` asks as well.
     assert '"name": "weather"' in suite.prompts[0]
-    assert (suite.tools[0], len(suite.conversations[0])) == ((TOOL,), 1)
+    served = {"type": "function", "function": {"description": None, **TOOL["function"]}}
+    assert (suite.tools[0], len(suite.conversations[0])) == ((served,), 1)
     assert outcome.facts["sample"]["text"].count("<tool_call>") == 1  # type: ignore[index,call-overload,union-attr]
 
 
