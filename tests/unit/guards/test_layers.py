@@ -22,6 +22,8 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.drift.refusals",
     "tunesmith_engine.drift.signals",
     "tunesmith_engine.drift.sketches",
+    # Prometheus' text format, read from the engine that a replica stands before.
+    "tunesmith_engine.monitoring.exposition",
     # What training's metrics are called, by those that serve them and those that read.
     "tunesmith_engine.monitoring.metric_families",
     "tunesmith_engine.monitoring.training_families",
