@@ -53,6 +53,8 @@ _TRAINING = b"ray::RayTrainWorker"  # as Ray names the process of an actor
 _PR_SET_CHILD_SUBREAPER = 36
 STOPPED = 128 + signal.SIGTERM  # as a shell tells it
 
+# Ray's own 30 s are too short where other work leaves its daemons a tenth of a processor to start.
+_START_WAIT_S = 240.0
 # Well below the 30 s that a pod has by default between SIGTERM and SIGKILL.
 _STOP_WAIT_S = 10.0
 
@@ -123,16 +125,17 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
         _told_to_leave_in(folder / "leaving"),
     ):
         try:
-            ray.init(
-                address="local",
-                # A worker asks for one: more workers than processors would wait for ever.
-                num_cpus=max(workers, os.cpu_count() or 1),
-                num_gpus=gpus,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=str(folder),
-                _node_ip_address=LOOPBACK,
-            )
+            with _patient_start():
+                ray.init(
+                    address="local",
+                    # A worker asks for one: more workers than processors would wait for ever.
+                    num_cpus=max(workers, os.cpu_count() or 1),
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder),
+                    _node_ip_address=LOOPBACK,
+                )
             arm()  # NB: Ray has put its own handler in place of ours
             yield folder
         except SystemExit:
@@ -147,6 +150,34 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
 def threads_per_worker(num_workers: int) -> int:
     """Threads for the arithmetic of each of the workers that share this machine."""
     return max(1, len(os.sched_getaffinity(0)) // num_workers)
+
+
+@contextmanager
+def _patient_start() -> Iterator[None]:
+    """Wait longer than Ray does until its node has started within the block.
+
+    NB: no setting says how long. `Node.__init__` of Ray 2.60 gives up when this function has failed
+    for 30 s, so here it fails later.
+    """
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def get_node_later(*where: str) -> object:
+        give_up = time.monotonic() + _START_WAIT_S
+        while True:
+            try:
+                return get_node(*where)
+            except RuntimeError:  # it has not started yet
+                if time.monotonic() > give_up:
+                    raise
+            time.sleep(0.1)
+
+    services.get_node = get_node_later
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 @contextmanager
