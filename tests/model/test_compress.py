@@ -16,7 +16,7 @@ from tunesmith_engine.stages.contracts import StageResult
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venvs/compressor/bin/python"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def compressed(job: Path, attempt: Path, **quantize: Any) -> tuple[StageResult, 
     path.write_text(request.model_dump_json(by_alias=True))
     command = [str(PYTHON), "-m", "tunesmith_trainer", "compress", str(path)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=attempt, env=one_thread, check=False, timeout=240)
+    subprocess.run(command, cwd=attempt, env=one_thread, check=False, timeout=900)
     result = StageResult.model_validate_json((attempt / "result.json").read_text())
     assert result.outcome == "Succeeded", result.message
     return result, attempt / "artifacts" / "compressed"

@@ -18,7 +18,7 @@ from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResu
 ROOT = Path(__file__).parents[2]
 STAGES = (PREPARE, TRAIN, EVALUATE, COMPRESS)
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(2400)]
 
 
 def _pairs() -> Iterator[dict[str, str]]:
@@ -118,7 +118,7 @@ def _run(
     python = ROOT / ".venvs" / CATALOG[stage].environment / "bin/python"
     command = [str(python), "-m", "tunesmith_trainer", stage, str(folder / "request.json")]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=folder, env=one_thread, check=False, timeout=500)
+    subprocess.run(command, cwd=folder, env=one_thread, check=False, timeout=900)
     result = StageResult.model_validate_json((folder / "result.json").read_text())
     assert result.outcome == "Succeeded", json.dumps(result.message)
     return result

@@ -105,7 +105,8 @@ def test_killed_then_stopped_then_run_again_it_has_the_same_curve_to_the_last_bi
         _wait_until_gone(tmp_path)
     kept = _newest_step(stage)
     assert codes == [-signal.SIGKILL, 128 + signal.SIGTERM]
-    assert kept == _told_step(stage) < 120
+    # Not every step is told.
+    assert _told_step(stage) <= kept < 120
     assert not (tmp_path / "result.json").exists()
 
     result = stage.run()
