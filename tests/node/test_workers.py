@@ -66,27 +66,17 @@ def undisturbed(team: Cluster) -> float:
         return job.loss()
 
 
-def test_a_worker_that_is_lost_costs_the_steps_since_the_checkpoint(
-    team: Cluster, undisturbed: float
+@pytest.mark.parametrize("group", ["worker", "head"])
+def test_a_pod_that_is_lost_costs_the_steps_since_the_checkpoint(
+    team: Cluster, undisturbed: float, group: str
 ) -> None:
-    with watched(team, "worker-lost") as job:
+    with watched(team, f"{group}-lost") as job:
         job.wait(lambda: job.step >= LOST_AFTER, what="never trained")
-        lost_at = _lose(job, "worker")
+        lost_at = _lose(job, group)
         job.train()
         _keep(job, resumed_s=job.further_at() - lost_at)
 
-        assert job.loss() == pytest.approx(undisturbed, abs=1e-6)
-        _assert_told(job, lost_at)
-
-
-def test_a_head_that_is_lost_takes_no_step_twice(team: Cluster, undisturbed: float) -> None:
-    with watched(team, "head-lost") as job:
-        job.wait(lambda: job.step >= LOST_AFTER, what="never trained")
-        lost_at = _lose(job, "head")
-        job.train()
-        _keep(job, resumed_s=job.further_at() - lost_at)
-
-        # Its old workers train on for a while beside the new ones: nothing that they write counts.
+        # A lost head's old workers train on beside the new ones: nothing that they write counts.
         assert job.loss() == pytest.approx(undisturbed, abs=1e-6)
         _assert_told(job, lost_at)
 
