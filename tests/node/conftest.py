@@ -15,10 +15,10 @@ import pytest
 
 import helm
 from cluster import Cluster, connected, is_local, kubectl
+from restricted_pods import make_restricted_namespace
 
 ROOT = Path(__file__).parents[2]
 RELEASE = "tunesmith"
-RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def images(load_images: Callable[..., None]) -> None:
 @pytest.fixture(scope="session")
 def release(images: None) -> Iterator[str]:
     """The chart with its defaults, in a namespace that admits only restricted pods."""
-    _namespace(RELEASE)
+    make_restricted_namespace(RELEASE)
     helm.install(RELEASE, "--namespace", RELEASE, "--wait", "--timeout=180s")
     yield RELEASE
     helm.uninstall(RELEASE, "--namespace", RELEASE, "--ignore-not-found")
@@ -71,7 +71,7 @@ def release(images: None) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def team(release: str) -> Iterator[Cluster]:
     """A namespace of people who run jobs; it admits only restricted pods too."""
-    _namespace("team")
+    make_restricted_namespace("team")
     with connected() as http:
         yield Cluster(_patient(http), "team")
     kubectl("delete", "namespace", "team", "--timeout=120s")
@@ -80,11 +80,6 @@ def team(release: str) -> Iterator[Cluster]:
 def _patient(http: httpx.Client) -> httpx.Client:
     http.timeout = httpx.Timeout(120)
     return http
-
-
-def _namespace(name: str) -> None:
-    kubectl("create", "namespace", name)
-    kubectl("label", "namespace", name, RESTRICTED)
 
 
 def _readiness() -> str:

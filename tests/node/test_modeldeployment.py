@@ -23,16 +23,11 @@ import pytest
 import helm
 from cluster import Cluster, connected, kubectl
 from laptop import ANALYSIS
+from restricted_pods import NO_RIGHTS, POD_SECURITY, make_restricted_namespace
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = "localhost/tunesmith/stand-in:0.1.0"
 RELEASE, TEAM, NAME, MODEL = "serving", "serving-team", "desk", "helpdesk"
-RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
-POD_SECURITY = {
-    "runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}  # fmt: skip
-NO_RIGHTS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
 
@@ -60,8 +55,7 @@ def stand_in(load_images: Callable[..., None]) -> None:
 def team(stand_in: None, gateway: dict[str, str]) -> Iterator[Cluster]:
     """A release whose server image is the stand-in's, and a namespace with versions on a volume."""
     for name in (RELEASE, TEAM):
-        kubectl("create", "namespace", name)
-        kubectl("label", "namespace", name, RESTRICTED)
+        make_restricted_namespace(name)
     helm.install(
         RELEASE, "--namespace", RELEASE, f"--set=images.server={STAND_IN}", "--wait",
         "--timeout=180s",

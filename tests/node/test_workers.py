@@ -18,18 +18,12 @@ import pytest
 import helm
 from cluster import Cluster, connected, kubectl
 from disturbed_jobs import LOST_AFTER, STEPS, Watched, watched
+from restricted_pods import NO_RIGHTS, POD_SECURITY, make_restricted_namespace
 
 ROOT = Path(__file__).parents[2]
 RELEASE, TEAM, QUEUE = "workers", "workers-team", "workers"
-RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 TRAINER = "localhost/tunesmith/trainer:0.1.0"
 RESULTS = ROOT / "build/node-workers.json"
-POD_SECURITY = {
-    "runAsNonRoot": True,
-    "runAsUser": 65532,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-NO_RIGHTS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
 
@@ -46,8 +40,7 @@ def team(kuberay: None, load_images: Callable[..., None]) -> Iterator[Cluster]:
     """A release that takes the trainer's image for later stages, too: no job gets that far."""
     load_images("operator", "trainer")
     for name in (RELEASE, TEAM):
-        kubectl("create", "namespace", name)
-        kubectl("label", "namespace", name, RESTRICTED)
+        make_restricted_namespace(name)
     later = [f"--set=images.{each}={TRAINER}" for each in ("compressor", "server")]
     helm.install(RELEASE, "--namespace", RELEASE, *later, "--wait", "--timeout=180s")
     with connected() as http:
