@@ -6,6 +6,8 @@ SHELL := bash
 PYTHON ?= python3
 ARGS ?=
 export PYTHON
+# Where it is set, as images often have it, every process would compile torch, Ray and vLLM once more: 30 s instead of 3.
+export PYTHONDONTWRITEBYTECODE :=
 
 CONTROL := .venv/bin/python
 TRAINER := .venvs/trainer/bin/python
@@ -53,8 +55,9 @@ format: setup-control ## Mend what can be mended by machine
 type: setup-control ## Check types, strictly
 	.venv/bin/mypy
 
-# The cluster's tests mostly wait and those of models compute: side by side they take less time than in turn. What waits
-# comes first on the processor. Every line says whose it is, and a failure on either side fails both.
+# The cluster's tests mostly wait and those of models compute: side by side they take less time than in turn, and the
+# deployments and pages of e2e wait, too. What waits comes first on the processor. Every line says whose it is, and a
+# failure on either side fails both.
 test: setup ## Run every test but the long ones
 	@rm -f $(SKIPPED_TESTS); code=0; \
 	{ $(MAKE) --no-print-directory test-unit && \
@@ -67,11 +70,11 @@ test-long: ## Run the tests that are too long for every day (ARGS="-k NAME" for 
 	@$(MAKE) --no-print-directory test SELECT=long
 
 beside-models:
-	@{ nice -n 10 $(MAKE) --no-print-directory test-model; \
-	   nice -n 10 $(MAKE) --no-print-directory test-e2e; } 2>&1 | sed -u 's/^/models  | /'
+	@nice -n 10 $(MAKE) --no-print-directory test-model 2>&1 | sed -u 's/^/models  | /'
 
 beside-cluster:
-	@$(MAKE) --no-print-directory test-cluster 2>&1 | sed -u 's/^/cluster | /'
+	@{ code=0; $(MAKE) --no-print-directory test-cluster || code=$$?; \
+	   nice -n 5 $(MAKE) --no-print-directory test-e2e || code=$$?; exit $$code; } 2>&1 | sed -u 's/^/cluster | /'
 
 test-unit: setup-control setup-trainer ## Fast tests of every part (under two minutes)
 	$(call pytest,$(CONTROL),tests/unit $(TORCH_TESTS:%=--ignore=%) -m '$(SELECT)' -n logical $(BESIDE))
