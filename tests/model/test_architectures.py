@@ -32,7 +32,7 @@ IN_TURN = ROOT / "tests" / "support" / "stages_in_turn.py"
 SCHEMES = ("W8A8", "W4A16")
 Results = Mapping[tuple[str, str], StageResult]
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(5400)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -147,7 +147,7 @@ def _in_turn(
         [ROOT / ".venvs" / environment / "bin" / "python", IN_TURN, stage, *paths],
         env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         check=False,
-        timeout=1500,
+        timeout=3000,
     )
     return {
         at: StageResult.model_validate_json(Path(request.result).read_text())
