@@ -10,6 +10,8 @@ is refused where this plugin did not run. The measurements are in docs/log.md.
 - *int8 products*: without VNNI, oneDNN adds pairs of 8-bit products in 16 bits. With weights beyond
   ±64 the sums overflow, and a W8A8 model talks nonsense. With the weight written as 2·high + low,
   where high lies in [-64, 63] and low is 0 or 1, both products are exact.
+- *int8 layers*: with AMX they take rows only, and models that vLLM computes by transformers'
+  own code (SmolLM3) hand them sequences of rows: "mat1 must be a 2D tensor".
 """
 
 from collections.abc import Callable
@@ -53,6 +55,7 @@ def register() -> None:
         return
     if has_amx(read_flags()):
         choose_vector_kernel()
+        flatten_int8_inputs()
     if not is_exact():
         use_two_products()
 
@@ -75,6 +78,25 @@ def without_amx(choose: ChooseKernel) -> ChooseKernel:
         return "vec" if kernel == "amx" else kernel
 
     return chosen
+
+
+def flatten_int8_inputs() -> None:
+    """Let the int8 layers of this process take inputs of any shape, as without AMX."""
+    from vllm.model_executor.kernels.linear.scaled_mm.cpu import CPUInt8ScaledMMLinearKernel
+
+    kernel: Any = CPUInt8ScaledMMLinearKernel
+    kernel._apply_weights_sgl = on_rows(kernel._apply_weights_sgl)  # noqa: SLF001 - nothing public
+
+
+def on_rows(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """`apply` of a layer's kernel for inputs that have more dimensions than rows and columns."""
+
+    @wraps(apply)
+    def applied(kernel: Any, layer: Any, x: Any, bias: Any = None) -> Any:
+        rows = apply(kernel, layer, x.reshape(-1, x.shape[-1]), bias)
+        return rows.reshape(*x.shape[:-1], rows.shape[-1])
+
+    return applied
 
 
 def is_exact() -> bool:

@@ -26,13 +26,11 @@ from tunesmith_trainer.train.packing_choice import PackingDecision, decide_packi
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "architectures.md"
 BUILT = ROOT / "build" / "architectures.md"
-# Of a cell of the page: nothing is claimed.
-NOT_TRIED = "not tried"
 IN_TURN = ROOT / "tests" / "support" / "stages_in_turn.py"
 SCHEMES = ("W8A8", "W4A16")
 Results = Mapping[tuple[str, str], StageResult]
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(5400)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -143,27 +141,30 @@ def _in_turn(
         paths.append(Path(request.result).with_name("request.json"))
         paths[-1].write_text(request.model_dump_json(by_alias=True))
     stage = next(iter(requests.values())).stage
-    subprocess.run(
-        [ROOT / ".venvs" / environment / "bin" / "python", IN_TURN, stage, *paths],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
-        check=False,
-        timeout=1500,
-    )
+    while paths:
+        subprocess.run(
+            [ROOT / ".venvs" / environment / "bin" / "python", IN_TURN, stage, *paths],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+            check=False,
+            timeout=3000,
+        )
+        # A process that broke off has no result of the one that it was about.
+        ended = [path for path in paths if path.with_name("result.json").exists()]
+        paths = paths[max(1, len(ended)) :]
     return {
         at: StageResult.model_validate_json(Path(request.result).read_text())
         for at, request in requests.items()
+        if Path(request.result).exists()
     }
 
 
 @pytest.mark.long
-def test_the_page_claims_nothing_that_did_not_come_out(
-    compressed: Results, verified: Results
-) -> None:
-    """What came out is written to build/architectures.md, to be taken over where it is more."""
+def test_the_page_claims_what_came_out(compressed: Results, verified: Results) -> None:
+    """What came out is written to build/architectures.md, to be taken over."""
     lines = []
     for name, each in ARCHITECTURES.items():
         at = [(name, scheme) for scheme in SCHEMES]
-        cells = [_quantized(compressed[place]) for place in at]
+        cells = [_quantized(compressed.get(place)) for place in at]
         cells += [_served(verified.get(place)) for place in at]
         lines.append(f"| `{name}` | {each.example} | yes | yes | {' | '.join(cells)} |")
     BUILT.parent.mkdir(exist_ok=True)
@@ -176,13 +177,13 @@ def test_the_page_claims_nothing_that_did_not_come_out(
         (claimed, seen)
         for row, line in zip(rows, lines, strict=True)
         for claimed, seen in zip(row.split("|"), line.split("|"), strict=True)
-        if claimed.strip() not in {seen.strip(), NOT_TRIED}
+        if claimed.strip() != seen.strip()
     ]
     assert wrong == []
 
 
-def _quantized(result: StageResult) -> str:
-    if result.outcome != "Succeeded":
+def _quantized(result: StageResult | None) -> str:
+    if result is None or result.outcome != "Succeeded":
         return "no"
     return "yes" if result.facts["scheme"] == result.facts["asked"] else "widened"
 

@@ -20,10 +20,12 @@ import pytest
 
 from openai_wire import KEY, WireAnswer, call, call_beside, shape
 from served_version import MODEL, make_version
+from tool_template import HERMES
 from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
 from tunesmith_engine.drift.signals import measure
 from tunesmith_engine.drift.sketches import Sketch
 from tunesmith_serving.replica.middleware import MIDDLEWARE
+from tunesmith_serving.replica.rendered_chats import is_rendered, question, read_chats
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.tap.block_ring import REQUESTS_OF_BLOCK
@@ -59,7 +61,7 @@ class Server:
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("versions") / "helpdesk-v1"
-    make_version(folder)
+    make_version(folder, chat_template=HERMES)
     return folder
 
 
@@ -228,6 +230,18 @@ def test_answers_have_the_shape_of_vllm_and_tell_their_version(
 
     assert answer.headers["x-tunesmith-version"] == draining.folder.name
     assert seen == SHAPES[f"{path} {body}"]
+
+
+def test_a_known_chat_tells_whether_the_template_shows_tools(draining: Server) -> None:
+    chats = read_chats(draining.folder / "fingerprints.json", max_model_length=None)
+    (chat,) = [chat for chat in chats if chat.tools]
+    asked = question(chat, model=MODEL)
+
+    shown = call(draining.port, CHAT, asked)
+    hidden = call(draining.port, CHAT, {**asked, "tools": None, "tool_choice": None})
+
+    assert is_rendered(chat, shown.json)
+    assert not is_rendered(chat, hidden.json)
 
 
 def test_nobody_without_a_key_is_answered(draining: Server) -> None:

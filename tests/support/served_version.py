@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from small_models import CORPUS, make_tiny_model
+from pydantic import JsonValue
+
+from small_models import CHATML, CORPUS, make_tiny_model, make_tiny_tokenizer
 from tunesmith_engine.sources.adapter_version import (
     ADAPTER_FOLDER,
     ADAPTER_RECORD,
@@ -23,9 +25,10 @@ _RANK = 4
 _ALPHA = 8
 
 
-def make_version(folder: Path, *, seed: int = 0) -> str:
+def make_version(folder: Path, *, seed: int = 0, chat_template: str = CHATML) -> str:
     """Write the version into `folder` and return its digest."""
     make_tiny_model(folder, seed=seed)
+    make_tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
     settings = ServingSettings(
         model=MODEL, dtype="float32", enforce_eager=True, max_model_length=512
     )
@@ -42,22 +45,12 @@ def write_fingerprints(folder: Path) -> None:
     (folder / "fingerprints.json").write_text(json.dumps(probes))
 
 
-def _chats(folder: Path) -> list[dict[str, Any]]:
-    """Two conversations as transformers renders them."""
+def _chats(folder: Path) -> list[JsonValue]:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    asked = {"role": "user", "content": CORPUS[0]}
-    answered = [asked, {"role": "assistant", "content": CORPUS[1]}, asked]
-    return [
-        {
-            "messages": messages,
-            "promptIds": tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=False
-            ),
-        }
-        for messages in ([asked], answered)
-    ]
+    from tunesmith_trainer.compress.known_chats import known_chats
+
+    return known_chats(AutoTokenizer.from_pretrained(folder))
 
 
 def _probes(folder: Path) -> list[dict[str, Any]]:

@@ -344,7 +344,8 @@ class ServingCluster:
         """Requests at a constant rate, whatever the answers take."""
         if not self.requests_per_second:
             return
-        # In this order: at the end the pool waits for its requests, and only then they lose their client.
+        # In this order: at the end the pool waits for its requests, and only then they lose their
+        # client.
         with httpx.Client(timeout=10) as client, ThreadPoolExecutor(32) as pool:
             due = time.monotonic()
             while self.requests_per_second and not self._is_over.is_set():

@@ -124,7 +124,7 @@ class StandIn:
         self.model = model
         self._base = Weights(faults, known_by_tokens(known))
         self._adapters: dict[str, Weights] = {}
-        self._chats = {_key(chat.model_dump()["messages"]): chat.prompt_ids for chat in chats}
+        self._chats = {_key(chat.messages, chat.tools): chat.prompt_ids for chat in chats}
         self._shutdown_timeout = shutdown_timeout
         self._api_key = api_key
         self._random = random.Random(seed)
@@ -303,7 +303,8 @@ class StandIn:
             scores = [self._scores(prompt) for prompt in prompts]
             await send_json(send, 200, scored_body(answer, scores))
         elif request.get("return_token_ids") and answer.is_chat:
-            ids = self._prompt_ids(request["messages"])
+            tools = request.get("tools") or []
+            ids = self._prompt_ids(request["messages"], tools=tools)
             await send_json(send, 200, {**answer_body(answer), "prompt_token_ids": ids})
         elif request.get("return_token_ids"):
             await send_json(send, 200, body_with_ids(answer, request["prompt"]))
@@ -373,9 +374,9 @@ class StandIn:
         # Nothing stands before the first.
         return [None, *views[1:]]
 
-    def _prompt_ids(self, messages: Sequence[Json]) -> list[int]:
+    def _prompt_ids(self, messages: Sequence[Json], *, tools: Sequence[Json] = ()) -> list[int]:
         """What the chat template makes of them: the known ids, where it is the version's."""
-        ids = self._chats.get(_key(messages), [1])
+        ids = self._chats.get(_key(messages, tools), [1])
         return [*ids, 2] if self.faults.template else [*ids]
 
     def _metrics(self) -> bytes:
@@ -390,8 +391,8 @@ class StandIn:
         return "\n".join((*lines, "")).encode() + generate_latest()
 
 
-def _key(messages: Sequence[Json]) -> str:
-    return json.dumps(messages, sort_keys=True)
+def _key(messages: Sequence[object], tools: Sequence[object]) -> str:
+    return json.dumps([messages, tools], sort_keys=True)
 
 
 def _finish(wait: asyncio.Future[None]) -> None:

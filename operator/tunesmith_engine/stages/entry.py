@@ -29,7 +29,7 @@ from tunesmith_engine.stages.contracts import (
 )
 from tunesmith_engine.stages.errors import StageError, is_disk_full
 from tunesmith_engine.stages.remote_workspace import run_in_store
-from tunesmith_engine.stages.termination_message import termination_message
+from tunesmith_engine.stages.termination_message import crash_message
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -135,7 +135,7 @@ def _crashed(request: StageRequest, error: Exception) -> StageResult:
         reason=reason,
         # Retried: a library that fails now may not fail on the next attempt. The same crash at the
         # same step twice is final all the same (`lifecycle/retry_policy.py`).
-        message=termination_message(f"{type(error).__name__}: {error}"),
+        message=crash_message(error),
         retryable=True,
     )
 

@@ -42,7 +42,10 @@ def question(chat: KnownChat, *, model: str) -> dict[str, Any]:
     """The body of a request to `CHAT` whose answer tells the token ids of the prompt."""
     return {
         "model": model,
-        "messages": [message.model_dump() for message in chat.messages],
+        "messages": chat.messages,
+        # NB: none, for a server without a parser of calls refuses any other choice, and shows the
+        # tools to the template all the same.
+        **({"tools": chat.tools, "tool_choice": "none"} if chat.tools else {}),
         "max_tokens": 1,
         "temperature": 0,
         # NB: vLLM's own field.

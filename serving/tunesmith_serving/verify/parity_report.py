@@ -161,7 +161,9 @@ def fingerprints_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
             }
             for reference, answer in chosen
         ],
-        "chats": [chat.model_dump(mode="json", by_alias=True) for chat in run.chats],
+        "chats": [
+            chat.model_dump(mode="json", by_alias=True, exclude_defaults=True) for chat in run.chats
+        ],
     }
 
 

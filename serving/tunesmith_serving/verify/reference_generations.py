@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from tunesmith_api.base import ApiModel
 from tunesmith_serving.verify.parity import TokenView
@@ -46,17 +46,14 @@ class ReferenceGeneration(ApiModel):
         return len(self.prompt_ids) + len(self.answer_ids)
 
 
-class Message(ApiModel):
-    """A turn of a conversation."""
-
-    role: str
-    content: str
-
-
 class KnownChat(ApiModel):
-    """A conversation, and what the tokenizer's chat template makes of it."""
+    """A conversation, and what the tokenizer's chat template makes of it.
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    Messages and tools are those of OpenAI's protocol, and go to the engine as they are.
+    """
+
+    messages: Annotated[list[dict[str, JsonValue]], Field(min_length=1)]
+    tools: list[dict[str, JsonValue]] = Field(default_factory=list)
     prompt_ids: TokenIds
 
 

@@ -97,11 +97,16 @@ class VllmEngine:
 
     def rendered(self, chats: Sequence[KnownChat]) -> list[list[int]]:
         """The token ids that vLLM makes of each conversation."""
-        outputs = self._llm.chat(
-            [[message.model_dump() for message in chat.messages] for chat in chats],
-            _parameters(max_tokens=1),
-            use_tqdm=False,
-        )
+        # One by one, for vLLM takes one list of tools for all conversations of a call.
+        outputs = [
+            self._llm.chat(
+                [dict(message) for message in chat.messages],
+                _parameters(max_tokens=1),
+                tools=chat.tools or None,
+                use_tqdm=False,
+            )[0]
+            for chat in chats
+        ]
         return [list(output.prompt_token_ids) for output in outputs]
 
     def text(self, token_ids: Sequence[int]) -> str:

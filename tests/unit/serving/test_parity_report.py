@@ -17,7 +17,7 @@ from tunesmith_serving.verify.parity_report import (
     fingerprints_record,
     parity_record,
 )
-from tunesmith_serving.verify.reference_generations import KnownChat, Message, ReferenceGeneration
+from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceGeneration
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
 W8A8: dict[str, Any] = {
@@ -83,7 +83,7 @@ def test_a_wrong_kernel_is_told_though_every_answer_agrees() -> None:
 
 
 def test_a_chat_template_that_vllm_reads_otherwise_is_told() -> None:
-    chat = KnownChat(messages=[Message(role="user", content="Why?")], prompt_ids=[1, 2])
+    chat = KnownChat(messages=[{"role": "user", "content": "Why?"}], prompt_ids=[1, 2])
     run = a_run("probe")
 
     alike = replace(run, chats=[chat], rendered=[[1, 2]])

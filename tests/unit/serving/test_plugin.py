@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tunesmith_serving import plugin
-from tunesmith_serving.plugin import split_weight, without_amx
+from tunesmith_serving.plugin import on_rows, split_weight, without_amx
 from tunesmith_serving.processor import has_amx, read_flags
 
 SAPPHIRE_RAPIDS = "flags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_tile amx_int8\n"
@@ -50,6 +50,7 @@ def replacements() -> Iterator[Mock]:
     made = Mock()
     with (
         patch.object(plugin, "choose_vector_kernel", made.vector),
+        patch.object(plugin, "flatten_int8_inputs", made.flattened),
         patch.object(plugin, "use_two_products", made.two_products),
     ):
         yield made
@@ -72,8 +73,19 @@ def test_each_fault_is_replaced_where_it_is(
     ):
         plugin.register()
 
-    assert replacements.vector.call_count == vector
+    assert replacements.vector.call_count == replacements.flattened.call_count == vector
     assert replacements.two_products.call_count == two_products
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, 3, 4)])
+def test_a_kernel_for_rows_gets_rows_whatever_it_is_handed(shape: tuple[int, ...]) -> None:
+    def double(_kernel: object, _layer: object, x: torch.Tensor, _bias: object) -> torch.Tensor:
+        assert x.dim() == 2
+        return torch.cat([x, x], dim=1)
+
+    x = torch.randn(*shape)
+
+    assert torch.equal(on_rows(double)(None, None, x), torch.cat([x, x], dim=-1))
 
 
 def test_nothing_is_replaced_or_asked_in_the_build_for_gpus(replacements: Mock) -> None:

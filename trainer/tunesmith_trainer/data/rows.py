@@ -7,7 +7,7 @@ row: each adds to one `Problems`, and prepare refuses the data once everything w
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -142,6 +142,30 @@ class BadRow:
     rule: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Problem:
+    source: str
+    given: str
+    rule: str
+    remedy: str
+
+
+def _said(rows: Mapping[str, Sequence[str]], rule: str, remedy: str) -> str:
+    """`a.jsonl:1, 4: given tools; a.jsonl:2: given calls; RULE; REMEDY`."""
+    given = [f"{_places(sources)}: given {what}" for what, sources in rows.items()]
+    return "; ".join([*given, rule, remedy])
+
+
+def _places(sources: Sequence[str]) -> str:
+    """`a.jsonl:1, 4, b.jsonl:1`: the name of a file once, its rows behind it."""
+    told, last = [], ""
+    for source in sources:
+        file, colon, line = source.rpartition(":")
+        told.append(line if colon and file == last else source)
+        last = file
+    return ", ".join(told)
+
+
 class Problems:
     """The first few problems of the user's data in words, and how many there are.
 
@@ -151,7 +175,7 @@ class Problems:
 
     def __init__(self, *, max_bad_rows: int = 0) -> None:
         self.count = 0
-        self.shown: list[str] = []
+        self._shown: list[_Problem] = []
         self.bad_rows: list[BadRow] = []
         self._max_bad_rows = max_bad_rows
         self._num_bad_rows = 0
@@ -161,12 +185,21 @@ class Problems:
     ) -> None:
         """Note that `source` ("file:line") holds `given`, which breaks `rule`."""
         self.count += 1
-        if len(self.shown) < SHOWN:
-            self.shown.append(f"{source}: given {given}; {rule}; {remedy}")
+        if len(self._shown) < SHOWN:
+            self._shown.append(_Problem(source=source, given=given, rule=rule, remedy=remedy))
         if is_bad_row:
             self._num_bad_rows += 1
             if len(self.bad_rows) < self._max_bad_rows:
                 self.bad_rows.append(BadRow(source, rule))
+
+    @property
+    def shown(self) -> list[str]:
+        """The first problems in words; what is wrong with several rows is said once of them all."""
+        alike: dict[tuple[str, str], dict[str, list[str]]] = {}
+        for each in self._shown:
+            of_rule = alike.setdefault((each.rule, each.remedy), {})
+            of_rule.setdefault(each.given, []).append(each.source)
+        return [_said(rows, rule, remedy) for (rule, remedy), rows in alike.items()]
 
     def refuse(self, reason: Reason = Reason.DATASET_INVALID) -> None:
         """Return if there are no problems, or none but bad rows, of which so many may be.
@@ -176,7 +209,7 @@ class Problems:
         """
         if self.count == self._num_bad_rows <= self._max_bad_rows:
             return
-        rest = self.count - len(self.shown)
+        rest = self.count - len(self._shown)
         more = [f"and {rest} more problem{'s' * (rest != 1)}"] if rest else []
         if self._num_bad_rows > self._max_bad_rows > 0:
             more.append(

@@ -29,6 +29,7 @@ from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError, TransientError, is_disk_full
+from tunesmith_engine.stages.termination_message import crash_message, termination_message
 from tunesmith_trainer.devices import num_accelerators
 from tunesmith_trainer.train.leaving import is_told_to_leave
 from tunesmith_trainer.train.precision_probe import Precision
@@ -91,6 +92,8 @@ def fit(request: StageRequest, *, folder: Path, precision: Precision | None) -> 
             trained: Trained | Refusal | Departure = trainer.fit().return_value
         except TrainingFailedError as error:
             if not is_in_cluster() or newest_kept_step(request) <= before:
+                # What the workers said, which the stage's own error leaves out.
+                _log.error("training failed:\n%s", error)
                 raise as_transient(error) from error
         else:
             if trained.get("kind") != "left":
@@ -149,10 +152,17 @@ def as_transient(error: Exception) -> TransientError:
     rank = min(failures)
     # Ray wraps what a worker raised, to add its traceback; the type that counts is within.
     cause = getattr(failures[rank], "_base_exc", failures[rank])
-    first = (str(cause).strip().splitlines() or [""])[0]
     return TransientError(
-        _reason_of(cause), f"worker {rank} failed with {type(cause).__name__}: {first}"
+        _reason_of(cause), f"worker {rank} failed with {_told(cause, failures[rank])}"
     )
+
+
+def _told(cause: BaseException, failure: BaseException) -> str:
+    """Type and place of what a worker raised; of a worker that is gone, what Ray says of it."""
+    if isinstance(cause, RayActorError):
+        return f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
+    # Ray brings the traceback of another process as text.
+    return crash_message(cause) if failure is cause else termination_message(str(failure))
 
 
 def _reason_of(cause: BaseException) -> Reason:

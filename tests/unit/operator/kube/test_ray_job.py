@@ -101,10 +101,11 @@ def test_the_exit_code_is_read_from_kuberays_words() -> None:
 
 def test_the_last_words_of_the_stage_are_read_from_the_log_that_kuberay_quotes() -> None:
     said = "Job entrypoint command failed with exit code 1, last available logs (truncated):\n"
-    log = "Running entrypoint for job j: python -m x\nTraceback:\n  File x\nKeyError: 'rows'\n"
+    log = "Running entrypoint for job j: python -m x\n"
+    log += "Traceback (most recent call last):\n  File \"x/y.py\", line 3, in z\nKeyError: 'rows'\n"
     ending = termination_of(a_rayjob("Failed", "FAILED", reason="AppFailed", message=said + log))
 
-    assert ending.termination_message == "KeyError: 'rows'"
+    assert ending.termination_message == "KeyError at x/y.py:3"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from small_models import CHATML, make_tiny_tokenizer
-from tunesmith_trainer.compress.known_chats import CONVERSATIONS, known_chats
+from tool_template import HERMES
+from tunesmith_trainer.compress.known_chats import CALLING, CONVERSATIONS, TOOLS, known_chats
 
 DATED = "{{ strftime_now('%d %b %Y') }}" + CHATML
 WITHOUT_SYSTEM = (
@@ -39,3 +42,27 @@ def test_what_a_template_refuses_or_dates_is_left_out() -> None:
     assert [chat["messages"] for chat in chats_with(WITHOUT_SYSTEM)] == [*CONVERSATIONS[:2]]
     assert chats_with(DATED) == []
     assert chats_with(None) == []
+
+
+def test_a_template_for_tools_is_told_by_a_chat_with_tools_calls_and_results() -> None:
+    *others, chat = chats_with(HERMES)
+
+    assert len(others) == len(CONVERSATIONS)
+    assert (chat["messages"], chat["tools"]) == (CALLING, TOOLS)
+    text = make_tiny_tokenizer(chat_template=HERMES).decode(chat["promptIds"])
+    assert "The temperature in a city." in text
+    assert '{"name": "get_temperature", "arguments": {"city": "Oslo"}}' in text
+    assert text.endswith("<tool_response>\n-3\n</tool_response><|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHATML,
+        HERMES.replace("{% if tools %}", "{% if false %}"),
+        HERMES.replace("m.tool_calls %}", "false %}"),
+        HERMES.replace("{% if tools %}", "{% if tools %}{{ raise_exception('no') }}"),
+    ],
+)
+def test_a_template_that_leaves_something_of_tools_out_has_none(template: str) -> None:
+    assert [chat["messages"] for chat in chats_with(template)] == [*CONVERSATIONS]

@@ -1,5 +1,6 @@
 """What the fields of each format mean, and how rows that break it are refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -248,13 +249,28 @@ def test_rows_of_two_formats_are_refused_until_one_is_named() -> None:
 
 def test_the_first_problems_are_listed_and_the_rest_counted() -> None:
     problems = Problems()
-    read_format([_row({})] * (SHOWN + 2), name="text", columns={}, problems=problems)
+    rows = [replace(_row({}), source=f"a.jsonl:{line}") for line in range(1, SHOWN + 3)]
+    read_format(rows, name="text", columns={}, problems=problems)
 
     with pytest.raises(BadInputError) as caught:
         problems.refuse()
 
-    assert caught.value.message.count("a.jsonl:1") == SHOWN
-    assert caught.value.message.endswith("and 2 more problems")
+    # Of rows that break the same rule it is said once.
+    said, rest = caught.value.message.splitlines()
+    assert said.startswith("a.jsonl:1, 2, 3, 4, 5: given ")
+    assert rest == "and 2 more problems"
+
+
+def test_one_rule_is_told_once_whatever_the_rows_hold() -> None:
+    problems = Problems()
+    for source, given in (("a:1", "tools"), ("a:2", "calls"), ("a:7", "tools"), ("b:1", "tools")):
+        problems.add(source, given=given, rule="left out", remedy="show it")
+    problems.add("b:2", given="tools", rule="no name", remedy="name it")
+
+    assert problems.shown == [
+        "a:1, 7, b:1: given tools; a:2: given calls; left out; show it",
+        "b:2: given tools; no name; name it",
+    ]
 
 
 def test_prompt_and_completion_may_be_lists_of_turns() -> None:

@@ -150,7 +150,9 @@ def test_a_template_that_hides_the_answer_is_refused_with_the_row_in_the_log(
     error = _refused(tmp_path, asked(*QUESTIONS), model=changing.as_uri())
 
     assert error.reason is Reason.LOSS_MASK_INVALID
-    assert error.message.startswith("rows.jsonl:1: given a row whose rendering is in the log")
+    assert error.message.startswith(
+        "rows.jsonl:1, 2, 3, 4, 5: given a row whose rendering is in the"
+    )
     assert error.message.endswith("and 5 more problems")
     assert "Turn it OFF" in caplog.text
 

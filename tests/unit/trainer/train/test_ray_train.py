@@ -1,11 +1,14 @@
 """What is asked of Ray, what its errors mean, and how often an attempt may be started again."""
 
 import errno
+import re
+import traceback
 from pathlib import Path
 
 import pytest
 import torch
 from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
@@ -77,7 +80,19 @@ def test_a_lost_worker_is_a_fault_of_the_machine_with_its_reason(
 
     assert error.retryable
     assert error.reason is reason
-    assert error.message.startswith(f"worker 1 failed with {type(cause).__name__}: ")
+    assert error.message.startswith(f"worker 1 failed with {type(cause).__name__}")
+
+
+def test_what_a_worker_raised_is_told_by_type_and_place_and_not_by_its_words() -> None:
+    try:
+        int("a row")
+    except ValueError as cause:
+        brought = UserExceptionWithTraceback(cause, traceback_str=traceback.format_exc())
+
+    error = as_transient(WorkersFailed({1: brought}))
+
+    assert error.reason is Reason.STAGE_CRASHED
+    assert re.fullmatch(r"worker 1 failed with ValueError at train/\S+:\d+", error.message)
 
 
 def start(folder: Path, *steps: int, attempt: int = 1) -> None:
