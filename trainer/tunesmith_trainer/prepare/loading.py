@@ -16,7 +16,7 @@ from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
+from tunesmith_trainer.data.cleaning.exact_duplicates import without_duplicates, without_empty
 from tunesmith_trainer.data.formats import detect_first_format, read_format
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows

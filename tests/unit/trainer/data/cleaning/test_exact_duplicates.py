@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.cleaning import question_key, without_duplicates, without_empty
+from tunesmith_trainer.data.cleaning.exact_duplicates import without_duplicates, without_empty
+from tunesmith_trainer.data.cleaning.row_keys import question_key
 from tunesmith_trainer.data.rows import Message, Problems, Row
 
 
