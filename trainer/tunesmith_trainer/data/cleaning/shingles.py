@@ -103,7 +103,7 @@ def _words_of(texts: Sequence[str]) -> Shingles:
 
 
 def _codes_of(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
-    """All characters, a line end behind each text; where each text begins, and the last one ends."""
+    """All characters, a line end behind each text; where each text begins, the last one ends."""
     folded = [text.casefold() for text in texts]
     joined = "".join(f"{text}\n" for text in folded)
     # Half a surrogate pair is a character that JSON may hold.
