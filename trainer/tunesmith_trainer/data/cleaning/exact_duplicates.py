@@ -5,39 +5,25 @@ files keep the same rows.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from tunesmith_trainer.data.cleaning.row_keys import RowKey, row_key
-from tunesmith_trainer.data.rows import Problems, Row
+from tunesmith_trainer.data.rows import Row
 
 
-def without_empty(
-    rows: Sequence[Row], *, policy: Literal["remove", "fail"], problems: Problems
-) -> list[Row]:
-    """The rows whose text, or whose every answer, has visible characters."""
-    kept = []
-    for row in rows:
-        if row.text is not None:
-            trained = [row.text]
-        else:
-            turns = (*row.messages, *row.rejected)
-            trained = [turn.said for turn in turns if turn.is_trained]
-        if all(text.strip() for text in trained):
-            kept.append(row)
-        elif policy == "fail":
-            problems.add(
-                row.source,
-                given="an empty text" if row.text is not None else "an empty answer",
-                rule="dataset.cleaning.emptyRows is fail",
-                remedy="fill or delete the row, or set emptyRows: remove",
-                is_bad_row=False,
-            )
-    return kept
+def empty_rows(rows: Sequence[Row]) -> list[int]:
+    """Places of rows whose text, or one of whose answers, has no visible character."""
+    return [place for place, row in enumerate(rows) if not _is_filled(row)]
 
 
-def without_duplicates(rows: Sequence[Row]) -> list[Row]:
-    """The first of every set of duplicates, in order."""
-    first: dict[RowKey, Row] = {}
-    for row in rows:
-        first.setdefault(row_key(row), row)
-    return list(first.values())
+def first_of_copies(rows: Sequence[Row]) -> dict[int, int]:
+    """For the place of each copy that of the first row which is the same."""
+    first: dict[RowKey, int] = {}
+    firsts = [first.setdefault(row_key(row), place) for place, row in enumerate(rows)]
+    return {place: original for place, original in enumerate(firsts) if original != place}
+
+
+def _is_filled(row: Row) -> bool:
+    if row.text is not None:
+        return bool(row.text.strip())
+    turns = (*row.messages, *row.rejected)
+    return all(turn.said.strip() for turn in turns if turn.is_trained)
