@@ -1,15 +1,14 @@
 """What cleaning would find in a data set, before anything is trained, for `tunesmith data`.
 
 `python -m tunesmith_trainer.prepare.cleaning_preview QUESTION`: the question is JSON with `dataset`
-as the manifest has it, the folders `base`, `cache` and `secrets`, and `texts`, the rows of each rule
-whose text is wanted. The answer is JSON on standard output. It reads and cleans as prepare does; a
-model is not needed, so that nothing is known of rows that are too long for it.
+as the manifest has it, the folders `base`, `cache` and `secrets`, and `texts`, the number of rows
+of each rule whose text is wanted. The answer is JSON on standard output. It reads and cleans as
+prepare does; a model is not needed, so that nothing is known of rows that are too long for it.
 """
 
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,13 @@ def preview(dataset: Dataset, folders: Folders, *, num_texts: int) -> dict[str, 
         "format": loaded.format,
         "read": {split: source.num_read for split, source in loaded.sources.items()},
         "left": {split: len(source.rows) for split, source in loaded.sources.items()},
-        "badRows": [asdict(row) for row in loaded.problems.bad_rows],
-        "findings": [finding.as_json() for finding in loaded.findings],
+        "findings": [
+            *(
+                {"rule": "maxBadRows", "row": row.source, "action": "removed"}
+                for row in loaded.problems.bad_rows
+            ),
+            *(finding.as_json() for finding in loaded.findings),
+        ],
         "texts": _texts(raw, loaded, number=num_texts) if num_texts else {},
     }
 

@@ -1,7 +1,8 @@
 """Training rows that hold held-out rows, by n-grams of words.
 
-It takes the memory of what is held out. The measure is PaLM's: how many of a held-out row's n-grams stand in one training row. Of a row of
-fewer words than an n-gram has, all of them are one; a single word says nothing.
+It takes the memory of what is held out. The measure is PaLM's: how many of a held-out row's n-grams
+stand in one training row. Of a row of fewer words than an n-gram has, all of them are one; a few
+words say nothing.
 """
 
 from collections.abc import Sequence
