@@ -34,6 +34,7 @@ def build_parser() -> CommandParser:
         job_arguments.init,
         job_arguments.convert,
         _validate,
+        job_arguments.data,
         _plan,
         _run,
         _retry,

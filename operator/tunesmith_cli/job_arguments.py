@@ -105,6 +105,28 @@ def compare(commands: Any) -> None:
     add_output(parser)
 
 
+def data(commands: Any) -> None:
+    """`tunesmith data`."""
+    parser = commands.add_parser(
+        "data",
+        help="show what cleaning would remove or change, before anything is trained",
+        description="Read and clean data as a job would, and show the rows of each rule of "
+        "dataset.cleaning: how many, and where they stand. FILE is a manifest, or a file of data, "
+        "which is cleaned with every default; of a JOB it shows what was found when its data was "
+        "prepared. Nothing is kept.",
+        examples="  tunesmith data job.yaml\n  tunesmith data tickets.jsonl --show\n"
+        "  tunesmith data helpdesk --output json",
+    )
+    parser.add_argument(
+        "data", metavar="FILE|JOB", help="a manifest (- for stdin), a file of data, or a job"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="print the first three rows of each rule, too"
+    )
+    add_home(parser)
+    add_output(parser)
+
+
 def models(commands: Any) -> None:
     """`tunesmith models`."""
     parser = commands.add_parser(

@@ -21,8 +21,9 @@ _NAMES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "MODEL": (("models", "*/manifest.json"),),
     "NAME": (("deployments", "manifest.yaml"), ("jobs", "status.json")),
     "JOB|FOLDER": (("jobs", "status.json"),),
+    "FILE|JOB": (("jobs", "status.json"),),
 }
-_FILES: Final = frozenset({"FILE", "URI|PATH", "JOB|FOLDER"})
+_FILES: Final = frozenset({"FILE", "URI|PATH", "JOB|FOLDER", "FILE|JOB"})
 _FOLDERS: Final = frozenset({"DIR"})
 # Options whose NAME is a new one.
 _NEW_NAMES: Final = frozenset({"--name", "--namespace", "--leader-election-namespace"})

@@ -7,6 +7,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Seed, ShortText
+from tunesmith_api.finetunejob.cleaning import Cleaning
 from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
 from tunesmith_api.finetunejob.replay import Replay
 from tunesmith_api.rules import Rule
@@ -14,20 +15,6 @@ from tunesmith_api.rules import Rule
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
 # All of them are listed; where more are bad, the data is no data.
 MOST_BAD_ROWS: Final = 1000
-
-
-class Cleaning(ApiModel):
-    """What is removed before the split.
-
-    Everything removed is counted in the data card.
-    """
-
-    exact_duplicates: Literal["remove", "keep"] = Field(
-        "remove", description="Rows with the same conversation: keep the first, or keep all."
-    )
-    empty_rows: Literal["remove", "fail"] = Field(
-        "remove", description="Rows whose answers are empty: leave them out, or refuse the data."
-    )
 
 
 class Dataset(ApiModel):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tunesmith_api.field_paths import record_paths
 from tunesmith_api.finetunejob import (
+    cleaning,
     compression,
     dataset,
     evaluation,
@@ -141,6 +142,7 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
 RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
+    *cleaning.RULES,
     *replay.RULES,
     *forgetting.RULES,
     *evaluation.RULES,

@@ -177,7 +177,13 @@ PREPARE: Final = Stage(
         # It also refuses rows that the objective cannot learn from.
         "training.objective",
     ),
-    sources=("model", "dataset.train", "dataset.validation", "dataset.replay.source"),
+    sources=(
+        "model",
+        "dataset.train",
+        "dataset.validation",
+        "dataset.replay.source",
+        "dataset.cleaning.contamination.against",
+    ),
     memory=memory.preparing,
     published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
 )

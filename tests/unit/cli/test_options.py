@@ -31,6 +31,8 @@ COMMANDS = {
     "retry": {"JOB", "--namespace", "--home"},
     "validate": {"FILE", "--here", "--output"},
     "plan": {"FILE", "--home", "--output"},
+    # Text of rows only where it is asked for.
+    "data": {"FILE|JOB", "--show", "--home", "--output"},
     "jobs": {"--home", "--output"},
     "status": {"JOB", "--home", "--output"},
     "logs": {"JOB", "STAGE", "-f", "--follow", "--attempt", "--home"},

@@ -24,6 +24,7 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
 MODEL: Final = "model"
 DATA: Final = "data"
 CARD: Final = "card"
+AUDIT: Final = "audit"
 REFERENCE: Final = "reference"
 # Of the stage `rehearse`.
 REPLAY: Final = "replay"

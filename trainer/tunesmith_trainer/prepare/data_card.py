@@ -5,16 +5,18 @@ sample is the first training row, decoded, with the part that is trained marked.
 both, and the report and the model card show them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.dataset import Dataset
+from tunesmith_trainer.data.cleaning.findings import counted_by_rule
 from tunesmith_trainer.data.loss_mask import TokenRow
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -38,14 +40,15 @@ _CLOSE: Final = "⟧"
 class RemovedRows:
     """Rows that were left out, by cause; `in_validation`: training rows that are held out, too.
 
-    `bad` ones break a rule, and are among those that `dataset.maxBadRows` allows, replay rows
-    included.
+    `cleaned` ones were removed by other rules of `dataset.cleaning` than the first two. `bad` ones
+    break a rule, and are among those that `dataset.maxBadRows` allows, replay rows included.
     """
 
     duplicates: int
     empty: int
     overlong: int
     in_validation: int
+    cleaned: int
     bad: int
 
     def as_json(self) -> dict[str, JsonValue]:
@@ -55,15 +58,19 @@ class RemovedRows:
             "empty": self.empty,
             "overlong": self.overlong,
             "inValidation": self.in_validation,
+            "cleaned": self.cleaned,
             "bad": self.bad,
         }
 
 
 def count_removed(data: LoadedData, splits: Splits, *, num_overlong: int) -> RemovedRows:
     """Everything that was left out of both sources."""
+    by_rule = Counter(found.rule for found in data.findings if found.action == "removed")
+    duplicates, empty = by_rule.pop("exactDuplicates", 0), by_rule.pop("emptyRows", 0)
     return RemovedRows(
-        duplicates=sum(source.num_duplicates for source in data.sources.values()),
-        empty=sum(source.num_empty for source in data.sources.values()),
+        duplicates=duplicates,
+        empty=empty,
+        cleaned=by_rule.total(),
         overlong=num_overlong,
         in_validation=splits.num_leaked,
         bad=len(data.problems.bad_rows),
@@ -102,6 +109,8 @@ def data_card(
             "kept": sum(len(rows) for rows in tokens.values()),
             "removed": removed.as_json(),
         },
+        # Rows by rule of dataset.cleaning and by what was done; the audit file names each.
+        "cleaning": cast("JsonValue", counted_by_rule(data.findings)),
         "badRows": [{"source": row.source, "rule": row.rule} for row in data.problems.bad_rows],
         "joinedTurns": data.num_joined_turns,
         "split": {

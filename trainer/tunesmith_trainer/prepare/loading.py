@@ -4,9 +4,11 @@
 of problems, so that a refusal names as many of them as it can.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.dataset import Dataset
@@ -16,7 +18,10 @@ from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
+from tunesmith_trainer.data.cleaning.cleaner import HeldOut, clean
+from tunesmith_trainer.data.cleaning.findings import Finding
+from tunesmith_trainer.data.cleaning.row_keys import row_key
+from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.formats import detect_first_format, read_format
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows
@@ -34,14 +39,13 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSource:
-    """The clean rows of one source, and how many were left out and why."""
+    """The clean rows of one source, how many there were, and what cleaning found in which."""
 
     uri: str
     files: tuple[SourceFile, ...]
     rows: list[Row]
     num_read: int
-    num_empty: int
-    num_duplicates: int
+    findings: list[Finding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,18 @@ class LoadedData:
         return sum(source.num_read for source in self.sources.values())
 
     @property
+    def findings(self) -> list[Finding]:
+        """What cleaning found in the rows of all sources."""
+        return [finding for source in self.sources.values() for finding in source.findings]
+
+    @property
     def num_joined_turns(self) -> int:
         """Turns that are part of the one before them, since both are of one speaker."""
         return sum(row.num_joined for source in self.sources.values() for row in source.rows)
 
 
 @dataclass(frozen=True, slots=True)
-class _RawSource:
+class RawSource:
     """A source as it was read: its files by label, and their rows."""
 
     uri: str
@@ -80,44 +89,117 @@ class _RawSource:
     rows: list[RawRow]
 
 
-def load_data(request: StageRequest, *, problems: Problems) -> LoadedData:
-    """Read what `spec.dataset` names; bad rows go to `problems`.
+@dataclass(frozen=True, slots=True)
+class RawData:
+    """What `dataset` names, as it was read: its sources, and the rows of benchmarks."""
+
+    sources: Mapping[Split, RawSource]
+    benchmarks: list[RawRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where sources are found: what file:// starts from, what was fetched, and credentials."""
+
+    base: Path
+    cache: Path
+    secrets: Path
+
+
+def load_data(request: StageRequest, *, problems: Problems, split: str = "train") -> LoadedData:
+    """Read what `spec.dataset` names; bad rows go to `problems`. `split` is what findings call it.
 
     Raises:
         StageError: a source cannot be fetched, or its rows break a rule.
     """
     dataset = request.spec.dataset
+    folders = Folders(Path(request.base), Path(request.cache), Path(request.secrets))
+    raw = read_raw(dataset, folders, problems=problems)
+    form = format_of(raw, dataset)
+    _refuse_other_objective(form, objective=request.spec.training.objective)
+    return clean_data(raw, dataset, form=form, problems=problems, split=split)
+
+
+def read_raw(dataset: Dataset, folders: Folders, *, problems: Problems) -> RawData:
+    """The rows of all files, which nobody has understood yet.
+
+    Raises:
+        StageError: a source cannot be fetched, or a file is broken.
+    """
     given: dict[Split, DataSource] = {"train": dataset.train}
     if dataset.validation is not None:
         given["validation"] = dataset.validation
     # All sources are fetched before any is parsed: a URI that names nothing is told at once.
-    files = {split: _fetch(source, request) for split, source in given.items()}
-    raw = {
-        split: _RawSource(
-            uri=source.uri,
-            files=files[split],
-            rows=[
-                row
-                for label, path in files[split].items()
-                for row in read_rows(path, label=label, problems=problems)
-            ],
-        )
-        for split, source in given.items()
+    files = {name: _fetch(source, folders) for name, source in given.items()}
+    benchmarks = [_fetch(source, folders) for source in dataset.cleaning.contamination.against]
+    sources = {
+        name: RawSource(uri=source.uri, files=files[name], rows=_read(files[name], problems))
+        for name, source in given.items()
     }
+    compared = [row for found in benchmarks for row in _read(found, problems)]
     # Before the format is guessed: a broken file may have lost its first row.
     problems.refuse()
-    name: str = dataset.format
-    if name == "auto":
-        name = detect_first_format(
-            raw["train"].rows, columns=dataset.columns, max_bad_rows=dataset.max_bad_rows
-        )
-    _refuse_other_objective(name, objective=request.spec.training.objective)
-    sources = {
-        split: _cleaned(source, name=name, dataset=dataset, problems=problems)
-        for split, source in raw.items()
-    }
+    return RawData(sources, compared)
+
+
+def format_of(raw: RawData, dataset: Dataset) -> str:
+    """The format of the rows, as the job names it or as the first of them show it.
+
+    Raises:
+        BadInputError: they have the fields of no format, or of several.
+    """
+    if dataset.format != "auto":
+        return dataset.format
+    rows = raw.sources["train"].rows
+    return detect_first_format(rows, columns=dataset.columns, max_bad_rows=dataset.max_bad_rows)
+
+
+def clean_data(
+    raw: RawData, dataset: Dataset, *, form: str, problems: Problems, split: str = "train"
+) -> LoadedData:
+    """The rows as conversations or texts, cleaned; validation rows first, for they are compared.
+
+    Raises:
+        BadInputError: rows break a rule.
+    """
+    read = partial(read_format, name=form, columns=dataset.columns, problems=problems)
+    rows = {name: read(source.rows) for name, source in raw.sources.items()}
+    cleaning = partial(clean, cleaning=dataset.cleaning, problems=problems)
+    held_out, found = cleaning(rows.get("validation", []), split="validation", held_out=None)
+    kept = cleaning(rows["train"], split=split, held_out=_held_out(held_out, raw.benchmarks))
     problems.refuse()
-    return LoadedData(format=name, sources=sources, problems=problems)
+    sources: dict[Split, LoadedSource] = {"train": _loaded(raw.sources["train"], *kept)}
+    if "validation" in raw.sources:
+        sources["validation"] = _loaded(raw.sources["validation"], held_out, found)
+    return LoadedData(format=form, sources=sources, problems=problems)
+
+
+def _read(files: Mapping[str, Path], problems: Problems) -> list[RawRow]:
+    return [
+        row
+        for label, path in files.items()
+        for row in read_rows(path, label=label, problems=problems)
+    ]
+
+
+def _held_out(validation: Sequence[Row], benchmarks: Sequence[RawRow]) -> HeldOut:
+    """Validation rows as they are compared, and all texts of the rows of benchmarks."""
+    return HeldOut(
+        texts=[
+            *(compared_text(row) for row in validation),
+            *("\n".join(_strings_in(row.value)) for row in benchmarks),
+        ],
+        rows=[*(row.source for row in validation), *(row.source for row in benchmarks)],
+        keys=frozenset(map(row_key, validation)),
+    )
+
+
+def _strings_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings_in(part)
 
 
 def _refuse_other_objective(name: str, *, objective: str) -> None:
@@ -138,13 +220,11 @@ def _refuse_other_objective(name: str, *, objective: str) -> None:
         )
 
 
-def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:
+def _fetch(source: DataSource, folders: Folders) -> dict[str, Path]:
     """The files of a source by label: the path from the manifest's folder, or else the name."""
-    base = Path(request.base)
+    base = folders.base
     try:
-        paths = fetch_files(
-            source, base=base, cache=Path(request.cache), secrets=Path(request.secrets)
-        )
+        paths = fetch_files(source, base=base, cache=folders.cache, secrets=folders.secrets)
     except SourceError as error:
         raise as_stage_error(error) from error
     is_near = source.uri.startswith("file://")
@@ -157,21 +237,14 @@ def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:
     return dict(zip(unique, paths, strict=True))
 
 
-def _cleaned(
-    source: _RawSource, *, name: str, dataset: Dataset, problems: Problems
-) -> LoadedSource:
-    rows = read_format(source.rows, name=name, columns=dataset.columns, problems=problems)
-    filled = without_empty(rows, policy=dataset.cleaning.empty_rows, problems=problems)
-    removes = dataset.cleaning.exact_duplicates == "remove"
-    unique = without_duplicates(filled) if removes else filled
+def _loaded(source: RawSource, rows: list[Row], findings: list[Finding]) -> LoadedSource:
     return LoadedSource(
         uri=source.uri,
         files=tuple(
             SourceFile(label=label, digest=digest_file(path), num_bytes=path.stat().st_size)
             for label, path in source.files.items()
         ),
-        rows=unique,
+        rows=rows,
         num_read=len(source.rows),
-        num_empty=len(rows) - len(filled),
-        num_duplicates=len(filled) - len(unique),
+        findings=findings,
     )

@@ -12,6 +12,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import row_key
+from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.loading import load_data
 from tunesmith_trainer.prepare.splits import Splits
@@ -23,10 +24,11 @@ _MOSTLY: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ReplayRows:
-    """Replay rows as tokens, and how many were left out as copies of the job's own."""
+    """Replay rows as tokens, how many were left out as the job's own, what cleaning found."""
 
     tokens: TokenRows
     num_own: int
+    findings: list[Finding]
 
 
 def read_replay(
@@ -42,7 +44,7 @@ def read_replay(
         return None
     reporter.progress("reading the replay rows")
     # One allowance of bad rows for all that the job reads.
-    data = load_data(_as_dataset(request, replay), problems=row_tokenizer.problems)
+    data = load_data(_as_dataset(request, replay), problems=row_tokenizer.problems, split="replay")
     loaded = data.sources["train"]
     own = {row_key(row.row) for rows in (splits.train, splits.validation) for row in rows}
     others = [row for row in loaded.rows if row_key(row) not in own]
@@ -61,7 +63,7 @@ def read_replay(
             "training.sequenceLength",
         )
     tokens = TokenRows.of((row.tokens.ids, row.tokens.trained) for row in tokenized)
-    return ReplayRows(tokens=tokens, num_own=num_own)
+    return ReplayRows(tokens=tokens, num_own=num_own, findings=data.findings)
 
 
 def _as_dataset(request: StageRequest, replay: Replay) -> StageRequest:

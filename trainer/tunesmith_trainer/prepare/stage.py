@@ -1,8 +1,9 @@
 """The prepare stage: from the manifest's model and data to files that are proven fit to train on.
 
 Leaves `model` (a folder of safetensors with tokenizer and chat template), `data` (both splits as
-tokens and as records), `card` (the data card) and `reference` (statistics that live traffic is
-compared with). The log and `facts` show one row with the trained part marked.
+tokens and as records), `card` (the data card), `reference` (statistics that live traffic is
+compared with) and `audit` (rule and row of all that cleaning found). The log and `facts` show one
+row with the trained part marked.
 """
 
 import json
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
@@ -21,7 +22,15 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.begin_token import begin_ids
+from tunesmith_trainer.data.cleaning.findings import (
+    Action,
+    Finding,
+    counted_by_rule,
+    told,
+    write_audit,
+)
 from tunesmith_trainer.data.prepared import (
+    AUDIT,
     CARD,
     DATA,
     MODEL,
@@ -75,6 +84,11 @@ class _PreparedRows:
     removed: RemovedRows
     replay: ReplayRows | None
     warnings: list[str]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What cleaning found, in the replay rows as well."""
+        return [*self.loaded.findings, *(self.replay.findings if self.replay else [])]
 
     @property
     def longest(self) -> int:
@@ -158,6 +172,7 @@ def _prepare_rows(
         replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
+            *_warnings_of_cleaning(loaded),
             *splits.warnings,
             *_warnings_of_end(base, splits.train[0]),
         ],
@@ -218,6 +233,11 @@ def _warnings(
     return warnings
 
 
+def _warnings_of_cleaning(loaded: LoadedData) -> list[str]:
+    kept = told(counted_by_rule(loaded.findings), "kept")
+    return [f"cleaning found, and left as it was: {kept}; the audit file has rows"] if kept else []
+
+
 def _warnings_of_end(base: BaseModel, row: TokenizedRow) -> list[str]:
     """A warning if the token that the rows teach to end with is none that a server stops at.
 
@@ -267,11 +287,14 @@ def _write(
     write_atomically(
         reference_path, reference.model_dump_json(by_alias=True, exclude_defaults=True)
     )
+    audit_path = output / "cleaning-audit.jsonl"
+    write_audit(rows.findings, audit_path)
     return [
         artifact_of(MODEL, base.folder),
         artifact_of(DATA, folder),
         artifact_of(CARD, card_path),
         artifact_of(REFERENCE, reference_path),
+        artifact_of(AUDIT, audit_path),
     ]
 
 
@@ -297,6 +320,7 @@ def _facts(
         "modelDigest": digests[MODEL],
         "parentDigest": base.parent_digest,
         "removed": rows.removed.as_json(),
+        "cleaning": cast("JsonValue", counted_by_rule(rows.findings)),
         "sample": sample.as_json(),
     }
 
@@ -320,4 +344,11 @@ def _message(rows: _PreparedRows, *, notes: Sequence[str]) -> str:
         f"{removed.empty} empty, {removed.overlong} overlong"
         f"{f', {removed.bad} bad' if removed.bad else ''}"
     )
-    return ". ".join([counts, *notes])
+    # Empty rows and copies are counted above.
+    cleaning = counted_by_rule(
+        found for found in rows.findings if found.rule not in {"emptyRows", "exactDuplicates"}
+    )
+    actions: tuple[Action, ...] = ("removed", "repaired", "masked")
+    done = {action: told(cleaning, action) for action in actions}
+    changed = [f"{action} by cleaning: {rules}" for action, rules in done.items() if rules]
+    return ". ".join([counts, *changed, *notes])

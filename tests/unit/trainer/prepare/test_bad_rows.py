@@ -113,7 +113,8 @@ def test_a_row_that_the_template_refuses_is_bad_and_not_overlong(
     )
 
     assert _card(outcome)["rows"]["removed"] == {
-        "duplicates": 0, "empty": 0, "overlong": 0, "inValidation": 0, "bad": 2,
+        "duplicates": 0, "empty": 0, "overlong": 0, "inValidation": 0, "cleaned": 0,
+        "bad": 2,
     }  # fmt: skip
     assert len(load_outcome(tmp_path, outcome, model=model).records("train")) == 5
 

@@ -53,6 +53,7 @@ def test_the_help_desk_corpus_becomes_seven_rows_to_learn_and_three_to_judge(
         "empty": 0,
         "overlong": 0,
         "inValidation": 0,
+        "cleaned": 0,
         "bad": 0,
     }
     assert outcome.warnings == ["1040 of 1050 rows are exact duplicates of others"]
@@ -185,7 +186,14 @@ def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, model: 
     assert _card(outcome)["rows"] == {
         "read": 11,
         "kept": 10,
-        "removed": {"duplicates": 0, "empty": 0, "overlong": 1, "inValidation": 0, "bad": 0},
+        "removed": {
+            "duplicates": 0,
+            "empty": 0,
+            "overlong": 1,
+            "inValidation": 0,
+            "cleaned": 0,
+            "bad": 0,
+        },
     }
     assert "1 row(s) left out: longer than 256" in outcome.warnings
 

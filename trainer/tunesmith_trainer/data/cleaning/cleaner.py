@@ -1,0 +1,213 @@
+"""All rules of `dataset.cleaning` in their order, each with its policy, and what they found.
+
+Texts are repaired first, so that copies are copies again; what is masked is masked before rows are
+compared with each other. `prepare.loading` runs it for the rows of each source.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from tunesmith_api.finetunejob.cleaning import Cleaning, Policy, RepairPolicy
+from tunesmith_trainer.data.cleaning.conflicts import conflicting
+from tunesmith_trainer.data.cleaning.contamination import contaminated
+from tunesmith_trainer.data.cleaning.exact_duplicates import empty_rows, first_of_copies
+from tunesmith_trainer.data.cleaning.findings import Action, Finding
+from tunesmith_trainer.data.cleaning.languages import language_of
+from tunesmith_trainer.data.cleaning.lengths import length_outliers
+from tunesmith_trainer.data.cleaning.near_duplicates import near_duplicate_groups
+from tunesmith_trainer.data.cleaning.noise import NOISE_RULES
+from tunesmith_trainer.data.cleaning.row_keys import RowKey, row_key
+from tunesmith_trainer.data.cleaning.row_texts import compared_text, last_answer, with_texts
+from tunesmith_trainer.data.cleaning.sensitive_data import treat_sensitive
+from tunesmith_trainer.data.cleaning.text_repair import normalized, without_mojibake
+from tunesmith_trainer.data.cleaning.uniformity import (
+    begins_oddly,
+    usual_system_prompts,
+    with_usual_prompt,
+)
+from tunesmith_trainer.data.cleaning.white_space import uniform_white_space
+from tunesmith_trainer.data.rows import Problems, Row
+
+# For the place of each row that breaks a rule, the row that it is a copy of or the like.
+Broken = Mapping[int, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Texts that no training row may hold, and where they stand.
+
+    `keys` are those of rows whose very copies the split leaves out, whatever the policy.
+    """
+
+    texts: Sequence[str]
+    rows: Sequence[str]
+    keys: frozenset[RowKey] = frozenset()
+
+
+@dataclass(slots=True)
+class Cleaner:
+    """The rows of one source on their way through the rules."""
+
+    rows: list[Row]
+    cleaning: Cleaning
+    split: str
+    problems: Problems
+    findings: list[Finding] = field(default_factory=list)
+
+    def repair(self) -> None:
+        """Mend and unify what stands in the rows."""
+        repair, uniformity = self.cleaning.repair, self.cleaning.uniformity
+        texts: tuple[tuple[str, RepairPolicy, Callable[[str], str]], ...] = (
+            ("repair.mojibake", repair.mojibake, without_mojibake),
+            ("repair.unicode", repair.unicode, normalized),
+            ("uniformity.whiteSpace", uniformity.white_space, uniform_white_space),
+        )
+        for rule, policy, change in texts:
+            self._change(rule, policy, partial(with_texts, change=change))
+        if uniformity.system_prompts != "keep":
+            usual = usual_system_prompts(self.rows)
+            self._change(
+                "uniformity.systemPrompts",
+                uniformity.system_prompts,
+                lambda row: with_usual_prompt(row, usual),
+            )
+
+    def drop_worthless(self) -> None:
+        """Leave out what teaches nothing, or twice the same."""
+        places = empty_rows(self.rows)
+        if self.cleaning.empty_rows == "remove":
+            self._apply("emptyRows", "remove", dict.fromkeys(places))
+        else:
+            self._refuse_empty(places)
+        policy = self.cleaning.exact_duplicates
+        self._apply("exactDuplicates", policy, lambda: self._named(first_of_copies(self.rows)))
+
+    def treat_sensitive(self) -> None:
+        """Find secrets and personal data, and mask, remove or refuse them."""
+        self.rows, found = treat_sensitive(
+            self.rows, cleaning=self.cleaning, split=self.split, problems=self.problems
+        )
+        self.findings += found
+
+    def judge_rows(self) -> None:
+        """The rules for one row by itself, and for its length among the others'."""
+        noise = self.cleaning.noise
+        policies: Mapping[str, Policy] = {
+            name: getattr(noise, attribute)
+            for attribute, info in type(noise).model_fields.items()
+            if (name := str(info.alias)) in NOISE_RULES
+        }
+        for name, policy in policies.items():
+            self._judge(f"noise.{name}", policy, NOISE_RULES[name])
+        if noise.languages:
+            self._judge("noise.otherLanguages", noise.other_languages, self._is_other_language)
+        self._apply("noise.lengthOutliers", noise.length_outliers, self._length_outliers)
+        self._judge("uniformity.roles", self.cleaning.uniformity.roles, begins_oddly)
+
+    def compare_rows(self, held_out: HeldOut) -> None:
+        """The rules for rows beside each other, and beside those that are held out."""
+        cleaning = self.cleaning
+        self._apply(
+            "conflictingAnswers",
+            cleaning.conflicting_answers,
+            lambda: self._named(conflicting(self.rows)),
+        )
+        self._apply("nearDuplicates", cleaning.near_duplicates.policy, self._near_duplicates)
+        self._apply(
+            "contamination", cleaning.contamination.policy, lambda: self._contaminated(held_out)
+        )
+
+    def _near_duplicates(self) -> Broken:
+        asked = self.cleaning.near_duplicates
+        texts = [compared_text(row) for row in self.rows]
+        groups = near_duplicate_groups(texts, asked.threshold, asked.seed)
+        return self._named({place: first for place, first in enumerate(groups) if first != place})
+
+    def _contaminated(self, held_out: HeldOut) -> Broken:
+        asked = self.cleaning.contamination
+        texts = [compared_text(row) for row in self.rows]
+        found = contaminated(texts, held_out.texts, ngram=asked.ngram, overlap=asked.overlap)
+        return {
+            place: held_out.rows[other]
+            for place, other in found.items()
+            if row_key(self.rows[place]) not in held_out.keys
+        }
+
+    def _length_outliers(self) -> Broken:
+        texts = [row.text if row.text is not None else last_answer(row) or "" for row in self.rows]
+        return dict.fromkeys(length_outliers([len(text) for text in texts]))
+
+    def _is_other_language(self, row: Row) -> bool:
+        language = language_of(row.text if row.text is not None else last_answer(row) or "")
+        return language is not None and language not in self.cleaning.noise.languages
+
+    def _named(self, places: Mapping[int, int]) -> Broken:
+        return {place: self.rows[other].source for place, other in places.items()}
+
+    def _judge(self, rule: str, policy: Policy, breaks: Callable[[Row], bool]) -> None:
+        self._apply(
+            rule,
+            policy,
+            lambda: dict.fromkeys(place for place, row in enumerate(self.rows) if breaks(row)),
+        )
+
+    def _apply(self, rule: str, policy: Policy, find: Broken | Callable[[], Broken]) -> None:
+        """Note the rows that a rule finds, and leave them out where the policy says so."""
+        if policy == "keep":
+            return
+        broken = find() if callable(find) else find
+        action: Action = "removed" if policy == "remove" else "kept"
+        self.findings += [
+            Finding(rule, self.rows[place].source, self.split, action, of=of)
+            for place, of in broken.items()
+        ]
+        if policy == "remove" and broken:
+            self.rows = [row for place, row in enumerate(self.rows) if place not in broken]
+
+    def _change(self, rule: str, policy: RepairPolicy, change: Callable[[Row], Row]) -> None:
+        if policy == "keep":
+            return
+        action: Action = "repaired" if policy == "repair" else "kept"
+        for place, row in enumerate(self.rows):
+            changed = change(row)
+            if changed is not row:
+                self.findings.append(Finding(rule, row.source, self.split, action))
+                if policy == "repair":
+                    self.rows[place] = changed
+
+    def _refuse_empty(self, places: Sequence[int]) -> None:
+        for place in places:
+            row = self.rows[place]
+            self.problems.add(
+                row.source,
+                given="an empty text" if row.text is not None else "an empty answer",
+                rule="dataset.cleaning.emptyRows is fail",
+                remedy="fill or delete the row, or set emptyRows: remove",
+                is_bad_row=False,
+            )
+        self.rows = [row for place, row in enumerate(self.rows) if place not in set(places)]
+
+
+def clean(
+    rows: Sequence[Row],
+    *,
+    cleaning: Cleaning,
+    split: str,
+    problems: Problems,
+    held_out: HeldOut | None,
+) -> tuple[list[Row], list[Finding]]:
+    """The rows that stay, as they are then, and what was found in which of them.
+
+    Without `held_out` these are the held-out rows: mended as all others are, but never judged, so
+    that jobs stay comparable.
+    """
+    cleaner = Cleaner(list(rows), cleaning, split, problems)
+    cleaner.repair()
+    cleaner.drop_worthless()
+    if held_out is not None:
+        cleaner.judge_rows()
+    cleaner.treat_sensitive()
+    if held_out is not None:
+        cleaner.compare_rows(held_out)
+    return cleaner.rows, cleaner.findings
