@@ -9,6 +9,7 @@ from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Seed, ShortText
 from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
 from tunesmith_api.finetunejob.replay import Replay
+from tunesmith_api.finetunejob.split import Split
 from tunesmith_api.rules import Rule
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
@@ -70,6 +71,11 @@ class Dataset(ApiModel):
         None,
         description="Mix general rows into training, against forgetting. Default: no replay.",
     )
+    split: Annotated[Split | None, DecidedLater("at random")] = Field(
+        None,
+        description="How the rows to hold out are chosen; not with `validation`. "
+        "Default: at random.",
+    )
     # Apart from training.seed: another training is judged on the same held-out rows.
     seed: Seed = Field(0, description="Seed of the split.")
 
@@ -88,5 +94,13 @@ RULES: Final[tuple[Rule[Dataset], ...]] = (
         holds=lambda dataset: dataset.validation is None or dataset.validation_fraction is None,
         cel="!has(self.validation) || !has(self.validationFraction)",
         message="validation and validationFraction both say what is held out; give one of them",
+    ),
+    Rule(
+        name="validation-or-split",
+        scopes=("dataset",),
+        field="split",
+        holds=lambda dataset: dataset.validation is None or dataset.split is None,
+        cel="!has(self.validation) || !has(self.split)",
+        message="with validation there is nothing to split; leave split out, or validation",
     ),
 )

@@ -18,6 +18,7 @@ from tunesmith_api.finetunejob import (
     preference,
     replay,
     resources,
+    split,
     tracking,
     training,
 )
@@ -141,6 +142,7 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
 RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
+    *split.RULES,
     *replay.RULES,
     *forgetting.RULES,
     *evaluation.RULES,

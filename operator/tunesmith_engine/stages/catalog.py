@@ -169,6 +169,7 @@ PREPARE: Final = Stage(
         "dataset.overlong",
         "dataset.maxBadRows",
         "dataset.cleaning",
+        "dataset.split",
         "dataset.seed",
         "dataset.replay.source.uri",
         "dataset.replay.format",

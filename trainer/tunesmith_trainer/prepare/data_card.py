@@ -5,6 +5,7 @@ sample is the first training row, decoded, with the part that is trained marked.
 both, and the report and the model card show them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
@@ -36,7 +37,7 @@ _CLOSE: Final = "⟧"
 
 @dataclass(frozen=True, slots=True)
 class RemovedRows:
-    """Rows that were left out, by cause; `in_validation`: training rows that are held out, too.
+    """Rows that were left out, by cause; `in_validation`: those that would be on both sides.
 
     `bad` ones break a rule, and are among those that `dataset.maxBadRows` allows, replay rows
     included.
@@ -102,6 +103,7 @@ def data_card(
             "kept": sum(len(rows) for rows in tokens.values()),
             "removed": removed.as_json(),
         },
+        "rowsByGenerator": _by_generator(splits),
         "badRows": [{"source": row.source, "rule": row.rule} for row in data.problems.bad_rows],
         "joinedTurns": data.num_joined_turns,
         "split": {
@@ -119,6 +121,11 @@ def data_card(
         "sampleRows": [row.record.as_json() for row in splits.train[:_SAMPLE_ROWS]],
         "warnings": list(warnings),
     }
+
+
+def _by_generator(splits: Splits) -> dict[str, JsonValue]:
+    kept = (*splits.train, *splits.validation)
+    return dict(Counter[str](row.record.origin.generator for row in kept))
 
 
 def _rejected(rows: Mapping[Split, TokenRows]) -> dict[str, JsonValue]:

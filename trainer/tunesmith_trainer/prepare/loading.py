@@ -18,6 +18,7 @@ from tunesmith_engine.stages.digests import digest_file
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import without_duplicates, without_empty
 from tunesmith_trainer.data.formats import detect_first_format, read_format
+from tunesmith_trainer.data.labels import label_columns, with_labels
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow, Row
@@ -113,7 +114,13 @@ def load_data(request: StageRequest, *, problems: Problems) -> LoadedData:
         )
     _refuse_other_objective(name, objective=request.spec.training.objective)
     sources = {
-        split: _cleaned(source, name=name, dataset=dataset, problems=problems)
+        split: _cleaned(
+            source,
+            name=name,
+            dataset=dataset,
+            columns=label_columns(dataset) if split == "train" else {},
+            problems=problems,
+        )
         for split, source in raw.items()
     }
     problems.refuse()
@@ -158,9 +165,15 @@ def _fetch(source: DataSource, request: StageRequest) -> dict[str, Path]:
 
 
 def _cleaned(
-    source: _RawSource, *, name: str, dataset: Dataset, problems: Problems
+    source: _RawSource,
+    *,
+    name: str,
+    dataset: Dataset,
+    columns: Mapping[str, str],
+    problems: Problems,
 ) -> LoadedSource:
-    rows = read_format(source.rows, name=name, columns=dataset.columns, problems=problems)
+    read = read_format(source.rows, name=name, columns=dataset.columns, problems=problems)
+    rows = with_labels(read, raw=source.rows, columns=columns, problems=problems)
     filled = without_empty(rows, policy=dataset.cleaning.empty_rows, problems=problems)
     removes = dataset.cleaning.exact_duplicates == "remove"
     unique = without_duplicates(filled) if removes else filled

@@ -72,6 +72,7 @@ def _as_dataset(request: StageRequest, replay: Replay) -> StageRequest:
             "validation": None,
             "format": replay.format,
             "columns": replay.columns,
+            "split": None,
         }
     )
     spec = request.spec.model_copy(update={"dataset": dataset})
