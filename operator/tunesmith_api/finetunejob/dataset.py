@@ -7,6 +7,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Seed, ShortText
+from tunesmith_api.finetunejob.balance import Balance
 from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
 from tunesmith_api.finetunejob.replay import Replay
 from tunesmith_api.finetunejob.split import Split
@@ -76,14 +77,20 @@ class Dataset(ApiModel):
         description="How the rows to hold out are chosen; not with `validation`. "
         "Default: at random.",
     )
+    balance: Annotated[Balance | None, DecidedLater("rows as they come")] = Field(
+        None,
+        description="Bring groups of training rows to like sizes. Default: rows as they come.",
+    )
     # Apart from training.seed: another training is judged on the same held-out rows.
     seed: Seed = Field(0, description="Seed of the split.")
 
     def with_defaults(self) -> Self:
         """With `validation_fraction` filled in where no rows of their own are given to hold out."""
-        if self.validation is not None or self.validation_fraction is not None:
-            return self
-        return self.model_copy(update={"validation_fraction": DEFAULT_VALIDATION_FRACTION})
+        fraction = self.validation_fraction
+        if self.validation is None and fraction is None:
+            fraction = DEFAULT_VALIDATION_FRACTION
+        balance = self.balance and self.balance.with_defaults()
+        return self.model_copy(update={"validation_fraction": fraction, "balance": balance})
 
 
 RULES: Final[tuple[Rule[Dataset], ...]] = (

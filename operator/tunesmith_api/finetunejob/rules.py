@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tunesmith_api.field_paths import record_paths
 from tunesmith_api.finetunejob import (
+    balance,
     compression,
     dataset,
     evaluation,
@@ -143,6 +144,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
     *split.RULES,
+    *balance.RULES,
     *replay.RULES,
     *forgetting.RULES,
     *evaluation.RULES,

@@ -170,6 +170,7 @@ PREPARE: Final = Stage(
         "dataset.maxBadRows",
         "dataset.cleaning",
         "dataset.split",
+        "dataset.balance",
         "dataset.seed",
         "dataset.replay.source.uri",
         "dataset.replay.format",

@@ -23,10 +23,14 @@ LONGEST_LABEL: Final = 64
 
 def label_columns(dataset: Dataset) -> dict[str, str]:
     """The columns that the job divides rows by, by path below `spec`."""
-    split = dataset.split
+    split, balance = dataset.split, dataset.balance
     given = {
         "dataset.split.stratifyBy": split and split.stratify_by,
         "dataset.split.timeColumn": split and split.time_column,
+    }
+    given |= {
+        f"dataset.balance.columns[{place}]": column
+        for place, column in enumerate(balance.columns if balance else ())
     }
     return {path: column for path, column in given.items() if column is not None}
 

@@ -76,12 +76,16 @@ def data_card(
     splits: Splits,
     *,
     dataset: Dataset,
+    num_kept: int,
     removed: RemovedRows,
     tokens: Mapping[Split, TokenRows],
     rejected: Mapping[Split, TokenRows],
     warnings: Sequence[str],
 ) -> dict[str, JsonValue]:
-    """The card as JSON; lengths are in tokens, and both sides of a preference have one."""
+    """The card as JSON; lengths are in tokens, and both sides of a preference have one.
+
+    `num_kept` rows are left of what was read; what remedies made of them is in `splits`.
+    """
     sides = (*tokens.values(), *rejected.values())
     lengths = np.concatenate([rows.lengths for rows in sides])
     return {
@@ -100,7 +104,7 @@ def data_card(
         "columns": dict(dataset.columns),
         "rows": {
             "read": data.num_read,
-            "kept": sum(len(rows) for rows in tokens.values()),
+            "kept": num_kept,
             "removed": removed.as_json(),
         },
         "rowsByGenerator": _by_generator(splits),

@@ -73,6 +73,7 @@ def _as_dataset(request: StageRequest, replay: Replay) -> StageRequest:
             "format": replay.format,
             "columns": replay.columns,
             "split": None,
+            "balance": None,
         }
     )
     spec = request.spec.model_copy(update={"dataset": dataset})

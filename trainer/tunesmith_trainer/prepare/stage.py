@@ -56,6 +56,7 @@ from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
+from tunesmith_trainer.prepare.training_rows import RemediedRows, remedied_rows
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)
@@ -66,15 +67,21 @@ _MANY_DUPLICATES: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _PreparedRows:
-    """What became of the rows."""
+    """What became of the rows; `given` are the splits without what remedies made of them."""
 
     loaded: LoadedData
-    splits: Splits
+    given: Splits
+    remedied: RemediedRows
     tokens: dict[Split, TokenRows]
     rejected: dict[Split, TokenRows]
     removed: RemovedRows
     replay: ReplayRows | None
     warnings: list[str]
+
+    @property
+    def splits(self) -> Splits:
+        """The rows that are trained on, and those that are held out."""
+        return self.remedied.splits
 
     @property
     def longest(self) -> int:
@@ -111,6 +118,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
     notes = [
+        *rows.remedied.notes,
         _note_on_version(request, base),
         note_on_memory(request, base.facts, longest_row=rows.longest),
     ]
@@ -149,16 +157,22 @@ def _prepare_rows(
     replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     # Behind the replay rows, which may be bad as well.
     removed = count_removed(loaded, splits, num_overlong=overlong)
+    remedied = remedied_rows(request, splits)
     return _PreparedRows(
         loaded=loaded,
-        splits=splits,
-        tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
-        rejected=_rejected(splits),
+        given=splits,
+        remedied=remedied,
+        tokens={
+            "train": _stored(remedied.splits.train),
+            "validation": _stored(remedied.splits.validation),
+        },
+        rejected=_rejected(remedied.splits),
         removed=removed,
         replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *splits.warnings,
+            *remedied.warnings,
             *_warnings_of_end(base, splits.train[0]),
         ],
     )
@@ -249,10 +263,11 @@ def _write(
     for split, rejected in rows.rejected.items():
         rejected.save(rejected_file(folder, split))
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
-    card = data_card(
+    card = rows.remedied.card | data_card(
         rows.loaded,
         rows.splits,
         dataset=request.spec.dataset,
+        num_kept=len(rows.given.train) + len(rows.given.validation),
         removed=rows.removed,
         tokens=rows.tokens,
         rejected=rows.rejected,
@@ -261,7 +276,8 @@ def _write(
     card_path = output / "data-card.json"
     write_atomically(card_path, json.dumps(card, indent=1, ensure_ascii=False))
     reference = reference_statistics(
-        {"train": rows.splits.train, "validation": rows.splits.validation}
+        # Nobody sends what a remedy wrote, nor asks the same more often since a row is repeated.
+        {"train": rows.given.train, "validation": rows.given.validation}
     )
     reference_path = output / REFERENCE_FILE
     write_atomically(

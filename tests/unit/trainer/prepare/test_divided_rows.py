@@ -1,5 +1,6 @@
 """Splits by what stands in a column: strata, and the time of a row."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,20 @@ def test_numbers_and_dates_are_not_mixed(tmp_path: Path, model: str) -> None:
 
     with pytest.raises(BadInputError, match="some rows have numbers and some dates"):
         prepared(tmp_path, rows, model=model, split={"by": "time", "timeColumn": "at"})
+
+
+def test_balancing_changes_no_held_out_row_and_is_told(tmp_path: Path, model: str) -> None:
+    rows = [row(number, topic="vpn" if number < 8 else "mail") for number in range(30)]
+    balance = {"columns": ["topic"], "maxRepeats": 9}
+
+    without = prepared(tmp_path, rows, model=model)
+    held_out = sources(tmp_path, without, "validation", model=model)
+    outcome = prepared(tmp_path, rows, model=model, balance=balance)
+
+    card = json.loads((tmp_path / "artifacts" / "data-card.json").read_text(encoding="utf-8"))
+    sizes = [group["after"] for group in card["balance"]["groups"]]
+    assert sources(tmp_path, outcome, "validation", model=model) == held_out
+    assert sizes[0] == sizes[1]
+    assert outcome.facts["numTrainRows"] == sum(sizes)
+    assert card["rows"]["kept"] == 30
+    assert "balanced by topic: 2 groups" in outcome.message
