@@ -7,6 +7,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Seed, ShortText
+from tunesmith_api.finetunejob.augmentation import Augmentation
 from tunesmith_api.finetunejob.balance import Balance
 from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
 from tunesmith_api.finetunejob.replay import Replay
@@ -76,6 +77,10 @@ class Dataset(ApiModel):
         None,
         description="How the rows to hold out are chosen; not with `validation`. "
         "Default: at random.",
+    )
+    augmentation: Annotated[Augmentation | None, DecidedLater("no augmentation")] = Field(
+        None,
+        description="Train on some rows once more, asked in other words. Default: no augmentation.",
     )
     balance: Annotated[Balance | None, DecidedLater("rows as they come")] = Field(
         None,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tunesmith_api.field_paths import record_paths
 from tunesmith_api.finetunejob import (
+    augmentation,
     balance,
     compression,
     dataset,
@@ -144,6 +145,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
     *split.RULES,
+    *augmentation.RULES,
     *balance.RULES,
     *replay.RULES,
     *forgetting.RULES,

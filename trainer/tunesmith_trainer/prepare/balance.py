@@ -1,4 +1,4 @@
-"""`dataset.balance`: groups of training rows brought to like sizes, with the sizes before and after.
+"""`dataset.balance`: groups of training rows brought to like sizes, told before and after.
 
 `training_rows` calls it last, so that what other remedies added counts. Rows are repeated, or left
 out, in the files that are trained on: in the long run a gradient is that of weighted rows, and

@@ -92,9 +92,9 @@ def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     if not held_out:
         raise BadInputError(
             Reason.DATASET_INVALID,
-            f"dataset.split.timeColumn: given {column}; of {len(train)} rows {len(newer)} are newer "
-            "than those to train on, and all of these have the first question of an older row; "
-            "raise dataset.validationFraction, or set by: random",
+            f"dataset.split.timeColumn: given {column}; of {len(train)} rows {len(newer)} are "
+            "newer than those to train on, and all of these have the first question of an older "
+            "row; raise dataset.validationFraction, or set by: random",
         )
     repeated = len(newer) - len(held_out)
     warning = f"{repeated} of the newest row(s) left out: older rows have the same first question"

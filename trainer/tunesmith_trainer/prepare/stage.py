@@ -20,6 +20,8 @@ from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.augment.children import open_generators
+from tunesmith_trainer.augment.generator import TextGenerator
 from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.prepared import (
     CARD,
@@ -103,12 +105,13 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # weights.
     refuse_missing(request)
     refuse_without_gpu(request.spec)
+    generators = open_generators(request)
     reporter.progress("reading the data")
     loaded = load_data(request, problems=Problems(max_bad_rows=request.spec.dataset.max_bad_rows))
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
-    rows = _prepare_rows(request, base, loaded, reporter)
+    rows = _prepare_rows(request, base, loaded, reporter, generators=generators)
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
@@ -134,7 +137,12 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
 
 def _prepare_rows(
-    request: StageRequest, base: BaseModel, loaded: LoadedData, reporter: Reporter
+    request: StageRequest,
+    base: BaseModel,
+    loaded: LoadedData,
+    reporter: Reporter,
+    *,
+    generators: Sequence[TextGenerator],
 ) -> _PreparedRows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
@@ -157,7 +165,14 @@ def _prepare_rows(
     replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     # Behind the replay rows, which may be bad as well.
     removed = count_removed(loaded, splits, num_overlong=overlong)
-    remedied = remedied_rows(request, splits)
+    remedied = remedied_rows(
+        request,
+        splits,
+        generators=generators,
+        tokenizer=base.tokenizer,
+        longest=longest,
+        reporter=reporter,
+    )
     return _PreparedRows(
         loaded=loaded,
         given=splits,

@@ -101,7 +101,7 @@ def test_times_with_a_zone_and_without_one_are_compared(tmp_path: Path, model: s
         ({"topic": "long " * 20}, {"stratifyBy": "topic"}, "topic: text of 100 characters"),
         ({"at": "soon"}, {"by": "time", "timeColumn": "at"}, "at: text of 4 characters"),
         ({"at": None}, {"by": "time", "timeColumn": "at"}, "needs the time of every row"),
-        ({"at": 1}, {"by": "time", "timeColumn": "at"}, "0 are newer"),
+        ({"at": 1}, {"by": "time", "timeColumn": "at"}, "of 6 rows 0 are newer"),
         ({"at": float("nan")}, {"by": "time", "timeColumn": "at"}, "needs the time of every row"),
     ],
 )
