@@ -1,11 +1,11 @@
 """`spec.dataset.balance`: groups of training rows brought to like sizes."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Positive, Seed, ShortText
 from tunesmith_api.rules import Rule
 
@@ -36,8 +36,7 @@ class Balance(ApiModel):
     )
     max_repeats: Annotated[
         Annotated[int, Field(ge=2, le=1000)] | None,
-        PlannedDefault(),
-        DecidedLater("nothing is repeated", lambda balance: balance.method == "undersample"),
+        DecidedLater(str(DEFAULT_MAX_REPEATS), lambda balance: balance.method == "oversample"),
     ] = Field(
         None,
         description="A row stands at most so often among those to train on; with `method: "
@@ -50,11 +49,10 @@ class Balance(ApiModel):
     )
     seed: Seed = Field(0, description="Decides which rows are repeated or left out.")
 
-    def with_defaults(self) -> Self:
-        """With `max_repeats` filled in where rows are repeated."""
-        if self.method != "oversample" or self.max_repeats is not None:
-            return self
-        return self.model_copy(update={"max_repeats": DEFAULT_MAX_REPEATS})
+    @property
+    def most_copies(self) -> int:
+        """How often a row may stand among those to train on."""
+        return 1 if self.method == "undersample" else self.max_repeats or DEFAULT_MAX_REPEATS
 
 
 RULES: Final[tuple[Rule[Balance], ...]] = (

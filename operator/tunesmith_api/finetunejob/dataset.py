@@ -91,11 +91,9 @@ class Dataset(ApiModel):
 
     def with_defaults(self) -> Self:
         """With `validation_fraction` filled in where no rows of their own are given to hold out."""
-        fraction = self.validation_fraction
-        if self.validation is None and fraction is None:
-            fraction = DEFAULT_VALIDATION_FRACTION
-        balance = self.balance and self.balance.with_defaults()
-        return self.model_copy(update={"validation_fraction": fraction, "balance": balance})
+        if self.validation is not None or self.validation_fraction is not None:
+            return self
+        return self.model_copy(update={"validation_fraction": DEFAULT_VALIDATION_FRACTION})
 
 
 RULES: Final[tuple[Rule[Dataset], ...]] = (

@@ -262,12 +262,14 @@ def _told(
             "lower minSimilarity, name another generator, or leave augmentation out",
         )
     by_generator = Counter[str](child.origin.generator for child in family.children)
-    spent = {generator.name: cost for generator in generators if (cost := generator.spent())}
+    spent: dict[str, JsonValue] = {
+        generator.name: cost for generator in generators if (cost := generator.spent())
+    }
     card: dict[str, JsonValue] = {
         "wanted": wanted,
         "children": dict(by_generator),
         "thrownAway": dict(family.refused),
-        **({"spent": dict(spent)} if spent else {}),
+        **({"spent": spent} if spent else {}),
     }
     note = f"{made} children added ({_words(by_generator)}; {refused} texts thrown away)"
     warning = (

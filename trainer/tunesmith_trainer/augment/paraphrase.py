@@ -77,5 +77,8 @@ class ParaphraseGenerator:
         longer, shorter = max(len(said), len(text)), min(len(said), len(text))
         if not said or longer > _MOST_GROWTH * shorter:
             return None
-        asked = [self._settings.endpoint.model, *(turn.content for turn in messages)]
+        asked: list[JsonValue] = [
+            self._settings.endpoint.model,
+            *(turn.content for turn in messages),
+        ]
         return Rewritten(said, prompt_digest=digest_json(asked))

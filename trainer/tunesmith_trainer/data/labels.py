@@ -25,8 +25,8 @@ def label_columns(dataset: Dataset) -> dict[str, str]:
     """The columns that the job divides rows by, by path below `spec`."""
     split, balance = dataset.split, dataset.balance
     given = {
-        "dataset.split.stratifyBy": split and split.stratify_by,
-        "dataset.split.timeColumn": split and split.time_column,
+        "dataset.split.stratifyBy": split.stratify_by if split else None,
+        "dataset.split.timeColumn": split.time_column if split else None,
     }
     given |= {
         f"dataset.balance.columns[{place}]": column

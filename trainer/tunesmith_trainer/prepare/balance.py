@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from pydantic import JsonValue
@@ -99,13 +99,9 @@ def _refuse_no_groups(
 
 def _wanted_sizes(sizes: Mapping[Group, int], settings: Balance) -> dict[Group, int]:
     counted = [size for size in sizes.values() if size >= settings.min_group_rows]
-    if settings.method == "undersample":
-        target, repeats = min(counted), 1
-    else:
-        # The planner has filled it in.
-        target, repeats = max(counted), cast("int", settings.max_repeats)
+    target = min(counted) if settings.method == "undersample" else max(counted)
     return {
-        group: size if size < settings.min_group_rows else min(target, size * repeats)
+        group: size if size < settings.min_group_rows else min(target, size * settings.most_copies)
         for group, size in sizes.items()
     }
 
@@ -173,6 +169,6 @@ def _warnings(
     if short:
         warnings.append(
             f"dataset.balance: {short} group(s) stay smaller than the largest: a row stands at "
-            f"most {settings.max_repeats} times among the rows (maxRepeats)"
+            f"most {settings.most_copies} times among the rows (maxRepeats)"
         )
     return warnings

@@ -26,7 +26,7 @@ def wordnet() -> WordNet:
 def rewritten(text: str, *, replaced: float = 1.0, variant: int = 0, seed: int = 0) -> str | None:
     generator = SynonymGenerator(Synonyms(replaced=replaced), seed=seed)
     (one,) = generator.rewrite([text], variant=variant)
-    return one and one.text
+    return None if one is None else one.text
 
 
 @needs_wordnet

@@ -32,7 +32,7 @@ def rows(**sizes: int) -> list[TokenizedRow]:
 
 
 def settings(**fields: Any) -> Balance:
-    return Balance.model_validate({"columns": ["topic"], **fields}).with_defaults()
+    return Balance.model_validate({"columns": ["topic"], **fields})
 
 
 def counted(kept: list[TokenizedRow]) -> dict[str, int]:

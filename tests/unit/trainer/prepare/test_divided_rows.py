@@ -72,7 +72,8 @@ def test_a_question_that_was_asked_before_is_not_held_out(tmp_path: Path, model:
     )
 
     assert sources(tmp_path, outcome, "validation", model=model) == ["rows.jsonl:5"]
-    assert outcome.facts["removed"]["inValidation"] == 1
+    removed: Any = outcome.facts["removed"]
+    assert removed["inValidation"] == 1
     assert outcome.warnings == [
         "1 of the newest row(s) left out: older rows have the same first question"
     ]
