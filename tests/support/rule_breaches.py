@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from remedy_breaches import REMEDY_BREACHES
 from training_breaches import TRAIN, TRAINING_BREACHES
 
 MODEL = {"uri": "hf://a/b"}
@@ -14,6 +15,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **TRAINING_BREACHES,
+    **REMEDY_BREACHES,
     "validation-or-fraction": [
         (
             {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},

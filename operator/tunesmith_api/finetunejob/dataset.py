@@ -7,9 +7,12 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Seed, ShortText
+from tunesmith_api.finetunejob.augmentation import Augmentation
+from tunesmith_api.finetunejob.balance import Balance
 from tunesmith_api.finetunejob.cleaning import Cleaning
 from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
 from tunesmith_api.finetunejob.replay import Replay
+from tunesmith_api.finetunejob.split import Split
 from tunesmith_api.rules import Rule
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
@@ -57,6 +60,19 @@ class Dataset(ApiModel):
         None,
         description="Mix general rows into training, against forgetting. Default: no replay.",
     )
+    split: Annotated[Split | None, DecidedLater("at random")] = Field(
+        None,
+        description="How the rows to hold out are chosen; not with `validation`. "
+        "Default: at random.",
+    )
+    augmentation: Annotated[Augmentation | None, DecidedLater("no augmentation")] = Field(
+        None,
+        description="Train on some rows once more, asked in other words. Default: no augmentation.",
+    )
+    balance: Annotated[Balance | None, DecidedLater("rows as they come")] = Field(
+        None,
+        description="Bring groups of training rows to like sizes. Default: rows as they come.",
+    )
     # Apart from training.seed: another training is judged on the same held-out rows.
     seed: Seed = Field(0, description="Seed of the split.")
 
@@ -75,5 +91,13 @@ RULES: Final[tuple[Rule[Dataset], ...]] = (
         holds=lambda dataset: dataset.validation is None or dataset.validation_fraction is None,
         cel="!has(self.validation) || !has(self.validationFraction)",
         message="validation and validationFraction both say what is held out; give one of them",
+    ),
+    Rule(
+        name="validation-or-split",
+        scopes=("dataset",),
+        field="split",
+        holds=lambda dataset: dataset.validation is None or dataset.split is None,
+        cel="!has(self.validation) || !has(self.split)",
+        message="with validation there is nothing to split; leave split out, or validation",
     ),
 )

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from tunesmith_api.field_paths import record_paths
 from tunesmith_api.finetunejob import (
+    augmentation,
+    balance,
     cleaning,
     compression,
     dataset,
@@ -19,6 +21,7 @@ from tunesmith_api.finetunejob import (
     preference,
     replay,
     resources,
+    split,
     tracking,
     training,
 )
@@ -143,6 +146,9 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *training.RULES,
     *dataset.RULES,
     *cleaning.RULES,
+    *split.RULES,
+    *augmentation.RULES,
+    *balance.RULES,
     *replay.RULES,
     *forgetting.RULES,
     *evaluation.RULES,

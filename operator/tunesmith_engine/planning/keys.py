@@ -24,6 +24,8 @@ WITHOUT_INFLUENCE: Final = (
     "dataset.train.secretRef",
     "dataset.validation.secretRef",
     "dataset.replay.source.secretRef",
+    "dataset.augmentation.paraphrase.endpoint.secretRef",
+    "dataset.augmentation.paraphrase.endpoint.maxRequestsPerMinute",
     "evaluation.generalText.secretRef",
     "evaluation.judge.endpoint.secretRef",
     "evaluation.judge.endpoint.maxRequestsPerMinute",

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from tunesmith_engine.stages.catalog import PREPARE, REHEARSE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
-from tunesmith_trainer.data.rows import Message, Tool, ToolCall
+from tunesmith_trainer.data.rows import GIVEN, Message, Origin, Tool, ToolCall
 from tunesmith_trainer.data.token_rows import TokenRows
 
 Split = Literal["train", "validation"]
@@ -43,6 +43,7 @@ class RowRecord:
         reference: what the assistant says in that turn.
         rejected: of a preference, whose chosen answer is the reference: what it should not say.
         tools: that the conversation may call, as OpenAI's protocol has them; the prompt shows them.
+        origin: what made the row; of one that a remedy made, `source` is that of its parent.
     """
 
     source: str
@@ -52,6 +53,7 @@ class RowRecord:
     reference: str | None
     rejected: str | None = None
     tools: tuple[Tool, ...] = ()
+    origin: Origin = GIVEN
 
     def as_json(self) -> dict[str, Any]:
         """The fields, without what turns have by default: most have no calls, and are trained."""
@@ -147,7 +149,8 @@ def read_row_records(path: Path) -> list[RowRecord]:
             messages, tools = fields.pop("messages"), tuple(fields.pop("tools", ()))
             try:
                 turns = None if messages is None else [_message(turn) for turn in messages]
-                records.append(RowRecord(messages=turns, tools=tools, **fields))
+                origin = Origin(**fields.pop("origin", {}))
+                records.append(RowRecord(messages=turns, tools=tools, origin=origin, **fields))
             except TypeError as error:
                 raise ValueError(f"not the record of a row: {error}") from error
     return records

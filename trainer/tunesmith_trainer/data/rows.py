@@ -8,8 +8,8 @@ row: each adds to one `Problems`, and prepare refuses the data once everything w
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
@@ -111,6 +111,26 @@ class Message:
         return replace(self, content=content)
 
 
+Generator = Literal["none", "synonyms", "backTranslation", "paraphrase"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made a row.
+
+    Attributes:
+        generator: the remedy that wrote it; none of a row that the user gave.
+        parent: "file:line" of the row that it was made from.
+        prompt_digest: of what a language model was asked, where one wrote it.
+    """
+
+    generator: Generator = "none"
+    parent: str | None = None
+    prompt_digest: str | None = None
+
+
+GIVEN: Final = Origin()
+
 # As OpenAI's protocol has it: {"type": "function", "function": {"name": …, "parameters": {…}}}.
 Tool = Mapping[str, Any]
 
@@ -121,7 +141,8 @@ class Row:
 
     A preference is the conversation with the chosen answer, and in `rejected` that with the other
     one. Both begin with the same `num_prompt` turns, of which none is trained. `num_joined` turns
-    of the file are part of the one before them, which is of the same role.
+    of the file are part of the one before them, which is of the same role. `labels` has what stands
+    in the columns by which the job divides its rows.
     """
 
     source: str
@@ -132,6 +153,8 @@ class Row:
     num_joined: int = 0
     # What may be called: the template shows it to the model, and nothing of it is trained.
     tools: tuple[Tool, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = GIVEN
 
 
 @dataclass(frozen=True, slots=True)

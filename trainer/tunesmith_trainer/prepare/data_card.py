@@ -38,7 +38,7 @@ _CLOSE: Final = "⟧"
 
 @dataclass(frozen=True, slots=True)
 class RemovedRows:
-    """Rows that were left out, by cause; `in_validation`: training rows that are held out, too.
+    """Rows that were left out, by cause; `in_validation`: those that would be on both sides.
 
     `cleaned` ones were removed by other rules of `dataset.cleaning` than the first two. `bad` ones
     break a rule, and are among those that `dataset.maxBadRows` allows, replay rows included.
@@ -82,12 +82,16 @@ def data_card(
     splits: Splits,
     *,
     dataset: Dataset,
+    num_kept: int,
     removed: RemovedRows,
     tokens: Mapping[Split, TokenRows],
     rejected: Mapping[Split, TokenRows],
     warnings: Sequence[str],
 ) -> dict[str, JsonValue]:
-    """The card as JSON; lengths are in tokens, and both sides of a preference have one."""
+    """The card as JSON; lengths are in tokens, and both sides of a preference have one.
+
+    `num_kept` rows are left of what was read; what remedies made of them is in `splits`.
+    """
     sides = (*tokens.values(), *rejected.values())
     lengths = np.concatenate([rows.lengths for rows in sides])
     return {
@@ -106,11 +110,12 @@ def data_card(
         "columns": dict(dataset.columns),
         "rows": {
             "read": data.num_read,
-            "kept": sum(len(rows) for rows in tokens.values()),
+            "kept": num_kept,
             "removed": removed.as_json(),
         },
         # Rows by rule of dataset.cleaning and by what was done; the audit file names each.
         "cleaning": cast("JsonValue", counted_by_rule(data.findings)),
+        "rowsByGenerator": _by_generator(splits),
         "badRows": [{"source": row.source, "rule": row.rule} for row in data.problems.bad_rows],
         "joinedTurns": data.num_joined_turns,
         "split": {
@@ -128,6 +133,11 @@ def data_card(
         "sampleRows": [row.record.as_json() for row in splits.train[:_SAMPLE_ROWS]],
         "warnings": list(warnings),
     }
+
+
+def _by_generator(splits: Splits) -> dict[str, JsonValue]:
+    kept = (*splits.train, *splits.validation)
+    return dict(Counter[str](row.record.origin.generator for row in kept))
 
 
 def _rejected(rows: Mapping[Split, TokenRows]) -> dict[str, JsonValue]:

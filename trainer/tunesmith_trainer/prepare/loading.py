@@ -23,6 +23,7 @@ from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.cleaning.row_keys import row_key
 from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.formats import detect_first_format, read_format
+from tunesmith_trainer.data.labels import label_columns, with_labels
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow, Row
@@ -164,6 +165,13 @@ def clean_data(
     """
     read = partial(read_format, name=form, columns=dataset.columns, problems=problems)
     rows = {name: read(source.rows) for name, source in raw.sources.items()}
+    # Held-out rows need none: neither splits nor balance ask for theirs.
+    rows["train"] = with_labels(
+        rows["train"],
+        raw=raw.sources["train"].rows,
+        columns=label_columns(dataset),
+        problems=problems,
+    )
     cleaning = partial(clean, cleaning=dataset.cleaning, problems=problems)
     held_out, found = cleaning(rows.get("validation", []), split="validation", held_out=None)
     kept = cleaning(rows["train"], split=split, held_out=_held_out(held_out, raw.benchmarks))

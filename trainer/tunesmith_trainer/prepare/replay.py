@@ -74,6 +74,8 @@ def _as_dataset(request: StageRequest, replay: Replay) -> StageRequest:
             "validation": None,
             "format": replay.format,
             "columns": replay.columns,
+            "split": None,
+            "balance": None,
         }
     )
     spec = request.spec.model_copy(update={"dataset": dataset})

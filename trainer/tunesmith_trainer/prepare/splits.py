@@ -2,12 +2,13 @@
 
 `stage` calls `split_data` once the rows are tokens. With a validation source of its own, the
 training rows that are equal to a validation row are left out: the held-out rows stay as they were
-given, so that jobs stay comparable. Without one, the training rows are split.
+given, so that jobs stay comparable. Without one, the training rows are split: at random, by strata,
+or by time. What a remedy does to the training rows comes behind it, and changes no held-out row.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -15,6 +16,7 @@ from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning import question_key, row_key
+from tunesmith_trainer.data.labels import times_of
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 
 Key = TypeVar("Key", bound=Hashable)
@@ -22,7 +24,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Rows of both splits; how many training rows were left out as copies of validation rows."""
+    """Rows of both splits; how many were left out since they would be on both sides."""
 
     train: list[TokenizedRow]
     validation: list[TokenizedRow]
@@ -41,16 +43,67 @@ def split_data(
     if not train:
         raise _nothing_left("training", "dataset.train")
     if validation is None:
-        # The planner has filled it in: there is no validation source.
-        fraction = cast("float", dataset.validation_fraction)
-        chosen = split_indices(
-            [question_key(row.row) for row in train], fraction=fraction, seed=dataset.seed
-        )
-        learnt, held_out = ([train[index] for index in indices] for indices in chosen)
-        return Splits(train=learnt, validation=held_out, num_leaked=0, warnings=())
+        return _split_by_time(train, dataset) if _is_by_time(dataset) else _split(train, dataset)
     if not validation:
         raise _nothing_left("validation", "dataset.validation")
     return _without_leaks(train, validation)
+
+
+def _is_by_time(dataset: Dataset) -> bool:
+    return dataset.split is not None and dataset.split.by == "time"
+
+
+def _split(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
+    # The planner has filled the fraction in: there is no validation source.
+    fraction, seed = cast("float", dataset.validation_fraction), dataset.seed
+    column = dataset.split.stratify_by if dataset.split else None
+    keys = [question_key(row.row) for row in train]
+    warnings = []
+    if column is None:
+        chosen = split_indices(keys, fraction=fraction, seed=seed)
+    else:
+        strata = [row.row.labels[column] for row in train]
+        chosen = stratified_indices(keys, strata, fraction=fraction, seed=seed)
+        missing = set(strata) - {strata[index] for index in chosen[1]}
+        if missing:
+            # Their number, not their names: those may be a row's words.
+            warnings.append(
+                f"{len(missing)} of {len(set(strata))} values of {column} have no held-out row: "
+                "too few rows with first questions of their own"
+            )
+    learnt, held_out = ([train[index] for index in indices] for indices in chosen)
+    return Splits(train=learnt, validation=held_out, num_leaked=0, warnings=tuple(warnings))
+
+
+def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
+    """The newest rows are held out, but those whose first question older rows have.
+
+    NB: the latter are left out altogether. To train on them would be to know the future.
+    """
+    fraction = cast("float", dataset.validation_fraction)
+    column = cast("str", dataset.split and dataset.split.time_column)
+    times = times_of([row.row for row in train], column=column)
+    # Rows of one time stay together, on the older side.
+    last = sorted(times)[-_num_wanted(len(times), fraction) - 1 :][0]
+    learnt = [row for row, time in zip(train, times, strict=True) if time <= last]
+    newer = [row for row, time in zip(train, times, strict=True) if time > last]
+    known = {question_key(row.row) for row in learnt}
+    held_out = [row for row in newer if question_key(row.row) not in known]
+    if not held_out:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            f"dataset.split.timeColumn: given {column}; of {len(train)} rows {len(newer)} are "
+            "newer than those to train on, and all of these have the first question of an older "
+            "row; raise dataset.validationFraction, or set by: random",
+        )
+    repeated = len(newer) - len(held_out)
+    warning = f"{repeated} of the newest row(s) left out: older rows have the same first question"
+    return Splits(
+        train=learnt,
+        validation=held_out,
+        num_leaked=repeated,
+        warnings=(warning,) if repeated else (),
+    )
 
 
 def split_indices(
@@ -65,31 +118,63 @@ def split_indices(
     Raises:
         BadInputError: all rows share one key, so that one split would be empty.
     """
+    return stratified_indices(keys, [""] * len(keys), fraction=fraction, seed=seed)
+
+
+def stratified_indices(
+    keys: Sequence[Key], strata: Sequence[str], *, fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """As `split_indices`, in each of the strata by itself, if it has rows of several keys.
+
+    Rows of one key belong to the stratum that most of them have.
+
+    Raises:
+        BadInputError: no stratum has rows of several keys.
+    """
     groups: dict[Key, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
-    if len(groups) < 2:  # noqa: PLR2004 - one for each split
+    by_stratum: dict[str, dict[Key, list[int]]] = defaultdict(dict)
+    for key, rows in groups.items():
+        counts = Counter(strata[row] for row in rows)
+        by_stratum[min(counts, key=lambda name: (-counts[name], name))][key] = rows
+    chosen = [
+        index
+        for stratum in by_stratum.values()
+        if len(stratum) > 1
+        for index in _chosen(stratum, fraction=fraction, seed=seed)
+    ]
+    if not chosen:
         raise BadInputError(
             Reason.DATASET_INVALID,
             f"no validation rows left: the {len(keys)} row(s) that remain share one first "
             "question, and such rows are never on both sides of the split; add rows, or give "
-            "dataset.validation",
+            "dataset.validation"
+            if len(by_stratum) < 2  # noqa: PLR2004 - it is split without strata
+            else "no validation rows left: each value of dataset.split.stratifyBy has rows of one "
+            "first question only; name a column with fewer values",
         )
-    # Rounded half up; round() would round half to even, and 2.5 rows to 2.
-    wanted = max(1, int(fraction * len(keys) + 0.5))
-    shuffled = _shuffled(groups, seed)
-    chosen: list[int] = []
-    for group in shuffled[:-1]:
-        if len(chosen) + len(group) <= wanted:
-            chosen += group
-    if not chosen:
-        chosen = min(shuffled, key=len)
     held_out = sorted(chosen)
     others = set(range(len(keys))) - set(held_out)
     return sorted(others), held_out
 
 
-def _shuffled(groups: dict[Key, list[int]], seed: int) -> list[list[int]]:
+def _chosen(groups: Mapping[Key, list[int]], *, fraction: float, seed: int) -> list[int]:
+    wanted = _num_wanted(sum(map(len, groups.values())), fraction)
+    shuffled = _shuffled(groups, seed)
+    chosen: list[int] = []
+    for group in shuffled[:-1]:
+        if len(chosen) + len(group) <= wanted:
+            chosen += group
+    return chosen or min(shuffled, key=len)
+
+
+def _num_wanted(num_rows: int, fraction: float) -> int:
+    # Rounded half up; round() would round half to even, and 2.5 rows to 2.
+    return min(num_rows - 1, max(1, int(fraction * num_rows + 0.5)))
+
+
+def _shuffled(groups: Mapping[Key, list[int]], seed: int) -> list[list[int]]:
     # NB: by a digest of seed and key, not by a random generator: the order of the rows in their
     # files does not matter, and the same seed gives the same split on every machine.
     def digest(item: tuple[Key, list[int]]) -> bytes:

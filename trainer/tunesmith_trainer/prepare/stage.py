@@ -21,6 +21,8 @@ from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.augment.children import open_generators
+from tunesmith_trainer.augment.generator import TextGenerator
 from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.cleaning.findings import (
     Action,
@@ -65,6 +67,7 @@ from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
+from tunesmith_trainer.prepare.training_rows import RemediedRows, remedied_rows
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)
@@ -75,10 +78,11 @@ _MANY_DUPLICATES: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _PreparedRows:
-    """What became of the rows."""
+    """What became of the rows; `given` are the splits without what remedies made of them."""
 
     loaded: LoadedData
-    splits: Splits
+    given: Splits
+    remedied: RemediedRows
     tokens: dict[Split, TokenRows]
     rejected: dict[Split, TokenRows]
     removed: RemovedRows
@@ -89,6 +93,11 @@ class _PreparedRows:
     def findings(self) -> list[Finding]:
         """What cleaning found, in the replay rows as well."""
         return [*self.loaded.findings, *(self.replay.findings if self.replay else [])]
+
+    @property
+    def splits(self) -> Splits:
+        """The rows that are trained on, and those that are held out."""
+        return self.remedied.splits
 
     @property
     def longest(self) -> int:
@@ -110,12 +119,13 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # weights.
     refuse_missing(request)
     refuse_without_gpu(request.spec)
+    generators = open_generators(request)
     reporter.progress("reading the data")
     loaded = load_data(request, problems=Problems(max_bad_rows=request.spec.dataset.max_bad_rows))
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
-    rows = _prepare_rows(request, base, loaded, reporter)
+    rows = _prepare_rows(request, base, loaded, reporter, generators=generators)
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
@@ -125,6 +135,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     artifacts = _write(Path(request.output), base, request, rows, sample)
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
     notes = [
+        *rows.remedied.notes,
         _note_on_version(request, base),
         note_on_memory(request, base.facts, longest_row=rows.longest),
     ]
@@ -140,7 +151,12 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
 
 
 def _prepare_rows(
-    request: StageRequest, base: BaseModel, loaded: LoadedData, reporter: Reporter
+    request: StageRequest,
+    base: BaseModel,
+    loaded: LoadedData,
+    reporter: Reporter,
+    *,
+    generators: Sequence[TextGenerator],
 ) -> _PreparedRows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
@@ -163,17 +179,30 @@ def _prepare_rows(
     replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     # Behind the replay rows, which may be bad as well.
     removed = count_removed(loaded, splits, num_overlong=overlong)
+    remedied = remedied_rows(
+        request,
+        splits,
+        generators=generators,
+        tokenizer=base.tokenizer,
+        longest=longest,
+        reporter=reporter,
+    )
     return _PreparedRows(
         loaded=loaded,
-        splits=splits,
-        tokens={"train": _stored(splits.train), "validation": _stored(splits.validation)},
-        rejected=_rejected(splits),
+        given=splits,
+        remedied=remedied,
+        tokens={
+            "train": _stored(remedied.splits.train),
+            "validation": _stored(remedied.splits.validation),
+        },
+        rejected=_rejected(remedied.splits),
         removed=removed,
         replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *_warnings_of_cleaning(loaded),
             *splits.warnings,
+            *remedied.warnings,
             *_warnings_of_end(base, splits.train[0]),
         ],
     )
@@ -269,10 +298,11 @@ def _write(
     for split, rejected in rows.rejected.items():
         rejected.save(rejected_file(folder, split))
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
-    card = data_card(
+    card = rows.remedied.card | data_card(
         rows.loaded,
         rows.splits,
         dataset=request.spec.dataset,
+        num_kept=len(rows.given.train) + len(rows.given.validation),
         removed=rows.removed,
         tokens=rows.tokens,
         rejected=rows.rejected,
@@ -281,7 +311,8 @@ def _write(
     card_path = output / "data-card.json"
     write_atomically(card_path, json.dumps(card, indent=1, ensure_ascii=False))
     reference = reference_statistics(
-        {"train": rows.splits.train, "validation": rows.splits.validation}
+        # Nobody sends what a remedy wrote, nor asks the same more often since a row is repeated.
+        {"train": rows.given.train, "validation": rows.given.validation}
     )
     reference_path = output / REFERENCE_FILE
     write_atomically(

@@ -140,7 +140,12 @@ class RowTokenizer:
     def _masked(self, row: Row) -> TokenizedRow | None:
         if row.text is not None:
             record = RowRecord(
-                source=row.source, messages=None, text=row.text, prompt=None, reference=None
+                source=row.source,
+                messages=None,
+                text=row.text,
+                prompt=None,
+                reference=None,
+                origin=row.origin,
             )
             return TokenizedRow(row=row, tokens=self._masker.mask_text(row.text), record=record)
         if self._breaks_turns(row):
@@ -155,6 +160,7 @@ class RowTokenizer:
             reference=_words_of(row.messages[-1], rendered),
             rejected=_words_of(row.rejected[-1], other) if other else None,
             tools=row.tools,
+            origin=row.origin,
         )
         return TokenizedRow(
             row=row,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.prepare.splits import split_indices
+from tunesmith_trainer.prepare.splits import split_indices, stratified_indices
 
 KEYS = st.lists(st.integers(0, 8), min_size=2, max_size=40).filter(lambda keys: len(set(keys)) > 1)
 
@@ -52,3 +52,38 @@ def test_another_seed_gives_another_split() -> None:
 def test_rows_that_all_share_one_question_cannot_be_split() -> None:
     with pytest.raises(BadInputError, match="no validation rows left: the 3 row"):
         split_indices(["a", "a", "a"], fraction=0.5, seed=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 20), st.sampled_from("abc")), min_size=6, max_size=60),
+    seed=st.integers(0, 99),
+)
+def test_strata_keep_groups_whole_and_none_is_held_out_whole(
+    rows: list[tuple[int, str]], seed: int
+) -> None:
+    keys, strata = [f"{label}{key}" for key, label in rows], [label for _, label in rows]
+    if all(len({key for key in keys if key[0] == name}) < 2 for name in set(strata)):
+        return
+
+    train, validation = stratified_indices(keys, strata, fraction=0.3, seed=seed)
+
+    assert sorted(train + validation) == list(range(len(keys)))
+    assert not {keys[at] for at in train} & {keys[at] for at in validation}
+    assert {strata[at] for at in train} == set(strata)
+    several = {name for name in set(strata) if len({k for k in keys if k[0] == name}) > 1}
+    assert {strata[at] for at in validation} == several
+
+
+def test_strata_are_held_out_in_equal_parts() -> None:
+    strata = ["rare"] * 10 + ["common"] * 90
+
+    _, validation = stratified_indices(list(range(100)), strata, fraction=0.2, seed=0)
+
+    assert [strata[at] for at in validation].count("rare") == 2
+    assert len(validation) == 20
+
+
+def test_strata_of_one_question_each_cannot_be_split() -> None:
+    with pytest.raises(BadInputError, match=r"stratifyBy has rows of one first\s*question"):
+        stratified_indices(["a", "b"], ["x", "y"], fraction=0.5, seed=0)

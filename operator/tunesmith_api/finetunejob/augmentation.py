@@ -1,0 +1,112 @@
+"""`spec.dataset.augmentation`: training rows once more, asked in other words."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from tunesmith_api.base import ApiModel
+from tunesmith_api.endpoint import Endpoint
+from tunesmith_api.field_markers import DecidedLater
+from tunesmith_api.field_types import Fraction, Seed
+from tunesmith_api.rules import Rule
+
+# ISO 639, with a variant behind an underscore, as Apertium has it.
+Language = Annotated[
+    str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Za-z]{2,8})?$", max_length=12)
+]
+Folder = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$", max_length=1024)]
+
+
+class Synonyms(ApiModel):
+    """Words replaced by synonyms of WordNet, which is English.
+
+    Part of speech and inflection are kept. Names, numbers, code, quotes and negations stay, and so
+    do words that mean several things about as often.
+    """
+
+    wordnet: Folder = Field(
+        "/usr/share/wordnet",
+        description="Folder with WordNet's database, where Debian's package wordnet-base puts it.",
+    )
+    replaced: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.3, description="Part of the words with a synonym that is replaced; one word at least."
+    )
+
+
+class BackTranslation(ApiModel):
+    """Turns translated to another language and back by Apertium, which runs as a process."""
+
+    language: Language = Field("eng", description="Language of the rows, as Apertium calls it.")
+    via: Language = Field("spa", description="Language that they are translated to.")
+    min_similarity: Fraction = Field(
+        0.7,
+        description="Texts less like what they were are thrown away: the F-score of character "
+        "n-grams (chrF), from 0 to 1.",
+    )
+
+
+class Paraphrase(ApiModel):
+    """Turns rewritten by a language model: one request for each."""
+
+    endpoint: Endpoint
+    max_new_tokens: Annotated[int, Field(ge=8, le=8192)] = Field(
+        512, description="Longest answer, in tokens."
+    )
+    min_similarity: Fraction = Field(
+        0.3,
+        description="As that of backTranslation. Good paraphrases have 0.3 to 0.7.",
+    )
+
+
+class Augmentation(ApiModel):
+    """Add children of training rows, whose turns say the same in other words.
+
+    Generators take turns. Children are made behind the split: none of a held-out row, and none
+    that asks what a held-out row asks. Texts with other numbers, names, code, quotes or negations
+    than they had are thrown away, whoever wrote them.
+    """
+
+    ratio: Annotated[float, Field(gt=0.0, le=4.0)] = Field(
+        0.5, description="Children for each training row: 0.5 is one of every second row."
+    )
+    turns: Literal["prompts", "all"] = Field(
+        "prompts",
+        description="What is put in other words: what users say, or texts and trained answers as "
+        "well. A changed answer teaches the changed words.",
+    )
+    synonyms: Annotated[Synonyms | None, DecidedLater("no synonyms")] = None
+    back_translation: Annotated[BackTranslation | None, DecidedLater("no back-translation")] = None
+    paraphrase: Annotated[Paraphrase | None, DecidedLater("no paraphrase")] = None
+    seed: Seed = Field(0, description="Decides which rows get children, and which words change.")
+
+    @property
+    def num_generators(self) -> int:
+        """How many of them the job names."""
+        given = (self.synonyms, self.back_translation, self.paraphrase)
+        return sum(generator is not None for generator in given)
+
+
+_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase")
+_COUNTED: Final = " + ".join(f"(has(self.{name}) ? 1.0 : 0.0)" for name in _GIVEN)
+
+RULES: Final[tuple[Rule[Augmentation], ...]] = (
+    Rule(
+        name="augmentation-has-a-generator",
+        scopes=("dataset.augmentation",),
+        field="",
+        holds=lambda augmentation: augmentation.num_generators > 0,
+        cel=" || ".join(f"has(self.{name})" for name in _GIVEN),
+        message="something has to write the children; give synonyms, backTranslation or paraphrase",
+    ),
+    Rule(
+        name="one-child-of-each-generator",
+        scopes=("dataset.augmentation",),
+        field="ratio",
+        holds=lambda augmentation: (
+            augmentation.synonyms is not None or augmentation.ratio <= augmentation.num_generators
+        ),
+        cel=f"has(self.synonyms) || self.ratio <= {_COUNTED}",
+        message="backTranslation and paraphrase write one child of a row each; lower ratio, or "
+        "give synonyms",
+    ),
+)

@@ -1,0 +1,75 @@
+"""What breaks the rules of splits, augmentation and balancing, and the nearest that keeps them."""
+
+from typing import Any
+
+from training_breaches import TRAIN
+
+ENDPOINT = {"url": "https://api.example.com/v1", "model": "large"}
+
+
+def _dataset(**fields: Any) -> dict[str, Any]:
+    return {"dataset": {"train": TRAIN, **fields}}
+
+
+REMEDY_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "validation-or-split": [
+        (
+            _dataset(validation=TRAIN, split={"stratifyBy": "topic"}),
+            "spec.dataset.split",
+            _dataset(split={"stratifyBy": "topic"}),
+        )
+    ],
+    "time-split-has-its-column": [
+        (
+            _dataset(split={"by": "time"}),
+            "spec.dataset.split.timeColumn",
+            _dataset(split={"by": "time", "timeColumn": "at"}),
+        ),
+        (
+            _dataset(split={"timeColumn": "at"}),
+            "spec.dataset.split.timeColumn",
+            _dataset(split={"by": "random"}),
+        ),
+    ],
+    "time-split-without-strata": [
+        (
+            _dataset(split={"by": "time", "timeColumn": "at", "stratifyBy": "topic"}),
+            "spec.dataset.split.stratifyBy",
+            _dataset(split={"stratifyBy": "topic"}),
+        )
+    ],
+    "augmentation-has-a-generator": [
+        (
+            _dataset(augmentation={"seed": 1}),
+            "spec.dataset.augmentation",
+            _dataset(augmentation={"seed": 1, "synonyms": {}}),
+        )
+    ],
+    "one-child-of-each-generator": [
+        (
+            _dataset(augmentation={"ratio": 1.5, "backTranslation": {}}),
+            "spec.dataset.augmentation.ratio",
+            _dataset(
+                augmentation={
+                    "ratio": 1.5,
+                    "backTranslation": {},
+                    "paraphrase": {"endpoint": ENDPOINT},
+                }
+            ),
+        )
+    ],
+    "balance-has-groups": [
+        (
+            _dataset(balance={"method": "undersample"}),
+            "spec.dataset.balance.columns",
+            _dataset(balance={"method": "undersample", "lengths": [64]}),
+        )
+    ],
+    "undersampling-repeats-nothing": [
+        (
+            _dataset(balance={"columns": ["a"], "method": "undersample", "maxRepeats": 2}),
+            "spec.dataset.balance.maxRepeats",
+            _dataset(balance={"columns": ["a"], "maxRepeats": 2}),
+        )
+    ],
+}

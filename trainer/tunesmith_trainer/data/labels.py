@@ -1,0 +1,127 @@
+"""What stands in the columns by which a job divides its rows: splits and balancing ask for it.
+
+`loading` calls `with_labels` behind `formats`, which passes over columns that no format has. A
+value is kept as text. Rows without one have the label "", a value like any other for all but the
+time of a row.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from math import isfinite
+from typing import Any, Final
+
+from tunesmith_api.finetunejob.dataset import Dataset
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.rows import Problems, RawRow, Row, described, names_of
+
+# No group has a name of more characters; what is longer is text, and belongs into no report.
+LONGEST_LABEL: Final = 64
+
+
+def label_columns(dataset: Dataset) -> dict[str, str]:
+    """The columns that the job divides rows by, by path below `spec`."""
+    split, balance = dataset.split, dataset.balance
+    given = {
+        "dataset.split.stratifyBy": split.stratify_by if split else None,
+        "dataset.split.timeColumn": split.time_column if split else None,
+    }
+    given |= {
+        f"dataset.balance.columns[{place}]": column
+        for place, column in enumerate(balance.columns if balance else ())
+    }
+    return {path: column for path, column in given.items() if column is not None}
+
+
+def with_labels(
+    rows: Sequence[Row], *, raw: Sequence[RawRow], columns: Mapping[str, str], problems: Problems
+) -> list[Row]:
+    """The rows with their values in `columns`, which are given by field; others go to `problems`.
+
+    Raises:
+        BadInputError: no row has such a column.
+    """
+    if not columns:
+        return list(rows)
+    fields = {row.source: row.value if isinstance(row.value, Mapping) else {} for row in raw}
+    for path, column in columns.items():
+        _require_column(column, fields.values(), path=path)
+    labelled = []
+    for row in rows:
+        values = {column: fields[row.source].get(column) for column in columns.values()}
+        if all(_is_label(value, column, row.source, problems) for column, value in values.items()):
+            labels = {column: _as_text(value) for column, value in values.items()}
+            labelled.append(replace(row, labels=labels))
+    return labelled
+
+
+def times_of(rows: Sequence[Row], *, column: str) -> list[float]:
+    """When each row is from: seconds since 1970, or whatever unit numbers have.
+
+    Raises:
+        BadInputError: a row has none, or one that is no time, or some are numbers and some dates.
+    """
+    problems = Problems()
+    times = [_time_of(row, column, problems) for row in rows]
+    problems.refuse()
+    kinds = {is_number for is_number, _ in times}
+    if len(kinds) > 1:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            f"dataset.split.timeColumn: given {column}, where some rows have numbers and some "
+            "dates; write all of them in one way",
+        )
+    return [time for _, time in times]
+
+
+def _require_column(column: str, rows: Iterable[Mapping[str, Any]], *, path: str) -> None:
+    names: set[str] = set()
+    for fields in rows:
+        if column in fields:
+            return
+        names |= set(fields)
+    raise BadInputError(
+        Reason.DATASET_INVALID,
+        f"{path}: given {column}, which no row of dataset.train has; the columns are "
+        f"{names_of(names)}; name one of them",
+    )
+
+
+def _is_label(value: Any, column: str, source: str, problems: Problems) -> bool:
+    if not isinstance(value, list | dict) and len(_as_text(value)) <= LONGEST_LABEL:
+        return True
+    problems.add(
+        source,
+        given=f"{column}: {described(value)}",
+        rule=f"a column that rows are divided by holds one value of at most {LONGEST_LABEL} "
+        "characters",
+        remedy="name a column of labels",
+    )
+    return False
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, date) else str(value).strip()
+
+
+def _time_of(row: Row, column: str, problems: Problems) -> tuple[bool, float]:
+    given = row.labels[column]
+    with suppress(ValueError):
+        if isfinite(number := float(given)):
+            return True, number
+    try:
+        time = datetime.fromisoformat(given)
+    except ValueError:
+        problems.add(
+            row.source,
+            given=f"{column}: {described(given)}",
+            rule="a split by time needs the time of every row, as ISO 8601 has it or as a number",
+            remedy="mend it, or leave the row out",
+        )
+        return False, 0.0
+    # What has no zone is taken for UTC: a laptop's own zone would change the split.
+    return False, (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
