@@ -26,7 +26,7 @@ from tunesmith_trainer.augment.generator import Rewritten, TextGenerator
 from tunesmith_trainer.augment.meaning import says_the_same
 from tunesmith_trainer.augment.paraphrase import ParaphraseGenerator
 from tunesmith_trainer.augment.synonyms import SynonymGenerator
-from tunesmith_trainer.data.cleaning import RowKey, question_key, row_key
+from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key
 from tunesmith_trainer.data.rows import Generator, Origin, Row
 
 _FIELD: Final = "dataset.augmentation"

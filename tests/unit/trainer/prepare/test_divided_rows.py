@@ -74,9 +74,10 @@ def test_a_question_that_was_asked_before_is_not_held_out(tmp_path: Path, model:
     assert sources(tmp_path, outcome, "validation", model=model) == ["rows.jsonl:5"]
     removed: Any = outcome.facts["removed"]
     assert removed["inValidation"] == 1
-    assert outcome.warnings == [
+    assert (
         "1 of the newest row(s) left out: older rows have the same first question"
-    ]
+        in outcome.warnings
+    )
 
 
 def test_times_with_a_zone_and_without_one_are_compared(tmp_path: Path, model: str) -> None:
