@@ -8,6 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# An example may take as long as the machine makes it: what is slow for the product has a benchmark.
+settings.register_profile("tunesmith", deadline=None)
+settings.load_profile("tunesmith")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

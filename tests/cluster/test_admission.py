@@ -13,7 +13,6 @@ from tunesmith_api.manifest import ManifestError, load_job
 
 GENEROUS = settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[
         HealthCheck.too_slow,
         HealthCheck.data_too_large,

@@ -88,7 +88,7 @@ def test_secrets_are_those_of_sources_output_and_workspace() -> None:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(manifest=jobs())
 def test_no_secret_of_any_job_is_overlooked(manifest: Manifest) -> None:
     """A new field with credentials is mounted without being named anywhere."""

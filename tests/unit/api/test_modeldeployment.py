@@ -16,7 +16,6 @@ SCHEMA = schema_of("ModelDeployment")
 STATUS = SCHEMA["properties"]["status"]
 GENEROUS = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -19,7 +19,6 @@ STATUS = SCHEMA["properties"]["status"]
 VERSION = schema_of("ModelVersion")["properties"]["spec"]
 GENEROUS = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -23,7 +23,7 @@ ON_DRIFT: Final[dict[str, Any]] = {
     "artifact": ["holdRollout", "rollback"],
 }
 ROLLOUT: Final[dict[str, Any]] = {"progressDeadlineSeconds": 300, "drainSeconds": 60}
-GENEROUS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+GENEROUS = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def changed(spec: ModelDeploymentSpec, **fields: Any) -> ModelDeploymentSpec:

@@ -30,7 +30,7 @@ def detectors_and_limits(seed: int, weight: float) -> tuple[Detectors, Limits]:
     return detectors, Limits(shares, largest, chance.random(NUM_EVENTS) * 0.01)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), weight=st.floats(1, 1000))
 def test_traffic_at_its_limits_earns_nobody_anything(seed: int, weight: float) -> None:
     """What is gained is linear in the shares: so nobody may expect to gain below the limits."""
@@ -41,7 +41,7 @@ def test_traffic_at_its_limits_earns_nobody_anything(seed: int, weight: float) -
     assert (after.log_capital <= detectors.log_capital + 1e-9).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), weight=st.floats(1, 1000))
 def test_no_block_ruins_or_is_worth_more_than_can_be_lost_again(seed: int, weight: float) -> None:
     detectors, limits = detectors_and_limits(seed, weight)

@@ -249,6 +249,4 @@ class RandomRun(RuleBasedStateMachine):
 
 
 def test_the_promises_hold_in_random_runs() -> None:
-    run_state_machine_as_test(
-        RandomRun, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
-    )
+    run_state_machine_as_test(RandomRun, settings=settings(max_examples=60, stateful_step_count=30))

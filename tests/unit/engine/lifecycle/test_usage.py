@@ -250,7 +250,7 @@ TURNS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(turns=TURNS)
 def test_in_any_run_that_is_looked_at_every_second_is_counted_once_and_for_what_it_was(
     turns: list[Turn],

@@ -28,7 +28,6 @@ PROMISES = promises(ServiceLevelObjectives.model_validate({"availability": {}}))
 amounts = st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 1000)), min_size=1, max_size=60)
 
 
-@settings(deadline=None)
 @given(counted=amounts)
 def test_a_window_holds_what_was_counted_in_it(counted: list[tuple[int, int]]) -> None:
     """To a slot: nothing older than the window and a slot, all that is younger by a slot."""
@@ -45,7 +44,7 @@ def test_a_window_holds_what_was_counted_in_it(counted: list[tuple[int, int]]) -
         assert told >= sum(amount for age, amount in ages if age <= window - slot)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(jumps=st.lists(st.integers(-(10**7), 10**7), max_size=300))
 def test_a_tally_stays_small_whatever_the_clock_does(jumps: list[int]) -> None:
     tally, now = Tally(), START

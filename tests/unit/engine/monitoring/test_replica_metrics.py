@@ -93,7 +93,7 @@ def test_what_lies_above_every_boundary_is_the_last_one() -> None:
     assert quantile({math.inf: 3.0}, 0.5) == BOUNDARIES[-1]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(min_value=0.002, max_value=50), min_size=5, max_size=60))
 def test_a_percentile_is_off_by_one_bucket_at_most(times: list[float]) -> None:
     registry = CollectorRegistry()

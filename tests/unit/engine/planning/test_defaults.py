@@ -54,7 +54,7 @@ def test_a_default_follows_its_rule(spec: dict[str, Any], path: str, value: str 
     assert settled(spec_of(**spec)).get(path) == value
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(manifest=jobs())
 def test_filling_in_keeps_the_rules_and_is_done_once(manifest: Manifest) -> None:
     spec = FineTuneJobSpec.model_validate(manifest["spec"])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests import a_job
@@ -77,7 +77,6 @@ def readers_of(catalog: Catalog, name: str, *, among: Iterable[str]) -> set[str]
     return reached - {name}
 
 
-@settings(deadline=None)
 @given(catalog=catalogs(), spec=specs)
 def test_switching_a_side_stage_on_repeats_what_reads_it_and_nothing_else(
     catalog: Catalog, spec: dict[str, Any]
@@ -88,7 +87,6 @@ def test_switching_a_side_stage_on_repeats_what_reads_it_and_nothing_else(
     assert {name for name in off if off[name] != on[name]} == readers_of(catalog, "side", among=on)
 
 
-@settings(deadline=None)
 @given(catalog=catalogs(), spec=specs)
 def test_changing_a_side_stage_repeats_it_and_what_reads_it_and_nothing_else(
     catalog: Catalog, spec: dict[str, Any]
@@ -99,7 +97,6 @@ def test_changing_a_side_stage_repeats_it_and_what_reads_it_and_nothing_else(
     assert changed == {"side"} | readers_of(catalog, "side", among=after)
 
 
-@settings(deadline=None)
 @given(catalog=catalogs(), spec=specs)
 def test_a_side_stage_that_does_not_apply_leaves_every_key_as_it_is_without_it(
     catalog: Catalog, spec: dict[str, Any]
@@ -107,7 +104,6 @@ def test_a_side_stage_that_does_not_apply_leaves_every_key_as_it_is_without_it(
     assert keys_of(catalog, spec) == keys_of(CATALOG, spec)
 
 
-@settings(deadline=None)
 @given(catalog=catalogs(), spec=specs)
 def test_a_stage_is_given_what_it_reads_and_no_more(catalog: Catalog, spec: dict[str, Any]) -> None:
     job = FineTuneJob.model_validate(a_job(**spec))

@@ -200,7 +200,7 @@ def test_cold_caches_are_no_harm() -> None:
     assert judge(samples, PLAIN, now_seconds=SECONDS).decision is Decision.PROMOTE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), slowdown=st.sampled_from([0.8, 1.0, 1.2, 1.5]))
 def test_samples_of_the_warm_up_count_for_neither_arm(seed: int, slowdown: float) -> None:
     samples = a_rollout(seed=seed, num=600, slowdown=slowdown)
@@ -209,7 +209,7 @@ def test_samples_of_the_warm_up_count_for_neither_arm(seed: int, slowdown: float
     assert judge(samples, PLAIN, now_seconds=SECONDS) == judge(warm, PLAIN, now_seconds=SECONDS)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), data=st.data())
 def test_the_order_of_samples_of_an_instant_does_not_matter(seed: int, data: st.DataObject) -> None:
     """In whole seconds there are many of each; the whole list may be shuffled, too."""
@@ -222,7 +222,7 @@ def test_the_order_of_samples_of_an_instant_does_not_matter(seed: int, data: st.
     assert judge(samples, PLAIN, now_seconds=SECONDS) == judge(shuffled, PLAIN, now_seconds=SECONDS)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     slowdown=st.sampled_from([1.0, 1.2, 1.5]),

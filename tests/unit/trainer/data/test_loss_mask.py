@@ -71,7 +71,7 @@ def _trained(row: TokenRow, tokenizer: Any = TOKENIZER) -> str:
     return str(tokenizer.decode([id_ for id_, on in zip(row.ids, row.trained, strict=True) if on]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(question=WORDS, first=WORDS, second=WORDS)
 @example(question="Who?", first="\nMe.", second="Me.\n")
 @example(question="Who?", first=" é🎉", second="10 20")

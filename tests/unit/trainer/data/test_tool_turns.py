@@ -70,7 +70,7 @@ def test_a_call_is_trained_whole_and_so_is_the_answer_behind_it(template: str) -
     assert last == "Yes."
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(calls=st.lists(st.builds(ToolCall, NAMES, ARGUMENTS), min_size=1, max_size=2), again=NAMES)
 def test_every_call_is_trained_and_nothing_around_it(calls: list[ToolCall], again: str) -> None:
     tokenizer = TOKENIZERS["hermes"]

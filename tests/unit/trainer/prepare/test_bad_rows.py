@@ -133,7 +133,7 @@ def test_a_file_that_is_damaged_as_a_whole_is_no_bad_row(
         _prepared(tmp_path, model=model, allowed=1000, name=name)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     allowed=st.integers(0, 8),
     bad=st.integers(0, 12),

@@ -12,7 +12,7 @@ from tunesmith_trainer.prepare.splits import split_indices, stratified_indices
 KEYS = st.lists(st.integers(0, 8), min_size=2, max_size=40).filter(lambda keys: len(set(keys)) > 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(keys=KEYS, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 99))
 def test_every_row_is_on_one_side_and_no_key_on_both(
     keys: list[int], fraction: float, seed: int
@@ -25,7 +25,7 @@ def test_every_row_is_on_one_side_and_no_key_on_both(
     assert not {keys[at] for at in train} & {keys[at] for at in validation}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(keys=KEYS, seed=st.integers(0, 99))
 def test_the_order_of_the_rows_does_not_matter(keys: list[int], seed: int) -> None:
     shuffled = random.Random(seed).sample(keys, len(keys))
@@ -54,7 +54,7 @@ def test_rows_that_all_share_one_question_cannot_be_split() -> None:
         split_indices(["a", "a", "a"], fraction=0.5, seed=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 20), st.sampled_from("abc")), min_size=6, max_size=60),
     seed=st.integers(0, 99),

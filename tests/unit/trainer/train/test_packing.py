@@ -58,7 +58,7 @@ class Killed(Exception):  # noqa: N818 - it is what happens, not what is wrong
 
 
 @given(LENGTHS, st.integers(1, 8), st.integers(1, 4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_workers_share_the_rows_in_passes_within_the_bound(
     given_lengths: list[int], size: int, num_ranks: int
 ) -> None:
