@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS: Final = 2
 
+# What Ray writes before the tracebacks of some workers.
+_SNIPPET: Final = re.compile(r"^\[Rank ([\d,]+) Error Snippet\]:$", re.MULTILINE)
 # Errors of CUDA, ROCm and XPU, should Ray hand them on as another type.
 _OF_DEVICE: Final = re.compile(r"\b(cuda|hip|xpu)( error:)? out of memory")
 
@@ -152,17 +154,21 @@ def as_transient(error: Exception) -> TransientError:
     rank = min(failures)
     # Ray wraps what a worker raised, to add its traceback; the type that counts is within.
     cause = getattr(failures[rank], "_base_exc", failures[rank])
-    return TransientError(
-        _reason_of(cause), f"worker {rank} failed with {_told(cause, failures[rank])}"
-    )
+    told = _told(cause, snippets=str(error), rank=rank)
+    return TransientError(_reason_of(cause), f"worker {rank} failed with {told}")
 
 
-def _told(cause: BaseException, failure: BaseException) -> str:
+def _told(cause: BaseException, *, snippets: str, rank: int) -> str:
     """Type and place of what a worker raised; of a worker that is gone, what Ray says of it."""
     if isinstance(cause, RayActorError):
         return f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
-    # Ray brings the traceback of another process as text.
-    return crash_message(cause) if failure is cause else termination_message(str(failure))
+    # The traceback did not come with it from the other process, but as text for all workers.
+    _, *of_ranks = _SNIPPET.split(snippets)
+    for ranks, snippet in zip(of_ranks[::2], of_ranks[1::2], strict=True):
+        told = termination_message(snippet)
+        if str(rank) in ranks.split(",") and told.startswith(type(cause).__name__):
+            return told
+    return crash_message(cause)
 
 
 def _reason_of(cause: BaseException) -> Reason:

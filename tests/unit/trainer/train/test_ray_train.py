@@ -9,6 +9,7 @@ import pytest
 import torch
 from ray.exceptions import RayActorError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.execution.worker_group.poll import WorkerGroupPollStatus, WorkerStatus
 
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.reasons import Reason
@@ -89,10 +90,14 @@ def test_what_a_worker_raised_is_told_by_type_and_place_and_not_by_its_words() -
     except ValueError as cause:
         brought = UserExceptionWithTraceback(cause, traceback_str=traceback.format_exc())
 
-    error = as_transient(WorkersFailed({1: brought}))
+    workers = {
+        rank: WorkerStatus(running=False, error=each)
+        for rank, each in ((2, brought), (3, RayActorError()))
+    }
+    error = as_transient(WorkerGroupPollStatus(workers).get_worker_group_error())
 
     assert error.reason is Reason.STAGE_CRASHED
-    assert re.fullmatch(r"worker 1 failed with ValueError at train/\S+:\d+", error.message)
+    assert re.fullmatch(r"worker 2 failed with ValueError at train/\S+:\d+", error.message)
 
 
 def start(folder: Path, *steps: int, attempt: int = 1) -> None:
