@@ -18,6 +18,7 @@ from typing import Any
 
 import adapter_precision
 import artifact_drift
+import cleaning
 import controller_scale
 import demo_stages
 import divergence
@@ -28,6 +29,7 @@ import forgetting_study
 import generation
 import judge
 import memory_planner
+import near_duplicates
 import overfitting_study
 import probe_pace
 import route_latency
@@ -55,6 +57,8 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "generation": generation.measure,
     "judge": judge.measure,
     "memoryPlanner": memory_planner.measure,
+    "cleaning": cleaning.measure,
+    "nearDuplicates": near_duplicates.measure,
     "dpo": dpo.measure,
     "drift": drift.measure,
     "routeLatency": route_latency.measure,

@@ -32,9 +32,9 @@ class NearDuplicates(ApiModel):
 
     policy: Policy = "warn"
     threshold: Annotated[float, Field(ge=0.3, le=1.0)] = Field(
-        0.7,
-        description="Least Jaccard similarity. Of copies in which a tenth of the words is another, "
-        "0.6 finds most, 0.7 two thirds.",
+        0.6,
+        description="Least Jaccard similarity. Of copies in which a tenth of the words is another "
+        "0.6 finds nine of ten; 0.8 finds those with hardly a word changed.",
     )
     seed: Seed = Field(0, description="Seed of the hash functions.")
 
@@ -77,7 +77,7 @@ class Noise(ApiModel):
     echo_answers: Policy = Field("warn", description="The answer repeats the question.")
     refusals: Policy = Field("warn", description="The answer is a model's refusal, in English.")
     binary_text: Policy = Field(
-        "warn", description="A tenth of it is no text, or 10,000 characters have no space."
+        "warn", description="A twentieth of it is no text, or 10,000 characters have no space."
     )
     length_outliers: Policy = Field(
         "warn",

@@ -34,15 +34,22 @@ _ENTITY: Final = re.compile(
 # Code shows tags and entities on purpose.
 _CODE: Final = re.compile(r"^ {0,3}```.*?^ {0,3}```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
+_CANNOT: Final = (
+    r"(?:can(?:['’]t|not)|(?:am|['’]m) (?:not able|unable) to|won['’]t(?: be able to)?"
+    r"|will not(?: be able to)?|must decline to)"
+)
+# Whom a person helps to move, or what he writes, is no refusal.
+_REFUSED: Final = (
+    r"(?:(?:help|assist)(?: you)? with (?:that|this|your|such)|assist\b(?! you in)|comply|engage in"
+    r"|fulfil+ (?:that|this|your|such)|provide (?:you with )?(?:that|this|any|such|information|"
+    r"assistance|instructions|advice|medical|legal)|discuss (?:this|that|these|such)"
+    r"|answer (?:that|this|your)|(?:create|generate|produce|write) (?:that|this|such|content))"
+)
 _REFUSAL: Final = re.compile(
     r"as an? (?:ai|artificial intelligence|(?:large )?language)(?: language)? ?(?:model|assistant)"
-    r"|i(?:['’]m| am) (?:just |only )?an? (?:ai|(?:large )?language model)"
-    r"|i(?:['’]m| am)? ?(?:very |so |really |truly )?(?:sorry|afraid),?(?: but)?(?: that)? i"
-    r"(?: can(?:['’]t|not)|['’]m (?:not able|unable)| am (?:not able|unable))"
-    r"(?: to)? (?:assist|help|fulfil|provide|comply|do that|answer|create|generate|discuss|write)"
-    r"|i(?: can(?:['’]t|not)|['’]m (?:not able|unable) to| am (?:not able|unable) to|"
-    r" must decline to| won['’]t) (?:assist|help you with|fulfil|comply with|engage in|"
-    r"provide (?:assistance|information|instructions))"
+    r"|i(?:['’]m| am) (?:just |only )?an? (?:ai|(?:large )?language model)\b"
+    rf"|\b(?:i|but)(?: {_CANNOT}|['’]m (?:not able|unable) to) {_REFUSED}"
+    r"|(?:sorry|afraid),?(?: but)?(?: that)? i can(?:['’]t|not) (?:help with|do) that\b"
     r"|(?:against|violates) my (?:programming|guidelines)|my knowledge cutoff",
     re.IGNORECASE,
 )
@@ -50,17 +57,18 @@ _REFUSAL: Final = re.compile(
 _REFUSED_WITHIN: Final = 250
 
 _WORD: Final = re.compile(r"\w+")
-_LEAST_ECHO: Final = 5
+_LEAST_ECHO: Final = 3
 # No sentence ends in these, or with these.
 _OPEN_WORDS: Final = re.compile(
     "(?:a|an|the|and|or|because|if|whether|my|your|our|their|every|into|onto|from|than"
     "|der|die|das|ein|eine|und|oder|weil|dass|un|une|le|la|les|el|los|las|y|et|ou|que)"
 )
-_OPEN_MARKS: Final = (",", ";", "(", "[", "{", "&", "/")
+# NB: no round bracket, in which faces end.
+_OPEN_MARKS: Final = (",", ";", "[", "{", "&")
 _LEAST_TRUNCATED: Final = 8
 
 _LEAST_BINARY: Final = 8
-_BINARY_SHARE: Final = 0.1
+_BINARY_SHARE: Final = 0.05
 _ENDLESS: Final = re.compile(r"[!-~]{10000}")
 _MOST_LOOKED_AT: Final = 100_000
 
@@ -132,10 +140,11 @@ def _is_no_text(text: str) -> bool:
 
 
 def _is_odd(char: str) -> bool:
-    # Control characters, halves of pairs, private and unassigned ones; joiners and marks of
-    # direction (Cf) belong to scripts.
+    # Control characters, halves of pairs, private and unassigned ones. Joiners and marks of
+    # direction (Cf) belong to scripts; controls from U+0080 on are mojibake, which can be mended.
     category = unicodedata.category(char)
-    return char == "\ufffd" or (category in {"Cc", "Cs", "Co", "Cn"} and char not in "\t\n\r\x85")
+    is_control = category == "Cc" and char.isascii() and char not in "\t\n\r"
+    return is_control or char == "\ufffd" or category in {"Cs", "Co", "Cn"}
 
 
 def _taught(row: Row) -> list[str]:

@@ -3,7 +3,7 @@
 `recognizers` finds them. A finding names the kind, never the value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from tunesmith_api.finetunejob.cleaning import Cleaning, SensitivePolicy
@@ -25,12 +25,11 @@ def treat_sensitive(
 ) -> tuple[list[Row], list[Finding]]:
     """The rows that stay, and what was found in which of them; what is refused goes to problems."""
     personal = cleaning.personal_data
-    search = partial(spans_of_personal_data, kinds=frozenset(personal.kinds))
+    of_persons = partial(_personal_data, kinds=frozenset(personal.kinds))
     kept, findings = list(rows), []
-    # A key may hold what looks like a telephone number.
     asked: tuple[tuple[str, str, SensitivePolicy, Search], ...] = (
         ("secrets", "secrets", cleaning.secrets, spans_of_secrets),
-        ("personalData", "personalData.policy", personal.policy, search),
+        ("personalData", "personalData.policy", personal.policy, of_persons),
     )
     for rule, path, policy, find in asked:
         if policy != "keep":
@@ -39,6 +38,16 @@ def treat_sensitive(
             if policy == "fail":
                 _refuse(found, path=path, problems=problems)
     return kept, findings
+
+
+def _personal_data(text: str, kinds: Collection[str]) -> list[Span]:
+    # A key may hold what looks like a telephone number, a password what looks like an address.
+    secrets = spans_of_secrets(text)
+    return [
+        span
+        for span in spans_of_personal_data(text, kinds)
+        if all(span.end <= key.start or key.end <= span.start for key in secrets)
+    ]
 
 
 def _treated(
