@@ -79,22 +79,19 @@ class Augmentation(ApiModel):
     paraphrase: Annotated[Paraphrase | None, DecidedLater("no paraphrase")] = None
     seed: Seed = Field(0, description="Decides which rows get children, and which words change.")
 
-    @property
-    def num_generators(self) -> int:
-        """How many of them the job names."""
-        given = (self.synonyms, self.back_translation, self.paraphrase)
-        return sum(generator is not None for generator in given)
-
 
 _GIVEN: Final = ("synonyms", "backTranslation", "paraphrase")
-_COUNTED: Final = " + ".join(f"(has(self.{name}) ? 1.0 : 0.0)" for name in _GIVEN)
 
 RULES: Final[tuple[Rule[Augmentation], ...]] = (
     Rule(
         name="augmentation-has-a-generator",
         scopes=("dataset.augmentation",),
         field="",
-        holds=lambda augmentation: augmentation.num_generators > 0,
+        holds=lambda augmentation: (
+            augmentation.synonyms is not None
+            or augmentation.back_translation is not None
+            or augmentation.paraphrase is not None
+        ),
         cel=" || ".join(f"has(self.{name})" for name in _GIVEN),
         message="something has to write the children; give synonyms, backTranslation or paraphrase",
     ),
@@ -102,10 +99,17 @@ RULES: Final[tuple[Rule[Augmentation], ...]] = (
         name="one-child-of-each-generator",
         scopes=("dataset.augmentation",),
         field="ratio",
+        # Where none is given, the rule above says so.
         holds=lambda augmentation: (
-            augmentation.synonyms is not None or augmentation.ratio <= augmentation.num_generators
+            augmentation.synonyms is not None
+            or augmentation.ratio <= 1.0
+            or (
+                (augmentation.back_translation is None) == (augmentation.paraphrase is None)
+                and augmentation.ratio <= 2.0  # noqa: PLR2004 - one child of each
+            )
         ),
-        cel=f"has(self.synonyms) || self.ratio <= {_COUNTED}",
+        cel="has(self.synonyms) || self.ratio <= 1.0 || "
+        "(has(self.backTranslation) == has(self.paraphrase) && self.ratio <= 2.0)",
         message="backTranslation and paraphrase write one child of a row each; lower ratio, or "
         "give synonyms",
     ),

@@ -160,8 +160,14 @@ def _rounds(
 ) -> Iterator[tuple[TextGenerator, int, list[Row]]]:
     """Who shall write which variant of which rows next, until there are children enough."""
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    before = -1
     for turn in range(len(generators) * _MOST_VARIANTS):
-        variant = turn // len(generators)
+        variant, generation = divmod(turn, len(generators))
+        if generation == 0:
+            # Of a variant that brought nothing there is no next one.
+            if len(family.children) == before:
+                return
+            before = len(family.children)
         start = 0
         while start < len(order):
             missing = wanted - len(family.children)

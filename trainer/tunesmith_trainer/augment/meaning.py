@@ -66,7 +66,9 @@ def similarity(text: str, other: str) -> float:
 
 def says_the_same(text: str, other: str, *, min_similarity: float) -> bool:
     """Whether `other` may stand for `text`."""
-    return _must_stay(text) == _must_stay(other) and similarity(text, other) >= min_similarity
+    if _must_stay(text) != _must_stay(other):
+        return False
+    return min_similarity == 0 or similarity(text, other) >= min_similarity
 
 
 def _must_stay(text: str) -> Counter[str]:

@@ -81,6 +81,7 @@ class SynonymGenerator:
         self._settings = settings
         self._seed = seed
         self._wordnet = load_wordnet(Path(settings.wordnet))
+        self._forms: dict[str, Form | None] = {}
 
     def require_language(self, texts: Sequence[str]) -> None:
         """Return if the texts look like English.
@@ -133,7 +134,9 @@ class SynonymGenerator:
         return found
 
     def _synonyms_of(self, word: str, *, before: str) -> tuple[str, ...]:
-        form = self._form_of(word)
+        if word not in self._forms:
+            self._forms[word] = self._form_of(word)
+        form = self._forms[word]
         previous = before.split(" ")[-2:-1]
         if form is None or (form.part == "verb" and _BEFORE_NOUNS.issuperset(previous or "?")):
             return ()
