@@ -70,9 +70,9 @@ def _mended_by_ftfy(environment: Path, file: Path) -> list[Turns]:
     uv = str(Path(sys.executable).with_name("uv"))
     if not (environment / "bin/python").exists():
         subprocess.run([uv, "venv", "--quiet", "--python", "3.11", environment], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", environment, FTFY]
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", environment, FTFY]
         subprocess.run(install, check=True)
-    command = [environment / "bin/python", "-c", _MEND, file]
+    command: list[str | Path] = [environment / "bin/python", "-c", _MEND, file]
     mended: list[Turns] = json.loads(
         subprocess.run(command, capture_output=True, check=True).stdout
     )

@@ -45,7 +45,13 @@ def measure(home: Path) -> dict[str, Any]:
 
 
 def _timed(python: Path, program: str, file: Path, copies: Path) -> dict[str, Any]:
-    command = [python, ROOT / "benchmarks/near_duplicates_run.py", program, file, copies]
+    command: list[str | Path] = [
+        python,
+        ROOT / "benchmarks/near_duplicates_run.py",
+        program,
+        file,
+        copies,
+    ]
     told = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout
     timed: dict[str, Any] = json.loads(told)
     return timed
@@ -57,7 +63,7 @@ def _peers(folder: Path) -> Path:
     uv = str(Path(sys.executable).with_name("uv"))
     if not (environment / "bin/python").exists():
         subprocess.run([uv, "venv", "--quiet", "--python", "3.11", environment], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", environment]
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", environment]
         subprocess.run([*install, *PEERS.values()], check=True)
     return environment / "bin/python"
 
@@ -69,7 +75,8 @@ def _write(packages: Path, folder: Path, number: int) -> tuple[Path, Path]:
     turns = [turn for spoken in conversations(packages) for turn in spoken]
     turns = [turn for turn in turns if len(turn.split()) >= _LEAST_WORDS]
     words = [word for turn in turns[:5000] for word in turn.split()]
-    texts, copies = [], []
+    texts: list[str] = []
+    copies: list[int] = []
     for place in range(number):
         if place and rng.random() < _COPIES:
             texts.append(edited([texts[rng.randrange(place)]], words, rng)[0])

@@ -9,6 +9,7 @@ import re
 import resource
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 THRESHOLD = 0.7
@@ -26,7 +27,7 @@ def ours(texts: list[str]) -> set[int]:
 
 def datasketch(texts: list[str]) -> set[int]:
     """MinHashLSH as its documentation shows it: each text is asked for, then inserted."""
-    from datasketch import MinHash, MinHashLSH
+    from datasketch import MinHash, MinHashLSH  # type: ignore[import-not-found]
 
     index, found = MinHashLSH(threshold=THRESHOLD, num_perm=_PERMUTATIONS), set()
     for place, text in enumerate(texts):
@@ -41,9 +42,12 @@ def datasketch(texts: list[str]) -> set[int]:
 
 def rensa(texts: list[str]) -> set[int]:
     """RMinHashDeduplicator with its index, as its documentation shows it."""
-    from rensa import RMinHash, RMinHashDeduplicator
+    from rensa import (  # type: ignore[import-not-found]
+        RMinHash,
+        RMinHashDeduplicator,
+    )
 
-    deduplicator = RMinHashDeduplicator(THRESHOLD, _PERMUTATIONS, use_lsh=True)
+    deduplicator = RMinHashDeduplicator(THRESHOLD, _PERMUTATIONS, use_lsh=True, seed=0)
     found = set()
     for place, text in enumerate(texts):
         minhash = RMinHash(num_perm=_PERMUTATIONS, seed=0)
@@ -55,7 +59,7 @@ def rensa(texts: list[str]) -> set[int]:
 
 def _pairs(text: str) -> list[str]:
     words = _WORD.findall(text.casefold())
-    return [f"{one} {other}" for one, other in zip(words, words[1:], strict=False)] or words
+    return [f"{one} {other}" for one, other in pairwise(words)] or words
 
 
 def main(program: str, file: Path, copies: Path) -> None:

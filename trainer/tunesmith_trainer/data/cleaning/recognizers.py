@@ -126,7 +126,9 @@ _PERSONAL: Final[Mapping[str, tuple[_Recognizer, ...]]] = {
     "phone": (
         # International (E.164), of North America, and national ones with their leading zero.
         _Recognizer(
-            re.compile(r"(?<![\w+])(?:\+|00)[1-9]\d{0,2}(?:[ ./-]?\(?\d{1,4}\)?){2,6}(?!\w)"),
+            re.compile(
+                r"(?<![\w+])(?:\+|(?<!\d )00)[1-9]\d{0,2}(?:[ ./-]?\(?\d{1,4}\)?){2,6}(?!\w)"
+            ),
             _is_phone,
         ),
         _Recognizer(
