@@ -23,6 +23,18 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": TRAIN}},
         )
     ],
+    "other-languages-than-some": [
+        (
+            {"dataset": {"train": TRAIN, "cleaning": {"noise": {"otherLanguages": "remove"}}}},
+            "spec.dataset.cleaning.noise.languages",
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "cleaning": {"noise": {"otherLanguages": "remove", "languages": ["de"]}},
+                }
+            },
+        ),
+    ],
     "replay-has-one-source": [
         (
             {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
@@ -271,6 +283,21 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
             "spec.dataset.validation.secretRef",
             {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+        ),
+        (
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "cleaning": {"contamination": {"against": [{"uri": "file://b", **SECRET}]}},
+                }
+            },
+            "spec.dataset.cleaning.contamination.against[0].secretRef",
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "cleaning": {"contamination": {"against": [TRAIN | SECRET]}},
+                }
+            },
         ),
         (
             {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},

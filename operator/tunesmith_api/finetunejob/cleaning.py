@@ -62,7 +62,7 @@ class Repair(ApiModel):
     mojibake: RepairPolicy = Field(
         "repair", description="UTF-8 that was read as Windows-1252 or Latin-1, such as â€™ for ’."
     )
-    unicode: RepairPolicy = Field(
+    normalization: RepairPolicy = Field(
         "warn", description="Bring text into the form NFC, and take control characters out."
     )
 

@@ -132,6 +132,7 @@ def test_a_type_says_where_records_can_be() -> None:
         "model",
         "dataset.train",
         "dataset.validation",
+        "dataset.cleaning.contamination.against.*",
         "dataset.replay.source",
         "evaluation.generalText",
     ]

@@ -200,10 +200,10 @@ def _prepare_rows(
         replay=replay,
         warnings=[
             *_warnings(request, base, loaded, removed),
-            *_warnings_of_cleaning(loaded),
             *splits.warnings,
             *remedied.warnings,
             *_warnings_of_end(base, splits.train[0]),
+            *_warnings_of_cleaning(loaded),
         ],
     )
 

@@ -60,7 +60,7 @@ class Cleaner:
         repair, uniformity = self.cleaning.repair, self.cleaning.uniformity
         texts: tuple[tuple[str, RepairPolicy, Callable[[str], str]], ...] = (
             ("repair.mojibake", repair.mojibake, without_mojibake),
-            ("repair.unicode", repair.unicode, normalized),
+            ("repair.normalization", repair.normalization, normalized),
             ("uniformity.whiteSpace", uniformity.white_space, uniform_white_space),
         )
         for rule, policy, change in texts:

@@ -110,7 +110,7 @@ def test_what_only_looks_like_mojibake_stays(text: str) -> None:
 def test_control_characters_go_and_marks_join_their_letters() -> None:
     rows = _rows(("What does it say?", "Cafe\u0301\x07 au lait"))
 
-    left, _ = _cleaned(rows, repair={"unicode": "repair"})
+    left, _ = _cleaned(rows, repair={"normalization": "repair"})
 
     assert left[0].messages[1].content == "Café au lait"
 
