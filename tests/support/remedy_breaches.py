@@ -1,4 +1,4 @@
-"""What breaks the rules of splits, augmentation and balancing, and the nearest that keeps them."""
+"""What breaks the rules of `spec.dataset`, and the nearest that keeps them."""
 
 from typing import Any
 
@@ -12,6 +12,32 @@ def _dataset(**fields: Any) -> dict[str, Any]:
 
 
 REMEDY_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "validation-or-fraction": [
+        (
+            _dataset(validation=TRAIN, validationFraction=0.5),
+            "spec.dataset.validationFraction",
+            _dataset(validation=TRAIN),
+        )
+    ],
+    "other-languages-than-some": [
+        (
+            _dataset(cleaning={"noise": {"otherLanguages": "remove"}}),
+            "spec.dataset.cleaning.noise.languages",
+            _dataset(cleaning={"noise": {"otherLanguages": "remove", "languages": ["de"]}}),
+        ),
+    ],
+    "replay-has-one-source": [
+        (
+            {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"selfSynthesis": {}}}},
+        ),
+        (
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN, "selfSynthesis": {}}}},
+            "spec.dataset.replay",
+            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN}}},
+        ),
+    ],
     "validation-or-split": [
         (
             _dataset(validation=TRAIN, split={"stratifyBy": "topic"}),

@@ -16,37 +16,6 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,
-    "validation-or-fraction": [
-        (
-            {"dataset": {"train": TRAIN, "validation": TRAIN, "validationFraction": 0.5}},
-            "spec.dataset.validationFraction",
-            {"dataset": {"train": TRAIN, "validation": TRAIN}},
-        )
-    ],
-    "other-languages-than-some": [
-        (
-            {"dataset": {"train": TRAIN, "cleaning": {"noise": {"otherLanguages": "remove"}}}},
-            "spec.dataset.cleaning.noise.languages",
-            {
-                "dataset": {
-                    "train": TRAIN,
-                    "cleaning": {"noise": {"otherLanguages": "remove", "languages": ["de"]}},
-                }
-            },
-        ),
-    ],
-    "replay-has-one-source": [
-        (
-            {"dataset": {"train": TRAIN, "replay": {"ratio": 0.1}}},
-            "spec.dataset.replay",
-            {"dataset": {"train": TRAIN, "replay": {"selfSynthesis": {}}}},
-        ),
-        (
-            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN, "selfSynthesis": {}}}},
-            "spec.dataset.replay",
-            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN}}},
-        ),
-    ],
     "budget-has-a-bound": [
         (
             {"training": {"forgettingBudget": {}}},
