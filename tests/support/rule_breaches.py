@@ -3,12 +3,10 @@
 from typing import Any
 
 from remedy_breaches import REMEDY_BREACHES
+from secret_breaches import SECRET, SECRET_BREACHES, TASK
 from training_breaches import TRAIN, TRAINING_BREACHES
 
-MODEL = {"uri": "hf://a/b"}
-SECRET = {"secretRef": {"name": "hub"}}
 STORE = {"uri": "s3://jobs/a"}
-TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
 JUDGE = {"endpoint": {"url": "https://api.example.com/v1", "model": "large"}}
 REMOTE = {"model": "m", "uri": "s3://models"}
 
@@ -237,53 +235,7 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"model": {"uri": "hf://a/b", "revision": "main"}},
         )
     ],
-    "secret-for-remote-sources": [
-        (
-            {"model": {"uri": "file://a", **SECRET}},
-            "spec.model.secretRef",
-            {"model": MODEL | SECRET},
-        ),
-        (
-            {"dataset": {"train": {"uri": "python://a/b", **SECRET}}},
-            "spec.dataset.train.secretRef",
-            {"dataset": {"train": TRAIN | SECRET}},
-        ),
-        (
-            {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
-            "spec.dataset.validation.secretRef",
-            {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
-        ),
-        (
-            {
-                "dataset": {
-                    "train": TRAIN,
-                    "cleaning": {"contamination": {"against": [{"uri": "file://b", **SECRET}]}},
-                }
-            },
-            "spec.dataset.cleaning.contamination.against[0].secretRef",
-            {
-                "dataset": {
-                    "train": TRAIN,
-                    "cleaning": {"contamination": {"against": [TRAIN | SECRET]}},
-                }
-            },
-        ),
-        (
-            {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},
-            "spec.dataset.replay.source.secretRef",
-            {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
-        ),
-        (
-            {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
-            "spec.evaluation.generalText.secretRef",
-            {"evaluation": {"generalText": TRAIN | SECRET}},
-        ),
-        (
-            {"evaluation": {"suites": [{**TASK, "uri": "file://tasks", **SECRET}]}},
-            "spec.evaluation.suites[0].secretRef",
-            {"evaluation": {"suites": [TASK | SECRET]}},
-        ),
-    ],
+    "secret-for-remote-sources": SECRET_BREACHES,
     "hub-outputs-name-a-repository": [
         (
             {"output": {"model": "a", "uri": "hf://b", **SECRET}},

@@ -1,0 +1,57 @@
+"""What breaks the rule that secrets are for remote sources, at every place where it holds."""
+
+from typing import Any
+
+from training_breaches import TRAIN
+
+MODEL = {"uri": "hf://a/b"}
+SECRET = {"secretRef": {"name": "hub"}}
+TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
+
+SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    (
+        {"model": {"uri": "file://a", **SECRET}},
+        "spec.model.secretRef",
+        {"model": MODEL | SECRET},
+    ),
+    (
+        {"dataset": {"train": {"uri": "python://a/b", **SECRET}}},
+        "spec.dataset.train.secretRef",
+        {"dataset": {"train": TRAIN | SECRET}},
+    ),
+    (
+        {"dataset": {"train": TRAIN, "validation": {"uri": "file://b", **SECRET}}},
+        "spec.dataset.validation.secretRef",
+        {"dataset": {"train": TRAIN, "validation": TRAIN | SECRET}},
+    ),
+    (
+        {
+            "dataset": {
+                "train": TRAIN,
+                "cleaning": {"contamination": {"against": [{"uri": "file://b", **SECRET}]}},
+            }
+        },
+        "spec.dataset.cleaning.contamination.against[0].secretRef",
+        {
+            "dataset": {
+                "train": TRAIN,
+                "cleaning": {"contamination": {"against": [TRAIN | SECRET]}},
+            }
+        },
+    ),
+    (
+        {"dataset": {"train": TRAIN, "replay": {"source": {"uri": "file://b", **SECRET}}}},
+        "spec.dataset.replay.source.secretRef",
+        {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
+    ),
+    (
+        {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
+        "spec.evaluation.generalText.secretRef",
+        {"evaluation": {"generalText": TRAIN | SECRET}},
+    ),
+    (
+        {"evaluation": {"suites": [{**TASK, "uri": "file://tasks", **SECRET}]}},
+        "spec.evaluation.suites[0].secretRef",
+        {"evaluation": {"suites": [TASK | SECRET]}},
+    ),
+]
