@@ -61,6 +61,8 @@ def _run(manifest: Path, *home: str, name: str, learning_rate: float) -> Ran:
     content = yaml.safe_load(manifest.read_text())
     content["metadata"]["name"] = content["spec"]["output"]["model"] = name
     content["spec"]["model"]["chatTemplate"] = HERMES
+    # After eight steps the model does not end its answers, and `chat` prints them to their end.
+    content["spec"]["serving"] = {"maxModelLength": 512}
     training = content["spec"]["training"]
     del training["epochs"]
     training |= {"maxSteps": 8, "optimizer": {"learningRate": learning_rate}}
