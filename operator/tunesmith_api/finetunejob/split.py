@@ -32,6 +32,13 @@ class Split(ApiModel):
         description="Column whose values are held out in equal parts, such as a label; with `by: "
         "random`. Default: rows are held out whatever they are.",
     )
+    # Not by default: rows of one template are all alike, and one group cannot be split.
+    near_duplicates: Literal["together", "apart"] = Field(
+        "apart",
+        description="Whether rows that are nearly the same, by "
+        "cleaning.nearDuplicates.threshold, are on one side: what was trained on with another "
+        "word in it makes the held-out loss look better than it is.",
+    )
 
 
 RULES: Final[tuple[Rule[Split], ...]] = (

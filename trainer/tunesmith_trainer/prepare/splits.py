@@ -15,7 +15,9 @@ from typing import TypeVar, cast
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.cleaning import question_key, row_key
+from tunesmith_trainer.data.cleaning.near_duplicates import near_duplicate_groups
+from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key
+from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.labels import times_of
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 
@@ -57,7 +59,7 @@ def _split(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     # The planner has filled the fraction in: there is no validation source.
     fraction, seed = cast("float", dataset.validation_fraction), dataset.seed
     column = dataset.split.stratify_by if dataset.split else None
-    keys = [question_key(row.row) for row in train]
+    keys = _keys(train, dataset)
     warnings = []
     if column is None:
         chosen = split_indices(keys, fraction=fraction, seed=seed)
@@ -75,6 +77,35 @@ def _split(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     return Splits(train=learnt, validation=held_out, num_leaked=0, warnings=tuple(warnings))
 
 
+def _keys(rows: Sequence[TokenizedRow], dataset: Dataset) -> list[RowKey]:
+    """What rows have in common that must be on one side."""
+    keys = [question_key(row.row) for row in rows]
+    if dataset.split is None or dataset.split.near_duplicates == "apart":
+        return keys
+    asked = dataset.cleaning.near_duplicates
+    texts = [compared_text(row.row) for row in rows]
+    return joined_keys(keys, near_duplicate_groups(texts, asked.threshold, asked.seed))
+
+
+def joined_keys(keys: Sequence[RowKey], groups: Sequence[int]) -> list[RowKey]:
+    """For each row the least key of all that share a key or a group with it, however far apart.
+
+    So a row that is like no other keeps its own, and the place of its group tells nothing.
+    """
+    least = {key: key for key in keys}
+
+    def root(key: RowKey) -> RowKey:
+        while least[key] != key:
+            key = least[key]
+        return key
+
+    first: dict[int, RowKey] = {}
+    for key, group in zip(keys, groups, strict=True):
+        one, other = sorted((root(key), root(first.setdefault(group, key))))
+        least[other] = one
+    return [root(key) for key in keys]
+
+
 def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     """The newest rows are held out, but those whose first question older rows have.
 
@@ -87,8 +118,9 @@ def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     last = sorted(times)[-_num_wanted(len(times), fraction) - 1 :][0]
     learnt = [row for row, time in zip(train, times, strict=True) if time <= last]
     newer = [row for row, time in zip(train, times, strict=True) if time > last]
-    known = {question_key(row.row) for row in learnt}
-    held_out = [row for row in newer if question_key(row.row) not in known]
+    keys = dict(zip(map(id, train), _keys(train, dataset), strict=True))
+    known = {keys[id(row)] for row in learnt}
+    held_out = [row for row in newer if keys[id(row)] not in known]
     if not held_out:
         raise BadInputError(
             Reason.DATASET_INVALID,
@@ -148,8 +180,8 @@ def stratified_indices(
         raise BadInputError(
             Reason.DATASET_INVALID,
             f"no validation rows left: the {len(keys)} row(s) that remain share one first "
-            "question, and such rows are never on both sides of the split; add rows, or give "
-            "dataset.validation"
+            "question, or are nearly the same by dataset.split.nearDuplicates, and such rows are "
+            "never on both sides of the split; add rows, or give dataset.validation"
             if len(by_stratum) < 2  # noqa: PLR2004 - it is split without strata
             else "no validation rows left: each value of dataset.split.stratifyBy has rows of one "
             "first question only; name a column with fewer values",

@@ -45,6 +45,37 @@ def test_a_rare_label_is_held_out_as_often_as_a_common_one(tmp_path: Path, model
     assert len({"rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3", "rows.jsonl:4"} & {*held_out}) == 1
 
 
+@pytest.mark.parametrize("split", [{}, {"by": "time", "timeColumn": "at"}])
+def test_rows_that_are_nearly_the_same_are_on_one_side(
+    tmp_path: Path, model: str, split: dict[str, str]
+) -> None:
+    """Each of the held-out rows has a twin with another word in it, among the older ones."""
+    stories = ("the printer in room one is out of paper", "my mail says that the box is full")
+    rows = [
+        {
+            "prompt": f"Since {day} {story}, what shall I do about it?",
+            "completion": f"Wait, {story} for all of us.",
+            "at": number,
+        }
+        for number, (day, story) in enumerate(
+            [("Monday", stories[0]), ("Monday", stories[1]), ("Tuesday", stories[0])]
+        )
+    ]
+    rows.append(row(7, at=7))
+
+    outcome = prepared(
+        tmp_path,
+        rows,
+        model=model,
+        validationFraction=0.5,
+        split={"nearDuplicates": "together", **split},
+    )
+
+    held_out = {*sources(tmp_path, outcome, "validation", model=model)}
+    assert len(held_out & {"rows.jsonl:1", "rows.jsonl:3"}) in (0, 2)
+    assert not split or held_out == {"rows.jsonl:4"}
+
+
 def test_the_newest_rows_are_held_out_whatever_their_place(tmp_path: Path, model: str) -> None:
     rows = [row(number, at=f"2026-0{9 - number}-01") for number in range(8)]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.prepare.splits import split_indices, stratified_indices
+from tunesmith_trainer.prepare.splits import joined_keys, split_indices, stratified_indices
 
 KEYS = st.lists(st.integers(0, 8), min_size=2, max_size=40).filter(lambda keys: len(set(keys)) > 1)
 
@@ -87,3 +87,33 @@ def test_strata_are_held_out_in_equal_parts() -> None:
 def test_strata_of_one_question_each_cannot_be_split() -> None:
     with pytest.raises(BadInputError, match=r"stratifyBy has rows of one first\s*question"):
         stratified_indices(["a", "b"], ["x", "y"], fraction=0.5, seed=0)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 8)), min_size=1),
+    seed=st.integers(0, 99),
+)
+def test_rows_that_share_a_question_or_a_group_have_one_key_in_any_order(
+    rows: list[tuple[str, int]], seed: int
+) -> None:
+    keys = {row: _joined(rows)[place] for place, row in enumerate(rows)}
+    shuffled = random.Random(seed).sample(rows, len(rows))
+
+    assert _joined(shuffled) == [keys[row] for row in shuffled]
+    for one in rows:
+        for other in rows:
+            if one[0] == other[0] or one[1] == other[1]:
+                assert keys[one] == keys[other]
+
+
+def test_a_row_that_is_like_no_other_keeps_its_key() -> None:
+    assert _joined([("b", 0), ("c", 1), ("a", 2), ("d", 1)]) == [
+        (("user", question),) for question in "bcac"
+    ]
+
+
+def _joined(rows: list[tuple[str, int]]) -> list[tuple[tuple[str, str], ...]]:
+    return joined_keys(
+        [(("user", question),) for question, _ in rows], [group for _, group in rows]
+    )
