@@ -60,6 +60,11 @@ class Bounds:
     mean: float = MAX_MEAN_DIFFERENCE
     prompt: float = MAX_PROMPT_DIFFERENCE
 
+    @property
+    def noise(self) -> float:
+        """What two sound engines may well differ by."""
+        return self.mean / NOISE_ALLOWANCE
+
     @classmethod
     def of_noise(cls, noise: float | None) -> "Bounds":
         """Those of a version whose two engines differed by `noise` nats; None: nobody knows."""

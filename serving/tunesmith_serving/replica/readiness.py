@@ -6,6 +6,7 @@ asked last, it makes progress with what is under way, and nobody drains it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tunesmith_engine.deployment.replica_report import ProbeEvidence, ReadyReason
 from tunesmith_serving.replica.fingerprints import Comparison
@@ -60,14 +61,36 @@ class Heartbeat:
         return now - max(self.last, self.busy_since) if self.num_running else 0.0
 
 
+# Within an engine an answer moves by what shares its batch: less than by as much again.
+_OTHER: Final = 2.0
+
+
 @dataclass(slots=True)
 class Evidence:
-    """What the answers to fingerprints have shown: of each prompt the last, by its place."""
+    """What the answers to fingerprints have shown: of each prompt the last, by its place.
+
+    `settled` is what this engine was off by, nats, when all of them were last found right.
+    """
 
     num_probes: int = 0
     num_tokens: int = 0
     last: float = float("-inf")
     prompts: dict[int, ProbedPrompt] = field(default_factory=dict)
+    settled: dict[int, float] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """All prompts were asked, and the engine is right."""
+        self.settled = {place: prompt.difference for place, prompt in self.prompts.items()}
+
+    def is_other(self, place: int, *, least: float) -> bool:
+        """Whether a prompt was last answered as this engine did not when it was found right.
+
+        `least`: nats that no engine is held to. It proves nothing, and is reason to ask for all.
+        """
+        if place not in self.prompts:
+            return False
+        allowed = max(_OTHER * self.settled.get(place, 0.0), least)
+        return self.prompts[place].difference > allowed
 
     def note(self, prompts: Mapping[int, ProbedPrompt], *, tokens: int, now: float) -> None:
         """Prompts were answered, which took so many tokens."""

@@ -1,8 +1,9 @@
 """The replica's own questions to its engine, for as long as the process runs.
 
 All fingerprints first, and what it makes of known conversations, again and again until they are
-right; later one fingerprint in turn, which takes less than a client's request, at `ProbePace`.
-Answers and counters go into `Readiness`.
+right; later one fingerprint in turn, which takes less than a client's request, at `ProbePace`. One
+that is another than it was sets off all of them: a single answer says less than the bound on their
+mean. Answers and counters go into `Readiness`.
 """
 
 import asyncio
@@ -181,11 +182,13 @@ class Watch:
         if self._readiness.proof.is_ready:
             self._turn = (self._turn + 1) % len(known)
             verdict = await self._asked({self._turn: known[self._turn]}, bounds=bounds)
-            if verdict is None or verdict.is_ready:
+            is_other = self._readiness.evidence.is_other(self._turn, least=bounds.noise)
+            if verdict is None or (verdict.is_ready and not is_other):
                 return verdict
         verdict = await self._asked(dict(enumerate(known)), bounds=bounds)
         if verdict is None or not verdict.is_ready:
             return verdict
+        self._readiness.evidence.settle()
         # Not in turn later: an engine reads its chat template once.
         return await self._chatted(chats, sound=verdict)
 

@@ -1,113 +1,24 @@
 """The middleware around a stand-in for the engine: tags, measures, answers, and never disturbs."""
 
-import asyncio
 import gc
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from stand_in import Faults, StandIn
-from tunesmith_serving.replica.fingerprints import Fingerprint
+from played_replica import CHAT, PLANTED, Client
 from tunesmith_serving.replica.in_process import (
     Application,
     Message,
     Receive,
-    Response,
     Scope,
     Send,
 )
-from tunesmith_serving.replica.in_process import request as ask
 from tunesmith_serving.replica.measurement import Measurement
 from tunesmith_serving.replica.middleware import Replica
-from tunesmith_serving.replica.settings import ReplicaSettings
-from tunesmith_serving.verify.reference_generations import KnownChat
-
-KNOWN = Fingerprint(promptIds=[1, 2], answerIds=[3, 4], logprobs=[-1.0, -2.0])
-CHAT = "/v1/chat/completions"
-PLANTED = "xyzzy-nobody-may-keep-this"
-ASKED = KnownChat.model_validate(
-    {"messages": [{"role": "user", "content": PLANTED}], "promptIds": [5, 6]}
-)
 
 pytestmark = pytest.mark.timeout(30)
-Scenario = Callable[["Client"], Awaitable[None]]
-
-
-class Client:
-    """Asks a replica from inside of the process."""
-
-    def __init__(self, app: Application, engine: StandIn) -> None:
-        self.app, self.engine = app, engine
-
-    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        path, _, query = path.partition("?")
-        shared = {"query_string": query.encode()}
-        # `request` sets the query itself: what is handed down here is laid over it.
-        app: Application = lambda scope, receive, send: self.app({**scope, **shared}, receive, send)  # noqa: E731
-        answer = await ask(app, path, method="GET", headers=headers, shared={})
-        return answer.status, json.loads(answer.body)
-
-    async def post(self, path: str, body: Any = None, **headers: str) -> Response:
-        return await ask(
-            self.app,
-            path,
-            method="POST",
-            body=json.dumps(body or {}).encode(),
-            headers=headers,
-            shared={},
-        )
-
-    async def becomes(self, reason: str) -> None:
-        async with asyncio.timeout(5):
-            while (await self.get("/tunesmith/ready"))[1]["reason"] != reason:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-def fingerprints(tmp_path: Path) -> Path:
-    path = tmp_path / "fingerprints.json"
-    known = {
-        "probes": [KNOWN.model_dump(by_alias=True)],
-        "chats": [ASKED.model_dump(by_alias=True)],
-    }
-    path.write_text(json.dumps(known))
-    return path
-
-
-@pytest.fixture
-def play(fingerprints: Path) -> Callable[..., None]:
-    """Play a scenario with a replica that asks its engine every few milliseconds."""
-
-    def played(
-        scenario: Scenario,
-        *,
-        progress_seconds: float = 5.0,
-        max_probe_seconds: float = 0.01,
-        **faults: Any,
-    ) -> None:
-        async def scene() -> None:
-            engine = StandIn(
-                model="helpdesk", faults=Faults(**faults), known=[KNOWN], chats=[ASKED]
-            )
-            settings = ReplicaSettings(
-                version="helpdesk-v7",
-                digest="sha256:0",
-                revision="0a1b2c3d",
-                model="helpdesk",
-                fingerprints=fingerprints,
-                probe_seconds=0.01,
-                max_probe_seconds=max_probe_seconds,
-                probe_token_fraction=0.5,
-                progress_seconds=progress_seconds,
-            )
-            await scenario(Client(Replica(engine, settings), engine))
-
-        asyncio.run(scene())
-
-    return played
 
 
 def test_every_answer_tells_its_version(play: Callable[..., None]) -> None:
@@ -130,135 +41,6 @@ def test_every_answer_tells_its_version(play: Callable[..., None]) -> None:
         assert all((b"x-tunesmith-version", b"helpdesk-v7") in headers for headers in seen)
 
     play(scenario)
-
-
-def test_who_gives_the_fingerprints_is_ready(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("Ready")
-        status, state = await client.get("/tunesmith/state")
-
-        assert status == 200
-        assert (state["version"], state["digest"], state["revision"], state["ready"]) == (
-            "helpdesk-v7", "sha256:0", "0a1b2c3d", True,
-        )  # fmt: skip
-        # Its own questions are nobody's requests.
-        assert (state["accepted"], state["running"]) == (0, 0)
-
-    play(scenario)
-
-
-def test_fingerprints_are_paid_for_by_what_clients_had_computed(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        async def num_probes() -> Any:
-            await asyncio.sleep(0.1)
-            return (await client.get("/tunesmith/state"))[1]["probe"]["probes"]
-
-        await client.becomes("Ready")
-        # One while it was not ready, which nobody pays for.
-        assert await num_probes() == 2
-        # The other took five tokens, and a half of what is served may go into them.
-        await client.post(CHAT, {"max_tokens": 9})
-        assert await num_probes() == 2
-        await client.post(CHAT, {"max_tokens": 1})
-        assert await num_probes() == 3
-
-    play(scenario, max_probe_seconds=60)
-
-
-def test_an_idle_engine_is_asked_all_the_same(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("Ready")
-        await asyncio.sleep(0.5)
-        assert (await client.get("/tunesmith/state"))[1]["probe"]["probes"] > 1
-
-    play(scenario, max_probe_seconds=0.05)
-
-
-def test_other_weights_are_not_ready_until_they_are_right(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("FingerprintMismatch")
-        assert (await client.get("/tunesmith/ready"))[0] == 503
-        client.engine.faults = Faults()
-        await client.becomes("Ready")
-        client.engine.faults = Faults(nonsense=True)
-        await client.becomes("FingerprintMismatch")
-
-    play(scenario, nonsense=True)
-
-
-@pytest.mark.parametrize(("noise", "reason"), [(None, "Ready"), (0.02, "FingerprintMismatch")])
-def test_a_version_with_little_noise_is_held_to_less(
-    play: Callable[..., None], fingerprints: Path, noise: float | None, reason: str
-) -> None:
-    """Known answers 0.3 nats off, as weights of fewer bits may make them."""
-    known = json.loads(fingerprints.read_text())
-    known["probes"][0]["logprobs"] = [value + 0.3 for value in KNOWN.logprobs]
-    fingerprints.write_text(json.dumps({**known, "noise": noise}))
-
-    async def scenario(client: Client) -> None:
-        await client.becomes(reason)
-        probe = (await client.get("/tunesmith/state"))[1]["probe"]
-        assert (probe["worstNats"], probe["lossNats"]) == pytest.approx((0.3, 0.3))
-
-    play(scenario)
-
-
-def test_another_chat_template_is_not_ready_though_its_weights_are_right(
-    play: Callable[..., None],
-) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("FingerprintMismatch")
-        state = (await client.get("/tunesmith/state"))[1]
-        assert "1 of 1 known conversations" in state["message"]
-        assert PLANTED not in state["message"]
-        client.engine.faults = Faults()
-        await client.becomes("Ready")
-
-    play(scenario, template=True)
-
-
-def test_an_engine_that_fails_is_not_ready(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("GenerationFailed")
-
-    play(scenario, errors=1.0)
-
-
-def test_an_engine_that_hangs_is_seen_though_its_health_is_200(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("Ready")
-        client.engine.faults = Faults(hang=True)
-        pending = asyncio.create_task(client.post(CHAT, {"max_tokens": 3}))
-        await client.becomes("NoProgress")
-
-        health = await ask(client.app, "/health", method="GET", headers={}, shared={})
-        assert health.status == 200
-        assert (await client.get("/tunesmith/state"))[1]["running"] == 1
-        pending.cancel()
-
-    play(scenario, progress_seconds=0.2)
-
-
-def test_an_idle_engine_that_hangs_is_seen_by_the_next_question(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("Ready")
-        client.engine.faults = Faults(hang=True)
-        await client.becomes("NoProgress")
-        client.engine.faults = Faults()
-        await client.becomes("Ready")
-
-    play(scenario, progress_seconds=0.1)
-
-
-def test_a_long_answer_in_one_piece_is_no_hang(play: Callable[..., None]) -> None:
-    async def scenario(client: Client) -> None:
-        await client.becomes("Ready")
-        answer = await client.post(CHAT, {"max_tokens": 60})
-
-        assert answer.status == 200
-        assert (await client.get("/tunesmith/ready"))[0] == 200
-
-    play(scenario, progress_seconds=0.3, itl=0.01)
 
 
 def test_a_draining_replica_is_not_ready_and_closes_connections(play: Callable[..., None]) -> None:
@@ -429,15 +211,3 @@ def test_the_rest_of_the_server_is_left_alone(play: Callable[..., None]) -> None
         assert (await client.get("/nothing"))[0] == 404
 
     play(scenario)
-
-
-def test_a_server_ends_at_any_moment_of_the_watch(play: Callable[..., None]) -> None:
-    """`asyncio.wait_for` of Python 3.11 loses a cancellation, and the server never ended."""
-    for turns in range(40):
-
-        async def scenario(client: Client, turns: int = turns) -> None:
-            await client.get("/tunesmith/state")
-            for _ in range(turns):
-                await asyncio.sleep(0)
-
-        play(scenario, ttft=0.0)

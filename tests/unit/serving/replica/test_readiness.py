@@ -17,7 +17,8 @@ from tunesmith_serving.replica.fingerprints import (
     read_bounds,
     read_fingerprints,
 )
-from tunesmith_serving.replica.readiness import Heartbeat, Readiness, Verdict
+from tunesmith_serving.replica.readiness import Evidence, Heartbeat, Readiness, Verdict
+from tunesmith_serving.tap.probe_metrics import ProbedPrompt
 
 PROVEN = Verdict(ReadyReason.READY, "as known")
 LONG = Fingerprint(promptIds=[1, 2], answerIds=[3, 4, 5], logprobs=[-1.0, -2.0, -3.0])
@@ -165,3 +166,23 @@ def test_a_file_that_is_no_fingerprints_is_refused(tmp_path: Path, text: str) ->
 
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's own
         read_fingerprints(path, max_model_length=None)
+
+
+def test_an_answer_that_moves_within_the_noise_sets_off_nothing() -> None:
+    evidence = Evidence()
+    assert not evidence.is_other(0, least=0.02)
+    evidence.note({0: _prompt(0.03), 1: _prompt(0.0)}, tokens=2, now=0.0)
+    evidence.settle()
+
+    for nats, is_other in {0.02: False, 0.05: False, 0.07: True}.items():
+        evidence.note({0: _prompt(nats)}, tokens=1, now=1.0)
+        assert evidence.is_other(0, least=0.02) is is_other
+    # Now it is known that the engine is right all the same.
+    evidence.settle()
+    assert not evidence.is_other(0, least=0.02)
+    evidence.note({1: _prompt(0.019)}, tokens=1, now=2.0)
+    assert not evidence.is_other(1, least=0.02)
+
+
+def _prompt(nats: float) -> ProbedPrompt:
+    return ProbedPrompt(difference=nats, loss=nats, num_tokens=2)
