@@ -1,6 +1,6 @@
 """Which training rows get children, who writes them, and which of them stay.
 
-`training_rows` calls `add_children` behind the split: held-out rows have no children, and no child
+`training_rows` calls `children_of` behind the split: held-out rows have no children, and no child
 asks what a held-out row asks. Rows get theirs in an order that the seed decides, generators take
 turns, and rounds go on until there are as many children as are asked for, or no more to be had.
 """
@@ -26,7 +26,7 @@ from tunesmith_trainer.augment.generator import Rewritten, TextGenerator
 from tunesmith_trainer.augment.meaning import says_the_same
 from tunesmith_trainer.augment.paraphrase import ParaphraseGenerator
 from tunesmith_trainer.augment.synonyms import SynonymGenerator
-from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key
+from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key, squeezed
 from tunesmith_trainer.data.rows import Generator, Origin, Row
 
 _FIELD: Final = "dataset.augmentation"
@@ -133,7 +133,7 @@ class _Family:
                 self._keep(_child_of(row, changed, generator=generator.name))
 
     def _is_of_use(self, text: str, answer: Rewritten, *, least: float) -> bool:
-        if _squeezed(text) == _squeezed(answer.text):
+        if squeezed(text).casefold() == squeezed(answer.text).casefold():
             self.refused["unchanged"] += 1
             return False
         if not says_the_same(text, answer.text, min_similarity=least):
@@ -225,10 +225,6 @@ def _child_of(row: Row, changed: Mapping[int, Rewritten], *, generator: Generato
         for turns in (row.messages, row.rejected)
     )
     return replace(row, messages=messages, rejected=rejected, origin=origin)
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split()).casefold()
 
 
 def _refuse_other_rows(rows: Sequence[Row], settings: Augmentation) -> None:

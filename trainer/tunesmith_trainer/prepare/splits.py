@@ -116,11 +116,11 @@ def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     times = times_of([row.row for row in train], column=column)
     # Rows of one time stay together, on the older side.
     last = sorted(times)[-_num_wanted(len(times), fraction) - 1 :][0]
-    learnt = [row for row, time in zip(train, times, strict=True) if time <= last]
-    newer = [row for row, time in zip(train, times, strict=True) if time > last]
-    keys = dict(zip(map(id, train), _keys(train, dataset), strict=True))
-    known = {keys[id(row)] for row in learnt}
-    held_out = [row for row in newer if keys[id(row)] not in known]
+    rows = list(zip(train, times, _keys(train, dataset), strict=True))
+    learnt = [row for row, time, _ in rows if time <= last]
+    newer = [(row, key) for row, time, key in rows if time > last]
+    known = {key for _, time, key in rows if time <= last}
+    held_out = [row for row, key in newer if key not in known]
     if not held_out:
         raise BadInputError(
             Reason.DATASET_INVALID,

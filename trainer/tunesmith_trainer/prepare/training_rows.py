@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
-from tunesmith_trainer.augment.children import children_of
+from tunesmith_trainer.augment.children import Children, children_of
 from tunesmith_trainer.augment.generator import TextGenerator
 from tunesmith_trainer.data.rows import Problems
 from tunesmith_trainer.prepare.balance import balance_rows
 from tunesmith_trainer.prepare.splits import Splits
-from tunesmith_trainer.prepare.tokenization import RowTokenizer
+from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,48 +48,34 @@ def remedied_rows(
         StageError: a remedy cannot be applied to these rows.
     """
     remedied = RemediedRows(splits, card={})
-    if generators:
-        row_tokenizer = _tokenizer_of_children(tokenizer, longest=longest, splits=splits)
-        remedied = _augmented(
-            request, remedied, generators, row_tokenizer=row_tokenizer, reporter=reporter
+    settings = request.spec.dataset.augmentation
+    if settings is not None:
+        children = children_of(
+            [row.row for row in splits.train],
+            [row.row for row in splits.validation],
+            settings=settings,
+            generators=generators,
+            reporter=reporter,
+            output=Path(request.output),
         )
+        # What a generator made too long, or unfit, is thrown away, whatever the user's own rows
+        # may be.
+        row_tokenizer = RowTokenizer(
+            tokenizer,
+            longest=longest,
+            overlong="drop",
+            problems=Problems(max_bad_rows=len(children.rows)),
+        )
+        tokenized = row_tokenizer.tokenize(children.rows, reporter=reporter)
+        remedied = _augmented(remedied, children, tokenized)
     return _balanced(request, remedied)
 
 
-def _tokenizer_of_children(
-    tokenizer: "PreTrainedTokenizerBase", *, longest: int, splits: Splits
-) -> RowTokenizer:
-    # What a generator made too long, or unfit, is thrown away, whatever the user's own rows may be.
-    return RowTokenizer(
-        tokenizer,
-        longest=longest,
-        overlong="drop",
-        problems=Problems(max_bad_rows=len(splits.train) * 4),
-    )
-
-
 def _augmented(
-    request: StageRequest,
-    before: RemediedRows,
-    generators: Sequence[TextGenerator],
-    *,
-    row_tokenizer: RowTokenizer,
-    reporter: Reporter,
+    before: RemediedRows, children: Children, tokenized: Sequence[TokenizedRow]
 ) -> RemediedRows:
-    settings, splits = request.spec.dataset.augmentation, before.splits
-    if settings is None:
-        return before
-    children = children_of(
-        [row.row for row in splits.train],
-        [row.row for row in splits.validation],
-        settings=settings,
-        generators=generators,
-        reporter=reporter,
-        output=Path(request.output),
-    )
-    tokenized = row_tokenizer.tokenize(children.rows, reporter=reporter)
     return RemediedRows(
-        replace(splits, train=[*splits.train, *tokenized]),
+        replace(before.splits, train=[*before.splits.train, *tokenized]),
         card={**before.card, "augmentation": children.card},
         notes=(*before.notes, children.note),
         warnings=(*before.warnings, *children.warnings),

@@ -186,7 +186,8 @@ class Cleaner:
                 remedy="fill or delete the row, or set emptyRows: remove",
                 is_bad_row=False,
             )
-        self.rows = [row for place, row in enumerate(self.rows) if place not in set(places)]
+        empty = set(places)
+        self.rows = [row for place, row in enumerate(self.rows) if place not in empty]
 
 
 def clean(

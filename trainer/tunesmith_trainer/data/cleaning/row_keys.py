@@ -18,7 +18,7 @@ def row_key(row: Row) -> RowKey:
     NB: case counts. In code, names and passwords it is the difference between two answers.
     """
     if row.text is not None:
-        return (("text", _squeezed(row.text)),)
+        return (("text", squeezed(row.text)),)
     tools = [("tools", json.dumps(row.tools, sort_keys=True))] if row.tools else []
     rejected = ((f"not {role}", words) for role, words in map(_turn_key, row.rejected))
     return (*tools, *map(_turn_key, row.messages), *rejected)
@@ -33,15 +33,16 @@ def question_key(row: Row) -> RowKey:
     """
     for message in row.messages:
         if message.role == "user":
-            return (("user", _squeezed(message.content).casefold()),)
+            return (("user", squeezed(message.content).casefold()),)
     return row_key(row)
 
 
 def _turn_key(turn: Message) -> tuple[str, str]:
     # A conversation may well be given once for each of its answers.
     is_shown_alone = turn.role == "assistant" and not turn.trained
-    return (f"{turn.role}, untrained" if is_shown_alone else turn.role, _squeezed(turn.said))
+    return (f"{turn.role}, untrained" if is_shown_alone else turn.role, squeezed(turn.said))
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """The text with one space for every run of white space."""
     return " ".join(text.split())
