@@ -12,7 +12,14 @@ from typing import Any
 from tunesmith_api.kinds import KINDS
 from tunesmith_cli import job_arguments
 from tunesmith_cli.live import PAGE_PORT
-from tunesmith_cli.options import CommandParser, add_home, add_output, attempt, port
+from tunesmith_cli.options import (
+    CommandParser,
+    add_home,
+    add_output,
+    attempt,
+    port,
+    token_count,
+)
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.settings import add_flags, prometheus_address
 
@@ -332,6 +339,13 @@ def _chat(commands: Any) -> None:
         "--conversation-id",
         metavar="ID",
         help="one conversation stays with one version (default: a new one)",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        metavar="N",
+        type=token_count,
+        default=512,
+        help="the most tokens of one answer (default: 512)",
     )
     parser.add_argument(
         "--api-key-file",

@@ -95,6 +95,13 @@ def attempt(text: str) -> int:
     return int(text)
 
 
+def token_count(text: str) -> int:
+    """A number of tokens, at least one."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of tokens; give at least 1")
+    return int(text)
+
+
 def port(text: str) -> int:
     """A TCP port."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LAST_PORT:

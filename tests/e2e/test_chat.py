@@ -37,6 +37,15 @@ def test_a_finished_job_answers_line_by_line_and_leaves_nothing_running(laptop: 
     assert processes_of(laptop.home) == []
 
 
+def test_an_answer_that_does_not_end_is_cut_and_says_so(laptop: Laptop) -> None:
+    wish(laptop)
+
+    chat = laptop.run("chat", "helpdesk", "--max-tokens", "2", text="My printer does not print.\n")
+
+    assert chat.returncode == 0, chat.stderr
+    assert "the answer ends at 2 tokens; --max-tokens allows more" in chat.stderr
+
+
 def test_a_server_that_does_not_start_says_why(laptop: Laptop) -> None:
     wish(laptop, refused=True)
 

@@ -47,10 +47,19 @@ class Endpoint:
     see: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was said, the version that said it, and whether the bound on tokens ended it."""
+
+    text: str
+    version: str
+    is_cut: bool
+
+
 def run(options: argparse.Namespace) -> int:
     """Answer line after line until stdin ends."""
     with _answering(options) as endpoint:
-        _converse(endpoint)
+        _converse(endpoint, max_tokens=options.max_tokens)
     return EXIT_DONE
 
 
@@ -80,21 +89,23 @@ def _answering(options: argparse.Namespace) -> Iterator[Endpoint]:
         raise CommandError(f"no deployment or job '{options.name}' in {options.home}; {hint}")
 
 
-def _converse(endpoint: Endpoint) -> None:
+def _converse(endpoint: Endpoint, *, max_tokens: int) -> None:
     messages: list[dict[str, str]] = []
     is_dialogue = sys.stdin.isatty()
     style = style_of(sys.stderr)
     for line in _lines(prompt="> " if is_dialogue else ""):
         messages.append({"role": "user", "content": line})
         try:
-            answer, version = _print_answer(endpoint, messages)
+            answer = _print_answer(endpoint, messages, max_tokens=max_tokens)
         except (ChatError, OSError, http.client.HTTPException) as error:
             raise CommandError(
                 f"{endpoint.url} gives no whole answer: {error}; see: {endpoint.see}",
                 code=EXIT_FAILED,
             ) from error
-        messages.append({"role": "assistant", "content": answer})
-        print(style.paint(f"version {version}", "dim"), file=sys.stderr)
+        messages.append({"role": "assistant", "content": answer.text})
+        print(style.paint(f"version {answer.version}", "dim"), file=sys.stderr)
+        if answer.is_cut:
+            _say(f"the answer ends at {max_tokens} tokens; --max-tokens allows more")
 
 
 def _say(text: str) -> None:
@@ -136,8 +147,10 @@ def _lines(*, prompt: str) -> Iterator[str]:
             yield line.strip()
 
 
-def _print_answer(endpoint: Endpoint, messages: list[dict[str, str]]) -> tuple[str, str]:
-    """The whole answer, printed as it came, and the version that gave it.
+def _print_answer(
+    endpoint: Endpoint, messages: list[dict[str, str]], *, max_tokens: int
+) -> Answer:
+    """The answer, printed as it came.
 
     Raises:
         ChatError: it was refused, or is not whole.
@@ -147,7 +160,12 @@ def _print_answer(endpoint: Endpoint, messages: list[dict[str, str]]) -> tuple[s
     connection = http.client.HTTPConnection(
         url.hostname or "127.0.0.1", url.port, timeout=_TIMEOUT_S
     )
-    body = {"model": endpoint.model, "messages": messages, "stream": True}
+    body = {
+        "model": endpoint.model,
+        "messages": messages,
+        "stream": True,
+        "max_tokens": max_tokens,
+    }
     try:
         connection.request(
             "POST",
@@ -159,19 +177,22 @@ def _print_answer(endpoint: Endpoint, messages: list[dict[str, str]]) -> tuple[s
         if response.status != http.client.OK:
             said = response.read(_MAX_ERROR).decode(errors="replace")
             raise ChatError(f"HTTP {response.status}, {plain(said)}")
-        pieces = []
-        for piece in answer_pieces(response):
+        pieces, reason = [], None
+        for piece, reason in answer_pieces(response):
             pieces.append(piece)
             # A model may write what would steer the terminal.
             print("\n".join(map(plain, piece.split("\n"))), end="", flush=True)
         print()
-        return "".join(pieces), response.getheader(_VERSION_HEADER) or "unknown"
+        version = response.getheader(_VERSION_HEADER) or "unknown"
+        return Answer("".join(pieces), version, is_cut=reason == "length")
     finally:
         connection.close()
 
 
-def answer_pieces(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[str]:
-    """The text of a stream of server-sent events, piece by piece.
+def answer_pieces(
+    lines: Iterator[bytes] | http.client.HTTPResponse,
+) -> Iterator[tuple[str, str | None]]:
+    """The text of a stream of server-sent events, piece by piece, each with why it ends, if it does.
 
     Raises:
         ChatError: it ends without a reason for its end, with an error, or was given up.
@@ -191,6 +212,6 @@ def answer_pieces(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator
             raise ChatError(plain(str(event["error"]))[:_MAX_ERROR])
         for choice in event.get("choices", ()):
             reason = choice.get("finish_reason") or reason
-            yield (choice.get("delta") or {}).get("content") or ""
+            yield (choice.get("delta") or {}).get("content") or "", reason
     # A clean end of the connection is no end of the answer.
     raise ChatError("the stream broke off")

@@ -43,7 +43,7 @@ COMMANDS = {
     "deploy": {"FILE", "--home", "--page-port", "--prometheus", "--until"},
     "rollout": {"ACTION", "NAME", "VERSION", "--home", "--output"},
     "watch": {"NAME", "--once", "--namespace", "--home", "--output"},
-    "chat": {"NAME", "--conversation-id", "--api-key-file", "--home"},
+    "chat": {"NAME", "--conversation-id", "--max-tokens", "--api-key-file", "--home"},
     "delete": {"JOB", "--yes", "--home"},
     "ui": {"--port", "--home"},
     "prune": {"JOB", "--dry-run", "--cache", "--home", "--output"},

@@ -260,7 +260,9 @@ def test_a_terminal_shows_the_status_and_the_last_events(
 def test_a_whole_stream_is_its_text() -> None:
     stream = [*_deltas("Turn ", "it off."), b"", b"data: [DONE]"]
 
-    assert "".join(answer_pieces(iter(stream))) == "Turn it off."
+    pieces = list(answer_pieces(iter(stream)))
+    assert "".join(text for text, _ in pieces) == "Turn it off."
+    assert pieces[-1][1] == "stop"
 
 
 @pytest.mark.parametrize(
