@@ -13,6 +13,7 @@ from typing import Final
 
 from tunesmith_cli.errors import EXIT_FAILED, CommandError
 from tunesmith_cli.terminal.style import plain
+from tunesmith_engine.deployment.replica_report import WRONG_ANSWERS
 from tunesmith_engine.local.deployment.replica_client import read_state
 from tunesmith_engine.local.environments import Environments, stage_variables
 from tunesmith_engine.local.processes import terminate_leftovers
@@ -30,7 +31,8 @@ def served_version(folder: Path, *, model: str, say: Callable[[str], None]) -> I
     """Serve the version in `folder` under the name `model` within the block; its base URL.
 
     Raises:
-        CommandError: the server ended before it was ready, or is not ready in time.
+        CommandError: the server ended before it was ready, does not answer as the version did when
+            it was verified, or is not ready in time.
         EnvironmentMissing: vLLM is not installed.
     """
     python, port = Environments.discover().python(Environment.SERVER), _free_port()
@@ -66,6 +68,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], *, port: int, log: Path)
         state = read_state(port)
         if state is not None and state.ready:
             return
+        if state is not None and state.reason in WRONG_ANSWERS:
+            raise CommandError(f"the server cannot be trusted: {state.message}", code=EXIT_FAILED)
         if process.poll() is not None:
             raise CommandError(
                 f"the server has ended with {process.returncode}: {_last_line(log)}; "

@@ -56,6 +56,16 @@ def test_a_server_that_does_not_start_says_why(laptop: Laptop) -> None:
     assert processes_of(laptop.home) == []
 
 
+def test_a_server_that_is_not_what_was_verified_is_not_talked_to(laptop: Laptop) -> None:
+    wish(laptop, nonsense=True)
+
+    chat = laptop.run("chat", "helpdesk", text="Hello?\n")
+
+    assert (chat.returncode, chat.stdout) == (1, "")
+    assert "the server cannot be trusted: " in chat.stderr
+    assert processes_of(laptop.home) == []
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

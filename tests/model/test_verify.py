@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from prepare_stage import Prepared
 from served_models import QUESTIONS, write_reference, write_w8a8
 from served_version import make_adapter_version, make_base, make_reference
+from tool_template import HERMES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.catalog import COMPRESS, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_serving.processor import has_amx, read_flags
 from tunesmith_serving.settings import ServingSettings
+from tunesmith_trainer.compress.known_chats import known_chats
 
 SERVER = Path(__file__).parents[2] / ".venvs" / "server" / "bin" / "python"
 HAS_VNNI = bool(read_flags() & {"avx512_vnni", "avx_vnni"})
@@ -46,7 +49,18 @@ def compressed(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> 
     write_w8a8(prepared.model, made.folder)
     write_reference(made.folder, made.reference)
     write_reference(made.folder, made.other_reference, noise=0.1)
+    chats = _chats_with_tools(made.folder)
+    for path in (made.reference, made.other_reference):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chats": chats}))
     return made
+
+
+def _chats_with_tools(folder: Path) -> list[Any]:
+    """What compress writes of a model whose template, put into its folder, shows tools."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = HERMES
+    (folder / "chat_template.jinja").write_text(HERMES)
+    return known_chats(tokenizer)
 
 
 def verified(
@@ -128,7 +142,9 @@ def test_a_sound_model_is_proved_and_leaves_its_settings_and_fingerprints(
     assert "reset your password" in parity["prompts"][2]["served"]
     fingerprints = json.loads((tmp_path / "artifacts" / "fingerprints.json").read_text())
     assert len(fingerprints["probes"]) == len(QUESTIONS)
-    assert len(fingerprints["chats"]) == len(QUESTIONS)
+    # As they were given: vLLM writes into the conversations that it is handed.
+    assert fingerprints["chats"] == json.loads(compressed.reference.read_text())["chats"]
+    assert [len(chat.get("tools", ())) for chat in fingerprints["chats"]] == [0, 0, 0, 1]
     # Activations that are rounded to eight bits move sound models by 0.08 to 0.17 nats.
     assert 0 < fingerprints["noise"] < 0.25
 

@@ -8,6 +8,7 @@ pass for a fault of a kernel; what vLLM makes of messages is asked for itself.
 import math
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -100,7 +101,9 @@ class VllmEngine:
         # One by one, for vLLM takes one list of tools for all conversations of a call.
         outputs = [
             self._llm.chat(
-                [dict(message) for message in chat.messages],
+                # NB: copies down to the calls, whose arguments vLLM turns into objects where they
+                # stand. Published so, no server would take them.
+                deepcopy(chat.messages),
                 _parameters(max_tokens=1),
                 tools=chat.tools or None,
                 use_tqdm=False,
