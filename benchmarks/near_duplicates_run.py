@@ -63,7 +63,7 @@ def _pairs(text: str) -> list[str]:
 
 
 def main(program: str, file: Path, copies: Path) -> None:
-    """Print seconds, those of the processor, memory above that of the texts, and which of the planted copies were found."""
+    """Print time, memory above that of the texts, and which of the planted copies were found."""
     texts = file.read_text(encoding="utf-8").split("\0")
     planted = set(json.loads(copies.read_text(encoding="utf-8")))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -102,7 +102,7 @@ def _read(folder: Path, name: str, content: bytes) -> tuple[list[RawRow], Proble
     path = folder / name
     path.write_bytes(content)
     problems = Problems()
-    return read_rows(path, label=name, problems=problems), problems
+    return list(read_rows(path, label=name, problems=problems)), problems
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), READ + TOLD_BY_CONTENT)
@@ -159,7 +159,7 @@ def test_a_broken_file_is_named_with_its_line(
 def test_rows_of_a_parquet_file_are_numbered(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([PAIR, PAIR]), tmp_path / "a.parquet")
 
-    rows = read_rows(tmp_path / "a.parquet", label="a.parquet", problems=Problems())
+    rows = list(read_rows(tmp_path / "a.parquet", label="a.parquet", problems=Problems()))
 
     assert [(row.source, row.value) for row in rows] == [
         ("a.parquet:1", PAIR),
