@@ -1,8 +1,8 @@
 """What a data file holds, told by its bytes: whether it is compressed, and in which syntax.
 
-`readers` asks before it parses, and reads what `opened` gives. Names mislead: hubs serve JSON Lines as `.json`, downloads lose
-their ends, and servers decompress on the way or do not. Only where the bytes do not tell does the
-end of the name decide.
+`readers` asks before it parses, and reads what `opened` gives. Names mislead: hubs serve JSON Lines
+as `.json`, downloads lose their ends, and servers decompress on the way or do not. Only where the
+bytes do not tell does the end of the name decide.
 """
 
 import csv

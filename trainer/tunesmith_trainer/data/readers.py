@@ -3,8 +3,8 @@
 The first step of the data. `file_formats` says which of them a file is; nothing is understood here
 but its syntax, and what the fields mean is said in `formats`. Text is UTF-8, strictly, with or
 without a byte order mark. Rows come one by one: JSON Lines, CSV and Parquet may be larger than
-memory, JSON and YAML are parsed whole. What is wrong goes to `Problems`, so that a run names as much of it as
-it can.
+memory, JSON and YAML are parsed whole. What is wrong goes to `Problems`, so that a run names as
+much of it as it can.
 
 A YAML file is a list of rows, or has `conversations`, each a list of turns: the dialect of
 chatterbot-corpus.

@@ -23,7 +23,9 @@ Item = TypeVar("Item")
 class StoredRows(Sequence[Item], Generic[Item]):
     """Rows of a file in the order of `places`; another choice of them shares the file."""
 
-    def __init__(self, file: IO[bytes], offsets: NDArray[np.int64], places: NDArray[np.int64]):
+    def __init__(
+        self, file: IO[bytes], offsets: NDArray[np.int64], places: NDArray[np.int64]
+    ) -> None:
         self._file = file
         self._offsets = offsets
         self._places = places
@@ -34,7 +36,7 @@ class StoredRows(Sequence[Item], Generic[Item]):
         """Write rows as they come; what is raised on the way leaves nothing behind."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its last reader
         offsets, block, number = [0], list[Item](), 0
-        for number, row in enumerate(rows, start=1):
+        for number, row in enumerate(rows, start=1):  # noqa: B007 - the last one counts
             block.append(row)
             if len(block) == _BLOCK_ROWS:
                 offsets.append(offsets[-1] + _write(file, block))

@@ -147,7 +147,7 @@ class TokenRows:
 
 
 def _mapped(file: IO[bytes], dtype: "np.dtype[Any]", size: int, *, offset: int = 0) -> NDArray[Any]:
-    """An array in a file. It may be written to, as torch asks for, and then is this process's own."""
+    """An array in a file; as torch asks for, it may be written to, which leaves the file as is."""
     file.flush()
     if not size:
         return np.zeros(0, dtype)

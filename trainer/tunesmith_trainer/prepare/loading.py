@@ -194,11 +194,11 @@ def clean_data(
     def given(source: Split) -> Iterator[Row]:
         if source not in raw.sources:
             return
-        rows = read(raw.sources[source].rows)
+        of = raw.sources[source].rows
+        rows = read(of)
         if source == "train":
             # Held-out rows need none: neither splits nor balance ask for theirs.
             columns = label_columns(dataset)
-            of = raw.sources[source].rows
             rows = with_labels(rows, raw=of, columns=columns, problems=problems)
         for number, row in enumerate(rows, start=1):
             num_joined[source] += row.num_joined

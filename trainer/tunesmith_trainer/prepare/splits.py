@@ -166,9 +166,9 @@ def split_indices(
 ) -> tuple[list[int], list[int]]:
     """Indices of the training rows and of the validation rows, each ascending.
 
-    Rows that share a key go to the same split; a key of bytes is a digest of it and the seed. The validation split gets whole groups as long as
-    they fit into `fraction` of the rows, and at least one group; one group at least stays for
-    training.
+    Rows that share a key go to the same split; a key of bytes is a digest of it and the seed. The
+    validation split gets whole groups as long as they fit into `fraction` of the rows, and at least
+    one group; one group at least stays for training.
 
     Raises:
         BadInputError: all rows share one key, so that one split would be empty.

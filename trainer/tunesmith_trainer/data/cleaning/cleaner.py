@@ -155,10 +155,8 @@ class Cleaner:
 
     def _judge(self, *rules: Judging) -> None:
         """Rules for one row by itself, in one pass; what one removes the next do not see."""
-        found: dict[str, list[Finding]] = {
-            rule: [] for rule, policy, _ in rules if policy != "keep"
-        }
-        asked = [each for each in rules if each[0] in found]
+        asked = [each for each in rules if each[1] != "keep"]
+        found: dict[str, list[Finding]] = {rule: [] for rule, _, _ in asked}
         if not asked:
             return
         kept = [place for place, row in enumerate(self.rows) if self._stays(row, asked, found)]
@@ -195,10 +193,8 @@ class Cleaner:
 
     def _mend(self, *rules: Mending) -> None:
         """Rules for the words of one row, in one pass."""
-        found: dict[str, list[Finding]] = {
-            rule: [] for rule, policy, _ in rules if policy != "keep"
-        }
-        asked = [each for each in rules if each[0] in found]
+        asked = [each for each in rules if each[1] != "keep"]
+        found: dict[str, list[Finding]] = {rule: [] for rule, _, _ in asked}
         if asked:
             self.rows = StoredRows.of(self._mended(asked, found))
             self.findings += chain.from_iterable(found.values())

@@ -37,7 +37,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ShingleSets:
-    """Each text's shingles, once and ascending: those of n are `hashes[starts[n]:starts[n + 1]]`."""
+    """The distinct shingles of texts, ascending: of text n `hashes[starts[n]:starts[n + 1]]`."""
 
     hashes: Hashes
     starts: Places
