@@ -31,6 +31,7 @@ import judge
 import memory_planner
 import near_duplicates
 import overfitting_study
+import prepare_scale
 import probe_pace
 import route_latency
 import serving_throughput
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "memoryPlanner": memory_planner.measure,
     "cleaning": cleaning.measure,
     "nearDuplicates": near_duplicates.measure,
+    "prepareScale": prepare_scale.measure,
     "dpo": dpo.measure,
     "drift": drift.measure,
     "routeLatency": route_latency.measure,

@@ -17,7 +17,8 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.column_names import propose_columns
 from tunesmith_trainer.data.file_formats import (
     compression_of,
-    decompressed,
+    head_of,
+    opened,
     separator_of,
     syntax_of,
 )
@@ -38,19 +39,23 @@ def describe_file(
         OSError: the file cannot be read.
     """
     problems = Problems(max_bad_rows=max_bad_rows)
-    raw = path.read_bytes()
-    told: dict[str, Any] = {"compression": compression_of(raw)}
-    content = decompressed(raw, label=label, problems=problems)
-    syntax = None if content is None else syntax_of(content, name=path.name)
+    with path.open("rb") as raw:
+        told: dict[str, Any] = {"compression": compression_of(raw.read(4))}
+    head, syntax = b"", None
+    rows: list[RawRow] = []
+    with opened(path, label=label, problems=problems) as file:
+        head, is_whole = head_of(file)
+        syntax = syntax_of(head, name=path.name, is_whole=is_whole)
     try:
         problems.refuse()
-        if content is None or syntax is None:
+        if syntax is None:
             return told
         told["syntax"] = syntax
         if syntax == "csv":
-            told["separator"] = separator_of(content.decode("utf-8-sig", errors="replace"))
-        all_rows = rows_in(content, syntax, label=label, problems=problems)
-        rows = list(islice(all_rows, max_bad_rows + 1))
+            told["separator"] = separator_of(head.decode("utf-8-sig", errors="replace"))
+        with opened(path, label=label, problems=problems) as file:
+            all_rows = rows_in(file, syntax, label=label, problems=problems)
+            rows = list(islice(all_rows, max_bad_rows + 1))
         if not rows and not problems.count:
             add_empty(label, problems)
         problems.refuse()

@@ -1,8 +1,8 @@
 """What a data file holds, told by its bytes: whether it is compressed, and in which syntax.
 
-`readers` asks before it parses. Names mislead: hubs serve JSON Lines as `.json`, downloads lose
-their ends, and servers decompress on the way or do not. Only where the bytes do not tell does the
-end of the name decide.
+`readers` asks before it parses, and reads what `opened` gives. Names mislead: hubs serve JSON Lines
+as `.json`, downloads lose their ends, and servers decompress on the way or do not. Only where the
+bytes do not tell does the end of the name decide.
 """
 
 import csv
@@ -10,8 +10,10 @@ import gzip
 import io
 import json
 import zlib
-from pathlib import PurePath
-from typing import Final, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import BinaryIO, Final, Literal, cast
 
 from tunesmith_trainer.data.rows import Problems
 
@@ -34,6 +36,9 @@ SEPARATORS: Final = (",", ";", "\t")
 # RFC 1952, RFC 8878 and the parquet format name their first bytes.
 _COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "Zstandard"}
 _PARQUET: Final = b"PAR1"
+_MAGIC_BYTES: Final = 4
+_HEAD_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 20
 
 
 def compression_of(raw: bytes) -> str | None:
@@ -41,41 +46,50 @@ def compression_of(raw: bytes) -> str | None:
     return next((name for magic, name in _COMPRESSIONS.items() if raw.startswith(magic)), None)
 
 
-def decompressed(raw: bytes, *, label: str, problems: Problems) -> bytes | None:
-    """The bytes themselves, or what gzip or Zstandard made smaller; None if it is damaged."""
-    packed = compression_of(raw)
-    try:
-        if packed == "gzip":
-            return gzip.decompress(raw)
-        if packed == "Zstandard":
-            import pyarrow as pa
+@contextmanager
+def opened(path: Path, *, label: str, problems: Problems) -> Iterator[BinaryIO]:
+    """The bytes themselves, or what gzip or Zstandard made smaller, piece by piece.
 
-            return bytes(pa.input_stream(pa.BufferReader(raw), compression="zstd").read())
-    except (OSError, EOFError, zlib.error) as error:
-        problems.add(
-            label,
-            given="damaged or cut off data",
-            rule=f"this is not {packed} ({error})",
-            remedy="fetch or compress it again",
-            is_bad_row=False,
-        )
-        return None
-    return raw
+    What is damaged goes to `problems`, whenever it is met, and ends the block.
+    """
+    with path.open("rb") as file:
+        packed = compression_of(file.read(_MAGIC_BYTES))
+        file.seek(0)
+        try:
+            yield _decompressing(file, packed)
+        except (OSError, EOFError, zlib.error) as error:
+            if packed is None:
+                raise
+            problems.add(
+                label,
+                given="damaged or cut off data",
+                rule=f"this is not {packed} ({error})",
+                remedy="fetch or compress it again",
+                is_bad_row=False,
+            )
 
 
-def syntax_of(content: bytes, *, name: str) -> Syntax | None:
-    """The syntax of the decompressed content; None if neither it nor the file's name tells."""
+def head_of(file: BinaryIO) -> tuple[bytes, bool]:
+    """The beginning of a file by which its syntax is told, and whether that is all of it."""
+    head = file.read(_HEAD_BYTES + 1)
+    return head[:_HEAD_BYTES], len(head) <= _HEAD_BYTES
+
+
+def syntax_of(head: bytes, *, name: str, is_whole: bool) -> Syntax | None:
+    """The syntax of a file that begins so; None if neither that nor its name tells."""
     path = PurePath(name)
     if path.suffix.lower() in COMPRESSED_SUFFIXES:
         path = path.with_suffix("")
     named = SUFFIXES.get(path.suffix.lower())
-    if content.startswith(_PARQUET):
+    if head.startswith(_PARQUET):
         return "parquet"
     # YAML is left alone: JSON is YAML, and a list of it in brackets is read as such.
     if named in {"parquet", "yaml"}:
         return named
-    text = content.decode("utf-8-sig", errors="replace").strip()
-    return _json_syntax(text, named=named) if text[:1] in {"{", "["} else named
+    text = head.decode("utf-8-sig", errors="replace").strip()
+    if text[:1] not in {"{", "["}:
+        return named
+    return _json_syntax(text, named=named) if is_whole else _syntax_of_long(text, named=named)
 
 
 def separator_of(text: str) -> str:
@@ -95,6 +109,26 @@ def _json_syntax(text: str, *, named: Syntax | None) -> Syntax | None:
     if named == "json" or _is_json(text):
         return "json"
     return named
+
+
+def _syntax_of_long(text: str, *, named: Syntax | None) -> Syntax | None:
+    """As `_json_syntax`, by the first part of a text: what it lacks cannot be parsed."""
+    first, line_end, _ = text.partition("\n")
+    if line_end and _is_json(first):
+        return "jsonl"
+    # A list that spans lines; a single long line may be a list of rows, or the first row of many.
+    return "json" if named == "json" or (line_end and text[0] == "[") else named
+
+
+def _decompressing(file: BinaryIO, packed: str | None) -> BinaryIO:
+    if packed == "gzip":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=file))
+    if packed == "Zstandard":
+        import pyarrow as pa
+
+        stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+        return cast("BinaryIO", io.BufferedReader(stream, _BUFFER_BYTES))
+    return file
 
 
 def _is_json(text: str) -> bool:

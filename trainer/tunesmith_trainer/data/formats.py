@@ -10,7 +10,7 @@ null is an empty answer, or refused: nobody asks nothing.
 of its own, or the turns that both begin with.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -105,9 +105,9 @@ def unused_fields(names: Iterable[str], form: str, columns: Mapping[str, str]) -
 
 
 def read_format(
-    raw: Sequence[RawRow], *, name: str, columns: Mapping[str, str], problems: Problems
-) -> list[Row]:
-    """The rows of format `name`; those that break it go to `problems`.
+    raw: Iterable[RawRow], *, name: str, columns: Mapping[str, str], problems: Problems
+) -> Iterator[Row]:
+    """The rows of format `name`, one by one; those that break it go to `problems`.
 
     Raises:
         BadInputError: `columns` maps a field that the format has not.
@@ -120,15 +120,13 @@ def read_format(
             f"dataset.columns: given {', '.join(unknown)}; the format {name} has the fields "
             f"{', '.join(known) or '(none)'}; map those",
         )
-    rows = []
     for raw_row in raw:
         try:
-            rows.append(_read_row(raw_row, _FORMATS[name], name, columns))
+            yield _read_row(raw_row, _FORMATS[name], name, columns)
         except RefusedRowError as refused:
             problems.add(
                 raw_row.source, given=refused.given, rule=refused.rule, remedy=refused.remedy
             )
-    return rows
 
 
 def _read_row(raw: RawRow, form: _Format, name: str, columns: Mapping[str, str]) -> Row:

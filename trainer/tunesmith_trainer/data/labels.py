@@ -5,7 +5,7 @@ value is kept as text. Rows without one have the label "", a value like any othe
 time of a row.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -36,28 +36,30 @@ def label_columns(dataset: Dataset) -> dict[str, str]:
 
 
 def with_labels(
-    rows: Sequence[Row], *, raw: Sequence[RawRow], columns: Mapping[str, str], problems: Problems
-) -> list[Row]:
+    rows: Iterable[Row], *, raw: Iterable[RawRow], columns: Mapping[str, str], problems: Problems
+) -> Iterator[Row]:
     """The rows with their values in `columns`, which are given by field; others go to `problems`.
+
+    `raw` is what the rows were made of, in the same order, those that became none among them.
 
     Raises:
         BadInputError: no row has such a column.
     """
     if not columns:
-        return list(rows)
-    fields = {row.source: row.value if isinstance(row.value, Mapping) else {} for row in raw}
+        yield from rows
+        return
     for path, column in columns.items():
-        _require_column(column, fields.values(), path=path)
-    labelled = []
+        _require_column(column, raw, path=path)
+    given = iter(raw)
     for row in rows:
-        values = {column: fields[row.source].get(column) for column in columns.values()}
+        fields = _fields(next(each for each in given if each.source == row.source))
+        values = {column: fields.get(column) for column in columns.values()}
         if all(_is_label(value, column, row.source, problems) for column, value in values.items()):
             labels = {column: _as_text(value) for column, value in values.items()}
-            labelled.append(replace(row, labels=labels))
-    return labelled
+            yield replace(row, labels=labels)
 
 
-def times_of(rows: Sequence[Row], *, column: str) -> list[float]:
+def times_of(rows: Iterable[Row], *, column: str) -> list[float]:
     """When each row is from: seconds since 1970, or whatever unit numbers have.
 
     Raises:
@@ -76,9 +78,13 @@ def times_of(rows: Sequence[Row], *, column: str) -> list[float]:
     return [time for _, time in times]
 
 
-def _require_column(column: str, rows: Iterable[Mapping[str, Any]], *, path: str) -> None:
+def _fields(row: RawRow) -> Mapping[str, Any]:
+    return row.value if isinstance(row.value, Mapping) else {}
+
+
+def _require_column(column: str, rows: Iterable[RawRow], *, path: str) -> None:
     names: set[str] = set()
-    for fields in rows:
+    for fields in map(_fields, rows):
         if column in fields:
             return
         names |= set(fields)

@@ -6,7 +6,8 @@ with the assistant's words. Text and prompt are tokenized together; where a toke
 the start of an answer, they are tokenized apart, which is what a server does too.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import normalize
@@ -25,6 +26,9 @@ class TokenRow:
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
 
+    def __reduce__(self) -> tuple[Callable[..., "TokenRow"], tuple[bytes, bytes]]:
+        return _unpacked, (array("i", self.ids).tobytes(), bytes(self.trained))
+
     @property
     def first_of_last_answer(self) -> int:
         """Position of the first token of the last run of targets."""
@@ -32,6 +36,10 @@ class TokenRow:
         while self.trained[start - 1]:
             start -= 1
         return start
+
+
+def _unpacked(ids: bytes, trained: bytes) -> TokenRow:
+    return TokenRow(ids=tuple(memoryview(ids).cast("i")), trained=tuple(map(bool, trained)))
 
 
 @dataclass(frozen=True, slots=True)

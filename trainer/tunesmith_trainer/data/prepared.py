@@ -55,6 +55,19 @@ class RowRecord:
     tools: tuple[Tool, ...] = ()
     origin: Origin = GIVEN
 
+    def __reduce__(self) -> tuple[type["RowRecord"], tuple[Any, ...]]:
+        # Rows wait on disk while they are prepared.
+        return RowRecord, (
+            self.source,
+            self.messages,
+            self.text,
+            self.prompt,
+            self.reference,
+            self.rejected,
+            self.tools,
+            self.origin,
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The fields, without what turns have by default: most have no calls, and are trained."""
         fields = asdict(self)

@@ -2,8 +2,9 @@
 
 The first step of the data. `file_formats` says which of them a file is; nothing is understood here
 but its syntax, and what the fields mean is said in `formats`. Text is UTF-8, strictly, with or
-without a byte order mark. What is wrong goes to `Problems`, so that a run names as much of it as
-it can.
+without a byte order mark. Rows come one by one: JSON Lines, CSV and Parquet may be larger than
+memory, JSON and YAML are parsed whole. What is wrong goes to `Problems`, so that a run names as
+much of it as it can.
 
 A YAML file is a list of rows, or has `conversations`, each a list of turns: the dialect of
 chatterbot-corpus.
@@ -14,9 +15,9 @@ import io
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
-from itertools import takewhile
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import yaml
 
@@ -24,26 +25,41 @@ from tunesmith_trainer.data.file_formats import (
     COMPRESSED_SUFFIXES,
     SUFFIXES,
     Syntax,
-    decompressed,
+    head_of,
+    opened,
     separator_of,
     syntax_of,
 )
 from tunesmith_trainer.data.rows import Problems, RawRow, counted, described, names_of
 
-# Python's own limit is 131,072 characters; a row of training data may hold a long document.
-_CSV_FIELD_LIMIT: Final = 1 << 30
+# What is longer is no row but a file without line ends, or binary data.
+LONGEST_LINE: Final = 1 << 26
+# What can only be parsed as a whole takes several times its size.
+_LARGEST_WHOLE: Final = 1 << 30
+_PARQUET_BATCH: Final = 1024
+_HEADER_LINES: Final = 100
 
 # The same loader on top of libyaml, ten times as fast where it was built in.
 _YamlLoader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
+def read_rows(path: Path, *, label: str, problems: Problems) -> Iterator[RawRow]:
     """The rows of one file, which messages call `label`; whatever is wrong goes to `problems`."""
+    before, number = problems.count, 0
+    for number, row in enumerate(_rows_of(path, label, problems), start=1):  # noqa: B007
+        yield row
+    if not number and problems.count == before:
+        add_empty(label, problems)
+
+
+def _rows_of(path: Path, label: str, problems: Problems) -> Iterator[RawRow]:
     before = problems.count
-    content = decompressed(path.read_bytes(), label=label, problems=problems)
-    if content is None:
-        return []
-    syntax = syntax_of(content, name=path.name)
+    syntax = None
+    with opened(path, label=label, problems=problems) as file:
+        head, is_whole = head_of(file)
+        syntax = syntax_of(head, name=path.name, is_whole=is_whole)
+    if problems.count > before:
+        return
     if syntax is None:
         problems.add(
             label,
@@ -53,11 +69,10 @@ def read_rows(path: Path, *, label: str, problems: Problems) -> list[RawRow]:
             remedy="rename or convert it",
             is_bad_row=False,
         )
-        return []
-    rows = list(rows_in(content, syntax, label=label, problems=problems))
-    if not rows and problems.count == before:
-        add_empty(label, problems)
-    return rows
+        return
+    # From the start again: what a file was told by is not kept.
+    with opened(path, label=label, problems=problems) as file:
+        yield from rows_in(file, syntax, label=label, problems=problems)
 
 
 def add_empty(label: str, problems: Problems) -> None:
@@ -71,9 +86,44 @@ def add_empty(label: str, problems: Problems) -> None:
     )
 
 
-def rows_in(content: bytes, syntax: Syntax, *, label: str, problems: Problems) -> Iterator[RawRow]:
+def rows_in(file: BinaryIO, syntax: Syntax, *, label: str, problems: Problems) -> Iterator[RawRow]:
     """The rows of decompressed content, one by one as far as the syntax allows."""
-    return _READERS[syntax](content, label, problems)
+    return _READERS[syntax](file, label, problems)
+
+
+def _lines_of(file: BinaryIO, label: str, problems: Problems) -> Iterator[tuple[str, bytes]]:
+    """Source and bytes of each line; one that is too long for a row is told, and passed over."""
+    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows.
+    for number in count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        if not line:
+            return
+        source = f"{label}:{number}"
+        if len(line) <= LONGEST_LINE:
+            yield source, line.removeprefix(BOM_UTF8) if number == 1 else line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE)
+        problems.add(
+            source,
+            given=f"a line of more than {LONGEST_LINE >> 20} MiB",
+            rule="a row is one line, and no longer than that",
+            remedy="check that the file is text, and has one row a line",
+        )
+
+
+def _whole(file: BinaryIO, label: str, problems: Problems) -> bytes:
+    content = file.read(_LARGEST_WHOLE + 1)
+    if len(content) <= _LARGEST_WHOLE:
+        return content
+    problems.add(
+        label,
+        given=f"a file of more than {_LARGEST_WHOLE >> 20} MiB",
+        rule="JSON and YAML files are parsed whole",
+        remedy="write one row a line and name the file .jsonl, or write Parquet",
+        is_bad_row=False,
+    )
+    return b""
 
 
 def _text_of(raw: bytes, label: str, problems: Problems) -> str:
@@ -81,21 +131,23 @@ def _text_of(raw: bytes, label: str, problems: Problems) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        problems.add(
-            f"{label}:{line}",
-            given=f"the byte 0x{raw[error.start]:02x} at byte {error.start} of the file",
-            rule="text is UTF-8",
-            remedy="save the file as UTF-8",
-            is_bad_row=False,
-        )
+        _add_other_encoding(problems, f"{label}:{line}", raw[error.start], at=error.start)
         return ""
 
 
-def _read_jsonl(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
-    # Only \n ends a line: JSON strings may hold the other line ends that splitlines() knows. Lines
-    # are decoded one by one, for a byte that is no UTF-8 breaks its own row and no other.
-    for number, raw in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
-        source = f"{label}:{number}"
+def _add_other_encoding(problems: Problems, source: str, byte: int, *, at: int) -> None:
+    problems.add(
+        source,
+        given=f"the byte 0x{byte:02x} at byte {at} of the file",
+        rule="text is UTF-8",
+        remedy="save the file as UTF-8",
+        is_bad_row=False,
+    )
+
+
+def _read_jsonl(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
+    # Lines are decoded one by one, for a byte that is no UTF-8 breaks its own row and no other.
+    for source, raw in _lines_of(file, label, problems):
         try:
             line = raw.decode().strip()
         except UnicodeDecodeError as error:
@@ -120,8 +172,8 @@ def _read_jsonl(content: bytes, label: str, problems: Problems) -> Iterator[RawR
         yield from _as_row(value, source, problems)
 
 
-def _read_json(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
-    text = _text_of(content, label, problems)
+def _read_json(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
+    text = _text_of(_whole(file, label, problems), label, problems)
     if not text.strip():
         return
     try:
@@ -145,13 +197,14 @@ def _read_json(content: bytes, label: str, problems: Problems) -> Iterator[RawRo
         yield from _as_row(item, f"{label}:{number}", problems)
 
 
-def _read_csv(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
-    csv.field_size_limit(_CSV_FIELD_LIMIT)
-    text = _text_of(content, label, problems)
-    separator = separator_of(text)
-    # newline="" leaves line ends inside quoted fields as they are; strict refuses what the module
-    # would otherwise guess, such as a quote that nothing closes.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+def _read_csv(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
+    csv.field_size_limit(LONGEST_LINE)
+    lines = _csv_lines(file, label, problems)
+    # Of a header in several lines the first ones.
+    first = list(islice(lines, _HEADER_LINES))
+    separator = separator_of("".join(first))
+    # strict refuses what the module would otherwise guess, such as a quote that nothing closes.
+    reader = csv.reader(chain(first, lines), delimiter=separator, strict=True)
     header: list[str] | None = None
     # A row may span lines, so it starts where the one before it ended: reader.line_num is its end.
     start = 1
@@ -177,6 +230,20 @@ def _read_csv(content: bytes, label: str, problems: Problems) -> Iterator[RawRow
         _add_broken(problems, f"{label}:{start}", given=given, kind="CSV", why=error)
 
 
+def _csv_lines(file: BinaryIO, label: str, problems: Problems) -> Iterator[str]:
+    """Lines with their ends, of which those inside quoted fields are the author's."""
+    before = 0
+    for source, raw in _lines_of(file, label, problems):
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            _add_other_encoding(problems, source, raw[error.start], at=before + error.start)
+            return
+        before += len(raw)
+        # A carriage return ends a line, too.
+        yield from io.StringIO(line, newline="")
+
+
 def _csv_header(cells: list[str], source: str, problems: Problems) -> list[str]:
     names = [cell.strip() for cell in cells]
     if len(set(names)) < len(names) or not all(names):
@@ -190,14 +257,17 @@ def _csv_header(cells: list[str], source: str, problems: Problems) -> list[str]:
     return names
 
 
-def _read_parquet(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
+def _read_parquet(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            for batch in file.iter_batches():
+        # What is compressed once more cannot be read from its end, where Parquet begins.
+        is_plain = isinstance(getattr(file, "raw", None), io.FileIO)
+        source = pa.PythonFile(file, "r") if is_plain else pa.BufferReader(file.read())
+        with pq.ParquetFile(source) as table:
+            for batch in table.iter_batches(_PARQUET_BATCH):
                 for value in batch.to_pylist():
                     number += 1
                     yield RawRow(source=f"{label}:{number}", value=_without_filled_in(value))
@@ -221,8 +291,8 @@ def _without_filled_in(value: Any, *, inside: bool = False) -> Any:
     }
 
 
-def _read_yaml(content: bytes, label: str, problems: Problems) -> Iterator[RawRow]:
-    loader = _YamlLoader(_text_of(content, label, problems))
+def _read_yaml(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
+    loader = _YamlLoader(_text_of(_whole(file, label, problems), label, problems))
     try:
         # The nodes, not what they stand for: only nodes know their lines.
         for node in _yaml_items(loader.get_single_node(), label, problems):
@@ -319,7 +389,7 @@ def _add_broken(
     )
 
 
-_READERS: Final[Mapping[Syntax, Callable[[bytes, str, Problems], Iterator[RawRow]]]] = {
+_READERS: Final[Mapping[Syntax, Callable[[BinaryIO, str, Problems], Iterator[RawRow]]]] = {
     "csv": _read_csv,
     "json": _read_json,
     "jsonl": _read_jsonl,

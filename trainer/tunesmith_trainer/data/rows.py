@@ -71,6 +71,18 @@ class Message:
     trained: bool = True
     thinking: str = ""
 
+    def __reduce__(self) -> tuple[type["Message"], tuple[Any, ...]]:
+        # Rows wait on disk: what dataclasses do by themselves takes several times as long.
+        return Message, (
+            self.role,
+            self.content,
+            self.tool_calls,
+            self.tool_call_id,
+            self.name,
+            self.trained,
+            self.thinking,
+        )
+
     @property
     def is_trained(self) -> bool:
         """Whether this is an answer that is learnt."""
@@ -155,6 +167,19 @@ class Row:
     tools: tuple[Tool, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = GIVEN
+
+    def __reduce__(self) -> tuple[type["Row"], tuple[Any, ...]]:
+        return Row, (
+            self.source,
+            self.messages,
+            self.text,
+            self.rejected,
+            self.num_prompt,
+            self.num_joined,
+            self.tools,
+            self.labels,
+            self.origin,
+        )
 
 
 @dataclass(frozen=True, slots=True)

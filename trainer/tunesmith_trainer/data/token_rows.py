@@ -4,13 +4,21 @@ One file of safetensors holds a split. Rows lie one after another without paddin
 a row is a slice and the size of the file is the size of the data. The `dataloader` of train pads.
 """
 
+import json
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from numpy.typing import DTypeLike, NDArray
+from safetensors import safe_open
+
+# The format's own: the length of the header, and the types of its arrays.
+_LENGTH_BYTES: Final = 8
+_DTYPES: Final[dict[str, DTypeLike]] = {"I64": np.int64, "I32": np.int32, "U8": np.uint8}
 
 Ids = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -33,27 +41,46 @@ class TokenRows:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Sequence[int], Sequence[bool]]]) -> "TokenRows":
-        """Pack rows of (token ids, loss mask), both of one row's length."""
-        listed = list(rows)
-        lengths = [len(ids) for ids, _ in listed]
-        return cls(
-            input_ids=np.array([token for ids, _ in listed for token in ids], dtype=np.int32),
-            trained=np.array([flag for _, mask in listed for flag in mask], dtype=np.bool_),
-            offsets=np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
-        )
+        """Pack rows of (token ids, loss mask), both of one row's length.
+
+        They are written to a nameless temporary file as they come, and mapped.
+        """
+        lengths = [0]
+        with TemporaryFile() as tokens, TemporaryFile() as mask:
+            for ids, trained in rows:
+                lengths.append(len(ids))
+                tokens.write(array("i", ids).tobytes())
+                mask.write(bytes(trained))
+            return cls(
+                input_ids=_mapped(tokens, np.dtype(np.int32), sum(lengths)),
+                trained=_mapped(mask, np.dtype(np.bool_), sum(lengths)),
+                offsets=np.cumsum(lengths, dtype=np.int64),
+            )
 
     @classmethod
     def load(cls, path: Path) -> "TokenRows":
-        """Read what `save` wrote.
+        """Map what `save` wrote: what is never looked at takes no memory.
 
         Raises:
             OSError: there is no such file.
             safetensors.SafetensorError: it is no safetensors file, or a damaged one.
         """
-        arrays = load_file(path)
+        # It checks the header against the size of the file.
+        with safe_open(path, framework="numpy"), path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            header = json.loads(file.read(length))
+            arrays = {
+                name: _mapped(
+                    file,
+                    np.dtype(_DTYPES[told["dtype"]]),
+                    *told["shape"],
+                    offset=_LENGTH_BYTES + length + told["data_offsets"][0],
+                )
+                for name, told in header.items()
+            }
         return cls(
             input_ids=arrays["input_ids"],
-            trained=arrays["trained"].astype(np.bool_),
+            trained=arrays["trained"].view(np.bool_),
             offsets=arrays["offsets"],
         )
 
@@ -68,14 +95,23 @@ class TokenRows:
     def save(self, path: Path) -> None:
         """Write the rows as safetensors; a reader sees the old file or the new one."""
         temporary = path.with_name(f".{path.name}.part")
-        save_file(
-            {
-                "input_ids": self.input_ids,
-                "trained": self.trained.astype(np.uint8),
-                "offsets": self.offsets,
-            },
-            temporary,
-        )
+        # As safetensors has it, which would copy all arrays first: those of the widest type come
+        # first, so that each is aligned.
+        arrays = {
+            "offsets": ("I64", self.offsets),
+            "input_ids": ("I32", self.input_ids),
+            "trained": ("U8", self.trained.view(np.uint8)),
+        }
+        header, at = {}, 0
+        for name, (dtype, values) in arrays.items():
+            places = [at, at := at + values.nbytes]
+            header[name] = {"dtype": dtype, "shape": [len(values)], "data_offsets": places}
+        told = json.dumps(header, separators=(",", ":")).encode()
+        told += b" " * (-len(told) % _LENGTH_BYTES)
+        with temporary.open("wb") as file:
+            file.write(len(told).to_bytes(_LENGTH_BYTES, "little") + told)
+            for _, values in arrays.values():
+                file.write(np.ascontiguousarray(values).data)
         temporary.replace(path)
 
     def subset(self, rows: Sequence[int]) -> "TokenRows":
@@ -108,3 +144,11 @@ class TokenRows:
     def num_targets(self) -> int:
         """Tokens that are trained, over all rows."""
         return int(np.count_nonzero(self.trained))
+
+
+def _mapped(file: IO[bytes], dtype: "np.dtype[Any]", size: int, *, offset: int = 0) -> NDArray[Any]:
+    """An array in a file; as torch asks for, it may be written to, which leaves the file as is."""
+    file.flush()
+    if not size:
+        return np.zeros(0, dtype)
+    return np.asarray(np.memmap(file, dtype, "c", offset, (size,)))

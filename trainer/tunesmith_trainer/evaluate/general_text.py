@@ -19,7 +19,7 @@ from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.begin_token import begin_ids
-from tunesmith_trainer.data.file_formats import decompressed
+from tunesmith_trainer.data.file_formats import opened
 from tunesmith_trainer.data.rows import Problems
 from tunesmith_trainer.data.token_rows import TokenRows
 
@@ -95,7 +95,9 @@ def _texts(request: StageRequest) -> list[str]:
 
 def _read(path: Path) -> str:
     problems = Problems()
-    raw = decompressed(path.read_bytes(), label=path.name, problems=problems) or b""
+    raw = b""
+    with opened(path, label=path.name, problems=problems) as file:
+        raw = file.read()
     problems.refuse()
     try:
         # Windows editors begin a file with a mark that would become a token.

@@ -8,7 +8,7 @@ every count that is told is the true one.
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.balance import Balance
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 
 # A column of more values is no column of labels, and nobody would read the report.
@@ -31,31 +32,34 @@ Group = tuple[str, ...]
 class BalancedRows:
     """The rows; for the data card their groups; what the stage says and warns of."""
 
-    rows: list[TokenizedRow]
+    rows: StoredRows[TokenizedRow]
     card: dict[str, JsonValue]
     note: str
     warnings: tuple[str, ...]
 
 
-def balance_rows(rows: Sequence[TokenizedRow], settings: Balance) -> BalancedRows:
+def balance_rows(rows: StoredRows[TokenizedRow], settings: Balance) -> BalancedRows:
     """Repeat rows, or leave rows out, until groups are as alike as the settings let them be.
 
     Raises:
         BadInputError: there is one group only, or there are too many, or all of them are too small.
     """
     groups: dict[Group, list[int]] = defaultdict(list)
+    made: set[int] = set()
     for index, row in enumerate(rows):
         groups[_group_of(row, settings)].append(index)
+        if row.row.origin.generator != "none":
+            made.add(index)
     _refuse_no_groups(groups, settings, num_rows=len(rows))
     sizes = {group: len(members) for group, members in groups.items()}
     wanted = _wanted_sizes(sizes, settings)
     chosen = [
         index
         for group, members in groups.items()
-        for index in _resized(members, wanted[group], rows=rows, seed=_seed(settings, group))
+        for index in _resized(members, wanted[group], made=made, seed=_seed(settings, group))
     ]
     # In their order, what is repeated next to its first: training shuffles, and people compare.
-    kept = [rows[index] for index in sorted(chosen)]
+    kept = rows.chosen(sorted(chosen))
     return BalancedRows(
         rows=kept,
         card=_card(sizes, wanted, settings),
@@ -106,15 +110,13 @@ def _wanted_sizes(sizes: Mapping[Group, int], settings: Balance) -> dict[Group, 
     }
 
 
-def _resized(
-    members: Sequence[int], wanted: int, *, rows: Sequence[TokenizedRow], seed: int
-) -> list[int]:
+def _resized(members: Sequence[int], wanted: int, *, made: Collection[int], seed: int) -> list[int]:
     """So many of a group's rows: each as often as any other, give or take one.
 
     What a remedy wrote is the first to go, and the last to be repeated.
     """
     shuffled = np.random.default_rng(seed).permutation(np.array(members)).tolist()
-    ordered = sorted(shuffled, key=lambda index: rows[index].row.origin.generator != "none")
+    ordered = sorted(shuffled, key=made.__contains__)
     return (ordered * math.ceil(wanted / len(ordered)))[:wanted]
 
 

@@ -8,14 +8,13 @@ prepare does; a model is not needed, so that nothing is known of rows that are t
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_engine.stages.errors import StageError
 from tunesmith_trainer.data.cleaning.findings import Finding
-from tunesmith_trainer.data.rows import Problems, RawRow
+from tunesmith_trainer.data.rows import Problems
 from tunesmith_trainer.prepare.loading import (
     Folders,
     LoadedData,
@@ -33,8 +32,10 @@ def preview(dataset: Dataset, folders: Folders, *, num_texts: int) -> dict[str, 
         StageError: a source cannot be fetched, or its rows break a rule.
     """
     problems = Problems(max_bad_rows=dataset.max_bad_rows)
-    raw = read_raw(dataset, folders, problems=problems)
-    loaded = clean_data(raw, dataset, form=format_of(raw, dataset), problems=problems)
+    silent = _Silent()
+    raw = read_raw(dataset, folders, problems=problems, reporter=silent)
+    form = format_of(raw, dataset)
+    loaded = clean_data(raw, dataset, form=form, problems=problems, reporter=silent)
     return {
         "format": loaded.format,
         "read": {split: source.num_read for split, source in loaded.sources.items()},
@@ -57,12 +58,20 @@ def _texts(raw: RawData, loaded: LoadedData, *, number: int) -> dict[str, str]:
         wanted.setdefault(finding.rule, []).append(finding)
     shown = [finding for found in wanted.values() for finding in found[:number]]
     rows = {row for finding in shown for row in (finding.row, finding.of) if row is not None}
-    given: Mapping[str, RawRow] = {
-        row.source: row
+    given = {
+        row.source: _as_text(row.value)
         for rows_of in (*(source.rows for source in raw.sources.values()), raw.benchmarks)
         for row in rows_of
+        if row.source in rows
     }
-    return {row: _as_text(given[row].value) for row in rows if row in given}
+    return {row: given[row] for row in rows if row in given}
+
+
+class _Silent:
+    """A reporter of a question that is answered at once."""
+
+    def progress(self, message: str, **_: object) -> None:
+        """Nobody looks on."""
 
 
 def _as_text(value: Any) -> str:

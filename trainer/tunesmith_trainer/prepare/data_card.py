@@ -8,7 +8,7 @@ both, and the report and the model card show them.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import chain, count, groupby
 from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS: Final = 3
 _MOST_BINS: Final = 24
+_TOKENS_AT_A_TIME: Final = 1 << 20
 _PERCENTILES: Final[Mapping[str, int]] = {"min": 0, "p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 # Characters of the sample: it is part of the stage's facts, and those must stay small.
@@ -136,7 +137,7 @@ def data_card(
 
 
 def _by_generator(splits: Splits) -> dict[str, JsonValue]:
-    kept = (*splits.train, *splits.validation)
+    kept = chain(splits.train, splits.validation)
     return dict(Counter[str](row.record.origin.generator for row in kept))
 
 
@@ -206,6 +207,12 @@ def sample_row(tokens: TokenRow, tokenizer: "PreTrainedTokenizerBase") -> Sample
 
 def markers_in(rows: Iterable[TokenRows], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """The special tokens that the rows hold, such as the marks around turns."""
-    used = {int(token) for split in rows for token in np.unique(split.input_ids)}
+    # Piece by piece: the tokens of a large split lie on disk.
+    used = {
+        int(token)
+        for split in rows
+        for begin in range(0, len(split.input_ids), _TOKENS_AT_A_TIME)
+        for token in np.unique(split.input_ids[begin : begin + _TOKENS_AT_A_TIME])
+    }
     added = tokenizer.added_tokens_decoder.items()
     return sorted(token.content for number, token in added if token.special and number in used)

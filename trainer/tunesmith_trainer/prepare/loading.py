@@ -4,6 +4,7 @@
 of problems, so that a refusal names as many of them as it can.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
-from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning.cleaner import HeldOut, clean
@@ -27,6 +28,7 @@ from tunesmith_trainer.data.labels import label_columns, with_labels
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow, Row
+from tunesmith_trainer.data.stored_rows import StoredRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,9 @@ class LoadedSource:
 
     uri: str
     files: tuple[SourceFile, ...]
-    rows: list[Row]
+    rows: StoredRows[Row]
     num_read: int
+    num_joined_turns: int
     findings: list[Finding]
 
 
@@ -75,10 +78,20 @@ class LoadedData:
         """What cleaning found in the rows of all sources."""
         return [finding for source in self.sources.values() for finding in source.findings]
 
+    def near_duplicates(self, dataset: Dataset) -> dict[str, str] | None:
+        """For each training row that is nearly the same as an earlier one that; None: not known."""
+        if dataset.cleaning.near_duplicates.policy == "keep":
+            return None
+        return {
+            found.row: found.of
+            for found in self.sources["train"].findings
+            if found.rule == "nearDuplicates" and found.of is not None
+        }
+
     @property
     def num_joined_turns(self) -> int:
         """Turns that are part of the one before them, since both are of one speaker."""
-        return sum(row.num_joined for source in self.sources.values() for row in source.rows)
+        return sum(source.num_joined_turns for source in self.sources.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +100,7 @@ class RawSource:
 
     uri: str
     files: Mapping[str, Path]
-    rows: list[RawRow]
+    rows: StoredRows[RawRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ class RawData:
     """What `dataset` names, as it was read: its sources, and the rows of benchmarks."""
 
     sources: Mapping[Split, RawSource]
-    benchmarks: list[RawRow]
+    benchmarks: StoredRows[RawRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,9 @@ class Folders:
     secrets: Path
 
 
-def load_data(request: StageRequest, *, problems: Problems, split: str = "train") -> LoadedData:
+def load_data(
+    request: StageRequest, *, problems: Problems, reporter: Reporter, split: str = "train"
+) -> LoadedData:
     """Read what `spec.dataset` names; bad rows go to `problems`. `split` is what findings call it.
 
     Raises:
@@ -115,13 +130,15 @@ def load_data(request: StageRequest, *, problems: Problems, split: str = "train"
     """
     dataset = request.spec.dataset
     folders = Folders(Path(request.base), Path(request.cache), Path(request.secrets))
-    raw = read_raw(dataset, folders, problems=problems)
+    raw = read_raw(dataset, folders, problems=problems, reporter=reporter)
     form = format_of(raw, dataset)
     _refuse_other_objective(form, objective=request.spec.training.objective)
-    return clean_data(raw, dataset, form=form, problems=problems, split=split)
+    return clean_data(raw, dataset, form=form, problems=problems, reporter=reporter, split=split)
 
 
-def read_raw(dataset: Dataset, folders: Folders, *, problems: Problems) -> RawData:
+def read_raw(
+    dataset: Dataset, folders: Folders, *, problems: Problems, reporter: Reporter
+) -> RawData:
     """The rows of all files, which nobody has understood yet.
 
     Raises:
@@ -134,10 +151,12 @@ def read_raw(dataset: Dataset, folders: Folders, *, problems: Problems) -> RawDa
     files = {name: _fetch(source, folders) for name, source in given.items()}
     benchmarks = [_fetch(source, folders) for source in dataset.cleaning.contamination.against]
     sources = {
-        name: RawSource(uri=source.uri, files=files[name], rows=_read(files[name], problems))
+        name: RawSource(
+            uri=source.uri, files=files[name], rows=_read([files[name]], problems, reporter)
+        )
         for name, source in given.items()
     }
-    compared = [row for found in benchmarks for row in _read(found, problems)]
+    compared = _read(benchmarks, problems, reporter)
     # Before the format is guessed: a broken file may have lost its first row.
     problems.refuse()
     return RawData(sources, compared)
@@ -156,7 +175,13 @@ def format_of(raw: RawData, dataset: Dataset) -> str:
 
 
 def clean_data(
-    raw: RawData, dataset: Dataset, *, form: str, problems: Problems, split: str = "train"
+    raw: RawData,
+    dataset: Dataset,
+    *,
+    form: str,
+    problems: Problems,
+    reporter: Reporter,
+    split: str = "train",
 ) -> LoadedData:
     """The rows as conversations or texts, cleaned; validation rows first, for they are compared.
 
@@ -164,33 +189,54 @@ def clean_data(
         BadInputError: rows break a rule.
     """
     read = partial(read_format, name=form, columns=dataset.columns, problems=problems)
-    rows = {name: read(source.rows) for name, source in raw.sources.items()}
-    # Held-out rows need none: neither splits nor balance ask for theirs.
-    rows["train"] = with_labels(
-        rows["train"],
-        raw=raw.sources["train"].rows,
-        columns=label_columns(dataset),
-        problems=problems,
-    )
+    num_joined: Counter[Split] = Counter()
+
+    def given(source: Split) -> Iterator[Row]:
+        if source not in raw.sources:
+            return
+        of = raw.sources[source].rows
+        rows = read(of)
+        if source == "train":
+            # Held-out rows need none: neither splits nor balance ask for theirs.
+            columns = label_columns(dataset)
+            rows = with_labels(rows, raw=of, columns=columns, problems=problems)
+        for number, row in enumerate(rows, start=1):
+            num_joined[source] += row.num_joined
+            reporter.progress(
+                "cleaning the rows", step=number, total_steps=len(raw.sources[source].rows)
+            )
+            yield row
+
     cleaning = partial(clean, cleaning=dataset.cleaning, problems=problems)
-    held_out, found = cleaning(rows.get("validation", []), split="validation", held_out=None)
-    kept = cleaning(rows["train"], split=split, held_out=_held_out(held_out, raw.benchmarks))
+    held_out, found = cleaning(given("validation"), split="validation", held_out=None)
+    compared = _held_out(held_out, raw.benchmarks)
+    kept = cleaning(given("train"), split=split, held_out=compared)
     problems.refuse()
-    sources: dict[Split, LoadedSource] = {"train": _loaded(raw.sources["train"], *kept)}
+    sources: dict[Split, LoadedSource] = {
+        "train": _loaded(raw.sources["train"], *kept, num_joined["train"])
+    }
     if "validation" in raw.sources:
-        sources["validation"] = _loaded(raw.sources["validation"], held_out, found)
+        sources["validation"] = _loaded(
+            raw.sources["validation"], held_out, found, num_joined["validation"]
+        )
     return LoadedData(format=form, sources=sources, problems=problems)
 
 
-def _read(files: Mapping[str, Path], problems: Problems) -> list[RawRow]:
-    return [
-        row
-        for label, path in files.items()
-        for row in read_rows(path, label=label, problems=problems)
-    ]
+def _read(
+    files: Sequence[Mapping[str, Path]], problems: Problems, reporter: Reporter
+) -> StoredRows[RawRow]:
+    def rows() -> Iterator[RawRow]:
+        number = 0
+        for label, path in (each for some in files for each in some.items()):
+            for row in read_rows(path, label=label, problems=problems):
+                number += 1
+                reporter.progress("reading the data", step=number)
+                yield row
+
+    return StoredRows.of(rows())
 
 
-def _held_out(validation: Sequence[Row], benchmarks: Sequence[RawRow]) -> HeldOut:
+def _held_out(validation: StoredRows[Row], benchmarks: StoredRows[RawRow]) -> HeldOut:
     """Validation rows as they are compared, and all texts of the rows of benchmarks."""
     return HeldOut(
         texts=[
@@ -245,7 +291,9 @@ def _fetch(source: DataSource, folders: Folders) -> dict[str, Path]:
     return dict(zip(unique, paths, strict=True))
 
 
-def _loaded(source: RawSource, rows: list[Row], findings: list[Finding]) -> LoadedSource:
+def _loaded(
+    source: RawSource, rows: StoredRows[Row], findings: list[Finding], num_joined_turns: int
+) -> LoadedSource:
     return LoadedSource(
         uri=source.uri,
         files=tuple(
@@ -254,5 +302,6 @@ def _loaded(source: RawSource, rows: list[Row], findings: list[Finding]) -> Load
         ),
         rows=rows,
         num_read=len(source.rows),
+        num_joined_turns=num_joined_turns,
         findings=findings,
     )

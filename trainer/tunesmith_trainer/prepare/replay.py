@@ -11,8 +11,8 @@ from tunesmith_api.finetunejob.replay import Replay
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.cleaning import row_key
 from tunesmith_trainer.data.cleaning.findings import Finding
+from tunesmith_trainer.data.cleaning.row_keys import digest_of, row_key
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.loading import load_data
 from tunesmith_trainer.prepare.splits import Splits
@@ -44,10 +44,18 @@ def read_replay(
         return None
     reporter.progress("reading the replay rows")
     # One allowance of bad rows for all that the job reads.
-    data = load_data(_as_dataset(request, replay), problems=row_tokenizer.problems, split="replay")
+    data = load_data(
+        _as_dataset(request, replay),
+        problems=row_tokenizer.problems,
+        reporter=reporter,
+        split="replay",
+    )
     loaded = data.sources["train"]
-    own = {row_key(row.row) for rows in (splits.train, splits.validation) for row in rows}
-    others = [row for row in loaded.rows if row_key(row) not in own]
+    sides = (splits.train, splits.validation)
+    own = {digest_of(row_key(row.row)) for rows in sides for row in rows}
+    others = loaded.rows.chosen(
+        [place for place, row in enumerate(loaded.rows) if digest_of(row_key(row)) not in own]
+    )
     num_own = len(loaded.rows) - len(others)
     if num_own > _MOSTLY * len(loaded.rows):
         raise BadInputError(

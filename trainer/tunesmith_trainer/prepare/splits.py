@@ -10,15 +10,17 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import TypeVar, cast
 
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning.near_duplicates import near_duplicate_groups
-from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key
+from tunesmith_trainer.data.cleaning.row_keys import question_key, row_key
 from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.labels import times_of
+from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,16 +30,23 @@ Key = TypeVar("Key", bound=Hashable)
 class Splits:
     """Rows of both splits; how many were left out since they would be on both sides."""
 
-    train: list[TokenizedRow]
-    validation: list[TokenizedRow]
+    train: StoredRows[TokenizedRow]
+    validation: StoredRows[TokenizedRow]
     num_leaked: int
     warnings: tuple[str, ...]
 
 
 def split_data(
-    train: Sequence[TokenizedRow], validation: Sequence[TokenizedRow] | None, *, dataset: Dataset
+    train: StoredRows[TokenizedRow],
+    validation: StoredRows[TokenizedRow] | None,
+    *,
+    dataset: Dataset,
+    near: Mapping[str, str] | None = None,
 ) -> Splits:
     """Split `train`, or keep it apart from `validation` where that is given.
+
+    `near` names for each row that is nearly the same as an earlier one that; None where nobody has
+    looked.
 
     Raises:
         BadInputError: one split would be empty.
@@ -45,7 +54,9 @@ def split_data(
     if not train:
         raise _nothing_left("training", "dataset.train")
     if validation is None:
-        return _split_by_time(train, dataset) if _is_by_time(dataset) else _split(train, dataset)
+        keys = _keys(train, dataset, near)
+        split = _split_by_time if _is_by_time(dataset) else _split
+        return split(train, keys, dataset)
     if not validation:
         raise _nothing_left("validation", "dataset.validation")
     return _without_leaks(train, validation)
@@ -55,16 +66,15 @@ def _is_by_time(dataset: Dataset) -> bool:
     return dataset.split is not None and dataset.split.by == "time"
 
 
-def _split(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
+def _split(train: StoredRows[TokenizedRow], keys: Sequence[bytes], dataset: Dataset) -> Splits:
     # The planner has filled the fraction in: there is no validation source.
     fraction, seed = cast("float", dataset.validation_fraction), dataset.seed
     column = dataset.split.stratify_by if dataset.split else None
-    keys = _keys(train, dataset)
     warnings = []
     if column is None:
         chosen = split_indices(keys, fraction=fraction, seed=seed)
     else:
-        strata = [row.row.labels[column] for row in train]
+        strata = [intern(row.row.labels[column]) for row in train]
         chosen = stratified_indices(keys, strata, fraction=fraction, seed=seed)
         missing = set(strata) - {strata[index] for index in chosen[1]}
         if missing:
@@ -73,54 +83,67 @@ def _split(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
                 f"{len(missing)} of {len(set(strata))} values of {column} have no held-out row: "
                 "too few rows with first questions of their own"
             )
-    learnt, held_out = ([train[index] for index in indices] for indices in chosen)
+    learnt, held_out = (train.chosen(indices) for indices in chosen)
     return Splits(train=learnt, validation=held_out, num_leaked=0, warnings=tuple(warnings))
 
 
-def _keys(rows: Sequence[TokenizedRow], dataset: Dataset) -> list[RowKey]:
-    """What rows have in common that must be on one side."""
-    keys = [question_key(row.row) for row in rows]
+def _keys(
+    rows: StoredRows[TokenizedRow], dataset: Dataset, near: Mapping[str, str] | None
+) -> list[bytes]:
+    """What rows have in common that must be on one side: digests, by which they are shuffled too.
+
+    NB: of seed and key, not a random generator: the order of the rows in their files does not
+    matter, and the same seed gives the same split on every machine.
+    """
+    keys = [_digest(dataset.seed, question_key(row.row)) for row in rows]
     if dataset.split is None or dataset.split.near_duplicates == "apart":
         return keys
+    if near is not None:
+        return joined_keys(keys, [near.get(row.row.source, row.row.source) for row in rows])
     asked = dataset.cleaning.near_duplicates
-    texts = [compared_text(row.row) for row in rows]
+    texts = (compared_text(row.row) for row in rows)
     return joined_keys(keys, near_duplicate_groups(texts, asked.threshold, asked.seed))
 
 
-def joined_keys(keys: Sequence[RowKey], groups: Sequence[int]) -> list[RowKey]:
+def _digest(seed: int, key: object) -> bytes:
+    return hashlib.sha256(f"{seed}\0{key!r}".encode("utf-8", "surrogatepass")).digest()
+
+
+def joined_keys(keys: Sequence[bytes], groups: Sequence[Hashable]) -> list[bytes]:
     """For each row the least key of all that share a key or a group with it, however far apart.
 
     So a row that is like no other keeps its own, and the place of its group tells nothing.
     """
     least = {key: key for key in keys}
 
-    def root(key: RowKey) -> RowKey:
+    def root(key: bytes) -> bytes:
         while least[key] != key:
             key = least[key]
         return key
 
-    first: dict[int, RowKey] = {}
+    first: dict[Hashable, bytes] = {}
     for key, group in zip(keys, groups, strict=True):
         one, other = sorted((root(key), root(first.setdefault(group, key))))
         least[other] = one
     return [root(key) for key in keys]
 
 
-def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
+def _split_by_time(
+    train: StoredRows[TokenizedRow], keys: Sequence[bytes], dataset: Dataset
+) -> Splits:
     """The newest rows are held out, but those whose first question older rows have.
 
     NB: the latter are left out altogether. To train on them would be to know the future.
     """
     fraction = cast("float", dataset.validation_fraction)
     column = cast("str", dataset.split and dataset.split.time_column)
-    times = times_of([row.row for row in train], column=column)
+    times = times_of((row.row for row in train), column=column)
     # Rows of one time stay together, on the older side.
     last = sorted(times)[-_num_wanted(len(times), fraction) - 1 :][0]
-    rows = list(zip(train, times, _keys(train, dataset), strict=True))
-    learnt = [row for row, time, _ in rows if time <= last]
-    newer = [(row, key) for row, time, key in rows if time > last]
-    known = {key for _, time, key in rows if time <= last}
-    held_out = [row for row, key in newer if key not in known]
+    learnt = [place for place, time in enumerate(times) if time <= last]
+    newer = [place for place, time in enumerate(times) if time > last]
+    known = {keys[place] for place in learnt}
+    held_out = [place for place in newer if keys[place] not in known]
     if not held_out:
         raise BadInputError(
             Reason.DATASET_INVALID,
@@ -131,8 +154,8 @@ def _split_by_time(train: Sequence[TokenizedRow], dataset: Dataset) -> Splits:
     repeated = len(newer) - len(held_out)
     warning = f"{repeated} of the newest row(s) left out: older rows have the same first question"
     return Splits(
-        train=learnt,
-        validation=held_out,
+        train=train.chosen(learnt),
+        validation=train.chosen(held_out),
         num_leaked=repeated,
         warnings=(warning,) if repeated else (),
     )
@@ -143,9 +166,9 @@ def split_indices(
 ) -> tuple[list[int], list[int]]:
     """Indices of the training rows and of the validation rows, each ascending.
 
-    Rows that share a key go to the same split. The validation split gets whole groups as long as
-    they fit into `fraction` of the rows, and at least one group; one group at least stays for
-    training.
+    Rows that share a key go to the same split; a key of bytes is a digest of it and the seed. The
+    validation split gets whole groups as long as they fit into `fraction` of the rows, and at least
+    one group; one group at least stays for training.
 
     Raises:
         BadInputError: all rows share one key, so that one split would be empty.
@@ -207,17 +230,21 @@ def _num_wanted(num_rows: int, fraction: float) -> int:
 
 
 def _shuffled(groups: Mapping[Key, list[int]], seed: int) -> list[list[int]]:
-    # NB: by a digest of seed and key, not by a random generator: the order of the rows in their
-    # files does not matter, and the same seed gives the same split on every machine.
-    def digest(item: tuple[Key, list[int]]) -> bytes:
-        return hashlib.sha256(f"{seed}\0{item[0]!r}".encode("utf-8", "surrogatepass")).digest()
+    def order(item: tuple[Key, list[int]]) -> bytes:
+        key, _ = item
+        return key if isinstance(key, bytes) else _digest(seed, key)
 
-    return [rows for _, rows in sorted(groups.items(), key=digest)]
+    return [rows for _, rows in sorted(groups.items(), key=order)]
 
 
-def _without_leaks(train: Sequence[TokenizedRow], validation: Sequence[TokenizedRow]) -> Splits:
+def _without_leaks(train: StoredRows[TokenizedRow], validation: StoredRows[TokenizedRow]) -> Splits:
     held_out = {row_key(row.row) for row in validation}
-    kept = [row for row in train if row_key(row.row) not in held_out]
+    questions = {question_key(row.row) for row in validation}
+    kept, shared = [], 0
+    for place, row in enumerate(train):
+        if row_key(row.row) not in held_out:
+            kept.append(place)
+            shared += question_key(row.row) in questions
     if not kept:
         raise BadInputError(
             Reason.DATASET_INVALID,
@@ -225,8 +252,6 @@ def _without_leaks(train: Sequence[TokenizedRow], validation: Sequence[Tokenized
             "validation rows, or none and dataset.validationFraction",
         )
     leaked = len(train) - len(kept)
-    questions = {question_key(row.row) for row in validation}
-    shared = sum(question_key(row.row) in questions for row in kept)
     warnings = []
     if leaked:
         warnings.append(f"{leaked} training row(s) left out: they are also in dataset.validation")
@@ -236,7 +261,10 @@ def _without_leaks(train: Sequence[TokenizedRow], validation: Sequence[Tokenized
             "held-out loss may look better than it is"
         )
     return Splits(
-        train=kept, validation=list(validation), num_leaked=leaked, warnings=tuple(warnings)
+        train=train.chosen(kept),
+        validation=validation,
+        num_leaked=leaked,
+        warnings=tuple(warnings),
     )
 
 

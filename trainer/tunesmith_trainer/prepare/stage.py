@@ -8,7 +8,7 @@ row with the trained part marked.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -44,6 +44,7 @@ from tunesmith_trainer.data.prepared import (
     write_row_records,
 )
 from tunesmith_trainer.data.rows import SHOWN, Problems
+from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.data_card import (
@@ -121,7 +122,8 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_without_gpu(request.spec)
     generators = open_generators(request)
     reporter.progress("reading the data")
-    loaded = load_data(request, problems=Problems(max_bad_rows=request.spec.dataset.max_bad_rows))
+    problems = Problems(max_bad_rows=request.spec.dataset.max_bad_rows)
+    loaded = load_data(request, problems=problems, reporter=reporter)
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
@@ -167,7 +169,7 @@ def _prepare_rows(
         problems=loaded.problems,
     )
     bad_before = len(loaded.problems.bad_rows)
-    tokenized: dict[Split, list[TokenizedRow]] = {
+    tokenized: dict[Split, StoredRows[TokenizedRow]] = {
         split: row_tokenizer.tokenize(source.rows, reporter=reporter)
         for split, source in loaded.sources.items()
     }
@@ -175,7 +177,12 @@ def _prepare_rows(
         len(source.rows) - len(tokenized[split]) for split, source in loaded.sources.items()
     )
     overlong = dropped - (len(loaded.problems.bad_rows) - bad_before)
-    splits = split_data(tokenized["train"], tokenized.get("validation"), dataset=spec.dataset)
+    splits = split_data(
+        tokenized["train"],
+        tokenized.get("validation"),
+        dataset=spec.dataset,
+        near=loaded.near_duplicates(spec.dataset),
+    )
     replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     # Behind the replay rows, which may be bad as well.
     removed = count_removed(loaded, splits, num_overlong=overlong)
@@ -208,24 +215,24 @@ def _prepare_rows(
     )
 
 
-def _stored(rows: Sequence[TokenizedRow]) -> TokenRows:
+def _stored(rows: Iterable[TokenizedRow]) -> TokenRows:
     return TokenRows.of((row.tokens.ids, row.tokens.trained) for row in rows)
 
 
 def _rejected(splits: Splits) -> dict[Split, TokenRows]:
     """The rejected answers of preferences; nothing of any other rows."""
-    rows: dict[Split, list[TokenizedRow]] = {
+    # All rows are preferences, or none is.
+    if not any(row.rejected for row in splits.train[:1]):
+        return {}
+    rows: dict[Split, StoredRows[TokenizedRow]] = {
         "train": splits.train,
         "validation": splits.validation,
     }
-    answers = {
-        split: [row.rejected for row in kept if row.rejected is not None]
-        for split, kept in rows.items()
-    }
     return {
-        split: TokenRows.of((side.ids, side.trained) for side in sides)
-        for split, sides in answers.items()
-        if sides
+        split: TokenRows.of(
+            (row.rejected.ids, row.rejected.trained) for row in kept if row.rejected
+        )
+        for split, kept in rows.items()
     }
 
 

@@ -5,9 +5,9 @@ would let something else be trained than the answers.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import Reporter
@@ -22,6 +22,7 @@ from tunesmith_trainer.data.chat_template import (
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
 from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Message, Problems, Row
+from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.tool_turns import THINKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class TokenizedRow:
     tokens: TokenRow
     record: RowRecord
     rejected: TokenRow | None = None
+
+    def __reduce__(self) -> tuple[type["TokenizedRow"], tuple[Any, ...]]:
+        return TokenizedRow, (self.row, self.tokens, self.record, self.rejected)
 
     @property
     def length(self) -> int:
@@ -68,28 +72,31 @@ class RowTokenizer:
         # what the template does to one row it does to others.
         self._unclear = Problems()
 
-    def tokenize(self, rows: Sequence[Row], *, reporter: Reporter) -> list[TokenizedRow]:
+    def tokenize(self, rows: StoredRows[Row], *, reporter: Reporter) -> StoredRows[TokenizedRow]:
         """The rows that fit, in order.
 
         Raises:
             BadInputError: the model has no template for conversations, or the rows, the template
                 or the loss mask break a rule; the log holds the first row with an unclear answer.
         """
-        if any(row.text is None for row in rows) and not self._tokenizer.chat_template:
+        # All rows are of one format.
+        if any(row.text is None for row in rows[:1]) and not self._tokenizer.chat_template:
             raise BadInputError(
                 Reason.CHAT_TEMPLATE_MISSING,
                 "the rows are conversations, and the model has no chat template; set "
                 "spec.model.chatTemplate, or take an instruct model",
             )
-        tokenized = []
-        for number, row in enumerate(rows, start=1):
-            tokenized_row = self._tokenize(row)
-            if tokenized_row is not None:
-                tokenized.append(tokenized_row)
-            reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
+        tokenized = StoredRows.of(self._tokenized(rows, reporter))
         self.problems.refuse()
         self._unclear.refuse(Reason.LOSS_MASK_INVALID)
         return tokenized
+
+    def _tokenized(self, rows: StoredRows[Row], reporter: Reporter) -> Iterator[TokenizedRow]:
+        for number, row in enumerate(rows, start=1):
+            tokenized = self._tokenize(row)
+            if tokenized is not None:
+                yield tokenized
+            reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
 
     def _tokenize(self, row: Row) -> TokenizedRow | None:
         try:

@@ -6,6 +6,7 @@ field's name, and is told in the stage's message.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_trainer.augment.children import Children, children_of
 from tunesmith_trainer.augment.generator import TextGenerator
 from tunesmith_trainer.data.rows import Problems
+from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.balance import balance_rows
 from tunesmith_trainer.prepare.splits import Splits
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
@@ -66,16 +68,16 @@ def remedied_rows(
             overlong="drop",
             problems=Problems(max_bad_rows=len(children.rows)),
         )
-        tokenized = row_tokenizer.tokenize(children.rows, reporter=reporter)
+        tokenized = row_tokenizer.tokenize(StoredRows.of(children.rows), reporter=reporter)
         remedied = _augmented(remedied, children, tokenized)
     return _balanced(request, remedied)
 
 
 def _augmented(
-    before: RemediedRows, children: Children, tokenized: Sequence[TokenizedRow]
+    before: RemediedRows, children: Children, tokenized: StoredRows[TokenizedRow]
 ) -> RemediedRows:
     return RemediedRows(
-        replace(before.splits, train=[*before.splits.train, *tokenized]),
+        replace(before.splits, train=StoredRows.of(chain(before.splits.train, tokenized))),
         card={**before.card, "augmentation": children.card},
         notes=(*before.notes, children.note),
         warnings=(*before.warnings, *children.warnings),

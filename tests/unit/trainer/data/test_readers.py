@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tunesmith_trainer.data import readers
 from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow
 
@@ -102,7 +103,7 @@ def _read(folder: Path, name: str, content: bytes) -> tuple[list[RawRow], Proble
     path = folder / name
     path.write_bytes(content)
     problems = Problems()
-    return read_rows(path, label=name, problems=problems), problems
+    return list(read_rows(path, label=name, problems=problems)), problems
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), READ + TOLD_BY_CONTENT)
@@ -159,7 +160,7 @@ def test_a_broken_file_is_named_with_its_line(
 def test_rows_of_a_parquet_file_are_numbered(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([PAIR, PAIR]), tmp_path / "a.parquet")
 
-    rows = read_rows(tmp_path / "a.parquet", label="a.parquet", problems=Problems())
+    rows = list(read_rows(tmp_path / "a.parquet", label="a.parquet", problems=Problems()))
 
     assert [(row.source, row.value) for row in rows] == [
         ("a.parquet:1", PAIR),
@@ -197,3 +198,68 @@ def test_what_is_said_of_a_broken_file_has_none_of_its_words(
 
     (said,) = problems.shown
     assert "hush" not in said
+
+
+def test_a_line_without_end_is_passed_over_and_the_next_row_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "LONGEST_LINE", 1 << 20)
+    endless = b'{"text": "' + b"a" * (3 << 20) + b'"}\n'
+
+    rows, problems = _read(tmp_path, "a.jsonl", b'{"text": "x"}\n' + endless + b'{"text": "y"}\n')
+
+    assert [row.source for row in rows] == ["a.jsonl:1", "a.jsonl:3"]
+    assert "a.jsonl:2: given a line of more than 1 MiB; a row is one line" in problems.shown[0]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_binary_data_is_refused_by_its_first_bytes_that_are_no_text(
+    tmp_path: Path, name: str
+) -> None:
+    rows, problems = _read(tmp_path, name, bytes(range(256)) * 100)
+
+    assert rows == []
+    assert "text is UTF-8" in problems.shown[0]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yaml"])
+def test_what_is_parsed_whole_has_a_largest_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(readers, "_LARGEST_WHOLE", 1 << 20)
+
+    rows, problems = _read(tmp_path, name, b'["' + b"a" * (2 << 20) + b'"]')
+
+    assert rows == []
+    assert problems.shown[0].startswith(f"{name}: given a file of more than 1 MiB; JSON and YAML")
+
+
+# More than the part of a file by which it is told.
+LONG = [b"%d %s" % (number, b"word " * 250) for number in range(1000)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b"".join(b'{"text": "%s"}\n' % text for text in LONG)),
+        ("a.jsonl", b"[\n%s\n]" % b",\n".join(b'{"text": "%s"}' % text for text in LONG)),
+        ("a.csv", b"text\n" + b"".join(b"%s\n" % text for text in LONG)),
+    ],
+    ids=["lines", "list", "csv"],
+)
+def test_of_a_large_file_the_beginning_tells_what_it_is(
+    tmp_path: Path, *, pack: Callable[[bytes], bytes], name: str, content: bytes
+) -> None:
+    rows, problems = _read(tmp_path, name, pack(content))
+
+    assert problems.shown == []
+    assert [row.value["text"].encode() for row in rows] == LONG
+
+
+def test_data_that_is_cut_off_behind_its_first_rows_is_refused(tmp_path: Path) -> None:
+    packed = gzip.compress(b"".join(b'{"text": "%d"}\n' % n for n in range(10_000)))
+
+    _, problems = _read(tmp_path, "a.jsonl.gz", packed[: len(packed) // 2])
+
+    assert "damaged or cut off data; this is not gzip" in problems.shown[0]

@@ -1,6 +1,7 @@
 """Children of training rows, from the manifest to the files that are trained on."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from small_models import make_tiny_model
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.augment import children
 from tunesmith_trainer.data.prepared import RowRecord
 
 DEVICES = [f"device {number}" for number in range(20, 40)]
@@ -227,3 +229,15 @@ def test_balancing_counts_children(tmp_path: Path, model: str, server: ChatServe
     groups = card_of(tmp_path)["balance"]["groups"]
     assert sum(group["before"] for group in groups) == 30
     assert groups[0]["after"] == groups[1]["after"]
+
+
+def test_children_that_the_disk_has_no_room_for_are_refused_before_any_is_asked_for(
+    tmp_path: Path, model: str, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(children.shutil, "disk_usage", lambda _: usage._replace(free=100))
+
+    with pytest.raises(BadInputError, match=r"augmentation.ratio: given 1.0; the children") as told:
+        prepared(tmp_path, model=model, augmentation=paraphrase(server.url, ratio=1.0))
+
+    assert told.value.reason == Reason.DISK_ESTIMATE_EXCEEDED

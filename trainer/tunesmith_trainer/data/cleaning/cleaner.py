@@ -1,17 +1,19 @@
 """All rules of `dataset.cleaning` in their order, each with its policy, and what they found.
 
 Texts are repaired first, so that copies are copies again; what is masked is masked before rows are
-compared with each other. `prepare.loading` runs it for the rows of each source.
+compared with each other. `prepare.loading` runs it for the rows of each source. Rows lie on disk
+meanwhile; in memory are what was found, and a few bytes of each row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from tunesmith_api.finetunejob.cleaning import Cleaning, Policy, RepairPolicy
 from tunesmith_trainer.data.cleaning.conflicts import conflicting
 from tunesmith_trainer.data.cleaning.contamination import contaminated
-from tunesmith_trainer.data.cleaning.exact_duplicates import empty_rows, first_of_copies
+from tunesmith_trainer.data.cleaning.exact_duplicates import first_of_copies, is_empty
 from tunesmith_trainer.data.cleaning.findings import Action, Finding
 from tunesmith_trainer.data.cleaning.languages import language_of
 from tunesmith_trainer.data.cleaning.lengths import length_outliers
@@ -28,9 +30,13 @@ from tunesmith_trainer.data.cleaning.uniformity import (
 )
 from tunesmith_trainer.data.cleaning.white_space import uniform_white_space
 from tunesmith_trainer.data.rows import Problems, Row
+from tunesmith_trainer.data.stored_rows import StoredRows
 
 # For the place of each row that breaks a rule, the row that it is a copy of or the like.
 Broken = Mapping[int, str | None]
+# Path of a rule, what is done, and how a row changes, or whether it breaks the rule.
+Mending = tuple[str, RepairPolicy, Callable[[Row], Row]]
+Judging = tuple[str, Policy, Callable[[Row], bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class HeldOut:
 class Cleaner:
     """The rows of one source on their way through the rules."""
 
-    rows: list[Row]
+    rows: StoredRows[Row]
     cleaning: Cleaning
     split: str
     problems: Problems
@@ -58,28 +64,25 @@ class Cleaner:
     def repair(self) -> None:
         """Mend and unify what stands in the rows."""
         repair, uniformity = self.cleaning.repair, self.cleaning.uniformity
-        texts: tuple[tuple[str, RepairPolicy, Callable[[str], str]], ...] = (
-            ("repair.mojibake", repair.mojibake, without_mojibake),
-            ("repair.normalization", repair.normalization, normalized),
-            ("uniformity.whiteSpace", uniformity.white_space, uniform_white_space),
+        self._mend(
+            ("repair.mojibake", repair.mojibake, partial(with_texts, change=without_mojibake)),
+            ("repair.normalization", repair.normalization, partial(with_texts, change=normalized)),
+            (
+                "uniformity.whiteSpace",
+                uniformity.white_space,
+                partial(with_texts, change=uniform_white_space),
+            ),
         )
-        for rule, policy, change in texts:
-            self._change(rule, policy, partial(with_texts, change=change))
         if uniformity.system_prompts != "keep":
-            usual = usual_system_prompts(self.rows)
-            self._change(
-                "uniformity.systemPrompts",
-                uniformity.system_prompts,
-                lambda row: with_usual_prompt(row, usual),
-            )
+            usual = partial(with_usual_prompt, usual=usual_system_prompts(self.rows))
+            self._mend(("uniformity.systemPrompts", uniformity.system_prompts, usual))
 
     def drop_worthless(self) -> None:
         """Leave out what teaches nothing, or twice the same."""
-        places = empty_rows(self.rows)
         if self.cleaning.empty_rows == "remove":
-            self._apply("emptyRows", "remove", dict.fromkeys(places))
+            self._judge(("emptyRows", "remove", is_empty))
         else:
-            self._refuse_empty(places)
+            self._refuse_empty()
         policy = self.cleaning.exact_duplicates
         self._apply("exactDuplicates", policy, lambda: self._named(first_of_copies(self.rows)))
 
@@ -93,17 +96,16 @@ class Cleaner:
     def judge_rows(self) -> None:
         """The rules for one row by itself, and for its length among the others'."""
         noise = self.cleaning.noise
-        policies: Mapping[str, Policy] = {
-            name: getattr(noise, attribute)
+        rules: list[Judging] = [
+            (f"noise.{name}", getattr(noise, attribute), NOISE_RULES[name])
             for attribute, info in type(noise).model_fields.items()
             if (name := str(info.alias)) in NOISE_RULES
-        }
-        for name, policy in policies.items():
-            self._judge(f"noise.{name}", policy, NOISE_RULES[name])
+        ]
         if noise.languages:
-            self._judge("noise.otherLanguages", noise.other_languages, self._is_other_language)
+            rules.append(("noise.otherLanguages", noise.other_languages, self._is_other_language))
+        self._judge(*rules)
         self._apply("noise.lengthOutliers", noise.length_outliers, self._length_outliers)
-        self._judge("uniformity.roles", self.cleaning.uniformity.roles, begins_oddly)
+        self._judge(("uniformity.roles", self.cleaning.uniformity.roles, begins_oddly))
 
     def compare_rows(self, held_out: HeldOut) -> None:
         """The rules for rows beside each other, and beside those that are held out."""
@@ -120,13 +122,15 @@ class Cleaner:
 
     def _near_duplicates(self) -> Broken:
         asked = self.cleaning.near_duplicates
-        texts = [compared_text(row) for row in self.rows]
+        texts = (compared_text(row) for row in self.rows)
         groups = near_duplicate_groups(texts, asked.threshold, asked.seed)
         return self._named({place: first for place, first in enumerate(groups) if first != place})
 
     def _contaminated(self, held_out: HeldOut) -> Broken:
         asked = self.cleaning.contamination
-        texts = [compared_text(row) for row in self.rows]
+        if not held_out.texts:
+            return {}
+        texts = (compared_text(row) for row in self.rows)
         found = contaminated(texts, held_out.texts, ngram=asked.ngram, overlap=asked.overlap)
         return {
             place: held_out.rows[other]
@@ -135,7 +139,7 @@ class Cleaner:
         }
 
     def _length_outliers(self) -> Broken:
-        texts = [row.text if row.text is not None else last_answer(row) or "" for row in self.rows]
+        texts = (row.text if row.text is not None else last_answer(row) or "" for row in self.rows)
         return dict.fromkeys(length_outliers([len(text) for text in texts]))
 
     def _is_other_language(self, row: Row) -> bool:
@@ -143,42 +147,74 @@ class Cleaner:
         return language is not None and language not in self.cleaning.noise.languages
 
     def _named(self, places: Mapping[int, int]) -> Broken:
-        return {place: self.rows[other].source for place, other in places.items()}
+        others = sorted(set(places.values()))
+        named = {
+            place: row.source for place, row in zip(others, self.rows.chosen(others), strict=True)
+        }
+        return {place: named[other] for place, other in places.items()}
 
-    def _judge(self, rule: str, policy: Policy, breaks: Callable[[Row], bool]) -> None:
-        self._apply(
-            rule,
-            policy,
-            lambda: dict.fromkeys(place for place, row in enumerate(self.rows) if breaks(row)),
-        )
+    def _judge(self, *rules: Judging) -> None:
+        """Rules for one row by itself, in one pass; what one removes the next do not see."""
+        asked = [each for each in rules if each[1] != "keep"]
+        found: dict[str, list[Finding]] = {rule: [] for rule, _, _ in asked}
+        if not asked:
+            return
+        kept = [place for place, row in enumerate(self.rows) if self._stays(row, asked, found)]
+        self.findings += chain.from_iterable(found.values())
+        self._keep(kept)
 
-    def _apply(self, rule: str, policy: Policy, find: Broken | Callable[[], Broken]) -> None:
+    def _stays(
+        self, row: Row, rules: Sequence[Judging], found: Mapping[str, list[Finding]]
+    ) -> bool:
+        for rule, policy, breaks in rules:
+            if breaks(row):
+                action: Action = "removed" if policy == "remove" else "kept"
+                found[rule].append(Finding(rule, row.source, self.split, action))
+                if policy == "remove":
+                    return False
+        return True
+
+    def _apply(self, rule: str, policy: Policy, find: Callable[[], Broken]) -> None:
         """Note the rows that a rule finds, and leave them out where the policy says so."""
         if policy == "keep":
             return
-        broken = find() if callable(find) else find
+        broken = find()
         action: Action = "removed" if policy == "remove" else "kept"
+        rows = zip(broken.items(), self.rows.chosen([*broken]), strict=True)
         self.findings += [
-            Finding(rule, self.rows[place].source, self.split, action, of=of)
-            for place, of in broken.items()
+            Finding(rule, row.source, self.split, action, of=of) for (_, of), row in rows
         ]
         if policy == "remove" and broken:
-            self.rows = [row for place, row in enumerate(self.rows) if place not in broken]
+            self._keep([place for place in range(len(self.rows)) if place not in broken])
 
-    def _change(self, rule: str, policy: RepairPolicy, change: Callable[[Row], Row]) -> None:
-        if policy == "keep":
-            return
-        action: Action = "repaired" if policy == "repair" else "kept"
-        for place, row in enumerate(self.rows):
-            changed = change(row)
-            if changed is not row:
-                self.findings.append(Finding(rule, row.source, self.split, action))
-                if policy == "repair":
-                    self.rows[place] = changed
+    def _keep(self, places: Sequence[int]) -> None:
+        if len(places) < len(self.rows):
+            self.rows = self.rows.chosen(places)
 
-    def _refuse_empty(self, places: Sequence[int]) -> None:
-        for place in places:
-            row = self.rows[place]
+    def _mend(self, *rules: Mending) -> None:
+        """Rules for the words of one row, in one pass."""
+        asked = [each for each in rules if each[1] != "keep"]
+        found: dict[str, list[Finding]] = {rule: [] for rule, _, _ in asked}
+        if asked:
+            self.rows = StoredRows.of(self._mended(asked, found))
+            self.findings += chain.from_iterable(found.values())
+
+    def _mended(
+        self, rules: Sequence[Mending], found: Mapping[str, list[Finding]]
+    ) -> Iterator[Row]:
+        for row in self.rows:
+            mended = row
+            for rule, policy, change in rules:
+                changed = change(mended)
+                if changed is not mended:
+                    action: Action = "repaired" if policy == "repair" else "kept"
+                    found[rule].append(Finding(rule, row.source, self.split, action))
+                    mended = changed if policy == "repair" else mended
+            yield mended
+
+    def _refuse_empty(self) -> None:
+        empty = {place for place, row in enumerate(self.rows) if is_empty(row)}
+        for row in self.rows.chosen(sorted(empty)):
             self.problems.add(
                 row.source,
                 given="an empty text" if row.text is not None else "an empty answer",
@@ -186,24 +222,23 @@ class Cleaner:
                 remedy="fill or delete the row, or set emptyRows: remove",
                 is_bad_row=False,
             )
-        empty = set(places)
-        self.rows = [row for place, row in enumerate(self.rows) if place not in empty]
+        self._keep([place for place in range(len(self.rows)) if place not in empty])
 
 
 def clean(
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     *,
     cleaning: Cleaning,
     split: str,
     problems: Problems,
     held_out: HeldOut | None,
-) -> tuple[list[Row], list[Finding]]:
+) -> tuple[StoredRows[Row], list[Finding]]:
     """The rows that stay, as they are then, and what was found in which of them.
 
     Without `held_out` these are the held-out rows: mended as all others are, but never judged, so
     that jobs stay comparable.
     """
-    cleaner = Cleaner(list(rows), cleaning, split, problems)
+    cleaner = Cleaner(StoredRows.of(rows), cleaning, split, problems)
     cleaner.repair()
     cleaner.drop_worthless()
     if held_out is not None:

@@ -7,9 +7,10 @@ punctuation. Short prompts are left alone: there are many answers to a greeting.
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from tunesmith_trainer.data.cleaning.row_keys import digest_of
 from tunesmith_trainer.data.rows import Message, Row
 
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -18,22 +19,26 @@ _WORD_OR_SIGN: Final = re.compile(r"[^\W_]+|[^\w\s.,;!?\"'’]")
 _LEAST_WORDS: Final = 3
 
 
-def conflicting(rows: Sequence[Row]) -> dict[int, int]:
+def conflicting(rows: Iterable[Row]) -> dict[int, int]:
     """Places of rows whose answer is not the leading one, and the place of one that differs."""
-    asked: dict[object, list[int]] = defaultdict(list)
+    first: dict[bytes, int] = {}
+    asked: dict[int, list[int]] = defaultdict(list)
+    answers: dict[int, bytes] = {}
     for place, row in enumerate(rows):
         prompt = _prompt(row)
         if prompt is not None:
-            asked[prompt].append(place)
+            answers[place] = digest_of(_words(row.messages[-1]))
+            leader = first.setdefault(digest_of(prompt), place)
+            if leader != place:
+                asked[leader].append(place)
     found: dict[int, int] = {}
-    for places in asked.values():
-        if len(places) > 1:
-            found |= _outvoted(rows, places)
+    for leader, others in asked.items():
+        found |= _outvoted(answers, [leader, *others])
     return dict(sorted(found.items()))
 
 
-def _outvoted(rows: Sequence[Row], places: Sequence[int]) -> dict[int, int]:
-    answers = {place: _words(rows[place].messages[-1]) for place in places}
+def _outvoted(given: Mapping[int, bytes], places: Sequence[int]) -> dict[int, int]:
+    answers = {place: given[place] for place in places}
     votes = Counter(answers.values()).most_common(2)
     if len(votes) == 1:
         return {}

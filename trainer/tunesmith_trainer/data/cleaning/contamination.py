@@ -5,14 +5,14 @@ stand in one training row. Of a row of fewer words than an n-gram has, all of th
 words say nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith_trainer.data.cleaning.shingles import Hashes, Shingles, chunks_of, shingles_of
+from tunesmith_trainer.data.cleaning.shingles import Hashes, Shingles, blocks_of, shingles_of
 
 # Words; greetings and "thank you very much" are in everybody's rows.
 _LEAST_WORDS: Final = 5
@@ -28,29 +28,32 @@ class _HeldOut:
 
 
 def contaminated(
-    texts: Sequence[str], held_out: Sequence[str], *, ngram: int, overlap: float
+    texts: Iterable[str], held_out: Sequence[str], *, ngram: int, overlap: float
 ) -> dict[int, int]:
     """Places of texts that hold a held-out one, and the place of that."""
     index = _index(held_out, ngram=ngram)
     found: dict[int, int] = {}
-    for chunk in chunks_of(texts) if len(index.hashes) else ():
-        shingles = _distinct(shingles_of(texts[chunk], width=ngram))
+    begin = 0
+    for block in blocks_of(texts) if len(index.hashes) else ():
+        shingles = _distinct(shingles_of(block, width=ngram))
         for text, other in _overlaps(shingles, index, overlap=overlap):
-            found.setdefault(chunk.start + text, other)
+            found.setdefault(begin + text, other)
+        begin += len(block)
     return found
 
 
 def _index(held_out: Sequence[str], *, ngram: int) -> _HeldOut:
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    for chunk in chunks_of(held_out):
-        texts = held_out[chunk]
+    begin = 0
+    for texts in blocks_of(held_out):
         shingles = _distinct(shingles_of(texts, width=ngram))
         says_something = np.array([len(text.split()) >= _LEAST_WORDS for text in texts])
         # A script without spaces has many words in one.
         says_something |= np.diff(shingles.starts) > 1
         kept = says_something[shingles.owners]
         hashes.append(shingles.hashes[kept])
-        owners.append(shingles.owners[kept] + chunk.start)
+        owners.append(shingles.owners[kept] + begin)
+        begin += len(texts)
     all_hashes, all_owners = np.concatenate(hashes), np.concatenate(owners)
     order = np.argsort(all_hashes, kind="stable")
     sizes = np.bincount(all_owners, minlength=len(held_out))

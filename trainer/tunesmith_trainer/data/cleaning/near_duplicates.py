@@ -3,16 +3,21 @@
 The field's way (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3), in numpy. What
 shares a band is only suspected: two texts are near-duplicates if the Jaccard similarity of their
 shingles is at least the threshold, so that chance adds none, and misses about 3 % at the threshold
-itself and fewer above it. Memory is four bytes per row and band, and one chunk of text.
+itself and fewer above it.
+
+Texts are read once, in order. Memory is four bytes per row and band, and some of each row's number;
+the shingles, four bytes each, lie in a temporary file.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith_trainer.data.cleaning.shingles import Hashes, chunks_of, mixed, shingles_of
+from tunesmith_trainer.data.cleaning.shingles import Shingles, blocks_of, mixed, shingles_of
 
 # Words. Pairs of words keep 0.81 of themselves where a tenth of the words is replaced, runs of
 # five only 0.59; single words say too little of a conversation.
@@ -20,23 +25,48 @@ SHINGLE_WIDTH: Final = 2
 _PERMUTATIONS: Final = 128
 # The least part of the pairs at the threshold that some band finds.
 _RECALL: Final = 0.97
-# Bits of a shingle that stay beside the number of its pair, of which the others hold one.
-_KEPT_BITS: Final = 50
-_PAIRS_AT_A_TIME: Final = 1 << (64 - _KEPT_BITS - 1)
+_STEP: Final = np.uint64(0xD1342543DE82EF95)
+_HALF: Final = np.uint64(32)
+_PAIRS_AT_A_TIME: Final = 1 << 12
 
+# Of 64 bits, as those of `shingles`, half are kept: two texts hardly have millions of words.
+Hashes = NDArray[np.uint32]
 Pairs = NDArray[np.int64]
+Places = NDArray[np.int64]
 
 
-def near_duplicate_groups(texts: Sequence[str], threshold: float, seed: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class ShingleSets:
+    """The distinct shingles of texts, ascending: of text n `hashes[starts[n]:starts[n + 1]]`."""
+
+    hashes: Hashes
+    starts: Places
+
+    @property
+    def sizes(self) -> Places:
+        """How many shingles each text has."""
+        return np.diff(self.starts)
+
+
+def near_duplicate_groups(texts: Iterable[str], threshold: float, seed: int) -> list[int]:
     """For each text the place of the first one of its group; its own where it is like no other.
 
     Groups are closed: what is like a member is a member. Texts without a word are like none.
     """
-    keys = _band_keys(texts, threshold=threshold, seed=seed)
-    groups = np.arange(len(texts))
-    for band in keys:
-        _join(groups, _unjoined(groups, _suspects(band)), texts, threshold=threshold)
-    return [int(_root(groups, place)) for place in range(len(texts))]
+    factors = _factors(threshold, seed)
+    bands: list[list[Hashes]] = [[] for _ in factors]
+    sizes = [np.zeros(1, np.int64)]
+    with tempfile.TemporaryFile() as file:
+        for block in blocks_of(texts):
+            sets = sets_of(block)
+            for band, keys in zip(bands, _keys_of(sets, factors), strict=True):
+                band.append(keys)
+            sizes.append(sets.sizes)
+            file.write(sets.hashes.data)
+        file.flush()
+        starts = np.cumsum(np.concatenate(sizes))
+        stored = np.memmap(file, np.uint32, "r") if starts[-1] else np.zeros(0, np.uint32)
+        return _groups(bands, ShingleSets(stored, starts), threshold=threshold)
 
 
 def bands_for(threshold: float) -> tuple[int, int]:
@@ -51,104 +81,119 @@ def bands_for(threshold: float) -> tuple[int, int]:
     return _PERMUTATIONS, 1
 
 
-def _band_keys(texts: Sequence[str], *, threshold: float, seed: int) -> NDArray[np.uint32]:
+def sets_of(texts: list[str]) -> ShingleSets:
+    """The distinct shingles of some texts."""
+    shingles: Shingles = shingles_of(texts, width=SHINGLE_WIDTH)
+    owners = shingles.owners.astype(np.uint64)
+    keys = np.sort(owners << _HALF | shingles.hashes >> _HALF)
+    is_new = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_new[1:])
+    keys = keys[is_new]
+    counts = np.bincount((keys >> _HALF).astype(np.int64), minlength=len(texts))
+    return ShingleSets(keys.astype(np.uint32), np.concatenate(([0], np.cumsum(counts))))
+
+
+def jaccard(sets: ShingleSets, pairs: Pairs) -> NDArray[np.float64]:
+    """The similarity of each pair: shingles in both, of those in either."""
+    begins = range(0, len(pairs), _PAIRS_AT_A_TIME)
+    some = [_jaccard(sets, pairs[begin : begin + _PAIRS_AT_A_TIME]) for begin in begins]
+    return np.concatenate([np.zeros(0), *some])
+
+
+def _factors(threshold: float, seed: int) -> Hashes:
+    """Odd numbers that permute hashes: a row for each band."""
+    drawn = np.random.default_rng(seed).integers(
+        0, 1 << 32, size=bands_for(threshold), dtype=np.uint32
+    )
+    return drawn | np.uint32(1)
+
+
+def _keys_of(sets: ShingleSets, factors: Hashes) -> Hashes:
     """A row for each band, a column for each text; 0 for texts without words."""
-    num, width = bands_for(threshold)
-    factors = np.random.default_rng(seed).integers(
-        0, 1 << 64, size=(num, width), dtype=np.uint64
-    ) | np.uint64(1)
-    keys = np.zeros((num, len(texts)), np.uint32)
-    for chunk in chunks_of(texts):
-        shingles = shingles_of(texts[chunk], width=SHINGLE_WIDTH)
-        filled = np.flatnonzero(np.diff(shingles.starts))
-        if len(filled):
-            firsts = shingles.starts[filled]
-            keys[:, chunk.start + filled] = _keys_of(shingles.hashes, firsts, factors)
+    filled = np.flatnonzero(sets.sizes)
+    keys = np.zeros((len(factors), len(sets.sizes)), np.uint32)
+    if not len(filled):
+        return keys
+    firsts = sets.starts[filled]
+    scratch = np.empty_like(sets.hashes)
+    for band, in_band in enumerate(factors):
+        key = np.zeros(len(firsts), np.uint64)
+        for factor in in_band:
+            np.multiply(sets.hashes, factor, out=scratch)
+            key = key * _STEP + np.minimum.reduceat(scratch, firsts)
+        # 0 is kept for texts without words.
+        keys[band, filled] = np.maximum(mixed(key) >> _HALF, 1)
     return keys
 
 
-def _keys_of(
-    hashes: Hashes, firsts: NDArray[np.int64], factors: NDArray[np.uint64]
-) -> NDArray[np.uint32]:
-    keys = np.zeros((len(factors), len(firsts)), np.uint64)
-    scratch = np.empty_like(hashes)
-    for band, in_band in enumerate(factors):
-        for factor in in_band:
-            np.multiply(hashes, factor, out=scratch)
-            keys[band] = mixed(keys[band] + np.minimum.reduceat(scratch, firsts))
-    # 0 is kept for texts without words.
-    return np.maximum(keys >> np.uint64(32), 1).astype(np.uint32)
+def _groups(bands: list[list[Hashes]], sets: ShingleSets, *, threshold: float) -> list[int]:
+    groups = np.arange(len(sets.sizes))
+    for band in bands:
+        pairs = _unjoined(groups, _suspects(np.concatenate([*band, np.zeros(0, np.uint32)])))
+        pairs = pairs[_may_be_alike(sets.sizes[pairs], threshold)]
+        for first, second in pairs[jaccard(sets, pairs) >= threshold]:
+            one, other = _root(groups, first), _root(groups, second)
+            groups[max(one, other)] = min(one, other)
+    return [int(place) for place in _roots(groups, np.arange(len(groups)))]
 
 
-def _suspects(band: NDArray[np.uint32]) -> Pairs:
+def _suspects(band: Hashes) -> Pairs:
     """Texts of one bucket: each with the first one, and with the one before it.
 
     Not each with each: a thousand copies would be half a million pairs.
     """
-    order = np.argsort(band, kind="stable")
-    ordered = band[order]
-    is_first = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(band) else ordered
-    first_of = np.maximum.accumulate(np.where(is_first, np.arange(len(band)), 0))
-    others = np.flatnonzero(~is_first.astype(bool) & (ordered != 0))
-    stars = np.stack((order[first_of[others]], order[others]), axis=1)
-    chains = np.stack((order[others - 1], order[others]), axis=1)
-    return np.unique(np.concatenate((stars, chains)), axis=0)
+    # By key, then by place: numbers of 64 bits are sorted several times as fast as two columns.
+    ordered = np.sort(band.astype(np.uint64) << _HALF | np.arange(len(band), dtype=np.uint64))
+    keys, places = ordered >> _HALF, (ordered & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    is_first = np.ones(len(band), bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    others = np.flatnonzero(~is_first & (keys != 0))
+    first_of = np.maximum.accumulate(np.where(is_first, np.arange(len(band)), 0))[others]
+    stars = np.stack((places[first_of], places[others]), axis=1)
+    chains = np.stack((places[others - 1], places[others]), axis=1)
+    # The second of its bucket has the first one before it.
+    return np.concatenate((stars, chains[others - 1 != first_of]))
 
 
-def _unjoined(groups: NDArray[np.int64], pairs: Pairs) -> Pairs:
+def _unjoined(groups: Places, pairs: Pairs) -> Pairs:
     """Those that no earlier band has brought together."""
-    roots = groups[pairs]
-    while not np.array_equal(roots, groups[roots]):
-        roots = groups[roots]
+    roots = _roots(groups, pairs)
     return pairs[roots[:, 0] != roots[:, 1]]
 
 
-def _join(
-    groups: NDArray[np.int64], pairs: Pairs, texts: Sequence[str], *, threshold: float
-) -> None:
-    for first, second in pairs[jaccard(texts, pairs) >= threshold]:
-        one, other = _root(groups, first), _root(groups, second)
-        groups[max(one, other)] = min(one, other)
+def _may_be_alike(sizes: Pairs, threshold: float) -> NDArray[np.bool_]:
+    """Whether all shingles of the smaller text would be enough."""
+    enough: NDArray[np.bool_] = sizes.min(axis=1) >= threshold * sizes.max(axis=1)
+    return enough
 
 
-def jaccard(texts: Sequence[str], pairs: Pairs) -> NDArray[np.float64]:
-    """The similarity of each pair: shingles in both, of those in either."""
-    begins = range(0, len(pairs), _PAIRS_AT_A_TIME)
-    some = [_jaccard(texts, pairs[begin : begin + _PAIRS_AT_A_TIME]) for begin in begins]
-    return np.concatenate([np.zeros(0), *some])
-
-
-def _jaccard(texts: Sequence[str], pairs: Pairs) -> NDArray[np.float64]:
-    places, numbers = np.unique(pairs, return_inverse=True)
-    found = _unique_shingles([texts[place] for place in places])
-    sizes = np.bincount(found[0], minlength=len(places))
-    starts = np.concatenate(([0], np.cumsum(sizes)))
-    sides = numbers.reshape(pairs.shape)
-    keys = []
-    for side in sides.T:
-        counts = sizes[side]
-        owners = np.repeat(np.arange(len(side)), counts)
-        inside = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-        kept = found[1][starts[side][owners] + inside] >> np.uint64(64 - _KEPT_BITS)
-        keys.append((owners.astype(np.uint64) << np.uint64(_KEPT_BITS)) | kept)
-    both = np.sort(np.concatenate(keys))
-    shared = both[1:][both[1:] == both[:-1]] >> np.uint64(_KEPT_BITS)
+def _jaccard(sets: ShingleSets, pairs: Pairs) -> NDArray[np.float64]:
+    sizes = sets.sizes[pairs]
+    both = np.concatenate([_numbered(sets, side) for side in pairs.T])
+    # Two ascending runs, which the stable sort merges.
+    both.sort(kind="stable")
+    shared = both[1:][both[1:] == both[:-1]] >> _HALF
     common = np.bincount(shared.astype(np.int64), minlength=len(pairs))
-    whole = sizes[sides].sum(axis=1) - common
-    return common / np.maximum(whole, 1)
+    return common / np.maximum(sizes.sum(axis=1) - common, 1)
 
 
-def _unique_shingles(texts: Sequence[str]) -> tuple[NDArray[np.int64], Hashes]:
-    """Text and hash of each shingle, once for each text, in order of the texts."""
-    shingles = shingles_of(texts, width=SHINGLE_WIDTH)
-    order = np.lexsort((shingles.hashes, shingles.owners))
-    owners, hashes = shingles.owners[order], shingles.hashes[order]
-    is_new = np.ones(len(order), bool)
-    is_new[1:] = (owners[1:] != owners[:-1]) | (hashes[1:] != hashes[:-1])
-    return owners[is_new], hashes[is_new]
+def _numbered(sets: ShingleSets, texts: Places) -> NDArray[np.uint64]:
+    """The shingles of some texts, each behind the place of its text among these."""
+    counts = sets.sizes[texts]
+    begins = np.cumsum(counts) - counts
+    at = np.arange(counts.sum()) + np.repeat(sets.starts[texts] - begins, counts)
+    owners = np.repeat(np.arange(len(texts), dtype=np.uint64), counts)
+    return owners << _HALF | sets.hashes[at]
 
 
-def _root(groups: NDArray[np.int64], place: int) -> int:
+def _roots(groups: Places, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    roots = groups[places]
+    while not np.array_equal(roots, further := groups[roots]):
+        roots = further
+    return roots
+
+
+def _root(groups: Places, place: int) -> int:
     while groups[place] != place:
         groups[place] = groups[groups[place]]
         place = groups[place]

@@ -3,7 +3,7 @@
 `recognizers` finds them. A finding names the kind, never the value.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 
 from tunesmith_api.finetunejob.cleaning import Cleaning, SensitivePolicy
@@ -16,24 +16,31 @@ from tunesmith_trainer.data.cleaning.recognizers import (
 )
 from tunesmith_trainer.data.cleaning.row_texts import texts_in, with_texts
 from tunesmith_trainer.data.rows import Problems, Row
+from tunesmith_trainer.data.stored_rows import StoredRows
 
 Search = Callable[[str], list[Span]]
 
 
 def treat_sensitive(
-    rows: Sequence[Row], *, cleaning: Cleaning, split: str, problems: Problems
-) -> tuple[list[Row], list[Finding]]:
+    rows: StoredRows[Row], *, cleaning: Cleaning, split: str, problems: Problems
+) -> tuple[StoredRows[Row], list[Finding]]:
     """The rows that stay, and what was found in which of them; what is refused goes to problems."""
     personal = cleaning.personal_data
     of_persons = partial(_personal_data, kinds=frozenset(personal.kinds))
-    kept, findings = list(rows), []
+    kept, findings = rows, list[Finding]()
     asked: tuple[tuple[str, str, SensitivePolicy, Search], ...] = (
         ("secrets", "secrets", cleaning.secrets, spans_of_secrets),
         ("personalData", "personalData.policy", personal.policy, of_persons),
     )
     for rule, path, policy, find in asked:
         if policy != "keep":
-            kept, found = _treated(kept, find, policy=policy, rule=rule, split=split)
+            found: list[Finding] = []
+            treated = _treated(kept, find, policy=policy, rule=rule, split=split, found=found)
+            # Only masks change a row.
+            if policy == "mask":
+                kept = StoredRows.of(row for _, row in treated)
+            else:
+                kept = kept.chosen([place for place, _ in treated])
             findings += found
             if policy == "fail":
                 _refuse(found, path=path, problems=problems)
@@ -51,20 +58,25 @@ def _personal_data(text: str, kinds: Collection[str]) -> list[Span]:
 
 
 def _treated(
-    rows: Sequence[Row], find: Search, *, policy: SensitivePolicy, rule: str, split: str
-) -> tuple[list[Row], list[Finding]]:
-    kept, findings = [], []
+    rows: Iterable[Row],
+    find: Search,
+    *,
+    policy: SensitivePolicy,
+    rule: str,
+    split: str,
+    found: list[Finding],
+) -> Iterator[tuple[int, Row]]:
+    """The rows that stay, and their places among those given."""
     actions: dict[SensitivePolicy, Action] = {"remove": "removed", "mask": "masked"}
-    for row in rows:
+    for place, row in enumerate(rows):
         kinds = {span.kind for text in texts_in(row) for span in find(text)}
         if kinds:
             action = actions.get(policy, "kept")
-            findings.append(Finding(rule, row.source, split, action, kinds=tuple(sorted(kinds))))
+            found.append(Finding(rule, row.source, split, action, kinds=tuple(sorted(kinds))))
         if kinds and policy == "mask":
-            kept.append(with_texts(row, lambda text: masked(text, find(text))))
+            yield place, with_texts(row, lambda text: masked(text, find(text)))
         elif not kinds or policy != "remove":
-            kept.append(row)
-    return kept, findings
+            yield place, row
 
 
 def _refuse(findings: Sequence[Finding], *, path: str, problems: Problems) -> None:

@@ -8,7 +8,7 @@ of its own.
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
+Codes = NDArray[np.uint8] | NDArray[np.uint32]
 
-# Text is hashed in pieces of about so many characters, so that memory does not grow with the rows.
-_CHUNK_CHARACTERS: Final = 1 << 20
+# Text is hashed in pieces of about so many characters, so that memory does not grow with the rows,
+# and a piece stays in the processor's cache.
+_BLOCK_CHARACTERS: Final = 1 << 17
 _BASE: Final = 0x9E3779B97F4A7C15
 _STEP: Final = np.uint64(0xD1342543DE82EF95)
 
@@ -66,16 +68,18 @@ def shingles_of(texts: Sequence[str], *, width: int) -> Shingles:
     return Shingles(hashes, starts)
 
 
-def chunks_of(texts: Sequence[str]) -> Iterator[slice]:
-    """Runs of texts that are hashed at a time."""
-    begin = length = 0
-    for place, text in enumerate(texts):
+def blocks_of(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts that are hashed at a time, in order."""
+    block: list[str] = []
+    length = 0
+    for text in texts:
+        block.append(text)
         length += len(text) + 1
-        if length >= _CHUNK_CHARACTERS:
-            yield slice(begin, place + 1)
-            begin, length = place + 1, 0
-    if begin < len(texts):
-        yield slice(begin, len(texts))
+        if length >= _BLOCK_CHARACTERS:
+            yield block
+            block, length = [], 0
+    if block:
+        yield block
 
 
 def mixed(values: Hashes) -> Hashes:
@@ -95,21 +99,26 @@ def _words_of(texts: Sequence[str]) -> Shingles:
     classes = _class_of_codes(codes)
     firsts, ends = _word_bounds(classes)
     powers, inverses = _powers(len(codes))
-    sums = np.concatenate(
-        (np.zeros(1, np.uint64), np.cumsum(codes * powers[: len(codes)], dtype=np.uint64))
-    )
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum(codes * powers[: len(codes)], out=sums[1:])
     hashes = mixed((sums[ends] - sums[firsts]) * inverses[firsts])
     return Shingles(hashes, np.searchsorted(firsts, begins).astype(np.int64))
 
 
-def _codes_of(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
+def _codes_of(texts: Sequence[str]) -> tuple[Codes, NDArray[np.int64]]:
     """All characters, a line end behind each text; where each text begins, the last one ends."""
-    folded = [text.casefold() for text in texts]
-    joined = "".join(f"{text}\n" for text in folded)
-    # Half a surrogate pair is a character that JSON may hold.
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    lengths = np.fromiter((len(text) + 1 for text in folded), np.int64, len(folded))
-    return codes.astype(np.uint64), np.concatenate(([0], np.cumsum(lengths)))
+    joined = "\n".join([*texts, ""])
+    folded = joined.casefold()
+    if len(folded) != len(joined):
+        # Some characters fold to several, so that texts begin elsewhere.
+        texts = [text.casefold() for text in texts]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+    if folded.isascii():
+        codes: Codes = np.frombuffer(folded.encode("ascii"), np.uint8)
+    else:
+        # Half a surrogate pair is a character that JSON may hold.
+        codes = np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return codes, np.concatenate(([0], np.cumsum(lengths)))
 
 
 def _word_bounds(classes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -134,17 +143,19 @@ def _tables() -> NDArray[np.uint8]:
     return table
 
 
-def _class_of_codes(codes: Hashes) -> NDArray[np.uint8]:
+def _class_of_codes(codes: Codes) -> NDArray[np.uint8]:
+    if codes.dtype == np.uint8:
+        return _tables()[codes]
     # Beyond the basic plane are rare ideographs and emoji.
     is_basic = codes < _BASIC_PLANE
-    classes = _tables()[np.where(is_basic, codes, 0).astype(np.int64)]
+    classes = _tables()[np.where(is_basic, codes, 0)]
     return np.where(is_basic, classes, np.uint8(_STANDS_ALONE)).astype(np.uint8)
 
 
 def _powers(size: int) -> tuple[Hashes, Hashes]:
     """At least as many powers of the base, and of its inverse, as there are characters."""
     # Of a few sizes only, which are kept.
-    size = max(_CHUNK_CHARACTERS, 1 << size.bit_length())
+    size = max(_BLOCK_CHARACTERS, 1 << size.bit_length())
     return _powers_of(_BASE, size), _powers_of(pow(_BASE, -1, 1 << 64), size)
 
 

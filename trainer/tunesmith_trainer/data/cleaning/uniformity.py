@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,7 @@ def begins_oddly(row: Row) -> bool:
     return bool(roles) and (behind[:1] != ["user"] or "system" in behind)
 
 
-def usual_system_prompts(rows: Sequence[Row]) -> Mapping[str, str]:
+def usual_system_prompts(rows: Iterable[Row]) -> Mapping[str, str]:
     """For each system prompt that is a variant of a more frequent one, that one."""
     variants: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for row in rows:

@@ -40,7 +40,7 @@ def _cleaned(
         held_out=held_out,
     )
     problems.refuse()
-    return found
+    return list(found[0]), found[1]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tunesmith_trainer.data.cleaning.exact_duplicates import empty_rows, first_of_copies
+from tunesmith_trainer.data.cleaning.exact_duplicates import first_of_copies, is_empty
 from tunesmith_trainer.data.cleaning.row_keys import question_key
 from tunesmith_trainer.data.rows import Message, Row
 
@@ -16,7 +16,8 @@ def _row(question: str, answer: str, *, line: int = 1) -> Row:
 
 @pytest.mark.parametrize("row", [_row("Who?", " \n"), Row(source="a.jsonl:1", text="\t")])
 def test_rows_without_a_visible_answer_are_empty(row: Row) -> None:
-    assert empty_rows([_row("Who?", "Me."), row]) == [1]
+    assert is_empty(row)
+    assert not is_empty(_row("Who?", "Me."))
 
 
 def test_rows_that_differ_in_white_space_alone_are_duplicates() -> None:
@@ -41,7 +42,7 @@ def test_preferences_are_duplicates_only_if_both_answers_are_the_same() -> None:
 def test_a_preference_whose_rejected_answer_is_empty_is_empty() -> None:
     pair = replace(_row("Who?", "Me."), rejected=_row("Who?", " ").messages)
 
-    assert empty_rows([pair]) == [0]
+    assert is_empty(pair)
 
 
 def test_questions_are_the_same_in_any_case_and_spacing() -> None:

@@ -9,6 +9,7 @@ from tunesmith_trainer.data.cleaning.near_duplicates import (
     bands_for,
     jaccard,
     near_duplicate_groups,
+    sets_of,
 )
 
 WORDS = [f"word{number}" for number in range(2000)]
@@ -70,7 +71,7 @@ def test_the_similarity_is_that_of_pairs_of_words() -> None:
     texts = ["a b c d", "a b c e"]
 
     # ab and bc are in both; cd and ce in one.
-    assert jaccard(texts, np.array([[0, 1]])).tolist() == [0.5]
+    assert jaccard(sets_of(texts), np.array([[0, 1]])).tolist() == [0.5]
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 0.99])
@@ -87,3 +88,17 @@ def test_another_seed_finds_the_same_clear_copies() -> None:
     texts += [_edited(text, rng, share=0.02) for text in texts]
 
     assert near_duplicate_groups(texts, 0.6, 1) == near_duplicate_groups(texts, 0.6, 2)
+
+
+def test_texts_that_fold_to_more_characters_are_told_apart_as_ever() -> None:
+    texts = ["Straße nach Süden hin", "eins zwei drei vier", "STRASSE NACH SÜDEN HIN"]
+
+    assert near_duplicate_groups(texts, 0.9, 0) == [0, 1, 0]
+
+
+def test_texts_are_read_once_and_need_not_lie_in_memory() -> None:
+    texts = (f"row {number % 70} of a long file" for number in range(5_000))
+
+    groups = near_duplicate_groups(texts, 0.99, 0)
+
+    assert groups == [number % 70 for number in range(5_000)]
