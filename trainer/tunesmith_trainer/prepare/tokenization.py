@@ -91,6 +91,14 @@ class RowTokenizer:
         self._unclear.refuse(Reason.LOSS_MASK_INVALID)
         return tokenized
 
+    def fitting(self, row: Row) -> TokenizedRow | None:
+        """One row that nobody has to mend; None where it is too long, or breaks a rule."""
+        try:
+            whole = self._masked(row)
+        except (RefusedConversationError, HiddenToolsError, UnclearAnswerError):
+            return None
+        return whole and self._fitted(whole)
+
     def _tokenize(self, row: Row) -> TokenizedRow | None:
         try:
             whole = self._masked(row)
