@@ -83,9 +83,7 @@ class Synthesis(ApiModel):
     )
     max_minutes: Annotated[
         Annotated[float, Field(gt=0.0, le=100_000.0)] | None, DecidedLater("no bound")
-    ] = Field(
-        None, description="As maxTokens, in minutes of one attempt. Default: no bound."
-    )
+    ] = Field(None, description="As maxTokens, in minutes of one attempt. Default: no bound.")
     seed: Seed = Field(0, description="Decides which rows are shown, and in what order.")
 
     @property

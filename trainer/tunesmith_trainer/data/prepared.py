@@ -91,7 +91,9 @@ class Prepared:
         folders = [self.folder]
         if self.synthesized is not None and split == "train":
             folders.append(self.synthesized)
-        return [record for folder in folders for record in read_row_records(folder / f"{split}.jsonl")]
+        return [
+            record for folder in folders for record in read_row_records(folder / f"{split}.jsonl")
+        ]
 
 
 def load_prepared(request: StageRequest) -> Prepared:

@@ -111,9 +111,7 @@ class Message:
         return replace(self, content=content)
 
 
-Generator = Literal[
-    "none", "synonyms", "backTranslation", "paraphrase", "selfInstruct", "evolve"
-]
+Generator = Literal["none", "synonyms", "backTranslation", "paraphrase", "selfInstruct", "evolve"]
 
 
 @dataclass(frozen=True, slots=True)
