@@ -137,7 +137,7 @@ class Budget:
             "requests": self.requests,
             "promptTokens": self.prompt_tokens,
             "completionTokens": self.completion_tokens,
-            "cost": self.cost,
+            "cost": None if self.cost is None else round(self.cost, 6),
         }
 
     def _pay(self, model: LanguageModel, replies: Sequence[ChatReply]) -> None:

@@ -207,7 +207,9 @@ class RowWriter:
                 yield subject, reply
 
     def _keep(self, rows: Sequence[Row], *, most: int) -> None:
-        for row in rows[: most - len(self.rows)]:
+        for row in rows:
+            if len(self.rows) == most:
+                return
             named = replace(row, source=f"synthesized:{len(self.rows) + 1}")
             fitted = self._fitting(named)
             if not self._throws_away(None if fitted else "unfit") and fitted is not None:

@@ -11,18 +11,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
 
 from tunesmith_api.finetunejob.synthesis import Synthesis
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.estimates import longest_row_of, model_facts_of
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_engine.stages.training_memory import longest_new_row
 from tunesmith_trainer.data.prepared import (
     SYNTHESIZED,
     Prepared,
@@ -188,9 +190,9 @@ def _write(
     reporter: Reporter,
 ) -> _Written:
     tokenizer = load_tokenizer(prepared.model)
-    # NB: no longer than the job's own rows, by which the memory of training is planned.
-    longest = int(cast("int", request.inputs[PREPARE.name].facts["longestRow"]))
-    row_tokenizer = RowTokenizer(tokenizer, longest=longest, overlong="drop", problems=Problems())
+    row_tokenizer = RowTokenizer(
+        tokenizer, longest=_longest(request), overlong="drop", problems=Problems()
+    )
     budget = Budget(settings)
     known = KnownRows(
         prepared.records("train"), prepared.records("validation"), request.spec.dataset.cleaning
@@ -218,6 +220,15 @@ def _write(
         new=measured(new, num_texts=size, seed=settings.seed),
         own=measured(own, num_texts=size, seed=settings.seed),
     )
+
+
+def _longest(request: StageRequest) -> int:
+    """Tokens of a new row at most, by which the memory of training is planned."""
+    result = request.inputs[PREPARE.name]
+    facts, own = model_facts_of(result), longest_row_of(result)
+    if facts is None or own is None:
+        return request.spec.training.sequence_length
+    return min(longest_new_row(request.spec, longest_row=own), facts.context_length)
 
 
 def _refuse_nothing(writer: RowWriter, budget: Budget) -> None:
