@@ -136,9 +136,7 @@ def _examples(records: Sequence[RowRecord]) -> Iterator[Example]:
     """
     # A row that balance has repeated is shown as one.
     shown = {
-        record.source: example
-        for record in records
-        if (example := _example_of(record)) is not None
+        record.source: example for record in records if (example := _example_of(record)) is not None
     }
     if not shown:
         raise BadInputError(
