@@ -2,7 +2,7 @@
 
 `python -m tunesmith_serving verify REQUEST` runs the stage, `… serve FOLDER` serves a model,
 `… fetch URI FOLDER` gets it from an object store before, and `… drain --deadline S` waits until a
-served model has nothing under way.
+served model has nothing under way. `… generate FOLDER` answers batches of requests.
 """
 
 import sys
@@ -11,12 +11,14 @@ from typing import Final
 
 from tunesmith_engine.stages.entry import main
 from tunesmith_serving.fetch import fetch
+from tunesmith_serving.generate import generate
 from tunesmith_serving.replica.drain import drain
 from tunesmith_serving.serve import serve
 
 _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "drain": drain,
     "fetch": fetch,
+    "generate": generate,
     "serve": serve,
 }
 

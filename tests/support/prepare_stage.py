@@ -95,4 +95,5 @@ def result_of(outcome: StageOutcome) -> StageResult:
         outcome="Succeeded",
         reason=Reason.SUCCEEDED,
         artifacts=outcome.artifacts,
+        facts=outcome.facts,
     )

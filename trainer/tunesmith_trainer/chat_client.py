@@ -7,6 +7,7 @@ pays for, only what is missing. Keys come from a secret and stand in no error an
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,36 @@ class ChatReply:
     completion_tokens: int
 
 
+class KeptReplies:
+    """Replies on disk, each under a digest of what was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, asked: Mapping[str, JsonValue]) -> ChatReply | None:
+        """The reply to this, if it was given before; one that is damaged was not."""
+        try:
+            text, prompt_tokens, completion_tokens = json.loads(
+                self._path(asked).read_text(encoding="utf-8")
+            )
+        except (OSError, ValueError):
+            return None
+        return ChatReply(text, prompt_tokens, completion_tokens)
+
+    def keep(self, asked: Mapping[str, JsonValue], reply: ChatReply) -> None:
+        """Keep it for later attempts."""
+        kept = [reply.text, reply.prompt_tokens, reply.completion_tokens]
+        write_atomically(self._path(asked), json.dumps(kept))
+
+    def _path(self, asked: Mapping[str, JsonValue]) -> Path:
+        return self._folder / f"{digest_json(dict(asked)).removeprefix('sha256:')}.json"
+
+
 class ChatClient:
-    """One model behind an endpoint; `field` is the endpoint's path in the spec, for errors."""
+    """One model behind an endpoint; `field` is the endpoint's path in the spec, for errors.
+
+    Several threads may ask it at once.
+    """
 
     def __init__(
         self,
@@ -65,10 +94,11 @@ class ChatClient:
     ) -> None:
         self._endpoint = endpoint
         self._field = field
-        self._cache = cache
+        self._kept = KeptReplies(cache)
         self._sleep = sleep
         self._clock = clock
         self._next_start = 0.0
+        self._turn = threading.Lock()
         self._url = f"{endpoint.url.rstrip('/')}/chat/completions"
         # NB: no redirects. One to another host would carry the prompts, and could carry the key.
         self._http = httpx2.Client(
@@ -78,11 +108,18 @@ class ChatClient:
         )
 
     def reply(
-        self, messages: Sequence[Message], *, max_tokens: int, tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        tools: Sequence[Tool] = (),
+        temperature: float = 0,
+        seed: int | None = None,
     ) -> ChatReply:
-        """The answer to a conversation, without randomness; from disk where it was given before.
+        """The answer to a conversation; from disk where it was given before.
 
-        One that calls tools is its words and the calls as JSON.
+        One that calls tools is its words and the calls as JSON. With a temperature, another `seed`
+        asks for another answer.
 
         Raises:
             BadInputError: the endpoint refuses, or is no OpenAI-compatible one.
@@ -92,17 +129,17 @@ class ChatClient:
             "model": self._endpoint.model,
             "messages": [_in_protocol(turn) for turn in messages],
             "max_tokens": max_tokens,
-            "temperature": 0,
+            "temperature": temperature,
         }
+        if seed is not None:
+            body["seed"] = seed
         if tools:
             body["tools"] = [dict(tool) for tool in tools]
-        name = digest_json({"url": self._url, **body}).removeprefix("sha256:")
-        path = self._cache / f"{name}.json"
-        known = _kept(path)
+        asked = {"url": self._url, **body}
+        known = self._kept.get(asked)
         if known is None:
             known = self._parsed(self._asked(body))
-            kept = [known.text, known.prompt_tokens, known.completion_tokens]
-            write_atomically(path, json.dumps(kept))
+            self._kept.keep(asked, known)
         return known
 
     def _asked(self, body: dict[str, JsonValue]) -> httpx2.Response:
@@ -130,10 +167,12 @@ class ChatClient:
     def _wait_for_turn(self) -> None:
         if self._endpoint.max_requests_per_minute is None:
             return
-        now = self._clock()
-        if now < self._next_start:
-            self._sleep(self._next_start - now)
-        self._next_start = max(now, self._next_start) + 60 / self._endpoint.max_requests_per_minute
+        with self._turn:
+            now = self._clock()
+            start = max(now, self._next_start)
+            self._next_start = start + 60 / self._endpoint.max_requests_per_minute
+        if now < start:
+            self._sleep(start - now)
 
     def _parsed(self, response: httpx2.Response) -> ChatReply:
         if not response.is_success:
@@ -196,14 +235,6 @@ def _text_of(answer: Mapping[str, Any]) -> str:
     if not answer.get("tool_calls"):
         return words
     return Message("assistant", words, read_calls(answer["tool_calls"], field="tool_calls")).said
-
-
-def _kept(path: Path) -> ChatReply | None:
-    try:
-        text, prompt_tokens, completion_tokens = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return ChatReply(text, prompt_tokens, completion_tokens)
 
 
 def _pause_asked(response: httpx2.Response) -> float | None:

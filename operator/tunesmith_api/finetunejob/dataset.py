@@ -13,6 +13,7 @@ from tunesmith_api.finetunejob.cleaning import Cleaning
 from tunesmith_api.finetunejob.data_source import DataFormat, DataSource
 from tunesmith_api.finetunejob.replay import Replay
 from tunesmith_api.finetunejob.split import Split
+from tunesmith_api.finetunejob.synthesis import Synthesis
 from tunesmith_api.rules import Rule
 
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
@@ -68,6 +69,11 @@ class Dataset(ApiModel):
     augmentation: Annotated[Augmentation | None, DecidedLater("no augmentation")] = Field(
         None,
         description="Train on some rows once more, asked in other words. Default: no augmentation.",
+    )
+    synthesis: Annotated[Synthesis | None, DecidedLater("no synthesis")] = Field(
+        None,
+        description="Train on new rows as well, which a language model writes. "
+        "Default: no synthesis.",
     )
     balance: Annotated[Balance | None, DecidedLater("rows as they come")] = Field(
         None,

@@ -33,7 +33,7 @@ class ModelSource(ApiModel):
 RULES: Final[tuple[Rule[ModelSource], ...]] = (
     Rule(
         name="revision-of-the-hub",
-        scopes=("model",),
+        scopes=("model", "dataset.synthesis.generator.model"),
         field="revision",
         holds=lambda model: model.revision is None or model.uri.startswith("hf://"),
         cel="!has(self.revision) || self.uri.startsWith('hf://')",

@@ -22,6 +22,7 @@ from tunesmith_api.finetunejob import (
     replay,
     resources,
     split,
+    synthesis,
     tracking,
     training,
 )
@@ -100,6 +101,18 @@ _SOURCES: Final[tuple[Rule[ModelSource | DataSource | Suite], ...]] = (
     ),
 )
 
+_SYNTHESIS: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
+    Rule(
+        name="synthesis-writes-answers",
+        scopes=("",),
+        field="dataset.synthesis",
+        holds=lambda spec: spec.dataset.synthesis is None or spec.training.objective != "dpo",
+        cel="!has(self.dataset.synthesis) || self.training.objective != 'dpo'",
+        message="synthesis writes one answer to a question, and dpo learns from two; leave "
+        "synthesis out, or choose another objective",
+    ),
+)
+
 _OUTPUT_AND_WORKSPACE: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
     Rule(
         name="output-beside-remote-workspace",
@@ -149,6 +162,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *split.RULES,
     *augmentation.RULES,
     *balance.RULES,
+    *synthesis.RULES,
+    *_SYNTHESIS,
     *replay.RULES,
     *forgetting.RULES,
     *evaluation.RULES,

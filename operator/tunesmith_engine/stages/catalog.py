@@ -200,6 +200,44 @@ PREPARE: Final = Stage(
     published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
 )
 
+SYNTHESIZE: Final = Stage(
+    name="synthesize",
+    phase="Synthesizing",
+    condition="Synthesized",
+    # For vLLM, which writes the rows unless an endpoint does.
+    environment=Environment.SERVER,
+    function="tunesmith_trainer.synthesize.stage:synthesize",
+    weight=10.0,
+    fields=(
+        "dataset.synthesis.ratio",
+        "dataset.synthesis.maxRows",
+        "dataset.synthesis.methods",
+        "dataset.synthesis.examples",
+        "dataset.synthesis.generator.endpoint.url",
+        "dataset.synthesis.generator.endpoint.model",
+        "dataset.synthesis.generator.endpoint.pricePerMillionTokens",
+        "dataset.synthesis.generator.model.uri",
+        "dataset.synthesis.generator.model.revision",
+        "dataset.synthesis.generator.model.chatTemplate",
+        "dataset.synthesis.critic.minScore",
+        "dataset.synthesis.critic.endpoint.url",
+        "dataset.synthesis.critic.endpoint.model",
+        "dataset.synthesis.critic.endpoint.pricePerMillionTokens",
+        "dataset.synthesis.temperature",
+        "dataset.synthesis.maxNewTokens",
+        "dataset.synthesis.maxTokens",
+        "dataset.synthesis.maxCost",
+        "dataset.synthesis.maxMinutes",
+        "dataset.synthesis.seed",
+    ),
+    reads=("prepare",),
+    sources=("dataset.synthesis.generator.model",),
+    compute=Compute.ACCELERATOR,
+    memory=memory.synthesizing,
+    published=(Published("synthesis", "synthesis.json", is_optional=True),),
+    applies=lambda spec: spec.dataset.synthesis is not None,
+)
+
 REHEARSE: Final = Stage(
     name="rehearse",
     phase="Rehearsing",
@@ -252,8 +290,8 @@ TRAIN: Final = Stage(
         # Its loss is measured along the way: the other half of what training does to a model.
         "evaluation.generalText.uri",
     ),
-    # Of the second: rows that the base made up, where it is asked to.
-    reads=("prepare", "rehearse"),
+    # Of the others: rows that a model wrote, where the job asks for some.
+    reads=("prepare", "synthesize", "rehearse"),
     sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
     memory=training_memory.training,
@@ -338,7 +376,7 @@ VERIFY: Final = Stage(
 
 # All of a job before `publish`, in order. A version documents everything that it was made from, so
 # `publish` reads every one of them that applies.
-_BEFORE_PUBLISH: Final = (PREPARE, REHEARSE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+_BEFORE_PUBLISH: Final = (PREPARE, SYNTHESIZE, REHEARSE, TRAIN, EVALUATE, COMPRESS, VERIFY)
 
 PUBLISH: Final = Stage(
     name="publish",

@@ -53,6 +53,16 @@ def preparing(workload: Workload) -> int:
     return PROCESS_BYTES + (FP32 + BF16) * workload.facts.num_parameters
 
 
+def synthesizing(workload: Workload) -> int:
+    """Of `synthesize`: a second process with vLLM, unless an endpoint writes.
+
+    NB: of `generator.model` nothing is known here; it is taken to be as large as the job's own.
+    """
+    synthesis = workload.spec.dataset.synthesis
+    runs_a_model = synthesis is not None and synthesis.runs_a_model
+    return PROCESS_BYTES + (serving(workload) if runs_a_model else 0)
+
+
 def evaluating(workload: Workload) -> int:
     """Of `evaluate`: a second model only where weights between two whole models are scored."""
     training, mixed = workload.spec.training, workload.spec.evaluation.interpolation

@@ -43,6 +43,8 @@ LOGIT_COPIES: Final = 4
 _UNUSED: Final = {"processor": 1.08, "accelerator": 0.1}
 # A CUDA context and the workspaces of its libraries; not measured either.
 _CONTEXT_BYTES: Final = 600 << 20
+# That a new row may have over twice those of the longest, where all of them are short.
+_NEW_ROW_TOKENS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,19 @@ def tokens_per_pass(workload: Workload) -> int:
 
 def tokens_per_row(workload: Workload) -> int:
     """The most tokens of a row: of the longest that there is, or that there may be."""
-    longest = workload.longest_row or workload.spec.training.sequence_length
+    spec = workload.spec
+    longest = workload.longest_row or spec.training.sequence_length
+    if spec.dataset.synthesis is not None:
+        longest = longest_new_row(spec, longest_row=longest)
     return min(longest, workload.facts.context_length)
+
+
+def longest_new_row(spec: FineTuneJobSpec, *, longest_row: int) -> int:
+    """Tokens that a row may have which `synthesize` writes, after rows of at most `longest_row`.
+
+    Memory is judged before the first of them is written.
+    """
+    return min(spec.training.sequence_length, 2 * longest_row + _NEW_ROW_TOKENS)
 
 
 def rows_per_pass(spec: FineTuneJobSpec) -> int:

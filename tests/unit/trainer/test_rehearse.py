@@ -9,9 +9,10 @@ from small_models import make_tiny_model, make_tiny_tokenizer
 from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import local_path
+from tunesmith_trainer.data.cleaning.variety import is_varied
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_tokenizer
-from tunesmith_trainer.rehearse.sampling import is_usable, user_turn_ids
+from tunesmith_trainer.rehearse.sampling import user_turn_ids
 from tunesmith_trainer.rehearse.stage import rehearse
 
 ROWS = {"uri": "file://rows.jsonl"}
@@ -99,4 +100,4 @@ def test_the_start_of_a_users_turn_is_what_the_template_puts_in_front_of_words()
     ("text", "usable"), [("", False), ("one", False), ("a b c", True), ("go " * 30, False)]
 )
 def test_circles_and_nothing_are_no_text(text: str, *, usable: bool) -> None:
-    assert is_usable(text.split()) is usable
+    assert is_varied(text.split()) is usable

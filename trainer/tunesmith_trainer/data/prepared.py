@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from tunesmith_engine.stages.catalog import PREPARE, REHEARSE
+from tunesmith_engine.stages.catalog import PREPARE, REHEARSE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.rows import GIVEN, Message, Origin, Tool, ToolCall
@@ -29,6 +29,8 @@ REFERENCE: Final = "reference"
 # Of the stage `rehearse`.
 REPLAY: Final = "replay"
 REPLAY_ROWS: Final = "replay.safetensors"
+# Of the stage `synthesize`: a folder like `data`, with a training split alone.
+SYNTHESIZED: Final = "synthesized"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,13 @@ class Prepared:
 
     Attributes:
         model: folder of the base model: safetensors, tokenizer, chat template.
-        train: rows to learn from; of preferences, those with the chosen answers.
+        train: rows to learn from, those that a model wrote behind the others; of preferences,
+            those with the chosen answers.
         validation: held-out rows, likewise.
         folder: where the splits lie.
         rejected: of preferences, by split, the rows with the rejected answers, in the same order;
             empty for rows of any other format.
+        synthesized: where the rows lie that `synthesize` wrote, if the reader is given them.
     """
 
     model: Path
@@ -93,14 +97,20 @@ class Prepared:
     validation: TokenRows
     folder: Path
     rejected: Mapping[Split, TokenRows] = field(default_factory=dict)
+    synthesized: Path | None = None
 
     def records(self, split: Split) -> list[RowRecord]:
         """The rows of a split as people read them, in the order of its tokens."""
-        return read_row_records(self.folder / f"{split}.jsonl")
+        folders = [self.folder]
+        if self.synthesized is not None and split == "train":
+            folders.append(self.synthesized)
+        return [
+            record for folder in folders for record in read_row_records(folder / f"{split}.jsonl")
+        ]
 
 
 def load_prepared(request: StageRequest) -> Prepared:
-    """Read what the job's prepare stage left.
+    """Read what the job's prepare stage left, and behind it what `synthesize` did.
 
     Raises:
         KeyError: the request carries no result of prepare, or one without its artifacts.
@@ -108,9 +118,14 @@ def load_prepared(request: StageRequest) -> Prepared:
     """
     result = request.inputs[PREPARE.name]
     folder = local_path(result.artifact(DATA))
+    written = request.inputs.get(SYNTHESIZE.name)
+    synthesized = local_path(written.artifact(SYNTHESIZED)) if written else None
+    train = TokenRows.load(folder / "train.safetensors")
+    if synthesized is not None:
+        train = train.followed_by(TokenRows.load(synthesized / "train.safetensors"))
     return Prepared(
         model=local_path(result.artifact(MODEL)),
-        train=TokenRows.load(folder / "train.safetensors"),
+        train=train,
         validation=TokenRows.load(folder / "validation.safetensors"),
         folder=folder,
         rejected={
@@ -118,6 +133,7 @@ def load_prepared(request: StageRequest) -> Prepared:
             for split in SPLITS
             if (path := rejected_file(folder, split)).is_file()
         },
+        synthesized=synthesized,
     )
 
 
@@ -162,7 +178,7 @@ def read_row_records(path: Path) -> list[RowRecord]:
             messages, tools = fields.pop("messages"), tuple(fields.pop("tools", ()))
             try:
                 turns = None if messages is None else [_message(turn) for turn in messages]
-                origin = Origin(**fields.pop("origin", {}))
+                origin = _origin(fields.pop("origin", {}))
                 records.append(RowRecord(messages=turns, tools=tools, origin=origin, **fields))
             except TypeError as error:
                 raise ValueError(f"not the record of a row: {error}") from error
@@ -176,6 +192,10 @@ def _told(turn: Message) -> dict[str, Any]:
         for name, value in asdict(turn).items()
         if name in {"role", "content"} or value != plain[name]
     }
+
+
+def _origin(told: dict[str, Any]) -> Origin:
+    return Origin(**{**told, "examples": tuple(told.get("examples", ()))})
 
 
 def _message(turn: dict[str, Any]) -> Message:

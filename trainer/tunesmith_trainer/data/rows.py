@@ -123,7 +123,7 @@ class Message:
         return replace(self, content=content)
 
 
-Generator = Literal["none", "synonyms", "backTranslation", "paraphrase"]
+Generator = Literal["none", "synonyms", "backTranslation", "paraphrase", "selfInstruct", "evolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,13 @@ class Origin:
     Attributes:
         generator: the remedy that wrote it; none of a row that the user gave.
         parent: "file:line" of the row that it was made from.
+        examples: of a new row, "file:line" of those that its writer was shown.
         prompt_digest: of what a language model was asked, where one wrote it.
     """
 
     generator: Generator = "none"
     parent: str | None = None
+    examples: tuple[str, ...] = ()
     prompt_digest: str | None = None
 
 

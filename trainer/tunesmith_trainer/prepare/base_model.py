@@ -73,7 +73,7 @@ def prepare_base(request: StageRequest) -> BaseModel:
     else:
         folder = source if source.is_dir() else converted_model(source, cache=cache)
         if model.chat_template is not None:
-            _link_with_template(folder, model.chat_template, target=target)
+            link_with_template(folder, model.chat_template, target=target)
             folder = target
     tokenizer = load_tokenizer(folder)
     return BaseModel(
@@ -94,7 +94,8 @@ def _stops(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]
     return frozenset(stop for stop in stops if stop is not None)
 
 
-def _link_with_template(folder: Path, template: str, *, target: Path) -> None:
+def link_with_template(folder: Path, template: str, *, target: Path) -> None:
+    """Make `target` a model like the one in `folder`, with another chat template."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in folder.iterdir():

@@ -98,6 +98,14 @@ class RowTokenizer:
                 yield tokenized
             reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
 
+    def fitting(self, row: Row) -> TokenizedRow | None:
+        """One row that nobody has to mend; None where it is too long, or breaks a rule."""
+        try:
+            whole = self._masked(row)
+        except (RefusedConversationError, HiddenToolsError, UnclearAnswerError):
+            return None
+        return whole and self._fitted(whole)
+
     def _tokenize(self, row: Row) -> TokenizedRow | None:
         try:
             whole = self._masked(row)

@@ -21,6 +21,7 @@ from tunesmith_trainer.data.chat_template import (
     RefusedConversationError,
     UnclearAnswerError,
 )
+from tunesmith_trainer.data.cleaning.variety import is_varied
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
 from tunesmith_trainer.data.rows import Message
 from tunesmith_trainer.evaluate.generation import generate_batch, pad_id_of, stop_ids
@@ -28,8 +29,6 @@ from tunesmith_trainer.evaluate.generation import generate_batch, pad_id_of, sto
 BATCH_ROWS: Final = 32
 # Stands for the user's words when the template is asked what comes before them.
 _WORDS: Final = "words-of-the-user"
-# A text with fewer different tokens than this part of its length goes round in circles.
-_LEAST_VARIETY: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Sampler:
         if before is None:
             return [row for ids in self._texts() if (row := _text_row(ids)) is not None]
         questions = [self._decoded(ids) for ids in self._sampled([before] * BATCH_ROWS)]
-        asked = [question for question in questions if is_usable(question.split())]
+        asked = [question for question in questions if is_varied(question.split())]
         if not asked:
             return []
         prompts = [self._prompt(question) for question in asked]
@@ -56,7 +55,7 @@ class Sampler:
         rows = (
             _conversation_row(question, answer, template=template, masker=masker)
             for question, answer in zip(asked, answers, strict=True)
-            if is_usable(answer.split())
+            if is_varied(answer.split())
         )
         return [row for row in rows if row is not None]
 
@@ -112,11 +111,6 @@ def user_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
     return ids
 
 
-def is_usable(pieces: Sequence[object]) -> bool:
-    """Whether a text says something, and not the same over and over."""
-    return len(pieces) > 1 and len(set(pieces)) >= _LEAST_VARIETY * len(pieces)
-
-
 def _conversation_row(
     question: str, answer: str, *, template: ChatTemplate, masker: LossMasker
 ) -> TokenRow | None:
@@ -129,6 +123,6 @@ def _conversation_row(
 
 
 def _text_row(ids: list[int]) -> TokenRow | None:
-    if not is_usable(ids):
+    if not is_varied(ids):
         return None
     return TokenRow(ids=tuple(ids), trained=(False,) + (True,) * (len(ids) - 1))

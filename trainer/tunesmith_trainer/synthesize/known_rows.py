@@ -1,0 +1,80 @@
+"""What new rows must not repeat: training rows, held-out rows, and each other.
+
+The measures and their thresholds are those of `dataset.cleaning`: near-duplicates by pairs of
+words, contamination by n-grams. Here they always throw away, whatever their policy is there.
+"""
+
+from collections.abc import Sequence
+
+from tunesmith_api.finetunejob.cleaning import Cleaning
+from tunesmith_trainer.data.cleaning.contamination import contaminated
+from tunesmith_trainer.data.cleaning.near_duplicates import near_duplicate_groups
+from tunesmith_trainer.data.cleaning.row_keys import squeezed
+from tunesmith_trainer.data.cleaning.row_texts import compared_text
+from tunesmith_trainer.data.prepared import RowRecord
+from tunesmith_trainer.data.rows import Row
+
+
+class KnownRows:
+    """The questions that there are, those of new rows included."""
+
+    def __init__(
+        self, train: Sequence[RowRecord], held_out: Sequence[RowRecord], cleaning: Cleaning
+    ) -> None:
+        self._cleaning = cleaning
+        self._held_out = _questions(held_out)
+        self._others = _questions(train)
+        self._held_out_texts = [compared_text(_as_row(record)) for record in held_out]
+
+    def repeated(self, questions: Sequence[str]) -> dict[int, str]:
+        """Places of questions that are nearly asked already, or earlier in the list, and why."""
+        found = self._equal(questions)
+        asked = self._cleaning.near_duplicates
+        texts = [*self._held_out, *self._others, *questions]
+        num_held_out, first = len(self._held_out), len(texts) - len(questions)
+        groups = near_duplicate_groups(texts, asked.threshold, asked.seed)[first:]
+        for place, group in enumerate(groups):
+            if group != first + place:
+                found.setdefault(place, "heldOut" if group < num_held_out else "duplicates")
+        return found
+
+    def contaminated(self, rows: Sequence[Row]) -> set[int]:
+        """Places of rows that hold a held-out one."""
+        asked = self._cleaning.contamination
+        return set(
+            contaminated(
+                [compared_text(row) for row in rows],
+                self._held_out_texts,
+                ngram=asked.ngram,
+                overlap=asked.overlap,
+            )
+        )
+
+    def add(self, questions: Sequence[str]) -> None:
+        """No later row may ask these again."""
+        self._others += questions
+
+    def _equal(self, questions: Sequence[str]) -> dict[int, str]:
+        """Those that are the same in any case and spacing, which may be without a word."""
+        held_out = set(map(_folded, self._held_out))
+        seen = held_out | set(map(_folded, self._others))
+        found = {}
+        for place, question in enumerate(map(_folded, questions)):
+            if question in seen:
+                found[place] = "heldOut" if question in held_out else "duplicates"
+            seen.add(question)
+        return found
+
+
+def _folded(text: str) -> str:
+    return squeezed(text).casefold()
+
+
+def _questions(records: Sequence[RowRecord]) -> list[str]:
+    said = [turn.content for row in records for turn in row.messages or () if turn.role == "user"]
+    # A row that is repeated to balance groups asks one question.
+    return list(dict.fromkeys(said))
+
+
+def _as_row(record: RowRecord) -> Row:
+    return Row(source=record.source, messages=tuple(record.messages or ()), text=record.text)
