@@ -23,7 +23,7 @@ from openai import APIConnectionError, OpenAI
 HERE = Path(__file__).parent
 JOB = HERE / "job.yaml"
 TUNESMITH = Path(sys.executable).with_name("tunesmith")
-QUESTION = "My printer is not printing."
+QUESTION = "What is the capital of Japan?"
 SERVER_START_S = 300
 
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Fine-tune, serve and ask a help-desk model.")
+    parser = argparse.ArgumentParser(description="Fine-tune, serve and ask a model for small talk.")
     parser.add_argument(
         "--home",
         type=Path,
@@ -92,7 +92,7 @@ def _served(home: Path) -> Iterator[OpenAI]:
     log_path = home / "server.log"
     print(f"\nStarting vLLM on port {port} (a minute or two); its log is {log_path}", flush=True)
     with log_path.open("w") as log:
-        command: list[str | Path] = [TUNESMITH, "serve", "helpdesk", "--home", home]
+        command: list[str | Path] = [TUNESMITH, "serve", "smalltalk", "--home", home]
         command += ["--port", str(port)]
         server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -119,7 +119,7 @@ def _ready_client(server: subprocess.Popen[bytes], *, port: int, log_path: Path)
 
 def _ask(client: OpenAI, question: str) -> str:
     answer = client.chat.completions.create(
-        model="helpdesk",
+        model="smalltalk",
         messages=[{"role": "user", "content": question}],
         temperature=0,
         max_tokens=64,
