@@ -25,6 +25,7 @@ JOB = HERE / "job.yaml"
 TUNESMITH = Path(sys.executable).with_name("tunesmith")
 QUESTION = "What is the capital of Japan?"
 SERVER_START_S = 300
+NUM_SHOWN = 6
 
 
 def main() -> int:
@@ -63,11 +64,11 @@ def _options() -> argparse.Namespace:
 
 
 def _show_answers(outcome: dict[str, Any]) -> None:
-    """The held-out questions, as the base model and the tuned one answered them."""
+    """The first held-out questions, as the base model and the tuned one answered them."""
     uri = next(each["uri"] for each in outcome["artifacts"] if each["name"] == "evaluation")
     evaluation = json.loads(Path(unquote(urlsplit(uri).path)).read_text(encoding="utf-8"))
     print("\nHeld-out questions, which the training never saw:")
-    for sample in evaluation["samples"]:
+    for sample in evaluation["samples"][:NUM_SHOWN]:
         print(f"\n  asked: {_question_in(sample)}")
         print(f"  base:  {_one_line(sample['base'])}")
         print(f"  tuned: {_one_line(sample['tuned'])}")
