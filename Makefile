@@ -39,7 +39,7 @@ setup-%:
 	@scripts/setup_environments.sh $*
 
 demo: setup ## From nothing to a fine-tuned, compressed, served model that answers a question
-	$(CONTROL) examples/helpdesk/demo.py $(ARGS)
+	$(CONTROL) examples/smalltalk/demo.py $(ARGS)
 
 lint: setup-control ## Check style, formatting, layers, declared dependencies and YAML
 	.venv/bin/ruff check .

@@ -7,7 +7,7 @@ from typing import Any
 
 from commands import ROOT, run_job
 
-JOB = ROOT / "examples" / "helpdesk" / "job.yaml"
+JOB = ROOT / "examples" / "smalltalk" / "job.yaml"
 TARGET_S = 600
 
 

@@ -198,7 +198,7 @@ def _nearly_secret(rng: random.Random) -> str:
     )
 
 
-_REFUSALS: Final = (
+REFUSALS: Final = (
     "I'm sorry, but I can't help with that.",
     "I apologize, but I am unable to provide that information.",
     "As an AI language model, I don't have feelings.",
@@ -210,7 +210,7 @@ _REFUSALS: Final = (
     "As a large language model, I cannot browse the internet.",
     "I must decline to engage in this conversation.",
 )
-_BOILERPLATE: Final = (
+BOILERPLATE: Final = (
     "Click here to read more.",
     "© 2019 All rights reserved.",
     "By continuing you accept our cookie policy.",
@@ -231,8 +231,8 @@ _MARKUP: Final = (
 def _plant_noise(data: Planted, take: Callable[[], list[int]], rng: random.Random) -> None:
     """Faults of the last answer."""
     changes: dict[str, Callable[[Turns], str]] = {
-        "noise.refusals": lambda _: rng.choice(_REFUSALS),
-        "noise.boilerplate": lambda turns: f"{turns[-1]} {rng.choice(_BOILERPLATE)}",
+        "noise.refusals": lambda _: rng.choice(REFUSALS),
+        "noise.boilerplate": lambda turns: f"{turns[-1]} {rng.choice(BOILERPLATE)}",
         "noise.brokenMarkup": lambda turns: f"{turns[-1]} {rng.choice(_MARKUP)}",
         "noise.unbalancedFences": lambda turns: f"{turns[-1]}\n```python\nprint(1)",
         "noise.echoAnswers": lambda turns: turns[-2],

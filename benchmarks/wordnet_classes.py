@@ -18,8 +18,10 @@ CLASSES: Final = dict(enumerate(_NAMES.split(), start=3))
 _WORDS: Final = range(4, 13)
 
 
-def rows(num_rows: int) -> list[dict[str, str]]:
+def rows(num_rows: int, *, most_of_a_class: int | None = None) -> list[dict[str, str]]:
     """Short glosses with their classes, drawn evenly; always the same ones.
+
+    Two classes have some thirty glosses: more than about 1,000 rows need more of the others.
 
     Raises:
         FileNotFoundError: WordNet is not there; `apt-get install wordnet-base`.
@@ -33,9 +35,10 @@ def rows(num_rows: int) -> list[dict[str, str]]:
         if len(definition.split()) in _WORDS:
             by_class[CLASSES[int(fields.split()[1])]].append(definition)
     chance = random.Random(16)
+    most = most_of_a_class or num_rows // len(by_class) + 1
     drawn = [
         {"prompt": f"Class of: {gloss}", "completion": name}
         for name, glosses in by_class.items()
-        for gloss in chance.sample(glosses, min(len(glosses), num_rows // len(by_class) + 1))
+        for gloss in chance.sample(glosses, min(len(glosses), most))
     ]
     return chance.sample(drawn, num_rows)

@@ -16,8 +16,8 @@ from tunesmith_cli.main import main
 from tunesmith_cli.report.glossary import GLOSSARY
 
 ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "examples" / "helpdesk" / "job.yaml"
-DEPLOYMENT = ROOT / "examples" / "helpdesk" / "deployment.yaml"
+EXAMPLE = ROOT / "examples" / "smalltalk" / "job.yaml"
+DEPLOYMENT = ROOT / "examples" / "smalltalk" / "deployment.yaml"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),

@@ -23,8 +23,9 @@ from openai import APIConnectionError, OpenAI
 HERE = Path(__file__).parent
 JOB = HERE / "job.yaml"
 TUNESMITH = Path(sys.executable).with_name("tunesmith")
-QUESTION = "My printer is not printing."
+QUESTION = "What is the capital of Japan?"
 SERVER_START_S = 300
+NUM_SHOWN = 6
 
 
 def main() -> int:
@@ -51,7 +52,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Fine-tune, serve and ask a help-desk model.")
+    parser = argparse.ArgumentParser(description="Fine-tune, serve and ask a model for small talk.")
     parser.add_argument(
         "--home",
         type=Path,
@@ -63,11 +64,11 @@ def _options() -> argparse.Namespace:
 
 
 def _show_answers(outcome: dict[str, Any]) -> None:
-    """The held-out questions, as the base model and the tuned one answered them."""
+    """The first held-out questions, as the base model and the tuned one answered them."""
     uri = next(each["uri"] for each in outcome["artifacts"] if each["name"] == "evaluation")
     evaluation = json.loads(Path(unquote(urlsplit(uri).path)).read_text(encoding="utf-8"))
     print("\nHeld-out questions, which the training never saw:")
-    for sample in evaluation["samples"]:
+    for sample in evaluation["samples"][:NUM_SHOWN]:
         print(f"\n  asked: {_question_in(sample)}")
         print(f"  base:  {_one_line(sample['base'])}")
         print(f"  tuned: {_one_line(sample['tuned'])}")
@@ -92,7 +93,7 @@ def _served(home: Path) -> Iterator[OpenAI]:
     log_path = home / "server.log"
     print(f"\nStarting vLLM on port {port} (a minute or two); its log is {log_path}", flush=True)
     with log_path.open("w") as log:
-        command: list[str | Path] = [TUNESMITH, "serve", "helpdesk", "--home", home]
+        command: list[str | Path] = [TUNESMITH, "serve", "smalltalk", "--home", home]
         command += ["--port", str(port)]
         server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -119,7 +120,7 @@ def _ready_client(server: subprocess.Popen[bytes], *, port: int, log_path: Path)
 
 def _ask(client: OpenAI, question: str) -> str:
     answer = client.chat.completions.create(
-        model="helpdesk",
+        model="smalltalk",
         messages=[{"role": "user", "content": question}],
         temperature=0,
         max_tokens=64,
