@@ -21,6 +21,7 @@ from tunesmith_api.finetunejob import (
     preference,
     replay,
     resources,
+    search,
     split,
     tracking,
     training,
@@ -164,6 +165,9 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *_OUTPUT_AND_WORKSPACE,
     *_ARTIFACT,
     *tracking.RULES,
+    *search.PARAMETER_RULES,
+    *search.PRUNER_RULES,
+    *search.RULES,
 )
 
 
