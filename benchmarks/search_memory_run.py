@@ -23,7 +23,7 @@ from tunesmith_engine.search_memory.proposals import Observed, proposals
 from tunesmith_engine.search_memory.records import PastJob, PastTrial, Settings, Task
 from tunesmith_engine.search_memory.space import Choices, Space
 
-SEEDS: Final = range(20)
+SEEDS: Final = range(10)
 BUDGET: Final = 15
 _EARLIER: Final = 20
 SPACE: Final = Space([Choices(path, values) for path, values in AXES.items()])
@@ -82,8 +82,16 @@ def with_memory(scene: Scene, *, guarded: bool = True) -> list[float]:
         if not guarded:
             turn = True
         dropped = dropped_sources(observed, direction="minimize") if guarded else frozenset()
-        seen = observed if guarded else [Observed(each.settings, source=each.source, is_done=False) for each in observed]
-        found = proposals(scene.memory, scene.task, SPACE, BUDGET, observed=seen, dropped=dropped) if turn else []
+        seen = (
+            observed
+            if guarded
+            else [Observed(each.settings, source=each.source, is_done=False) for each in observed]
+        )
+        found = (
+            proposals(scene.memory, scene.task, SPACE, BUDGET, observed=seen, dropped=dropped)
+            if turn
+            else []
+        )
         if found:
             study.enqueue_trial(_places(found[0].settings))
         tried, value = _ask(study, scene)
@@ -115,6 +123,7 @@ SEARCHES: Final[dict[str, Search]] = {
     "random": at_random,
     "grid": grid,
 }
+_OF_HOSTILE: Final = {name: SEARCHES[name] for name in ("memory", "memoryUnguarded")}
 HOSTILE: Final = ("inverted", "shuffled", "shifted", "halfInverted")
 
 
@@ -124,7 +133,7 @@ def main(folder: Path) -> None:
     tables = read_tables(folder / "tables")
     regrets: dict[str, list[list[float]]] = {}
     for name in ("", *HOSTILE):
-        searches = SEARCHES if not name else {k: SEARCHES[k] for k in ("memory", "memoryUnguarded")}
+        searches = SEARCHES if not name else _OF_HOSTILE
         for table in tables:
             others = [each for each in tables if each is not table]
             for seed in SEEDS:
@@ -158,7 +167,9 @@ def _trials(table: Table, chance: random.Random, *, how: str) -> list[PastTrial]
         chance.shuffle(losses)
     elif how == "shifted":
         rates = AXES[RATE]
-        moved = [{**each, RATE: rates[(rates.index(each[RATE]) - _SHIFT) % len(rates)]} for each in GRID]
+        moved = [
+            {**each, RATE: rates[(rates.index(each[RATE]) - _SHIFT) % len(rates)]} for each in GRID
+        ]
         losses = [losses[PLACES[tuple(each.values())]] for each in moved]
     return [
         PastTrial(settings=dict(GRID[place]), value=losses[place])
@@ -172,8 +183,8 @@ def _task(table: Table) -> Task:
         parameters=table.parameters,
         tokens=table.tokens,
         rows=table.rows,
-        median_row_tokens=table.median_row_tokens,
-        target_entropy=table.target_entropy,
+        mean_row_tokens=table.tokens / table.rows,
+        base_loss=table.base_loss,
         # Some rates are worse than the untrained model; hostile memories must not be found out
         # by that alone.
         digest=table.name,
@@ -238,9 +249,7 @@ def _costs(regrets: Mapping[str, list[list[float]]]) -> dict[str, Any]:
         differences = [run[-1] - other[-1] for run, other in zip(runs, cold, strict=True)]
         told[name] = {
             "regretMore": round(statistics.fmean(differences), 4),
-            "partOfColdRegret": round(
-                sum(differences) / sum(other[-1] for other in cold), 4
-            ),
+            "partOfColdRegret": round(sum(differences) / sum(other[-1] for other in cold), 4),
             "budgetMore": round(_trials_until(runs, cold) / BUDGET - 1, 4),
         }
     return told

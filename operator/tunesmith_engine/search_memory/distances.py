@@ -18,8 +18,7 @@ _FEATURES: Final[Mapping[str, tuple[bool, float]]] = {
     "parameters": (True, math.log(3.0)),
     "tokens": (True, math.log(3.0)),
     "rows": (True, math.log(3.0)),
-    "median_row_tokens": (True, math.log(2.0)),
-    "target_entropy": (False, 1.0),
+    "mean_row_tokens": (True, math.log(2.0)),
     "base_loss": (False, 0.5),
 }
 # What another word adds. Adapters want ten times the rate of all weights, and DPO a hundredth of

@@ -75,6 +75,8 @@ def proposals(
     the word of those tasks that were right.
     """
     num = most_proposals(budget) - sum(1 for trial in observed if trial.source)
+    if num <= 0:
+        return []
     sources = trusted_sources(records, task, space, observed=observed, dropped=dropped)
     return _portfolio(sources, space, num, tried=[space.point(each.settings) for each in observed])
 

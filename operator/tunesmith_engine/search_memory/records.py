@@ -11,6 +11,7 @@ from tunesmith_api.base import ApiModel
 Setting = bool | int | float | str
 Settings = dict[str, Setting]
 Text = Annotated[str, StringConstraints(max_length=512)]
+HELD_OUT_LOSS: Final = "heldOutLoss"
 Direction = Literal["minimize", "maximize"]
 # Of a search of thousands of trials; the best are kept, and an even part of the others.
 MOST_TRIALS: Final = 256
@@ -19,21 +20,21 @@ MOST_TRIALS: Final = 256
 class Task(ApiModel):
     """What was tuned on what, as far as it decides which settings do well.
 
-    `base_loss` is the base model's loss on the held-out rows, `target_entropy` that of the
-    unigrams of the target tokens; both in nats per token. `kind` is the format of the rows.
+    `family` is what models with one tokenizer have in common, `kind` the format of the rows.
+    `base_loss` is the base model's loss on the held-out rows, in nats per target token: how far
+    the rows are from what it knows. `measure` is by what trials were compared.
     """
 
     family: Text = ""
     kind: Text = ""
     method: Text = ""
     objective: Text = ""
-    measure: Text = "heldOut/loss"
+    measure: Text = HELD_OUT_LOSS
     direction: Direction = "minimize"
     parameters: Annotated[int, Field(ge=1)] | None = None
     tokens: Annotated[int, Field(ge=1)] | None = None
     rows: Annotated[int, Field(ge=1)] | None = None
-    median_row_tokens: Annotated[float, Field(gt=0)] | None = None
-    target_entropy: Annotated[float, Field(ge=0)] | None = None
+    mean_row_tokens: Annotated[float, Field(gt=0)] | None = None
     base_loss: Annotated[float, Field(ge=0)] | None = None
     # Of data and model: jobs with the same one are trials of one task.
     digest: Text = ""

@@ -12,7 +12,14 @@ from functools import cached_property
 from typing import Final
 
 from tunesmith_engine.search_memory.distances import Neighbour, task_key
-from tunesmith_engine.search_memory.records import PastJob, PastTrial, Settings, Task, badness
+from tunesmith_engine.search_memory.records import (
+    HELD_OUT_LOSS,
+    PastJob,
+    PastTrial,
+    Settings,
+    Task,
+    badness,
+)
 from tunesmith_engine.search_memory.space import Point, Space
 
 # Of a range, over which trials speak for each other; and the weight of "nothing special" beside
@@ -143,7 +150,7 @@ def _score(value: float, *, best: float, middle: float, task: Task) -> float:
 
 def _is_no_gain(value: float, task: Task) -> bool:
     """Whether the base model did as well; only of the measure that the base's loss is of."""
-    is_loss = task.direction == "minimize" and task.measure == "heldOut/loss"
+    is_loss = task.direction == "minimize" and task.measure == HELD_OUT_LOSS
     return is_loss and task.base_loss is not None and value >= task.base_loss
 
 

@@ -6,7 +6,7 @@ the same or another.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tunesmith_engine.search_memory.records import Setting, Settings
@@ -86,10 +86,24 @@ Point = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Only:
+    """A dimension is searched only beside these values of another one, which has no condition."""
+
+    beside: str
+    values: frozenset[Setting]
+
+    def holds(self, settings: Settings) -> bool:
+        """Whether it is searched; where the other setting is not known, nobody can say."""
+        other = settings.get(self.beside)
+        return any(other is not None and _same(other, value) for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
-    """All dimensions of a search."""
+    """All dimensions of a search, and the conditions of some."""
 
     dimensions: Sequence[Dimension]
+    conditions: Mapping[str, Only] = field(default_factory=dict)
 
     def projected(self, settings: Settings) -> Settings | None:
         """The part of settings that the space is about, each within it.
@@ -105,7 +119,15 @@ class Space:
             if value is None:
                 return None
             inside[dimension.path] = value
-        return inside or None
+        return self._searched(inside) or None
+
+    def _searched(self, settings: Settings) -> Settings:
+        """Without what is not searched beside the others."""
+        return {
+            path: value
+            for path, value in settings.items()
+            if path not in self.conditions or self.conditions[path].holds(settings)
+        }
 
     def point(self, settings: Settings) -> Point:
         """The coordinates of those settings that have one."""
