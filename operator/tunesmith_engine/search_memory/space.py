@@ -139,7 +139,7 @@ class Space:
         return {path: place for path, place in places.items() if place is not None}
 
     def squared_distance(self, one: Point, other: Point) -> float:
-        """Between two points: the mean over dimensions, of which an unknown one counts a quarter.
+        """Between two points: the mean over dimensions; one that only one of them has is a quarter.
 
         A quarter is half of the range, squared.
         """
@@ -149,6 +149,8 @@ class Space:
 
     def _apart(self, dimension: Dimension, one: Point, other: Point) -> float:
         path = dimension.path
+        if path not in one and path not in other:
+            return 0.0
         if path not in one or path not in other:
             return 0.25
         if isinstance(dimension, Choices) and not dimension.is_ordered:
