@@ -51,6 +51,7 @@ def build_parser() -> CommandParser:
         _report,
         job_arguments.compare,
         job_arguments.models,
+        job_arguments.search,
         _serve,
         _chat,
         job_arguments.delete,

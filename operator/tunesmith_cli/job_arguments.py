@@ -142,6 +142,28 @@ def models(commands: Any) -> None:
     add_output(parser)
 
 
+def search(commands: Any) -> None:
+    """`tunesmith search`."""
+    parser = commands.add_parser(
+        "search",
+        help="show what a search of settings would start from, and why",
+        description="Show which earlier jobs of the home folder are near to a job, and which of "
+        "their settings its search would try first, within its spec.search; without one, within "
+        "the rate, the batch size, the epochs and the rank. Nothing is run.",
+        examples="  tunesmith search advise job.yaml\n  tunesmith search advise helpdesk\n"
+        "  tunesmith search advise helpdesk --output json",
+    )
+    # A word and no parser of its own, for the tree of commands is one level deep.
+    parser.add_argument(
+        "action", metavar="advise", choices=("advise",), help="what memory would propose"
+    )
+    parser.add_argument(
+        "job", metavar="JOB|FILE", help="a job of the home folder, or a manifest (- for stdin)"
+    )
+    add_home(parser)
+    add_output(parser)
+
+
 def delete(commands: Any) -> None:
     """`tunesmith delete`."""
     parser = commands.add_parser(

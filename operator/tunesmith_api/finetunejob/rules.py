@@ -21,6 +21,7 @@ from tunesmith_api.finetunejob import (
     preference,
     replay,
     resources,
+    search,
     split,
     synthesis,
     tracking,
@@ -179,6 +180,9 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *_OUTPUT_AND_WORKSPACE,
     *_ARTIFACT,
     *tracking.RULES,
+    *search.PARAMETER_RULES,
+    *search.PRUNER_RULES,
+    *search.RULES,
 )
 
 

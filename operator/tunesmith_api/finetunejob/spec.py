@@ -15,6 +15,7 @@ from tunesmith_api.field_markers import ClusterOnly, DecidedLater
 from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.field_types import NonNegative, Positive, QueueName, SecretReference
 from tunesmith_api.finetunejob.compression import Compression
+from tunesmith_api.finetunejob.cross_validation import CrossValidation
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.finetunejob.deploy import Deploy
@@ -22,6 +23,7 @@ from tunesmith_api.finetunejob.evaluation import Evaluation
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Resources, Workspace
+from tunesmith_api.finetunejob.search import Search
 from tunesmith_api.finetunejob.serving import Serving, Verification
 from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.finetunejob.tracking import Tracking
@@ -34,6 +36,15 @@ class FineTuneJobSpec(ApiModel):
     model: ModelSource
     dataset: Dataset
     training: Training = Training()
+    search: Annotated[Search | None, DecidedLater("no search")] = Field(
+        None,
+        description="Try other settings of training first, and train with the best. Default: none.",
+    )
+    cross_validation: Annotated[CrossValidation | None, DecidedLater("no folds")] = Field(
+        None,
+        description="Measure the settings of training on folds of the training rows first. "
+        "Default: no folds.",
+    )
     checkpoint: Checkpoint = Checkpoint()
     tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()

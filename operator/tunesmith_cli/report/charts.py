@@ -95,12 +95,12 @@ def loss_chart(lines: Sequence[Line], *, best: int | None, what: str = "Loss") -
     x = Scale(low=max(x.low, 0.0), high=x.high, start=_LEFT, end=_RIGHT)
     # Upside down: in SVG y grows downwards.
     y = scale_over((point.loss for point in points), start=260.0, end=18.0)
-    return _drawing(
+    return drawing(
         292.0,
         _loss_text(lines, best=best, what=what),
-        _rows_beside(y, ticks=y.ticks(num=4)),
+        rows_beside(y, ticks=y.ticks(num=4)),
         *(
-            _axis_text(number(tick), x=x(tick), y=284.0)
+            axis_text(number(tick), x=x(tick), y=284.0)
             for tick in x.ticks(num=6)
             if tick.is_integer()
         ),
@@ -120,11 +120,11 @@ def sweep_chart(sweep: SweepFile) -> Markup:
     x = scale_over((point.general for point in sweep.points), start=_LEFT, end=_RIGHT)
     y = scale_over((point.held_out for point in sweep.points), start=260.0, end=18.0)
     way = " ".join(f"{x(point.general):.1f},{y(point.held_out):.1f}" for point in sweep.points)
-    return _drawing(
+    return drawing(
         292.0,
         ("Held-out against general loss", "; ".join(_swept_text(point) for point in sweep.points)),
-        _rows_beside(y, ticks=y.ticks(num=4)),
-        _ticks_below(x, top=18.0, bottom=265.0),
+        rows_beside(y, ticks=y.ticks(num=4)),
+        ticks_below(x, top=18.0, bottom=265.0),
         element("polyline", points=way, class_="line tuned"),
         *(
             joined(
@@ -136,7 +136,7 @@ def sweep_chart(sweep: SweepFile) -> Markup:
                     r=6.0 if point == sweep.knee else 3.5,
                     class_="dot tuned best" if point == sweep.knee else "dot tuned",
                 ),
-                _axis_text(
+                axis_text(
                     f"{point.alpha:g}",
                     x=x(point.general) + 9,
                     y=y(point.held_out) - 7,
@@ -155,10 +155,10 @@ def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
     x = scale_over(ends, start=labels + 14.0, end=_NARROW - 96.0, margin=0.12)
     height = 34.0 * len(rows) + 40.0
     said = "; ".join(row.text for row in rows)
-    return _drawing(
+    return drawing(
         height,
         (title, said),
-        _ticks_below(x, top=8.0, bottom=height - 32.0),
+        ticks_below(x, top=8.0, bottom=height - 32.0),
         *(
             _interval(row, x=x, y=34.0 * index + 24.0, labels=labels)
             for index, row in enumerate(rows)
@@ -176,7 +176,7 @@ def time_line(spans: Sequence[Span]) -> Markup:
     x = Scale(low=0.0, high=max(total, 0.1) * 1.01, start=labels + 14.0, end=_WIDTH - 124.0)
     height = 30.0 * len(spans) + 16.0
     said = "; ".join(f"{span.label} {duration(span.seconds)}" for span in spans)
-    return _drawing(
+    return drawing(
         height,
         ("When each attempt ran", said),
         *(
@@ -193,16 +193,16 @@ def histogram(lengths: LengthHistogram) -> Markup:
     # From 0, or a bar's height would not be its number.
     y = Scale(low=0.0, high=max(*lengths.counts, 1), start=_HISTOGRAM_BOTTOM, end=_HISTOGRAM_TOP)
     said = [_bin_text(lengths, index) for index, num in enumerate(lengths.counts) if num]
-    return _drawing(
+    return drawing(
         _HISTOGRAM_BOTTOM + 28.0,
         ("Rows by their length in tokens", "; ".join(said)),
-        _rows_beside(y, ticks=[tick for tick in y.ticks(num=3) if tick.is_integer()]),
-        _ticks_below(x, top=_HISTOGRAM_BOTTOM, bottom=_HISTOGRAM_BOTTOM),
+        rows_beside(y, ticks=[tick for tick in y.ticks(num=3) if tick.is_integer()]),
+        ticks_below(x, top=_HISTOGRAM_BOTTOM, bottom=_HISTOGRAM_BOTTOM),
         *(_bar(lengths, index, x=x, y=y) for index in range(len(lengths.counts))),
     )
 
 
-def _drawing(height: float, text: tuple[str, str], *parts: Markup, width: float = _WIDTH) -> Markup:
+def drawing(height: float, text: tuple[str, str], *parts: Markup, width: float = _WIDTH) -> Markup:
     """A picture with its title and description."""
     title, description = text
     return element(
@@ -218,31 +218,32 @@ def _drawing(height: float, text: tuple[str, str], *parts: Markup, width: float 
     )
 
 
-def _axis_text(text: str, *, x: float, y: float, anchor: str = "middle") -> Markup:
+def axis_text(text: str, *, x: float, y: float, anchor: str = "middle") -> Markup:
+    """A number or a word beside an axis."""
     return element("text", text, x=x, y=y, class_="axis", text_anchor=anchor)
 
 
-def _rows_beside(y: Scale, *, ticks: Sequence[float]) -> Markup:
+def rows_beside(y: Scale, *, ticks: Sequence[float]) -> Markup:
     """Lines across the drawing, and their numbers to the left."""
     return joined(
         *(
             joined(
                 element("line", x1=_LEFT, x2=_RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
                 # SVG knows the base line of text only: four units lower is the middle.
-                _axis_text(number(tick), x=_LEFT - 8, y=y(tick) + 4, anchor="end"),
+                axis_text(number(tick), x=_LEFT - 8, y=y(tick) + 4, anchor="end"),
             )
             for tick in ticks
         )
     )
 
 
-def _ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
+def ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
     """Lines at round numbers from `top` to `bottom`, and the numbers below."""
     return joined(
         *(
             joined(
                 element("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="grid"),
-                _axis_text(number(tick), x=x(tick), y=bottom + 19.0),
+                axis_text(number(tick), x=x(tick), y=bottom + 19.0),
             )
             for tick in x.ticks(num=4)
         )

@@ -22,6 +22,7 @@ from tunesmith_cli.report.glossary import GLOSSARY
 from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
 from tunesmith_cli.report.measurements import Measurements
 from tunesmith_cli.report.provenance import Provenance
+from tunesmith_cli.report.search import SearchSection
 from tunesmith_cli.report.training import TrainingSection
 from tunesmith_cli.terminal.stages import phase_of, state_of
 
@@ -94,6 +95,10 @@ class ReportContext:
     @cached_property
     def training(self) -> TrainingSection:
         return TrainingSection(self.job)
+
+    @cached_property
+    def search(self) -> SearchSection:
+        return SearchSection(self.job)
 
     @cached_property
     def dataset(self) -> DatasetSection:

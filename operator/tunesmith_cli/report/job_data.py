@@ -35,7 +35,10 @@ from tunesmith_cli.report.artifacts import (
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import local_path
+from tunesmith_engine.stages.trial_records import TRIALS, TRIALS_FILE, TrialRecord, TrialsFile
 
+# Its row in the catalogue is found by name: the report may be of a release without one.
+SEARCH_STAGE: Final = "search"
 # Of the 64 of a stage's key; so many digits name its folder.
 _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
@@ -59,6 +62,7 @@ class JobData:
     card: JsonValue = None
     parity: ParityFile | None = None
     row_scores: list[RowScores] = field(default_factory=list)
+    trials: list[TrialRecord] = field(default_factory=list)
 
     @property
     def prepare(self) -> PrepareFacts:
@@ -115,7 +119,20 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         card=read_json(_artifact(results, PREPARE.name, "card")),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
         row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
+        trials=_trials(results, folders),
     )
+
+
+def _trials(results: Mapping[str, StageResult], folders: Mapping[str, Path]) -> list[TrialRecord]:
+    """The trials of a search, of one that still runs as well."""
+    path = _artifact(results, SEARCH_STAGE, TRIALS)
+    if path is None and SEARCH_STAGE in folders:
+        path = folders[SEARCH_STAGE] / "artifacts" / TRIALS_FILE
+    try:
+        return TrialsFile.read(path).trials if path else []
+    except (ValidationError, OSError):
+        # Of another release; the facts of the stage are shown all the same.
+        return []
 
 
 def _manifest(path: Path) -> FineTuneJob | None:

@@ -27,6 +27,7 @@ from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.errors import MachineTooSmall
 from tunesmith_engine.local.executor import LocalExecutor
 from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.job_memory import remember_job
 from tunesmith_engine.local.locks import lock_job
 from tunesmith_engine.planning.plan import Plan, PlannedStage, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
@@ -89,7 +90,9 @@ def run_job(
             executor.recover()
             for stage in forced:
                 home.stage(name, stage=stage.name, key=stage.key).discard()
-            return run_plan(planned, executor, home=home, watch=watch, stop=stop)
+            status = run_plan(planned, executor, home=home, watch=watch, stop=stop)
+            remember_job(job, status, home=home)
+            return status
         finally:
             executor.close()
 
