@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from tunesmith_trainer.data.cleaning.near_duplicates import SHINGLE_WIDTH, jaccard
+from tunesmith_trainer.data.cleaning.near_duplicates import SHINGLE_WIDTH, jaccard, sets_of
 from tunesmith_trainer.data.cleaning.shingles import shingles_of
 
 _MOST_TEXTS: Final = 1000
@@ -44,7 +44,7 @@ def measured(texts: Sequence[str], *, num_texts: int, seed: int) -> Diversity:
     return Diversity(
         num_texts=size,
         distinct2=round(len(np.unique(hashes)) / max(len(hashes), 1), 4),
-        similarity=round(float(jaccard(chosen, pairs).mean()), 4) if len(pairs) else 0.0,
+        similarity=round(float(jaccard(sets_of(chosen), pairs).mean()), 4) if len(pairs) else 0.0,
     )
 
 
