@@ -5,6 +5,7 @@ from typing import Any
 from training_breaches import TRAIN
 
 ENDPOINT = {"url": "https://api.example.com/v1", "model": "large"}
+PRICED = {**ENDPOINT, "pricePerMillionTokens": {"input": 1, "output": 2}}
 
 
 def _dataset(**fields: Any) -> dict[str, Any]:
@@ -82,6 +83,41 @@ REMEDY_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
                     "paraphrase": {"endpoint": ENDPOINT},
                 }
             ),
+        )
+    ],
+    "one-generator": [
+        (
+            _dataset(synthesis={"generator": {"endpoint": ENDPOINT, "model": {"uri": "hf://a/b"}}}),
+            "spec.dataset.synthesis.generator.model",
+            _dataset(synthesis={"generator": {"model": {"uri": "hf://a/b"}}}),
+        )
+    ],
+    "each-method-once": [
+        (
+            _dataset(synthesis={"methods": ["evolve", "evolve"]}),
+            "spec.dataset.synthesis.methods",
+            _dataset(synthesis={"methods": ["evolve", "selfInstruct"]}),
+        )
+    ],
+    "critic-has-a-bound": [
+        (
+            _dataset(synthesis={"critic": {"minScore": 1, "endpoint": ENDPOINT}}),
+            "spec.dataset.synthesis.critic.endpoint",
+            _dataset(synthesis={"critic": {"minScore": 2, "endpoint": ENDPOINT}}),
+        )
+    ],
+    "cost-has-prices": [
+        (
+            _dataset(synthesis={"maxCost": 5, "generator": {"endpoint": ENDPOINT}}),
+            "spec.dataset.synthesis.maxCost",
+            _dataset(synthesis={"maxCost": 5, "generator": {"endpoint": PRICED}}),
+        )
+    ],
+    "synthesis-writes-answers": [
+        (
+            {**_dataset(synthesis={}), "training": {"objective": "dpo"}},
+            "spec.dataset.synthesis",
+            _dataset(synthesis={}),
         )
     ],
     "balance-has-groups": [

@@ -117,7 +117,7 @@ def _adopt(context: Context, state: RunState, attempt: ObservedAttempt) -> RunSt
     state = state.start_attempt(
         stage,
         number=attempt.attempt,
-        accelerators=row.num_accelerators(context.plan.spec.resources),
+        accelerators=row.num_accelerators(context.plan.spec),
         now=context.now,
     )
     return state.count_time(stage, attempt, now=context.now)

@@ -201,7 +201,7 @@ def _start(context: Context, state: RunState, stage: StageStatus) -> Transition:
     state = state.start_attempt(
         stage,
         number=number,
-        accelerators=row.num_accelerators(context.plan.spec.resources),
+        accelerators=row.num_accelerators(context.plan.spec),
         now=context.now,
     )
     return _proceed(

@@ -62,7 +62,8 @@ class Stage:
     and whose keys its own key digests. NB: a field in the wrong row either repeats work or reuses
     what no longer fits. `names_the_job` says that the outcome carries the job's name, `resumes`
     that a stopped attempt may leave checkpoints from which the next goes on. `applies` tells
-    whether a spec wants the stage at all.
+    whether a spec wants the stage at all, `holds_accelerators` whether it then computes on those
+    that `compute` says. What `own_secrets` are the paths of, no other stage is given.
     """
 
     name: StageName
@@ -79,6 +80,8 @@ class Stage:
     compute: Compute = Compute.PROCESSOR
     names_the_job: bool = False
     resumes: bool = False
+    own_secrets: tuple[str, ...] = ()
+    holds_accelerators: Callable[[FineTuneJobSpec], bool] = lambda _: True
     applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
 
     @property
@@ -90,8 +93,11 @@ class Stage:
         """Over how many processes the stage is spread."""
         return resources.workers if self.compute is Compute.WORKERS else 1
 
-    def num_accelerators(self, resources: Resources) -> int:
+    def num_accelerators(self, spec: FineTuneJobSpec) -> int:
         """The accelerators of all its pods together."""
+        resources = spec.resources
+        if not self.holds_accelerators(spec):
+            return 0
         match self.compute:
             case Compute.PROCESSOR:
                 return 0
@@ -134,6 +140,17 @@ class Catalog:
     def applying(self, spec: FineTuneJobSpec) -> tuple[Stage, ...]:
         """The stages that a job with this spec goes through."""
         return tuple(stage for stage in self if stage.applies(spec))
+
+    def secrets_for(self, name: StageName, spec: FineTuneJobSpec) -> list[str]:
+        """The names of the secrets that the stage is given: all but those of other stages."""
+        others = tuple(path for stage in self if stage.name != name for path in stage.own_secrets)
+        return sorted(
+            {
+                secret.name
+                for path, secret in spec.secret_references().items()
+                if not path.startswith(others)
+            }
+        )
 
     def with_stage(self, added: Stage, *, before: StageName) -> "Catalog":
         """A catalogue with one stage more."""
@@ -233,6 +250,11 @@ SYNTHESIZE: Final = Stage(
     reads=("prepare",),
     sources=("dataset.synthesis.generator.model",),
     compute=Compute.ACCELERATOR,
+    # An endpoint may take hours, in which a GPU would wait.
+    holds_accelerators=lambda spec: (
+        spec.dataset.synthesis is None or spec.dataset.synthesis.runs_a_model
+    ),
+    own_secrets=("dataset.synthesis.generator.endpoint", "dataset.synthesis.critic.endpoint"),
     memory=memory.synthesizing,
     published=(Published("synthesis", "synthesis.json", is_optional=True),),
     applies=lambda spec: spec.dataset.synthesis is not None,

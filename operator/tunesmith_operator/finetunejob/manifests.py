@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tunesmith_api.finetunejob.resources import Workspace
 from tunesmith_engine.planning.plan import Plan, PlannedStage
-from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.catalog import CATALOG, TRAIN
 from tunesmith_engine.stages.configmap_reporter import report_address
 from tunesmith_engine.stages.contracts import (
     METRICS_PORT,
@@ -111,7 +111,7 @@ def request_of(
         cache=f"{WORKSPACE}/cache",
         secrets=SECRETS,
         models=f"{WORKSPACE}/models",
-        memory=given_memory((planned.stage for planned in plan.stages), plan.spec.resources),
+        memory=given_memory((planned.stage for planned in plan.stages), plan.spec),
         store=store_of(owner, plan.spec.workspace),
         apart=in_pods_of_their_own and plan.spec.workspace.uri is not None,
     )
@@ -291,7 +291,7 @@ def _volumes(
         ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
         ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
     ]
-    secrets = sorted({secret.name for secret in request.spec.secret_references().values()})
+    secrets = CATALOG.secrets_for(request.stage, request.spec)
     # A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
     # which says more than a pod that never starts.
     placed += [

@@ -75,24 +75,25 @@ def demands_of(
     demands: Manifest = {
         "requests": {"cpu": _times(asked.cpu or DEFAULT_CPU, held), "memory": memory}
     }
-    accelerators = stage.num_accelerators(asked)
+    accelerators = stage.num_accelerators(spec)
     if accelerators:
         demands["limits"] = {asked.accelerator: str(accelerators)}
     return demands
 
 
-def given_memory(stages: Iterable[Stage], resources: Resources) -> dict[StageName, GivenMemory]:
+def given_memory(stages: Iterable[Stage], spec: FineTuneJobSpec) -> dict[StageName, GivenMemory]:
     """What the stages after `prepare` are sure to get, by which it judges them.
 
     Without `resources.memory` a stage asks for its estimate. Where it computes on accelerators,
     those hold what the estimate counts, and `resources.memory` says nothing of them.
     """
+    resources = spec.resources
     given: dict[StageName, GivenMemory] = {}
     held = accelerator_memory(resources)
     for stage in stages:
         if stage.name == PREPARE.name:
             continue
-        if not stage.num_accelerators(resources):
+        if not stage.num_accelerators(spec):
             if resources.memory:
                 workers = stage.num_workers(resources)
                 size = int(parse_quantity(resources.memory))  # type: ignore[no-untyped-call]

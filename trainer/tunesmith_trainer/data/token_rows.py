@@ -97,7 +97,7 @@ class TokenRows:
         temporary = path.with_name(f".{path.name}.part")
         # As safetensors has it, which would copy all arrays first: those of the widest type come
         # first, so that each is aligned.
-        arrays = {
+        arrays: dict[str, tuple[str, NDArray[Any]]] = {
             "offsets": ("I64", self.offsets),
             "input_ids": ("I32", self.input_ids),
             "trained": ("U8", self.trained.view(np.uint8)),

@@ -4,7 +4,6 @@
 of problems, so that a refusal names as many of them as it can.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -188,38 +187,40 @@ def clean_data(
     Raises:
         BadInputError: rows break a rule.
     """
-    read = partial(read_format, name=form, columns=dataset.columns, problems=problems)
-    num_joined: Counter[Split] = Counter()
-
-    def given(source: Split) -> Iterator[Row]:
-        if source not in raw.sources:
-            return
-        of = raw.sources[source].rows
-        rows = read(of)
-        if source == "train":
-            # Held-out rows need none: neither splits nor balance ask for theirs.
-            columns = label_columns(dataset)
-            rows = with_labels(rows, raw=of, columns=columns, problems=problems)
-        for number, row in enumerate(rows, start=1):
-            num_joined[source] += row.num_joined
-            reporter.progress(
-                "cleaning the rows", step=number, total_steps=len(raw.sources[source].rows)
-            )
-            yield row
-
     cleaning = partial(clean, cleaning=dataset.cleaning, problems=problems)
-    held_out, found = cleaning(given("validation"), split="validation", held_out=None)
-    compared = _held_out(held_out, raw.benchmarks)
-    kept = cleaning(given("train"), split=split, held_out=compared)
+    understood = partial(
+        _understood, dataset=dataset, form=form, problems=problems, reporter=reporter
+    )
+    validation = raw.sources.get("validation")
+    given = understood(validation, columns={}) if validation else ()
+    held_out, found = cleaning(given, split="validation", held_out=None)
+    kept = cleaning(
+        understood(raw.sources["train"], columns=label_columns(dataset)),
+        split=split,
+        held_out=_held_out(held_out, raw.benchmarks),
+    )
     problems.refuse()
-    sources: dict[Split, LoadedSource] = {
-        "train": _loaded(raw.sources["train"], *kept, num_joined["train"])
-    }
-    if "validation" in raw.sources:
-        sources["validation"] = _loaded(
-            raw.sources["validation"], held_out, found, num_joined["validation"]
-        )
+    sources: dict[Split, LoadedSource] = {"train": _loaded(raw.sources["train"], *kept)}
+    if validation:
+        sources["validation"] = _loaded(validation, held_out, found)
     return LoadedData(format=form, sources=sources, problems=problems)
+
+
+def _understood(
+    source: RawSource,
+    *,
+    columns: Mapping[str, str],
+    dataset: Dataset,
+    form: str,
+    problems: Problems,
+    reporter: Reporter,
+) -> Iterator[Row]:
+    """The rows of a source, with the labels that `columns` name; held-out rows need none."""
+    rows = read_format(source.rows, name=form, columns=dataset.columns, problems=problems)
+    labelled = with_labels(rows, raw=source.rows, columns=columns, problems=problems)
+    for number, row in enumerate(labelled, start=1):
+        reporter.progress("cleaning the rows", step=number, total_steps=len(source.rows))
+        yield row
 
 
 def _read(
@@ -291,9 +292,7 @@ def _fetch(source: DataSource, folders: Folders) -> dict[str, Path]:
     return dict(zip(unique, paths, strict=True))
 
 
-def _loaded(
-    source: RawSource, rows: StoredRows[Row], findings: list[Finding], num_joined_turns: int
-) -> LoadedSource:
+def _loaded(source: RawSource, rows: StoredRows[Row], findings: list[Finding]) -> LoadedSource:
     return LoadedSource(
         uri=source.uri,
         files=tuple(
@@ -302,6 +301,6 @@ def _loaded(
         ),
         rows=rows,
         num_read=len(source.rows),
-        num_joined_turns=num_joined_turns,
+        num_joined_turns=sum(row.num_joined for row in rows),
         findings=findings,
     )

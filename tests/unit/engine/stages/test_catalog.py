@@ -3,13 +3,14 @@
 import ast
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.conditions import ConditionType
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.resources import Resources
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.planning.plan import NoSuchStage, plan
 from tunesmith_engine.stages.catalog import (
@@ -17,6 +18,7 @@ from tunesmith_engine.stages.catalog import (
     EVALUATE,
     PREPARE,
     REHEARSE,
+    SYNTHESIZE,
     TRAIN,
     Catalog,
     Published,
@@ -24,6 +26,15 @@ from tunesmith_engine.stages.catalog import (
 )
 
 ROOT = Path(__file__).parents[4]
+
+
+def _spec(**fields: Any) -> FineTuneJobSpec:
+    return FineTuneJob.model_validate(a_job(**fields)).spec
+
+
+def _synthesis(**fields: Any) -> dict[str, Any]:
+    return {"train": {"uri": "s3://rows/a.jsonl"}, "synthesis": fields}
+
 
 SIDE = replace(EVALUATE, name="side", phase="Sidestepping", condition="Sidestepped")
 
@@ -57,15 +68,38 @@ def test_documents_that_publish_would_not_be_given_are_refused() -> None:
 
 
 def test_only_a_distributed_stage_has_the_accelerators_of_every_worker() -> None:
-    resources = Resources(workers=4, gpus_per_worker=2)
+    spec = _spec(resources={"workers": 4, "gpusPerWorker": 2})
+    resources = spec.resources
 
-    held = {name: CATALOG[name].num_accelerators(resources) for name in DEFAULT_STAGES}
+    held = {name: CATALOG[name].num_accelerators(spec) for name in DEFAULT_STAGES}
 
     assert held == {
         "prepare": 0, "train": 8, "evaluate": 1, "compress": 1, "verify": 1, "publish": 0,
     }  # fmt: skip
     assert TRAIN.num_workers(resources) == 4
     assert EVALUATE.num_workers(resources) == 1
+
+
+def test_synthesis_holds_an_accelerator_only_where_a_model_runs_there() -> None:
+    resources = {"gpusPerWorker": 1}
+    endpoint = {"endpoint": {"url": "https://api.example.com/v1", "model": "large"}}
+
+    of_base = _spec(resources=resources, dataset=_synthesis())
+    of_endpoint = _spec(resources=resources, dataset=_synthesis(generator=endpoint))
+
+    assert SYNTHESIZE.num_accelerators(of_base) == 1
+    assert SYNTHESIZE.num_accelerators(of_endpoint) == 0
+
+
+def test_the_secrets_of_a_stages_endpoints_are_given_to_no_other() -> None:
+    endpoint = {"url": "https://api.example.com/v1", "model": "large", "secretRef": {"name": "api"}}
+    model = {"uri": "hf://a/b", "secretRef": {"name": "hub"}}
+    spec = _spec(model=model, dataset=_synthesis(generator={"endpoint": endpoint}))
+
+    given = {name: CATALOG.secrets_for(name, spec) for name in CATALOG.names}
+
+    assert given.pop("synthesize") == ["api", "hub"]
+    assert set(map(tuple, given.values())) == {("hub",)}
 
 
 def test_a_stage_that_does_not_apply_is_in_no_plan_and_cannot_be_asked_for() -> None:

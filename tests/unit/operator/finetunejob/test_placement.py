@@ -8,7 +8,6 @@ from attempts import OWNER, SETTINGS, attempt_for
 from manifests import DEFAULT_STAGES, a_job
 from small_models import SMOL, as_told
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_engine.stages.catalog import CATALOG, PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.finetunejob.manifests import shared_objects, store_of
@@ -104,7 +103,8 @@ def test_facts_that_are_none_change_nothing(facts: dict[str, Any]) -> None:
 
 def given(**resources: Any) -> dict[StageName, tuple[int, str]]:
     """Bytes, and the field that says so, of each stage whose memory is known before its pod is."""
-    found = given_memory(CATALOG, Resources.model_validate(resources))
+    spec = FineTuneJob.model_validate(a_job(resources=resources)).spec
+    found = given_memory(CATALOG, spec)
     return {stage: (each.size_bytes, each.given_by) for stage, each in found.items()}
 
 

@@ -126,7 +126,7 @@ def test_a_row_is_detected_and_understood(
 ) -> None:
     problems = Problems()
 
-    rows = read_format([_row(value)], name=name, columns={}, problems=problems)
+    rows = list(read_format([_row(value)], name=name, columns={}, problems=problems))
 
     assert detect_format(_row(value), columns={}) == name
     assert problems.shown == []
@@ -137,7 +137,7 @@ def test_a_row_is_detected_and_understood(
 def test_a_row_that_breaks_its_format_is_refused(name: str, value: Any, said: str) -> None:
     problems = Problems()
 
-    rows = read_format([_row(value)], name=name, columns={}, problems=problems)
+    rows = list(read_format([_row(value)], name=name, columns={}, problems=problems))
 
     assert rows == []
     assert problems.shown[0].startswith("a.jsonl:1: given ")
@@ -191,7 +191,7 @@ def test_a_preference_is_two_answers_to_one_prompt(
 def test_a_preference_that_is_none_is_refused_with_its_line(value: Any, said: str) -> None:
     problems = Problems()
 
-    rows = read_format([_row(value)], name="preference", columns={}, problems=problems)
+    rows = list(read_format([_row(value)], name="preference", columns={}, problems=problems))
 
     assert rows == []
     assert problems.shown[0].startswith("a.jsonl:1: given ")
@@ -210,12 +210,14 @@ def test_columns_give_the_fields_of_a_preference_their_names() -> None:
     columns = {"prompt": "question", "chosen": "better", "rejected": "worse"}
 
     assert detect_format(_row(value), columns=columns) == "preference"
-    (row,) = read_format([_row(value)], name="preference", columns=columns, problems=Problems())
+    (row,) = list(
+        read_format([_row(value)], name="preference", columns=columns, problems=Problems())
+    )
     assert _turns(row) == [*ASKED, ("assistant", "Me.")]
 
 
 def test_text_is_taken_as_it_is() -> None:
-    rows = read_format([_row({"text": " x "})], name="text", columns={}, problems=Problems())
+    rows = list(read_format([_row({"text": " x "})], name="text", columns={}, problems=Problems()))
 
     assert rows == [Row(source="a.jsonl:1", text=" x ")]
 
@@ -224,7 +226,9 @@ def test_columns_give_fields_their_names() -> None:
     value = {"question": "Who?", "answer": "Me.", "prompt": "not this"}
     columns = {"prompt": "question", "completion": "answer"}
 
-    rows = read_format([_row(value)], name="promptCompletion", columns=columns, problems=Problems())
+    rows = list(
+        read_format([_row(value)], name="promptCompletion", columns=columns, problems=Problems())
+    )
 
     assert detect_format(_row(value), columns=columns) == "promptCompletion"
     assert _turns(rows[0]) == [("user", "Who?"), ("assistant", "Me.")]
@@ -234,7 +238,7 @@ def test_a_column_that_the_format_has_not_is_refused() -> None:
     with pytest.raises(
         BadInputError, match=r"dataset.columns: given answer; .* prompt, completion"
     ):
-        read_format([], name="promptCompletion", columns={"answer": "x"}, problems=Problems())
+        list(read_format([], name="promptCompletion", columns={"answer": "x"}, problems=Problems()))
 
 
 def test_rows_of_no_format_are_refused_with_their_fields() -> None:
@@ -250,7 +254,7 @@ def test_rows_of_two_formats_are_refused_until_one_is_named() -> None:
 def test_the_first_problems_are_listed_and_the_rest_counted() -> None:
     problems = Problems()
     rows = [replace(_row({}), source=f"a.jsonl:{line}") for line in range(1, SHOWN + 3)]
-    read_format(rows, name="text", columns={}, problems=problems)
+    list(read_format(rows, name="text", columns={}, problems=problems))
 
     with pytest.raises(BadInputError) as caught:
         problems.refuse()
@@ -295,7 +299,7 @@ def test_a_completion_without_an_answer_is_refused() -> None:
     row = _row({"prompt": "Cold?", "completion": [{"role": "user", "content": "Well?"}]})
     problems = Problems()
 
-    assert read_format([row], name="promptCompletion", columns={}, problems=problems) == []
+    assert list(read_format([row], name="promptCompletion", columns={}, problems=problems)) == []
     assert "a conversation has an assistant turn" in problems.shown[0]
 
 
@@ -324,7 +328,7 @@ TELLING: list[tuple[str, Any]] = [
 def test_what_is_said_of_a_refused_row_has_none_of_its_words(name: str, value: Any) -> None:
     problems = Problems(max_bad_rows=1)
 
-    read_format([RawRow("a.jsonl:1", value)], name=name, columns={}, problems=problems)
+    list(read_format([RawRow("a.jsonl:1", value)], name=name, columns={}, problems=problems))
 
     (said,) = [*problems.shown]
     assert "hush" not in said
@@ -347,7 +351,9 @@ def read_cell(prompt: str, *, is_typed: bool = False) -> tuple[list[Row], Proble
     """A row of a CSV file with this prompt."""
     raw = RawRow("a.csv:2", {"prompt": prompt, "completion": "Me."}, is_typed=is_typed)
     problems = Problems()
-    return read_format([raw], name="promptCompletion", columns={}, problems=problems), problems
+    return list(
+        read_format([raw], name="promptCompletion", columns={}, problems=problems)
+    ), problems
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def _row(messages: Any, *, name: str = "messages") -> tuple[list[Row], list[str]
     problems = Problems()
     field = {"messages": "messages", "sharegpt": "conversations"}[name]
     raw = [RawRow("a.jsonl:1", {field: messages})]
-    return read_format(raw, name=name, columns={}, problems=problems), problems.shown
+    return list(read_format(raw, name=name, columns={}, problems=problems)), problems.shown
 
 
 def _trained(messages: list[Message], template: str) -> str:

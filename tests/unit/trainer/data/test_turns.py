@@ -29,7 +29,7 @@ CHAT = [ASK, CALLING, RESULT, ANSWER]
 
 def _read(value: Any, *, name: str = "messages") -> Row:
     problems = Problems()
-    rows = read_format([RawRow("a.jsonl:1", value)], name=name, columns={}, problems=problems)
+    rows = list(read_format([RawRow("a.jsonl:1", value)], name=name, columns={}, problems=problems))
     assert problems.shown == []
     return rows[0]
 
@@ -37,7 +37,7 @@ def _read(value: Any, *, name: str = "messages") -> Row:
 def _refused(value: Any, *, name: str = "messages") -> str:
     problems = Problems()
     raw = [RawRow("a.jsonl:1", value)]
-    assert read_format(raw, name=name, columns={}, problems=problems) == []
+    assert list(read_format(raw, name=name, columns={}, problems=problems)) == []
     return problems.shown[0]
 
 

@@ -16,6 +16,8 @@ from small_models import make_tiny_model
 from tunesmith_api.field_types import SecretReference
 from tunesmith_engine.stages.catalog import PREPARE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
+from tunesmith_engine.stages.errors import BadInputError, TransientError, VerdictError
+from tunesmith_trainer import chat_client
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.synthesize.stage import synthesize
 
