@@ -30,6 +30,25 @@ def test_rows_that_the_base_model_made_up_are_learnt_beside_the_own(
 
 
 @pytest.mark.long
+def test_rows_that_the_base_model_wrote_in_vllm_are_trained_on(
+    job: Path, home: Path, tmp_path: Path
+) -> None:
+    synthesis = {
+        "ratio": 1.0,
+        "methods": ["selfInstruct", "evolve"],
+        "maxNewTokens": 64,
+        # So small a model gives no score that can be read.
+        "critic": {"minScore": 1},
+    }
+
+    ran = _run(job, home, tmp_path, name="written", until="train", dataset={"synthesis": synthesis})
+
+    assert ran.code == 0, ran.stderr[-4000:]
+    facts = _facts(ran, home, "synthesize")
+    assert sum(facts["rowsByGenerator"].values()) == facts["numRows"] > 0
+
+
+@pytest.mark.long
 def test_a_published_version_is_continued_and_published(
     job: Path, home: Path, tmp_path: Path
 ) -> None:

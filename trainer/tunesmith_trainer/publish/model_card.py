@@ -11,6 +11,7 @@ from typing import Any, Final
 from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.stages.catalog import SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.publish.model_version import lineage_of
@@ -148,8 +149,17 @@ class ModelCard:
             "Data",
             f"{facts['numTrainRows']:,} training and {facts['numValidationRows']:,} held-out rows "
             f"of format {facts['format']}; left out: {removed or 'none'}. `data-card.json` says "
-            "more.",
+            f"more.{self._written()}",
             bullets(f"`{source['uri']}`" for source in self.facts.data_card["sources"]),
+        )
+
+    def _written(self) -> str:
+        result = self.request.inputs.get(SYNTHESIZE.name)
+        if result is None:
+            return ""
+        return (
+            f" `{result.facts['generator']}` wrote {result.facts['numRows']:,} more training rows; "
+            "`synthesis.json` says how."
         )
 
     def training(self) -> str:

@@ -20,7 +20,7 @@ from tunesmith_trainer.chat_client import ChatReply, KeptReplies
 from tunesmith_trainer.synthesize.language_models import Asked
 
 # So many lines a batch that a bound is looked at now and then.
-_BATCH: Final = 64
+_BATCH: Final = 32
 _PATIENCE_S: Final = 30.0
 _KILLED: Final = -9
 

@@ -36,7 +36,9 @@ from tunesmith_trainer.synthesize.language_models import Asked, Budget, Language
 Subject = TypeVar("Subject")
 
 _LEAST_ROUND: Final = 8
-_MOST_ROUND: Final = 128
+# Batches of questions in a round at most. Where a bound is reached, what a round has asked and not
+# finished is lost.
+_MOST_BATCHES: Final = 4
 # Questions asked for each row that is wanted; and for nothing at all, before the writer counts as
 # unable.
 _PATIENCE: Final = 10
@@ -98,7 +100,8 @@ class RowWriter:
         """
         while len(self.rows) < wanted and self._is_of_use(wanted):
             missing = wanted - len(self.rows)
-            size = min(max(missing, _LEAST_ROUND), _MOST_ROUND)
+            most = _MOST_BATCHES * self._writers.generator.batch_size
+            size = min(max(missing, _LEAST_ROUND), most)
             self._keep(self._scored(self._answered(self._questions(size))), most=wanted)
             reporter.progress("writing new rows", step=len(self.rows), total_steps=wanted)
 

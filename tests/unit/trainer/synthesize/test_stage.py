@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -13,12 +14,12 @@ from chat_server import ChatServer, Messages, chat_server
 from prepare_stage import SilentReporter, prepare_request, result_of, run_prepare, write_jsonl
 from row_writer import RowWriterDouble, new_question
 from small_models import make_tiny_model
-from tunesmith_api.field_types import SecretReference
 from tunesmith_engine.stages.catalog import PREPARE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.errors import BadInputError, TransientError, VerdictError
 from tunesmith_trainer import chat_client
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.synthesize import rounds
 from tunesmith_trainer.synthesize.stage import synthesize
 
 ROWS = [
@@ -52,22 +53,35 @@ def server() -> Iterator[ChatServer]:
         yield running
 
 
-def request_of(
-    folder: Path, prepared: StageResult, output: Path, url: str, **synthesis: Any
-) -> StageRequest:
-    prices = {"input": 1000.0, "output": 2000.0}
-    endpoint = {"url": url, "model": "large", "pricePerMillionTokens": prices}
-    given = {"generator": {"endpoint": endpoint}, **synthesis}
-    dataset = {"train": {"uri": "file://rows.jsonl"}, "synthesis": given}
-    request = prepare_request(folder, model="file://model", dataset=dataset)
-    output.mkdir(exist_ok=True)
-    return request.model_copy(
-        update={
-            "stage": SYNTHESIZE.name,
-            "inputs": {PREPARE.name: prepared},
-            "output": str(output),
-        }
-    )
+@dataclass(frozen=True)
+class Job:
+    """A prepared job, and a folder of its own for what the stage writes."""
+
+    folder: Path
+    prepared: StageResult
+    output: Path
+
+    def request(self, url: str, **synthesis: Any) -> StageRequest:
+        prices = {"input": 1000.0, "output": 2000.0}
+        endpoint = {"url": url, "model": "large", "pricePerMillionTokens": prices}
+        given = {"generator": {"endpoint": endpoint}, **synthesis}
+        dataset = {"train": {"uri": "file://rows.jsonl"}, "synthesis": given}
+        request = prepare_request(self.folder, model="file://model", dataset=dataset)
+        self.output.mkdir(exist_ok=True)
+        inputs = {PREPARE.name: self.prepared}
+        changed = {"stage": SYNTHESIZE.name, "inputs": inputs, "output": str(self.output)}
+        return request.model_copy(update=changed)
+
+
+@pytest.fixture
+def job(folder: Path, prepared: StageResult, tmp_path: Path) -> Job:
+    return Job(folder, prepared, tmp_path)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fails is asked again at once."""
+    monkeypatch.setattr(chat_client, "_FIRST_PAUSE_S", 0.001)
 
 
 def run(request: StageRequest) -> StageOutcome:
@@ -80,10 +94,8 @@ def as_train_reads(request: StageRequest, outcome: StageOutcome) -> Prepared:
     return load_prepared(request.model_copy(update={"inputs": inputs}))
 
 
-def test_train_reads_new_rows_behind_the_others(
-    folder: Path, prepared: StageResult, tmp_path: Path, server: ChatServer
-) -> None:
-    request = request_of(folder, prepared, tmp_path, server.url, ratio=0.6)
+def test_train_reads_new_rows_behind_the_others(job: Job, server: ChatServer) -> None:
+    request = job.request(server.url, ratio=0.6)
 
     outcome = run(request)
 
@@ -102,11 +114,11 @@ def test_train_reads_new_rows_behind_the_others(
 
 
 def test_the_card_counts_rows_and_what_was_paid_and_holds_no_word_of_them(
-    folder: Path, prepared: StageResult, tmp_path: Path, server: ChatServer
+    job: Job, server: ChatServer
 ) -> None:
-    run(request_of(folder, prepared, tmp_path, server.url, ratio=0.6))
+    run(job.request(server.url, ratio=0.6))
 
-    text = (tmp_path / "synthesis.json").read_text(encoding="utf-8")
+    text = (job.output / "synthesis.json").read_text(encoding="utf-8")
     card = json.loads(text)
     assert (card["numRows"], card["rowsByGenerator"]) == (9, {"selfInstruct": 9})
     assert (card["generator"], card["critic"]) == ("large", "large")
@@ -119,10 +131,8 @@ def test_the_card_counts_rows_and_what_was_paid_and_holds_no_word_of_them(
     assert "device" not in text
 
 
-def test_held_out_rows_are_shown_to_nobody(
-    folder: Path, prepared: StageResult, tmp_path: Path, server: ChatServer
-) -> None:
-    request = request_of(folder, prepared, tmp_path, server.url, ratio=1.0)
+def test_held_out_rows_are_shown_to_nobody(job: Job, server: ChatServer) -> None:
+    request = job.request(server.url, ratio=1.0)
 
     run(request)
 
@@ -132,21 +142,13 @@ def test_held_out_rows_are_shown_to_nobody(
         assert record.reference not in shown
 
 
-def test_both_methods_take_turns(
-    folder: Path, prepared: StageResult, tmp_path: Path, server: ChatServer
-) -> None:
-    outcome = run(
-        request_of(
-            folder, prepared, tmp_path, server.url, ratio=0.6, methods=["evolve", "selfInstruct"]
-        )
-    )
+def test_both_methods_take_turns(job: Job, server: ChatServer) -> None:
+    outcome = run(job.request(server.url, ratio=0.6, methods=["evolve", "selfInstruct"]))
 
     assert outcome.facts["rowsByGenerator"] == {"evolve": 5, "selfInstruct": 4}
 
 
-def test_another_attempt_pays_for_nothing_again(
-    folder: Path, prepared: StageResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_attempt_pays_for_nothing_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     # Told by what is asked, so that a reply is the same whenever it is given.
     writer = RowWriterDouble()
     known: dict[str, str] = {}
@@ -155,7 +157,7 @@ def test_another_attempt_pays_for_nothing_again(
         return known.setdefault(json.dumps(messages), writer(messages))
 
     with chat_server(same_again) as server:
-        request = request_of(folder, prepared, tmp_path, server.url, ratio=0.6)
+        request = job.request(server.url, ratio=0.6)
         reply, asked = chat_client.ChatClient.reply, count()
 
         def killed(self: Any, *given: Any, **fields: Any) -> Any:
@@ -179,46 +181,38 @@ def test_another_attempt_pays_for_nothing_again(
         assert first.artifacts == second.artifacts
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_an_overloaded_endpoint_is_waited_for(
-    folder: Path,
-    prepared: StageResult,
-    tmp_path: Path,
+    job: Job,
     server: ChatServer,
     status: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chat_client, "_FIRST_PAUSE_S", 0.01)
     server.faults += [status] * 3
 
-    outcome = run(request_of(folder, prepared, tmp_path, server.url, ratio=0.2))
+    outcome = run(job.request(server.url, ratio=0.2))
 
     assert outcome.facts["numRows"] == 3
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("url", "error"), [("http://127.0.0.1:9/v1", TransientError), (None, BadInputError)]
 )
 def test_an_endpoint_that_is_down_or_refuses_is_told_by_its_field(
-    folder: Path,
-    prepared: StageResult,
-    tmp_path: Path,
+    job: Job,
     server: ChatServer,
     url: str | None,
     error: type[Exception],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chat_client, "_FIRST_PAUSE_S", 0.001)
     server.faults += [401] * 8
 
     with pytest.raises(error, match=r"spec\.dataset\.synthesis\.generator\.endpoint"):
-        run(request_of(folder, prepared, tmp_path, url or server.url))
+        run(job.request(url or server.url))
 
 
-def test_an_endpoint_that_hangs_is_given_up(
-    folder: Path, prepared: StageResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chat_client, "_FIRST_PAUSE_S", 0.001)
+@pytest.mark.usefixtures("impatient")
+def test_an_endpoint_that_hangs_is_given_up(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_client, "_TIMEOUT_S", 0.05)
     released = Event()
 
@@ -226,11 +220,11 @@ def test_an_endpoint_that_hangs_is_given_up(
         released.wait(5)
         return ""
 
-    with chat_server(hang) as server, pytest.raises(TransientError, match="ReadTimeout"):
-        try:
-            run(request_of(folder, prepared, tmp_path, server.url))
-        finally:
-            released.set()
+    with chat_server(hang) as server:
+        request = job.request(server.url, ratio=0.1)
+        with pytest.raises(TransientError, match="ReadTimeout"):
+            run(request)
+        released.set()
 
 
 @pytest.mark.parametrize(
@@ -249,8 +243,9 @@ def test_an_endpoint_that_hangs_is_given_up(
         ),
         (RowWriterDouble(question=lambda n: f"{new_question(n)}<|im_end|>"), "marks"),
         (
-            RowWriterDouble(question=lambda _: "Please tell me what is wrong with device 21?"),
-            "heldOut",
+            # Of twenty rows alike some are always trained on.
+            RowWriterDouble(question=lambda n: ROWS[n % 20]["prompt"].upper()),
+            "duplicates",
         ),
         (RowWriterDouble(answer=lambda question: question), "echoAnswers"),
         (RowWriterDouble(answer=lambda _: "I'm sorry, I can't help with that."), "refusals"),
@@ -261,44 +256,37 @@ def test_an_endpoint_that_hangs_is_given_up(
     ],
 )
 def test_nonsense_is_thrown_away_by_its_reason_and_ends_the_job(
-    folder: Path,
-    prepared: StageResult,
-    tmp_path: Path,
-    writer: RowWriterDouble,
-    reason: str,
+    job: Job, writer: RowWriterDouble, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rounds, "_HOPELESS", 8)
     with chat_server(writer) as server, pytest.raises(VerdictError) as caught:
-        run(request_of(folder, prepared, tmp_path, server.url, ratio=0.5))
+        run(job.request(server.url, ratio=0.5))
 
     assert "not one row of use" in caught.value.message
     assert f" {reason}" in caught.value.message
     assert "device" not in caught.value.message
 
 
-def test_a_bound_ends_it_with_the_rows_that_are_there(
-    folder: Path, prepared: StageResult, tmp_path: Path, server: ChatServer
-) -> None:
-    bounded = run(request_of(folder, prepared, tmp_path, server.url, ratio=4.0, maxTokens=6000))
+def test_what_a_held_out_row_asks_is_asked_by_no_new_one(job: Job) -> None:
+    (first, *_) = load_prepared(job.request("http://127.0.0.1:9/v1")).records("validation")
+    asked = (first.messages or [])[0].content
+    writer = RowWriterDouble(question=lambda n: f"{asked} " if n % 2 else new_question(n))
+
+    with chat_server(writer) as server:
+        outcome = run(job.request(server.url, ratio=0.4))
+
+    thrown_away = outcome.facts["thrownAway"]
+    assert isinstance(thrown_away, dict)
+    assert set(thrown_away) == {"heldOut"}
+    assert outcome.facts["numRows"] == 6
+
+
+def test_a_bound_ends_it_with_the_rows_that_are_there(job: Job, server: ChatServer) -> None:
+    bounded = run(job.request(server.url, ratio=4.0, maxTokens=15_000))
 
     assert 0 < int(str(bounded.facts["numRows"])) < 60
     (warning,) = [text for text in bounded.warnings if "in place of 60" in text]
-    assert "maxTokens (6000)" in warning
-
-
-def test_all_alike_questions_are_told_as_a_collapse(
-    folder: Path, prepared: StageResult, tmp_path: Path
-) -> None:
-    same = " ".join(f"word{number}" for number in range(30))
-    writer = RowWriterDouble(
-        question=lambda n: f"{same} {' '.join(f'x{n}y{k}' for k in range(11))}"
-    )
-
-    with chat_server(writer) as server:
-        outcome = run(
-            request_of(folder, prepared, tmp_path, server.url, ratio=0.6, critic={"minScore": 1})
-        )
-
-    print(outcome.facts["diversity"], outcome.warnings)
+    assert "maxTokens (15000)" in warning
 
 
 def test_rows_of_format_text_can_be_shown_to_nobody(
@@ -309,26 +297,21 @@ def test_rows_of_format_text_can_be_shown_to_nobody(
     text = result_of(run_prepare(prepare_request(tmp_path, model=model)))
 
     with pytest.raises(BadInputError, match="none can be shown"):
-        run(request_of(tmp_path, text, tmp_path / "out", server.url))
+        run(Job(tmp_path, text, tmp_path / "out").request(server.url))
 
 
-def test_no_word_and_no_key_is_told(
-    folder: Path, prepared: StageResult, tmp_path: Path, server: ChatServer, caplog: Any
-) -> None:
-    secret = folder / "secrets" / "api"
+def test_no_word_and_no_key_is_told(job: Job, server: ChatServer, caplog: Any) -> None:
+    secret = job.folder / "secrets" / "api"
     secret.mkdir(parents=True)
     (secret / "api-key").write_text("sk-sesame")
-    request = request_of(folder, prepared, tmp_path, server.url, ratio=0.3)
-    synthesis = request.spec.dataset.synthesis
-    assert synthesis is not None
-    assert synthesis.generator.endpoint is not None
-    synthesis.generator.endpoint.secret_ref = SecretReference(name="api")
+    endpoint = {"url": server.url, "model": "large", "secretRef": {"name": "api"}}
+    request = job.request(server.url, ratio=0.3, generator={"endpoint": endpoint})
 
     with caplog.at_level("DEBUG", logger="tunesmith_trainer"):
         outcome = run(request)
 
     assert server.headers[0]["authorization"] == "Bearer sk-sesame"
     told = [outcome.message, json.dumps(outcome.facts), *outcome.warnings, caplog.text]
-    told += [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    told += [path.read_text(errors="replace") for path in job.output.rglob("*") if path.is_file()]
     assert not any("sk-sesame" in text for text in told)
     assert not any("What now" in text for text in told[: 3 + len(outcome.warnings)])
