@@ -45,7 +45,16 @@ def measure(home: Path) -> dict[str, Any]:
 
 
 def _timed(job: Path, *, home: Path) -> dict[str, Any]:
-    command = [TUNESMITH, "run", job, "--home", home, "--until", "prepare", "--force"]
+    command: list[str | Path] = [
+        TUNESMITH,
+        "run",
+        job,
+        "--home",
+        home,
+        "--until",
+        "prepare",
+        "--force",
+    ]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=sys.stderr, cwd=ROOT)
     _, status, used = os.wait4(process.pid, 0)

@@ -20,12 +20,20 @@ _BLOCK_ROWS: Final = 256
 Item = TypeVar("Item")
 
 
+class _File:
+    """A file that is closed with its last reader."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 class StoredRows(Sequence[Item], Generic[Item]):
     """Rows of a file in the order of `places`; another choice of them shares the file."""
 
-    def __init__(
-        self, file: IO[bytes], offsets: NDArray[np.int64], places: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, file: _File, offsets: NDArray[np.int64], places: NDArray[np.int64]) -> None:
         self._file = file
         self._offsets = offsets
         self._places = places
@@ -34,17 +42,16 @@ class StoredRows(Sequence[Item], Generic[Item]):
     @classmethod
     def of(cls, rows: Iterable[Item]) -> "StoredRows[Item]":
         """Write rows as they come; what is raised on the way leaves nothing behind."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its last reader
         offsets, block, number = [0], list[Item](), 0
-        for number, row in enumerate(rows, start=1):  # noqa: B007 - the last one counts
-            block.append(row)
-            if len(block) == _BLOCK_ROWS:
-                offsets.append(offsets[-1] + _write(file, block))
-                block = []
-        if block:
+        with tempfile.TemporaryFile() as file:
+            for number, row in enumerate(rows, start=1):  # noqa: B007 - the last one counts
+                block.append(row)
+                if len(block) == _BLOCK_ROWS:
+                    offsets.append(offsets[-1] + _write(file, block))
+                    block = []
             offsets.append(offsets[-1] + _write(file, block))
-        file.flush()
-        return cls(file, np.array(offsets), np.arange(number))
+            file.flush()
+            return cls(_File(os.dup(file.fileno())), np.array(offsets), np.arange(number))
 
     def chosen(self, places: Sequence[int] | NDArray[np.int64]) -> "StoredRows[Item]":
         """The rows at these places, in this order."""
@@ -77,7 +84,7 @@ class StoredRows(Sequence[Item], Generic[Item]):
 
     def _read(self, block: int) -> list[Item]:
         begin, end = int(self._offsets[block]), int(self._offsets[block + 1])
-        rows: list[Item] = pickle.loads(os.pread(self._file.fileno(), end - begin, begin))  # noqa: S301
+        rows: list[Item] = pickle.loads(os.pread(self._file.number, end - begin, begin))  # noqa: S301
         return rows
 
 

@@ -1,9 +1,9 @@
 """Children of training rows, from the manifest to the files that are trained on."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,8 +234,8 @@ def test_balancing_counts_children(tmp_path: Path, model: str, server: ChatServe
 def test_children_that_the_disk_has_no_room_for_are_refused_before_any_is_asked_for(
     tmp_path: Path, model: str, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(children.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    full = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(children, "shutil", full)
 
     with pytest.raises(BadInputError, match=r"augmentation.ratio: given 1.0; the children") as told:
         prepared(tmp_path, model=model, augmentation=paraphrase(server.url, ratio=1.0))

@@ -1,6 +1,7 @@
 """Groups of training rows are brought to like sizes, and what cannot be is said."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.loss_mask import TokenRow
 from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Generator, Message, Origin, Row
-from tunesmith_trainer.prepare.balance import balance_rows
+from tunesmith_trainer.data.stored_rows import StoredRows
+from tunesmith_trainer.prepare.balance import BalancedRows, balance_rows
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 
 
@@ -35,12 +37,16 @@ def settings(**fields: Any) -> Balance:
     return Balance.model_validate({"columns": ["topic"], **fields})
 
 
-def counted(kept: list[TokenizedRow]) -> dict[str, int]:
+def balanced_of(given: list[TokenizedRow], asked: Balance) -> BalancedRows:
+    return balance_rows(StoredRows.of(given), asked)
+
+
+def counted(kept: Iterable[TokenizedRow]) -> dict[str, int]:
     return dict(Counter(row.row.labels["topic"] for row in kept))
 
 
 def test_small_groups_are_repeated_up_to_the_largest() -> None:
-    balanced = balance_rows(rows(vpn=10, mail=30), settings())
+    balanced = balanced_of(rows(vpn=10, mail=30), settings())
 
     assert counted(balanced.rows) == {"vpn": 30, "mail": 30}
     assert set(Counter(row.row.source for row in balanced.rows).values()) == {1, 3}
@@ -51,7 +57,7 @@ def test_small_groups_are_repeated_up_to_the_largest() -> None:
 
 
 def test_no_row_is_repeated_more_often_than_may_be() -> None:
-    balanced = balance_rows(rows(vpn=5, mail=30), settings(maxRepeats=2))
+    balanced = balanced_of(rows(vpn=5, mail=30), settings(maxRepeats=2))
 
     assert counted(balanced.rows) == {"vpn": 10, "mail": 30}
     assert "1 group(s) stay smaller than the largest" in balanced.warnings[0]
@@ -60,8 +66,8 @@ def test_no_row_is_repeated_more_often_than_may_be() -> None:
 def test_large_groups_lose_rows_and_the_same_with_the_same_seed() -> None:
     given = rows(vpn=8, mail=30)
 
-    balanced = [balance_rows(given, settings(method="undersample")).rows for _ in range(2)]
-    other = balance_rows(given, settings(method="undersample", seed=1)).rows
+    balanced = [list(balanced_of(given, settings(method="undersample")).rows) for _ in range(2)]
+    other = list(balanced_of(given, settings(method="undersample", seed=1)).rows)
 
     assert counted(balanced[0]) == {"vpn": 8, "mail": 8}
     assert balanced[0] == balanced[1] != other
@@ -70,8 +76,8 @@ def test_large_groups_lose_rows_and_the_same_with_the_same_seed() -> None:
 def test_a_group_of_two_rows_stays_as_it_is_and_shrinks_no_other() -> None:
     given = rows(rare=2, vpn=6, mail=9)
 
-    up = balance_rows(given, settings())
-    down = balance_rows(given, settings(method="undersample"))
+    up = balanced_of(given, settings())
+    down = balanced_of(given, settings(method="undersample"))
 
     assert counted(up.rows) == {"rare": 2, "vpn": 9, "mail": 9}
     assert counted(down.rows) == {"rare": 2, "vpn": 6, "mail": 6}
@@ -83,7 +89,7 @@ def test_groups_are_combinations_and_those_without_a_row_are_counted() -> None:
     given = [row(n, topic=topic, tier="a" if n % 2 else "b") for n in range(12) for topic in "xy"]
     given += [row(n, topic="z", tier="a") for n in range(20)]
 
-    balanced = balance_rows(given, settings(columns=["topic", "tier"]))
+    balanced = balanced_of(given, settings(columns=["topic", "tier"]))
 
     assert balanced.card["emptyGroups"] == 1
     assert balanced.card["groups"] == [
@@ -98,7 +104,7 @@ def test_groups_are_combinations_and_those_without_a_row_are_counted() -> None:
 def test_lengths_are_binned_at_the_given_tokens() -> None:
     given = [row(n, length=length) for n in range(5) for length in (3, 8, 9, 40)]
 
-    balanced = balance_rows(given, settings(columns=[], lengths=[32, 8]))
+    balanced = balanced_of(given, settings(columns=[], lengths=[32, 8]))
 
     assert balanced.card["by"] == ["tokens"]
     groups: Any = balanced.card["groups"]
@@ -112,7 +118,7 @@ def test_lengths_are_binned_at_the_given_tokens() -> None:
 def test_what_a_remedy_wrote_goes_before_what_was_given() -> None:
     given = [*rows(vpn=6, mail=6), *(row(n, topic="mail", generator="synonyms") for n in range(9))]
 
-    balanced = balance_rows(given, settings(method="undersample"))
+    balanced = balanced_of(given, settings(method="undersample"))
 
     assert {row.row.origin.generator for row in balanced.rows} == {"none"}
 
@@ -129,4 +135,4 @@ def test_rows_that_cannot_be_balanced_are_refused(
     given: list[TokenizedRow], fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(BadInputError, match=words):
-        balance_rows(given, settings(**fields))
+        balanced_of(given, settings(**fields))
