@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from prepare_stage import asked, load_outcome, prepare_request, run_prepare, write_jsonl
 from small_models import CHATML, make_tiny_model
@@ -16,6 +17,7 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_tokenizer
 
 QUESTIONS = tuple(f"What is wrong with device {number}?" for number in range(10))
+QUICKSTART = Path(__file__).parents[4] / "examples" / "smalltalk" / "job.yaml"
 HELPDESK = {"train": {"uri": "python://chatterbot_corpus/data/english/tech_support.yml"}}
 
 
@@ -57,6 +59,24 @@ def test_the_help_desk_corpus_becomes_seven_rows_to_learn_and_three_to_judge(
         "bad": 0,
     }
     assert outcome.warnings == ["1040 of 1050 rows are exact duplicates of others"]
+
+
+def test_the_quickstart_has_hundreds_of_distinct_rows(tmp_path: Path, model: str) -> None:
+    dataset = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))["spec"]["dataset"]
+
+    outcome = run_prepare(prepare_request(tmp_path, model=model, dataset=dataset))
+
+    prepared = load_outcome(tmp_path, outcome, model=model)
+    sides = [
+        {(record.prompt, record.reference) for record in prepared.records(split)}
+        for split in ("train", "validation")
+    ]
+    assert len(sides[0]) >= 300
+    assert len(sides[1]) >= 60
+    assert not sides[0] & sides[1]
+    removed: Any = outcome.facts["removed"]
+    assert removed["bad"] == 1
+    assert removed["cleaned"] >= 20  # near-duplicates
 
 
 def test_later_stages_read_the_same_rows_as_tokens_and_as_records(
