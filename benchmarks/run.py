@@ -34,6 +34,7 @@ import overfitting_study
 import prepare_scale
 import probe_pace
 import route_latency
+import search_memory
 import serving_throughput
 import swaps
 import tap
@@ -64,6 +65,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "dpo": dpo.measure,
     "drift": drift.measure,
     "routeLatency": route_latency.measure,
+    "searchMemory": search_memory.measure,
     "swaps": swaps.measure,
     "tap": tap.measure,
     "tapInVllm": tap_in_vllm.measure,

@@ -100,17 +100,17 @@ def parallel_chart(
     """A line for each trial through its place on each axis; the roles of the best come last."""
     step = (_RIGHT - 40.0 - _LEFT) / max(len(axes) - 1, 1)
     columns = [_LEFT + step * place for place in range(len(axes))]
-    y = Scale(low=0.0, high=1.0, start=220.0, end=40.0)
+    y = Scale(low=0.0, high=1.0, start=236.0, end=58.0)
     return drawing(
-        266.0,
+        268.0,
         ("Settings of the trials", ", ".join(axis.label for axis in axes)),
         *(
             joined(
-                element("line", x1=x, x2=x, y1=40.0, y2=220.0, class_="grid"),
+                element("line", x1=x, x2=x, y1=58.0, y2=236.0, class_="grid"),
                 # Every second label is lower, or long ones would lie on each other.
-                axis_text(axis.label, x=x, y=14.0 if place % 2 else 28.0),
-                axis_text(axis.low, x=x, y=238.0),
-                axis_text(axis.high, x=x, y=256.0),
+                axis_text(axis.label, x=x, y=14.0 if place % 2 else 30.0),
+                axis_text(axis.high, x=x, y=48.0),
+                axis_text(axis.low, x=x, y=256.0),
             )
             for place, (x, axis) in enumerate(zip(columns, axes, strict=True))
         ),

@@ -28,6 +28,8 @@ _MUST_AGREE: Final = ("method", "objective", "measure", "direction")
 # Standard deviations, beyond which a task is another one.
 FARTHEST: Final = 3.0
 NUM_NEAREST: Final = 8
+# Standard deviations in a median absolute deviation of a normal distribution.
+_OF_NORMAL: Final = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,16 @@ def _units(tasks: Sequence[Task]) -> dict[str, float]:
     units = {}
     for name, (_, least) in _FEATURES.items():
         known = [value for task in tasks if (value := _feature(task, name)) is not None]
-        units[name] = max(statistics.pstdev(known) if known else 0.0, least)
+        units[name] = max(_spread(known), least)
     return units
+
+
+def _spread(values: Sequence[float]) -> float:
+    """A standard deviation from the median absolute one, which a single far task cannot widen."""
+    if not values:
+        return 0.0
+    middle = statistics.median(values)
+    return _OF_NORMAL * statistics.median(abs(value - middle) for value in values)
 
 
 def _feature(task: Task, name: str) -> float | None:
