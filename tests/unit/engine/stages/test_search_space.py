@@ -94,9 +94,7 @@ def test_a_searched_number_of_steps_takes_the_place_of_epochs() -> None:
         ),
     ],
 )
-def test_what_cannot_be_searched_is_refused(
-    parameters: list[dict[str, Any]], message: str
-) -> None:
+def test_what_cannot_be_searched_is_refused(parameters: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         search_space(spec_of(*parameters))
 
