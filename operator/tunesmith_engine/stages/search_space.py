@@ -83,6 +83,19 @@ def search_space(spec: FineTuneJobSpec) -> tuple[Dimension, ...]:
     return tuple(sorted(found, key=lambda dimension: dimension.depends_on is not None))
 
 
+def refuse_unsound_search(spec: FineTuneJobSpec) -> None:
+    """Return if the job has no search, or one whose space is sound and whose grid is affordable.
+
+    Raises:
+        BadInputError: as `search_space` and `grid_of` do.
+    """
+    if spec.search is None:
+        return
+    space = search_space(spec.with_defaults())
+    if spec.search.method == "grid":
+        grid_of(space, max_trials=spec.search.budget.max_trials)
+
+
 def grid_of(space: Iterable[Dimension], *, max_trials: int) -> list[Parameters]:
     """Every combination, in order; those that differ in what is not searched count once.
 

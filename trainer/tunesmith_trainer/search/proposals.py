@@ -71,7 +71,7 @@ def write_journal(
         study_name=name,
         directions=_directions(search),
     )
-    study.set_metric_names([objective.metric for objective in search.objectives])
+    study.set_user_attr("objectives", [objective.metric for objective in search.objectives])
     for trial in trials:
         study.add_trial(_frozen(trial, search, space))
 
