@@ -43,7 +43,7 @@ def a_source(output: Path, **search: Any) -> tuple[TrialSource, TrialStore]:
         job="job", stage="search", key="0", attempt=1, spec=spec, output=str(output), report="",
         result="", base="", cache="", secrets="", models="",
     )  # fmt: skip
-    store = TrialStore(output)
+    store = TrialStore(output, kept=output / "checkpoints")
     source = TrialSource(
         request, spec.search, search_space(spec), store=store, reporter=Silent(), first_rung=100
     )

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.cross_validation import CrossValidation
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
+from tunesmith_engine.stages.contracts import CHECKPOINTS, Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.trial_records import TRIALS_FILE, TrialRecord
@@ -52,7 +52,7 @@ def cross_validate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_undoable(request, model=prepared.model)
     folds = _folds(request, prepared, settings)
     output = Path(request.output)
-    store = TrialStore(output)
+    store = TrialStore(output, kept=output / CHECKPOINTS)
     probed = precision_of_runs(request, prepared, reporter)
     reporter.progress("starting Ray")
     gpus, parallel = min(1, request.spec.resources.gpus_per_worker), settings.parallel

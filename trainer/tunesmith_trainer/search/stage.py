@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.search import Search
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
+from tunesmith_engine.stages.contracts import CHECKPOINTS, Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.search_space import Dimension, search_space
@@ -50,7 +50,7 @@ def search(request: StageRequest, reporter: Reporter) -> StageOutcome:
     output = Path(request.output)
     prepared = load_rows_of_stage(request)
     refuse_undoable(request, model=prepared.model)
-    store = TrialStore(output)
+    store = TrialStore(output, kept=output / CHECKPOINTS)
     probed = precision_of_runs(request, prepared, reporter)
     source = TrialSource(
         request,

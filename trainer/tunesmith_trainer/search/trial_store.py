@@ -1,7 +1,7 @@
 """The records of trials on disk, from which a search that was killed goes on.
 
-A trial that has ended is a whole folder below `checkpoints/` of the stage's output, as stages keep
-what the next attempt goes on from, so that a job's store has it, too. One that runs has its record
+A trial that has ended is a whole folder among the checkpoints of the stage, as stages keep what the
+next attempt goes on from, so that a job's store has it, too. One that runs has its record
 in its own folder, with its checkpoints.
 """
 
@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.trial_records import TRIALS_FILE, TrialRecord, TrialsFile
 
@@ -17,13 +16,17 @@ _RECORD: Final = "trial.json"
 
 
 class TrialStore:
-    """All trials of one search, by number, in memory and below `output`."""
+    """All trials of one search, by number, in memory and on disk.
 
-    def __init__(self, output: Path) -> None:
+    `output` is the stage's, `kept` the folder of its checkpoints.
+    """
+
+    def __init__(self, output: Path, *, kept: Path) -> None:
         self._output = output
+        self._kept = kept
         self._trials: dict[int, TrialRecord] = {}
         running = output.glob(f"trials/*/{_RECORD}")
-        ended = (output / CHECKPOINTS).glob(f"trial-*/{_RECORD}")
+        ended = kept.glob(f"trial-*/{_RECORD}")
         # Of one that was killed between its two records, the second counts.
         for path in (*running, *ended):
             trial = TrialRecord.model_validate_json(path.read_bytes())
@@ -50,7 +53,7 @@ class TrialStore:
         self.note(trial)
         text = trial.model_dump_json(by_alias=True, indent=1)
         if trial.has_ended:
-            kept = self._output / CHECKPOINTS / f"trial-{trial.number:04d}"
+            kept = self._kept / f"trial-{trial.number:04d}"
             part = kept.with_name(f".{kept.name}.part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
