@@ -64,6 +64,7 @@ class Reason(StrEnum):
 
     # Verdicts of a stage about the model
     LOSS_DIVERGED = "LossDiverged"
+    NO_TRIAL_COMPLETED = "NoTrialCompleted"
     FORGETTING_BUDGET_EXCEEDED = "ForgettingBudgetExceeded"
     EVALUATION_GATE_FAILED = "EvaluationGateFailed"
     COMPRESSION_LOSS_EXCEEDED = "CompressionLossExceeded"

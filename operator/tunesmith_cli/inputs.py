@@ -21,6 +21,8 @@ from tunesmith_api.validation_errors import near_match
 from tunesmith_cli.errors import CommandError
 from tunesmith_engine.local.deployment.deployment_folder import DeploymentFolder
 from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_engine.stages.search_space import refuse_unsound_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ def open_manifest(path: Path) -> Manifest:
         job = load_job(text, source=label_of(path))
     except ManifestError as error:
         raise CommandError(str(error)) from error
+    try:
+        refuse_unsound_search(job.spec)
+    except BadInputError as error:
+        raise CommandError(f"{label_of(path)}: spec.{error.message}") from error
     # The text is kept as it was written: the home folder stores it with its comments.
     # Of `-` it is the working folder, as of a file that lies in it.
     return Manifest(job=job, text=text, base=path.resolve().parent)

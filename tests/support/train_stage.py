@@ -13,8 +13,9 @@ from typing import Any
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
-from tunesmith_engine.stages.contracts import StageRequest, StageResult
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_trainer.data.prepared import RowRecord, write_row_records
 from tunesmith_trainer.data.token_rows import TokenRows
 
 # Small models on busy processors: threads that wait for each other sleep.
@@ -23,9 +24,10 @@ _SHARED_PROCESSORS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 @dataclass(frozen=True, slots=True)
 class TrainStage:
-    """One train stage in its own folder."""
+    """One train stage, or another that trains, in its own folder."""
 
     folder: Path
+    name: StageName = TRAIN.name
 
     @property
     def output(self) -> Path:
@@ -35,7 +37,7 @@ class TrainStage:
     def command(self) -> list[str]:
         """What runs the stage."""
         request = str(self.folder / "request.json")
-        return [sys.executable, "-m", "tunesmith_trainer", TRAIN.name, request]
+        return [sys.executable, "-m", "tunesmith_trainer", self.name, request]
 
     @property
     def result(self) -> StageResult:
@@ -93,6 +95,8 @@ def a_train_stage(
     train: TokenRows,
     validation: TokenRows,
     store: str | None = None,
+    name: StageName = TRAIN.name,
+    inputs: dict[StageName, StageResult] | None = None,
     **spec: Any,
 ) -> TrainStage:
     """Write everything that the stage reads below `folder`."""
@@ -100,13 +104,15 @@ def a_train_stage(
     data.mkdir(parents=True)
     train.save(data / "train.safetensors")
     validation.save(data / "validation.safetensors")
+    for split, rows in (("train", train), ("validation", validation)):
+        write_row_records(_records(len(rows)), data / f"{split}.jsonl")
     request = StageRequest(
         job="job",
-        stage=TRAIN.name,
+        stage=name,
         key="0" * 64,
         attempt=1,
         spec=FineTuneJob.model_validate(a_job(**spec)).spec.with_defaults(),
-        inputs={PREPARE.name: _prepared(model, data=data)},
+        inputs={PREPARE.name: _prepared(model, data=data), **(inputs or {})},
         output=str(folder / "artifacts"),
         report=str(folder / "progress.json"),
         result=str(folder / "result.json"),
@@ -117,7 +123,16 @@ def a_train_stage(
         store=store,
     )
     (folder / "request.json").write_text(request.model_dump_json(by_alias=True))
-    return TrainStage(folder)
+    return TrainStage(folder, name)
+
+
+def _records(num_rows: int) -> list[RowRecord]:
+    """Rows with texts of their own; what they say is not what their tokens are."""
+    return [
+        RowRecord(source=f"rows.jsonl:{row}", messages=None, text=f"row {row}", prompt=None,
+                  reference=None)
+        for row in range(num_rows)
+    ]  # fmt: skip
 
 
 def _prepared(model: Path, *, data: Path) -> StageResult:

@@ -88,7 +88,7 @@ def stage_keys(
                 "contract": CONTRACT,
                 "version": _VERSION,
                 "job": job if stage.names_the_job else "",
-                "fields": {path: _at(dumped, path) for path in stage.fields},
+                "fields": {path: _at(dumped, path) for path in (*stage.fields, *stage.shared)},
                 "sources": _contents(stage, fingerprints),
                 "reads": {name: keys[name] for name in stage.reads if name in keys},
             }
@@ -105,7 +105,7 @@ def spec_digests(spec: FineTuneJobSpec, stages: Iterable[Stage]) -> dict[StageNa
     # NB: without defaults. A field that a release adds would else change what is done already.
     given = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_READERS)
     return {
-        stage.name: digest_json({path: _at(given, path) for path in stage.fields})
+        stage.name: digest_json({path: _at(given, path) for path in (*stage.fields, *stage.shared)})
         for stage in stages
     }
 

@@ -57,7 +57,8 @@ class Stage:
     `environment`. `weight` is its share of the job's time, which only moves the percentage.
     `memory` is the most that all its processes take, in bytes.
 
-    `fields` are paths below `spec`, each with all below it, that the outcome depends on; `sources`
+    `fields` are paths below `spec`, each with all below it, that the outcome depends on, `shared`
+    those that it depends on as well, and which are the `fields` of another row; `sources`
     are paths of sources whose content counts; `reads` are earlier stages whose results it is given,
     and whose keys its own key digests. NB: a field in the wrong row either repeats work or reuses
     what no longer fits. `names_the_job` says that the outcome carries the job's name, `resumes`
@@ -74,6 +75,7 @@ class Stage:
     weight: float
     fields: tuple[str, ...]
     memory: Callable[[Workload], int]
+    shared: tuple[str, ...] = ()
     reads: tuple[StageName, ...] = ()
     sources: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
@@ -275,6 +277,73 @@ REHEARSE: Final = Stage(
     applies=lambda spec: spec.dataset.replay is not None and spec.dataset.replay.source is None,
 )
 
+# What training depends on, and so every trial and every fold.
+_TRAINING_FIELDS: Final = (
+    "training.method",
+    "training.dpo",
+    "training.lora",
+    "training.optimizer",
+    "training.parallelism",
+    "training.compile",
+    "training.schedule",
+    "training.batch",
+    "training.freeze",
+    "training.epochs",
+    "training.maxSteps",
+    "training.precision",
+    "training.packing",
+    "training.evaluateEverySteps",
+    "training.regularization",
+    "training.earlyStopping",
+    "training.control",
+    "training.seed",
+    "training.klToBase",
+    "training.forgettingBudget",
+    "dataset.replay.ratio",
+    # More workers or another device add up the same gradients in another order.
+    "resources.workers",
+    "resources.minWorkers",
+    "resources.gpusPerWorker",
+    "resources.accelerator",
+    # Its loss is measured along the way: the other half of what training does to a model.
+    "evaluation.generalText.uri",
+)
+
+SEARCH: Final = Stage(
+    name="search",
+    phase="Searching",
+    condition="Searched",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.search.stage:search",
+    weight=100.0,
+    fields=("search",),
+    shared=_TRAINING_FIELDS,
+    reads=("prepare", "synthesize", "rehearse"),
+    sources=("evaluation.generalText",),
+    compute=Compute.ACCELERATOR,
+    memory=training_memory.searching,
+    resumes=True,
+    applies=lambda spec: spec.search is not None,
+)
+
+CROSSVAL: Final = Stage(
+    name="crossval",
+    phase="CrossValidating",
+    condition="CrossValidated",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.crossval.stage:cross_validate",
+    weight=100.0,
+    fields=("crossValidation",),
+    shared=_TRAINING_FIELDS,
+    # Of the last: the settings of the best trial.
+    reads=("prepare", "synthesize", "rehearse", "search"),
+    sources=("evaluation.generalText",),
+    compute=Compute.ACCELERATOR,
+    memory=training_memory.cross_validating,
+    resumes=True,
+    applies=lambda spec: spec.cross_validation is not None,
+)
+
 TRAIN: Final = Stage(
     name="train",
     phase="Training",
@@ -282,38 +351,10 @@ TRAIN: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.train.stage:train",
     weight=55.0,
-    fields=(
-        "training.method",
-        "training.dpo",
-        "training.lora",
-        "training.optimizer",
-        "training.parallelism",
-        "training.compile",
-        "training.schedule",
-        "training.batch",
-        "training.freeze",
-        "training.epochs",
-        "training.maxSteps",
-        "training.precision",
-        "training.packing",
-        "training.evaluateEverySteps",
-        "training.regularization",
-        "training.earlyStopping",
-        "training.control",
-        "training.seed",
-        "training.klToBase",
-        "training.forgettingBudget",
-        "dataset.replay.ratio",
-        # More workers or another device add up the same gradients in another order.
-        "resources.workers",
-        "resources.minWorkers",
-        "resources.gpusPerWorker",
-        "resources.accelerator",
-        # Its loss is measured along the way: the other half of what training does to a model.
-        "evaluation.generalText.uri",
-    ),
-    # Of the others: rows that a model wrote, where the job asks for some.
-    reads=("prepare", "synthesize", "rehearse"),
+    fields=_TRAINING_FIELDS,
+    # Of the others: rows that a model wrote, those that the base made up, and settings, where the
+    # job asks for them.
+    reads=("prepare", "synthesize", "rehearse", "search", "crossval"),
     sources=("evaluation.generalText",),
     compute=Compute.WORKERS,
     memory=training_memory.training,
@@ -383,8 +424,8 @@ VERIFY: Final = Stage(
         "verification.maxLogprobDifference",
         "serving.enforceEager",
     ),
-    # Of the first two: base and adapter, where that is published.
-    reads=("prepare", "train", "compress"),
+    # Of the first and the third: base and adapter, where that is published; of search: its rank.
+    reads=("prepare", "search", "train", "compress"),
     compute=Compute.ACCELERATOR,
     memory=memory.serving,
     published=(
@@ -398,7 +439,17 @@ VERIFY: Final = Stage(
 
 # All of a job before `publish`, in order. A version documents everything that it was made from, so
 # `publish` reads every one of them that applies.
-_BEFORE_PUBLISH: Final = (PREPARE, SYNTHESIZE, REHEARSE, TRAIN, EVALUATE, COMPRESS, VERIFY)
+_BEFORE_PUBLISH: Final = (
+    PREPARE,
+    SYNTHESIZE,
+    REHEARSE,
+    SEARCH,
+    CROSSVAL,
+    TRAIN,
+    EVALUATE,
+    COMPRESS,
+    VERIFY,
+)
 
 PUBLISH: Final = Stage(
     name="publish",

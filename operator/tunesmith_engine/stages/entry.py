@@ -19,6 +19,7 @@ from typing import Any
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.chosen_settings import with_chosen_settings
 from tunesmith_engine.stages.configmap_reporter import reporter_of, write_report
 from tunesmith_engine.stages.contracts import (
     Reporter,
@@ -71,7 +72,8 @@ def run_stage(stage: StageFunction, request: StageRequest) -> int:
     reporter = reporter_of(request)
     Path(request.output).mkdir(parents=True, exist_ok=True)
     try:
-        result = _succeeded(request, _outcome(stage, request, reporter))
+        outcome = _outcome(stage, with_chosen_settings(request), reporter)
+        result = _succeeded(request, outcome)
     except StageError as error:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         result = _failed(request, error)

@@ -21,6 +21,8 @@ from tunesmith_engine.stages.memory import (
     RAY_BYTES,
     Workload,
 )
+from tunesmith_engine.stages.search_space import with_parameters
+from tunesmith_engine.stages.trial_records import ParameterValue
 
 # Rows of a forward pass where nothing is said of the memory, and the most on a processor, which is
 # no faster with more.
@@ -41,6 +43,8 @@ LOGIT_COPIES: Final = 4
 # checkpointing: malloc's heap is broken up as much with it. By benchmarks/memory_planner.py on
 # processors (docs/log.md); of accelerators nobody has measured it yet.
 _UNUSED: Final = {"processor": 1.08, "accelerator": 0.1}
+# Fields of a search of which more takes more memory.
+_WIDENING: Final = ("training.lora.rank", "training.batch.size")
 # A CUDA context and the workspaces of its libraries; not measured either.
 _CONTEXT_BYTES: Final = 600 << 20
 # That a new row may have over twice those of the longest, where all of them are short.
@@ -81,6 +85,34 @@ def training(workload: Workload) -> int:
     written = trained_state(workload.spec.training, facts)
     process = PROCESS_BYTES + _CONTEXT_BYTES + FP32 * facts.num_parameters + written
     return RAY_BYTES + resources.workers * process
+
+
+def searching(workload: Workload) -> int:
+    """Of `search`: as many runs at a time as the job allows, each with the largest of the space."""
+    search = workload.spec.search
+    if search is None:
+        return 0
+    largest: dict[str, ParameterValue] = {}
+    for parameter in search.parameters:
+        if parameter.field in _WIDENING:
+            numbers = [*parameter.values, *([parameter.maximum] if parameter.maximum else [])]
+            largest[parameter.field] = int(max(numbers, default=1.0))
+    spec = with_parameters(workload.spec, largest)
+    return _side_by_side(replace(workload, spec=spec), num_runs=search.max_parallel)
+
+
+def cross_validating(workload: Workload) -> int:
+    """Of `crossval`: as many folds at a time as the job allows."""
+    folds = workload.spec.cross_validation
+    return 0 if folds is None else _side_by_side(workload, num_runs=folds.parallel)
+
+
+def _side_by_side(workload: Workload, *, num_runs: int) -> int:
+    """Runs of one process each, and the stage's own."""
+    alone = workload.spec.resources.model_copy(update={"workers": 1, "min_workers": None})
+    spec = workload.spec.model_copy(update={"resources": alone})
+    one = training(replace(workload, spec=spec)) - RAY_BYTES
+    return RAY_BYTES + PROCESS_BYTES + num_runs * one
 
 
 def worker_memory(workload: Workload) -> WorkerMemory:

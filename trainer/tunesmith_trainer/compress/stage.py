@@ -40,7 +40,8 @@ from tunesmith_trainer.compress.recovery_gate import (
 )
 from tunesmith_trainer.compress.reference_generations import generate_reference, reference_prompts
 from tunesmith_trainer.compress.schemes import SCHEMES, refuse_unrunnable
-from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
+from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.devices import has_accelerator
 from tunesmith_trainer.evaluate.general_text import load_general_text
@@ -74,7 +75,7 @@ class CompressionRun:
     @classmethod
     def of(cls, request: StageRequest, reporter: Reporter) -> "CompressionRun":
         """The suites are those of `evaluate`, row by row: its losses prove the merge."""
-        prepared = load_prepared(request)
+        prepared = load_rows_of_stage(request)
         tokenizer = load_tokenizer(prepared.model)
         general = load_general_text(
             request, tokenizer, context_length=request.spec.training.sequence_length

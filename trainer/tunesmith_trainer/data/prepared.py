@@ -7,8 +7,8 @@ the rejected answers lie beside them in `train.rejected.safetensors`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -90,6 +90,7 @@ class Prepared:
         rejected: of preferences, by split, the rows with the rejected answers, in the same order;
             empty for rows of any other format.
         synthesized: where the rows lie that `synthesize` wrote, if the reader is given them.
+        kept: by split, the numbers of the rows that this stage sees, where those are not all.
     """
 
     model: Path
@@ -98,15 +99,35 @@ class Prepared:
     folder: Path
     rejected: Mapping[Split, TokenRows] = field(default_factory=dict)
     synthesized: Path | None = None
+    kept: Mapping[Split, Sequence[int]] = field(default_factory=dict)
 
     def records(self, split: Split) -> list[RowRecord]:
         """The rows of a split as people read them, in the order of its tokens."""
         folders = [self.folder]
         if self.synthesized is not None and split == "train":
             folders.append(self.synthesized)
-        return [
+        records = [
             record for folder in folders for record in read_row_records(folder / f"{split}.jsonl")
         ]
+        kept = self.kept.get(split)
+        return records if kept is None else [records[row] for row in kept]
+
+    def with_rows(self, rows: Mapping[Split, Sequence[int]]) -> "Prepared":
+        """With these rows alone of the splits that are named; of all rows, in this order."""
+        if self.kept:
+            raise ValueError("rows were chosen already")
+        splits = {"train": self.train, "validation": self.validation}
+        chosen = {split: splits[split].subset(numbers) for split, numbers in rows.items()}
+        return replace(
+            self,
+            train=chosen.get("train", self.train),
+            validation=chosen.get("validation", self.validation),
+            rejected={
+                split: answers.subset(rows[split]) if split in rows else answers
+                for split, answers in self.rejected.items()
+            },
+            kept=dict(rows),
+        )
 
 
 def load_prepared(request: StageRequest) -> Prepared:

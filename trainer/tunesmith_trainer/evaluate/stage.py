@@ -29,7 +29,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
-from tunesmith_trainer.data.prepared import load_prepared
+from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.gates import GateVerdict, judge, refuse_unmeasured
 from tunesmith_trainer.evaluate.general_text import load_general_text
@@ -110,7 +110,7 @@ class EvaluationPlan:
         Raises:
             StageError: the general text or a task is unusable, or what follows cannot be done.
         """
-        settings, prepared = request.spec.evaluation, load_prepared(request)
+        settings, prepared = request.spec.evaluation, load_rows_of_stage(request)
         refuse_undoable(request, model=prepared.model)
         tokenizer = load_tokenizer(prepared.model)
         general = load_general_text(

@@ -26,7 +26,8 @@ from tunesmith_api.results import Artifact
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
+from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.train.base_check import doubt_about_base
 from tunesmith_trainer.train.config import refuse_large_batch, resolve_config
@@ -58,7 +59,7 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
             itself more often than there were checkpoints.
     """
     require_trackers(request.spec.tracking, secrets=Path(request.secrets))
-    prepared = load_prepared(request)
+    prepared = load_rows_of_stage(request)
     refuse_undoable(request, model=prepared.model)
     for name, rows in (("train", prepared.train), ("validation", prepared.validation)):
         if len(rows) == 0:

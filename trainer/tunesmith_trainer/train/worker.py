@@ -23,7 +23,8 @@ from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.remote_workspace import StageWorkspace, as_stage_errors
-from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
+from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.devices import (
     CPU,
     has_bf16,
@@ -200,7 +201,7 @@ def _train(
     is_first_here: bool,
     workspace: StageWorkspace | None,
 ) -> Trained:
-    prepared = load_prepared(request)
+    prepared = load_rows_of_stage(request)
     config = config_of(request, prepared=prepared, probed=probed, device=group.device)
     refuse_idle_early_stopping(config)
     use_tensor_cores(config.precision)

@@ -202,3 +202,19 @@ def test_every_row_of_the_table_names_a_field() -> None:
     ]
 
     assert strangers == []
+
+
+SEARCH = {"parameters": [{"field": "training.lora.rank", "values": [8, 16]}]}
+
+
+def test_a_search_runs_again_with_what_its_trials_depend_on() -> None:
+    before = keys_of(search=SEARCH)
+    other_training = keys_of(search=SEARCH, training={"optimizer": {"weightDecay": 0.1}})
+    other_budget = keys_of(search={**SEARCH, "budget": {"maxTrials": 5}})
+    other_gates = keys_of(search=SEARCH, evaluation={"gates": []})
+
+    assert "search" not in keys_of()
+    assert keys_of()["train"] != before["train"]
+    for after in (other_training, other_budget):
+        assert {"search", "train"} <= {name for name in before if before[name] != after[name]}
+    assert before["search"] == other_gates["search"]

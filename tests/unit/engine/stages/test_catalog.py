@@ -15,9 +15,11 @@ from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.planning.plan import NoSuchStage, plan
 from tunesmith_engine.stages.catalog import (
     CATALOG,
+    CROSSVAL,
     EVALUATE,
     PREPARE,
     REHEARSE,
+    SEARCH,
     SYNTHESIZE,
     TRAIN,
     Catalog,
@@ -57,7 +59,7 @@ def test_a_stage_is_put_before_the_one_named() -> None:
 )
 def test_a_row_that_no_job_could_go_through_is_refused(row: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Catalog([PREPARE, SYNTHESIZE, REHEARSE, TRAIN, row])  # type: ignore[list-item]
+        Catalog([PREPARE, SYNTHESIZE, REHEARSE, SEARCH, CROSSVAL, TRAIN, row])  # type: ignore[list-item]
 
 
 def test_documents_that_publish_would_not_be_given_are_refused() -> None:

@@ -1,0 +1,67 @@
+"""The search as a process, with a real Ray Tune: trials, what a kill leaves, and what is chosen."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import wait_until
+from small_models import make_tiny_model
+from small_runs import random_rows
+from train_stage import TrainStage, a_train_stage
+from tunesmith_engine.stages.trial_records import TrialsFile
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+RATE = "training.optimizer.learningRate"
+SEARCH: dict[str, Any] = {
+    "training": {"maxSteps": 4, "evaluateEverySteps": 2, "batch": {"size": 4}, "packing": "none"},
+    "search": {
+        "method": "random",
+        "parameters": [
+            {"field": RATE, "minimum": 1e-3, "maximum": 1e-1, "log": True},
+            {"field": "training.lora.rank", "values": [2, 4]},
+        ],
+        "budget": {"maxTrials": 4},
+    },
+}
+
+
+def a_search(folder: Path, **spec: Any) -> TrainStage:
+    return a_train_stage(
+        folder,
+        model=make_tiny_model(folder / "model"),
+        train=random_rows(24),
+        validation=random_rows(8, seed=1),
+        name="search",
+        **{**SEARCH, **spec},
+    )
+
+
+def trials_of(stage: TrainStage) -> TrialsFile:
+    return TrialsFile.read(stage.output / "trials.json")
+
+
+def test_a_killed_search_runs_no_trial_twice(tmp_path: Path) -> None:
+    stage = a_search(tmp_path)
+    with stage.started() as process:
+        wait_until(
+            lambda: any(stage.output.glob("checkpoints/trial-0001/*")),
+            what="two trials",
+            timeout_s=240.0,
+        )
+        process.kill()
+        process.wait()
+    before = {path: path.stat().st_mtime_ns for path in stage.output.glob("checkpoints/*/*")}
+
+    result = stage.run(timeout_s=300.0)
+
+    assert result.outcome == "Succeeded", stage.log()[-4000:]
+    trials = trials_of(stage).trials
+    assert [trial.state for trial in trials] == ["completed"] * 4
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+    best: Any = result.facts["best"]
+    lowest = min(trials, key=lambda trial: trial.objectives["heldOutLoss"])
+    assert best["number"] == lowest.number
+    assert best["parameters"] == lowest.parameters
+    assert result.facts["heldOutRows"] == {"choosing": 4, "scored": 4}

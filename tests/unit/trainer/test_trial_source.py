@@ -1,0 +1,156 @@
+"""What is proposed and kept, as Ray Tune would ask: also after a kill, and within a budget."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests import a_job
+from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_engine.stages.contracts import StageRequest
+from tunesmith_engine.stages.search_space import search_space
+from tunesmith_engine.stages.trial_records import TrialRecord, TrialsFile
+from tunesmith_trainer.search.proposals import write_journal
+from tunesmith_trainer.search.trial_run import RunEnd, RunPoint
+from tunesmith_trainer.search.trial_source import TrialSource
+from tunesmith_trainer.search.trial_store import TrialStore
+
+RATE = "training.optimizer.learningRate"
+PARAMETERS = [
+    {"field": RATE, "minimum": 1e-5, "maximum": 1e-2, "log": True},
+    {"field": "training.schedule.type", "choices": ["cosine", "wsd"]},
+    {
+        "field": "training.schedule.decayRatio",
+        "minimum": 0.1,
+        "maximum": 0.5,
+        "when": {"field": "training.schedule.type", "isIn": ["wsd"]},
+    },
+]
+
+
+class Silent:
+    def progress(self, message: str, **_: Any) -> None:
+        """Nobody looks."""
+
+
+def a_source(output: Path, **search: Any) -> tuple[TrialSource, TrialStore]:
+    spec = FineTuneJob.model_validate(
+        a_job(search={"parameters": PARAMETERS, "budget": {"maxTrials": 8}, **search})
+    ).spec.with_defaults()
+    assert spec.search is not None
+    request = StageRequest(
+        job="job", stage="search", key="0", attempt=1, spec=spec, output=str(output), report="",
+        result="", base="", cache="", secrets="", models="",
+    )  # fmt: skip
+    store = TrialStore(output, kept=output / "checkpoints")
+    source = TrialSource(
+        request, spec.search, search_space(spec), store=store, reporter=Silent(), first_rung=100
+    )
+    return source, store
+
+
+def point(step: int, *, loss: float, tokens: int = 100) -> RunPoint:
+    return RunPoint(
+        step=step, num_steps=10, tokens=tokens, seconds=1.0, loss=loss, value=loss, is_warm=True
+    )
+
+
+def end(loss: float) -> RunEnd:
+    return RunEnd(
+        kind="completed", reason="", objectives={"heldOutLoss": loss}, best_step=10, num_steps=10,
+        tokens=1000, seconds=2.0, curve=[],
+    )  # fmt: skip
+
+
+def run_out(source: TrialSource, store: TrialStore, *, most: int = 99) -> Iterator[TrialRecord]:
+    """Run trials one after another; the loss is the lower the nearer the rate is to 1e-3."""
+    for _ in range(most):
+        task = source.next_task()
+        if task is None:
+            return
+        trial = store[task["number"]]
+        source.ended(trial.number, end(abs(float(trial.parameters[RATE]) - 1e-3)))
+        yield store[trial.number]
+
+
+@pytest.mark.parametrize("method", ["random", "bayesian"])
+def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, method: str) -> None:
+    undisturbed = list(run_out(*a_source(tmp_path / "one", method=method)))
+    before = list(run_out(*a_source(tmp_path / "two", method=method), most=4))
+    # Killed within the fifth, which is run again under its number.
+    killed, _ = a_source(tmp_path / "two", method=method)
+    assert killed.next_task() is not None
+    after = list(run_out(*a_source(tmp_path / "two", method=method)))
+
+    assert before + after == undisturbed
+    assert len(undisturbed) == 8
+
+
+def test_a_parameter_is_searched_only_where_its_condition_holds(tmp_path: Path) -> None:
+    trials = list(run_out(*a_source(tmp_path)))
+
+    for trial in trials:
+        is_wsd = trial.parameters["training.schedule.type"] == "wsd"
+        assert ("training.schedule.decayRatio" in trial.parameters) == is_wsd
+
+
+def test_a_fault_of_a_trial_is_its_result(tmp_path: Path) -> None:
+    source, store = a_source(tmp_path)
+    for number, what in enumerate([None, {**end(0.0), "kind": "failed", "reason": "LossDiverged"}]):
+        assert source.next_task() is not None
+        source.ended(number, what)  # type: ignore[arg-type]
+
+    kept = TrialsFile.read(tmp_path / "trials.json").trials
+    assert [trial.state for trial in kept] == ["failed", "failed"]
+    assert "process of the trial has ended" in kept[0].reason
+    assert kept[1].reason == "LossDiverged"
+    assert source.next_task() is not None
+    assert not store[2].has_ended
+
+
+def test_values_that_clash_fail_their_trial_alone(tmp_path: Path) -> None:
+    parameters = [
+        {"field": "training.schedule.warmupRatio", "values": [0.1, 0.9]},
+        {"field": "training.schedule.decayRatio", "values": [0.5]},
+        {"field": "training.schedule.type", "choices": ["wsd"]},
+    ]
+    source, store = a_source(tmp_path, method="grid", parameters=parameters)
+
+    while (task := source.next_task()) is not None:
+        source.ended(task["number"], end(1.0))
+
+    assert [trial.state for trial in store.trials] == ["completed", "failed"]
+    assert "lower one of them" in store[1].reason
+
+
+def test_a_spent_budget_ends_trials_that_run_and_begins_none(tmp_path: Path) -> None:
+    source, store = a_source(tmp_path, budget={"maxTrials": 8, "maxTokens": 500})
+    source.next_task()
+
+    assert not source.is_over_at(0, point(1, loss=1.0, tokens=400))
+    assert source.is_over_at(0, point(2, loss=1.0, tokens=600))
+    source.ended(0, None)
+
+    assert (store[0].state, store[0].reason) == ("pruned", "search.budget.maxTokens is spent")
+    assert source.next_task() is None
+
+
+def test_the_trials_make_a_study_that_optuna_opens(tmp_path: Path) -> None:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    source, store = a_source(tmp_path)
+    trials = list(run_out(source, store))
+    spec = FineTuneJob.model_validate(a_job(search={"parameters": PARAMETERS})).spec
+    assert spec.search is not None
+    path = tmp_path / "study.journal"
+    write_journal(spec.search, search_space(spec), trials, path=path, name="job")
+
+    study = optuna.load_study(
+        study_name="job", storage=JournalStorage(JournalFileBackend(str(path)))
+    )
+
+    assert [trial.params for trial in study.trials] == [trial.parameters for trial in trials]
+    assert study.best_value == min(trial.objectives["heldOutLoss"] for trial in trials)

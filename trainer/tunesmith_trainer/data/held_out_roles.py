@@ -1,0 +1,85 @@
+"""Which held-out rows a job with a search chooses by, and which its evaluation scores.
+
+The lowest of many losses is low by chance, too: on the rows that chose it, it tells nothing of how
+good the model is. So the held-out rows are parted, whole first questions at a time, by a digest of
+the question: every stage, on any machine, parts them alike.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.contracts import StageName, StageRequest
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key
+from tunesmith_trainer.data.prepared import Prepared, RowRecord, load_prepared
+from tunesmith_trainer.data.rows import Row
+
+# The stages that choose: settings, and the step whose weights are kept.
+_CHOOSING: Final[tuple[StageName, ...]] = ("search", "train")
+
+
+def load_rows_of_stage(request: StageRequest) -> Prepared:
+    """What prepare left, its held-out rows those that this stage may see.
+
+    All of them without a search: then nothing but the best step was chosen by them.
+
+    Raises:
+        BadInputError: the held-out rows cannot be parted.
+        KeyError: the request carries no result of prepare, or one without its artifacts.
+        OSError: an artifact is gone.
+    """
+    prepared = load_prepared(request)
+    search = request.spec.search
+    if search is None:
+        return prepared
+    keys = [record_key(record) for record in prepared.records("validation")]
+    choosing, scoring = parted(keys, fraction=search.selection_fraction)
+    rows = choosing if request.stage in _CHOOSING else scoring
+    return prepared.with_rows({"validation": rows})
+
+
+def parted(keys: Sequence[Hashable], *, fraction: float) -> tuple[list[int], list[int]]:
+    """Numbers of the rows to choose by, about that part of all, and of the others; both ascending.
+
+    Raises:
+        BadInputError: all rows share one key.
+    """
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        groups[key].append(row)
+    if len(groups) < 2:  # noqa: PLR2004 - one to choose by, one to score
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            f"search: {len(keys)} held-out row(s) of {len(groups)} first question(s) cannot be "
+            "parted into those that choose and those that are scored; raise "
+            "dataset.validationFraction, or add rows to dataset.validation",
+        )
+    shuffled = sorted(groups.items(), key=lambda item: _digest(item[0]))
+    chosen: list[int] = []
+    for _, rows in shuffled[:-1]:
+        if not chosen or len(chosen) + len(rows) <= fraction * len(keys):
+            chosen += rows
+    return sorted(chosen), sorted(set(range(len(keys))) - set(chosen))
+
+
+def record_key(record: RowRecord) -> RowKey:
+    """What rows have in common that are never on two sides of a split."""
+    return question_key(row_of(record))
+
+
+def row_of(record: RowRecord) -> Row:
+    """The row as it was before it was written down."""
+    return Row(
+        source=record.source,
+        messages=tuple(record.messages or ()),
+        text=record.text,
+        tools=record.tools,
+        origin=record.origin,
+    )
+
+
+def _digest(key: Hashable) -> bytes:
+    return hashlib.sha256(repr(key).encode("utf-8", "surrogatepass")).digest()

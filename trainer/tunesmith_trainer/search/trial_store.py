@@ -1,0 +1,67 @@
+"""The records of trials on disk, from which a search that was killed goes on.
+
+A trial that has ended is a whole folder among the checkpoints of the stage, as stages keep what the
+next attempt goes on from, so that a job's store has it, too. One that runs has its record
+in its own folder, with its checkpoints.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_engine.stages.trial_records import TRIALS_FILE, TrialRecord, TrialsFile
+
+_RECORD: Final = "trial.json"
+
+
+class TrialStore:
+    """All trials of one search, by number, in memory and on disk.
+
+    `output` is the stage's, `kept` the folder of its checkpoints.
+    """
+
+    def __init__(self, output: Path, *, kept: Path) -> None:
+        self._output = output
+        self._kept = kept
+        self._trials: dict[int, TrialRecord] = {}
+        running = output.glob(f"trials/*/{_RECORD}")
+        ended = kept.glob(f"trial-*/{_RECORD}")
+        # Of one that was killed between its two records, the second counts.
+        for path in (*running, *ended):
+            trial = TrialRecord.model_validate_json(path.read_bytes())
+            self._trials[trial.number] = trial
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """In order of their numbers."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    def __getitem__(self, number: int) -> TrialRecord:
+        return self._trials[number]
+
+    def folder(self, number: int) -> Path:
+        """Where a trial has its checkpoints while it runs."""
+        return self._output / "trials" / f"{number:04d}"
+
+    def note(self, trial: TrialRecord) -> None:
+        """Have a record in memory alone: what a trial shows on its way, it would show again."""
+        self._trials[trial.number] = trial
+
+    def write(self, trial: TrialRecord) -> None:
+        """Keep a record; of a trial that has ended nothing else is kept."""
+        self.note(trial)
+        text = trial.model_dump_json(by_alias=True, indent=1)
+        if trial.has_ended:
+            kept = self._kept / f"trial-{trial.number:04d}"
+            part = kept.with_name(f".{kept.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            (part / _RECORD).write_text(text, encoding="utf-8")
+            # NB: a folder counts from the moment it has a name without a dot.
+            part.rename(kept)
+            shutil.rmtree(self.folder(trial.number), ignore_errors=True)
+        else:
+            self.folder(trial.number).mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder(trial.number) / _RECORD, text)
+        TrialsFile(trials=self.trials).write(self._output / TRIALS_FILE)
