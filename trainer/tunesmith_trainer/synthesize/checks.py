@@ -22,7 +22,8 @@ _INSTRUCTIONS: Final = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b.{0,30}\b(?:previous|prior|above|earlier|preceding"
     r"|your|all)\b.{0,20}\b(?:instruction|prompt|message|rule|guideline)s?\b"
     r"|\b(?:system|hidden|initial) prompt\b|\bnew instructions?:|\bjailbreak\b"
-    r"|\blanguage and manner\b|\b(?:rewritten|given|original) (?:prompt|message)\b|\bmessages? (?:above|below)\b"
+    r"|\blanguage and manner\b"
+    r"|\b(?:rewritten|given|original) (?:prompt|message)\b|\bmessages? (?:above|below)\b"
     r"|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>",
     re.IGNORECASE | re.DOTALL,
 )
