@@ -15,6 +15,10 @@ Method = Literal["selfInstruct", "evolve"]
 MaxNewTokens = Annotated[int, Field(ge=8, le=8192)]
 
 
+def _default_methods() -> list[Method]:
+    return ["selfInstruct"]
+
+
 class Writer(ApiModel):
     """The model that writes: behind an endpoint, or in vLLM where the job runs."""
 
@@ -56,7 +60,7 @@ class Synthesis(ApiModel):
         10_000, description="New rows at most, whatever `ratio` comes to."
     )
     methods: Annotated[list[Method], Field(min_length=1, max_length=2)] = Field(
-        default_factory=lambda: ["selfInstruct"],
+        default_factory=_default_methods,
         description="`selfInstruct`: a new question, after a few of the job's as examples (Wang et "
         "al. 2022, arXiv 2212.10560). `evolve`: one question made deeper, or carried elsewhere "
         "(Xu et al. 2023, arXiv 2304.12244). Several take turns.",

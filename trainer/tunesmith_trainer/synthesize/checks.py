@@ -12,6 +12,7 @@ from typing import Final
 
 from tunesmith_trainer.data.cleaning.languages import language_of
 from tunesmith_trainer.data.cleaning.noise import NOISE_RULES, is_binary, is_refusal
+from tunesmith_trainer.data.cleaning.row_keys import squeezed
 from tunesmith_trainer.data.cleaning.variety import is_varied
 from tunesmith_trainer.data.rows import Message, Row
 from tunesmith_trainer.synthesize.instructions import Example, holds_marks
@@ -21,6 +22,7 @@ _INSTRUCTIONS: Final = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b.{0,30}\b(?:previous|prior|above|earlier|preceding"
     r"|your|all)\b.{0,20}\b(?:instruction|prompt|message|rule|guideline)s?\b"
     r"|\b(?:system|hidden|initial) prompt\b|\bnew instructions?:|\bjailbreak\b"
+    r"|\blanguage and manner\b"
     r"|\b(?:rewritten|given|original) (?:prompt|message)\b|\bmessages? (?:above|below)\b"
     r"|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>",
     re.IGNORECASE | re.DOTALL,
@@ -70,6 +72,9 @@ class Checks:
             return "empty"
         if is_cut:
             return "truncatedAnswers"
+        # The rule of given rows lets greetings pass.
+        if squeezed(answer).casefold() == squeezed(row.messages[-2].content).casefold():
+            return "echoAnswers"
         broken = next((name for name, breaks in NOISE_RULES.items() if breaks(row)), None)
         return broken or self._text(answer)
 

@@ -44,9 +44,9 @@ class LocalModel:
         missing = [one for one, reply in known.items() if reply is None]
         if missing:
             told = self._generated([requests[one] for one in missing])
-            for one, reply in zip(missing, told, strict=True):
-                self._kept.keep(self._key(requests[one]), reply)
-                known[one] = reply
+            for one, new in zip(missing, told, strict=True):
+                self._kept.keep(self._key(requests[one]), new)
+                known[one] = new
         return [reply for one in asked if (reply := known[one]) is not None]
 
     def cost(self, *, prompt_tokens: int, completion_tokens: int) -> float | None:  # noqa: ARG002 - nobody is paid by the token

@@ -21,6 +21,7 @@ from tunesmith_trainer.prepare.tokenization import TokenizedRow
 from tunesmith_trainer.synthesize.checks import Checks
 from tunesmith_trainer.synthesize.instructions import (
     CRITIC_TOKENS,
+    Direction,
     Example,
     answer_to,
     evolved_question,
@@ -144,7 +145,7 @@ class RowWriter:
         method = self._settings.methods[number % len(self._settings.methods)]
         if method == "selfInstruct":
             return _Draft(method, examples, new_question(examples))
-        direction = "deeper" if random.random() < 0.5 else "broader"  # noqa: PLR2004 - either way
+        direction: Direction = "deeper" if random.random() < 0.5 else "broader"  # noqa: PLR2004 - either way
         return _Draft(method, examples, evolved_question(examples[0], direction))
 
     def _answered(self, drafts: Sequence[_Draft]) -> list[Row]:
