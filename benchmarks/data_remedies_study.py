@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 from commands import artifact, run_job
+from numpy.typing import NDArray
 from planted_faults import BOILERPLATE, REFUSALS, edited
 from study_page import study_page
 from wordnet_classes import rows as glosses
@@ -123,7 +124,7 @@ def _run(folder: Path, *, arm: str, size: int, seed: int, model: str) -> None:
         "trained": card["split"]["train"]["rows"],
         "cleaning": card["cleaning"],
         "generators": card["rowsByGenerator"],
-        "heldOut": next(each for each in scores["scores"] if each["suite"] == "heldOut"),
+        "heldOut": next(each for each in scores if each["suite"] == "heldOut"),
     }
     # Under its name only when it is whole.
     partial = path.with_suffix(".part")
@@ -245,13 +246,7 @@ def _difference(runs: list[Run], pair: tuple[str, str], *, size: int) -> dict[st
     if not seeds:
         return None
     by_seed = [_loss(mine[seed]) - _loss(other[seed]) for seed in seeds]
-    apart = np.mean(
-        [
-            np.subtract(mine[seed]["heldOut"]["tuned"], other[seed]["heldOut"]["tuned"])
-            for seed in seeds
-        ],
-        axis=0,
-    )
+    apart = np.mean([_sums(mine[seed]) - _sums(other[seed]) for seed in seeds], axis=0)
     weights = np.asarray(mine[seeds[0]]["heldOut"]["weights"])
     drawn = np.random.default_rng(0).integers(len(apart), size=(RESAMPLES, len(apart)))
     ratios = apart[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
@@ -270,9 +265,13 @@ def _by_seed(runs: list[Run], *, arm: str, size: int) -> dict[int, Run]:
     return {run["seed"]: run for run in runs if (run["arm"], run["size"]) == (arm, size)}
 
 
+def _sums(run: Run) -> NDArray[np.float64]:
+    """Nats of each held-out row; the same rows in the same order in every run."""
+    return np.asarray(run["heldOut"]["tuned"], np.float64)
+
+
 def _loss(run: Run) -> float:
-    held_out = run["heldOut"]
-    return float(sum(held_out["tuned"]) / sum(held_out["weights"]))
+    return float(_sums(run).sum() / sum(run["heldOut"]["weights"]))
 
 
 def _page(results: dict[str, Any]) -> str:

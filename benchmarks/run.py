@@ -20,6 +20,7 @@ import adapter_precision
 import artifact_drift
 import cleaning
 import controller_scale
+import data_remedies_study
 import demo_stages
 import divergence
 import dpo
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "divergence": divergence.measure,
     "trainingThroughput": training_throughput.measure,
     "overfittingStudy": overfitting_study.measure,
+    "dataRemediesStudy": data_remedies_study.measure,
     "forgettingStudy": forgetting_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
