@@ -65,3 +65,27 @@ def test_a_killed_search_runs_no_trial_twice(tmp_path: Path) -> None:
     assert best["number"] == lowest.number
     assert best["parameters"] == lowest.parameters
     assert result.facts["heldOutRows"] == {"choosing": 4, "scored": 4}
+
+
+def test_folds_are_measured_and_say_how_long_to_train(tmp_path: Path) -> None:
+    stage = a_train_stage(
+        tmp_path,
+        model=make_tiny_model(tmp_path / "model"),
+        train=random_rows(24),
+        validation=random_rows(8, seed=1),
+        name="crossval",
+        training=SEARCH["training"],
+        crossValidation={"folds": 3},
+    )
+
+    result = stage.run(timeout_s=300.0)
+
+    assert result.outcome == "Succeeded", stage.log()[-4000:]
+    folds: Any = result.facts["folds"]
+    losses = [fold["heldOutLoss"] for fold in folds]
+    interval: Any = result.facts["heldOutLoss"]
+    assert [fold["rows"] for fold in folds] == [8, 8, 8]
+    assert interval["mean"] == pytest.approx(sum(losses) / 3)
+    assert interval["low"] < min(losses)
+    # As many passes over three thirds as over two.
+    assert result.facts["refitSteps"] == round(1.5 * float(str(result.facts["medianBestStep"])))

@@ -24,6 +24,8 @@ from tunesmith_trainer.train.ray_cluster import threads_per_worker
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # The report that ends a run has no measurement.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_MAX_LEN_IDENTIFIER": "40",
