@@ -133,7 +133,8 @@ def _hashed(texts: list[str]) -> Array:
     for row, text in enumerate(texts):
         for word in text.lower().split():
             features[row, zlib.crc32(word.encode()) % _FEATURES] += 1
-    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-6)
+    norms: Array = np.linalg.norm(features, axis=1, keepdims=True).clip(1e-6)
+    return features / norms
 
 
 def _train(

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from job_folders import JobFolder, a_finished_job, add_stage
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_engine.stages.trial_records import TRIALS, TrialOrigin, TrialRecord, TrialsFile
+from tunesmith_engine.stages.trial_records import (
+    TRIALS,
+    TrialOrigin,
+    TrialRecord,
+    TrialsFile,
+    TrialState,
+)
 
 RATE = "training.optimizer.learningRate"
 
@@ -19,7 +25,9 @@ def some_trials(num: int = 20, *, two_objectives: bool = True) -> list[TrialReco
         rate = 10 ** chance.uniform(-5, -2)
         rank = chance.choice([4, 8, 16, 32])
         loss = 1.5 + 0.4 * (math.log10(rate) + 3.5) ** 2 + 0.2 / rank + chance.uniform(0, 0.05)
-        state = "failed" if number == 7 else "pruned" if number % 6 == 5 else "completed"
+        state: TrialState = (
+            "failed" if number == 7 else "pruned" if number % 6 == 5 else "completed"
+        )
         objectives = {"heldOutLoss": loss, "trainableParameters": 250_000.0 * rank}
         trials.append(
             TrialRecord(

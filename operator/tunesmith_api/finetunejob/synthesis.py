@@ -15,8 +15,7 @@ Method = Literal["selfInstruct", "evolve"]
 MaxNewTokens = Annotated[int, Field(ge=8, le=8192)]
 
 
-def _default_methods() -> list[Method]:
-    return ["selfInstruct"]
+_DEFAULT_METHODS: Final[tuple[Method, ...]] = ("selfInstruct",)
 
 
 class Writer(ApiModel):
@@ -60,7 +59,7 @@ class Synthesis(ApiModel):
         10_000, description="New rows at most, whatever `ratio` comes to."
     )
     methods: Annotated[list[Method], Field(min_length=1, max_length=2)] = Field(
-        default_factory=_default_methods,
+        default_factory=lambda: [*_DEFAULT_METHODS],
         description="`selfInstruct`: a new question, after a few of the job's as examples (Wang et "
         "al. 2022, arXiv 2212.10560). `evolve`: one question made deeper, or carried elsewhere "
         "(Xu et al. 2023, arXiv 2304.12244). Several take turns.",

@@ -147,9 +147,7 @@ def _lines(*, prompt: str) -> Iterator[str]:
             yield line.strip()
 
 
-def _print_answer(
-    endpoint: Endpoint, messages: list[dict[str, str]], *, max_tokens: int
-) -> Answer:
+def _print_answer(endpoint: Endpoint, messages: list[dict[str, str]], *, max_tokens: int) -> Answer:
     """The answer, printed as it came.
 
     Raises:
@@ -177,14 +175,15 @@ def _print_answer(
         if response.status != http.client.OK:
             said = response.read(_MAX_ERROR).decode(errors="replace")
             raise ChatError(f"HTTP {response.status}, {plain(said)}")
-        pieces, reason = [], None
+        pieces, is_cut = [], False
         for piece, reason in answer_pieces(response):
             pieces.append(piece)
+            is_cut = reason == "length"
             # A model may write what would steer the terminal.
             print("\n".join(map(plain, piece.split("\n"))), end="", flush=True)
         print()
         version = response.getheader(_VERSION_HEADER) or "unknown"
-        return Answer("".join(pieces), version, is_cut=reason == "length")
+        return Answer("".join(pieces), version, is_cut)
     finally:
         connection.close()
 
@@ -192,7 +191,7 @@ def _print_answer(
 def answer_pieces(
     lines: Iterator[bytes] | http.client.HTTPResponse,
 ) -> Iterator[tuple[str, str | None]]:
-    """The text of a stream of server-sent events, piece by piece, each with why it ends, if it does.
+    """The text of a stream of server-sent events, piece by piece, each with why it ends, if so.
 
     Raises:
         ChatError: it ends without a reason for its end, with an error, or was given up.

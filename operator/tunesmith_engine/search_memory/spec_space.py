@@ -19,7 +19,7 @@ _SWITCHES: Final = {"true": True, "false": False}
 def space_of(search: Search) -> Space:
     """The space that a search draws from."""
     dimensions = {each.field: _dimension(each) for each in search.parameters}
-    conditions = {
+    conditions: dict[str, Only] = {
         each.field: Only(each.when.field, _values_beside(dimensions[each.when.field], each))
         for each in search.parameters
         if each.when is not None and each.when.field in dimensions

@@ -21,6 +21,9 @@ FORMAT: Final = 1
 ParameterValue = bool | int | float | str
 
 
+TrialState = Literal["running", "completed", "pruned", "failed"]
+
+
 class TrialOrigin(ApiModel):
     """Who proposed the settings; `source_job` is the earlier job whose settings were enqueued."""
 
@@ -46,7 +49,7 @@ class TrialRecord(ApiModel):
 
     number: int
     parameters: dict[str, ParameterValue]
-    state: Literal["running", "completed", "pruned", "failed"]
+    state: TrialState
     reason: str = ""
     objectives: dict[str, float] = Field(default_factory=dict)
     intermediates: list[Intermediate] = Field(default_factory=list)

@@ -26,6 +26,7 @@ from tunesmith_trainer.crossval.fold_source import FoldSource
 from tunesmith_trainer.crossval.folds import folds_of
 from tunesmith_trainer.crossval.intervals import mean_interval
 from tunesmith_trainer.data.cleaning.near_duplicates import near_duplicate_groups
+from tunesmith_trainer.data.cleaning.row_keys import digest_of
 from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.held_out_roles import record_key, row_of
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
@@ -74,7 +75,7 @@ def _folds(request: StageRequest, prepared: Prepared, settings: CrossValidation)
     # A child has the question of its parent's source, whatever words it was given.
     parents = {record.source: index for index, record in reversed([*enumerate(records)])}
     families = [parents[record.source] for record in records]
-    keys = joined_keys([record_key(record) for record in records], families)
+    keys = joined_keys([digest_of(record_key(record)) for record in records], families)
     if settings.groups == "nearDuplicates":
         asked = request.spec.dataset.cleaning.near_duplicates
         texts = [compared_text(row_of(record)) for record in records]

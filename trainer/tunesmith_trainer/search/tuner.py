@@ -128,7 +128,7 @@ class _Searcher(Searcher):
         raise NotImplementedError("a search goes on from its own records")
 
 
-class _EarlyEnd(FIFOScheduler):  # type: ignore[misc]
+class _EarlyEnd(FIFOScheduler):
     """Ends the runs that the source has seen enough of."""
 
     def __init__(self, source: RunSource) -> None:

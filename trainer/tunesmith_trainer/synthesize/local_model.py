@@ -47,7 +47,7 @@ class LocalModel:
             for one, new in zip(missing, told, strict=True):
                 self._kept.keep(self._key(requests[one]), new)
                 known[one] = new
-        return [reply for one in asked if (reply := known[one]) is not None]
+        return [answer for one in asked if (answer := known[one]) is not None]
 
     def cost(self, *, prompt_tokens: int, completion_tokens: int) -> float | None:  # noqa: ARG002 - nobody is paid by the token
         """Nothing that is known."""

@@ -109,11 +109,13 @@ def test_rows_that_share_a_question_or_a_group_have_one_key_in_any_order(
 
 def test_a_row_that_is_like_no_other_keeps_its_key() -> None:
     assert _joined([("b", 0), ("c", 1), ("a", 2), ("d", 1)]) == [
-        (("user", question),) for question in "bcac"
+        _key(question) for question in "bcac"
     ]
 
 
-def _joined(rows: list[tuple[str, int]]) -> list[tuple[tuple[str, str], ...]]:
-    return joined_keys(
-        [(("user", question),) for question, _ in rows], [group for _, group in rows]
-    )
+def _joined(rows: list[tuple[str, int]]) -> list[bytes]:
+    return joined_keys([_key(question) for question, _ in rows], [group for _, group in rows])
+
+
+def _key(question: str) -> bytes:
+    return question.encode()

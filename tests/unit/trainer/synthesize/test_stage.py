@@ -139,6 +139,7 @@ def test_held_out_rows_are_shown_to_nobody(job: Job, server: ChatServer) -> None
     held_out = load_prepared(request).records("validation")
     shown = json.dumps([asked["messages"] for asked in server.requests])
     for record in held_out:
+        assert record.reference is not None
         assert record.reference not in shown
 
 
