@@ -54,12 +54,14 @@ lock_with_pypis_torch() {
     "$(lock_of "$1")" <(grep -v '^triton==' requirements/gpu/torch.txt)
 }
 
-# Says what uv says, without the list of all packages; sets `said` for who wants to know why it failed. Compiles here what the
-# first job would otherwise compile within its own time, minutes of it.
+# What the first job would otherwise compile within its own time, minutes of it.
+export UV_COMPILE_BYTECODE=1
+
+# Says what uv says, without the list of all packages; sets `said` for who wants to know why it failed.
 sync() {
   local code=0
   # shellcheck disable=SC2046
-  said=$(.venv/bin/uv pip sync --compile-bytecode --python "$(folder_of "$1")/bin/python" "$2" $(requirements_beside_lock "$1") 2>&1) || code=$?
+  said=$(.venv/bin/uv pip sync --python "$(folder_of "$1")/bin/python" "$2" $(requirements_beside_lock "$1") 2>&1) || code=$?
   grep -v '^ [-+~] ' <<<"$said" >&2 || true
   return "$code"
 }
