@@ -45,8 +45,8 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.WORKSPACE_UNAVAILABLE: "correct workspace.uri, and let workspace.secretRef read and "
     "write there",
     Reason.LOSS_DIVERGED: "lower training.optimizer.learningRate; the message says to what",
-    Reason.NO_TRIAL_COMPLETED: "narrow search.parameters, or raise search.budget; trials.json has "
-    "the reason of each trial",
+    Reason.NO_TRIAL_COMPLETED: "narrow search.parameters, or raise search.budget; the trials' "
+    "records have the reason of each",
     Reason.FORGETTING_BUDGET_EXCEEDED: "lower training.optimizer.learningRate, add dataset.replay "
     "or training.klToBase, or raise training.forgettingBudget",
     Reason.EVALUATION_GATE_FAILED: "if the held-out loss rose, lower "

@@ -150,7 +150,8 @@ def values_of(node: Schema) -> st.SearchStrategy[Any]:
             return _objects(node)
         case "array":
             least = node.get("minItems", 0)
-            return st.lists(values_of(node["items"]), min_size=least, max_size=least + 2)
+            most = min(least + 2, node.get("maxItems", least + 2))
+            return st.lists(values_of(node["items"]), min_size=least, max_size=most)
         case "boolean":
             return st.booleans()
         case "string":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from remedy_breaches import REMEDY_BREACHES
+from search_breaches import SEARCH_BREACHES
 from secret_breaches import SECRET, SECRET_BREACHES, TASK
 from training_breaches import TRAIN, TRAINING_BREACHES
 
@@ -14,6 +15,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,
+    **SEARCH_BREACHES,
     "budget-has-a-bound": [
         (
             {"training": {"forgettingBudget": {}}},

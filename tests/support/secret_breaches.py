@@ -45,6 +45,21 @@ SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"dataset": {"train": TRAIN, "replay": {"source": TRAIN | SECRET}}},
     ),
     (
+        {
+            "dataset": {
+                "train": TRAIN,
+                "synthesis": {"generator": {"model": {"uri": "file://m", **SECRET}}},
+            }
+        },
+        "spec.dataset.synthesis.generator.model.secretRef",
+        {
+            "dataset": {
+                "train": TRAIN,
+                "synthesis": {"generator": {"model": {"uri": "hf://a/b", **SECRET}}},
+            }
+        },
+    ),
+    (
         {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
         "spec.evaluation.generalText.secretRef",
         {"evaluation": {"generalText": TRAIN | SECRET}},

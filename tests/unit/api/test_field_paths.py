@@ -134,5 +134,6 @@ def test_a_type_says_where_records_can_be() -> None:
         "dataset.validation",
         "dataset.cleaning.contamination.against.*",
         "dataset.replay.source",
+        "dataset.synthesis.generator.model",
         "evaluation.generalText",
     ]

@@ -23,9 +23,8 @@ from tunesmith_engine.stages.catalog import (
     SYNTHESIZE,
     TRAIN,
     Catalog,
-    Published,
-    Stage,
 )
+from tunesmith_engine.stages.stage import Published, Stage
 
 ROOT = Path(__file__).parents[4]
 
