@@ -42,11 +42,15 @@ _USUAL: Final = Search(
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What memory has for a job: how many records, which are near, and what it would propose."""
+    """What memory has for a job: how many records, which are near, and what it would propose.
+
+    Of `budget` trials memory may choose `most`.
+    """
 
     job: str
     num_records: int
     budget: int
+    most: int
     has_search: bool
     neighbours: Sequence[Neighbour]
     proposals: Sequence[Proposal]
@@ -71,14 +75,16 @@ def advise(named: str, *, home: HomeFolder) -> Advice:
     # A job is no neighbour of its own: it would advise itself.
     records = [record for record in read_memory(memory_file(home)) if record.uid != uid]
     search = job.spec.search or _USUAL
-    budget = search.budget.max_trials
+    neighbours = nearest(records, task, num=search.memory.max_sources)
+    most = most_proposals(search)
     return Advice(
         job=job.metadata.name,
         num_records=len(records),
-        budget=budget,
+        budget=search.budget.max_trials,
+        most=most,
         has_search=job.spec.search is not None,
-        neighbours=nearest(records, task),
-        proposals=proposals(records, task, space_of(search), budget),
+        neighbours=neighbours,
+        proposals=proposals(neighbours, task, space_of(search), most),
     )
 
 
@@ -121,8 +127,11 @@ def advice_as_text(advice: Advice) -> str:
         table([("job", "distance", "trials", "best"), *near]),
     ]
     if not advice.proposals:
-        most = most_proposals(advice.budget)
-        why = "none of their settings lies in the space" if most else "its budget has no room"
+        why = (
+            "none of their settings lies in the space"
+            if advice.most
+            else "spec.search leaves memory no trial (memory, method or budget.maxTrials)"
+        )
         return "\n\n".join((*blocks, f"nothing to start from: {why}"))
     where = "spec.search" if advice.has_search else "the usual space, for it has no spec.search"
     blocks.append(
