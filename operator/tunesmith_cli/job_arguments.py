@@ -146,19 +146,28 @@ def search(commands: Any) -> None:
     """`tunesmith search`."""
     parser = commands.add_parser(
         "search",
-        help="show what a search of settings would start from, and why",
-        description="Show which earlier jobs of the home folder are near to a job, and which of "
-        "their settings its search would try first, within its spec.search; without one, within "
-        "the rate, the batch size, the epochs and the rank. Nothing is run.",
+        help="show what a search of settings would start from, or export what it tried",
+        description="advise: show which earlier jobs of the home folder are near to a job, and "
+        "which of their settings its search would try first, within its spec.search; without one, "
+        "within the rate, the batch size, the epochs and the rank. Nothing is run. In a cluster "
+        "nothing is remembered yet. export: copy the trials of a job's search into FILE, a journal "
+        "of Optuna, which optuna-dashboard opens.",
         examples="  tunesmith search advise job.yaml\n  tunesmith search advise helpdesk\n"
-        "  tunesmith search advise helpdesk --output json",
+        "  tunesmith search advise helpdesk --output json\n"
+        "  tunesmith search export helpdesk helpdesk.journal",
     )
     # A word and no parser of its own, for the tree of commands is one level deep.
     parser.add_argument(
-        "action", metavar="advise", choices=("advise",), help="what memory would propose"
+        "action",
+        metavar="advise|export",
+        choices=("advise", "export"),
+        help="what memory would propose, or a copy of the trials",
     )
     parser.add_argument(
         "job", metavar="JOB|FILE", help="a job of the home folder, or a manifest (- for stdin)"
+    )
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="where export writes; it must not exist"
     )
     add_home(parser)
     add_output(parser)

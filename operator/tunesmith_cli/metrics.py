@@ -18,6 +18,7 @@ SUITE_LABELS: Final[Mapping[str, str]] = {
     "preference": "Held-out pairs",
     "heldOut": "Held-out rows",
     "general": "General text",
+    "crossValidation": "Cross-validation",
 }
 METRIC_LABELS: Final[Mapping[str, str]] = {
     "loss": "loss",

@@ -138,6 +138,24 @@ class SearchBudget(ApiModel):
     )
 
 
+class SearchMemory(ApiModel):
+    """What earlier jobs have tried, as the first trials; a grid has an order of its own."""
+
+    use: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: a search begins with settings that did well in finished jobs like this "
+        "one, where any are remembered. none: as if there were none.",
+    )
+    max_share: Annotated[float, Field(gt=0.0, le=0.3)] = Field(
+        0.3,
+        description="Part of budget.maxTrials that memory may choose, rounded down; the others "
+        "are the sampler's.",
+    )
+    max_sources: Annotated[int, Field(ge=1, le=64)] = Field(
+        8, description="Tasks that are asked: the nearest ones."
+    )
+
+
 class Search(ApiModel):
     """Trials of other settings; training then has those of the best one."""
 
@@ -164,6 +182,7 @@ class Search(ApiModel):
         None, description="Default: every trial runs to its end."
     )
     budget: SearchBudget = SearchBudget()
+    memory: SearchMemory = SearchMemory()
     max_parallel: Annotated[int, Field(ge=1, le=64)] = Field(
         1,
         description="Trials at a time. They share the processors, or each has an accelerator of "

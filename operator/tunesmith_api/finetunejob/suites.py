@@ -11,7 +11,7 @@ from tunesmith_api.rules import Rule
 from tunesmith_api.uris import FolderUri
 
 # The suites that Tunesmith measures itself.
-OWN_SUITES: Final = ("heldOut", "general", "preference", "judge")
+OWN_SUITES: Final = ("heldOut", "general", "preference", "judge", "crossValidation")
 
 SuiteName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=63)
@@ -49,7 +49,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         scopes=("evaluation.suites.*",),
         field="name",
         holds=lambda suite: suite.name not in OWN_SUITES,
-        cel="!(self.name in ['heldOut', 'general', 'preference', 'judge'])",
-        message="heldOut, general, preference and judge are suites already; choose another name",
+        cel="!(self.name in ['heldOut', 'general', 'preference', 'judge', 'crossValidation'])",
+        message="heldOut, general, preference, judge and crossValidation are suites already; "
+        "choose another name",
     ),
 )

@@ -1,4 +1,4 @@
-"""`tunesmith search advise`: what a search would start from, and why.
+"""`tunesmith search advise`: what a search would start from, and why; and `export` of its trials.
 
 The decisions are the engine's, in `tunesmith_engine.search_memory`; a search makes the same ones
 when it begins.
@@ -18,7 +18,7 @@ from tunesmith_api.finetunejob.search import Parameter, Search
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.formats import counted, number, percent
 from tunesmith_cli.inputs import find_job, open_manifest
-from tunesmith_cli.report.job_data import read_job_data
+from tunesmith_cli.report.job_data import SEARCH_STAGE, read_job_data
 from tunesmith_cli.terminal.style import plain, table
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.job_memory import record_of_job
@@ -28,7 +28,10 @@ from tunesmith_engine.search_memory.proposals import Proposal, most_proposals, p
 from tunesmith_engine.search_memory.recording import task_of
 from tunesmith_engine.search_memory.records import PastJob, Task
 from tunesmith_engine.search_memory.spec_space import space_of
+from tunesmith_engine.stages.digests import local_path
 
+# The journal of Optuna among the artifacts of a search.
+_STUDY: Final = "study"
 # What is searched first of a job that has no search: the fields that matter most for adapters.
 _USUAL: Final = Search(
     parameters=[
@@ -42,21 +45,57 @@ _USUAL: Final = Search(
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What memory has for a job: how many records, which are near, and what it would propose."""
+    """What memory has for a job: how many records, which are near, and what it would propose.
+
+    Of `budget` trials memory may choose `most`.
+    """
 
     job: str
     num_records: int
     budget: int
+    most: int
     has_search: bool
     neighbours: Sequence[Neighbour]
     proposals: Sequence[Proposal]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the advice."""
+    """Print the advice, or export the study."""
+    if options.action == "export":
+        return _export(
+            options.job, options.file, home=HomeFolder(options.home), form=options.output
+        )
+    if options.file is not None:
+        raise CommandError(f"search advise writes no file; leave {options.file} out")
     advice = advise(options.job, home=HomeFolder(options.home))
     as_json = options.output == "json"
     print(json.dumps(advice_as_json(advice), indent=1) if as_json else advice_as_text(advice))
+    return EXIT_DONE
+
+
+def _export(named: str, file: Path | None, *, home: HomeFolder, form: str) -> int:
+    if file is None:
+        raise CommandError("search export needs a file to write: tunesmith search export JOB FILE")
+    stored = find_job(named, root=home.root)
+    result = read_job_data(stored.folder, stored.status).results.get(SEARCH_STAGE)
+    study = (
+        next((each for each in result.artifacts if each.name == _STUDY), None) if result else None
+    )
+    if study is None:
+        raise CommandError(
+            f"job '{named}' has no finished search, and so nothing to export; give a job with "
+            "spec.search, or run it to its end"
+        )
+    try:
+        # NB: refused where it is there: it may be a journal that others write into.
+        with file.open("xb") as copy:
+            copy.write(local_path(study).read_bytes())
+    except FileExistsError as error:
+        raise CommandError(f"{file} exists; give another name, or remove it") from error
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
+    told = {"job": named, "file": str(file), "bytes": study.bytes}
+    print(json.dumps(told) if form == "json" else f"{file}: open it with optuna-dashboard {file}")
     return EXIT_DONE
 
 
@@ -71,14 +110,16 @@ def advise(named: str, *, home: HomeFolder) -> Advice:
     # A job is no neighbour of its own: it would advise itself.
     records = [record for record in read_memory(memory_file(home)) if record.uid != uid]
     search = job.spec.search or _USUAL
-    budget = search.budget.max_trials
+    neighbours = nearest(records, task, num=search.memory.max_sources)
+    most = most_proposals(search)
     return Advice(
         job=job.metadata.name,
         num_records=len(records),
-        budget=budget,
+        budget=search.budget.max_trials,
+        most=most,
         has_search=job.spec.search is not None,
-        neighbours=nearest(records, task),
-        proposals=proposals(records, task, space_of(search), budget),
+        neighbours=neighbours,
+        proposals=proposals(neighbours, task, space_of(search), most),
     )
 
 
@@ -121,8 +162,11 @@ def advice_as_text(advice: Advice) -> str:
         table([("job", "distance", "trials", "best"), *near]),
     ]
     if not advice.proposals:
-        most = most_proposals(advice.budget)
-        why = "none of their settings lies in the space" if most else "its budget has no room"
+        why = (
+            "none of their settings lies in the space"
+            if advice.most
+            else "spec.search leaves memory no trial (memory, method or budget.maxTrials)"
+        )
         return "\n\n".join((*blocks, f"nothing to start from: {why}"))
     where = "spec.search" if advice.has_search else "the usual space, for it has no spec.search"
     blocks.append(

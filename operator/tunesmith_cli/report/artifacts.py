@@ -22,6 +22,28 @@ class Record(BaseModel):
     )
 
 
+class FoldFacts(Record):
+    """A fold of a cross-validation: how many rows it held out."""
+
+    rows: int = 0
+
+
+class MeanLoss(Record):
+    """A mean over folds with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class FoldsFacts(Record):
+    """What cross-validation found; nothing before all folds have ended."""
+
+    held_out_loss: MeanLoss | None = None
+    folds: list[FoldFacts] = Field(default_factory=list)
+    median_best_step: float = 0.0
+
+
 class CurveLine(Record):
     """One line of curve.jsonl: a loss that is trained on or measured."""
 

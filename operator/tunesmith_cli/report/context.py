@@ -17,6 +17,7 @@ from tunesmith_cli.formats import duration, moment, number, percent, size
 from tunesmith_cli.hints import Diagnosis, diagnose
 from tunesmith_cli.report.charts import Span, time_line
 from tunesmith_cli.report.components import Chart, Figure, Table, json_table, table_of
+from tunesmith_cli.report.cross_validation import CrossValidationSection
 from tunesmith_cli.report.dataset import DatasetSection
 from tunesmith_cli.report.glossary import GLOSSARY
 from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
@@ -99,6 +100,10 @@ class ReportContext:
     @cached_property
     def search(self) -> SearchSection:
         return SearchSection(self.job)
+
+    @cached_property
+    def cross_validation(self) -> CrossValidationSection:
+        return CrossValidationSection(self.job)
 
     @cached_property
     def dataset(self) -> DatasetSection:

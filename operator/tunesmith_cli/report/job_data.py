@@ -20,6 +20,7 @@ from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
     EvaluationFile,
+    FoldsFacts,
     KnownRecord,
     ParityFile,
     PrepareFacts,
@@ -32,18 +33,29 @@ from tunesmith_cli.report.artifacts import (
     read_record,
     read_records,
 )
-from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE, PREPARE, PUBLISH, TRAIN, VERIFY
+from tunesmith_engine.stages.catalog import (
+    COMPRESS,
+    CROSSVAL,
+    EVALUATE,
+    PREPARE,
+    PUBLISH,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.trial_records import TRIALS, TRIALS_FILE, TrialRecord, TrialsFile
 
 # Its row in the catalogue is found by name: the report may be of a release without one.
 SEARCH_STAGE: Final = "search"
+_FOLDS: Final = "folds"
 # Of the 64 of a stage's key; so many digits name its folder.
 _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
 # every other stage are shown as they stand.
-FACTS_WITH_A_FORM: Final = frozenset({PREPARE.name, TRAIN.name, COMPRESS.name, VERIFY.name})
+FACTS_WITH_A_FORM: Final = frozenset(
+    {PREPARE.name, CROSSVAL.name, TRAIN.name, COMPRESS.name, VERIFY.name}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +75,15 @@ class JobData:
     parity: ParityFile | None = None
     row_scores: list[RowScores] = field(default_factory=list)
     trials: list[TrialRecord] = field(default_factory=list)
+    folds: list[TrialRecord] = field(default_factory=list)
 
     @property
     def prepare(self) -> PrepareFacts:
         return self._facts(PREPARE.name, PrepareFacts)
+
+    @property
+    def crossval(self) -> FoldsFacts:
+        return self._facts(CROSSVAL.name, FoldsFacts)
 
     @property
     def train(self) -> TrainFacts:
@@ -119,15 +136,18 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         card=read_json(_artifact(results, PREPARE.name, "card")),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
         row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
-        trials=_trials(results, folders),
+        trials=_trials(results, folders, stage=SEARCH_STAGE, artifact=TRIALS),
+        folds=_trials(results, folders, stage=CROSSVAL.name, artifact=_FOLDS),
     )
 
 
-def _trials(results: Mapping[str, StageResult], folders: Mapping[str, Path]) -> list[TrialRecord]:
-    """The trials of a search, of one that still runs as well."""
-    path = _artifact(results, SEARCH_STAGE, TRIALS)
-    if path is None and SEARCH_STAGE in folders:
-        path = folders[SEARCH_STAGE] / "artifacts" / TRIALS_FILE
+def _trials(
+    results: Mapping[str, StageResult], folders: Mapping[str, Path], *, stage: str, artifact: str
+) -> list[TrialRecord]:
+    """The trials of a search, or the folds, of a stage that still runs as well."""
+    path = _artifact(results, stage, artifact)
+    if path is None and stage in folders:
+        path = folders[stage] / "artifacts" / TRIALS_FILE
     try:
         return TrialsFile.read(path).trials if path else []
     except (ValidationError, OSError):

@@ -26,6 +26,7 @@ from tunesmith_engine.lifecycle.observations import (
 )
 from tunesmith_engine.local.environments import Environments, stage_variables
 from tunesmith_engine.local.home_folder import AttemptFolder, HomeFolder, StageFolder
+from tunesmith_engine.local.job_memory import recall
 from tunesmith_engine.local.processes import (
     StageProcess,
     read_record,
@@ -34,6 +35,7 @@ from tunesmith_engine.local.processes import (
 )
 from tunesmith_engine.local.results import ResultCache, read_result
 from tunesmith_engine.planning.plan import Plan, PlannedStage
+from tunesmith_engine.stages.catalog import PREPARE, SEARCH
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.termination_message import termination_message
@@ -143,6 +145,11 @@ class LocalExecutor:
 
     def _request(self, stage: PlannedStage, *, folder: AttemptFolder) -> StageRequest:
         results = {read.name: self._finished_result(read) for read in self._plan.read_by(stage)}
+        told = (
+            recall(self._plan, results.get(PREPARE.name), home=self._home)
+            if stage.name == SEARCH.name
+            else None
+        )
         return StageRequest(
             job=self._plan.job,
             stage=stage.name,
@@ -158,6 +165,7 @@ class LocalExecutor:
             cache=str(self._home.cache),
             secrets=str(self._home.secrets),
             models=str(self._home.models),
+            recalled=told,
         )
 
     def _reap(self) -> None:

@@ -1,6 +1,7 @@
 """What a job that ended well leaves to later searches, from its folder into the home's memory."""
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,8 +12,10 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.local.errors import LocalError
 from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.results import read_result
-from tunesmith_engine.local.search_memory_file import memory_file, remember
-from tunesmith_engine.search_memory.recording import record_of
+from tunesmith_engine.local.search_memory_file import memory_file, read_memory, remember
+from tunesmith_engine.planning.plan import Plan
+from tunesmith_engine.search_memory.recall import Recalled, recalled
+from tunesmith_engine.search_memory.recording import record_of, task_of
 from tunesmith_engine.search_memory.records import PastJob
 from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import local_path
@@ -20,6 +23,26 @@ from tunesmith_engine.stages.trial_records import TRIALS, TrialRecord, TrialsFil
 
 _LOG = logging.getLogger(__name__)
 _SEARCH: Final = "search"
+# Digits of a key that tell runs of a job apart.
+_DIGITS: Final = 16
+
+
+def recall(plan: Plan, prepared: StageResult | None, *, home: HomeFolder) -> Recalled | None:
+    """What the job's search may start from; None of a job without one.
+
+    A memory that cannot be read costs the job nothing but what is in it: the search warns.
+    """
+    search = plan.spec.search
+    if search is None:
+        return None
+    try:
+        records = read_memory(memory_file(home))
+    except (LocalError, OSError) as error:
+        told = error.message if isinstance(error, LocalError) else str(error)
+        return Recalled(warning=f"the search starts from nothing: {told}")
+    keys = {stage.name: stage.key for stage in plan.stages}
+    task = task_of(plan.spec, prepared.facts if prepared else {})
+    return recalled(records, task, search, own=_uid(plan.job, keys))
 
 
 def remember_job(job: FineTuneJob, status: FineTuneJobStatus, *, home: HomeFolder) -> None:
@@ -51,12 +74,17 @@ def record_of_job(
     }
     return record_of(
         job=name,
-        uid=f"{name} {keys.get('train', '')[:16]}",
+        uid=_uid(name, keys),
         finished=status.completion_time or datetime.now(UTC),
         spec=job.spec,
         results=results,
         trials=trials_of(results.get(_SEARCH)),
     )
+
+
+def _uid(job: str, keys: Mapping[str, str]) -> str:
+    """Of a run of a job: its search's where it has one, whose trials are what is remembered."""
+    return f"{job} {(keys.get(_SEARCH) or keys.get('train', ''))[:_DIGITS]}"
 
 
 def trials_of(result: StageResult | None) -> list[TrialRecord]:

@@ -3,6 +3,5 @@
 Pure decisions over records, with nothing but pydantic and Python's own library: `records.py` is
 what is kept, `space.py` what may be tried, `distances.py` which tasks are alike, `sources.py` what
 each of them knows, `proposals.py` and `guard.py` what a search makes of it. `stored_lines.py` is
-their written form; files and object stores are read at the edges, `local/search_memory_file.py`
-and `sources/search_memory_objects.py`.
+their written form; the file is read at the edge, in `local/search_memory_file.py`.
 """

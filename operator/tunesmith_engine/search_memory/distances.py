@@ -7,9 +7,9 @@ with features that are known of a fine-tuning job before it trains.
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from tunesmith_api.base import ApiModel
 from tunesmith_engine.search_memory.records import PastJob, Task
 
 # Feature, whether its logarithm counts, and what is one unit at least: over a few records that are
@@ -28,12 +28,13 @@ _MUST_AGREE: Final = ("method", "objective", "measure", "direction")
 # Standard deviations, beyond which a task is another one.
 FARTHEST: Final = 3.0
 NUM_NEAREST: Final = 8
+# Jobs of one task, of which the latest count: runs of one manifest again and again tell no more.
+_MOST_OF_A_TASK: Final = 8
 # Standard deviations in a median absolute deviation of a normal distribution.
 _OF_NORMAL: Final = 1.4826
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(ApiModel):
     """An earlier job with its distance, in standard deviations of the features."""
 
     record: PastJob
@@ -47,18 +48,18 @@ def nearest(
     units = _units([*(record.task for record in records), task])
     found = sorted(
         (
-            Neighbour(record, distance)
+            Neighbour(record=record, distance=distance)
             for record in records
             if (distance := _distance(record.task, task, units)) <= FARTHEST
         ),
         # Of equally near ones the newest.
         key=lambda each: (each.distance, _descending(each.record.finished), each.record.uid),
     )
-    digests: dict[str, None] = {}
+    jobs: dict[str, list[Neighbour]] = {}
     for each in found:
-        digests.setdefault(task_key(each.record))
-    kept = set(list(digests)[:num])
-    return tuple(each for each in found if task_key(each.record) in kept)
+        jobs.setdefault(task_key(each.record), []).append(each)
+    kept = [each for of_task in list(jobs.values())[:num] for each in of_task[:_MOST_OF_A_TASK]]
+    return tuple(kept)
 
 
 def task_key(record: PastJob) -> str:

@@ -7,7 +7,7 @@ and goes on decides the same.
 from collections.abc import Sequence
 from typing import Final
 
-from tunesmith_engine.search_memory.proposals import Observed, most_proposals
+from tunesmith_engine.search_memory.proposals import Observed
 from tunesmith_engine.search_memory.records import Direction, badness
 
 # Memory's share of the pairs "one of its trials, one of the sampler's" in which it has to be the
@@ -50,15 +50,15 @@ def dropped_sources(observed: Sequence[Observed], *, direction: Direction) -> fr
     )
 
 
-def is_memorys_turn(observed: Sequence[Observed], budget: int, *, direction: Direction) -> bool:
-    """Whether memory proposes the next trial.
+def is_memorys_turn(observed: Sequence[Observed], most: int, *, direction: Direction) -> bool:
+    """Whether memory, which may have `most` trials, proposes the next one.
 
     It begins; then the sampler shows what it would have done; then memory has the rest of its
     share, as long as all of its proposals together do better.
     """
     mine = [trial for trial in observed if trial.source]
     others = [trial for trial in observed if not trial.source]
-    if len(mine) >= most_proposals(budget):
+    if len(mine) >= most:
         return False
     if not mine:
         return True

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tunesmith_engine.search_memory.distances import nearest
-from tunesmith_engine.search_memory.records import PastJob, Settings, Task, badness
+from tunesmith_api.finetunejob.search import Search
+from tunesmith_engine.search_memory.distances import Neighbour
+from tunesmith_engine.search_memory.records import Settings, Task, badness
 from tunesmith_engine.search_memory.sources import Known, Source, discordance, sources_of
 from tunesmith_engine.search_memory.space import Point, Space
 
-# The part of a search's trials that memory may choose; the others are the sampler's.
-MOST_OF_BUDGET: Final = 0.3
 # Trials of one earlier task that are candidates.
 _FROM_EACH: Final = 10
 # A setting so near to one that was tried would tell nothing.
@@ -55,34 +54,36 @@ class Proposal:
     supporters: tuple[str, ...] = ()
 
 
-def most_proposals(budget: int) -> int:
-    """How many of so many trials memory may choose."""
-    return math.floor(MOST_OF_BUDGET * budget + 1e-9)
+def most_proposals(search: Search) -> int:
+    """How many of the trials of a search memory may choose; none of a grid, which has an order."""
+    if search.memory.use == "none" or search.method == "grid":
+        return 0
+    return math.floor(search.memory.max_share * search.budget.max_trials + 1e-9)
 
 
 def proposals(
-    records: Sequence[PastJob],
+    neighbours: Sequence[Neighbour],
     task: Task,
     space: Space,
-    budget: int,
+    most: int,
     *,
     observed: Sequence[Observed] = (),
     dropped: frozenset[str] = frozenset(),
 ) -> list[Proposal]:
-    """What to try next, the most promising first; at most 30 % of `budget`, with those tried.
+    """What to try next, the most promising first; at most `most`, with those tried.
 
     Jobs in `dropped` are not asked. Whoever calls it again with what was observed meanwhile gets
     the word of those tasks that were right.
     """
-    num = most_proposals(budget) - sum(1 for trial in observed if trial.source)
+    num = most - sum(1 for trial in observed if trial.source)
     if num <= 0:
         return []
-    sources = trusted_sources(records, task, space, observed=observed, dropped=dropped)
+    sources = trusted_sources(neighbours, task, space, observed=observed, dropped=dropped)
     return _portfolio(sources, space, num, tried=[space.point(each.settings) for each in observed])
 
 
 def trusted_sources(
-    records: Sequence[PastJob],
+    neighbours: Sequence[Neighbour],
     task: Task,
     space: Space,
     *,
@@ -90,10 +91,10 @@ def trusted_sources(
     dropped: frozenset[str] = frozenset(),
 ) -> list[tuple[Source, float]]:
     """The near tasks with the weight of their word, without those that were mostly wrong so far."""
-    asked = [record for record in records if record.job not in dropped]
+    asked = [each for each in neighbours if each.record.job not in dropped]
     seen = _seen(observed, task, space)
     weighted = []
-    for source in sources_of(nearest(asked, task), space):
+    for source in sources_of(asked, space):
         wrong = discordance(source, seen)
         if wrong is not None and wrong > _MOST_DISCORDANT:
             continue

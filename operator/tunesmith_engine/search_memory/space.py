@@ -7,6 +7,7 @@ the same or another.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from tunesmith_engine.search_memory.records import Setting, Settings
@@ -56,7 +57,7 @@ class Range:
         return math.log(value) if self.is_log else value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Choices:
     """One of these; numbers among them are in order, so that neighbours are near."""
 
@@ -74,7 +75,8 @@ class Choices:
         """The option; None where it is none of them."""
         return next((option for option in self.options if _same(option, value)), None)
 
-    @property
+    # NB: kept, for distances ask it thousands of times for each proposal.
+    @cached_property
     def is_ordered(self) -> bool:
         """Whether all are numbers that grow."""
         numbers = [x for x in self.options if isinstance(x, int | float) and not _is_bool(x)]

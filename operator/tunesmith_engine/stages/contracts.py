@@ -19,6 +19,7 @@ from pydantic import Field, JsonValue, StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import Artifact, EvaluationResult
+from tunesmith_engine.search_memory.recall import Recalled
 from tunesmith_engine.stages.digests import digest_json
 
 # NB: raise it whenever a stage could no longer read what one of an earlier release has left: keys
@@ -126,7 +127,9 @@ class StageRequest(ApiModel):
     far as that is known; None means that they share this machine. `store` is the URI below which
     the job keeps what must outlive the disk of this machine; None means that the disk itself does.
     `apart` says that the stage's workers have disks of their own, and nothing in common but the
-    store; they read `stored_inputs`, which are `inputs` as the store has them.
+    store; they read `stored_inputs`, which are `inputs` as the store has them. `recalled` is what
+    a search may start from, where anything is remembered; no key digests it, for a search that is
+    done stays done whatever was learnt since.
     """
 
     contract: Literal[1] = CONTRACT
@@ -148,6 +151,7 @@ class StageRequest(ApiModel):
     store: str | None = None
     apart: bool = False
     stored_inputs: dict[StageName, StageResult] = Field(default_factory=dict)
+    recalled: Recalled | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,25 @@
-"""`tunesmith search advise`, and what a finished job leaves in memory."""
+"""`tunesmith search advise` and `export`, and what a finished job leaves in memory."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from job_folders import a_finished_job
+from job_folders import a_finished_job, add_stage
+from manifests import a_job
 from searched_job import a_searched_job, some_trials
+from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_cli.main import main
+from tunesmith_cli.report.cross_validation import CrossValidationSection
 from tunesmith_cli.report.job_data import read_job_data
 from tunesmith_cli.report.search import SearchSection
 from tunesmith_engine.local.home_folder import HomeFolder
-from tunesmith_engine.local.job_memory import record_of_job, remember_job
+from tunesmith_engine.local.job_memory import recall, record_of_job, remember_job
 from tunesmith_engine.local.search_memory_file import memory_file, read_memory, remember
+from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.search_memory.records import PastJob, PastTrial, Task
+from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_engine.stages.trial_records import Intermediate, TrialRecord, TrialsFile
 
 RATE = "training.optimizer.learningRate"
 
@@ -125,3 +131,96 @@ def test_one_objective_has_no_front_and_no_trials_no_section(tmp_path: Path) -> 
     assert few.importance is None
     assert empty.trials is None
     assert empty.history is None
+
+
+def test_the_study_of_a_search_is_exported_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is; what is there is never overwritten."""
+    folder = a_searched_job(tmp_path, some_trials(3))
+    study, copy = folder.folder / "study.journal", tmp_path / "copy.journal"
+    study.write_text("of optuna")
+    add_stage(folder, "search", artifacts=[artifact_of("study", study)])
+    export = ["search", "export", "searched", str(copy), "--home", str(tmp_path)]
+
+    assert main(export) == 0
+    assert copy.read_text() == "of optuna"
+    assert "optuna-dashboard" in capsys.readouterr().out
+    assert main(export) == 2
+    assert "exists; give another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["export", "helpdesk"], "needs a file to write"),
+        (["export", "helpdesk", "x.journal"], "has no finished search"),
+        (["advise", "helpdesk", "x.journal"], "writes no file"),
+    ],
+)
+def test_what_cannot_be_exported_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    a_finished_job(tmp_path)
+
+    assert main(["search", *words, "--home", str(tmp_path)]) == 2
+
+    assert told in capsys.readouterr().err
+
+
+def test_a_search_is_told_of_other_jobs_and_not_of_itself(tmp_path: Path) -> None:
+    """What the executor hands over; a memory of a newer release is a warning."""
+    home = HomeFolder(tmp_path)
+    job = FineTuneJob.model_validate(
+        a_job(search={"parameters": [{"field": RATE, "minimum": 1e-5, "maximum": 1e-2}]})
+    )
+    planned = plan(job, fingerprints={})
+    own = f"{planned.job} {planned.stage('search').key[:16]}"
+    for record in (an_earlier_search(), an_earlier_search("self").model_copy(update={"uid": own})):
+        remember(memory_file(home), record)
+
+    told = recall(planned, None, home=home)
+    memory_file(home).write_text('{"version": 99}\n')
+    refused = recall(planned, None, home=home)
+
+    assert told is not None
+    assert refused is not None
+    assert [each.record.job for each in told.neighbours] == ["old"]
+    assert refused.neighbours == []
+    assert "the search starts from nothing" in refused.warning
+
+
+def test_the_report_shows_the_folds_and_their_interval(tmp_path: Path) -> None:
+    """With a curve for each fold."""
+    folder = a_finished_job(tmp_path)
+    path = folder.folder / "folds.json"
+    folds = [
+        TrialRecord(
+            number=number,
+            parameters={},
+            state="completed",
+            objectives={"heldOutLoss": 2.0 + number},
+            intermediates=[Intermediate(tokens=10, step=step, value=4.0 - step) for step in (1, 2)],
+            best_step=2,
+        )
+        for number in range(3)
+    ]
+    TrialsFile(trials=folds).write(path)
+    add_stage(
+        folder,
+        "crossval",
+        artifacts=[artifact_of("folds", path)],
+        facts={
+            "heldOutLoss": {"mean": 3.0, "low": 0.52, "high": 5.48, "deviation": 1.0},
+            "folds": [{"rows": 8}] * 3,
+            "medianBestStep": 2,
+        },
+    )
+
+    section = CrossValidationSection(read_job_data(folder.folder, folder.status))
+
+    assert section.about.startswith("Held-out loss 3, 0.52 to 5.48 by Student's t")
+    assert section.curves is not None
+    assert section.interval is not None
+    assert section.folds is not None
+    assert section.folds.rows[0][1:5] == ("completed", "8", "2", "2")

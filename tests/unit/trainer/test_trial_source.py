@@ -1,5 +1,6 @@
 """What is proposed and kept, as Ray Tune would ask: also after a kill, and within a budget."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ import pytest
 
 from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_engine.search_memory.distances import Neighbour
+from tunesmith_engine.search_memory.recall import Recalled
+from tunesmith_engine.search_memory.records import PastJob, PastTrial, Task
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.search_space import search_space
 from tunesmith_engine.stages.trial_records import TrialRecord, TrialsFile
+from tunesmith_trainer.search.memory_turns import memory_turns
 from tunesmith_trainer.search.proposals import write_journal
 from tunesmith_trainer.search.trial_run import RunEnd, RunPoint
 from tunesmith_trainer.search.trial_source import TrialSource
@@ -34,18 +39,32 @@ class Silent:
         """Nobody looks."""
 
 
-def a_source(output: Path, **search: Any) -> tuple[TrialSource, TrialStore]:
+def a_request(output: Path, recalled: Recalled | None, **search: Any) -> StageRequest:
     spec = FineTuneJob.model_validate(
         a_job(search={"parameters": PARAMETERS, "budget": {"maxTrials": 8}, **search})
     ).spec.with_defaults()
-    assert spec.search is not None
-    request = StageRequest(
+    return StageRequest(
         job="job", stage="search", key="0", attempt=1, spec=spec, output=str(output), report="",
-        result="", base="", cache="", secrets="", models="",
+        result="", base="", cache="", secrets="", models="", recalled=recalled,
     )  # fmt: skip
+
+
+def a_source(
+    output: Path, *, recalled: Recalled | None = None, **search: Any
+) -> tuple[TrialSource, TrialStore]:
+    request = a_request(output, recalled, **search)
+    settings = request.spec.search
+    assert settings is not None
     store = TrialStore(output, kept=output / "checkpoints")
+    memory = memory_turns(request, settings, kept=output / "checkpoints")
     source = TrialSource(
-        request, spec.search, search_space(spec), store=store, reporter=Silent(), first_rung=100
+        request,
+        settings,
+        search_space(request.spec),
+        store=store,
+        reporter=Silent(),
+        first_rung=100,
+        memory=memory,
     )
     return source, store
 
@@ -85,6 +104,55 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, method: s
 
     assert before + after == undisturbed
     assert len(undisturbed) == 8
+
+
+def an_earlier(job: str, *, best: float) -> Neighbour:
+    """A job whose losses were the lower the nearer the rate was to `best`."""
+    rates = (1e-5, 1e-4, 1e-3, 5e-3)
+    trials = [PastTrial(settings={RATE: rate}, value=abs(math.log(rate / best))) for rate in rates]
+    return Neighbour(record=PastJob(job=job, uid=job, task=Task(), trials=trials), distance=0.0)
+
+
+def test_memory_begins_and_a_killed_search_does_not_ask_it_anew(tmp_path: Path) -> None:
+    told = Recalled(neighbours=[an_earlier("right", best=1e-3)])
+    undisturbed = list(run_out(*a_source(tmp_path / "one", recalled=told)))
+    list(run_out(*a_source(tmp_path / "two", recalled=told), most=1))
+    # Meanwhile other jobs have ended.
+    other = Recalled(neighbours=[an_earlier("newer", best=1e-5)])
+    list(run_out(*a_source(tmp_path / "two", recalled=other)))
+
+    kept = TrialsFile.read(tmp_path / "two" / "trials.json").trials
+    assert kept == undisturbed
+    assert kept[0].origin.source_job == "right"
+    assert kept[0].parameters[RATE] == 1e-3
+    # What it does not know is the sampler's to choose.
+    assert "training.schedule.type" in kept[0].parameters
+    assert sum(trial.origin.kind == "memory" for trial in kept) <= 2
+
+
+def test_a_memory_that_is_wrong_is_dropped_and_the_facts_say_so(tmp_path: Path) -> None:
+    told = Recalled(neighbours=[an_earlier("wrong", best=5e-3)])
+    budget = {"maxTrials": 20}
+    trials = list(run_out(*a_source(tmp_path, recalled=told, budget=budget)))
+
+    request = a_request(tmp_path, told, budget=budget)
+    assert request.spec.search is not None
+    memory = memory_turns(request, request.spec.search, kept=tmp_path / "checkpoints")
+    facts = memory.facts(trials)
+
+    assert facts["near"] == facts["tried"] == facts["dropped"] == ["wrong"]
+    assert facts["numTrials"] < 6
+
+
+@pytest.mark.parametrize("search", [{"memory": {"use": "none"}}, {"budget": {"maxTrials": 3}}])
+def test_memory_has_no_turn_where_the_job_gives_it_none(
+    tmp_path: Path, search: dict[str, Any]
+) -> None:
+    told = Recalled(neighbours=[an_earlier("right", best=1e-3)])
+
+    trials = list(run_out(*a_source(tmp_path, recalled=told, **search)))
+
+    assert {trial.origin.kind for trial in trials} == {"sampler"}
 
 
 def test_a_parameter_is_searched_only_where_its_condition_holds(tmp_path: Path) -> None:

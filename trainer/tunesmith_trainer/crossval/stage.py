@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.cross_validation import CrossValidation
 from tunesmith_api.reasons import Reason
+from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import CHECKPOINTS, Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import VerdictError
@@ -118,6 +119,18 @@ def _outcome(
         message=f"{len(folds)} folds: held-out loss {interval.mean:.4f} "
         f"({interval.low:.4f} to {interval.high:.4f}); best step {best_step:g} in the median",
         artifacts=[artifact_of(FOLDS, output / TRIALS_FILE)],
+        # Of the folds' models, none of which ships.
+        evaluation=[
+            EvaluationResult(
+                suite="crossValidation",
+                split=FOLDS,
+                metric="loss",
+                value=interval.mean,
+                low=interval.low,
+                high=interval.high,
+                n=num_rows,
+            )
+        ],
         facts={
             "heldOutLoss": asdict(interval),
             "folds": told,

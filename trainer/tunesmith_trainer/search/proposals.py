@@ -6,7 +6,7 @@ search would lose: each is asked of a fresh study with a sampler of its own seed
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunesmith_api.finetunejob.search import MAXIMIZED, Search
 from tunesmith_engine.stages.search_space import Dimension, Parameters
-from tunesmith_engine.stages.trial_records import TrialRecord
+from tunesmith_engine.stages.trial_records import ParameterValue, TrialRecord
 
 _STATES: Final = {
     "running": TrialState.RUNNING,
@@ -41,13 +41,23 @@ _BEGUN: Final = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
 def propose(
-    search: Search, space: Sequence[Dimension], trials: Sequence[TrialRecord], *, number: int
+    search: Search,
+    space: Sequence[Dimension],
+    trials: Sequence[TrialRecord],
+    *,
+    number: int,
+    given: Mapping[str, ParameterValue] | None = None,
 ) -> Parameters:
-    """The settings of trial `number`, drawn or inferred; a grid has its own order."""
+    """The settings of trial `number`, drawn or inferred beside those that are `given`.
+
+    A grid has its own order.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = _study(search, space, trials, sampler=_sampler(search, number=number))
+        if given:
+            study.enqueue_trial(dict(given))
         asked = study.ask()
         proposed: Parameters = {}
         for dimension in space:

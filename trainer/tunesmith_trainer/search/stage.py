@@ -3,8 +3,9 @@
 Artifacts: `trials`, `trial_records.TrialsFile`; `study`, a journal that optuna-dashboard opens.
 Facts: `{"best": {"number", "parameters", "objectives", "bestStep"}, "front": [number],
 "numTrials": {"completed", "pruned", "failed"}, "objectives": [metric], "method", "sampler",
-"tokens", "seconds", "heldOutRows": {"choosing", "scored"}}`; parameters are by field path below
-`spec`, objectives by metric. `train` and what follows it get the settings of `best`.
+"tokens", "seconds", "heldOutRows": {"choosing", "scored"}, "memory": {"near": [job], "tried":
+[job], "dropped": [job], "numTrials"}}`; the jobs are earlier ones, parameters are by field path
+below `spec`, objectives by metric. `train` and what follows it get the settings of `best`.
 `checkpoints/` and `trials/` in the output folder are what a killed search goes on from.
 """
 
@@ -23,6 +24,7 @@ from tunesmith_engine.stages.trial_records import TRIALS, TRIALS_FILE, TrialReco
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.prepare.preflight import refuse_undoable
+from tunesmith_trainer.search.memory_turns import MemoryTurns, memory_turns
 from tunesmith_trainer.search.proposals import write_journal
 from tunesmith_trainer.search.ranking import best_trial, pareto_front
 from tunesmith_trainer.search.single_process import in_one_process
@@ -52,6 +54,7 @@ def search(request: StageRequest, reporter: Reporter) -> StageOutcome:
     refuse_undoable(request, model=prepared.model)
     store = TrialStore(output, kept=output / CHECKPOINTS)
     probed = precision_of_runs(request, prepared, reporter)
+    memory = memory_turns(request, settings, kept=output / CHECKPOINTS)
     source = TrialSource(
         request,
         settings,
@@ -59,6 +62,7 @@ def search(request: StageRequest, reporter: Reporter) -> StageOutcome:
         store=store,
         reporter=reporter,
         first_rung=_first_rung(request, prepared, probed),
+        memory=memory,
     )
     reporter.progress("starting Ray")
     gpus = min(1, request.spec.resources.gpus_per_worker)
@@ -67,7 +71,14 @@ def search(request: StageRequest, reporter: Reporter) -> StageOutcome:
         run_all(
             source, prepared=prepared, probed=probed, parallel=parallel, gpus=gpus, folder=folder
         )
-    return _outcome(request, settings, space, store=store, num_choosing=len(prepared.validation))
+    return _outcome(
+        request,
+        settings,
+        space,
+        store=store,
+        memory=memory,
+        num_choosing=len(prepared.validation),
+    )
 
 
 def precision_of_runs(
@@ -95,6 +106,7 @@ def _outcome(
     space: tuple[Dimension, ...],
     *,
     store: TrialStore,
+    memory: MemoryTurns,
     num_choosing: int,
 ) -> StageOutcome:
     trials, output = store.trials, Path(request.output)
@@ -131,7 +143,9 @@ def _outcome(
             "tokens": sum(trial.tokens for trial in trials),
             "seconds": round(sum(trial.seconds for trial in trials), 1),
             "heldOutRows": {"choosing": num_choosing, "scored": num_scored},
+            "memory": memory.facts(trials),
         },
+        warnings=[memory.recalled.warning] if memory.recalled.warning else [],
         versions=library_versions("torch", "transformers", "peft", "ray", "optuna"),
     )
 

@@ -8,8 +8,9 @@ from tunesmith_api.finetunejob.search import Search
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_engine.stages.search_space import Dimension, Parameters, grid_of, with_parameters
+from tunesmith_engine.stages.search_space import Dimension, grid_of, with_parameters
 from tunesmith_engine.stages.trial_records import Intermediate, TrialOrigin, TrialRecord
+from tunesmith_trainer.search.memory_turns import MemoryTurns
 from tunesmith_trainer.search.proposals import propose
 from tunesmith_trainer.search.pruning import is_pruned
 from tunesmith_trainer.search.ranking import best_trial
@@ -21,7 +22,7 @@ _DIED: Final = "StageCrashed: the process of the trial has ended, of too little 
 
 
 class TrialSource:
-    """A `RunSource`; `warm_starts` are the settings of the first trials, and who proposed them."""
+    """A `RunSource`; `memory` has its turns among the sampler's."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class TrialSource:
         store: TrialStore,
         reporter: Reporter,
         first_rung: int,
-        warm_starts: Sequence[tuple[Parameters, TrialOrigin]] = (),
+        memory: MemoryTurns,
     ) -> None:
         self._request = request
         self._search = search
@@ -40,7 +41,7 @@ class TrialSource:
         self._store = store
         self._reporter = reporter
         self._first_rung = search.pruner.min_tokens or first_rung if search.pruner else first_rung
-        self._warm_starts = warm_starts
+        self._memory = memory
         budget = search.budget
         self._grid = (
             grid_of(space, max_trials=budget.max_trials) if search.method == "grid" else None
@@ -126,10 +127,12 @@ class TrialSource:
         origin = TrialOrigin()
         if self._grid is not None:
             parameters = self._grid[number]
-        elif number < len(self._warm_starts):
-            parameters, origin = self._warm_starts[number]
         else:
-            parameters = propose(self._search, self._space, self._store.trials, number=number)
+            trials, given = self._store.trials, self._memory.proposal(self._store.trials)
+            if given is not None:
+                origin = TrialOrigin(kind="memory", source_job=given.source)
+            settings = given.settings if given is not None else None
+            parameters = propose(self._search, self._space, trials, number=number, given=settings)
         return TrialRecord(number=number, parameters=parameters, state="running", origin=origin)
 
     def _task(self, number: int, spec: FineTuneJobSpec) -> RunTask:

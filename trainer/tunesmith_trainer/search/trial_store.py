@@ -53,15 +53,20 @@ class TrialStore:
         self.note(trial)
         text = trial.model_dump_json(by_alias=True, indent=1)
         if trial.has_ended:
-            kept = self._kept / f"trial-{trial.number:04d}"
-            part = kept.with_name(f".{kept.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            (part / _RECORD).write_text(text, encoding="utf-8")
-            # NB: a folder counts from the moment it has a name without a dot.
-            part.rename(kept)
+            write_whole(self._kept / f"trial-{trial.number:04d}" / _RECORD, text)
             shutil.rmtree(self.folder(trial.number), ignore_errors=True)
         else:
             self.folder(trial.number).mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder(trial.number) / _RECORD, text)
         TrialsFile(trials=self.trials).write(self._output / TRIALS_FILE)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is all of a checkpoint's folder."""
+    folder = path.parent
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / path.name).write_text(text, encoding="utf-8")
+    # NB: a folder counts from the moment it has a name without a dot.
+    part.rename(folder)

@@ -1,13 +1,20 @@
 """What a search makes of its memory: proposals within its space, and the guard."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith_api.finetunejob.search import Condition, Parameter, Search
+from tunesmith_api.finetunejob.search import Condition, Parameter, Search, SearchBudget
 from tunesmith_engine.search_memory.distances import nearest
 from tunesmith_engine.search_memory.guard import dropped_sources, is_memorys_turn, keep_source
-from tunesmith_engine.search_memory.proposals import Observed, proposals
+from tunesmith_engine.search_memory.proposals import (
+    Observed,
+    Proposal,
+    most_proposals,
+    proposals,
+)
 from tunesmith_engine.search_memory.records import PastJob, PastTrial, Setting, Task
 from tunesmith_engine.search_memory.space import Choices, Range, Space
 from tunesmith_engine.search_memory.spec_space import space_of
@@ -33,9 +40,13 @@ def an_earlier(job: str, *, best: float, tokens: int = 100_000, **task: object) 
     )
 
 
+def proposed(records: list[PastJob], most: int = 6, **seen: Any) -> list[Proposal]:
+    return proposals(nearest(records, TASK), TASK, SPACE, most, **seen)
+
+
 def test_the_best_of_near_tasks_comes_first() -> None:
     """With the settings that its job had besides."""
-    found = proposals([an_earlier("old", best=1e-3)], TASK, SPACE, budget=20)
+    found = proposed([an_earlier("old", best=1e-3)])
 
     assert (found[0].settings, found[0].source) == ({RATE: 1e-3, BATCH: 16}, "old")
 
@@ -44,7 +55,7 @@ def test_the_second_is_good_where_the_first_is_not() -> None:
     """A portfolio, not the same twice."""
     records = [an_earlier("one", best=1e-5), an_earlier("other", best=1e-2)]
 
-    found = proposals(records, TASK, SPACE, budget=20)
+    found = proposed(records)
 
     assert {found[0].settings[RATE], found[1].settings[RATE]} == {1e-5, 1e-2}
 
@@ -54,9 +65,14 @@ def test_at_most_thirty_per_cent_are_memorys(budget: int, most: int) -> None:
     """Those that it has proposed before count."""
     records = [an_earlier(f"job-{place}", best=RATES[place]) for place in range(4)]
 
-    assert len(proposals(records, TASK, SPACE, budget=budget)) <= most
+    search = Search(
+        parameters=[Parameter(field=RATE, minimum=1e-5, maximum=1e-2)],
+        budget=SearchBudget(max_trials=budget),
+    )
+    assert most_proposals(search) == most
+    assert len(proposed(records, most)) <= most
     spent = [Observed({RATE: 2e-4, BATCH: 8}, 1.0, source="job-0")] * most
-    assert proposals(records, TASK, SPACE, budget=budget, observed=spent) == []
+    assert proposed(records, most, observed=spent) == []
 
 
 def test_other_methods_and_far_tasks_are_not_asked() -> None:
@@ -75,7 +91,7 @@ def test_a_source_that_ranks_the_trials_wrongly_is_not_asked_again() -> None:
     records = [an_earlier("wrong", best=1e-2), an_earlier("right", best=1e-5)]
     observed = [Observed({RATE: 1e-2, BATCH: 16}, 3.0), Observed({RATE: 1e-4, BATCH: 16}, 1.5)]
 
-    found = proposals(records, TASK, SPACE, budget=20, observed=observed)
+    found = proposed(records, observed=observed)
 
     assert {each.source for each in found} == {"right"}
 
@@ -86,7 +102,7 @@ def test_jobs_without_any_gain_propose_nothing() -> None:
         update={"trials": [PastTrial(settings={RATE: 1e-3}, value=3.5)]}
     )
 
-    assert proposals([record], TASK, SPACE, budget=20) == []
+    assert proposed([record]) == []
 
 
 @given(
@@ -170,7 +186,7 @@ def test_memory_begins_is_compared_and_goes_on_while_it_is_better() -> None:
     """Budget for four of memory's trials."""
 
     def turn(*observed: Observed) -> bool:
-        return is_memorys_turn(observed, 15, direction="minimize")
+        return is_memorys_turn(observed, 4, direction="minimize")
 
     mine, better = Observed({}, 1.0, "old"), Observed({}, 0.5)
     assert turn()
