@@ -32,7 +32,7 @@ COMMANDS = {
     "validate": {"FILE", "--here", "--output"},
     "plan": {"FILE", "--home", "--output"},
     # Text of rows only where it is asked for.
-    "search": {"advise", "JOB|FILE", "--home", "--output"},
+    "search": {"advise|export", "JOB|FILE", "FILE", "--home", "--output"},
     "data": {"FILE|JOB", "--show", "--home", "--output"},
     "jobs": {"--home", "--output"},
     "status": {"JOB", "--home", "--output"},

@@ -1,6 +1,6 @@
 """What a search makes of its memory: proposals within its space, and the guard."""
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,8 @@ from tunesmith_engine.search_memory.records import PastJob, PastTrial, Setting, 
 from tunesmith_engine.search_memory.space import Choices, Range, Space
 from tunesmith_engine.search_memory.spec_space import space_of
 
-RATE, BATCH = "training.optimizer.learningRate", "training.batch.size"
+RATE: Final = "training.optimizer.learningRate"
+BATCH: Final = "training.batch.size"
 SPACE = Space([Range(RATE, 1e-5, 1e-2, is_log=True), Choices(BATCH, (8, 16, 32))])
 TASK = Task(method="lora", objective="sft", tokens=100_000, base_loss=3.0)
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
