@@ -13,9 +13,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.catalog import Stage
 from tunesmith_engine.stages.contracts import CONTRACT, StageName
 from tunesmith_engine.stages.digests import digest_json
+from tunesmith_engine.stages.stage_rows import Stage
 
 # Who may read and write, where and when it runs, when to stop and how often to try again: the
 # outcome is the same.

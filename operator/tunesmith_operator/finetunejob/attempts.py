@@ -6,8 +6,8 @@ from typing import Final
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.planning.plan import Plan, PlannedStage
-from tunesmith_engine.stages.catalog import Compute
 from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.stage_rows import Compute
 from tunesmith_operator.controller.child_cache import ChildRef
 from tunesmith_operator.finetunejob.child_names import attempt_name, may_be_rayjob, rayjob_name
 from tunesmith_operator.kube.batch_job import BATCH_JOB

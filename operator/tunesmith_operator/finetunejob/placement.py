@@ -13,9 +13,10 @@ from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.capacity import accelerator_memory
 from tunesmith_engine.estimates import longest_row_of, model_facts_of
-from tunesmith_engine.stages.catalog import PREPARE, Compute, Stage
+from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageResult
 from tunesmith_engine.stages.memory import Workload
+from tunesmith_engine.stages.stage_rows import Compute, Stage
 from tunesmith_operator.kube.kueue import QUEUE_LABEL
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.restricted_pod import placement_fields

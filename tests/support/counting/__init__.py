@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.catalog import CATALOG, Stage
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import Environment, Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.memory import publishing
+from tunesmith_engine.stages.stage_rows import Stage
 
 # A field that changes the outcome of no other stage.
 WANTED: Final = {"backoffLimit": 7}

@@ -66,7 +66,7 @@ def test_at_most_thirty_per_cent_are_memorys(budget: int, most: int) -> None:
     records = [an_earlier(f"job-{place}", best=RATES[place]) for place in range(4)]
 
     search = Search(
-        parameters=[Parameter(field=RATE, minimum=1e-5, maximum=1e-2)],
+        parameters=[Parameter(field="training.optimizer.learningRate", minimum=1e-5, maximum=1e-2)],
         budget=SearchBudget(max_trials=budget),
     )
     assert most_proposals(search) == most

@@ -22,10 +22,8 @@ from tunesmith_engine.stages.catalog import (
     SEARCH,
     SYNTHESIZE,
     TRAIN,
-    Catalog,
-    Published,
-    Stage,
 )
+from tunesmith_engine.stages.stage_rows import Catalog, Published, Stage
 
 ROOT = Path(__file__).parents[4]
 
