@@ -18,6 +18,8 @@ OPEN_TO_STAGES = (
     "tunesmith_engine.deployment.adapter_list",
     # Which headers say whose request it is, to routes and replicas alike.
     "tunesmith_engine.deployment.request_identity",
+    # What earlier jobs propose to a search, whose runner asks at each turn.
+    "tunesmith_engine.search_memory",
     # How a request is measured: rows and live traffic by one function.
     "tunesmith_engine.drift.refusals",
     "tunesmith_engine.drift.signals",
