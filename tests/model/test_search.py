@@ -42,6 +42,7 @@ def trials_of(stage: TrainStage) -> TrialsFile:
     return TrialsFile.read(stage.output / "trials.json")
 
 
+@pytest.mark.long
 def test_a_killed_search_runs_no_trial_twice(tmp_path: Path) -> None:
     stage = a_search(tmp_path)
     with stage.started() as process:
