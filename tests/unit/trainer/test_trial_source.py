@@ -124,7 +124,8 @@ def test_memory_begins_and_a_killed_search_does_not_ask_it_anew(tmp_path: Path) 
     kept = TrialsFile.read(tmp_path / "two" / "trials.json").trials
     assert kept == undisturbed
     assert kept[0].origin.source_job == "right"
-    assert kept[0].parameters[RATE] == 1e-3
+    # Near its best: how good neighbours were counts, too.
+    assert kept[0].parameters[RATE] in {1e-3, 5e-3}
     # What it does not know is the sampler's to choose.
     assert "training.schedule.type" in kept[0].parameters
     assert sum(trial.origin.kind == "memory" for trial in kept) <= 2
