@@ -11,15 +11,21 @@ from crowd import Crowd, a_crowd, wait_until
 from held_jobs import Ours, operator_behind
 from job_states import PHASES
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.stages.catalog import REHEARSE, TRAIN
+from tunesmith_engine.stages.catalog import CROSSVAL, REHEARSE, SEARCH, SYNTHESIZE, TRAIN
 
+TRAIN_ROWS = {"uri": "s3://tickets/a.jsonl"}
 # What brings a job into a phase that is not on the way of every job.
 SPECS: dict[str, dict[str, Any]] = {
     Phase.QUEUED: {"queueName": "team"},
     Phase.FAILED: {"activeDeadlineSeconds": 1},
+    SYNTHESIZE.phase: {"dataset": {"train": TRAIN_ROWS, "synthesis": {}}},
+    SEARCH.phase: {
+        "search": {"parameters": [{"field": "training.lora.rank", "values": [8, 16]}]},
+    },
+    CROSSVAL.phase: {"crossValidation": {}},
     REHEARSE.phase: {
         "dataset": {
-            "train": {"uri": "s3://tickets/a.jsonl"},
+            "train": TRAIN_ROWS,
             "replay": {"selfSynthesis": {}},
         }
     },
