@@ -55,7 +55,7 @@ lock_with_pypis_torch() {
 }
 
 # What the first job would otherwise compile within its own time, minutes of it.
-export UV_COMPILE_BYTECODE=1
+export UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1}
 
 # Says what uv says, without the list of all packages; sets `said` for who wants to know why it failed.
 sync() {

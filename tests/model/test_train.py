@@ -70,6 +70,8 @@ def test_progress_is_told_while_it_runs(undisturbed: TrainStage) -> None:
     assert '"heldOutLoss"' in text
 
 
+# Sharded and separate workers are held to one worker every day.
+@pytest.mark.long
 def test_two_workers_have_the_curve_of_one(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
