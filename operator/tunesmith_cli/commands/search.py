@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.search import Parameter, Search
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.formats import counted, number, percent
 from tunesmith_cli.inputs import find_job, open_manifest
@@ -27,20 +28,20 @@ from tunesmith_engine.search_memory.distances import FARTHEST, Neighbour, neares
 from tunesmith_engine.search_memory.proposals import Proposal, most_proposals, proposals
 from tunesmith_engine.search_memory.recording import task_of
 from tunesmith_engine.search_memory.records import PastJob, Task
+from tunesmith_engine.search_memory.space import Space
 from tunesmith_engine.search_memory.spec_space import space_of
 from tunesmith_engine.stages.digests import local_path
+from tunesmith_engine.stages.errors import BadInputError
 
 # The journal of Optuna among the artifacts of a search.
 _STUDY: Final = "study"
-# What is searched first of a job that has no search: the fields that matter most for adapters.
-_USUAL: Final = Search(
-    parameters=[
-        Parameter(field="training.optimizer.learningRate", minimum=1e-6, maximum=1e-2, log=True),
-        Parameter(field="training.batch.size", values=[4, 8, 16, 32, 64, 128]),
-        Parameter(field="training.epochs", minimum=0.5, maximum=10, log=True),
-        Parameter(field="training.lora.rank", values=[4, 8, 16, 32, 64, 128]),
-    ]
+# What is searched first of a job that has no search: the fields that matter most.
+_USUAL: Final = (
+    Parameter(field="training.optimizer.learningRate", minimum=1e-6, maximum=1e-2, log=True),
+    Parameter(field="training.batch.size", values=[4, 8, 16, 32, 64, 128]),
+    Parameter(field="training.epochs", minimum=0.5, maximum=10, log=True),
 )
+_OF_ADAPTERS: Final = Parameter(field="training.lora.rank", values=[4, 8, 16, 32, 64, 128])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,13 @@ def advise(named: str, *, home: HomeFolder) -> Advice:
     """What a search of the manifest, or of the job of that name, would start from.
 
     Raises:
-        CommandError: there is no such manifest and no such job.
+        CommandError: there is no such manifest and no such job, or the space is not sound.
         LocalError: the memory is of a newer release.
     """
     job, task, uid = _task(named, home=home)
     # A job is no neighbour of its own: it would advise itself.
     records = [record for record in read_memory(memory_file(home)) if record.uid != uid]
-    search = job.spec.search or _USUAL
+    search = job.spec.search or _usual_search(job.spec)
     neighbours = nearest(records, task, num=search.memory.max_sources)
     most = most_proposals(search)
     return Advice(
@@ -119,8 +120,21 @@ def advise(named: str, *, home: HomeFolder) -> Advice:
         most=most,
         has_search=job.spec.search is not None,
         neighbours=neighbours,
-        proposals=proposals(neighbours, task, space_of(search), most),
+        proposals=proposals(neighbours, task, _space(job, search), most),
     )
+
+
+def _usual_search(spec: FineTuneJobSpec) -> Search:
+    adapters = [] if spec.training.method == "full" else [_OF_ADAPTERS]
+    return Search(parameters=[*_USUAL, *adapters])
+
+
+def _space(job: FineTuneJob, search: Search) -> Space:
+    spec = job.spec.model_copy(update={"search": search})
+    try:
+        return space_of(spec.with_defaults())
+    except BadInputError as error:
+        raise CommandError(f"job '{job.metadata.name}': {error.message}") from error
 
 
 def _task(named: str, *, home: HomeFolder) -> tuple[FineTuneJob, Task, str]:

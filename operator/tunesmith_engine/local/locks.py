@@ -1,4 +1,4 @@
-"""One run of a job or a deployment at a time: a lock ends with its process, however that ends.
+"""One run of a job or a deployment, one writer of a file: a lock ends with its process.
 
 The kernel holds it for the open file, which no stage inherits. The file stays; only its lock
 counts, and its text names the holder for people.
@@ -9,13 +9,15 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tunesmith_api.reasons import Reason
 from tunesmith_engine.local.errors import DeploymentBusy, JobBusy, LocalError
 
 # Someone who only asks whether a job runs holds the lock for a moment.
-_TRIES: Final = 5
+_MOMENT_S: Final = 0.25
 _PAUSE_S: Final = 0.05
 
 
@@ -41,6 +43,18 @@ def lock_deployment(path: Path, *, deployment: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def lock_file(path: Path, *, file: Path, patience_s: float) -> Iterator[None]:
+    """Hold the lock at `path` within the block, to write `file`.
+
+    Raises:
+        LocalError: another process holds it for so long.
+    """
+    refuse = partial(LocalError, Reason.RESOURCES_UNAVAILABLE)
+    with _hold(path, refuse=refuse, what=f"{file} is written", patience_s=patience_s):
+        yield
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock."""
     try:
@@ -54,10 +68,10 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _try_lock(file: int) -> bool:
+def _try_lock(file: int, *, patience_s: float) -> bool:
     # flock, not lockf: a record lock would end when any other descriptor of the file in this
     # process is closed, as `is_locked` does.
-    for _ in range(_TRIES):
+    for _ in range(max(1, round(patience_s / _PAUSE_S))):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -68,12 +82,18 @@ def _try_lock(file: int) -> bool:
 
 
 @contextmanager
-def _hold(path: Path, *, refuse: Callable[[str], LocalError], what: str) -> Iterator[None]:
+def _hold(
+    path: Path,
+    *,
+    refuse: Callable[[str], LocalError],
+    what: str,
+    patience_s: float = _MOMENT_S,
+) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # NB: opened without truncating, since the text belongs to whoever holds the lock, and never
     # removed: a second process could lock a new file of that name beside the old one.
     with path.open("a+", encoding="utf-8") as file:
-        if not _try_lock(file.fileno()):
+        if not _try_lock(file.fileno(), patience_s=patience_s):
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise refuse(

@@ -1,21 +1,18 @@
 """What searches on this machine remember: HOME/search-memory.jsonl, shared by all jobs.
 
-Appended under a lock that ends with its process. The lock has a file of its own, for the records'
-file is replaced when it is made shorter.
+Appended under a lock. That has a file of its own, for the records' file is replaced when it is made
+shorter.
 """
 
-import fcntl
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.local.errors import LocalError
 from tunesmith_engine.local.home_folder import HomeFolder
+from tunesmith_engine.local.locks import lock_file
 from tunesmith_engine.search_memory.records import PastJob
 from tunesmith_engine.search_memory.stored_lines import (
     MOST_RECORDS,
@@ -30,7 +27,6 @@ from tunesmith_engine.stages.reporter import write_atomically
 _LOG = logging.getLogger(__name__)
 # A writer holds the lock for milliseconds.
 _PATIENCE_S: Final = 10.0
-_PAUSE_S: Final = 0.05
 # Lines of older records of the same jobs, beside those that count, before the file is rewritten.
 _MOST_STALE: Final = MOST_RECORDS
 
@@ -53,21 +49,15 @@ def read_memory(path: Path) -> list[PastJob]:
     return stored.records
 
 
-def remember(
-    path: Path,
-    record: PastJob,
-    *,
-    patience_s: float = _PATIENCE_S,
-    now: Callable[[], float] = time.monotonic,
-) -> None:
+def remember(path: Path, record: PastJob, *, patience_s: float = _PATIENCE_S) -> None:
     """Add a record, in place of an older one of the same run.
 
     Raises:
         LocalError: another process holds the lock, or the file is of a newer release.
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f"{path.name}.lock"), path, patience_s=patience_s, now=now):
+    lock = path.with_name(f"{path.name}.lock")
+    with lock_file(lock, file=path, patience_s=patience_s):
         stored = _read(path)
         if stored.num_lines - len(stored.records) >= _MOST_STALE:
             write_atomically(path, text_of([*stored.records, record][-MOST_RECORDS:]))
@@ -94,35 +84,3 @@ def _ends_a_line(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
-
-
-@contextmanager
-def _locked(
-    lock: Path, path: Path, *, patience_s: float, now: Callable[[], float]
-) -> Iterator[None]:
-    # NB: never removed, and opened without truncating: see `locks.py`.
-    with lock.open("a+", encoding="utf-8") as file:
-        # By a clock that does not jump.
-        end = now() + patience_s
-        while not _try_lock(file.fileno()):
-            if now() >= end:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise LocalError(
-                    Reason.RESOURCES_UNAVAILABLE,
-                    f"search memory {path} is held by process {holder} for {patience_s:g} s; wait "
-                    "for it, or end it, and run the job again: what is done is found",
-                )
-            time.sleep(_PAUSE_S)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
-def _try_lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import JsonValue
 
@@ -29,7 +29,7 @@ from tunesmith_engine.stages.contracts import StageResult
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.trial_records import TrialRecord
 
-_FIELDS: Final = frozenset(SearchableField.__args__)  # type: ignore[attr-defined]
+_FIELDS: Final = frozenset(get_args(SearchableField))
 # Of a digest, as many digits as tell tasks apart.
 _DIGITS: Final = 16
 

@@ -64,6 +64,21 @@ def test_advice_as_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixt
     assert advice["nearest"][0]["trials"] == 3
 
 
+def test_a_job_without_adapters_is_advised_and_an_unsound_space_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rank is nothing that all weights have."""
+    path, advise = tmp_path / "job.yaml", ["search", "advise", "--home", str(tmp_path)]
+    path.write_text(json.dumps(a_job(training={"method": "full"})))
+    assert main([*advise, str(path)]) == 0
+    rank = {"field": "training.lora.rank", "values": [0]}
+    path.write_text(json.dumps(a_job(search={"parameters": [rank]})))
+
+    assert main([*advise, str(path)]) == 2
+
+    assert "search.parameters[0]: training.lora.rank: 0" in capsys.readouterr().err
+
+
 def test_without_memory_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And ends well: the search just starts from nothing."""
     a_finished_job(tmp_path)

@@ -6,7 +6,7 @@ from tunesmith_api.finetunejob.search import Objective, Pruner
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.trial_records import Intermediate, TrialRecord
 from tunesmith_trainer.crossval.folds import folds_of
-from tunesmith_trainer.crossval.intervals import mean_interval, t_quantile
+from tunesmith_trainer.crossval.intervals import mean_interval
 from tunesmith_trainer.data.held_out_roles import parted
 from tunesmith_trainer.search.pruning import is_pruned
 from tunesmith_trainer.search.ranking import best_trial, pareto_front
@@ -123,7 +123,7 @@ def test_rows_that_do_not_make_folds_are_refused(
 
 
 def test_the_interval_is_students() -> None:
-    assert [round(t_quantile(degrees), 3) for degrees in (1, 2, 4, 9, 49)] == [
+    assert [round(_half_in_errors(degrees + 1), 3) for degrees in (1, 2, 4, 9, 49)] == [
         12.706,
         4.303,
         2.776,
@@ -132,3 +132,8 @@ def test_the_interval_is_students() -> None:
     ]
     interval = mean_interval([1.0, 2.0, 3.0])
     assert (round(interval.low, 3), round(interval.high, 3)) == (-0.484, 4.484)
+
+
+def _half_in_errors(num: int) -> float:
+    interval = mean_interval([float(value) for value in range(num)])
+    return (interval.high - interval.mean) / (interval.deviation / num**0.5)

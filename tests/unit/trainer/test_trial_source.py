@@ -93,14 +93,18 @@ def run_out(source: TrialSource, store: TrialStore, *, most: int = 99) -> Iterat
         yield store[trial.number]
 
 
-@pytest.mark.parametrize("method", ["random", "bayesian"])
-def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, method: str) -> None:
-    undisturbed = list(run_out(*a_source(tmp_path / "one", method=method)))
-    before = list(run_out(*a_source(tmp_path / "two", method=method), most=4))
+@pytest.mark.parametrize(
+    "how",
+    [{"method": "random"}, {"method": "bayesian"}, {"method": "bayesian", "sampler": "gp"}],
+    ids=["random", "tpe", "gp"],
+)
+def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, how: dict[str, Any]) -> None:
+    undisturbed = list(run_out(*a_source(tmp_path / "one", **how)))
+    before = list(run_out(*a_source(tmp_path / "two", **how), most=4))
     # Killed within the fifth, which is run again under its number.
-    killed, _ = a_source(tmp_path / "two", method=method)
+    killed, _ = a_source(tmp_path / "two", **how)
     assert killed.next_task() is not None
-    after = list(run_out(*a_source(tmp_path / "two", method=method)))
+    after = list(run_out(*a_source(tmp_path / "two", **how)))
 
     assert before + after == undisturbed
     assert len(undisturbed) == 8
@@ -168,9 +172,11 @@ def test_a_parameter_is_searched_only_where_its_condition_holds(tmp_path: Path) 
 
 def test_a_fault_of_a_trial_is_its_result(tmp_path: Path) -> None:
     source, store = a_source(tmp_path)
-    for number, what in enumerate([None, {**end(0.0), "kind": "failed", "reason": "LossDiverged"}]):
+    diverged = end(0.0)
+    diverged["kind"], diverged["reason"] = "failed", "LossDiverged"
+    for number, what in enumerate([None, diverged]):
         assert source.next_task() is not None
-        source.ended(number, what)  # type: ignore[arg-type]
+        source.ended(number, what)
 
     kept = TrialsFile.read(tmp_path / "trials.json").trials
     assert [trial.state for trial in kept] == ["failed", "failed"]

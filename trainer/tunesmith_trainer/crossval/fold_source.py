@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
-from tunesmith_engine.stages.trial_records import Intermediate, TrialRecord
+from tunesmith_engine.stages.trial_records import TrialRecord
 from tunesmith_trainer.search.single_process import in_one_process
-from tunesmith_trainer.search.trial_run import RunEnd, RunPoint, RunTask
+from tunesmith_trainer.search.trial_run import (
+    RunEnd,
+    RunPoint,
+    RunTask,
+    completed_record,
+    with_measurement,
+)
 from tunesmith_trainer.search.trial_store import TrialStore
 
 _DIED: Final = "StageCrashed: the process of the fold has ended, of too little memory perhaps"
@@ -53,10 +59,7 @@ class FoldSource:
 
     def is_over_at(self, number: int, point: RunPoint) -> bool:
         """Note a measurement; every fold runs to its end."""
-        fold = self._store[number]
-        earlier = [each for each in fold.intermediates if each.step < point["step"]]
-        measured = Intermediate(tokens=point["tokens"], step=point["step"], value=point["loss"])
-        self._store.note(fold.model_copy(update={"intermediates": [*earlier, measured]}))
+        self._store.note(with_measurement(self._store[number], point, value=point["loss"]))
         self._tell()
         return False
 
@@ -69,15 +72,7 @@ class FoldSource:
             reason = end["reason"] if end is not None else _DIED
             self._store.write(fold.model_copy(update={"state": "failed", "reason": reason}))
         else:
-            update = {
-                "state": "completed",
-                "objectives": end["objectives"],
-                "best_step": end["best_step"],
-                "num_steps": end["num_steps"],
-                "tokens": end["tokens"],
-                "seconds": end["seconds"],
-            }
-            self._store.write(fold.model_copy(update=update))
+            self._store.write(completed_record(fold, end))
         self._tell()
 
     def _tell(self) -> None:

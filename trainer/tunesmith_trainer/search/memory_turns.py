@@ -95,7 +95,7 @@ def memory_turns(request: StageRequest, search: Search, *, kept: Path) -> Memory
     return MemoryTurns(
         recalled=recalled,
         task=task_of(request.spec, prepared.facts if prepared else {}),
-        space=space_of(search),
+        space=space_of(request.spec),
         most=most_proposals(search),
         metric=search.objectives[0].metric,
     )

@@ -146,7 +146,8 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 def _frozen(trial: TrialRecord, search: Search, space: Sequence[Dimension]) -> FrozenTrial:
     known = {dimension.field: _distribution(dimension) for dimension in space}
-    # What memory proposed may lie outside: such a value tells a sampler of this space nothing.
+    # NB: the last step of a grid may lie beyond the end by a rounding error, for which Optuna would
+    # refuse the whole trial.
     inside = {
         field: value
         for field, value in trial.parameters.items()

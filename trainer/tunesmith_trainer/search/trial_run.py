@@ -17,6 +17,7 @@ import torch
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import CHECKPOINTS, StageRequest
 from tunesmith_engine.stages.errors import StageError
+from tunesmith_engine.stages.trial_records import Intermediate, TrialRecord
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.devices import (
     current_device,
@@ -66,6 +67,30 @@ class RunEnd(TypedDict):
     tokens: int
     seconds: float
     curve: list[dict[str, Any]]
+
+
+def completed_record(running: TrialRecord, end: RunEnd) -> TrialRecord:
+    """The record of a run that came to its end."""
+    return running.model_copy(
+        update={
+            "state": "completed",
+            "objectives": end["objectives"],
+            "best_step": end["best_step"],
+            "num_steps": end["num_steps"],
+            "tokens": end["tokens"],
+            "seconds": end["seconds"],
+        }
+    )
+
+
+def with_measurement(running: TrialRecord, point: RunPoint, *, value: float) -> TrialRecord:
+    """The record with one measurement more.
+
+    What a run shows again, that goes on from a checkpoint, it has shown already.
+    """
+    earlier = [each for each in running.intermediates if each.step < point["step"]]
+    measured = Intermediate(tokens=point["tokens"], step=point["step"], value=value)
+    return running.model_copy(update={"intermediates": [*earlier, measured]})
 
 
 class RunTask(TypedDict):

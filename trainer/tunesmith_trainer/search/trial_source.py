@@ -9,13 +9,19 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.search_space import Dimension, grid_of, with_parameters
-from tunesmith_engine.stages.trial_records import Intermediate, TrialOrigin, TrialRecord
+from tunesmith_engine.stages.trial_records import TrialOrigin, TrialRecord
 from tunesmith_trainer.search.memory_turns import MemoryTurns
 from tunesmith_trainer.search.proposals import propose
 from tunesmith_trainer.search.pruning import is_pruned
 from tunesmith_trainer.search.ranking import best_trial
 from tunesmith_trainer.search.single_process import in_one_process
-from tunesmith_trainer.search.trial_run import RunEnd, RunPoint, RunTask
+from tunesmith_trainer.search.trial_run import (
+    RunEnd,
+    RunPoint,
+    RunTask,
+    completed_record,
+    with_measurement,
+)
 from tunesmith_trainer.search.trial_store import TrialStore
 
 _DIED: Final = "StageCrashed: the process of the trial has ended, of too little memory perhaps"
@@ -72,13 +78,8 @@ class TrialSource:
 
     def is_over_at(self, number: int, point: RunPoint) -> bool:
         """Note a measurement; whether the trial is pruned, or the budget spent."""
-        trial = self._store[number]
-        measured = Intermediate(tokens=point["tokens"], step=point["step"], value=point["value"])
-        # What a trial shows again, that goes on from a checkpoint, it has shown already.
-        earlier = [each for each in trial.intermediates if each.step < point["step"]]
-        trial = trial.model_copy(
+        trial = with_measurement(self._store[number], point, value=point["value"]).model_copy(
             update={
-                "intermediates": [*earlier, measured],
                 "tokens": point["tokens"],
                 "seconds": point["seconds"],
                 "num_steps": point["step"],
@@ -109,14 +110,7 @@ class TrialSource:
         elif end["kind"] == "failed":
             update = {"state": "failed", "reason": end["reason"]}
         else:
-            update = {
-                "state": "completed",
-                "objectives": end["objectives"],
-                "best_step": end["best_step"],
-                "num_steps": end["num_steps"],
-                "tokens": end["tokens"],
-                "seconds": end["seconds"],
-            }
+            trial, update = completed_record(trial, end), {}
         self._store.write(trial.model_copy(update=update))
         self._tell()
 

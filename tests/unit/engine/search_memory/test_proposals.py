@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith_api.finetunejob.search import Condition, Parameter, Search, SearchBudget
+from manifests import a_job
+from tunesmith_api.finetunejob.search import Parameter, Search, SearchBudget
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.search_memory.distances import nearest
 from tunesmith_engine.search_memory.guard import dropped_sources, is_memorys_turn, keep_source
 from tunesmith_engine.search_memory.proposals import (
@@ -137,19 +139,23 @@ def test_steps_are_kept(low: float, step: float, num: int, part: float) -> None:
 
 def test_a_space_of_the_spec_has_values_of_its_fields() -> None:
     """16 and not 16.0; true and not "true"; and conditions hold."""
-    search = Search(
-        parameters=[
-            Parameter(field="training.batch.size", values=[8, 16]),
-            Parameter(field="training.lora.useRslora", choices=["true", "false"]),
-            Parameter(field="training.schedule.type", choices=["cosine", "wsd"]),
-            Parameter(
-                field="training.schedule.decayRatio",
-                minimum=0.1,
-                maximum=0.5,
-                when=Condition(field="training.schedule.type", is_in=["wsd"]),
-            ),
-        ]
-    )
+    spec = FineTuneJobSpec.model_validate(
+        a_job(
+            search={
+                "parameters": [
+                    {"field": "training.batch.size", "values": [8, 16]},
+                    {"field": "training.lora.useRslora", "choices": ["true", "false"]},
+                    {"field": "training.schedule.type", "choices": ["cosine", "wsd"]},
+                    {
+                        "field": "training.schedule.decayRatio",
+                        "minimum": 0.1,
+                        "maximum": 0.5,
+                        "when": {"field": "training.schedule.type", "isIn": ["wsd"]},
+                    },
+                ]
+            }
+        )["spec"]
+    ).with_defaults()
     settings: dict[str, Setting] = {
         "training.batch.size": 16.0,
         "training.lora.useRslora": True,
@@ -157,7 +163,8 @@ def test_a_space_of_the_spec_has_values_of_its_fields() -> None:
         "training.schedule.decayRatio": 0.2,
     }
 
-    projected = space_of(search).projected(settings)
+    space = space_of(spec)
+    projected = space.projected(settings)
 
     assert projected == {
         "training.batch.size": 16,
@@ -165,7 +172,7 @@ def test_a_space_of_the_spec_has_values_of_its_fields() -> None:
         "training.schedule.type": "cosine",
     }
     assert isinstance(projected["training.batch.size"], int)
-    beside_wsd = space_of(search).projected({**settings, "training.schedule.type": "wsd"})
+    beside_wsd = space.projected({**settings, "training.schedule.type": "wsd"})
     assert beside_wsd is not None
     assert beside_wsd["training.schedule.decayRatio"] == 0.2
 

@@ -113,7 +113,7 @@ def test_a_lock_that_another_process_holds_is_told(tmp_path: Path) -> None:
         lock.write("4711\n")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(LocalError, match="is held by process 4711 for 0 s; wait"):
+        with pytest.raises(LocalError, match="is written by process 4711; wait"):
             remember(path, a_record(), patience_s=0)
 
 
