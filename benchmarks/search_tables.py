@@ -84,7 +84,7 @@ def _compute(number: int) -> Table:
     features, classes = _hashed(texts), np.array(labels)
     train = features[:num_rows], classes[:num_rows]
     held_out = features[num_rows:], classes[num_rows:]
-    losses = {
+    losses: dict[tuple[float, ...], float] = {
         (rate, decay, batch, epoch): loss
         for batch in BATCHES
         for epoch, of_runs in _train(train, held_out, num_classes, batch=batch)
@@ -101,7 +101,7 @@ def _compute(number: int) -> Table:
         median_row_tokens=float(median(lengths)),
         target_entropy=float(-np.sum(shares * np.log(shares))),
         base_loss=float(np.log(num_classes)),
-        losses=[losses[tuple(each.values())] for each in settings()],  # type: ignore[index]
+        losses=[losses[tuple(each.values())] for each in settings()],
     )
 
 

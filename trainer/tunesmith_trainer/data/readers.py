@@ -46,7 +46,7 @@ _YamlLoader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def read_rows(path: Path, *, label: str, problems: Problems) -> Iterator[RawRow]:
     """The rows of one file, which messages call `label`; whatever is wrong goes to `problems`."""
     before, number = problems.count, 0
-    for number, row in enumerate(_rows_of(path, label, problems), start=1):  # noqa: B007
+    for number, row in enumerate(_rows_of(path, label, problems), start=1):  # noqa: B007 - the last one counts
         yield row
     if not number and problems.count == before:
         add_empty(label, problems)
