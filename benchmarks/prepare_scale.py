@@ -17,7 +17,7 @@ from typing import Any, Final
 from chitchat import as_messages, conversations
 from commands import ROOT, TUNESMITH
 
-SIZES: Final = {"few": 50, "100k": 100_000, "1M": 1_000_000}
+SIZES: Final = {"few": 50, "100k": 100_000, "1m": 1_000_000}
 _TURNS: Final = 6
 _JOB: Final = """
 apiVersion: tunesmith.dev/v1alpha1
