@@ -288,6 +288,7 @@ EVALUATE: Final = Stage(
         "evaluation.gates",
         "evaluation.interpolation",
         "evaluation.suites",
+        "evaluation.fairness",
         "evaluation.judge.criteria",
         "evaluation.judge.maxSamples",
         "evaluation.judge.endpoint.url",
@@ -298,7 +299,7 @@ EVALUATE: Final = Stage(
         "evaluation.reference.endpoint.pricePerMillionTokens",
     ),
     reads=("prepare", "train"),
-    sources=("evaluation.suites",),
+    sources=("evaluation.suites", "evaluation.fairness.suites"),
     compute=Compute.ACCELERATOR,
     memory=memory.evaluating,
 )
