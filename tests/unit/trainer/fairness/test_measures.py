@@ -57,9 +57,7 @@ def test_group_differences_are_those_of_fairlearn() -> None:
     chosen = [True, False, True, False, True, False, False, False]
     likelihood = [0.9, 0.4, 0.6, 0.1, 0.8, 0.2, 0.3, 0.3]
 
-    parity, odds, calibration = group_measures(
-        groups, wanted, chosen=chosen, likelihood=likelihood
-    )
+    parity, odds, calibration = group_measures(groups, wanted, chosen=chosen, likelihood=likelihood)
 
     assert parity.value() == pytest.approx(0.25)
     # True positives 1/2 and 1/2, false ones 1/2 and 0.
