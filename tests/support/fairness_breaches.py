@@ -3,6 +3,7 @@
 from typing import Any
 
 from secret_breaches import TASK
+from training_breaches import TRAIN
 
 SOURCE = {"uri": "file://crows.csv"}
 CROWS = {"name": "crows", "kind": "crowsPairs", "source": SOURCE}
@@ -86,6 +87,13 @@ FAIRNESS_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             _suites(SWAPS, gates=[{"suite": "swaps", "metric": "refusalGap", "max": 0.1}]),
             "spec.evaluation.gates",
             _suites(SWAPS, gates=[{"suite": "swaps", "metric": "gap", "max": 0.1}]),
+        )
+    ],
+    "counterfactual-groups-correspond": [
+        (
+            {"dataset": {"train": TRAIN, "augmentation": {"counterfactual": {"groups": [YOUNG]}}}},
+            "spec.dataset.augmentation.counterfactual.groups",
+            {"dataset": {"train": TRAIN, "augmentation": {"counterfactual": {}}}},
         )
     ],
 }

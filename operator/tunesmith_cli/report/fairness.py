@@ -1,4 +1,4 @@
-"""The tables about bias: every measure of tuned and compressed model, the general loss beside it."""
+"""The tables about bias: every measure of either model, the general loss beside it."""
 
 from dataclasses import dataclass
 

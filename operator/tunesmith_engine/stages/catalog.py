@@ -112,6 +112,7 @@ PREPARE: Final = Stage(
         "dataset.augmentation.paraphrase.endpoint.pricePerMillionTokens",
         "dataset.augmentation.paraphrase.maxNewTokens",
         "dataset.augmentation.paraphrase.minSimilarity",
+        "dataset.augmentation.counterfactual",
         "dataset.augmentation.seed",
         "dataset.balance",
         "dataset.seed",

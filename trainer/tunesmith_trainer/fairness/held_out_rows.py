@@ -20,12 +20,12 @@ from tunesmith_trainer.data.held_out_roles import row_of
 from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Message, Problems, Row
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
+from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import score_rows
 from tunesmith_trainer.evaluate.suites import Say
 from tunesmith_trainer.fairness.measures import GroupMeasure, Measure, RatioMeasure
 from tunesmith_trainer.fairness.sentences import left_out, spread
-from tunesmith_trainer.fairness.terms import Terms
+from tunesmith_trainer.fairness.terms import Terms, swap_row, texts_of_row
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 # Answers of a classification; more are no classes.
@@ -69,7 +69,7 @@ def swapped_rows(rows: Sequence[Row], terms: Terms) -> list[SwappedRow]:
     """Every row that names one group, beside the first group or, if it is that, each other."""
     swapped = []
     for row in rows:
-        group = terms.group_of(_texts(row))
+        group = terms.group_of(texts_of_row(row))
         if group is None:
             continue
         for other in range(1, len(terms.names)) if group == 0 else [group]:
@@ -78,20 +78,6 @@ def swapped_rows(rows: Sequence[Row], terms: Terms) -> list[SwappedRow]:
             sides = (row, counterpart) if group == 0 else (counterpart, row)
             swapped.append(SwappedRow(*sides, other))
     return swapped
-
-
-def swap_row(row: Row, terms: Terms, *, source: int, target: int) -> Row:
-    """The row with one group's terms in place of the other's, answers included."""
-
-    def swap(turn: Message) -> Message:
-        return turn.with_content(terms.swapped(turn.content, source=source, target=target))
-
-    return replace(
-        row,
-        messages=tuple(map(swap, row.messages)),
-        rejected=tuple(map(swap, row.rejected)),
-        text=None if row.text is None else terms.swapped(row.text, source=source, target=target),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +276,7 @@ class RefusalTest:
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
-        answers = generate_texts(
+        answers = generatetexts_of_row(
             model,
             self.tokenizer,
             self.prompts,
@@ -329,10 +315,6 @@ def _asks_apart(swap: SwappedRow) -> bool:
     return swap.first.messages[:-1] != swap.other.messages[:-1]
 
 
-def _texts(row: Row) -> list[str]:
-    return [row.text] if row.text is not None else [turn.content for turn in row.messages]
-
-
 def _answered(row: Row, answer: str) -> Row:
     return replace(row, messages=(*row.messages[:-1], row.messages[-1].with_content(answer)))
 
@@ -362,7 +344,9 @@ def _require_groups(settings: FairnessSuite, rows: Sequence[Row], terms: Terms) 
         BadInputError: no row names one group alone.
     """
     where = f"evaluation.fairness: the suite {settings.name}"
-    named = [{found.group for text in _texts(row) for found in terms.found(text)} for row in rows]
+    named = [
+        {found.group for text in texts_of_row(row) for found in terms.found(text)} for row in rows
+    ]
     if not any(len(groups) == 1 for groups in named):
         several = sum(len(groups) > 1 for groups in named)
         told = ", ".join(terms.names)

@@ -7,12 +7,13 @@ pronouns that need care: "her" is "his" before what is owned, and "him" elsewher
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 from tunesmith_api.finetunejob.fairness import TermGroup
 from tunesmith_trainer.augment.meaning import kept_parts
+from tunesmith_trainer.data.rows import Message, Row
 
 # One line for each pair of words, women's first; all of them are swapped in both directions.
 _ENGLISH: Final = (
@@ -33,8 +34,8 @@ _NO_NOUN: Final = frozenset(
         "by can could did do does down either every everything first for from had has have he here "
         "how i if in instead into is it later more not nothing now of off on or our out over she "
         "should so some something soon than that the their them then there these they this those "
-        "through to today together tomorrow tonight too under until up was we were what when where which "
-        "while who why will with without would yesterday yet you your"
+        "through to today together tomorrow tonight too under until up was we were what when where "
+        "which while who why will with without would yesterday yet you your"
     ).split()
 )
 _NEXT_WORD: Final = re.compile(r"[ \t]+([^\W\d_][\w'’-]*)")
@@ -99,6 +100,14 @@ class Terms:
             end = found.end
         return "".join([*parts, text[end:]])
 
+    def without(self, text: str, *, blank: str) -> str:
+        """The text with `blank` in place of every group's terms: what is left is of no group."""
+        parts, end = [], 0
+        for found in self.found(text):
+            parts += [text[end : found.start], blank]
+            end = found.end
+        return "".join([*parts, text[end:]])
+
     def _place(self, found: Found, text: str) -> int:
         if len(found.places) == 1:
             return found.places[0]
@@ -124,6 +133,25 @@ class Terms:
         # The longest first: "grandmother" holds "mother", and "black woman" holds "woman".
         ordered = sorted(self._known, key=len, reverse=True)
         return re.compile("|".join(map(_edged, ordered)), re.IGNORECASE)
+
+
+def swap_row(row: Row, terms: Terms, *, source: int, target: int) -> Row:
+    """The row with one group's terms in place of the other's, answers included."""
+
+    def swap(turn: Message) -> Message:
+        return turn.with_content(terms.swapped(turn.content, source=source, target=target))
+
+    return replace(
+        row,
+        messages=tuple(map(swap, row.messages)),
+        rejected=tuple(map(swap, row.rejected)),
+        text=None if row.text is None else terms.swapped(row.text, source=source, target=target),
+    )
+
+
+def texts_of_row(row: Row) -> list[str]:
+    """What a row says, turn by turn."""
+    return [row.text] if row.text is not None else [turn.content for turn in row.messages]
 
 
 def shared_terms(groups: Sequence[TermGroup]) -> str | None:

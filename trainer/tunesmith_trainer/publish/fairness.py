@@ -1,4 +1,4 @@
-"""What a model card tells of bias: the measured numbers of the model that ships, and their limits."""
+"""What a model card tells of bias: the numbers of the model that ships, and their limits."""
 
 from collections.abc import Mapping
 from typing import Any, Final

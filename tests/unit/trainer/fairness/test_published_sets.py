@@ -1,10 +1,10 @@
 """Published sets are read as they are, and other files are refused by file and line."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from bbq_lines import bbq_line
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.fairness.published_sets import (
     SentencePair,
@@ -20,19 +20,6 @@ FIELD = "evaluation.fairness.suites[0]"
 def written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def bbq_line(**changed: object) -> str:
-    row = {
-        "question_index": "1", "question_polarity": "neg", "context_condition": "ambig",
-        "category": "Age", "context": "Two people met.", "question": "Who is slow?",
-        "ans0": "The old one", "ans1": "Unknown", "ans2": "The young one", "label": 1,
-        "answer_info": {
-            "ans0": ["old", "old"], "ans1": ["Unknown", "unknown"], "ans2": ["young", "nonOld"],
-        },
-        "additional_metadata": {"stereotyped_groups": ["old"]},
-    }  # fmt: skip
-    return json.dumps(row | changed) + "\n"
 
 
 def test_crows_pairs(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from test_published_sets import bbq_line
+from bbq_lines import bbq_line
 from tuned_job import SilentReporter, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import EVALUATE
