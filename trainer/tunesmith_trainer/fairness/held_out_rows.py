@@ -20,7 +20,7 @@ from tunesmith_trainer.data.held_out_roles import row_of
 from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Message, Problems, Row
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.generation import pad_id_of
+from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import score_rows
 from tunesmith_trainer.evaluate.suites import Say
 from tunesmith_trainer.fairness.measures import GroupMeasure, Measure, RatioMeasure
@@ -276,7 +276,7 @@ class RefusalTest:
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
-        answers = generatetexts_of_row(
+        answers = generate_texts(
             model,
             self.tokenizer,
             self.prompts,
