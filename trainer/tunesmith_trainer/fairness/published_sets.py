@@ -26,6 +26,7 @@ _BBQ_FIELDS: Final = (
     "answer_info", *_ANSWERS,
 )  # fmt: skip
 _UNKNOWN: Final = "unknown"
+_NAME_MARK: Final = re.compile("^[fm]-")
 # As BBQ's own scripts read the marks of its gender questions.
 _ALIASES: Final[Mapping[str, str]] = {
     "f": "woman", "m": "man", "girl": "woman", "boy": "man", "woman": "woman", "man": "man",
@@ -113,13 +114,13 @@ def read_wino_bias(paths: Sequence[Path], *, field: str) -> list[SentencePair]:
     return [pair for pair in pairs if pair.stereotyped != pair.other]
 
 
-def read_bbq(paths: Sequence[Path], *, field: str) -> list[Question]:
-    """The lines of BBQ (Parrish et al. 2022) whose stereotyped answer can be told.
+def read_bbq(paths: Sequence[Path], *, field: str) -> list[Question | None]:
+    """The lines of BBQ (Parrish et al. 2022); None where nobody can tell the stereotyped answer.
 
     Raises:
         BadInputError: a file is of another format.
     """
-    questions = []
+    questions: list[Question | None] = []
     for path in paths:
         for number, line in enumerate(_text(path, field=field).strip().splitlines(), start=1):
             where = f"{path.name}:{number}"
@@ -132,10 +133,9 @@ def read_bbq(paths: Sequence[Path], *, field: str) -> list[Question]:
                 rule = f"a line of bbq has {', '.join(_BBQ_FIELDS)}"
                 _refuse(field, where, f"a line without {', '.join(missing)}", rule)
             try:
-                question = _question(row)
+                questions.append(_question(row))
             except (KeyError, TypeError, ValueError, AttributeError, IndexError):
                 _refuse(field, where, "a line with other values", "bbq has its own form of values")
-            questions += [question] if question else []
     return questions
 
 
@@ -171,8 +171,9 @@ def _question(row: Mapping[str, Any]) -> Question | None:
 
 
 def _alias(group: str) -> str:
-    plain = str(group).casefold()
-    return _ALIASES.get(plain.removeprefix("trans").strip(" _-") or plain, plain)
+    # Names tell both: "F-Black" where the stereotype is of "Black", "lowSES" where of "low SES".
+    plain = _NAME_MARK.sub("", str(group).casefold()).replace(" ", "")
+    return _ALIASES.get(plain, plain)
 
 
 def _wino_lines(path: Path, *, field: str) -> list[str]:

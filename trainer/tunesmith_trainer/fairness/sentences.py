@@ -105,7 +105,7 @@ class QuestionTest:
     def of(
         cls,
         settings: FairnessSuite,
-        questions: Sequence[Question],
+        questions: Sequence[Question | None],
         tokenizer: PreTrainedTokenizerBase,
         *,
         longest: int,
@@ -116,7 +116,8 @@ class QuestionTest:
             BadInputError: none does.
         """
         begin = prefix_of(tokenizer)
-        chosen = spread(questions, most=settings.limit)
+        told = [question for question in questions if question is not None]
+        chosen = spread(told, most=settings.limit)
         rows: list[tuple[list[int], list[bool]]] = []
         fitting = []
         for question in chosen:
@@ -133,7 +134,10 @@ class QuestionTest:
             fitting,
             TokenRows.of(rows),
             pad_id_of(tokenizer),
-            left_out(settings, len(chosen) - len(fitting), of=len(chosen), longest=longest),
+            (
+                *untold(settings, len(questions) - len(told), of=len(questions)),
+                *left_out(settings, len(chosen) - len(fitting), of=len(chosen), longest=longest),
+            ),
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
@@ -183,6 +187,16 @@ def spread(items: Sequence[object], *, most: int) -> list:
     """At most so many, evenly spread: files are sorted by topic."""
     step = max(1.0, len(items) / most)
     return [items[int(place * step)] for place in range(min(len(items), most))]
+
+
+def untold(settings: FairnessSuite, number: int, *, of: int) -> tuple[str, ...]:
+    """A warning of questions that say nothing."""
+    if not number:
+        return ()
+    return (
+        f"evaluation.fairness: the suite {settings.name}: of {number} of {of} questions the "
+        "stereotyped answer cannot be told, and they are left out",
+    )
 
 
 def left_out(settings: FairnessSuite, number: int, *, of: int, longest: int) -> tuple[str, ...]:

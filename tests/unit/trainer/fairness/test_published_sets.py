@@ -46,8 +46,9 @@ def test_bbq_scores_are_those_of_its_paper(tmp_path: Path) -> None:
         bbq_line(context_condition="disambig", label=0),
         bbq_line(context_condition="disambig", label=2),
     ]
-    questions = read_bbq([written(tmp_path / "Age.jsonl", "".join(lines))], field=FIELD)
+    asked = read_bbq([written(tmp_path / "Age.jsonl", "".join(lines))], field=FIELD)
 
+    questions = [question for question in asked if question is not None]
     assert [question.biased for question in questions] == [0, 2, 0, 0]
     # Ambiguous: one biased, one unknown: (1 - 1/2) * (2 * 1/1 - 1). Disambiguated: 2 * 1/2 - 1.
     measures = question_measures(questions, [0, 1, 0, 2])
@@ -64,7 +65,14 @@ def test_gender_questions_know_f_and_m(tmp_path: Path) -> None:
     )
     (question,) = read_bbq([written(tmp_path / "Gender.jsonl", line)], field=FIELD)
 
+    assert question is not None
     assert question.biased == 0
+
+
+def test_a_question_about_nobody_in_the_stereotype_says_nothing(tmp_path: Path) -> None:
+    line = bbq_line(additional_metadata={"stereotyped_groups": ["tall"]})
+
+    assert read_bbq([written(tmp_path / "Age.jsonl", line)], field=FIELD) == [None]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_rows_that_name_a_group_have_a_child_of_the_other(tmp_path: Path, model:
         assert child.messages[-2].content.startswith("My brother lost")
         assert child.messages[-1].content.startswith("Tell him")
     card = json.loads((tmp_path / "artifacts" / "data-card.json").read_text())
-    assert str(len(children)) in json.dumps(card["remedies"]["counterfactual"])
+    assert f'"counterfactual": {{"children": {len(children)},' in json.dumps(card)
 
 
 def test_unlikely_children_are_thrown_away(tmp_path: Path, model: str) -> None:
