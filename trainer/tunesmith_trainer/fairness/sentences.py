@@ -191,12 +191,11 @@ def spread(items: Sequence[object], *, most: int) -> list:
 
 def untold(settings: FairnessSuite, number: int, *, of: int) -> tuple[str, ...]:
     """A warning of questions that say nothing."""
-    if not number:
-        return ()
-    return (
+    warning = (
         f"evaluation.fairness: the suite {settings.name}: of {number} of {of} questions the "
-        "stereotyped answer cannot be told, and they are left out",
+        "stereotyped answer cannot be told, and they are left out"
     )
+    return (warning,) if number else ()
 
 
 def left_out(settings: FairnessSuite, number: int, *, of: int, longest: int) -> tuple[str, ...]:
