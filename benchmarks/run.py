@@ -32,6 +32,7 @@ import judge
 import memory_planner
 import near_duplicates
 import overfitting_study
+import planted_bias
 import prepare_scale
 import probe_pace
 import route_latency
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "artifactDrift": artifact_drift.measure,
     "adapterDrift": artifact_drift.measure_adapters,
     "templateDrift": artifact_drift.measure_template,
+    "plantedBias": planted_bias.measure,
     "probePace": probe_pace.measure,
     "adapterPrecision": adapter_precision.measure,
     "divergence": divergence.measure,

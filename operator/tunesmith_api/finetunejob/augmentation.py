@@ -1,6 +1,6 @@
 """`spec.dataset.augmentation`: training rows once more, asked in other words."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -8,6 +8,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Fraction, Seed
+from tunesmith_api.finetunejob.fairness import TermGroup
 from tunesmith_api.rules import Rule
 
 # ISO 639, with a variant behind an underscore, as Apertium has it.
@@ -58,6 +59,26 @@ class Paraphrase(ApiModel):
     )
 
 
+class Counterfactual(ApiModel):
+    """Rows that name one group of people once more, with the terms of each other group.
+
+    Answers are swapped as well, so that the row stays true to itself. `ratio` and `turns` do not
+    count here: every row that names one group alone has a child for each other group.
+    """
+
+    groups: Annotated[list[TermGroup], Field(max_length=8)] = Field(
+        default_factory=list,
+        description="Whose terms are swapped. Default: women and men, in English.",
+    )
+    max_loss_rise: Annotated[
+        Annotated[float, Field(gt=0.0, le=20.0)] | None, DecidedLater("no child is scored")
+    ] = Field(
+        None,
+        description="Children are thrown away that the base model finds less likely than their "
+        "parents by more than this, in nats per trained token. Default: none is scored.",
+    )
+
+
 class Augmentation(ApiModel):
     """Add children of training rows, whose turns say the same in other words.
 
@@ -77,12 +98,29 @@ class Augmentation(ApiModel):
     synonyms: Annotated[Synonyms | None, DecidedLater("no synonyms")] = None
     back_translation: Annotated[BackTranslation | None, DecidedLater("no back-translation")] = None
     paraphrase: Annotated[Paraphrase | None, DecidedLater("no paraphrase")] = None
+    counterfactual: Annotated[Counterfactual | None, DecidedLater("no swapped rows")] = None
     seed: Seed = Field(0, description="Decides which rows get children, and which words change.")
 
 
-_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase")
+_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase", "counterfactual")
 
-RULES: Final[tuple[Rule[Augmentation], ...]] = (
+RULES: Final[tuple[Rule[Any], ...]] = (
+    Rule(
+        name="counterfactual-groups-correspond",
+        scopes=("dataset.augmentation.counterfactual",),
+        field="groups",
+        holds=lambda counterfactual: (
+            not counterfactual.groups
+            or (
+                len(counterfactual.groups) > 1
+                and len({len(group.terms) for group in counterfactual.groups}) == 1
+            )
+        ),
+        cel="!has(self.groups) || self.groups.size() == 0 || (self.groups.size() > 1 && "
+        "self.groups.all(one, one.terms.size() == self.groups[0].terms.size()))",
+        message="a term is swapped for the one at its place in another group; give two groups or "
+        "more, each with as many terms",
+    ),
     Rule(
         name="augmentation-has-a-generator",
         scopes=("dataset.augmentation",),
@@ -91,9 +129,11 @@ RULES: Final[tuple[Rule[Augmentation], ...]] = (
             augmentation.synonyms is not None
             or augmentation.back_translation is not None
             or augmentation.paraphrase is not None
+            or augmentation.counterfactual is not None
         ),
         cel=" || ".join(f"has(self.{name})" for name in _GIVEN),
-        message="something has to write the children; give synonyms, backTranslation or paraphrase",
+        message="something has to write the children; give synonyms, backTranslation, "
+        "paraphrase or counterfactual",
     ),
     Rule(
         name="one-child-of-each-generator",

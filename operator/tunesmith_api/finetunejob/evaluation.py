@@ -7,8 +7,10 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.finetunejob import fairness as of_fairness
 from tunesmith_api.finetunejob import suites as of_suites
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.fairness import FAIRNESS_METRICS, Fairness, FairnessSuite
 from tunesmith_api.finetunejob.judge import Judge, ReferenceModel
 from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
 from tunesmith_api.finetunejob.suites import MetricName, Suite, SuiteName
@@ -45,13 +47,14 @@ class Gate(ApiModel):
 
     suite: SuiteName = Field(
         "heldOut",
-        description="heldOut, general, preference, judge, or the name of one of the suites.",
+        description="heldOut, general, preference, judge, or the name of one of the suites, those "
+        "of fairness included. Of a fairness suite the compressed model is held to it, too.",
     )
     metric: MetricName = Field(
         "loss",
         description="loss, perplexity, exactMatch, rougeL or chrf; of preferences margin, "
         "accuracy or rankingAccuracy; of the judge winRate; of a suite what its task measures, "
-        "such as acc.",
+        "such as acc; of a fairness suite gap, or another that its kind has.",
     )
     # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
@@ -94,6 +97,9 @@ class Evaluation(ApiModel):
     suites: Annotated[list[Suite], Field(max_length=16)] = Field(
         default_factory=list,
         description="Tasks of lm-evaluation-harness. They need the extra `eval`.",
+    )
+    fairness: Annotated[Fairness | None, DecidedLater("no fairness suite")] = Field(
+        None, description="How the models treat groups of people. Default: not measured."
     )
     judge: Annotated[Judge | None, DecidedLater("no judge")] = Field(
         None, description="A model that compares the tuned model's answers with the base's."
@@ -184,6 +190,7 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
         cel="!has(self.gates) || self.gates.all(gate, "
         "gate.suite in ['heldOut', 'general', 'preference'] "
         "|| (gate.suite == 'judge' && has(self.judge)) "
+        "|| (has(self.fairness) && self.fairness.suites.exists(suite, suite.name == gate.suite)) "
         "|| self.suites.exists(suite, suite.name == gate.suite))",
         message="a gate asks for a suite that is not measured; name heldOut, general, one of the "
         "suites, or judge where there is a judge",
@@ -224,6 +231,38 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
         message="a gate asks for another metric than its suite counts; change one of the two",
     ),
     Rule(
+        name="gate-metric-is-of-the-fairness-kind",
+        scopes=("evaluation",),
+        field="gates",
+        holds=lambda evaluation: all(
+            gate.metric in FAIRNESS_METRICS[suite.kind]
+            for gate in evaluation.gates or ()
+            for suite in _fairness(evaluation)
+            if suite.name == gate.suite
+        ),
+        cel="!has(self.gates) || !has(self.fairness) || self.gates.all(gate, "
+        "self.fairness.suites.all(suite, suite.name != gate.suite || "
+        + " || ".join(
+            f"(suite.kind == '{kind}' && gate.metric in {[*metrics]})"
+            for kind, metrics in FAIRNESS_METRICS.items()
+        )
+        + "))",
+        message="a gate asks for a metric that its fairness suite does not measure; name gap, or "
+        "another of its kind",
+    ),
+    Rule(
+        name="fairness-names-are-no-suites",
+        scopes=("evaluation",),
+        field="fairness.suites",
+        holds=lambda evaluation: (
+            not {suite.name for suite in _fairness(evaluation)}
+            & {suite.name for suite in evaluation.suites}
+        ),
+        cel="!has(self.fairness) || !has(self.suites) || self.fairness.suites.all(one, "
+        "!self.suites.exists(other, other.name == one.name))",
+        message="a fairness suite has the name of one of the suites; choose another",
+    ),
+    Rule(
         name="answers-for-other-models",
         scopes=("evaluation",),
         field="generation.metric",
@@ -236,7 +275,16 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
     ),
 )
 
-RULES: Final[tuple[Rule[Any], ...]] = (*_GATE_RULES, *of_suites.RULES, *_MEASURED_RULES)
+RULES: Final[tuple[Rule[Any], ...]] = (
+    *_GATE_RULES,
+    *of_suites.RULES,
+    *of_fairness.RULES,
+    *_MEASURED_RULES,
+)
+
+
+def _fairness(evaluation: Evaluation) -> list[FairnessSuite]:
+    return evaluation.fairness.suites if evaluation.fairness else []
 
 
 def _suites(evaluation: Evaluation) -> set[str]:
@@ -248,4 +296,5 @@ def _suites(evaluation: Evaluation) -> set[str]:
         "preference",
         *judged,
         *(suite.name for suite in evaluation.suites),
+        *(suite.name for suite in _fairness(evaluation)),
     }

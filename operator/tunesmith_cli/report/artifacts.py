@@ -118,6 +118,31 @@ class MakeOrBuy(Record):
     per_thousand_requests: dict[str, ThousandRequests] = Field(default_factory=dict)
 
 
+class FairnessNumber(Record):
+    """One measure of bias; `neutral` is where no bias leaves it, and null of what is not judged."""
+
+    suite: str
+    metric: str
+    part: str = ""
+    licence: str | None = None
+    neutral: float | None = None
+    value: float
+    interval: tuple[float, float] | None = None
+    base: float | None = None
+    change: tuple[float, float] | None = None
+    p_adjusted: float | None = None
+    flagged: bool = False
+    rows: int = 0
+
+
+class FairnessRecord(Record):
+    """What was measured of one model, and what either model's general loss is."""
+
+    confidence: float = 0.95
+    general_loss: dict[str, float] = Field(default_factory=dict)
+    numbers: list[FairnessNumber] = Field(default_factory=list)
+
+
 class EvaluationFile(Record):
     """evaluation.json: the parts that are not in the stage's result."""
 
@@ -125,6 +150,7 @@ class EvaluationFile(Record):
     samples: list[Sample] = Field(default_factory=list)
     verdicts: list[GateResult] = Field(default_factory=list)
     interpolation: SweepFile | None = None
+    fairness: FairnessRecord | None = None
     judge: JudgeRecord | None = None
     reference: MakeOrBuy | None = None
 
@@ -277,6 +303,7 @@ class CompressFacts(Record):
     tries: list[SchemeTried] = Field(default_factory=list)
     merged_bytes: int | None = None
     compressed_bytes: int | None = None
+    fairness: FairnessRecord | None = None
 
 
 class VerifyFacts(Record):

@@ -24,6 +24,7 @@ from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFil
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
+from tunesmith_cli.report.fairness import FairnessTables
 from tunesmith_cli.report.job_data import JobData
 from tunesmith_cli.report.other_models import OtherModels
 
@@ -92,6 +93,12 @@ class Measurements:
     def others(self) -> OtherModels:
         """What models elsewhere said: a judge, and a managed model."""
         return OtherModels(self.job.evaluation or EvaluationFile(), self.results)
+
+    @cached_property
+    def fairness(self) -> FairnessTables:
+        """What the suites of fairness said of each model."""
+        evaluated = self.job.evaluation.fairness if self.job.evaluation else None
+        return FairnessTables(evaluated, self.job.compress.fairness)
 
     @cached_property
     def sweep(self) -> Chart | None:

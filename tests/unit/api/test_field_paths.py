@@ -65,6 +65,7 @@ def test_sources_stand_in_the_order_of_their_fields() -> None:
         "dataset.train",
         "dataset.validation",
         "evaluation.generalText",
+        "evaluation.fairness.suites.*.source",
     ]
     assert isinstance(spec.sources()["model"], ModelSource)
     assert isinstance(spec.sources()["evaluation.generalText"], DataSource)

@@ -1,5 +1,7 @@
 """`spec.compression.gate`: how much of the tuned model's quality a quantized one keeps.
 
+Where the job's gates are about fairness, a scheme has to keep those, too: rounding moves biases.
+
 Recovery of a suite is the tuned model's loss divided by the compressed one's, at most 1; the
 smallest of the suites counts. A scheme that keeps too little gives way to the next wider one. Loss
 is judged, not the score of a few answers: it sees every token, where a score jumps with one word.
@@ -24,6 +26,8 @@ class SchemeTrial:
     min_recovery: float
     seconds: float
     num_bytes: int
+    # Gates of fairness that the compressed model breaks, in words.
+    broken: tuple[str, ...] = ()
 
     @property
     def lowest(self) -> float:
@@ -31,7 +35,7 @@ class SchemeTrial:
 
     @property
     def is_accepted(self) -> bool:
-        return self.lowest >= self.min_recovery
+        return self.lowest >= self.min_recovery and not self.broken
 
     def as_json(self) -> JsonValue:
         return {
@@ -39,6 +43,7 @@ class SchemeTrial:
             "recovery": dict(self.recovery),
             "minRecovery": self.min_recovery,
             "accepted": self.is_accepted,
+            **({"broken": list(self.broken)} if self.broken else {}),
             "seconds": round(self.seconds, 3),
             "bytes": self.num_bytes,
         }
@@ -69,8 +74,10 @@ def required_recovery(scheme: SchemeName, compression: Compression) -> float:
 
 def shortfall(refused: SchemeTrial) -> str:
     """Why a scheme was refused, in words."""
+    if refused.lowest >= refused.min_recovery:
+        return f"{refused.scheme}: {'; '.join(refused.broken)} (spec.evaluation.gates)"
     suite = min(refused.recovery, key=refused.recovery.__getitem__)
     return (
         f"{refused.scheme} keeps {refused.lowest:.4f} of the tuned model's {suite} loss, "
-        f"less than the bound of {refused.min_recovery:g}"
+        f"less than the bound of {refused.min_recovery:g} (spec.compression.gate.minRecovery)"
     )

@@ -6,13 +6,14 @@ see beside the tuned one. The quantized model is loaded again from disk before i
 runs in transformers as it will in the server: with quantized activations where the scheme has them.
 
 Facts: `{"scheme", "asked", "dtype", "tries", "mergedBytes", "compressedBytes", "resolved"}`; each
-of `tries` is a `SchemeTrial` as JSON.
+of `tries` is a `SchemeTrial` as JSON. `fairness` is the record of `fairness/suites.py`, where the
+job asks for it.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +45,27 @@ from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.devices import has_accelerator
+from tunesmith_trainer.evaluate.gates import judge
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import Answer, generate_answers, pad_id_of
 from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite, generation_result
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring, ready_for_scoring
-from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, loss_results, score_suites
+from tunesmith_trainer.evaluate.suites import (
+    GENERAL,
+    HELD_OUT,
+    loss_results,
+    mean_loss,
+    score_suites,
+)
+from tunesmith_trainer.fairness.measures import Measure
+from tunesmith_trainer.fairness.suites import (
+    FairnessFindings,
+    FairnessTest,
+    fairness_findings,
+    fairness_gates,
+    load_tests,
+    measure_tests,
+)
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
@@ -67,6 +84,10 @@ class CompressionRun:
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
     suites: dict[str, TokenRows]
+    fairness: list[FairnessTest] = field(default_factory=list)
+    # Of the last model that was measured, beside the merged one.
+    findings: FairnessFindings | None = None
+    merged_fairness: dict[str, list[Measure]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     trials: list[SchemeTrial] = field(default_factory=list)
     group_size: int | None = None
@@ -81,7 +102,8 @@ class CompressionRun:
             request, tokenizer, context_length=request.spec.training.sequence_length
         )
         suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
-        return cls(request, reporter, prepared, tokenizer, suites)
+        fairness = load_tests(request, prepared, tokenizer)
+        return cls(request, reporter, prepared, tokenizer, suites, fairness)
 
     @property
     def spec(self) -> FineTuneJobSpec:
@@ -110,6 +132,13 @@ class CompressionRun:
             say=lambda suite, done, total: self.say(f"{name}: {suite}", done, total),
         )
 
+    def measure_fairness(self, model: PreTrainedModel, *, name: str) -> dict[str, list[Measure]]:
+        return measure_tests(
+            self.fairness,
+            model,
+            say=lambda suite, done, total: self.say(f"{name}: {suite}", done, total),
+        )
+
     def outcome(
         self, results: Sequence[EvaluationResult], *, artifacts: dict[str, Path]
     ) -> StageOutcome:
@@ -130,6 +159,7 @@ class CompressionRun:
                 "tries": [trial.as_json() for trial in self.trials],
                 "mergedBytes": self.merged_bytes,
                 "compressedBytes": last.num_bytes,
+                **({"fairness": self.findings.record} if self.findings else {}),
                 "resolved": resolved,
             },
             versions=library_versions(*LIBRARIES),
@@ -189,6 +219,7 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
+    run.merged_fairness = run.measure_fairness(model, name="merged")
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
         write_reference(run, model, name=run.adapter_reference.stem)
@@ -220,15 +251,18 @@ def compress_until_accepted(
                 settings=run.spec.evaluation.bootstrap,
             )
         ]
+        results += run.findings.results if run.findings else []
         trial = run.trials[-1]
         if trial.is_accepted:
             return model, results
         wider = SCHEMES[scheme].wider
         if wider is None or run.spec.compression.gate.fallback == "fail":
-            remedy = "lower it" if wider is None else f"choose {wider}, or set fallback: widen"
+            remedy = (
+                "loosen the bound" if wider is None else f"choose {wider}, or set fallback: widen"
+            )
             raise VerdictError(
                 Reason.COMPRESSION_LOSS_EXCEEDED,
-                f"{shortfall(trial)} (spec.compression.gate.minRecovery); {remedy}.",
+                f"{shortfall(trial)}; {remedy}.",
                 findings=run.outcome(results, artifacts={}),
             )
         run.warnings.append(f"{shortfall(trial)}; {wider} was tried instead.")
@@ -256,6 +290,7 @@ def try_scheme(
     # From disk: packing and casting are part of what must keep the quality.
     model = load_for_scoring(run.compressed)
     losses = run.score(model, name=scheme)
+    broken = judge_fairness(run, model, scheme=scheme, tuned=tuned, compressed=losses)
     run.trials.append(
         SchemeTrial(
             scheme=scheme,
@@ -263,9 +298,40 @@ def try_scheme(
             min_recovery=required_recovery(scheme, run.spec.compression),
             seconds=time.monotonic() - started,
             num_bytes=_bytes_below(run.compressed),
+            broken=broken,
         )
     )
     return model, losses
+
+
+def judge_fairness(
+    run: CompressionRun,
+    model: PreTrainedModel,
+    *,
+    scheme: SchemeName,
+    tuned: Mapping[str, RowLosses],
+    compressed: Mapping[str, RowLosses],
+) -> tuple[str, ...]:
+    """Measure the job's suites of fairness again; the gates of theirs that no longer hold."""
+    if not run.fairness:
+        return ()
+    run.findings = fairness_findings(
+        run.fairness,
+        run.measure_fairness(model, name=scheme),
+        base=run.merged_fairness,
+        split="compressed",
+        settings=run.spec.evaluation.bootstrap,
+        general_loss=(mean_loss(tuned[GENERAL]), mean_loss(compressed[GENERAL])),
+    )
+    # What a gate calls the base is the base model, as `evaluate` measured it.
+    measured = run.request.inputs[EVALUATE.name].evaluation
+    base = {(result.suite, result.metric): result.base for result in measured}
+    results = [
+        result.model_copy(update={"base": base.get((result.suite, result.metric))})
+        for result in run.findings.results
+    ]
+    gates = fairness_gates(run.spec.evaluation.gates or [], run.fairness)
+    return tuple(verdict.statement for verdict in judge(gates, results) if not verdict.holds)
 
 
 def calibration_rows(run: CompressionRun, scheme: SchemeName) -> list[list[int]]:

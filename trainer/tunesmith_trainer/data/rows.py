@@ -123,7 +123,15 @@ class Message:
         return replace(self, content=content)
 
 
-Generator = Literal["none", "synonyms", "backTranslation", "paraphrase", "selfInstruct", "evolve"]
+Generator = Literal[
+    "none",
+    "synonyms",
+    "backTranslation",
+    "paraphrase",
+    "counterfactual",
+    "selfInstruct",
+    "evolve",
+]
 
 
 @dataclass(frozen=True, slots=True)

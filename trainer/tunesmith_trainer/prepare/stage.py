@@ -191,6 +191,7 @@ def _prepare_rows(
         splits,
         generators=generators,
         tokenizer=base.tokenizer,
+        model=base.folder,
         longest=longest,
         reporter=reporter,
     )

@@ -4,7 +4,7 @@
 field's name, and is told in the stage's message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from tunesmith_api.finetunejob.augmentation import Counterfactual
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_trainer.augment.children import Children, children_of
+from tunesmith_trainer.augment.counterfactual import counterfactual_rows, likely
 from tunesmith_trainer.augment.generator import TextGenerator
-from tunesmith_trainer.data.rows import Problems
+from tunesmith_trainer.data.rows import Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.balance import balance_rows
 from tunesmith_trainer.prepare.splits import Splits
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
@@ -41,6 +44,7 @@ def remedied_rows(
     *,
     generators: Sequence[TextGenerator],
     tokenizer: "PreTrainedTokenizerBase",
+    model: Path,
     longest: int,
     reporter: Reporter,
 ) -> RemediedRows:
@@ -51,7 +55,7 @@ def remedied_rows(
     """
     remedied = RemediedRows(splits, card={})
     settings = request.spec.dataset.augmentation
-    if settings is not None:
+    if settings is not None and generators:
         children = children_of(
             [row.row for row in splits.train],
             [row.row for row in splits.validation],
@@ -60,17 +64,68 @@ def remedied_rows(
             reporter=reporter,
             output=Path(request.output),
         )
-        # What a generator made too long, or unfit, is thrown away, whatever the user's own rows
-        # may be.
-        row_tokenizer = RowTokenizer(
-            tokenizer,
-            longest=longest,
-            overlong="drop",
-            problems=Problems(max_bad_rows=len(children.rows)),
-        )
+        row_tokenizer = _of_children(len(children.rows), tokenizer, longest=longest)
         tokenized = row_tokenizer.tokenize(StoredRows.of(children.rows), reporter=reporter)
         remedied = _augmented(remedied, children, tokenized)
+    if settings is not None and settings.counterfactual is not None:
+        # Of the rows that were given: those in other words have a child already.
+        fit = _of_children(len(splits.train), tokenizer, longest=longest).fitting
+        remedied = _swapped(remedied, splits, settings.counterfactual, fit=fit, model=model)
     return _balanced(request, remedied)
+
+
+def _of_children(
+    number: int, tokenizer: "PreTrainedTokenizerBase", *, longest: int
+) -> RowTokenizer:
+    # What is too long, or unfit, is thrown away, whatever the user's own rows may be.
+    problems = Problems(max_bad_rows=number)
+    return RowTokenizer(tokenizer, longest=longest, overlong="drop", problems=problems)
+
+
+def _swapped(
+    before: RemediedRows,
+    splits: Splits,
+    settings: Counterfactual,
+    *,
+    fit: Callable[[Row], TokenizedRow | None],
+    model: Path,
+) -> RemediedRows:
+    """With the rows whose terms of a group are swapped, as far as the base finds them likely."""
+    swapped = counterfactual_rows(
+        [row.row for row in splits.train],
+        [row.row for row in splits.validation],
+        settings=settings,
+    )
+    pairs = [
+        (parent, child)
+        for given, made in zip(swapped.parents, swapped.children, strict=True)
+        if (parent := fit(given)) and (child := fit(made))
+    ]
+    refused = {"overlong": len(swapped.children) - len(pairs)}
+    if settings.max_loss_rise is not None and pairs:
+        kept = _likely(pairs, settings.max_loss_rise, model=model)
+        refused["unlikely"] = len(pairs) - len(kept)
+        pairs = [pairs[place] for place in kept]
+    children = [child for _, child in pairs]
+    thrown = {cause: number for cause, number in refused.items() if number}
+    return RemediedRows(
+        replace(before.splits, train=StoredRows.of(chain(before.splits.train, children))),
+        card={**before.card, "counterfactual": swapped.card(len(children), thrown)},
+        notes=(*before.notes, f"{len(children)} rows with swapped groups added"),
+        warnings=(*before.warnings, *swapped.warnings),
+    )
+
+
+def _likely(
+    pairs: Sequence[tuple[TokenizedRow, TokenizedRow]], max_loss_rise: float, *, model: Path
+) -> list[int]:
+    from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring, score_rows
+
+    sides = [side.tokens for pair in pairs for side in pair]
+    rows = TokenRows.of((side.ids, side.trained) for side in sides)
+    losses = score_rows(load_for_scoring(model), rows, pad_id=0)
+    means = (losses.sums / losses.weights).reshape(-1, 2)
+    return likely(means[:, 0].tolist(), means[:, 1].tolist(), max_loss_rise=max_loss_rise)
 
 
 def _augmented(

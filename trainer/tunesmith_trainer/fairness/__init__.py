@@ -1,0 +1,1 @@
+"""Bias between groups of people: what it is measured with, and terms that are swapped for it."""
