@@ -28,7 +28,7 @@ class Explain(ApiModel):
     estimator: Literal["kernel", "partition"] = Field(
         "kernel",
         description="Of shap beyond 8 units. kernel: KernelSHAP. partition: Owen values over "
-        "halves of the prompt, which needs two to four passes a unit.",
+        "halves of the prompt, without drawing samples.",
     )
     units: Units = Field(
         "auto",
