@@ -1,1 +1,1 @@
-"""Which parts of a prompt move a model's answer: attributions, attention, and how faithful they are."""
+"""Which parts of a prompt move an answer: attributions, attention, and how faithful they are."""

@@ -7,7 +7,7 @@ kernels give none.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -40,13 +40,18 @@ class AttentionMaps:
     rollout: Values
     importance: Values | None
 
+    def without_words(self) -> "AttentionMaps":
+        """With numbers in place of what groups say."""
+        numbers = tuple(f"group {number}" for number in range(1, len(self.groups) + 1))
+        return replace(self, groups=numbers)
+
 
 def attention_of(model: PreTrainedModel, row: RowText, units: Sequence[Unit]) -> AttentionMaps:
     """Read the row once, and once more with gradients for the heads."""
     ids = torch.tensor([row.ids], device=model.device)
     with _eager(model), torch.inference_mode():
         layers = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
-    # (layers, heads, reading, read)
+    # Layers, heads, the token that reads, and the one that is read.
     attention = torch.cat(layers).double().cpu().numpy()
     names, groups = _groups(row, units)
     reading = np.stack([attention[:, :, group].mean(axis=2) for group in groups], axis=2)

@@ -49,7 +49,7 @@ def attention_page(title: str, found: AttentionMaps) -> str:
     mean = heat_map(found.maps.mean(axis=(0, 1)), cell=_CELL, labels=found.groups)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">"
         f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head><body>"
         f'<h1>{_escaped(title)}</h1><p class="note">{CAVEAT}</p>'

@@ -9,6 +9,7 @@ term is not parted.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from tunesmith_api.finetunejob.explain import Units
@@ -93,9 +94,7 @@ def joined(units: Sequence[Unit], *, most: int) -> list[Unit]:
     if len(units) <= most:
         return list(units)
     bounds = [round(place * len(units) / most) for place in range(most + 1)]
-    return [
-        _together(units[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [_together(units[start:end]) for start, end in pairwise(bounds)]
 
 
 def stretches_of(
@@ -221,7 +220,7 @@ def _places(
         # The first tokens of a character say nothing yet.
         ends.append(ends[-1] if said.endswith("\ufffd") else max(ends[-1], len(said)))
     ends[-1] = len(text)
-    return text, list(zip(ends[:-1], ends[1:], strict=True))
+    return text, list(pairwise(ends))
 
 
 def _decoded(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
