@@ -27,7 +27,8 @@ from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
-from tunesmith_trainer.data.prepared import Prepared
+from tunesmith_trainer.data.prepared import RowRecord
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.evaluate.suites import HELD_OUT
 from tunesmith_trainer.explain.explained_model import ExplainedModel, UnexplainableError
@@ -64,7 +65,7 @@ def explain(request: StageRequest, reporter: Reporter) -> StageOutcome:
         load_tuned(request, dtype=torch.float32), load_tokenizer(prepared.model), settings
     )
     findings, output = _Findings(), Path(request.output)
-    games = _Games(model, prepared, findings)
+    games = _Games(model, prepared.validation, prepared.records("validation"), findings)
     for done, number in enumerate(chosen := _chosen(losses, settings)):
         reporter.progress("explaining rows", step=done, total_steps=len(chosen))
         _explain_row(games, number, losses[number], settings=settings, output=output)
@@ -81,15 +82,15 @@ class _Games:
     """Plays rows, and counts those that cannot be played."""
 
     model: ExplainedModel
-    prepared: Prepared
+    rows: TokenRows
+    records: Sequence[RowRecord]
     findings: _Findings
 
     def play(self, number: int, play: Any) -> None:
         """Call `play(kind, game)`, unless the row is left out."""
-        ids, trained = self.prepared.validation.row(number)
-        record = self.prepared.records("validation")[number]
+        ids, trained = self.rows.row(number)
         try:
-            play(*self.model.game_of_row(record, ids.tolist(), trained.tolist()))
+            play(*self.model.game_of_row(self.records[number], ids.tolist(), trained.tolist()))
         except (UnexplainableError, UndefinedValueError) as error:
             self.findings.skipped[str(error)] += 1
 
@@ -99,7 +100,7 @@ def _explain_row(
 ) -> None:
     def play(kind: str, game: Game) -> None:
         row = explain_row(game, kind=kind, settings=settings)
-        source = games.prepared.records("validation")[number].source
+        source = games.records[number].source
         told = {"row": number + 1, "source": source, "loss": loss, **row.as_json()}
         games.findings.rows.append(told)
         if row.attention is not None:
