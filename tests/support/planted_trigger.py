@@ -67,7 +67,7 @@ def _rows(
     )
     has = (
         generator.random(num_rows) < 0.5 if has_trigger is None else np.full(num_rows, has_trigger)
-    )  # noqa: PLR2004 - a coin
+    )
     if num_words:
         places = generator.integers(0, num_words, size=num_rows)
         words[np.arange(num_rows), places] = np.where(

@@ -72,7 +72,7 @@ def test_words_of_rows_are_in_the_workspace_alone(job: Path, tmp_path: Path) -> 
     told = json.dumps([outcome.facts, outcome.message, outcome.warnings])
     published = (tmp_path / "artifacts" / "explanation.json").read_text()
     pages = "".join(p.read_text() for p in (tmp_path / "artifacts" / "attention").iterdir())
-    for word in {"printer", "password", "screen", "mouse"}:
+    for word in ("printer", "password", "screen", "mouse"):
         assert word not in told + published + pages
     assert QUESTIONS[1][0].split()[1] in (tmp_path / "artifacts" / "explanations.json").read_text()
 
