@@ -97,7 +97,7 @@ def attempt(text: str) -> int:
 
 def row_number(text: str) -> int:
     """The number of a row, counted from 1."""
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no row; rows are counted from 1")
     return int(text)
 

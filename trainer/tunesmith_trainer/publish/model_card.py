@@ -337,8 +337,8 @@ def explanation(request: StageRequest) -> list[str]:
             "are put in first, beside random orders.",
             table(head, rows),
             "A method that does no better than random does not explain this model. Attention is no "
-            "explanation of a cause. Scores say what moves the likelihood of an answer, not whether "
-            "the answer is right, and hold for prompts like those of the held-out rows. "
+            "explanation of a cause. Scores say what moves the likelihood of an answer, not "
+            "whether the answer is right, and hold for prompts like those of the held-out rows. "
             "`explanation.json` has these numbers.",
         )
     ]
