@@ -53,7 +53,7 @@ def test_a_turn_is_taken_apart_and_all_its_tokens_are_in_a_unit(
 
 def test_words_of_many_tokens_are_one_unit_each(tokenizer: Any) -> None:
     # This tokenizer writes each of these characters as three tokens.
-    assert [len(unit.tokens) for unit in units(tokenizer, "words")][6:8] == [4, 3]
+    assert [len(unit.tokens) for unit in units(tokenizer, "words")][6:8] == [3, 3]
 
 
 def test_neighbours_are_joined_beyond_the_most(tokenizer: Any) -> None:
