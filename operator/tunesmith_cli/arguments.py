@@ -50,6 +50,7 @@ def build_parser() -> CommandParser:
         _logs,
         _report,
         job_arguments.compare,
+        job_arguments.explain,
         job_arguments.models,
         job_arguments.search,
         _serve,

@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Any
 
-from tunesmith_cli.options import add_home, add_output, port
+from tunesmith_cli.options import add_home, add_output, port, row_number
 from tunesmith_cli.ui import UI_PORT
 
 SHELLS = ("bash", "zsh", "fish")
@@ -122,6 +122,39 @@ def data(commands: Any) -> None:
     )
     parser.add_argument(
         "--show", action="store_true", help="print the first three rows of each rule, too"
+    )
+    add_home(parser)
+    add_output(parser)
+
+
+def explain(commands: Any) -> None:
+    """`tunesmith explain`."""
+    parser = commands.add_parser(
+        "explain",
+        help="show which parts of a prompt move a model's answer, and how faithful that is",
+        description="Of a job whose spec has evaluation.explain, show what was found of its "
+        "held-out rows, or of one of them. With TEXT, explain at once what the model of a job, or "
+        "the one that a deployment here serves, answers to it: nats per answer token that each "
+        "part of the text adds. Quantized models are explained by the weights they were made from.",
+        examples="  tunesmith explain helpdesk\n  tunesmith explain helpdesk --row 12 --show\n"
+        "  tunesmith explain helpdesk 'My printer does not print.'\n"
+        "  tunesmith explain helpdesk 'My printer does not print.' --answer 'Turn it on.'",
+    )
+    parser.add_argument("name", metavar="JOB|DEPLOYMENT", help="name of a job or a deployment")
+    parser.add_argument("text", metavar="TEXT", nargs="?", help="a user's words to explain")
+    parser.add_argument(
+        "--row", metavar="N", type=row_number, help="a held-out row that was explained"
+    )
+    parser.add_argument("--show", action="store_true", help="with --row: print its words, too")
+    parser.add_argument(
+        "--answer",
+        metavar="TEXT",
+        help="the answer whose likelihood is explained (default: what the model says)",
+    )
+    parser.add_argument(
+        "--units",
+        choices=("auto", "turns", "sentences", "words", "tokens"),
+        help="what TEXT is taken apart into (default: auto)",
     )
     add_home(parser)
     add_output(parser)

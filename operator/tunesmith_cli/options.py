@@ -95,6 +95,13 @@ def attempt(text: str) -> int:
     return int(text)
 
 
+def row_number(text: str) -> int:
+    """The number of a row, counted from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no row; rows are counted from 1")
+    return int(text)
+
+
 def token_count(text: str) -> int:
     """A number of tokens, at least one."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:

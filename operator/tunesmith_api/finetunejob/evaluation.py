@@ -7,9 +7,11 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.finetunejob import explain as of_explain
 from tunesmith_api.finetunejob import fairness as of_fairness
 from tunesmith_api.finetunejob import suites as of_suites
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.explain import Explain
 from tunesmith_api.finetunejob.fairness import FAIRNESS_METRICS, Fairness, FairnessSuite
 from tunesmith_api.finetunejob.judge import Judge, ReferenceModel
 from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
@@ -110,6 +112,11 @@ class Evaluation(ApiModel):
         "beside those of the tuned model.",
     )
     bootstrap: Bootstrap = Bootstrap()
+    explain: Annotated[Explain | None, DecidedLater("no explanations")] = Field(
+        None,
+        description="Explain answers of the tuned model, the failures first; `explain: {}` has "
+        "every default. Default: none.",
+    )
     gates: Annotated[Annotated[list[Gate], Field(max_length=32)] | None, PlannedDefault()] = Field(
         None,
         description="Bounds that must hold. Default: the held-out loss is no worse than the "
@@ -278,6 +285,7 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
 RULES: Final[tuple[Rule[Any], ...]] = (
     *_GATE_RULES,
     *of_suites.RULES,
+    *of_explain.RULES,
     *of_fairness.RULES,
     *_MEASURED_RULES,
 )

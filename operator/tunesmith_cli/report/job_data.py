@@ -20,6 +20,8 @@ from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
     EvaluationFile,
+    ExplainFacts,
+    ExplanationsFile,
     FoldsFacts,
     KnownRecord,
     ParityFile,
@@ -37,6 +39,7 @@ from tunesmith_engine.stages.catalog import (
     COMPRESS,
     CROSSVAL,
     EVALUATE,
+    EXPLAIN,
     PREPARE,
     PUBLISH,
     TRAIN,
@@ -54,7 +57,7 @@ _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
 # every other stage are shown as they stand.
 FACTS_WITH_A_FORM: Final = frozenset(
-    {PREPARE.name, CROSSVAL.name, TRAIN.name, COMPRESS.name, VERIFY.name}
+    {PREPARE.name, CROSSVAL.name, TRAIN.name, EXPLAIN.name, COMPRESS.name, VERIFY.name}
 )
 
 
@@ -76,6 +79,7 @@ class JobData:
     row_scores: list[RowScores] = field(default_factory=list)
     trials: list[TrialRecord] = field(default_factory=list)
     folds: list[TrialRecord] = field(default_factory=list)
+    explanations: ExplanationsFile | None = None
 
     @property
     def prepare(self) -> PrepareFacts:
@@ -88,6 +92,10 @@ class JobData:
     @property
     def train(self) -> TrainFacts:
         return self._facts(TRAIN.name, TrainFacts)
+
+    @property
+    def explain(self) -> ExplainFacts:
+        return self._facts(EXPLAIN.name, ExplainFacts)
 
     @property
     def compress(self) -> CompressFacts:
@@ -138,6 +146,9 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
         trials=_trials(results, folders, stage=SEARCH_STAGE, artifact=TRIALS),
         folds=_trials(results, folders, stage=CROSSVAL.name, artifact=_FOLDS),
+        explanations=read_record(
+            _artifact(results, EXPLAIN.name, "explanations"), ExplanationsFile
+        ),
     )
 
 

@@ -305,6 +305,22 @@ EVALUATE: Final = Stage(
     memory=memory.evaluating,
 )
 
+EXPLAIN: Final = Stage(
+    name="explain",
+    phase="Explaining",
+    condition="Explained",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.explain.stage:explain",
+    weight=5.0,
+    fields=("evaluation.explain",),
+    # Of the last: the loss of each row, by which failures are chosen.
+    reads=("prepare", "train", "evaluate"),
+    compute=Compute.ACCELERATOR,
+    memory=memory.explaining,
+    published=(Published("explanation", "explanation.json"),),
+    applies=lambda spec: spec.evaluation.explain is not None,
+)
+
 COMPRESS: Final = Stage(
     name="compress",
     phase="Compressing",
@@ -363,6 +379,7 @@ _BEFORE_PUBLISH: Final = (
     CROSSVAL,
     TRAIN,
     EVALUATE,
+    EXPLAIN,
     COMPRESS,
     VERIFY,
 )

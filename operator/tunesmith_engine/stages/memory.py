@@ -34,6 +34,9 @@ KV_CACHE_BYTES: Final = 1 << 30
 SCORING_LOGITS_BYTES: Final = 64 << 20
 _SCORING_COPIES: Final = 3
 
+# Tokens of a batch through which gradients go back to the embeddings.
+EXPLAINED_TOKENS: Final = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -74,6 +77,17 @@ def scoring(workload: Workload) -> int:
     """One model in fp32 at a time, and one chunk of logits."""
     facts = workload.facts
     return PROCESS_BYTES + FP32 * facts.num_parameters + _SCORING_COPIES * SCORING_LOGITS_BYTES
+
+
+def explaining(workload: Workload) -> int:
+    """Of `explain`: adapters are merged into a copy, and gradients go back to the embeddings."""
+    facts, length = workload.facts, workload.longest_row or workload.spec.training.sequence_length
+    # Kept of each layer for the way back: about ten tensors of the hidden size and four of the
+    # intermediate, for a batch of `EXPLAINED_TOKENS`, or one row that is longer.
+    per_token = facts.num_layers * (10 * facts.hidden_size + 4 * facts.intermediate_size)
+    attention = facts.num_layers * facts.num_heads * length
+    tokens = max(length, EXPLAINED_TOKENS)
+    return scoring(workload) + FP32 * (tokens * per_token + length * attention)
 
 
 def compressing(workload: Workload) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.catalog import SYNTHESIZE
+from tunesmith_engine.stages.catalog import EXPLAIN, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.publish.fairness import fairness_section
@@ -89,6 +89,7 @@ class ModelCard:
             self.overfitting(),
             self.evaluation(),
             fairness_section(self.facts.evaluation, self.facts.compressed),
+            *explanation(self.request),
             self.compression(),
             self.parity(),
             self.limits(),
@@ -309,6 +310,40 @@ class ModelCard:
             "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
             "digest of every file.",
         )
+
+
+def explanation(request: StageRequest) -> list[str]:
+    """The section about explanations, where the job has them."""
+    result = request.inputs.get(EXPLAIN.name)
+    if result is None:
+        return []
+    facts: Any = result.facts
+    rows = [
+        (
+            told["method"],
+            number(told["deletionArea"]),
+            number(told["deletionRandom"]),
+            number(told["insertionArea"]),
+            number(told["insertionRandom"]),
+            number(told["stability"]),
+        )
+        for told in facts["methods"]
+    ]
+    head = ("method", "deletion", "random", "insertion", "random", "stability over seeds")
+    return [
+        section(
+            "Explanation",
+            f"{facts['rows']:,} held-out rows of the tuned model, before it was compressed, were "
+            "explained. Numbers are nats per answer token: how much likelihood is lost when the "
+            "parts of a prompt that a method ranks highest are taken out first, or won when they "
+            "are put in first, beside random orders.",
+            table(head, rows),
+            "A method that does no better than random does not explain this model. Attention is no "
+            "explanation of a cause. Scores say what moves the likelihood of an answer, not "
+            "whether the answer is right, and hold for prompts like those of the held-out rows. "
+            "`explanation.json` has these numbers.",
+        )
+    ]
 
 
 def method_name(training: Training) -> str:

@@ -1,0 +1,119 @@
+"""The section about explanations: what moved the answers, and how far methods are believed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from tunesmith_cli.formats import counted, number, percent
+from tunesmith_cli.report.artifacts import ExplainedRowRecord, UnitRecord
+from tunesmith_cli.report.components import Table, table_of
+from tunesmith_cli.report.job_data import JobData
+
+_NAMES: Final[Mapping[str, str]] = {
+    "shap": "SHAP",
+    "lime": "LIME",
+    "integratedGradients": "integrated gradients",
+    "occlusion": "occlusion",
+    "attentionRollout": "attention rollout (no cause)",
+}
+# The page stays small enough for mail; the artifact has all.
+_MOST_ROWS: Final = 20
+_MOST_WORDS: Final = 20
+
+
+@dataclass(frozen=True)
+class ExplanationSection:
+    """What the stage `explain` has found; words of rows only where the job asks for them."""
+
+    job: JobData
+
+    @property
+    def about(self) -> str:
+        """In sentences, what the numbers are."""
+        facts = self.job.explain
+        left_out = sum(facts.skipped.values())
+        skipped = f" {counted(left_out, 'row')} could not be explained." if left_out else ""
+        return (
+            f"{counted(facts.rows, 'held-out row')}, with {facts.passes:,} forward passes. A score "
+            "is how many nats per answer token a part of the prompt adds. Deletion takes the parts "
+            "with the highest scores out first, insertion puts them in first; a method that does "
+            f"no better than random orders is not to be believed.{skipped}"
+        )
+
+    @cached_property
+    def methods(self) -> Table | None:
+        """Faithfulness and stability by method."""
+        rows = [
+            (
+                _NAMES.get(told.method, told.method),
+                number(told.deletion_area),
+                number(told.deletion_random),
+                percent(told.deletion_beats),
+                number(told.insertion_area),
+                number(told.insertion_random),
+                percent(told.insertion_beats),
+                "" if told.stability is None else number(told.stability),
+            )
+            for told in self.job.explain.methods
+        ]
+        head = (
+            "method", "deletion", "random", "beats", "insertion", "random", "beats", "stability",
+        )  # fmt: skip
+        return table_of("Faithfulness", head, rows, numeric=range(1, 8))
+
+    @cached_property
+    def places(self) -> Table | None:
+        """Which places of a prompt move the model over many rows."""
+        view = self.job.explain.view
+        rows = [
+            (told.place, str(told.rows), number(told.effect), _error(told.standard_error))
+            for told in view.places
+        ]
+        head = ("place", "rows", "nats per token", "standard error")
+        return table_of(f"Over {counted(view.rows, 'row')}", head, rows, numeric=(1, 2, 3))
+
+    @cached_property
+    def words(self) -> Table | None:
+        """Which words do, where the job asks for words."""
+        found = self.job.explanations
+        if found is None or not self.job.explain.show_text:
+            return None
+        rows = [
+            (told.word, str(told.rows), number(told.effect), _error(told.standard_error))
+            for told in found.view.words[:_MOST_WORDS]
+        ]
+        head = ("word", "rows", "nats per token", "standard error")
+        return table_of("Words", head, rows, numeric=(1, 2, 3))
+
+    @cached_property
+    def rows(self) -> Sequence[Table]:
+        """A table for each explained row, the failures first."""
+        found = self.job.explanations
+        tables = (self._row(row) for row in (found.rows[:_MOST_ROWS] if found else ()))
+        return [table for table in tables if table is not None]
+
+    def _row(self, row: ExplainedRowRecord) -> Table | None:
+        lines = [
+            (
+                self._unit(unit),
+                *(f"{told.scores[at]:+.3f}" for told in row.methods if at < len(told.scores)),
+            )
+            for at, unit in enumerate(row.units)
+        ]
+        head = (
+            row.unit_kind.removesuffix("s"),
+            *(_NAMES.get(m.method, m.method) for m in row.methods),
+        )
+        caption = f"Row {row.row}, {row.source}: loss {number(row.loss)}"
+        whole = [line for line in lines if len(line) == len(head)]
+        return table_of(caption, head, whole, numeric=range(1, len(head)))
+
+    def _unit(self, unit: UnitRecord) -> str:
+        if self.job.explain.show_text:
+            return unit.text
+        return f"{unit.role}, turn {unit.turn}, {unit.place}"
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else number(value)
