@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from tunesmith_api.finetunejob.adversarial import Adversarial
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -24,8 +25,13 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import ATTACKED, GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
+from tunesmith_trainer.train.objectives.adversarial import (
+    FreeLb,
+    UnderAttack,
+    VirtualAdversarial,
+)
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.dpo import (
     DirectPreference,
@@ -45,6 +51,8 @@ from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
+# An attack takes as long as some fifteen forward passes.
+_MOST_ATTACKED_TARGETS = 512
 # Of the general text at least so many, however few held-out rows there are.
 _FEWEST_GENERAL_TARGETS = 512
 # Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
@@ -94,6 +102,7 @@ def run_parts(
             request,
             prepared,
             reference=reference,
+            attack=config.attack,
             device=group.device,
             lay_out_of=partial(_lay_out, config),
         ),
@@ -202,6 +211,22 @@ def _objective(
     reference: BaseReference | None,
     device: torch.device,
 ) -> Objective:
+    plain = _plain_objective(config, prepared, replay, reference=reference, device=device)
+    adversarial = config.training.adversarial
+    if adversarial is None:
+        return plain
+    attacked = FreeLb if adversarial.type == "freelb" else VirtualAdversarial
+    return attacked(plain, settings=adversarial)
+
+
+def _plain_objective(
+    config: TrainConfig,
+    prepared: Prepared,
+    replay: TokenRows | None,
+    *,
+    reference: BaseReference | None,
+    device: torch.device,
+) -> CrossEntropy:
     training = config.training
     rows = prepared.train if replay is None else prepared.train.followed_by(replay)
     penalty = training.kl_to_base
@@ -259,13 +284,14 @@ def build_measures(
     *,
     device: torch.device,
     reference: BaseReference | None = None,
+    attack: Adversarial | None = None,
     lay_out_of: Callable[[TokenRows], LayOut],
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 
     The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
-    one is compared with; a sample of the general text; and, where it is bounded or punished, how
-    far the model is from its base on held-out rows.
+    one is compared with; a sample of the general text; where it is bounded or punished, how far
+    the model is from its base on held-out rows; and these under an attack, where one is trained on.
     """
     held_out = prepared.validation
     sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
@@ -278,6 +304,11 @@ def build_measures(
         compared = sample_of(held_out, num_targets=_MOST_TARGETS)
         measures[KL] = KlToBase(
             compared, reference=reference, device=device, lay_out=lay_out_of(compared)
+        )
+    if attack is not None:
+        attacked = sample_of(held_out, num_targets=_MOST_ATTACKED_TARGETS)
+        measures[ATTACKED] = UnderAttack(
+            attacked, epsilon=attack.epsilon, device=device, lay_out=lay_out_of(attacked)
         )
     return measures
 
