@@ -88,6 +88,7 @@ def _config(precision: Any, *, seed: int, steps: int) -> TrainConfig:
         evaluate_every=steps,
         checkpoint_every=steps,
         asynchronous_checkpoints=False,
+        attack=None,
     )
 
 

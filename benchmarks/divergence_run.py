@@ -123,6 +123,7 @@ def _config(method: Any, *, rate: float, seed: int, steps: int) -> TrainConfig:
         evaluate_every=4,
         checkpoint_every=steps,
         asynchronous_checkpoints=False,
+        attack=None,
     )
 
 

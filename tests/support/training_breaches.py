@@ -76,6 +76,25 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             "spec.training.objective",
             {"training": {"objective": "dpo", "regularization": {"attentionDropout": 0.1}}},
         ),
+        (
+            {"training": {"objective": "dpo", "adversarial": {}}},
+            "spec.training.objective",
+            {"training": {"objective": "sft", "adversarial": {}}},
+        ),
+    ],
+    "shards-without-ascent": [
+        (
+            {"training": {"parallelism": "fsdp", "adversarial": {}}},
+            "spec.training.parallelism",
+            {"training": {"parallelism": "ddp", "adversarial": {}}},
+        )
+    ],
+    "penalty-of-vat": [
+        (
+            {"training": {"adversarial": {"weight": 0.5}}},
+            "spec.training.adversarial.weight",
+            {"training": {"adversarial": {"type": "vat", "weight": 0.5}}},
+        )
     ],
     "dpo-without-packing": [
         (

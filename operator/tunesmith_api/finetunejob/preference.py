@@ -68,13 +68,15 @@ RULES: Final[tuple[Rule[Any], ...]] = (
                 and training.regularization.neftune_noise_alpha == 0
                 and training.regularization.embedding_dropout == 0
                 and training.kl_to_base is None
+                and training.adversarial is None
             )
         ),
         cel="self.objective != 'dpo' || (self.regularization.labelSmoothing == 0.0 && "
         "self.regularization.neftuneNoiseAlpha == 0.0 && "
-        "self.regularization.embeddingDropout == 0.0 && !has(self.klToBase))",
-        message="dpo has its own: leave labelSmoothing, neftuneNoiseAlpha, embeddingDropout and "
-        "klToBase out, and set dpo.labelSmoothing or dpo.beta",
+        "self.regularization.embeddingDropout == 0.0 && !has(self.klToBase) && "
+        "!has(self.adversarial))",
+        message="dpo has its own: leave labelSmoothing, neftuneNoiseAlpha, embeddingDropout, "
+        "klToBase and adversarial out, and set dpo.labelSmoothing or dpo.beta",
     ),
     Rule(
         name="dpo-without-packing",

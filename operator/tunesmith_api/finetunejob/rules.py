@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tunesmith_api.field_paths import record_paths
 from tunesmith_api.finetunejob import (
+    adversarial,
     augmentation,
     balance,
     cleaning,
@@ -166,6 +167,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *synthesis.RULES,
     *_SYNTHESIS,
     *replay.RULES,
+    *adversarial.RULES,
     *forgetting.RULES,
     *evaluation.RULES,
     *training.BATCH_RULES,

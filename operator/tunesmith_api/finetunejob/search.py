@@ -46,6 +46,7 @@ SearchableField = Literal[
     "training.regularization.attentionDropout",
     "training.regularization.embeddingDropout",
     "training.klToBase.weight",
+    "training.adversarial.epsilon",
 ]
 
 # What a trial measures; all but the speed are better the lower they are.

@@ -11,6 +11,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
+from tunesmith_api.finetunejob.adversarial import Adversarial
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
 from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
@@ -215,6 +216,11 @@ class Training(ApiModel):
     kl_to_base: Annotated[KlToBase | None, DecidedLater("no penalty")] = Field(
         None, description="A penalty on moving away from the base. Default: no penalty."
     )
+    adversarial: Annotated[Adversarial | None, DecidedLater("plain inputs")] = Field(
+        None,
+        description="Train on inputs that are moved to where the loss is highest. Default: on the "
+        "rows as they are.",
+    )
     forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
         None, description="Stop the run where it forgets too much. Default: no bound."
     )
@@ -310,6 +316,16 @@ RULES: Final[tuple[Rule[Training], ...]] = (
         "!self.lora.useDora && self.optimizer.type == 'adamw')",
         message="fsdp shards plain weights and moments; leave out lora.quantization, lora.useDora "
         "and optimizer.type, or choose parallelism: ddp",
+    ),
+    # FSDP sums gradients in hooks of the backward pass, which an ascent goes around.
+    Rule(
+        name="shards-without-ascent",
+        scopes=("training",),
+        field="parallelism",
+        holds=lambda training: training.parallelism != "fsdp" or training.adversarial is None,
+        cel="self.parallelism != 'fsdp' || !has(self.adversarial)",
+        message="adversarial needs whole weights in every worker; leave it out, or choose "
+        "parallelism: ddp",
     ),
     Rule(
         name="early-stopping-can-stop",

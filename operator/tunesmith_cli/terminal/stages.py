@@ -18,6 +18,7 @@ _METRICS: Final = {
     "gap": "gap {}",
     "generalLoss": "general {}",
     "kl": "KL {}",
+    "attackedLoss": "attacked {}",
     "tokensPerSecond": "{} tokens/s",
     "mfu": "MFU {}",
     "gradNorm": "gradient norm {}",

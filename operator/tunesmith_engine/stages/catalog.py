@@ -213,6 +213,7 @@ _TRAINING_FIELDS: Final = (
     "training.control",
     "training.seed",
     "training.klToBase",
+    "training.adversarial",
     "training.forgettingBudget",
     "dataset.replay.ratio",
     # More workers or another device add up the same gradients in another order.

@@ -262,8 +262,9 @@ def _activations(
 ) -> int:
     """Bytes for each token: what every layer keeps and, with checkpointing, one layer's again."""
     whole = _layer(training, facts, precision=precision)
-    # Below the first adapter no gradient goes, so nothing is kept.
-    skipped = training.freeze.layers if training.method == "lora" else 0
+    # Below the first adapter no gradient goes, so nothing is kept; but to what is added to inputs.
+    is_cut = training.method == "lora" and training.adversarial is None
+    skipped = training.freeze.layers if is_cut else 0
     num_layers = max(1, facts.num_layers - skipped)
     distance = every_n_layers(checkpointed(training))
     if distance is None:
@@ -301,6 +302,9 @@ def _layer(training: Training, facts: ModelFacts, *, precision: Literal["bf16", 
 def _gradients(spec: FineTuneJobSpec, *, trained: int, activations: int) -> int:
     """Those of a step of one pass come as activations go: what they have more of is counted."""
     size = GRADIENT * trained
+    if spec.training.adversarial is not None:
+        # Of the passes of an ascent, summed before they are added.
+        return 2 * size
     return size if num_accumulated(spec) > 1 else max(0, size - activations)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 
 from pydantic import JsonValue
 
+from tunesmith_api.finetunejob.adversarial import Adversarial
 from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
@@ -64,6 +65,7 @@ class TrainConfig:
         evaluate_every: steps between measurements of the held-out loss.
         checkpoint_every: steps between checkpoints.
         asynchronous_checkpoints: whether they are written while training goes on.
+        attack: what a sample of the held-out rows is measured under; of a control that of its run.
     """
 
     training: Training
@@ -80,6 +82,7 @@ class TrainConfig:
     evaluate_every: int
     checkpoint_every: int
     asynchronous_checkpoints: bool
+    attack: Adversarial | None
 
     @property
     def is_sharded(self) -> bool:
@@ -118,6 +121,7 @@ class TrainConfig:
             "replayRatio": self.replay_ratio,
             # Its points are in the history of every checkpoint, or of none.
             "measuresKl": self.training.compares_with_base,
+            "measuresAttack": self.attack is not None,
         }
         given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
         return digest_json({"training": given, **decided})
@@ -207,6 +211,7 @@ def resolve_config(
         ),
         checkpoint_every=spec.checkpoint.every_steps or tenth,
         asynchronous_checkpoints=writes_asynchronously(spec),
+        attack=training.adversarial,
     )
 
 

@@ -21,7 +21,15 @@ from tunesmith_api.finetunejob.training import Optimizer
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, bootstrap_gap, ratio
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History, RowNumbers
+from tunesmith_trainer.train.history import (
+    ATTACKED,
+    GENERAL,
+    HELD_OUT,
+    KL,
+    TRAIN_SAMPLE,
+    History,
+    RowNumbers,
+)
 
 # NB: the defaults, not the manifest's: `evaluation.bootstrap` is none of train's inputs, or asking
 # for another confidence would train the model again.
@@ -131,6 +139,11 @@ def _replay_cost(spec: FineTuneJobSpec, history: History, _planned: int) -> Mapp
     return {"stepsOnReplay": round(ratio * history.step, 1)}
 
 
+def _ascent_cost(spec: FineTuneJobSpec, _history: History, _planned: int) -> Mapping[str, float]:
+    adversarial = spec.training.adversarial
+    return {"passesPerStep": adversarial.num_passes} if adversarial else {}
+
+
 # What remedies against forgetting are told with.
 _FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
 # What a remedy is there to keep down, if it is told with it.
@@ -142,6 +155,7 @@ _DIFFERENCES: Final[Mapping[str, str]] = {
     "gap": "the gap",
     "heldOutLoss": "the held-out loss",
     "generalLoss": "the loss on general text",
+    "attackedLoss": "the held-out loss under attack",
 }
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
@@ -163,6 +177,12 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
         off=None,
         effect=_FORGETTING,
         cost=lambda *_: {"forwardPassesPerStep": 1},
+    ),
+    RemedyKind(
+        "training.adversarial",
+        off=None,
+        effect=("attackedLossRise", "heldOutLossRise", "generalLossRise"),
+        cost=_ascent_cost,
     ),
     RemedyKind("training.optimizer.layerDecay", off=1.0, effect=_FORGETTING),
     # NB: with fewer adapters the others start from other numbers than in the control run.
@@ -228,6 +248,8 @@ def outcome(history: History) -> dict[str, Estimate]:
     }
     if GENERAL in rises:
         estimates["generalLossRise"] = _mean(rises[GENERAL], history.units[GENERAL])
+    if ATTACKED in rises:
+        estimates["attackedLossRise"] = _mean(rises[ATTACKED], history.units[ATTACKED])
     if KL in best:
         estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
@@ -240,8 +262,8 @@ class Control:
     Attributes:
         steps: how many steps both were trained.
         without: the remedies that were left out, by the path of their field.
-        differences: `gap`, `heldOutLoss` and `generalLoss` with the remedies less those without;
-            below 0 is a gain.
+        differences: `gap`, `heldOutLoss`, `generalLoss` and, where one is trained on, the
+            `attackedLoss` with the remedies less those without; below 0 is a gain.
         seconds_per_step: what a step took longer with them; medians.
         seconds: what the control run took to train.
     """
@@ -300,6 +322,8 @@ def compare(spec: FineTuneJobSpec, history: History, control: History) -> Contro
     }
     if GENERAL in rows:
         differences["generalLoss"] = _mean(rows[GENERAL], history.units[GENERAL])
+    if ATTACKED in rows:
+        differences["attackedLoss"] = _mean(rows[ATTACKED], history.units[ATTACKED])
     steps = control.step
     return Control(
         steps=steps,

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from tunesmith_api.finetunejob.adversarial import Adversarial
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -24,8 +26,13 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.history import GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import ATTACKED, GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
+from tunesmith_trainer.train.objectives.adversarial import (
+    FreeLb,
+    UnderAttack,
+    VirtualAdversarial,
+)
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.dpo import (
     DirectPreference,
@@ -45,6 +52,11 @@ from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
+# Of forward passes: so long an attack takes. Of this part of the held-out tokens it costs about
+# twice what the held-out rows do.
+_PASSES_OF_ATTACK = 16
+_ATTACKED_SHARE = 1 / 8
+_FEWEST_ATTACKED_TOKENS = 1024
 # Of the general text at least so many, however few held-out rows there are.
 _FEWEST_GENERAL_TARGETS = 512
 # Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
@@ -94,6 +106,7 @@ def run_parts(
             request,
             prepared,
             reference=reference,
+            attack=config.attack,
             device=group.device,
             lay_out_of=partial(_lay_out, config),
         ),
@@ -202,6 +215,22 @@ def _objective(
     reference: BaseReference | None,
     device: torch.device,
 ) -> Objective:
+    plain = _plain_objective(config, prepared, replay, reference=reference, device=device)
+    adversarial = config.training.adversarial
+    if adversarial is None:
+        return plain
+    attacked = FreeLb if adversarial.type == "freelb" else VirtualAdversarial
+    return attacked(plain, settings=adversarial)
+
+
+def _plain_objective(
+    config: TrainConfig,
+    prepared: Prepared,
+    replay: TokenRows | None,
+    *,
+    reference: BaseReference | None,
+    device: torch.device,
+) -> CrossEntropy:
     training = config.training
     rows = prepared.train if replay is None else prepared.train.followed_by(replay)
     penalty = training.kl_to_base
@@ -259,13 +288,14 @@ def build_measures(
     *,
     device: torch.device,
     reference: BaseReference | None = None,
+    attack: Adversarial | None = None,
     lay_out_of: Callable[[TokenRows], LayOut],
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 
     The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
-    one is compared with; a sample of the general text; and, where it is bounded or punished, how
-    far the model is from its base on held-out rows.
+    one is compared with; a sample of the general text; where it is bounded or punished, how far
+    the model is from its base on held-out rows; and these under an attack, where one is trained on.
     """
     held_out = prepared.validation
     sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
@@ -279,10 +309,15 @@ def build_measures(
         measures[KL] = KlToBase(
             compared, reference=reference, device=device, lay_out=lay_out_of(compared)
         )
+    if attack is not None:
+        attacked = _attacked_rows(held_out)
+        measures[ATTACKED] = UnderAttack(
+            attacked, epsilon=attack.epsilon, device=device, lay_out=lay_out_of(attacked)
+        )
     return measures
 
 
-def evaluation_cost(prepared: Prepared, *, batch_size: int) -> float:
+def evaluation_cost(prepared: Prepared, *, batch_size: int, is_attacked: bool) -> float:
     """About how many steps take as long as measuring every loss once.
 
     By tokens: a step also goes backward, which takes about twice as long as forward.
@@ -290,8 +325,19 @@ def evaluation_cost(prepared: Prepared, *, batch_size: int) -> float:
     held_out = len(prepared.validation.input_ids)
     sample = min(held_out, _MOST_TARGETS)
     measured = held_out + sample + max(sample, _FEWEST_GENERAL_TARGETS)
+    if is_attacked:
+        measured += _PASSES_OF_ATTACK * _attacked_tokens(prepared.validation)
     trained = batch_size * float(prepared.train.lengths.mean())
     return measured / (3.0 * trained)
+
+
+def _attacked_rows(held_out: TokenRows) -> TokenRows:
+    return held_out.subset(_drawn(held_out.lengths, wanted=_attacked_tokens(held_out)))
+
+
+def _attacked_tokens(held_out: TokenRows) -> int:
+    every = len(held_out.input_ids)
+    return min(every, max(_FEWEST_ATTACKED_TOKENS, int(_ATTACKED_SHARE * every)))
 
 
 def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:
@@ -304,9 +350,14 @@ def sample_rows(rows: TokenRows, *, num_targets: int) -> list[int]:
 
     All rows, if those have fewer; always at least one. The same rows for the same data.
     """
-    order = np.random.default_rng(_SAMPLE_SEED).permutation(len(rows))
-    targets = np.array([int(rows.row(int(row))[1].sum()) for row in order])
-    num_rows = int(np.searchsorted(np.cumsum(targets), num_targets)) + 1
+    targets = np.array([int(rows.row(row)[1].sum()) for row in range(len(rows))])
+    return _drawn(targets, wanted=num_targets)
+
+
+def _drawn(sizes: NDArray[np.int64], *, wanted: int) -> list[int]:
+    """Rows drawn until their sizes sum up to `wanted`, ascending."""
+    order = np.random.default_rng(_SAMPLE_SEED).permutation(len(sizes))
+    num_rows = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
     return [int(row) for row in np.sort(order[:num_rows])]
 
 

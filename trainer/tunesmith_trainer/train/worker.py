@@ -189,7 +189,11 @@ def config_of(
         request.spec,
         num_rows=len(prepared.train),
         precision=probed,
-        evaluation_cost=evaluation_cost(prepared, batch_size=request.spec.training.batch.size),
+        evaluation_cost=evaluation_cost(
+            prepared,
+            batch_size=request.spec.training.batch.size,
+            is_attacked=request.spec.training.adversarial is not None,
+        ),
     )
 
 

@@ -74,6 +74,7 @@ def test_every_remedy_can_be_switched_off(kind: Any) -> None:
         "optimizer": {"layerDecay": 0.9},
         "regularization": dict.fromkeys(_NOISES, 0.1),
         "klToBase": {"weight": 0.1},
+        "adversarial": {"epsilon": 0.1},
         "freeze": {"layers": 1},
     }
     rows = {"uri": "file://rows.jsonl"}

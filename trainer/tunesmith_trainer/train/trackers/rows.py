@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 
 from tunesmith_trainer.train.history import (
     ACCURACY,
+    ATTACKED,
     GENERAL,
     HELD_OUT,
     KL,
@@ -36,6 +37,7 @@ _OF_MEASURE: Final[Mapping[str, str]] = {
     TRAIN_SAMPLE: "eval/train_sample_loss",
     GENERAL: "eval/general_loss",
     KL: "eval/kl_to_base",
+    ATTACKED: "eval/attacked_loss",
     MARGIN: "eval/rewards/margins",
     ACCURACY: "eval/rewards/accuracies",
 }
