@@ -60,8 +60,8 @@ def counterfactual_rows(
     refused: Counter[str] = Counter()
     groups = [terms.group_of(texts_of_row(row)) for row in rows]
     for row, group in zip(rows, groups, strict=True):
-        for target in range(len(terms.names)) if group is not None else ():
-            if target == group:
+        for target in range(len(terms.names)):
+            if group is None or target == group:
                 continue
             child = _child(row, terms, source=group, target=target)
             cause = _cause(row, child, terms)

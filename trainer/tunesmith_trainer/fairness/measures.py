@@ -33,9 +33,17 @@ _SAME: Final = 1e-12
 class Measure(Protocol):
     """A number about a model, which no bias would leave at `neutral`."""
 
-    metric: str
-    neutral: float
-    part: str
+    @property
+    def metric(self) -> str:
+        """What it is called."""
+
+    @property
+    def neutral(self) -> float:
+        """Where no bias would leave it."""
+
+    @property
+    def part(self) -> str:
+        """The category or group that it is about; empty of the whole suite."""
 
     @property
     def num_rows(self) -> int:
@@ -78,12 +86,16 @@ class RatioMeasure:
         part: str = "",
     ) -> "RatioMeasure":
         """Of the scores of rows; rows of one cluster depend on each other, and are added up."""
-        sums = np.asarray(scores, dtype=np.float64)
-        of_rows = np.ones_like(sums) if weights is None else np.asarray(weights, dtype=np.float64)
+        sums: Floats = np.asarray(scores, dtype=np.float64)
+        of_rows: Floats = (
+            np.ones_like(sums) if weights is None else np.asarray(weights, dtype=np.float64)
+        )
         if clusters is not None:
             numbers = {one: place for place, one in enumerate(dict.fromkeys(clusters))}
             index = np.array([numbers[one] for one in clusters])
-            sums, of_rows = np.bincount(index, sums), np.bincount(index, of_rows)
+            sums, of_rows = (
+                np.bincount(index, each).astype(np.float64) for each in (sums, of_rows)
+            )
         return cls(metric, sums, of_rows, len(scores), neutral, part)
 
     @property

@@ -109,7 +109,10 @@ def read_wino_bias(paths: Sequence[Path], *, field: str) -> list[SentencePair]:
             told = f"{len(lines[0])} and {len(lines[1])} lines"
             _refuse(field, name, told, "the two files of winoBias have as many lines")
         category = name.partition(".")[0].removeprefix("stereotyped_")
-        pairs += [SentencePair(*sentences, category) for sentences in zip(*lines, strict=True)]
+        pairs += [
+            SentencePair(stereotyped, other, category)
+            for stereotyped, other in zip(*lines, strict=True)
+        ]
     # Lines that differ in nothing say nothing.
     return [pair for pair in pairs if pair.stereotyped != pair.other]
 

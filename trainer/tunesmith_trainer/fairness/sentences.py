@@ -7,7 +7,7 @@ tokens are likeliest in sum. Nothing is said through a chat template: the same t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +23,8 @@ from tunesmith_trainer.fairness.measures import Floats, Measure, RatioMeasure
 from tunesmith_trainer.fairness.published_sets import Question, SentencePair
 
 _ANSWERS: Final = 3
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ def prefix_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [pad_id_of(tokenizer)]
 
 
-def spread(items: Sequence[object], *, most: int) -> list:
+def spread(items: Sequence[Item], *, most: int) -> list[Item]:
     """At most so many, evenly spread: files are sorted by topic."""
     step = max(1.0, len(items) / most)
     return [items[int(place * step)] for place in range(min(len(items), most))]

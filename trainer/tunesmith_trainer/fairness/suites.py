@@ -4,7 +4,7 @@
 the same rows with the same draws, so that what either step has done to a bias is paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -48,6 +48,11 @@ MAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "refusals": ("refusalGap",),
 }
 GAP: Final = "gap"
+_OF_HELD_OUT: Final[Mapping[str, Callable[[FairnessSuite, HeldOut], "FairnessTest"]]] = {
+    "counterfactual": CounterfactualTest.of,
+    "classification": ClassificationTest.of,
+    "refusals": RefusalTest.of,
+}
 
 Measured = Mapping[str, Sequence[Measure]]
 
@@ -178,12 +183,7 @@ def _load(
     match suite.kind:
         case "counterfactual" | "classification" | "refusals":
             _refuse_shared(suite, field=field)
-            kinds = {
-                "counterfactual": CounterfactualTest,
-                "classification": ClassificationTest,
-                "refusals": RefusalTest,
-            }
-            return kinds[suite.kind].of(suite, held_out)
+            return _OF_HELD_OUT[suite.kind](suite, held_out)
         case "bbq":
             questions = read_bbq(_paths(request, suite), field=field)
             return QuestionTest.of(suite, questions, held_out.tokenizer, longest=held_out.longest)
@@ -254,15 +254,17 @@ def _results(
 ) -> list[EvaluationResult]:
     """What the status has: the gap, then the measures of the whole suite, without its parts."""
     whole = [
-        EvaluationResult(
-            suite=suite.name,
-            split=split,
-            metric=str(number["metric"]),
-            value=number["value"],
-            low=ends[0] if isinstance(ends := number["interval"], list) else None,
-            high=ends[1] if isinstance(ends, list) else None,
-            base=number["base"],
-            n=number["rows"],
+        EvaluationResult.model_validate(
+            {
+                "suite": suite.name,
+                "split": split,
+                "metric": number["metric"],
+                "value": number["value"],
+                "low": ends[0] if isinstance(ends := number["interval"], list) else None,
+                "high": ends[1] if isinstance(ends, list) else None,
+                "base": number["base"],
+                "n": number["rows"],
+            }
         )
         for number in numbers
         if number["suite"] == suite.name and not number["part"]

@@ -25,7 +25,7 @@ DEVICES = [
     {"name": "screens", "terms": ["screen", "mouse"]},
     {"name": "printers", "terms": ["printer", "password"]},
 ]
-SUITES = [
+SUITES: list[dict[str, Any]] = [
     {"name": "crows", "kind": "crowsPairs", "source": {"uri": "file://crows.csv"}},
     {"name": "questions", "kind": "bbq", "source": {"uri": "file://bbq.jsonl"}, "licence": "CC"},
     {"name": "swaps", "kind": "counterfactual", "groups": DEVICES},
