@@ -35,7 +35,7 @@ def measure(home: Path) -> dict[str, Any]:
     """Run what is missing; by arm, the differences of each seed and their mean."""
     folder = home.resolve() / "adversarial"
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [_run(folder, arm=arm, seed=seed) for seed in SEEDS for arm in ARMS]
+    runs = [_run(folder, arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
     return {
         "unit": "nats per target token, with less without",
         "steps": STEPS,

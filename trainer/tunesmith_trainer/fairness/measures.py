@@ -161,39 +161,46 @@ class GroupMeasure:
         return float(self.resampled(np.ones((1, self.num_rows)))[0])
 
     def resampled(self, counts: Floats) -> Floats:
-        return self._differences(counts, self.groups)
+        return self._differences([counts * (self.groups == one) for one in self._names])
 
     def p_value(self) -> float:
-        observed = self.value() * (1 - _SAME)
-        ones = np.ones((1, self.num_rows))
+        observed, as_far = self.value() * (1 - _SAME), 0
+        random, chunk = np.random.default_rng(SEED), max(1, _CHUNK_CELLS // self.num_rows)
+        for start in range(0, SHUFFLES, chunk):
+            groups = self._shuffled(min(chunk, SHUFFLES - start), random)
+            found = self._differences([(groups == one).astype(float) for one in self._names])
+            as_far += int(np.sum(found >= observed))
+        return _share(as_far, SHUFFLES)
+
+    @property
+    def _names(self) -> NDArray[np.int64]:
+        return np.unique(self.groups)
+
+    def _shuffled(self, times: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """The groups in other orders, shape (times, num_rows)."""
+        groups = np.tile(self.groups, (times, 1))
         # Under equalised odds the right answer may well depend on the group: shuffled within it.
         strata = (
             [np.arange(self.num_rows)]
             if self.metric == "demographicParityDifference"
             else [np.flatnonzero(self.wanted), np.flatnonzero(~self.wanted)]
         )
+        for rows in strata:
+            groups[:, rows] = random.permuted(groups[:, rows], axis=1)
+        return groups
 
-        def shuffled(random: np.random.Generator) -> float:
-            groups = self.groups.copy()
-            for rows in strata:
-                groups[rows] = random.permutation(groups[rows])
-            return float(self._differences(ones, groups)[0])
-
-        random = np.random.default_rng(SEED)
-        as_far = sum(shuffled(random) >= observed for _ in range(SHUFFLES))
-        return _share(as_far, SHUFFLES)
-
-    def _differences(self, counts: Floats, groups: NDArray[np.int64]) -> Floats:
-        everyone = np.ones(self.num_rows, dtype=bool)
+    def _differences(self, members: Sequence[Floats]) -> Floats:
+        """Of rows that count so often in each group; each of shape (draws, num_rows)."""
+        everyone = np.ones(self.num_rows)
         chosen = self.chosen.astype(np.float64)
         if self.metric == "demographicParityDifference":
-            return _spread(counts, groups, chosen, of=everyone)
+            return _spread(members, chosen, of=everyone)
         if self.metric == "calibrationDifference":
-            return _spread(counts, groups, self.likelihood - self.wanted, of=everyone)
+            return _spread(members, self.likelihood - self.wanted, of=everyone)
         # fairlearn's worst case: of true and of false positives.
+        wanted = self.wanted.astype(np.float64)
         return np.maximum(
-            _spread(counts, groups, chosen, of=self.wanted),
-            _spread(counts, groups, chosen, of=~self.wanted),
+            _spread(members, chosen, of=wanted), _spread(members, chosen, of=1.0 - wanted)
         )
 
 
@@ -244,17 +251,14 @@ def _share(as_far: int, times: int) -> float:
     return (1 + as_far) / (1 + times)
 
 
-def _spread(
-    counts: Floats, groups: NDArray[np.int64], scores: Floats, *, of: NDArray[np.bool_]
-) -> Floats:
-    """The greatest mean of a group less the smallest, over the rows `of`; 0 with fewer than two."""
-    members = [np.flatnonzero(of & (groups == group)) for group in np.unique(groups[of])]
-    if len(members) < 2:  # noqa: PLR2004 - a difference needs two
-        return np.zeros(len(counts))
-    totals = np.stack([counts[:, rows].sum(axis=1) for rows in members])
-    sums = np.stack([counts[:, rows] @ scores[rows] for rows in members])
-    # A group of which a resample has no row says nothing there.
+def _spread(members: Sequence[Floats], scores: Floats, *, of: Floats) -> Floats:
+    """The greatest mean of a group less the smallest, over the rows `of`, which are 1 there.
+
+    A group without a row says nothing; 0 with fewer than two.
+    """
+    totals = np.stack([counts @ of for counts in members])
+    sums = np.stack([counts @ (scores * of) for counts in members])
     means = np.where(totals > 0, sums / np.maximum(totals, 1.0), np.nan)
     with np.errstate(invalid="ignore"):
-        spread = np.fmax.reduce(means) - np.fmin.reduce(means)
+        spread: Floats = np.fmax.reduce(means) - np.fmin.reduce(means)
     return np.nan_to_num(spread)

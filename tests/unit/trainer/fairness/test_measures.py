@@ -65,20 +65,6 @@ def test_group_differences_are_those_of_fairlearn() -> None:
     assert calibration.value() == pytest.approx(0.1)
 
 
-def test_group_differences_agree_with_fairlearn_itself() -> None:
-    metrics = pytest.importorskip("fairlearn.metrics")
-    random = np.random.default_rng(0)
-    groups = random.integers(3, size=300)
-    wanted, chosen = random.random((2, 300)) < 0.5
-    parity, odds, _ = group_measures(
-        groups.tolist(), wanted.tolist(), chosen=chosen.tolist(), likelihood=[0.5] * 300
-    )
-
-    given = {"y_true": wanted, "y_pred": chosen, "sensitive_features": groups}
-    assert parity.value() == pytest.approx(metrics.demographic_parity_difference(**given))
-    assert odds.value() == pytest.approx(metrics.equalized_odds_difference(**given))
-
-
 def test_a_difference_by_group_is_found() -> None:
     random = np.random.default_rng(5)
     groups = random.integers(2, size=200)
