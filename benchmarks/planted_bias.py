@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
-RUNS: Final = 200
-SIZES: Final = (30, 100)
+RUNS: Final = 600
+SIZES: Final = (30, 100, 300)
 # In standard deviations of a pair's gap; rates of two groups; a share of stereotyped sentences.
 GAP: Final = 0.5
 RATES: Final = (0.35, 0.65)

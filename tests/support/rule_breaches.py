@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from explain_breaches import EXPLAIN_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
 from remedy_breaches import REMEDY_BREACHES
 from search_breaches import SEARCH_BREACHES
@@ -14,6 +15,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    **EXPLAIN_BREACHES,
     **FAIRNESS_BREACHES,
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,

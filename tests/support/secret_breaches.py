@@ -7,6 +7,7 @@ from training_breaches import TRAIN
 MODEL = {"uri": "hf://a/b"}
 SECRET = {"secretRef": {"name": "hub"}}
 TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
+_CROWS = {"name": "crows", "kind": "crowsPairs"}
 
 SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (
@@ -68,5 +69,14 @@ SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"evaluation": {"suites": [{**TASK, "uri": "file://tasks", **SECRET}]}},
         "spec.evaluation.suites[0].secretRef",
         {"evaluation": {"suites": [TASK | SECRET]}},
+    ),
+    (
+        {
+            "evaluation": {
+                "fairness": {"suites": [_CROWS | {"source": {"uri": "file://c", **SECRET}}]}
+            }
+        },
+        "spec.evaluation.fairness.suites[0].source.secretRef",
+        {"evaluation": {"fairness": {"suites": [_CROWS | {"source": TRAIN | SECRET}]}}},
     ),
 ]

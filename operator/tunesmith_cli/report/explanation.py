@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Final
 
 from tunesmith_cli.formats import counted, number, percent
-from tunesmith_cli.report.artifacts import ExplainedRowRecord, UnitRecord
 from tunesmith_cli.report.components import Table, table_of
+from tunesmith_cli.report.explanation_records import ExplainedRowRecord, UnitRecord
 from tunesmith_cli.report.job_data import JobData
 
 _NAMES: Final[Mapping[str, str]] = {

@@ -20,8 +20,6 @@ from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
     EvaluationFile,
-    ExplainFacts,
-    ExplanationsFile,
     FoldsFacts,
     KnownRecord,
     ParityFile,
@@ -35,6 +33,7 @@ from tunesmith_cli.report.artifacts import (
     read_record,
     read_records,
 )
+from tunesmith_cli.report.explanation_records import ExplainFacts, ExplanationsFile
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
     CROSSVAL,

@@ -65,7 +65,6 @@ def test_sources_stand_in_the_order_of_their_fields() -> None:
         "dataset.train",
         "dataset.validation",
         "evaluation.generalText",
-        "evaluation.fairness.suites.*.source",
     ]
     assert isinstance(spec.sources()["model"], ModelSource)
     assert isinstance(spec.sources()["evaluation.generalText"], DataSource)
@@ -137,4 +136,5 @@ def test_a_type_says_where_records_can_be() -> None:
         "dataset.replay.source",
         "dataset.synthesis.generator.model",
         "evaluation.generalText",
+        "evaluation.fairness.suites.*.source",
     ]

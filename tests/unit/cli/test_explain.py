@@ -8,8 +8,8 @@ import pytest
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_cli.commands.explain import row_as_text, summary_as_text
 from tunesmith_cli.main import main
-from tunesmith_cli.report.artifacts import ExplainFacts, ExplanationsFile
 from tunesmith_cli.report.explanation import ExplanationSection
+from tunesmith_cli.report.explanation_records import ExplainFacts, ExplanationsFile
 from tunesmith_cli.report.job_data import JobData
 from tunesmith_engine.stages.contracts import StageResult
 

@@ -287,7 +287,7 @@ def test_a_stage_that_the_report_has_never_heard_of_has_everything_in_a_plain_fo
     artifact.write_text("{}")
     add_stage(
         job,
-        "explain",
+        "distil",
         facts={"method": "integratedGradients", "planted": {"wasFound": True, "rank": 1}},
         warnings=["2 of 40 prompts were cut"],
         evaluation=[
@@ -302,10 +302,10 @@ def test_a_stage_that_the_report_has_never_heard_of_has_everything_in_a_plain_fo
     page = Page(page_of(job))
 
     course = rows_of(page_of(job), "Stages")
-    assert [row[0] for row in course][-2:] == ["publish", "explain"]
+    assert [row[0] for row in course][-2:] == ["publish", "distil"]
     assert course[-1][1:3] == ["done", "10 s"]
-    assert rows_of(page_of(job), "Attempts")[-1][0] == "explain 1"
-    assert rows_of(page_of(job), "What explain reported") == [
+    assert rows_of(page_of(job), "Attempts")[-1][0] == "distil 1"
+    assert rows_of(page_of(job), "What distil reported") == [
         ["method", "integratedGradients"],
         ["planted › was found", "yes"],
         ["planted › rank", "1"],
@@ -317,19 +317,19 @@ def test_a_stage_that_the_report_has_never_heard_of_has_everything_in_a_plain_fo
     charts = [str(chart["aria-label"]) for chart in page.named("svg")]
     assert "planted: deletion: base 0.5; explained 0.731 (interval 0.7 to 0.76)" in charts
     assert "planted: deletion, 40 rows" in page.text
-    assert rows_of(page_of(job), "What the stages made")[-1][0] == "explain: attributions"
-    assert rows_of(page_of(job), "Lineage")[-2][0] == "key of explain"
+    assert rows_of(page_of(job), "What the stages made")[-1][0] == "distil: attributions"
+    assert rows_of(page_of(job), "Lineage")[-2][0] == "key of distil"
 
 
 def test_the_facts_of_an_unknown_stage_are_text_and_bounded(tmp_path: Path) -> None:
     job = a_finished_job(tmp_path)
-    add_stage(job, "explain", facts={"said": HOSTILE, "many": list(range(1000))})
+    add_stage(job, "distil", facts={"said": HOSTILE, "many": list(range(1000))})
 
     text = page_of(job)
 
     assert Page(text).named("script") == []
-    assert len(rows_of(text, "What explain reported")) == 201
-    assert rows_of(text, "What explain reported")[-1] == ["…", "801 more"]
+    assert len(rows_of(text, "What distil reported")) == 201
+    assert rows_of(text, "What distil reported")[-1] == ["…", "801 more"]
 
 
 def test_a_stage_that_the_job_does_not_go_through_has_no_row_anywhere(tmp_path: Path) -> None:
