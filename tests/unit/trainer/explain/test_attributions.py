@@ -13,7 +13,7 @@ from tunesmith_trainer.explain.faithfulness import RandomOrders, rank_stability
 from tunesmith_trainer.explain.game import Game, UndefinedValueError
 from tunesmith_trainer.explain.shapley import exact_shapley, owen_values
 
-SETTINGS = Explain(maxPasses=96)
+SETTINGS = Explain(max_passes=96)
 
 
 @pytest.mark.parametrize("method", METHODS)
