@@ -115,8 +115,10 @@ def _compared(model: ExplainedModel, text: str, answer: str) -> dict[str, Any]:
         forwards = _counted(game.model)
         started = time.monotonic()
         torch.manual_seed(0)
+        # NB: with its cache, which is on by default, captum 0.9 gives other numbers than the model:
+        # transformers 5 grows the one cache with every coalition that is asked.
         peer = LLMAttribution(kind(game.model), model.tokenizer).attribute(
-            asked, target=answer + "<|im_end|>", skip_tokens=[], **options
+            asked, target=answer + "<|im_end|>", use_cached_outputs=False, **options
         )
         scores = peer.seq_attr.double().cpu().numpy().reshape(-1)
         told[name] = {
@@ -136,10 +138,11 @@ def _counted(model: Any) -> Any:
     """Count the rows that the model reads from here on; the count ends with the first look."""
     seen = [0]
 
-    def count(_module: Any, given: Any, named: Any) -> None:
-        seen[0] += int((given[0] if given else named["input_ids"]).shape[0])
+    # NB: captum calls `model.forward`, past the hooks of the model itself.
+    def count(_module: Any, given: tuple[torch.Tensor, ...]) -> None:
+        seen[0] += len(given[0])
 
-    hook = model.register_forward_pre_hook(count, with_kwargs=True)
+    hook = model.get_input_embeddings().register_forward_pre_hook(count)
 
     def look() -> int:
         hook.remove()
