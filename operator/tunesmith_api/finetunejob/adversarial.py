@@ -25,7 +25,7 @@ class Adversarial(ApiModel):
         "1704.03976).",
     )
     epsilon: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
-        0.1,
+        0.02,
         description="How far the embedding of a token may be moved, as a part of the mean length "
         "of the model's embeddings.",
     )
