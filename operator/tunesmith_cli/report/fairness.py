@@ -7,8 +7,7 @@ from tunesmith_cli.report.artifacts import FairnessNumber, FairnessRecord
 from tunesmith_cli.report.components import Table, table_of
 
 _HEAD = (
-    "suite", "measure", "value", "interval", "no bias is", "before", "change", "corrected p",
-    "found", "rows",
+    "measure", "value", "interval", "no bias is", "before", "change", "corrected p", "rows",
 )  # fmt: skip
 
 
@@ -28,7 +27,7 @@ class FairnessTables:
                 _caption(name, before, record),
                 _HEAD,
                 [_row(one) for one in record.numbers],
-                numeric=(2, 5, 7, 9),
+                numeric=(1, 4, 6, 7),
             )
             for name, before, record in named
             if record is not None
@@ -51,15 +50,13 @@ def _caption(name: str, before: str, record: FairnessRecord) -> str:
 
 def _row(one: FairnessNumber) -> tuple[str, ...]:
     return (
-        one.suite,
-        f"{one.metric} ({one.part})" if one.part else one.metric,
+        f"{one.suite}: {one.metric}" + (f" ({one.part})" if one.part else ""),
         number(one.value),
         _ends(one.interval),
         "" if one.neutral is None else number(one.neutral),
         "" if one.base is None else number(one.base),
         _ends(one.change),
-        "" if one.p_adjusted is None else number(one.p_adjusted),
-        "" if one.p_adjusted is None else "bias" if one.flagged else "none",
+        "" if one.p_adjusted is None else number(one.p_adjusted) + (" bias" * one.flagged),
         f"{one.rows:,}",
     )
 
