@@ -44,7 +44,8 @@ class TrialRecord(ApiModel):
 
     `parameters` are by field path below `spec`; those whose condition did not hold are left out.
     `objectives` are by metric (`ObjectiveName`), of completed and, as far as it came, of pruned
-    trials. `reason` tells why one failed or was ended. `seconds` and `tokens` are of training.
+    trials; `part_losses` are the loss of each part of the rows that choose, where the search has
+    use for it. `reason` tells why one failed or was ended. `seconds` and `tokens` are of training.
     """
 
     number: int
@@ -52,6 +53,7 @@ class TrialRecord(ApiModel):
     state: TrialState
     reason: str = ""
     objectives: dict[str, float] = Field(default_factory=dict)
+    part_losses: list[float] = Field(default_factory=list)
     intermediates: list[Intermediate] = Field(default_factory=list)
     best_step: int | None = None
     num_steps: int = 0
