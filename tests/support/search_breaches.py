@@ -95,4 +95,40 @@ SEARCH_BREACHES: Final[dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]
             _search(_RANGE, pruner={"type": "asha"}),
         )
     ],
+    "termination-by-one-loss": [
+        (
+            _search(_RANGE, objectives=_TWO, terminator={}),
+            "spec.search.terminator",
+            _search(_RANGE, terminator={}),
+        )
+    ],
+    "one-best-is-kept": [
+        (
+            _search(_RANGE, objectives=_TWO, refit=False),
+            "spec.search.refit",
+            _search(_RANGE, refit=False),
+        )
+    ],
+    "weights-are-of-one-worker": [
+        (
+            {**_search(_RANGE, refit=False), "resources": {"workers": 2}},
+            "spec.search.refit",
+            {**_search(_RANGE, refit=False), "resources": {"workers": 1}},
+        )
+    ],
+    "weights-have-no-control": [
+        (
+            {**_search(_RANGE, refit=False), "training": {"control": {"steps": 4}, **remedy}},
+            "spec.search.refit",
+            {**_search(_RANGE, refit=False), "training": remedy},
+        )
+        for remedy in ({"regularization": {"labelSmoothing": 0.1}},)
+    ],
+    "weights-are-refit-once": [
+        (
+            {**_search(_RANGE, refit=False), "crossValidation": {"refit": True}},
+            "spec.search.refit",
+            {**_search(_RANGE, refit=False), "crossValidation": {"refit": False}},
+        )
+    ],
 }

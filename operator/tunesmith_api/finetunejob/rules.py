@@ -103,6 +103,49 @@ _SOURCES: Final[tuple[Rule[ModelSource | DataSource | Suite], ...]] = (
     ),
 )
 
+_TAKEN_WEIGHTS: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
+    Rule(
+        name="weights-are-of-one-worker",
+        scopes=("",),
+        field="search.refit",
+        holds=lambda spec: (
+            spec.search is None
+            or spec.search.refit
+            or (spec.resources.workers == 1 and spec.resources.min_workers is None)
+        ),
+        cel="!has(self.search) || self.search.refit || "
+        "(self.resources.workers == 1 && !has(self.resources.minWorkers))",
+        message="trials have one worker each, and more would train other weights; set refit: true, "
+        "or resources.workers: 1 without minWorkers",
+    ),
+    Rule(
+        name="weights-have-no-control",
+        scopes=("",),
+        field="search.refit",
+        holds=lambda spec: (
+            spec.search is None or spec.search.refit or spec.training.control is None
+        ),
+        cel="!has(self.search) || self.search.refit || !has(self.training.control)",
+        message="trials have no control run beside them; set refit: true, or leave "
+        "training.control out",
+    ),
+    Rule(
+        name="weights-are-refit-once",
+        scopes=("",),
+        field="search.refit",
+        holds=lambda spec: (
+            spec.search is None
+            or spec.search.refit
+            or spec.cross_validation is None
+            or not spec.cross_validation.refit
+        ),
+        cel="!has(self.search) || self.search.refit || !has(self.crossValidation) || "
+        "!self.crossValidation.refit",
+        message="folds say how long to train anew; set crossValidation.refit: false, or "
+        "search.refit: true",
+    ),
+)
+
 _SYNTHESIS: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
     Rule(
         name="synthesis-writes-answers",
@@ -185,6 +228,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *search.PARAMETER_RULES,
     *search.PRUNER_RULES,
     *search.RULES,
+    *_TAKEN_WEIGHTS,
 )
 
 

@@ -1,11 +1,8 @@
 """What a job that ended well leaves to later searches, from its folder into the home's memory."""
 
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
-
-from pydantic import ValidationError
 
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
@@ -15,16 +12,13 @@ from tunesmith_engine.local.results import read_result
 from tunesmith_engine.local.search_memory_file import memory_file, read_memory, remember
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.search_memory.recall import Recalled, recalled
-from tunesmith_engine.search_memory.recording import record_of, task_of
+from tunesmith_engine.search_memory.recording import record_of, run_uid, task_of
 from tunesmith_engine.search_memory.records import PastJob
 from tunesmith_engine.stages.contracts import StageResult
-from tunesmith_engine.stages.digests import local_path
-from tunesmith_engine.stages.trial_records import TRIALS, TrialRecord, TrialsFile
+from tunesmith_engine.stages.trial_records import trials_of
 
 _LOG = logging.getLogger(__name__)
 _SEARCH: Final = "search"
-# Digits of a key that tell runs of a job apart.
-_DIGITS: Final = 16
 
 
 def recall(plan: Plan, prepared: StageResult | None, *, home: HomeFolder) -> Recalled | None:
@@ -42,7 +36,7 @@ def recall(plan: Plan, prepared: StageResult | None, *, home: HomeFolder) -> Rec
         return Recalled(warning=f"the search starts from nothing: {told}")
     keys = {stage.name: stage.key for stage in plan.stages}
     task = task_of(plan.spec, prepared.facts if prepared else {})
-    return recalled(records, task, search, own=_uid(plan.job, keys))
+    return recalled(records, task, search, own=run_uid(plan.job, keys))
 
 
 def remember_job(job: FineTuneJob, status: FineTuneJobStatus, *, home: HomeFolder) -> None:
@@ -74,25 +68,9 @@ def record_of_job(
     }
     return record_of(
         job=name,
-        uid=_uid(name, keys),
+        uid=run_uid(name, keys),
         finished=status.completion_time or datetime.now(UTC),
         spec=job.spec,
         results=results,
         trials=trials_of(results.get(_SEARCH)),
     )
-
-
-def _uid(job: str, keys: Mapping[str, str]) -> str:
-    """Of a run of a job: its search's where it has one, whose trials are what is remembered."""
-    return f"{job} {(keys.get(_SEARCH) or keys.get('train', ''))[:_DIGITS]}"
-
-
-def trials_of(result: StageResult | None) -> list[TrialRecord]:
-    """The trials that a search has left on this machine; none where it is none of ours."""
-    for artifact in result.artifacts if result else ():
-        if artifact.name == TRIALS and artifact.uri.startswith("file://"):
-            try:
-                return TrialsFile.read(local_path(artifact)).trials
-            except ValidationError as error:
-                _LOG.warning("%s holds no trials of this release: %s", artifact.uri, error)
-    return []

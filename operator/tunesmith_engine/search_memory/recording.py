@@ -30,7 +30,7 @@ from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.trial_records import TrialRecord
 
 _FIELDS: Final = frozenset(get_args(SearchableField))
-# Of a digest, as many digits as tell tasks apart.
+# Of a digest or a key, as many digits as tell tasks and runs apart.
 _DIGITS: Final = 16
 
 
@@ -62,6 +62,14 @@ def task_of(
         base_loss=base_loss,
         digest=digest_json(words).removeprefix("sha256:")[:_DIGITS] if all(digests) else "",
     )
+
+
+def run_uid(job: str, keys: Mapping[str, str]) -> str:
+    """Of a run of a job: its search's where it has one, whose trials are what is remembered.
+
+    `keys` are those of its stages, by name.
+    """
+    return f"{job} {(keys.get('search') or keys.get('train', ''))[:_DIGITS]}"
 
 
 def record_of(

@@ -129,7 +129,8 @@ class StageRequest(ApiModel):
     `apart` says that the stage's workers have disks of their own, and nothing in common but the
     store; they read `stored_inputs`, which are `inputs` as the store has them. `recalled` is what
     a search may start from, where anything is remembered; no key digests it, for a search that is
-    done stays done whatever was learnt since.
+    done stays done whatever was learnt since. `memory_store` is the URI below which a cluster's
+    jobs keep that themselves; None where whoever starts the stage does.
     """
 
     contract: Literal[1] = CONTRACT
@@ -152,6 +153,7 @@ class StageRequest(ApiModel):
     apart: bool = False
     stored_inputs: dict[StageName, StageResult] = Field(default_factory=dict)
     recalled: Recalled | None = None
+    memory_store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,18 @@ The stage writes a record when a trial begins and again when it ends; one that h
 killed, and is run again under its number.
 """
 
+import logging
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from tunesmith_api.base import ApiModel
+from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.reporter import write_atomically
+
+_LOG = logging.getLogger(__name__)
 
 # The artifact, and its file.
 TRIALS: Final = "trials"
@@ -44,7 +49,8 @@ class TrialRecord(ApiModel):
 
     `parameters` are by field path below `spec`; those whose condition did not hold are left out.
     `objectives` are by metric (`ObjectiveName`), of completed and, as far as it came, of pruned
-    trials. `reason` tells why one failed or was ended. `seconds` and `tokens` are of training.
+    trials; `part_losses` are the loss of each part of the rows that choose, where the search has
+    use for it. `reason` tells why one failed or was ended. `seconds` and `tokens` are of training.
     """
 
     number: int
@@ -52,6 +58,7 @@ class TrialRecord(ApiModel):
     state: TrialState
     reason: str = ""
     objectives: dict[str, float] = Field(default_factory=dict)
+    part_losses: list[float] = Field(default_factory=list)
     intermediates: list[Intermediate] = Field(default_factory=list)
     best_step: int | None = None
     num_steps: int = 0
@@ -84,3 +91,14 @@ class TrialsFile(ApiModel):
             pydantic.ValidationError: it is of another release, or no such file.
         """
         return cls.model_validate_json(path.read_bytes()) if path.exists() else cls()
+
+
+def trials_of(result: StageResult | None) -> list[TrialRecord]:
+    """The trials that a search has left on this machine; none where it is none of ours."""
+    for artifact in result.artifacts if result else ():
+        if artifact.name == TRIALS and artifact.uri.startswith("file://"):
+            try:
+                return TrialsFile.read(local_path(artifact)).trials
+            except ValidationError as error:
+                _LOG.warning("%s holds no trials of this release: %s", artifact.uri, error)
+    return []

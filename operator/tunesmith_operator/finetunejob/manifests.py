@@ -114,6 +114,7 @@ def request_of(
         memory=given_memory((planned.stage for planned in plan.stages), plan.spec),
         store=store_of(owner, plan.spec.workspace),
         apart=in_pods_of_their_own and plan.spec.workspace.uri is not None,
+        memory_store=memory_store_of(owner, plan.spec.workspace),
     )
 
 
@@ -125,6 +126,16 @@ def store_of(owner: JobRef, workspace: Workspace) -> str | None:
     if workspace.uri is None:
         return None
     return f"{workspace.uri.rstrip('/')}/{owner.namespace}-{owner.name}-{owner.uid}"
+
+
+def memory_store_of(owner: JobRef, workspace: Workspace) -> str | None:
+    """Where searches remember each other: what jobs of a namespace share of their workspaces.
+
+    None of a volume that is made for the job, which goes with it.
+    """
+    if workspace.uri is not None:
+        return f"{workspace.uri.rstrip('/')}/search-memory/{owner.namespace}"
+    return f"file://{WORKSPACE}/search-memory" if workspace.claim_name else None
 
 
 def request_map(owner: JobRef, request: StageRequest) -> Manifest | None:

@@ -57,7 +57,7 @@ def parted(keys: Sequence[Hashable], *, fraction: float) -> tuple[list[int], lis
             "parted into those that choose and those that are scored; raise "
             "dataset.validationFraction, or add rows to dataset.validation",
         )
-    shuffled = sorted(groups.items(), key=lambda item: _digest(item[0]))
+    shuffled = sorted(groups.items(), key=lambda item: digest_of_key(item[0]))
     chosen: list[int] = []
     for _, rows in shuffled[:-1]:
         if not chosen or len(chosen) + len(rows) <= fraction * len(keys):
@@ -81,5 +81,6 @@ def row_of(record: RowRecord) -> Row:
     )
 
 
-def _digest(key: Hashable) -> bytes:
+def digest_of_key(key: Hashable) -> bytes:
+    """An order of keys that is the same on every machine, and none of the rows' own."""
     return hashlib.sha256(repr(key).encode("utf-8", "surrogatepass")).digest()

@@ -8,7 +8,7 @@ row: each adds to one `Problems`, and prepare refuses the data once everything w
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from tunesmith_api.reasons import Reason
@@ -249,6 +249,22 @@ class Problems:
             self._num_bad_rows += 1
             if len(self.bad_rows) < self._max_bad_rows:
                 self.bad_rows.append(BadRow(source, rule))
+
+    def state(self) -> dict[str, Any]:
+        """All of it as JSON, for an attempt that goes on."""
+        return {
+            "count": self.count,
+            "shown": [asdict(each) for each in self._shown],
+            "badRows": [asdict(each) for each in self.bad_rows],
+            "numBadRows": self._num_bad_rows,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be as `state` tells; `max_bad_rows` stays that of this attempt."""
+        self.count = state["count"]
+        self._shown = [_Problem(**each) for each in state["shown"]]
+        self.bad_rows = [BadRow(**each) for each in state["badRows"]]
+        self._num_bad_rows = state["numBadRows"]
 
     @property
     def shown(self) -> list[str]:

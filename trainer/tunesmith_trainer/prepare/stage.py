@@ -56,6 +56,7 @@ from tunesmith_trainer.prepare.data_card import (
     sample_row,
 )
 from tunesmith_trainer.prepare.foreign_template import warning_of_template
+from tunesmith_trainer.prepare.kept_phases import KeptPhases
 from tunesmith_trainer.prepare.loading import LoadedData, load_data
 from tunesmith_trainer.prepare.preflight import (
     note_on_memory,
@@ -123,11 +124,14 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     generators = open_generators(request)
     reporter.progress("reading the data")
     problems = Problems(max_bad_rows=request.spec.dataset.max_bad_rows)
-    loaded = load_data(request, problems=problems, reporter=reporter)
+    phases = KeptPhases(Path(request.output))
+    loaded = phases.cleaned(
+        lambda: load_data(request, problems=problems, reporter=reporter), problems=problems
+    )
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
-    rows = _prepare_rows(request, base, loaded, reporter, generators=generators)
+    rows = _prepare_rows(request, base, loaded, reporter, generators=generators, phases=phases)
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
@@ -135,6 +139,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     markers = markers_in(rows.tokens.values(), base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
+    phases.drop()
     _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
     notes = [
         *rows.remedied.notes,
@@ -159,6 +164,7 @@ def _prepare_rows(
     reporter: Reporter,
     *,
     generators: Sequence[TextGenerator],
+    phases: KeptPhases,
 ) -> _PreparedRows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
@@ -169,10 +175,13 @@ def _prepare_rows(
         problems=loaded.problems,
     )
     bad_before = len(loaded.problems.bad_rows)
-    tokenized: dict[Split, StoredRows[TokenizedRow]] = {
-        split: row_tokenizer.tokenize(source.rows, reporter=reporter)
-        for split, source in loaded.sources.items()
-    }
+    tokenized = phases.tokenized(
+        lambda: {
+            split: row_tokenizer.tokenize(source.rows, reporter=reporter)
+            for split, source in loaded.sources.items()
+        },
+        problems=loaded.problems,
+    )
     dropped = sum(
         len(source.rows) - len(tokenized[split]) for split, source in loaded.sources.items()
     )

@@ -25,6 +25,7 @@ from tunesmith_trainer.publish.base_folder import deliver_base
 from tunesmith_trainer.publish.model_version import record_content, version_record
 from tunesmith_trainer.publish.published_base import PublishedBase
 from tunesmith_trainer.publish.version_folder import gather_version
+from tunesmith_trainer.search.cluster_memory import remember_in_store
 from tunesmith_trainer.versions import library_versions
 
 # 48 bits: two of a million versions of one model share a name in one case of five hundred, and then
@@ -91,6 +92,7 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
             "resolved": {"output.uri": uri, "output.version": record.spec.version},
         },
         versions=library_versions("tunesmith"),
+        warnings=remember_in_store(request),
     )
 
 

@@ -22,6 +22,7 @@ from tunesmith_engine.search_memory.space import Space
 from tunesmith_engine.search_memory.spec_space import space_of
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.trial_records import TrialRecord
+from tunesmith_trainer.search.cluster_memory import recall_from_store
 from tunesmith_trainer.search.trial_store import write_whole
 
 _FOLDER: Final = "memory"
@@ -89,7 +90,7 @@ def memory_turns(request: StageRequest, search: Search, *, kept: Path) -> Memory
     if path.exists():
         recalled = Recalled.model_validate_json(path.read_bytes())
     else:
-        recalled = request.recalled or Recalled()
+        recalled = request.recalled or recall_from_store(request)
         write_whole(path, recalled.model_dump_json(by_alias=True, indent=1))
     prepared = request.inputs.get("prepare")
     return MemoryTurns(

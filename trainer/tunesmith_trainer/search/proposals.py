@@ -82,8 +82,14 @@ def write_journal(
         directions=_directions(search),
     )
     study.set_user_attr("objectives", [objective.metric for objective in search.objectives])
-    for trial in trials:
-        study.add_trial(_frozen(trial, search, space))
+    study.add_trials(frozen_trials(search, space, trials))
+
+
+def frozen_trials(
+    search: Search, space: Sequence[Dimension], trials: Sequence[TrialRecord]
+) -> list[FrozenTrial]:
+    """The trials as Optuna has them."""
+    return [_frozen(trial, search, space) for trial in trials]
 
 
 def _study(
@@ -94,8 +100,7 @@ def _study(
     sampler: BaseSampler,
 ) -> optuna.Study:
     study = optuna.create_study(directions=_directions(search), sampler=sampler)
-    for trial in trials:
-        study.add_trial(_frozen(trial, search, space))
+    study.add_trials(frozen_trials(search, space, trials))
     return study
 
 

@@ -1,10 +1,12 @@
 """The stage `search`: trials of other settings, and which of them is best.
 
-Artifacts: `trials`, `trial_records.TrialsFile`; `study`, a journal that optuna-dashboard opens.
+Artifacts: `trials`, `trial_records.TrialsFile`; `study`, a journal that optuna-dashboard opens;
+`weights`, the best trial's checkpoints, where `train` takes them (`train/taken_weights.py`).
 Facts: `{"best": {"number", "parameters", "objectives", "bestStep"}, "front": [number],
 "numTrials": {"completed", "pruned", "failed"}, "objectives": [metric], "method", "sampler",
 "tokens", "seconds", "heldOutRows": {"choosing", "scored"}, "memory": {"near": [job], "tried":
-[job], "dropped": [job], "numTrials"}}`; the jobs are earlier ones, parameters are by field path
+[job], "dropped": [job], "numTrials"}, "termination": {"regretBound", "error", "isOver"}
+or null}`; the jobs are earlier ones, parameters are by field path
 below `spec`, objectives by metric. `train` and what follows it get the settings of `best`.
 `checkpoints/` and `trials/` in the output folder are what a killed search goes on from.
 """
@@ -28,11 +30,13 @@ from tunesmith_trainer.search.memory_turns import MemoryTurns, memory_turns
 from tunesmith_trainer.search.proposals import write_journal
 from tunesmith_trainer.search.ranking import best_trial, pareto_front
 from tunesmith_trainer.search.single_process import in_one_process
+from tunesmith_trainer.search.termination import Verdict, parts_of_rows_that_choose
 from tunesmith_trainer.search.trial_source import TrialSource
 from tunesmith_trainer.search.trial_store import TrialStore
 from tunesmith_trainer.search.tuner import run_all
 from tunesmith_trainer.train.precision_probe import Precision, probed_precision
 from tunesmith_trainer.train.ray_cluster import local_ray
+from tunesmith_trainer.train.taken_weights import WEIGHTS
 from tunesmith_trainer.train.worker import config_of
 from tunesmith_trainer.versions import library_versions
 
@@ -52,6 +56,7 @@ def search(request: StageRequest, reporter: Reporter) -> StageOutcome:
     output = Path(request.output)
     prepared = load_rows_of_stage(request)
     refuse_undoable(request, model=prepared.model)
+    parts_of_rows_that_choose(request, prepared)  # which refuses too many parts, before a trial
     store = TrialStore(output, kept=output / CHECKPOINTS)
     probed = precision_of_runs(request, prepared, reporter)
     memory = memory_turns(request, settings, kept=output / CHECKPOINTS)
@@ -75,6 +80,7 @@ def search(request: StageRequest, reporter: Reporter) -> StageOutcome:
         request,
         settings,
         space,
+        source=source,
         store=store,
         memory=memory,
         num_choosing=len(prepared.validation),
@@ -105,6 +111,7 @@ def _outcome(
     settings: Search,
     space: tuple[Dimension, ...],
     *,
+    source: TrialSource,
     store: TrialStore,
     memory: MemoryTurns,
     num_choosing: int,
@@ -120,13 +127,16 @@ def _outcome(
         state: sum(trial.state == state for trial in trials)
         for state in ("completed", "pruned", "failed")
     }
+    verdict = source.termination.verdict
+    ended = "; more could gain less than the rows tell apart" if verdict and verdict.is_over else ""
     told = ", ".join(f"{number} {state}" for state, number in states.items() if number)
     return StageOutcome(
         message=f"trials: {told}; best {metric} {best.objectives[metric]:.4f}, trial "
-        f"{best.number}; {num_choosing} held-out rows chose, {num_scored} others are scored",
+        f"{best.number}{ended}; {num_choosing} held-out rows chose, {num_scored} others are scored",
         artifacts=[
             artifact_of(TRIALS, output / TRIALS_FILE),
             artifact_of("study", output / _STUDY),
+            *([] if settings.refit else [artifact_of(WEIGHTS, store.weights(best.number))]),
         ],
         facts={
             "best": {
@@ -144,10 +154,21 @@ def _outcome(
             "seconds": round(sum(trial.seconds for trial in trials), 1),
             "heldOutRows": {"choosing": num_choosing, "scored": num_scored},
             "memory": memory.facts(trials),
+            "termination": _told_of(source.termination.verdict),
         },
         warnings=[memory.recalled.warning] if memory.recalled.warning else [],
         versions=library_versions("torch", "transformers", "peft", "ray", "optuna"),
     )
+
+
+def _told_of(verdict: Verdict | None) -> JsonValue:
+    if verdict is None:
+        return None
+    return {
+        "regretBound": verdict.regret_bound,
+        "error": verdict.error,
+        "isOver": verdict.is_over,
+    }
 
 
 def _why_none(trials: list[TrialRecord]) -> str:

@@ -24,6 +24,7 @@ from tunesmith_trainer.devices import (
     prefer_deterministic_kernels,
     use_tensor_cores,
 )
+from tunesmith_trainer.search.termination import parts_of_rows_that_choose
 from tunesmith_trainer.train.adapters import build_trainable
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import refuse_large_batch
@@ -62,6 +63,7 @@ class RunEnd(TypedDict):
     kind: Literal["completed", "failed", "left"]
     reason: str
     objectives: dict[str, float]
+    part_losses: list[float]
     best_step: int
     num_steps: int
     tokens: int
@@ -75,6 +77,7 @@ def completed_record(running: TrialRecord, end: RunEnd) -> TrialRecord:
         update={
             "state": "completed",
             "objectives": end["objectives"],
+            "part_losses": end["part_losses"],
             "best_step": end["best_step"],
             "num_steps": end["num_steps"],
             "tokens": end["tokens"],
@@ -199,7 +202,12 @@ def _trained(
         on_step=_Teller(tell, num_steps=config.num_steps, warmup_steps=config.warmup_steps),
     )
     history = loop.run()
-    return _end(history, num_trainable=loop.num_trainable, num_steps=config.num_steps)
+    return _end(
+        history,
+        num_trainable=loop.num_trainable,
+        num_steps=config.num_steps,
+        parts=parts_of_rows_that_choose(request, prepared),
+    )
 
 
 class _Teller:
@@ -230,7 +238,8 @@ class _Teller:
         )
 
 
-def _end(history: History, *, num_trainable: int, num_steps: int) -> RunEnd:
+def _end(history: History, *, num_trainable: int, num_steps: int, parts: list[list[int]]) -> RunEnd:
+    losses, units = history.best_sums[HELD_OUT], history.units[HELD_OUT]
     return RunEnd(
         kind="completed",
         reason="",
@@ -240,6 +249,9 @@ def _end(history: History, *, num_trainable: int, num_steps: int) -> RunEnd:
             "trainableParameters": float(num_trainable),
             "tokensPerSecond": round(history.tokens / max(history.seconds, 1e-9), 1),
         },
+        part_losses=[
+            sum(losses[row] for row in part) / sum(units[row] for row in part) for part in parts
+        ],
         best_step=history.best_step,
         num_steps=num_steps,
         tokens=history.tokens,
@@ -253,6 +265,7 @@ def _without_result(kind: Literal["failed", "left"], reason: str) -> RunEnd:
         kind=kind,
         reason=reason,
         objectives={},
+        part_losses=[],
         best_step=0,
         num_steps=0,
         tokens=0,

@@ -15,6 +15,7 @@ from tunesmith_trainer.search.proposals import propose
 from tunesmith_trainer.search.pruning import is_pruned
 from tunesmith_trainer.search.ranking import best_trial
 from tunesmith_trainer.search.single_process import in_one_process
+from tunesmith_trainer.search.termination import Termination
 from tunesmith_trainer.search.trial_run import (
     RunEnd,
     RunPoint,
@@ -48,6 +49,7 @@ class TrialSource:
         self._reporter = reporter
         self._first_rung = search.pruner.min_tokens or first_rung if search.pruner else first_rung
         self._memory = memory
+        self.termination = Termination(search, space)
         budget = search.budget
         self._grid = (
             grid_of(space, max_trials=budget.max_trials) if search.method == "grid" else None
@@ -111,12 +113,24 @@ class TrialSource:
             update = {"state": "failed", "reason": end["reason"]}
         else:
             trial, update = completed_record(trial, end), {}
-        self._store.write(trial.model_copy(update=update))
+        self._write_ended(trial.model_copy(update=update))
         self._tell()
+
+    def _write_ended(self, trial: TrialRecord) -> None:
+        """Keep the record, and of the best trial its weights, where the job takes those."""
+        self._store.note(trial)
+        best = best_trial(self._store.trials, self._search.objectives)
+        is_kept = not self._search.refit and best is not None and best.number == trial.number
+        if is_kept:
+            self._store.keep_weights(trial.number)
+        self._store.write(trial)
+        if is_kept:
+            # NB: after the record. Killed in between, the best one would have lost its weights.
+            self._store.drop_weights(but=trial.number)
 
     def _proposed(self) -> TrialRecord | None:
         number = len(self._store.trials)
-        if number >= self._num_trials:
+        if number >= self._num_trials or self.termination.is_over(self._store.trials):
             return None
         origin = TrialOrigin()
         if self._grid is not None:

@@ -9,10 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.trial_records import TRIALS_FILE, TrialRecord, TrialsFile
+from tunesmith_trainer.train.taken_weights import DECISIONS
 
 _RECORD: Final = "trial.json"
+_WEIGHTS: Final = "weights-"
 
 
 class TrialStore:
@@ -59,6 +62,31 @@ class TrialStore:
             self.folder(trial.number).mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder(trial.number) / _RECORD, text)
         TrialsFile(trials=self.trials).write(self._output / TRIALS_FILE)
+
+    def weights(self, number: int) -> Path:
+        """Where the weights of a trial are kept that are taken as they are."""
+        return self._kept / f"{_WEIGHTS}{number:04d}"
+
+    def keep_weights(self, number: int) -> None:
+        """Keep a trial's checkpoints, and what was decided for it before its first step."""
+        target = self.weights(number)
+        part = target.with_name(f".{target.name}.part")
+        # Of one that was killed before its record was written, and run again.
+        for leftover in (part, target):
+            shutil.rmtree(leftover, ignore_errors=True)
+        part.mkdir(parents=True)
+        shutil.move(self.folder(number) / CHECKPOINTS, part / CHECKPOINTS)
+        for name in DECISIONS:
+            for folder in (self._output, self.folder(number)):
+                if (folder / name).exists():
+                    shutil.copyfile(folder / name, part / name)
+        part.rename(target)
+
+    def drop_weights(self, *, but: int) -> None:
+        """Remove the weights of all other trials."""
+        for path in self._kept.glob(f"{_WEIGHTS}*"):
+            if path != self.weights(but):
+                shutil.rmtree(path)
 
 
 def write_whole(path: Path, text: str) -> None:

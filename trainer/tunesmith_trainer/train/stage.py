@@ -43,6 +43,7 @@ from tunesmith_trainer.train.ray_cluster import is_in_cluster, joined_ray, local
 from tunesmith_trainer.train.ray_train import fit, num_gpus
 from tunesmith_trainer.train.remedies import Control, compare, outcome, remedies, warnings_of
 from tunesmith_trainer.train.starts import count_this_start
+from tunesmith_trainer.train.taken_weights import is_taken, take_weights
 from tunesmith_trainer.train.trackers.required import require_trackers
 from tunesmith_trainer.train.worker import Trained
 from tunesmith_trainer.train.worker_workspace import newest_kept_step
@@ -67,6 +68,7 @@ def train(request: StageRequest, reporter: Reporter) -> StageOutcome:
                 Reason.DATASET_INVALID, f"no {name} rows are left; add rows, or clean less"
             )
     refuse_large_batch(len(prepared.train), batch=request.spec.training.batch)
+    take_weights(request)
     probed = _probed(request, prepared, reporter)
     request = settled_request(request, precision=probed.precision if probed else None)
     tell = _teller(request, prepared, reporter)
@@ -239,6 +241,8 @@ def _compared(request: StageRequest, trained: Trained, *, history: History) -> C
 
 
 def _steps(request: StageRequest, trained: Trained, *, history: History) -> str:
+    if is_taken(request):
+        return f"the best trial's weights are taken, of {history.step} steps"
     rule, planned = request.spec.training.early_stopping, trained["planned_steps"]
     if rule is None or history.step >= planned:
         return f"{history.step} steps"

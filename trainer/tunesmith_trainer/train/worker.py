@@ -50,6 +50,7 @@ from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
+from tunesmith_trainer.train.taken_weights import is_taken, refuse_other_run, take_weights
 from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
 from tunesmith_trainer.train.worker_workspace import (
     fetched,
@@ -216,7 +217,12 @@ def _train(
         without_remedies(request.spec)  # which refuses a job that has none, before it is trained
     progress = _progress(request, config)
     fence = fence_of(workspace, output=output)
-    remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS, fence=fence)
+    remote = None
+    if is_taken(request):
+        # Nothing is written there, and so nothing is kept in the store.
+        take_weights(request)
+    else:
+        remote = remote_checkpoints(workspace, folder=output / CHECKPOINTS, fence=fence)
     with _sole_writer(output, remote=remote, fence=fence, group=group):
         model = build_trainable(prepared.model, config=config, device=group.device)
         packing = decide_packing(
@@ -228,6 +234,8 @@ def _train(
             folder=output,
         )
         config = replace(config, packing=packing.packing)
+        if is_taken(request):
+            refuse_other_run(output, config)
         parts = run_parts(model, request=request, prepared=prepared, config=config, group=group)
         with observers(
             request,
@@ -251,7 +259,8 @@ def _train(
         if group.is_first:
             history.write_curve(output / CURVE)
         _export_best(loop, model, request=request, base=prepared.model, group=group)
-        num_trainable, resumed_from = loop.num_trainable, loop.resumed_from
+        num_trainable = loop.num_trainable
+        resumed_from = None if is_taken(request) else loop.resumed_from
         # NB: the model and its optimizer are let go of before the control has its own.
         del loop, model
         beside = (

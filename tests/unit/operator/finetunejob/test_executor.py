@@ -223,6 +223,19 @@ def test_with_an_object_store_several_workers_have_pods_anywhere_and_no_volume()
     assert told(workers["template"]).apart
 
 
+def test_jobs_of_a_namespace_remember_each_other_where_their_workspaces_are_shared() -> None:
+    def memory_of(job: JobDouble) -> str | None:
+        apply(job, start(job))
+        (name,) = job.names("Job")
+        return job.request_of(name).memory_store
+
+    assert memory_of(JobDouble(**STORED)) == "s3://jobs/search-memory/ns"
+    assert (
+        memory_of(JobDouble(workspace={"claimName": "shared"})) == "file:///workspace/search-memory"
+    )
+    assert memory_of(JobDouble()) is None
+
+
 def test_workers_in_one_pod_or_on_a_volume_share_a_folder() -> None:
     in_one_pod = JobDouble(resources={"workers": 2}, **STORED)
     on_a_volume = JobDouble("RayJob", resources={"workers": 2})

@@ -11,15 +11,20 @@ import pytest
 import yaml
 
 from manifests import DEFAULT_STAGES
+from tunesmith_api.finetunejob.search import Parameter, Search
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.search_memory.recall import Recalled
 from tunesmith_engine.sources import local_target
 from tunesmith_engine.stages.catalog import CATALOG, EVALUATE
 from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.publish.stage import publish
+from tunesmith_trainer.search.cluster_memory import recall_from_store
 from verified_job import SilentReporter, make_verified_job, publish_request
+
+_RATES = Parameter(field="training.optimizer.learningRate", values=[0.001, 0.01])
 
 
 def published(root: Path, *, attempt: str = "first", **spec: Any) -> StageOutcome:
@@ -284,3 +289,35 @@ def test_a_relative_target_starts_at_the_manifest(root: Path) -> None:
     published(root, uri="file://out/here", version="v1")
 
     assert (root / "out/here/v1/manifest.json").exists()
+
+
+def test_a_job_of_a_cluster_is_remembered_by_its_last_stage_and_met_by_a_search(
+    root: Path, tmp_path: Path
+) -> None:
+    store = (tmp_path / "memory").as_uri()
+    request = publish_request(root, output=root / "jobs" / "first" / "artifacts")
+    finished = publish(request.model_copy(update={"memory_store": store}), SilentReporter())
+    searching = request.model_copy(
+        update={
+            "job": "later",
+            "stage_keys": {},
+            "memory_store": store,
+            "spec": request.spec.model_copy(update={"search": Search(parameters=[_RATES])}),
+        }
+    )
+
+    told = recall_from_store(searching)
+
+    assert finished.warnings == []
+    assert [each.record.job for each in told.neighbours] == ["tickets"]
+    assert recall_from_store(searching.model_copy(update={"memory_store": None})) == Recalled()
+
+
+def test_a_memory_that_cannot_be_written_is_a_warning(root: Path) -> None:
+    (root / "file").touch()
+    request = publish_request(root, output=root / "jobs" / "first" / "artifacts")
+    store = (root / "file" / "memory").as_uri()
+
+    outcome = publish(request.model_copy(update={"memory_store": store}), SilentReporter())
+
+    assert "later searches will not know of this job" in outcome.warnings[0]
