@@ -8,11 +8,11 @@ and read row by row. JSON, not pickle: who can write into a job's folder must no
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_trainer.data.cleaning.findings import Finding
@@ -142,7 +142,7 @@ def _told(source: LoadedSource) -> dict[str, Any]:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(each.name for each in fields(kind))
 
 
@@ -155,7 +155,7 @@ def _values(record: Any) -> Any:
     if isinstance(record, TokenRow):
         return [record.ids, "".join("1" if trained else "0" for trained in record.trained)]
     # Refuses what is no record, with a TypeError.
-    return [getattr(record, name) for name in _names(type(record))]
+    return [getattr(record, name) for name in _names(cast("Hashable", type(record)))]
 
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), default=_values)

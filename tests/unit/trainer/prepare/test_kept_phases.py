@@ -14,7 +14,8 @@ from tunesmith_trainer.data.rows import Message, Origin, Problems, Row, ToolCall
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare import kept_phases, stage
 from tunesmith_trainer.prepare.kept_phases import KeptPhases
-from tunesmith_trainer.prepare.tokenization import TokenizedRow
+from tunesmith_trainer.prepare.loading import load_data
+from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 SPEC: dict[str, Any] = {
     "dataset": {"train": {"uri": "file://rows.jsonl"}, "validationFraction": 0.25, "maxBadRows": 2}
@@ -72,7 +73,7 @@ def test_a_killed_prepare_does_no_finished_phase_again(
     request = request_of(tmp_path / "two", model)
     killed_before(killed, request, monkeypatch)
     if killed == "split_data":
-        monkeypatch.setattr(stage.RowTokenizer, "_tokenized", None)
+        monkeypatch.setattr(RowTokenizer, "_tokenized", None)
     monkeypatch.setattr(stage, not_again, None)
 
     outcome = stage.prepare(request, SilentReporter())
@@ -93,9 +94,12 @@ def test_phases_of_another_release_are_done_again(
     killed_before("split_data", request, monkeypatch)
     monkeypatch.setattr(kept_phases, "_FORMAT", 99)
     read = []
-    monkeypatch.setattr(
-        stage, "load_data", lambda *a, load=stage.load_data, **k: read.append(1) or load(*a, **k)
-    )
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        read.append(1)
+        return load_data(*args, **kwargs)
+
+    monkeypatch.setattr(stage, "load_data", counted)
 
     stage.prepare(request, SilentReporter())
 
@@ -104,9 +108,10 @@ def test_phases_of_another_release_are_done_again(
 
 def test_what_no_json_holds_is_not_kept_and_the_stage_goes_on(tmp_path: Path) -> None:
     phases = KeptPhases(tmp_path)
+    no_rows: list[Any] = [object()]
 
     rows = phases.tokenized(
-        lambda: {"train": StoredRows.of([object()])},  # type: ignore[dict-item]
+        lambda: {"train": StoredRows.of(no_rows)},
         problems=Problems(),
     )
 
