@@ -170,9 +170,7 @@ def _hint_of_stopped(status: FineTuneJobStatus, reason: str) -> str:
         return f"{_GOES_ON[reason]} goes on with {stage.name}"
     if rows[stage.name].resumes:
         return f"{_GOES_ON[reason]} goes on from the last checkpoint of {stage.name}, if it has one"
-    # What is done is only worth a word where something is.
-    kept = "" if stage is status.stages[0] else "; the stages before it are done"
-    return f"{_GOES_ON[reason]} begins {stage.name} again{kept}"
+    return f"{_GOES_ON[reason]} begins {stage.name} again; the stages before it are done"
 
 
 def hint_for(reason: str) -> str:

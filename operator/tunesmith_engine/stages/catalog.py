@@ -131,6 +131,7 @@ PREPARE: Final = Stage(
         "dataset.cleaning.contamination.against",
     ),
     memory=memory.preparing,
+    resumes=True,
     published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
 )
 
