@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_trainer.augment.children import Children, children_of
 from tunesmith_trainer.augment.generator import TextGenerator
+from tunesmith_trainer.data.cleaning.made_rows import MadeRows
 from tunesmith_trainer.data.rows import Problems
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.balance import balance_rows
@@ -42,6 +43,7 @@ def remedied_rows(
     generators: Sequence[TextGenerator],
     tokenizer: "PreTrainedTokenizerBase",
     longest: int,
+    made: MadeRows,
     reporter: Reporter,
 ) -> RemediedRows:
     """Apply what `spec.dataset` asks for; balance comes last, and counts what was added.
@@ -57,6 +59,7 @@ def remedied_rows(
             [row.row for row in splits.validation],
             settings=settings,
             generators=generators,
+            made=made,
             reporter=reporter,
             output=Path(request.output),
         )
