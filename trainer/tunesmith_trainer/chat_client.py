@@ -31,6 +31,8 @@ from tunesmith_trainer.data.tool_calls import RefusedRowError, read_calls
 LOGGER = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 120.0
+# Of a whole answer: one that trickles in byte by byte never runs into the other.
+_DEADLINE_S: Final = 600.0
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE_S: Final = 1.0
 # A provider may ask for longer pauses; an attempt of the stage should not sleep through an hour.
@@ -147,7 +149,7 @@ class ChatClient:
             self._wait_for_turn()
             pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
             try:
-                response = self._http.post(self._url, json=body)
+                response = self._posted(body)
             except httpx2.TransportError as error:
                 because = type(error).__name__
             else:
@@ -163,6 +165,23 @@ class ChatClient:
             f"spec.{self._field}: {self._url} gave no answer in {_ATTEMPTS} attempts ({because}); "
             "check the network and the address, or set maxRequestsPerMinute.",
         )
+
+    def _posted(self, body: dict[str, JsonValue]) -> httpx2.Response:
+        """The whole answer.
+
+        Raises:
+            TransportError: it cannot be had, or not within the deadline.
+        """
+        deadline = self._clock() + _DEADLINE_S
+        parts = []
+        with self._http.stream("POST", self._url, json=body) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                if self._clock() > deadline:
+                    raise httpx2.ReadTimeout(f"no whole answer within {_DEADLINE_S:g} s")
+        # NB: not its other headers. What was compressed on its way is read by now.
+        headers = {"retry-after": response.headers.get("retry-after", "")}
+        return httpx2.Response(response.status_code, headers=headers, content=b"".join(parts))
 
     def _wait_for_turn(self) -> None:
         if self._endpoint.max_requests_per_minute is None:

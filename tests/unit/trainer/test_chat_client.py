@@ -1,5 +1,6 @@
 """An endpoint is asked once for each answer, patiently, and its key goes nowhere else."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -186,3 +187,19 @@ def test_tools_and_calls_are_handed_on_as_the_protocol_has_them(
     assert body["tools"] == [tool]
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"at": "Oslo"}'
     assert body["messages"][2] == {"role": "tool", "content": "-3", "tool_call_id": "c1"}
+
+
+def test_an_answer_that_trickles_in_is_given_up(server: ChatServer, tmp_path: Path) -> None:
+    client = ChatClient(
+        Endpoint(url=server.url, model="large"),
+        field="evaluation.judge.endpoint",
+        key=KEY,
+        cache=tmp_path,
+        sleep=lambda _: None,
+        # Ten minutes and more go by between any two looks.
+        clock=itertools.count(0.0, 700.0).__next__,
+    )
+
+    with pytest.raises(TransientError, match=r"no answer in 5 attempts \(ReadTimeout"):
+        client.reply(HELLO, max_tokens=5)
+    assert not list(tmp_path.iterdir())

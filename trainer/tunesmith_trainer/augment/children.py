@@ -26,6 +26,7 @@ from tunesmith_trainer.augment.generator import Rewritten, TextGenerator
 from tunesmith_trainer.augment.meaning import says_the_same
 from tunesmith_trainer.augment.paraphrase import ParaphraseGenerator
 from tunesmith_trainer.augment.synonyms import SynonymGenerator
+from tunesmith_trainer.data.cleaning.made_rows import MadeRows, kept_warnings
 from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key, squeezed
 from tunesmith_trainer.data.rows import Generator, Origin, Row
 
@@ -78,6 +79,7 @@ def children_of(
     *,
     settings: Augmentation,
     generators: Sequence[TextGenerator],
+    made: MadeRows,
     reporter: Reporter,
     output: Path,
 ) -> Children:
@@ -92,7 +94,7 @@ def children_of(
     texts = [text for row in rows for text in _texts_of(row, settings).values()]
     for generator in generators:
         generator.require_language(texts)
-    family = _Family(rows, held_out, settings)
+    family = _Family(rows, held_out, settings, made=made)
     wanted = max(1, round(settings.ratio * len(rows)))
     for generator, variant, batch in _rounds(rows, generators, family, wanted, settings.seed):
         family.add(batch, generator, variant=variant, most=wanted)
@@ -106,13 +108,19 @@ class _Family:
     """The children so far, and what none of them may be."""
 
     def __init__(
-        self, rows: Sequence[Row], held_out: Sequence[Row], settings: Augmentation
+        self,
+        rows: Sequence[Row],
+        held_out: Sequence[Row],
+        settings: Augmentation,
+        *,
+        made: MadeRows,
     ) -> None:
         self._settings = settings
+        self.made = made
         self._known: set[RowKey] = {row_key(row) for row in (*rows, *held_out)}
         self._held_out: set[RowKey] = {question_key(row) for row in held_out}
         self.children: list[Row] = []
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[str] = made.refused
 
     def add(
         self, rows: Sequence[Row], generator: TextGenerator, *, variant: int, most: int
@@ -121,6 +129,7 @@ class _Family:
         texts = [_texts_of(row, self._settings) for row in rows]
         flat = [text for of_row in texts for text in of_row.values()]
         rewritten = iter(generator.rewrite(flat, variant=variant))
+        children = []
         for row, of_row in zip(rows, texts, strict=True):
             answers = {place: next(rewritten) for place in of_row}
             changed = {
@@ -129,8 +138,11 @@ class _Family:
                 if answer is not None
                 and self._is_of_use(of_row[place], answer, least=generator.min_similarity)
             }
-            if changed and len(self.children) < most:
-                self._keep(_child_of(row, changed, generator=generator.name))
+            if changed:
+                children.append(_child_of(row, changed, generator=generator.name))
+        for child in self.made.fit(children):
+            if len(self.children) < most:
+                self._keep(child)
 
     def _is_of_use(self, text: str, answer: Rewritten, *, least: float) -> bool:
         if squeezed(text).casefold() == squeezed(answer.text).casefold():
@@ -272,6 +284,7 @@ def _told(
         "children": dict(by_generator),
         "thrownAway": dict(family.refused),
         **({"spent": spent} if spent else {}),
+        **({"masked": dict(family.made.masked)} if family.made.masked else {}),
     }
     note = f"{made} children added ({_words(by_generator)}; {refused} texts thrown away)"
     warning = (
@@ -282,7 +295,10 @@ def _told(
         rows=family.children,
         card=card,
         note=note,
-        warnings=(warning,) if made < _MANY_MISSING * wanted else (),
+        warnings=(
+            *((warning,) if made < _MANY_MISSING * wanted else ()),
+            *(kept_warnings(family.made, field=_FIELD)),
+        ),
     )
 
 

@@ -26,6 +26,8 @@ DATA: Final = "data"
 CARD: Final = "card"
 AUDIT: Final = "audit"
 REFERENCE: Final = "reference"
+# In the folder of `data`: n-grams of the rows that `contamination.against` names, as hashes.
+BENCHMARKS: Final = "benchmarks.npz"
 # Of the stage `rehearse`.
 REPLAY: Final = "replay"
 REPLAY_ROWS: Final = "replay.safetensors"

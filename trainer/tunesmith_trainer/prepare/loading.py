@@ -19,6 +19,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_engine.stages.digests import digest_file
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning.cleaner import HeldOut, clean
+from tunesmith_trainer.data.cleaning.contamination import HeldOutGrams, grams_of
 from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.cleaning.row_keys import row_key
 from tunesmith_trainer.data.cleaning.row_texts import compared_text
@@ -204,6 +205,22 @@ def clean_data(
     if validation:
         sources["validation"] = _loaded(validation, held_out, found)
     return LoadedData(format=form, sources=sources, problems=problems)
+
+
+def benchmark_grams(request: StageRequest, *, reporter: Reporter) -> HeldOutGrams | None:
+    """N-grams of the rows of `contamination.against`; None where the job names none.
+
+    Raises:
+        StageError: a source cannot be fetched, or a file is broken.
+    """
+    asked = request.spec.dataset.cleaning.contamination
+    if not asked.against:
+        return None
+    folders = Folders(Path(request.base), Path(request.cache), Path(request.secrets))
+    # Whatever is wrong with their rows was told when the data was read.
+    rows = _read([_fetch(source, folders) for source in asked.against], Problems(), reporter)
+    texts = ["\n".join(_strings_in(row.value)) for row in rows]
+    return grams_of(texts, ngram=asked.ngram)
 
 
 def _understood(

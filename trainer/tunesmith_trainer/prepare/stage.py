@@ -24,6 +24,7 @@ from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.augment.children import open_generators
 from tunesmith_trainer.augment.generator import TextGenerator
 from tunesmith_trainer.data.begin_token import begin_ids
+from tunesmith_trainer.data.cleaning.contamination import HeldOutGrams
 from tunesmith_trainer.data.cleaning.findings import (
     Action,
     Finding,
@@ -31,8 +32,10 @@ from tunesmith_trainer.data.cleaning.findings import (
     told,
     write_audit,
 )
+from tunesmith_trainer.data.cleaning.made_rows import MadeRows
 from tunesmith_trainer.data.prepared import (
     AUDIT,
+    BENCHMARKS,
     CARD,
     DATA,
     MODEL,
@@ -57,7 +60,7 @@ from tunesmith_trainer.prepare.data_card import (
 )
 from tunesmith_trainer.prepare.foreign_template import warning_of_template
 from tunesmith_trainer.prepare.kept_phases import KeptPhases
-from tunesmith_trainer.prepare.loading import LoadedData, load_data
+from tunesmith_trainer.prepare.loading import LoadedData, benchmark_grams, load_data
 from tunesmith_trainer.prepare.preflight import (
     note_on_memory,
     refuse_missing,
@@ -89,6 +92,7 @@ class _PreparedRows:
     rejected: dict[Split, TokenRows]
     removed: RemovedRows
     replay: ReplayRows | None
+    benchmarks: HeldOutGrams | None
     warnings: list[str]
 
     @property
@@ -131,7 +135,16 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
-    rows = _prepare_rows(request, base, loaded, reporter, generators=generators, phases=phases)
+    benchmarks = benchmark_grams(request, reporter=reporter)
+    rows = _prepare_rows(
+        request,
+        base,
+        loaded,
+        reporter,
+        generators=generators,
+        phases=phases,
+        benchmarks=benchmarks,
+    )
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
@@ -165,6 +178,7 @@ def _prepare_rows(
     *,
     generators: Sequence[TextGenerator],
     phases: KeptPhases,
+    benchmarks: HeldOutGrams | None,
 ) -> _PreparedRows:
     spec = request.spec
     longest = min(spec.training.sequence_length, base.facts.context_length)
@@ -202,6 +216,7 @@ def _prepare_rows(
         tokenizer=base.tokenizer,
         model=base.folder,
         longest=longest,
+        made=MadeRows(spec.dataset.cleaning, benchmarks),
         reporter=reporter,
     )
     return _PreparedRows(
@@ -215,6 +230,7 @@ def _prepare_rows(
         rejected=_rejected(remedied.splits),
         removed=removed,
         replay=replay,
+        benchmarks=benchmarks,
         warnings=[
             *_warnings(request, base, loaded, removed),
             *splits.warnings,
@@ -312,6 +328,8 @@ def _write(
         write_row_records((row.record for row in kept), folder / f"{split}.jsonl")
     if rows.replay is not None:
         rows.replay.tokens.save(folder / REPLAY_ROWS)
+    if rows.benchmarks is not None:
+        rows.benchmarks.save(folder / BENCHMARKS)
     for split, rejected in rows.rejected.items():
         rejected.save(rejected_file(folder, split))
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")

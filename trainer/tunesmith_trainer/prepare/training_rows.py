@@ -17,6 +17,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageRequest
 from tunesmith_trainer.augment.children import Children, children_of
 from tunesmith_trainer.augment.counterfactual import counterfactual_rows, likely
 from tunesmith_trainer.augment.generator import TextGenerator
+from tunesmith_trainer.data.cleaning.made_rows import MadeRows
 from tunesmith_trainer.data.rows import Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -46,6 +47,7 @@ def remedied_rows(
     tokenizer: "PreTrainedTokenizerBase",
     model: Path,
     longest: int,
+    made: MadeRows,
     reporter: Reporter,
 ) -> RemediedRows:
     """Apply what `spec.dataset` asks for; balance comes last, and counts what was added.
@@ -61,6 +63,7 @@ def remedied_rows(
             [row.row for row in splits.validation],
             settings=settings,
             generators=generators,
+            made=made,
             reporter=reporter,
             output=Path(request.output),
         )

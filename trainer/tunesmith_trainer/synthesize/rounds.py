@@ -16,6 +16,7 @@ from tunesmith_api.finetunejob.synthesis import Method, Synthesis
 from tunesmith_engine.stages.contracts import Reporter
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_trainer.chat_client import ChatReply
+from tunesmith_trainer.data.cleaning.made_rows import MadeRows
 from tunesmith_trainer.data.rows import Message, Origin, Row
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 from tunesmith_trainer.synthesize.checks import Checks
@@ -78,6 +79,7 @@ class RowWriter:
         writers: Writers,
         checks: Checks,
         known: KnownRows,
+        made: MadeRows,
         budget: Budget,
         fitting: Callable[[Row], TokenizedRow | None],
     ) -> None:
@@ -86,11 +88,12 @@ class RowWriter:
         self._writers = writers
         self._checks = checks
         self._known = known
+        self.made = made
         self._budget = budget
         self._fitting = fitting
         self.num_asked = 0
         self.rows: list[TokenizedRow] = []
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[str] = made.refused
         self.scores: Counter[int] = Counter()
 
     def write(self, wanted: int, *, reporter: Reporter) -> None:
@@ -162,7 +165,7 @@ class RowWriter:
                 rows.append(row)
         held = self._known.contaminated(rows)
         self.refused.update(["heldOut"] * len(held))
-        return [row for place, row in enumerate(rows) if place not in held]
+        return self.made.fit([row for place, row in enumerate(rows) if place not in held])
 
     def _row(self, draft: _Draft, prompt: Sequence[Message], *, answer: str) -> Row:
         system = [turn for turn in prompt[:1] if turn.role == "system"]

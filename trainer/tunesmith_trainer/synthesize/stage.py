@@ -25,7 +25,10 @@ from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.training_memory import longest_new_row
+from tunesmith_trainer.data.cleaning.contamination import HeldOutGrams
+from tunesmith_trainer.data.cleaning.made_rows import MadeRows, kept_warnings
 from tunesmith_trainer.data.prepared import (
+    BENCHMARKS,
     SYNTHESIZED,
     Prepared,
     RowRecord,
@@ -83,7 +86,7 @@ class _Written:
                 f"{_FIELD}: the new questions are much alike: {collapse}; raise temperature, give "
                 "more examples, or write fewer rows"
             )
-        return warnings
+        return [*warnings, *kept_warnings(self.writer.made, field=_FIELD)]
 
     def as_json(self) -> dict[str, JsonValue]:
         """The card."""
@@ -99,6 +102,7 @@ class _Written:
             "numTargets": tokens.num_targets,
             "rowsByGenerator": dict(Counter[str](row.record.origin.generator for row in rows)),
             "thrownAway": dict(self.writer.refused.most_common()),
+            "masked": dict(self.writer.made.masked.most_common()),
             "scores": {str(score): n for score, n in sorted(self.writer.scores.items())},
             "distinctAnswers": len(answers),
             "diversity": {"new": _told(self.new), "own": _told(self.own)},
@@ -202,6 +206,7 @@ def _write(
             writers=writers,
             checks=Checks.of(examples, tokenizer.all_special_tokens),
             known=known,
+            made=MadeRows(request.spec.dataset.cleaning, _benchmarks(prepared)),
             budget=budget,
             fitting=row_tokenizer.fitting,
         )
@@ -218,6 +223,11 @@ def _write(
         new=measured(new, num_texts=size, seed=settings.seed),
         own=measured(own, num_texts=size, seed=settings.seed),
     )
+
+
+def _benchmarks(prepared: Prepared) -> HeldOutGrams | None:
+    path = prepared.folder / BENCHMARKS
+    return HeldOutGrams.load(path) if path.exists() else None
 
 
 def _longest(request: StageRequest) -> int:

@@ -241,3 +241,27 @@ def test_children_that_the_disk_has_no_room_for_are_refused_before_any_is_asked_
         prepared(tmp_path, model=model, augmentation=paraphrase(server.url, ratio=1.0))
 
     assert told.value.reason == Reason.DISK_ESTIMATE_EXCEEDED
+
+
+def test_a_child_that_is_a_row_of_a_benchmark_is_thrown_away(
+    tmp_path: Path, model: str, server: ChatServer
+) -> None:
+    (tmp_path / "benchmark.jsonl").write_text(
+        "".join(
+            f'{{"text": "Kindly explain to me what is wrong with {device}? Restart {device}."}}\n'
+            for device in DEVICES[:10]
+        )
+    )
+    contamination = {"against": [{"uri": "file://benchmark.jsonl"}], "overlap": 1.0}
+
+    prepared(
+        tmp_path,
+        model=model,
+        augmentation=paraphrase(server.url, ratio=1.0),
+        cleaning={"contamination": contamination},
+    )
+
+    card = card_of(tmp_path)["augmentation"]
+    assert set(card["thrownAway"]) == {"heldOut"}
+    assert 1 <= card["thrownAway"]["heldOut"] <= 10
+    assert card["children"]["paraphrase"] + card["thrownAway"]["heldOut"] == 15

@@ -1,5 +1,6 @@
 """New rows, from an endpoint to the files that are trained on."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from chat_server import ChatServer, Messages, chat_server
 from prepare_stage import SilentReporter, prepare_request, result_of, run_prepare, write_jsonl
 from row_writer import RowWriterDouble, new_question
 from small_models import make_tiny_model
+from tunesmith_api.finetunejob.cleaning import Cleaning, PersonalData
 from tunesmith_engine.stages.catalog import PREPARE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.errors import BadInputError, TransientError, VerdictError
@@ -316,3 +318,60 @@ def test_no_word_and_no_key_is_told(job: Job, server: ChatServer, caplog: Any) -
     told += [path.read_text(errors="replace") for path in job.output.rglob("*") if path.is_file()]
     assert not any("sk-sesame" in text for text in told)
     assert not any("What now" in text for text in told[: 3 + len(outcome.warnings)])
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [("remove", "thrownAway"), ("fail", "thrownAway"), ("mask", "masked"), ("warn", None)],
+)
+def test_personal_data_that_a_model_writes_is_treated_as_in_given_rows(
+    job: Job, policy: str, told: str | None
+) -> None:
+    addresses = itertools.cycle(["anna@dorfmail.net", "the desk"])
+    writer = RowWriterDouble(answer=lambda question: f"Write to {next(addresses)} about {question}")
+    with chat_server(writer) as server:
+        request = job.request(server.url, ratio=0.5)
+        cleaning = Cleaning(personal_data=PersonalData(policy=policy))
+        dataset = request.spec.dataset.model_copy(update={"cleaning": cleaning})
+        request = request.model_copy(
+            update={"spec": request.spec.model_copy(update={"dataset": dataset})}
+        )
+        outcome = run(request)
+
+    answers = [row.reference or "" for row in as_train_reads(request, outcome).records("train")]
+    written = answers[15:]
+    assert any("anna@" in answer for answer in written) == (policy == "warn")
+    assert any("[EMAIL]" in answer for answer in written) == (policy == "mask")
+    assert any("left as it was: personalData" in text for text in outcome.warnings) == (
+        policy == "warn"
+    )
+    if told is not None:
+        assert "personalData" in outcome.facts[told]  # type: ignore[operator]
+
+
+def test_a_row_of_a_benchmark_is_written_by_nobody(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = "the seventh lever behind the red door opens only when nobody else is looking"
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    write_jsonl(tmp_path / "benchmark.jsonl", [{"anything": [secret]}])
+    model = make_tiny_model(tmp_path_factory.mktemp("model")).as_uri()
+    dataset = {
+        "train": {"uri": "file://rows.jsonl"},
+        "cleaning": {"contamination": {"against": [{"uri": "file://benchmark.jsonl"}]}},
+    }
+    made = result_of(run_prepare(prepare_request(tmp_path, model=model, dataset=dataset)))
+    writer = RowWriterDouble(
+        question=lambda n: (
+            f"{new_question(n)} Is it so that {secret}?" if n % 2 else new_question(n)
+        )
+    )
+
+    with chat_server(writer) as server:
+        outcome = run(Job(tmp_path, made, tmp_path / "out").request(server.url, ratio=0.3))
+
+    thrown_away = outcome.facts["thrownAway"]
+    assert isinstance(thrown_away, dict)
+    assert "heldOut" in thrown_away
+    written = as_train_reads(Job(tmp_path, made, tmp_path / "out").request(server.url), outcome)
+    assert not any(secret in (row.messages or [])[0].content for row in written.records("train"))

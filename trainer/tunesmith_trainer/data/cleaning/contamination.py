@@ -7,6 +7,7 @@ words say nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,19 +20,35 @@ _LEAST_WORDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _HeldOut:
+class HeldOutGrams:
     """The n-grams of the held-out texts in ascending order, whose they are, and of how many."""
 
     hashes: Hashes
     owners: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
+    def save(self, path: Path) -> None:
+        """Write them for another stage: hashes tell no word of the rows."""
+        np.savez(path, hashes=self.hashes, owners=self.owners, sizes=self.sizes)
+
+    @classmethod
+    def load(cls, path: Path) -> "HeldOutGrams":
+        """As they were saved."""
+        with np.load(path, allow_pickle=False) as kept:
+            return cls(kept["hashes"], kept["owners"], kept["sizes"])
+
 
 def contaminated(
     texts: Iterable[str], held_out: Sequence[str], *, ngram: int, overlap: float
 ) -> dict[int, int]:
     """Places of texts that hold a held-out one, and the place of that."""
-    index = _index(held_out, ngram=ngram)
+    return holding(texts, grams_of(held_out, ngram=ngram), ngram=ngram, overlap=overlap)
+
+
+def holding(
+    texts: Iterable[str], index: HeldOutGrams, *, ngram: int, overlap: float
+) -> dict[int, int]:
+    """The same, of held-out texts whose n-grams of so many words are known."""
     found: dict[int, int] = {}
     begin = 0
     for block in blocks_of(texts) if len(index.hashes) else ():
@@ -42,7 +59,8 @@ def contaminated(
     return found
 
 
-def _index(held_out: Sequence[str], *, ngram: int) -> _HeldOut:
+def grams_of(held_out: Sequence[str], *, ngram: int) -> HeldOutGrams:
+    """The n-grams of held-out texts."""
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     begin = 0
     for texts in blocks_of(held_out):
@@ -57,7 +75,7 @@ def _index(held_out: Sequence[str], *, ngram: int) -> _HeldOut:
     all_hashes, all_owners = np.concatenate(hashes), np.concatenate(owners)
     order = np.argsort(all_hashes, kind="stable")
     sizes = np.bincount(all_owners, minlength=len(held_out))
-    return _HeldOut(all_hashes[order], all_owners[order], sizes)
+    return HeldOutGrams(all_hashes[order], all_owners[order], sizes)
 
 
 def _distinct(shingles: Shingles) -> Shingles:
@@ -71,7 +89,7 @@ def _distinct(shingles: Shingles) -> Shingles:
     return Shingles(hashes[is_new], np.concatenate(([0], np.cumsum(counts))))
 
 
-def _overlaps(shingles: Shingles, index: _HeldOut, *, overlap: float) -> list[tuple[int, int]]:
+def _overlaps(shingles: Shingles, index: HeldOutGrams, *, overlap: float) -> list[tuple[int, int]]:
     """Pairs of a text and a held-out one, in order."""
     first = np.searchsorted(index.hashes, shingles.hashes, side="left")
     behind = np.searchsorted(index.hashes, shingles.hashes, side="right")

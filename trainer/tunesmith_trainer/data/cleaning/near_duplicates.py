@@ -10,7 +10,7 @@ the shingles, four bytes each, lie in a temporary file.
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +27,10 @@ _PERMUTATIONS: Final = 128
 _RECALL: Final = 0.97
 _STEP: Final = np.uint64(0xD1342543DE82EF95)
 _HALF: Final = np.uint64(32)
+_LOW: Final = np.uint64(0xFFFFFFFF)
 _PAIRS_AT_A_TIME: Final = 1 << 12
+# Known texts of one bucket that a new one is compared with: thousands in one are all alike.
+_MOST_SUSPECTS: Final = 16
 
 # Of 64 bits, as those of `shingles`, half are kept: two texts hardly have millions of words.
 Hashes = NDArray[np.uint32]
@@ -67,6 +70,63 @@ def near_duplicate_groups(texts: Iterable[str], threshold: float, seed: int) -> 
         starts = np.cumsum(np.concatenate(sizes))
         stored = np.memmap(file, np.uint32, "r") if starts[-1] else np.zeros(0, np.uint32)
         return _groups(bands, ShingleSets(stored, starts), threshold=threshold)
+
+
+class NearDuplicateIndex:
+    """Known texts, which new ones are compared with again and again; it is kept in memory.
+
+    Texts are added and compared in the same bands as those of `near_duplicate_groups`.
+    """
+
+    def __init__(self, threshold: float, seed: int) -> None:
+        self._threshold = threshold
+        self._factors = _factors(threshold, seed)
+        self._sets = ShingleSets(np.zeros(0, np.uint32), np.zeros(1, np.int64))
+        # Of each band the keys with the places of their texts, in ascending order.
+        self._bands = [np.zeros(0, np.uint64) for _ in self._factors]
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Know these as well; their places follow those that there are."""
+        for block in blocks_of(texts):
+            sets, begin = sets_of(block), len(self._sets.sizes)
+            for number, keys in enumerate(_keys_of(sets, self._factors)):
+                places = np.arange(begin, begin + len(keys), dtype=np.uint64)
+                more = (keys.astype(np.uint64) << _HALF | places)[keys != 0]
+                self._bands[number] = np.sort(np.concatenate((self._bands[number], more)))
+            self._sets = _joined(self._sets, sets)
+
+    def alike(self, texts: list[str]) -> dict[int, int]:
+        """For the places of those that are like a known one the place of the first of these."""
+        sets, begin = sets_of(texts), len(self._sets.sizes)
+        suspects = {
+            (known, begin + place)
+            for band, keys in zip(self._bands, _keys_of(sets, self._factors), strict=True)
+            for known, place in _suspected(band, keys)
+        }
+        pairs = np.array(sorted(suspects), np.int64).reshape(-1, 2)
+        both = _joined(self._sets, sets)
+        found: dict[int, int] = {}
+        for known, new in pairs[jaccard(both, pairs) >= self._threshold]:
+            found.setdefault(int(new) - begin, int(known))
+        return found
+
+
+def _joined(one: ShingleSets, other: ShingleSets) -> ShingleSets:
+    return ShingleSets(
+        np.concatenate((one.hashes, other.hashes)),
+        np.concatenate((one.starts, one.starts[-1] + other.starts[1:])),
+    )
+
+
+def _suspected(band: NDArray[np.uint64], keys: Hashes) -> Iterator[tuple[int, int]]:
+    """Pairs of a known text and the place of a new one with its key; of many known ones some."""
+    first = keys.astype(np.uint64) << _HALF
+    begins = np.searchsorted(band, first, side="left")
+    ends = np.searchsorted(band, first | _LOW, side="right")
+    for place in np.flatnonzero(keys):
+        end = min(int(ends[place]), int(begins[place]) + _MOST_SUSPECTS)
+        for known in band[int(begins[place]) : end] & _LOW:
+            yield int(known), int(place)
 
 
 def bands_for(threshold: float) -> tuple[int, int]:

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 
-from tunesmith_api.finetunejob.cleaning import Cleaning, SensitivePolicy
+from tunesmith_api.finetunejob.cleaning import Cleaning, PersonalData, SensitivePolicy
 from tunesmith_trainer.data.cleaning.findings import Action, Finding
 from tunesmith_trainer.data.cleaning.recognizers import (
     Span,
@@ -26,7 +26,7 @@ def treat_sensitive(
 ) -> tuple[StoredRows[Row], list[Finding]]:
     """The rows that stay, and what was found in which of them; what is refused goes to problems."""
     personal = cleaning.personal_data
-    of_persons = partial(_personal_data, kinds=frozenset(personal.kinds))
+    of_persons = personal_data_search(personal)
     kept, findings = rows, list[Finding]()
     asked: tuple[tuple[str, str, SensitivePolicy, Search], ...] = (
         ("secrets", "secrets", cleaning.secrets, spans_of_secrets),
@@ -45,6 +45,11 @@ def treat_sensitive(
             if policy == "fail":
                 _refuse(found, path=path, problems=problems)
     return kept, findings
+
+
+def personal_data_search(personal: PersonalData) -> Search:
+    """What finds the personal data that the job asks for."""
+    return partial(_personal_data, kinds=frozenset(personal.kinds))
 
 
 def _personal_data(text: str, kinds: Collection[str]) -> list[Span]:

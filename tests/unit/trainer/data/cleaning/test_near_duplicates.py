@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tunesmith_trainer.data.cleaning.near_duplicates import (
+    NearDuplicateIndex,
     bands_for,
     jaccard,
     near_duplicate_groups,
@@ -102,3 +103,27 @@ def test_texts_are_read_once_and_need_not_lie_in_memory() -> None:
     groups = near_duplicate_groups(texts, 0.99, 0)
 
     assert groups == [number % 70 for number in range(5_000)]
+
+
+def test_an_index_knows_what_the_search_would_find() -> None:
+    rng = random.Random(7)
+    known = [_text(rng, 20) for _ in range(400)]
+    new = [_edited(text, rng, share=0.08) for text in known[100:160]]
+    new += [_text(rng, 20) for _ in range(40)] + ["", "..."]
+    index = NearDuplicateIndex(0.6, 0)
+    for begin in range(0, 400, 130):
+        index.add(known[begin : begin + 130])
+
+    found = index.alike(new)
+
+    groups = near_duplicate_groups([*known, *new], 0.6, 0)[400:]
+    assert found == {place: group for place, group in enumerate(groups) if group < 400}
+    assert len(found) > 40
+
+
+def test_an_index_of_nothing_finds_nothing() -> None:
+    index = NearDuplicateIndex(0.6, 0)
+    index.add([])
+
+    assert index.alike(["one two three", ""]) == {}
+    assert index.alike([]) == {}
