@@ -331,7 +331,7 @@ def test_personal_data_that_a_model_writes_is_treated_as_in_given_rows(
     writer = RowWriterDouble(answer=lambda question: f"Write to {next(addresses)} about {question}")
     with chat_server(writer) as server:
         request = job.request(server.url, ratio=0.5)
-        cleaning = Cleaning(personal_data=PersonalData(policy=policy))
+        cleaning = Cleaning(personal_data=PersonalData.model_validate({"policy": policy}))
         dataset = request.spec.dataset.model_copy(update={"cleaning": cleaning})
         request = request.model_copy(
             update={"spec": request.spec.model_copy(update={"dataset": dataset})}
