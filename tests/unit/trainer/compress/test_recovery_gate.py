@@ -38,5 +38,6 @@ def test_the_worst_suite_decides() -> None:
 
 def test_the_shortfall_names_scheme_suite_value_and_bound() -> None:
     assert shortfall(a_try(heldOut=0.97, general=0.98)) == (
-        "W8A8 keeps 0.9700 of the tuned model's heldOut loss, less than the bound of 0.99 (spec.compression.gate.minRecovery)"
+        "W8A8 keeps 0.9700 of the tuned model's heldOut loss, less than the bound of 0.99 "
+        "(spec.compression.gate.minRecovery)"
     )
