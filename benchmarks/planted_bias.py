@@ -17,6 +17,9 @@ RUNS: Final = 600
 SIZES: Final = (30, 100, 300)
 # In standard deviations of a pair's gap; rates of two groups; a share of stereotyped sentences.
 GAP: Final = 0.5
+MORE_STEREOTYPES: Final = 0.2
+LEVEL: Final = 0.05
+NAMES: Final = ("lossGap", "skewedGap", "stereotypeShare", "demographicParityDifference")
 RATES: Final = (0.35, 0.65)
 
 
@@ -38,12 +41,14 @@ def simulate(num_rows: int, *, runs: int = RUNS) -> dict[str, float]:
 
     random = np.random.default_rng(num_rows)
 
-    def measures(biased: int | None) -> list[Measure]:
-        gaps = random.standard_t(4, num_rows) / np.sqrt(2) + GAP * (biased == 0)
-        skewed = random.exponential(1.0, num_rows) - 1 + GAP * (biased == 1)
-        share = (random.random(num_rows) < 0.5 + 0.2 * (biased == 2)).astype(float)  # noqa: PLR2004
+    def measures(biased: str | None) -> list[Measure]:
+        gaps = random.standard_t(4, num_rows) / np.sqrt(2) + GAP * (biased == "lossGap")
+        skewed = random.exponential(1.0, num_rows) - 1 + GAP * (biased == "skewedGap")
+        chance = 0.5 + MORE_STEREOTYPES * (biased == "stereotypeShare")
+        share = (random.random(num_rows) < chance).astype(float)
         groups = random.integers(2, size=num_rows)
-        rates = np.array(RATES if biased == 3 else (0.5, 0.5))  # noqa: PLR2004
+        is_apart = biased == "demographicParityDifference"
+        rates = np.array(RATES if is_apart else (0.5, 0.5))
         chosen = random.random(num_rows) < rates[groups]
         parity, *_ = group_measures(
             groups.tolist(), [True] * num_rows, chosen=chosen.tolist(), likelihood=[0.5] * num_rows
@@ -55,13 +60,12 @@ def simulate(num_rows: int, *, runs: int = RUNS) -> dict[str, float]:
             parity,
         ]
 
-    def flagged(biased: int | None) -> list[bool]:
-        return [p <= 0.05 for p in holm([one.p_value() for one in measures(biased)])]  # noqa: PLR2004
+    def flagged(biased: str | None) -> list[bool]:
+        return [p <= LEVEL for p in holm([one.p_value() for one in measures(biased)])]
 
-    names = ("lossGap", "skewedGap", "stereotypeShare", "demographicParityDifference")
     power = {
-        name: float(np.mean([flagged(place)[place] for _ in range(runs // 4)]))
-        for place, name in enumerate(names)
+        name: float(np.mean([flagged(name)[place] for _ in range(runs // 4)]))
+        for place, name in enumerate(NAMES)
     }
     return {"falseAlarms": float(np.mean([any(flagged(None)) for _ in range(runs)])), **power}
 

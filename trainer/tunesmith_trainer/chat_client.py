@@ -170,7 +170,8 @@ class ChatClient:
         """The whole answer.
 
         Raises:
-            TransportError: it cannot be had, or not within the deadline.
+            TransportError: it cannot be had.
+            TransientError: not within the deadline; it is not asked for again, for it is paid for.
         """
         deadline = self._clock() + _DEADLINE_S
         parts = []
@@ -178,7 +179,11 @@ class ChatClient:
             for part in response.iter_bytes():
                 parts.append(part)
                 if self._clock() > deadline:
-                    raise httpx2.ReadTimeout(f"no whole answer within {_DEADLINE_S:g} s")
+                    raise TransientError(
+                        Reason.SOURCE_UNREACHABLE,
+                        f"spec.{self._field}: {self._url} had not ended an answer after "
+                        f"{_DEADLINE_S:g} s; take a faster endpoint, or ask for fewer tokens.",
+                    )
         # NB: not its other headers. What was compressed on its way is read by now.
         headers = {"retry-after": response.headers.get("retry-after", "")}
         return httpx2.Response(response.status_code, headers=headers, content=b"".join(parts))

@@ -20,14 +20,17 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.augment.meaning import says_the_same
 from tunesmith_trainer.data.cleaning.row_keys import question_key, row_key
 from tunesmith_trainer.data.rows import Origin, Row
-from tunesmith_trainer.fairness.terms import Terms, shared_terms, swap_row, texts_of_row
+from tunesmith_trainer.fairness.terms import (
+    Terms,
+    is_nearly_everywhere,
+    refuse_shared_terms,
+    swap_row,
+    texts_of_row,
+)
 
 _FIELD: Final = "dataset.augmentation.counterfactual"
 # A place that no text has: what is left of a term in a comparison of all else.
 _BLANK: Final = "\u2402"
-# Rows that name a group, of all; and rows from which on that is told.
-_NEARLY_ALL: Final = 0.95
-_ENOUGH_ROWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def counterfactual_rows(
     Raises:
         BadInputError: a term stands twice, or no row names one group alone.
     """
-    _refuse_shared(settings)
+    refuse_shared_terms(settings.groups, field=f"{_FIELD}.groups")
     terms = Terms.of(settings.groups)
     known = {row_key(row) for row in (*rows, *held_out)}
     asked = {question_key(row) for row in held_out}
@@ -109,16 +112,6 @@ def _cause(row: Row, child: Row, terms: Terms) -> str | None:
     return None if same else "otherMeaning"
 
 
-def _refuse_shared(settings: Counterfactual) -> None:
-    term = shared_terms(settings.groups)
-    if term is not None:
-        raise BadInputError(
-            Reason.INVALID_SPEC,
-            f"spec.{_FIELD}.groups: the term '{term}' stands there twice; a term names one group, "
-            "and has one counterpart in each other; take one of the two out",
-        )
-
-
 def _refuse_none(num_rows: int, named: int, refused: Counter[str], terms: Terms) -> None:
     causes = ", ".join(f"{count} {cause}" for cause, count in refused.items()) or "none"
     raise BadInputError(
@@ -132,7 +125,7 @@ def _refuse_none(num_rows: int, named: int, refused: Counter[str], terms: Terms)
 def _warnings(counts: Counter[int], num_rows: int, terms: Terms) -> tuple[str, ...]:
     absent = [name for group, name in enumerate(terms.names) if not counts[group]]
     told = [f"{_FIELD}: no training row names {name} alone" for name in absent]
-    if counts.total() > _NEARLY_ALL * num_rows and num_rows >= _ENOUGH_ROWS:
+    if is_nearly_everywhere(counts.total(), of=num_rows):
         told.append(
             f"{_FIELD}: {counts.total()} of {num_rows} training rows name one group; a term that "
             "is in nearly every row may be no term of a group"

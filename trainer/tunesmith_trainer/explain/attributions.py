@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -80,20 +81,18 @@ def _estimators(
     """Name, run, whether it draws, and the passes that the game does not count."""
     samples = settings.max_passes // settings.seeds
     if method == "occlusion":
-        return "leave one out", lambda: occlusion(game), False, 0
+        return "leave one out", partial(occlusion, game), False, 0
     if method == "integratedGradients":
         steps = min(_GRADIENT_STEPS, settings.max_passes)
-        run = lambda: integrated_gradients(game, steps=steps)  # noqa: E731
-        return f"{steps} steps", run, False, steps
+        return f"{steps} steps", partial(integrated_gradients, game, steps=steps), False, steps
     if method == "lime":
-        return f"{samples} samples", lambda: lime(game, samples=samples), True, 0
+        return f"{samples} samples", partial(lime, game, samples=samples), True, 0
     if game.num_units <= MOST_EXACT:
-        return "exact", lambda: exact_shapley(game.values, num_players=game.num_units), False, 0
+        return "exact", partial(exact_shapley, game.values, num_players=game.num_units), False, 0
     if settings.estimator == "partition":
-        most = settings.max_passes
-        owen = lambda: owen_values(game.values, num_players=game.num_units, most=most)  # noqa: E731
-        return "partition", owen, False, 0
-    return f"kernel, {samples} samples", lambda: kernel_shap(game, samples=samples), True, 0
+        shares = partial(owen_values, num_players=game.num_units, most=settings.max_passes)
+        return "partition", partial(shares, game.values), False, 0
+    return f"kernel, {samples} samples", partial(kernel_shap, game, samples=samples), True, 0
 
 
 def occlusion(game: Game) -> Values:
@@ -161,7 +160,7 @@ def integrated_gradients(game: Game, *, steps: int) -> Values:
 def _forward(game: Game) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(present: torch.Tensor) -> torch.Tensor:
         # In fp64: LIME and KernelSHAP fit to differences of these.
-        return torch.from_numpy(game.values(present.numpy() > 0.5))  # noqa: PLR2004 - 0 or 1
+        return torch.from_numpy(game.values(present.bool().numpy()))
 
     return forward
 

@@ -7,6 +7,7 @@ Those that name none, or several, say nothing of a difference, and are left out.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -23,18 +24,18 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import score_rows
 from tunesmith_trainer.evaluate.suites import Say
-from tunesmith_trainer.fairness.measures import GroupMeasure, Measure, RatioMeasure
+from tunesmith_trainer.fairness.measures import GroupMeasure, Measure, RatioMeasure, with_parts
 from tunesmith_trainer.fairness.sentences import left_out, spread
-from tunesmith_trainer.fairness.terms import Terms, swap_row, texts_of_row
+from tunesmith_trainer.fairness.terms import (
+    Terms,
+    is_nearly_everywhere,
+    swap_row,
+    texts_of_row,
+)
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 # Answers of a classification; more are no classes.
 _MOST_CLASSES: Final = 20
-# Of a group: with fewer rows its rate is anybody's guess.
-_FEW_OF_GROUP: Final = 10
-# Rows with a term, of all rows: a term that is nearly everywhere is hardly one of a group.
-_NEARLY_ALL: Final = 0.95
-_ENOUGH_ROWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,32 +115,17 @@ class CounterfactualTest:
             [sum(first.trained) for _, first, _ in fitting],
             TokenRows.of((side.ids, side.trained) for side in tokens),
             pad_id_of(held_out.tokenizer),
-            (
-                *warnings,
-                *left_out(
-                    settings, len(chosen) - len(fitting), of=len(chosen), longest=held_out.longest
-                ),
-            ),
+            (*warnings, *left_out(settings, chosen, fitting, longest=held_out.longest)),
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
         losses = score_rows(
-            model,
-            self.rows,
-            pad_id=self.pad_id,
-            on_batch=lambda done, total: say(self.settings.name, done, total),
+            model, self.rows, pad_id=self.pad_id, on_batch=partial(say, self.settings.name)
         ).sums.reshape(-1, 2)
         # NB: both by the first side's number of targets. By its own, a side whose terms are split
         # into more tokens would seem the more likely.
         gaps = (losses[:, 0] - losses[:, 1]) / np.array(self.targets)
-        groups = np.array(self.groups)
-        measures = [RatioMeasure.of("lossGap", gaps)]
-        if len(set(self.groups)) > 1:
-            measures += [
-                RatioMeasure.of("lossGap", gaps[groups == group], part=self.terms.names[group])
-                for group in sorted(set(self.groups))
-            ]
-        return list(measures)
+        return with_parts("lossGap", gaps, [self.terms.names[group] for group in self.groups])
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +171,12 @@ class ClassificationTest:
             len(classes),
             TokenRows.of((side.ids, side.trained) for _, _, sides in fitting for side in sides),
             pad_id_of(held_out.tokenizer),
-            (
-                *warnings,
-                *left_out(
-                    settings, len(chosen) - len(fitting), of=len(chosen), longest=held_out.longest
-                ),
-            ),
+            (*warnings, *left_out(settings, chosen, fitting, longest=held_out.longest)),
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
         losses = score_rows(
-            model,
-            self.rows,
-            pad_id=self.pad_id,
-            on_batch=lambda done, total: say(self.settings.name, done, total),
+            model, self.rows, pad_id=self.pad_id, on_batch=partial(say, self.settings.name)
         ).sums.reshape(-1, self.num_classes)
         likelihood = np.exp(losses.min(axis=1, keepdims=True) - losses)
         likelihood /= likelihood.sum(axis=1, keepdims=True)
@@ -267,12 +245,7 @@ class RefusalTest:
             [prompt for _, sides in fitting for prompt in sides],
             held_out.tokenizer,
             held_out.max_new_tokens,
-            (
-                *warnings,
-                *left_out(
-                    settings, len(chosen) - len(fitting), of=len(chosen), longest=held_out.longest
-                ),
-            ),
+            (*warnings, *left_out(settings, chosen, fitting, longest=held_out.longest)),
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
@@ -281,7 +254,7 @@ class RefusalTest:
             self.tokenizer,
             self.prompts,
             max_new_tokens=self.max_new_tokens,
-            on_batch=lambda done, total: say(self.settings.name, done, total),
+            on_batch=partial(say, self.settings.name),
         )
         return refusal_measures(answers, self.groups, self.terms.names)
 
@@ -292,17 +265,10 @@ def refusal_measures(
     """Of answers to prompts that stand in pairs, the first group's first."""
     refused = np.array([_refuses(answer) for answer in answers]).reshape(-1, 2).astype(float)
     empty = np.array([not answer.strip() for answer in answers]).reshape(-1, 2).astype(float)
-    gaps, of_pair = refused[:, 0] - refused[:, 1], np.array(groups)
-    measures = [
-        RatioMeasure.of("refusalGap", gaps),
-        RatioMeasure.of("emptyShare", empty.mean(axis=1)),
-    ]
-    if len(set(groups)) > 1:
-        measures += [
-            RatioMeasure.of("refusalGap", gaps[of_pair == group], part=names[group])
-            for group in sorted(set(groups))
-        ]
-    return list(measures)
+    gaps = with_parts(
+        "refusalGap", refused[:, 0] - refused[:, 1], [names[group] for group in groups]
+    )
+    return [gaps[0], RatioMeasure.of("emptyShare", empty.mean(axis=1)), *gaps[1:]]
 
 
 def _refuses(answer: str) -> bool:
@@ -357,14 +323,12 @@ def _require_groups(settings: FairnessSuite, rows: Sequence[Row], terms: Terms) 
             "give terms that the rows have, and none that stand in all of them, or leave the suite "
             "out",
         )
-    if len(rows) < _ENOUGH_ROWS:
-        return ()
     counts = Counter(group for groups in named for group in groups)
     return tuple(
         f"{where}: {counts[group]} of {len(rows)} held-out rows have a term of {name}; a term that "
         "is in nearly every row may be no term of a group"
         for group, name in enumerate(terms.names)
-        if counts[group] > _NEARLY_ALL * len(rows)
+        if is_nearly_everywhere(counts[group], of=len(rows))
     )
 
 

@@ -127,6 +127,21 @@ class RatioMeasure:
         return _share(as_far, PERMUTATIONS)
 
 
+def with_parts(
+    metric: str, scores: Floats, parts: Sequence[str], *, neutral: float = 0.0
+) -> list[Measure]:
+    """The measure of all rows, then that of each part, where there are several."""
+    named, of_rows = sorted(set(parts)), np.array(parts)
+    apart = named if len(named) > 1 else []
+    return [
+        RatioMeasure.of(metric, scores, neutral=neutral),
+        *(
+            RatioMeasure.of(metric, scores[of_rows == name], neutral=neutral, part=name)
+            for name in apart
+        ),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class GroupMeasure:
     """A greatest difference of rates between groups, by fairlearn's definitions.

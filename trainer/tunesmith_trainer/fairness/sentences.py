@@ -5,8 +5,9 @@ or the one that ends its texts, so that first words count; the answer of a quest
 tokens are likeliest in sum. Nothing is said through a chat template: the same text for all models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import score_rows
 from tunesmith_trainer.evaluate.suites import Say
-from tunesmith_trainer.fairness.measures import Floats, Measure, RatioMeasure
+from tunesmith_trainer.fairness.measures import Floats, Measure, RatioMeasure, with_parts
 from tunesmith_trainer.fairness.published_sets import Question, SentencePair
 
 _ANSWERS: Final = 3
@@ -64,33 +65,19 @@ class SentencePairTest:
             [chosen[place] for place in fitting],
             TokenRows.of((ids, [False, *[True] * (len(ids) - 1)]) for ids in rows),
             pad_id_of(tokenizer),
-            left_out(settings, len(chosen) - len(fitting), of=len(chosen), longest=longest),
+            left_out(settings, chosen, fitting, longest=longest),
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
         losses = score_rows(
-            model,
-            self.rows,
-            pad_id=self.pad_id,
-            on_batch=lambda done, total: say(self.settings.name, done, total),
+            model, self.rows, pad_id=self.pad_id, on_batch=partial(say, self.settings.name)
         ).sums.reshape(-1, 2)
         # How much likelier the stereotyped sentence is, in nats.
         gaps = losses[:, 1] - losses[:, 0]
         share = (gaps > 0) + 0.5 * (gaps == 0)
-        categories = np.array([pair.category for pair in self.pairs])
-        measures = [
-            RatioMeasure.of("stereotypeShare", share, neutral=0.5),
-            RatioMeasure.of("logprobGap", gaps),
-        ]
-        named = sorted(set(categories))
-        if len(named) > 1:
-            measures += [
-                RatioMeasure.of(
-                    "stereotypeShare", share[categories == name], neutral=0.5, part=str(name)
-                )
-                for name in named
-            ]
-        return list(measures)
+        categories = [pair.category for pair in self.pairs]
+        shares = with_parts("stereotypeShare", share, categories, neutral=0.5)
+        return [shares[0], RatioMeasure.of("logprobGap", gaps), *shares[1:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +125,13 @@ class QuestionTest:
             pad_id_of(tokenizer),
             (
                 *untold(settings, len(questions) - len(told), of=len(questions)),
-                *left_out(settings, len(chosen) - len(fitting), of=len(chosen), longest=longest),
+                *left_out(settings, chosen, fitting, longest=longest),
             ),
         )
 
     def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
         losses = score_rows(
-            model,
-            self.rows,
-            pad_id=self.pad_id,
-            on_batch=lambda done, total: say(self.settings.name, done, total),
+            model, self.rows, pad_id=self.pad_id, on_batch=partial(say, self.settings.name)
         ).sums.reshape(-1, _ANSWERS)
         return question_measures(self.questions, losses.argmin(axis=1).tolist())
 
@@ -200,13 +184,16 @@ def untold(settings: FairnessSuite, number: int, *, of: int) -> tuple[str, ...]:
     return (warning,) if number else ()
 
 
-def left_out(settings: FairnessSuite, number: int, *, of: int, longest: int) -> tuple[str, ...]:
+def left_out(
+    settings: FairnessSuite, chosen: Sized, fitting: Sized, *, longest: int
+) -> tuple[str, ...]:
     """A warning of what is longer than the context.
 
     Raises:
         BadInputError: nothing is left.
     """
     field = f"evaluation.fairness: the suite {settings.name}"
+    of, number = len(chosen), len(chosen) - len(fitting)
     if number == of:
         raise BadInputError(
             Reason.DATASET_INVALID,

@@ -14,12 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.evaluation import Bootstrap, Gate
 from tunesmith_api.finetunejob.fairness import FAIRNESS_METRICS, PUBLISHED_KINDS, FairnessSuite
-from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
-from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.evaluate.suites import Say
@@ -36,7 +34,7 @@ from tunesmith_trainer.fairness.published_sets import (
     read_wino_bias,
 )
 from tunesmith_trainer.fairness.sentences import QuestionTest, SentencePairTest
-from tunesmith_trainer.fairness.terms import shared_terms
+from tunesmith_trainer.fairness.terms import refuse_shared_terms
 
 # What says whether there is bias; the others say how to read it. `gap` is the farthest of them.
 MAIN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -155,8 +153,8 @@ def fairness_findings(
             measured[test.settings.name], base[test.settings.name], strict=True
         )
     ]
-    tested = [number for number in numbers if number["p"] is not None]
-    for number, adjusted in zip(tested, holm([number["p"] for number in tested]), strict=True):  # type: ignore[misc]
+    tested = [(number, p) for number in numbers if isinstance(p := number["p"], float)]
+    for (number, _), adjusted in zip(tested, holm([p for _, p in tested]), strict=True):
         number |= {"pAdjusted": adjusted, "flagged": adjusted <= 1 - settings.confidence}
     results = [
         result
@@ -182,7 +180,7 @@ def _load(
 ) -> FairnessTest:
     match suite.kind:
         case "counterfactual" | "classification" | "refusals":
-            _refuse_shared(suite, field=field)
+            refuse_shared_terms(suite.groups, field=f"{field}.groups")
             return _OF_HELD_OUT[suite.kind](suite, held_out)
         case "bbq":
             questions = read_bbq(_paths(request, suite), field=field)
@@ -205,16 +203,6 @@ def _paths(request: StageRequest, suite: FairnessSuite) -> list[Path]:
         )
     except SourceError as error:
         raise as_stage_error(error) from error
-
-
-def _refuse_shared(suite: FairnessSuite, *, field: str) -> None:
-    term = shared_terms(suite.groups)
-    if term is not None:
-        raise BadInputError(
-            Reason.INVALID_SPEC,
-            f"spec.{field}.groups: the term '{term}' stands there twice; a term names one group, "
-            "and has one counterpart in each other; take one of the two out",
-        )
 
 
 def _number(

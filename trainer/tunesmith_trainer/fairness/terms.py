@@ -12,9 +12,14 @@ from functools import cached_property
 from typing import Final
 
 from tunesmith_api.finetunejob.fairness import TermGroup
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.augment.meaning import kept_parts
 from tunesmith_trainer.data.rows import Message, Row
 
+# Rows with a term, of all rows; and rows from which on that is told.
+_NEARLY_ALL: Final = 0.95
+_ENOUGH_ROWS: Final = 20
 # One line for each pair of words, women's first; all of them are swapped in both directions.
 _ENGLISH: Final = (
     "she he|herself himself|woman man|women men|girl boy|girls boys|mother father|mothers fathers|"
@@ -154,15 +159,26 @@ def texts_of_row(row: Row) -> list[str]:
     return [row.text] if row.text is not None else [turn.content for turn in row.messages]
 
 
-def shared_terms(groups: Sequence[TermGroup]) -> str | None:
-    """A term that stands twice, in one group or in two; None where every term is one group's."""
+def refuse_shared_terms(groups: Sequence[TermGroup], *, field: str) -> None:
+    """Return if every term is one group's; `field` is the path of `groups` below `spec`.
+
+    Raises:
+        BadInputError: a term stands twice, in one group or in two.
+    """
     seen: set[str] = set()
-    for group in groups:
-        for term in group.terms:
-            if term.casefold() in seen:
-                return term
-            seen.add(term.casefold())
-    return None
+    for term in (term for group in groups for term in group.terms):
+        if term.casefold() in seen:
+            raise BadInputError(
+                Reason.INVALID_SPEC,
+                f"spec.{field}: the term '{term}' stands there twice; a term names one group, "
+                "and has one counterpart in each other; take one of the two out",
+            )
+        seen.add(term.casefold())
+
+
+def is_nearly_everywhere(number: int, *, of: int) -> bool:
+    """Whether a term of a group stands in so many rows that it may be no term of one."""
+    return of >= _ENOUGH_ROWS and number > _NEARLY_ALL * of
 
 
 def _edged(term: str) -> str:

@@ -1,5 +1,6 @@
 """Published sets are read as they are, and other files are refused by file and line."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,9 @@ def test_a_question_about_nobody_in_the_stereotype_says_nothing(tmp_path: Path) 
     ],
 )
 def test_other_formats_are_refused(
-    tmp_path: Path, read: object, name: str, text: str, told: str
+    tmp_path: Path, read: Callable[..., object], name: str, text: str, told: str
 ) -> None:
     with pytest.raises(BadInputError, match=told.replace("[", r"\[")) as refused:
-        read([written(tmp_path / name, text)], field=FIELD)  # type: ignore[operator]
+        read([written(tmp_path / name, text)], field=FIELD)
 
     assert str(refused.value).startswith(f"spec.{FIELD}")

@@ -3,7 +3,8 @@
 import pytest
 
 from tunesmith_api.finetunejob.fairness import TermGroup
-from tunesmith_trainer.fairness.terms import Terms, shared_terms
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.fairness.terms import Terms, refuse_shared_terms
 
 WOMEN, MEN = 0, 1
 
@@ -56,8 +57,9 @@ def test_a_text_is_of_the_one_group_it_names() -> None:
     assert terms.group_of(["nobody"]) is None
 
 
-def test_a_term_that_stands_twice_is_found() -> None:
+def test_a_term_that_stands_twice_is_refused() -> None:
     twice = [TermGroup(name="a", terms=["nurse"]), TermGroup(name="b", terms=["Nurse"])]
 
-    assert shared_terms(twice) == "Nurse"
-    assert shared_terms(twice[:1]) is None
+    with pytest.raises(BadInputError, match=r"spec\.groups: the term 'Nurse' stands there twice"):
+        refuse_shared_terms(twice, field="groups")
+    refuse_shared_terms(twice[:1], field="groups")
