@@ -66,8 +66,8 @@ class LabelErrors(ApiModel):
 
     policy: Policy = Field(
         "keep",
-        description="Of planted errors it found five to seven of ten, and six to nine of ten that it "
-        "suspected were errors: look at them before you remove any.",
+        description="Of planted errors it found five to seven of ten, and six to nine of ten that "
+        "it suspected were errors: look at them before you remove any.",
     )
     seed: Seed = Field(0, description="Decides which rows are in which fold.")
 
