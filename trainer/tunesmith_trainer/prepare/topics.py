@@ -1,7 +1,7 @@
 """Rows by topic: spherical k-means (Dhillon & Modha 2001) over the words of what they say.
 
 k-means++ chooses where clusters begin; the best of a few beginnings counts. The same rows and seed
-give the same topics, whatever their order in files does to their numbers.
+give the same topics.
 """
 
 from collections.abc import Iterable
