@@ -1,6 +1,7 @@
 """When a search ends because its rows could tell no better trial apart; without a model."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from trial_sources import RATE, a_source, end
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.search.termination import parts_of
 
-_ASKED = {"terminator": {"minTrials": 5, "parts": 4}, "budget": {"maxTrials": 12}}
+_ASKED: dict[str, Any] = {"terminator": {"minTrials": 5, "parts": 4}, "budget": {"maxTrials": 12}}
 
 
 def run_out(folder: Path, *, apart: float, num: int = 99) -> int:

@@ -1,7 +1,7 @@
 """A prepare that was killed goes on from the rows that it had cleaned and tokenized."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +14,8 @@ from tunesmith_trainer.data.rows import Message, Origin, Problems, Row, ToolCall
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare import kept_phases, stage
 from tunesmith_trainer.prepare.kept_phases import KeptPhases
-from tunesmith_trainer.prepare.tokenization import TokenizedRow
+from tunesmith_trainer.prepare.loading import load_data
+from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 SPEC: dict[str, Any] = {
     "dataset": {"train": {"uri": "file://rows.jsonl"}, "validationFraction": 0.25, "maxBadRows": 2}
@@ -72,7 +73,7 @@ def test_a_killed_prepare_does_no_finished_phase_again(
     request = request_of(tmp_path / "two", model)
     killed_before(killed, request, monkeypatch)
     if killed == "split_data":
-        monkeypatch.setattr(stage.RowTokenizer, "_tokenized", None)
+        monkeypatch.setattr(RowTokenizer, "_tokenized", None)
     monkeypatch.setattr(stage, not_again, None)
 
     outcome = stage.prepare(request, SilentReporter())
@@ -92,21 +93,24 @@ def test_phases_of_another_release_are_done_again(
     request = request_of(tmp_path / "one", model)
     killed_before("split_data", request, monkeypatch)
     monkeypatch.setattr(kept_phases, "_FORMAT", 99)
-    read = []
-    monkeypatch.setattr(
-        stage, "load_data", lambda *a, load=stage.load_data, **k: read.append(1) or load(*a, **k)
-    )
+    read: list[str] = []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        read.append("read")
+        return load_data(*arguments, **named)
+
+    monkeypatch.setattr(stage, "load_data", counted)
 
     stage.prepare(request, SilentReporter())
 
-    assert read == [1]
+    assert read == ["read"]
 
 
 def test_what_no_json_holds_is_not_kept_and_the_stage_goes_on(tmp_path: Path) -> None:
-    phases = KeptPhases(tmp_path)
+    phases, unkept = KeptPhases(tmp_path), cast("TokenizedRow", {1, 2})
 
     rows = phases.tokenized(
-        lambda: {"train": StoredRows.of([object()])},  # type: ignore[dict-item]
+        lambda: {"train": StoredRows.of([unkept])},
         problems=Problems(),
     )
 

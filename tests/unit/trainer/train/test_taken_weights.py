@@ -1,6 +1,7 @@
 """The best trial's weights, taken as they are: what training anew with its settings would make."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,13 @@ from tunesmith_trainer.train.taken_weights import WEIGHTS
 from tunesmith_trainer.train.worker import Trained, train_share
 
 RATE = "training.optimizer.learningRate"
-SPEC = {
+SPEC: dict[str, Any] = {
     "training": {"maxSteps": 4, "evaluateEverySteps": 2, "batch": {"size": 4}, "precision": "fp32"},
     "search": {"parameters": [{"field": RATE, "values": [0.01]}], "refit": False},
 }
 
 
-def request_of(folder: Path, model: Path, **spec: object) -> StageRequest:
+def request_of(folder: Path, model: Path, **spec: Any) -> StageRequest:
     stage = a_train_stage(
         folder,
         model=model,
@@ -93,7 +94,8 @@ def test_weights_of_other_settings_are_refused_and_nothing_is_trained(tmp_path: 
         taking.model_copy(update=changed), group=group, probed="fp32", is_first_here=True
     )
 
-    assert "set search.refit: true" in refusal.get("message", "")
+    assert "message" in refusal
+    assert "set search.refit: true" in refusal["message"]
     assert not (Path(taking.output) / "tuned").exists()
 
 

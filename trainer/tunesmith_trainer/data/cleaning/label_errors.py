@@ -46,7 +46,7 @@ def label_errors(texts: Sequence[str], answers: Sequence[str], *, seed: int) -> 
     ):
         return []
     given = (np.cumsum(is_class) - 1)[codes[places]]
-    vectors = word_vectors(texts[place] for place in places)
+    vectors = word_vectors(texts[int(place)] for place in places)
     told = held_out_probabilities(vectors, given, seed=seed)
     if (told.argmax(axis=1) == given).mean() < _LEAST_AGREEMENT:
         return []

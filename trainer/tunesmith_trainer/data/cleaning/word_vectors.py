@@ -5,7 +5,7 @@ the zero vector.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from tunesmith_trainer.data.cleaning.shingles import blocks_of, shingles_of
 
 # Columns that words share by chance: few do, of the some thousand words that tell subjects apart.
 _COLUMNS: Final = 1 << 13
-Vectors = csr_array
+# A sparse array of scipy's, which has no types.
+Vectors: TypeAlias = Any
 
 
 def word_vectors(texts: Iterable[str]) -> Vectors:

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from tunesmith_api.finetunejob.cleaning import Cleaning, LabelErrors
+from tunesmith_api.finetunejob.cleaning import Cleaning, LabelErrors, Policy
 from tunesmith_trainer.data.cleaning.cleaner import HeldOut, clean
 from tunesmith_trainer.data.cleaning.label_errors import label_errors, suspected
 from tunesmith_trainer.data.rows import Message, Problems, Row
@@ -73,7 +73,7 @@ def test_the_policy_decides_and_the_audit_names_the_rows() -> None:
         for place, (text, answer) in enumerate(zip(texts, answers, strict=True))
     ]
 
-    def kept(policy: str) -> tuple[int, list[str]]:
+    def kept(policy: Policy) -> tuple[int, list[str]]:
         left, found = clean(
             rows,
             cleaning=Cleaning(exact_duplicates="keep", label_errors=LabelErrors(policy=policy)),
