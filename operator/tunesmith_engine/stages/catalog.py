@@ -130,6 +130,7 @@ PREPARE: Final = Stage(
         "dataset.cleaning.contamination.against",
     ),
     memory=memory.preparing,
+    resumes=True,
     published=(Published("card", "data-card.json"), Published("reference", REFERENCE_FILE)),
 )
 

@@ -122,7 +122,11 @@ def a_stopped_job(at: str, *, reason: Reason, attempt: int = 1) -> FineTuneJobSt
 @pytest.mark.parametrize(
     ("at", "attempt", "said"),
     [
-        ("prepare", 1, "the same command begins prepare again"),
+        (
+            "prepare",
+            1,
+            "the same command goes on from the last checkpoint of prepare, if it has one",
+        ),
         ("train", 1, "the same command goes on from the last checkpoint of train, if it has one"),
         ("train", 0, "the same command goes on with train"),
         ("evaluate", 2, "the same command begins evaluate again; the stages before it are done"),
@@ -135,9 +139,9 @@ def test_an_interrupted_job_is_told_what_its_stage_goes_on_from(
 
 
 def test_a_suspended_job_is_promised_no_checkpoint_that_its_stage_has_not() -> None:
-    hint = diagnose(a_stopped_job("prepare", reason=Reason.SUSPENDED)).hint
+    hint = diagnose(a_stopped_job("evaluate", reason=Reason.SUSPENDED)).hint
 
-    assert hint == "set suspend: false: it begins prepare again"
+    assert hint == "set suspend: false: it begins evaluate again; the stages before it are done"
 
 
 def test_a_stage_of_a_later_version_has_the_advice_for_all() -> None:
