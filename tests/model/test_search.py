@@ -90,3 +90,37 @@ def test_folds_are_measured_and_say_how_long_to_train(tmp_path: Path) -> None:
     assert interval["low"] < min(losses)
     # As many passes over three thirds as over two.
     assert result.facts["refitSteps"] == round(1.5 * float(str(result.facts["medianBestStep"])))
+
+
+@pytest.mark.long
+def test_train_takes_the_best_trials_weights_of_a_search_that_its_rows_ended(
+    tmp_path: Path,
+) -> None:
+    # One rate alone: nothing is to be gained, and four trials are enough to see it.
+    search = {
+        **SEARCH["search"],
+        "parameters": [{"field": RATE, "minimum": 0.01, "maximum": 0.0100001}],
+        "terminator": {"minTrials": 4, "parts": 3},
+        "budget": {"maxTrials": 9},
+        "refit": False,
+    }
+    searching = a_search(tmp_path / "search", search=search)
+    searched = searching.run(timeout_s=300.0)
+    assert searched.outcome == "Succeeded", searching.log()[-4000:]
+    training = a_train_stage(
+        tmp_path / "train",
+        model=tmp_path / "search" / "model",
+        train=random_rows(24),
+        validation=random_rows(8, seed=1),
+        inputs={"search": searched},
+        **{**SEARCH, "search": search},
+    )
+
+    trained = training.run(timeout_s=300.0)
+
+    assert trained.outcome == "Succeeded", training.log()[-4000:]
+    assert len(trials_of(searching).trials) == 4
+    best: Any = searched.facts["best"]
+    assert trained.facts["bestHeldOutLoss"] == best["objectives"]["heldOutLoss"]
+    assert "best trial's weights are taken" in trained.message
+    assert trained.resumed_from_step is None

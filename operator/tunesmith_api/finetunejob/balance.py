@@ -16,7 +16,8 @@ DEFAULT_MAX_REPEATS: Final = 4
 class Balance(ApiModel):
     """Bring groups of training rows to one size. Held-out rows stay as they are.
 
-    Groups are all combinations of the values of `columns` and of the bins of `lengths`.
+    Groups are all combinations of the values of `columns`, of languages and topics, and of the bins
+    of `lengths`.
     """
 
     columns: list[ShortText] = Field(
@@ -28,6 +29,18 @@ class Balance(ApiModel):
         default_factory=list,
         max_length=16,
         description="Tokens at which one bin of lengths ends: [64, 256] makes three bins.",
+    )
+    languages: bool = Field(
+        False,
+        description="Group rows by their language, guessed of what the assistant says; where "
+        "nothing tells, rows are a group of their own.",
+    )
+    topics: Annotated[
+        Annotated[int, Field(ge=2, le=200)] | None, DecidedLater("no groups by topic")
+    ] = Field(
+        None,
+        description="Group rows into so many clusters of like words (k-means over hashed tf-idf, "
+        "by `seed`). Default: no groups by topic.",
     )
     method: Literal["oversample", "undersample"] = Field(
         "oversample",
@@ -47,7 +60,9 @@ class Balance(ApiModel):
         description="Groups with fewer rows are left as they are, with a warning: repeated, they "
         "would be learnt by heart, and no other group shall shrink to their size.",
     )
-    seed: Seed = Field(0, description="Decides which rows are repeated or left out.")
+    seed: Seed = Field(
+        0, description="Decides which rows are repeated or left out, and how topics begin."
+    )
 
     @property
     def most_copies(self) -> int:
@@ -60,9 +75,13 @@ RULES: Final[tuple[Rule[Balance], ...]] = (
         name="balance-has-groups",
         scopes=("dataset.balance",),
         field="columns",
-        holds=lambda balance: bool(balance.columns or balance.lengths),
-        cel="self.columns.size() > 0 || self.lengths.size() > 0",
-        message="groups are those of columns or of lengths; give one of them, or both",
+        holds=lambda balance: bool(
+            balance.columns or balance.lengths or balance.languages or balance.topics
+        ),
+        cel="self.columns.size() > 0 || self.lengths.size() > 0 || self.languages || "
+        "has(self.topics)",
+        message="groups are those of columns, lengths, languages or topics; give one of them, or "
+        "more",
     ),
     Rule(
         name="undersampling-repeats-nothing",

@@ -56,6 +56,22 @@ class Contamination(ApiModel):
     )
 
 
+class LabelErrors(ApiModel):
+    """Answers that are classes, and of which the others' words say that another class is right.
+
+    Confident learning (Northcutt et al. 2021) over held-out probabilities of a classifier of the
+    words. It says nothing where fewer than eight of ten answers are classes, with ten rows or more
+    each, or where the words tell fewer than eight of ten of them.
+    """
+
+    policy: Policy = Field(
+        "keep",
+        description="Of planted errors it found five to seven of ten, and six to nine of ten that "
+        "it suspected were errors: look at them before you remove any.",
+    )
+    seed: Seed = Field(0, description="Decides which rows are in which fold.")
+
+
 class Repair(ApiModel):
     """Text that was damaged on its way."""
 
@@ -140,6 +156,7 @@ class Cleaning(ApiModel):
         description="Rows with one prompt, of three words or more, and different answers: the "
         "answer that most give stays, none where no answer leads.",
     )
+    label_errors: LabelErrors = LabelErrors()
     repair: Repair = Repair()
     noise: Noise = Noise()
     uniformity: Uniformity = Uniformity()

@@ -13,6 +13,8 @@ from tunesmith_engine.search_memory.records import Direction, badness
 # Memory's share of the pairs "one of its trials, one of the sampler's" in which it has to be the
 # better one. A half is what it would have by chance.
 _WINS: Final = 0.5
+# Trials of the sampler's, before memory has a second one.
+_COMPARED: Final = 2
 
 
 def keep_source(
@@ -53,8 +55,10 @@ def dropped_sources(observed: Sequence[Observed], *, direction: Direction) -> fr
 def is_memorys_turn(observed: Sequence[Observed], most: int, *, direction: Direction) -> bool:
     """Whether memory, which may have `most` trials, proposes the next one.
 
-    It begins; then the sampler shows what it would have done; then memory has the rest of its
-    share, as long as all of its proposals together do better.
+    It begins; then the sampler shows twice what it would have done; then memory has the rest of its
+    share, as long as its best trial is better than the sampler's. That is stricter than the pairs
+    by which a job is dropped: settings from a task that is off in one field alone win most pairs,
+    and never come near the best (docs/log.md).
     """
     mine = [trial for trial in observed if trial.source]
     others = [trial for trial in observed if not trial.source]
@@ -62,11 +66,12 @@ def is_memorys_turn(observed: Sequence[Observed], most: int, *, direction: Direc
         return False
     if not mine:
         return True
-    if not any(trial.is_done for trial in others) or not any(trial.is_done for trial in mine):
-        # Of trials side by side, none of which has ended, the next is for the comparison.
+    done, compared = _done(mine, direction), _done(others, direction)
+    if not done or len(compared) < _COMPARED:
+        # Of trials side by side, which have not ended, the next is for the comparison.
         return False
-    return keep_source(
-        [trial.value for trial in mine if trial.is_done],
-        [trial.value for trial in others if trial.is_done],
-        direction=direction,
-    )
+    return min(done) < min(compared)
+
+
+def _done(trials: Sequence[Observed], direction: Direction) -> list[float]:
+    return [badness(trial.value, direction=direction) for trial in trials if trial.is_done]

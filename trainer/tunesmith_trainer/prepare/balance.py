@@ -18,12 +18,18 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.balance import Balance
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.cleaning.languages import language_of
+from tunesmith_trainer.data.cleaning.row_texts import compared_text
+from tunesmith_trainer.data.rows import Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
+from tunesmith_trainer.prepare.topics import topics_of
 
 # A column of more values is no column of labels, and nobody would read the report.
 _MOST_GROUPS: Final = 200
 _TOKENS: Final = "tokens"
+_LANGUAGE: Final = "language"
+_TOPIC: Final = "topic"
 
 Group = tuple[str, ...]
 
@@ -46,8 +52,9 @@ def balance_rows(rows: StoredRows[TokenizedRow], settings: Balance) -> BalancedR
     """
     groups: dict[Group, list[int]] = defaultdict(list)
     made: set[int] = set()
+    topics = _topics(rows, settings)
     for index, row in enumerate(rows):
-        groups[_group_of(row, settings)].append(index)
+        groups[_group_of(row, settings, topic=topics[index])].append(index)
         if row.row.origin.generator != "none":
             made.add(index)
     _refuse_no_groups(groups, settings, num_rows=len(rows))
@@ -68,9 +75,29 @@ def balance_rows(rows: StoredRows[TokenizedRow], settings: Balance) -> BalancedR
     )
 
 
-def _group_of(row: TokenizedRow, settings: Balance) -> Group:
-    values = tuple(row.row.labels[column] for column in settings.columns)
-    return (*values, _bin_of(row.length, settings)) if settings.lengths else values
+def _topics(rows: StoredRows[TokenizedRow], settings: Balance) -> Sequence[str]:
+    """The topic of each row as the report names it; empty where nobody asks."""
+    if settings.topics is None:
+        return [""] * len(rows)
+    texts = (compared_text(row.row) for row in rows)
+    found = topics_of(texts, num=settings.topics, seed=settings.seed)
+    return [f"topic {number + 1}" for number in found]
+
+
+def _group_of(row: TokenizedRow, settings: Balance, *, topic: str) -> Group:
+    values = [row.row.labels[column] for column in settings.columns]
+    if settings.languages:
+        values.append(_language_of(row.row))
+    if settings.topics is not None:
+        values.append(topic)
+    if settings.lengths:
+        values.append(_bin_of(row.length, settings))
+    return tuple(values)
+
+
+def _language_of(row: Row) -> str:
+    said = [turn.content for turn in row.messages if turn.role == "assistant"]
+    return language_of(row.text or "\n".join(said)) or "unknown"
 
 
 def _bin_of(length: int, settings: Balance) -> str:
@@ -127,7 +154,12 @@ def _seed(settings: Balance, group: Group) -> int:
 
 
 def _names(settings: Balance) -> list[str]:
-    return [*settings.columns, *([_TOKENS] if settings.lengths else [])]
+    guessed = (
+        (settings.languages, _LANGUAGE),
+        (settings.topics, _TOPIC),
+        (settings.lengths, _TOKENS),
+    )
+    return [*settings.columns, *(name for is_asked, name in guessed if is_asked)]
 
 
 def _card(

@@ -8,11 +8,10 @@ and read row by row. JSON, not pickle: who can write into a job's folder must no
 import json
 import logging
 import shutil
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_trainer.data.cleaning.findings import Finding
@@ -31,6 +30,11 @@ _FORMAT: Final = 1
 _PHASE: Final = "phase.json"
 _CLEANED: Final = "cleaned"
 _TOKENIZED: Final = "tokenized"
+# In the order of their fields, as `_row` and the others read them back.
+_NAMES: Final = {
+    kind: tuple(each.name for each in fields(kind))
+    for kind in (Row, Message, ToolCall, Origin, SourceFile)
+}
 # Rows, from which on a phase takes longer than to keep it: about ten seconds on one core.
 _WORTH_KEEPING: Final = 20_000
 
@@ -141,11 +145,6 @@ def _told(source: LoadedSource) -> dict[str, Any]:
     }
 
 
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
-
-
 def _values(record: Any) -> Any:
     """The values of a record in the order of its fields; tokens and text rows in short."""
     if isinstance(record, TokenizedRow):
@@ -154,8 +153,9 @@ def _values(record: Any) -> Any:
         return [record.row, record.tokens, words, record.rejected]
     if isinstance(record, TokenRow):
         return [record.ids, "".join("1" if trained else "0" for trained in record.trained)]
-    # Refuses what is no record, with a TypeError.
-    return [getattr(record, name) for name in _names(cast("Hashable", type(record)))]
+    if type(record) not in _NAMES:
+        raise TypeError(f"{type(record).__name__} is nothing that JSON holds")
+    return [getattr(record, name) for name in _NAMES[type(record)]]
 
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), default=_values)

@@ -199,7 +199,10 @@ def test_memory_begins_is_compared_and_goes_on_while_it_is_better() -> None:
     mine, better = Observed({}, 1.0, "old"), Observed({}, 0.5)
     assert turn()
     assert not turn(mine)
-    assert turn(mine, Observed({}, 2.0))
-    assert not turn(mine, better)
+    assert not turn(mine, Observed({}, 2.0))
+    assert turn(mine, Observed({}, 2.0), Observed({}, 3.0))
+    # Most pairs are not enough: the sampler has the best trial.
+    assert not turn(mine, mine, Observed({}, 2.0), better)
+    assert not turn(Observed({}, None, "old"), Observed({}, None), Observed({}, None))
     assert not turn(mine, Observed({}, None, is_done=False))
     assert not turn(*[mine] * 4, Observed({}, 2.0))

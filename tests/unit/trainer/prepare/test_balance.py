@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tunesmith_trainer.data.rows import Generator, Message, Origin, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.balance import BalancedRows, balance_rows
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
+from tunesmith_trainer.prepare.topics import topics_of
 
 
 def row(
@@ -136,3 +138,43 @@ def test_rows_that_cannot_be_balanced_are_refused(
 ) -> None:
     with pytest.raises(BadInputError, match=words):
         balanced_of(given, settings(**fields))
+
+
+def said(number: int, text: str) -> TokenizedRow:
+    given = row(number)
+    turns = (Message("user", "And?"), Message("assistant", text))
+    return replace(given, row=replace(given.row, messages=turns))
+
+
+def test_languages_are_guessed_and_balanced() -> None:
+    english = "The printer is in the room that you have been in, and it is on."
+    german = "Der Drucker ist in dem Raum, in dem du auch warst, und er ist an."
+    given = [said(number, english) for number in range(20)]
+    given += [said(20 + number, german) for number in range(5)]
+
+    balanced = balance_rows(StoredRows.of(given), Balance(languages=True))
+
+    told: Any = balanced.card["groups"]
+    groups = {tuple(each["values"]): each["after"] for each in told}
+    assert groups == {("en",): 20, ("de",): 20}
+    assert balanced.note.startswith("balanced by language: 2 groups")
+
+
+def test_topics_are_clusters_of_like_words_and_the_same_every_time() -> None:
+    ships, ovens = ["ship mast anchor sail quay", "oven pan flour dough spoon"]
+    given = [said(number, f"{ships} deck{number % 3}") for number in range(24)]
+    given += [said(24 + number, f"{ovens} plate{number % 3}") for number in range(8)]
+
+    asked = Balance(topics=2, seed=3)
+    balanced, again = (balance_rows(StoredRows.of(given), asked) for _ in range(2))
+
+    told = [each.row.messages[1].content.split()[0] for each in balanced.rows]
+    assert Counter(told) == {"ship": 24, "oven": 24}
+    assert list(balanced.rows) == list(again.rows)
+
+
+def test_more_topics_than_rows_are_as_many_as_there_are() -> None:
+    found = topics_of(["one two", "three four", "", "one two"], num=9, seed=0)
+
+    assert found[0] == found[3]
+    assert len({int(found[0]), int(found[1])}) == 2

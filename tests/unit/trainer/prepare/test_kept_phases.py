@@ -1,7 +1,7 @@
 """A prepare that was killed goes on from the rows that it had cleaned and tokenized."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -93,25 +93,24 @@ def test_phases_of_another_release_are_done_again(
     request = request_of(tmp_path / "one", model)
     killed_before("split_data", request, monkeypatch)
     monkeypatch.setattr(kept_phases, "_FORMAT", 99)
-    read = []
+    read: list[str] = []
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        read.append(1)
-        return load_data(*args, **kwargs)
+    def counted(*arguments: Any, **named: Any) -> Any:
+        read.append("read")
+        return load_data(*arguments, **named)
 
     monkeypatch.setattr(stage, "load_data", counted)
 
     stage.prepare(request, SilentReporter())
 
-    assert read == [1]
+    assert read == ["read"]
 
 
 def test_what_no_json_holds_is_not_kept_and_the_stage_goes_on(tmp_path: Path) -> None:
-    phases = KeptPhases(tmp_path)
-    no_rows: list[Any] = [object()]
+    phases, unkept = KeptPhases(tmp_path), cast("TokenizedRow", {1, 2})
 
     rows = phases.tokenized(
-        lambda: {"train": StoredRows.of(no_rows)},
+        lambda: {"train": StoredRows.of([unkept])},
         problems=Problems(),
     )
 

@@ -15,7 +15,7 @@ from chat_server import ChatServer, Messages, chat_server
 from prepare_stage import SilentReporter, prepare_request, result_of, run_prepare, write_jsonl
 from row_writer import RowWriterDouble, new_question
 from small_models import make_tiny_model
-from tunesmith_api.finetunejob.cleaning import Cleaning, PersonalData
+from tunesmith_api.finetunejob.cleaning import Cleaning, PersonalData, SensitivePolicy
 from tunesmith_engine.stages.catalog import PREPARE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.errors import BadInputError, TransientError, VerdictError
@@ -325,7 +325,7 @@ def test_no_word_and_no_key_is_told(job: Job, server: ChatServer, caplog: Any) -
     [("remove", "thrownAway"), ("fail", "thrownAway"), ("mask", "masked"), ("warn", None)],
 )
 def test_personal_data_that_a_model_writes_is_treated_as_in_given_rows(
-    job: Job, policy: str, told: str | None
+    job: Job, policy: SensitivePolicy, told: str | None
 ) -> None:
     addresses = itertools.cycle(["anna@dorfmail.net", "the desk"])
     writer = RowWriterDouble(answer=lambda question: f"Write to {next(addresses)} about {question}")

@@ -15,6 +15,7 @@ from tunesmith_trainer.data.cleaning.conflicts import conflicting
 from tunesmith_trainer.data.cleaning.contamination import contaminated
 from tunesmith_trainer.data.cleaning.exact_duplicates import first_of_copies, is_empty
 from tunesmith_trainer.data.cleaning.findings import Action, Finding
+from tunesmith_trainer.data.cleaning.label_errors import label_errors
 from tunesmith_trainer.data.cleaning.languages import language_of
 from tunesmith_trainer.data.cleaning.lengths import length_outliers
 from tunesmith_trainer.data.cleaning.near_duplicates import near_duplicate_groups
@@ -115,10 +116,23 @@ class Cleaner:
             cleaning.conflicting_answers,
             lambda: self._named(conflicting(self.rows)),
         )
+        self._apply("labelErrors", cleaning.label_errors.policy, self._label_errors)
         self._apply("nearDuplicates", cleaning.near_duplicates.policy, self._near_duplicates)
         self._apply(
             "contamination", cleaning.contamination.policy, lambda: self._contaminated(held_out)
         )
+
+    def _label_errors(self) -> Broken:
+        # Of a preference the better answer is no class, nor is a text any.
+        asked = [row for row in self.rows if len(row.messages) > 1 and not row.rejected]
+        if len(asked) < len(self.rows):
+            return {}
+        found = label_errors(
+            [_asked(row) for row in asked],
+            [row.messages[-1].content.strip() for row in asked],
+            seed=self.cleaning.label_errors.seed,
+        )
+        return dict.fromkeys(found)
 
     def _near_duplicates(self) -> Broken:
         asked = self.cleaning.near_duplicates
@@ -223,6 +237,11 @@ class Cleaner:
                 is_bad_row=False,
             )
         self._keep([place for place in range(len(self.rows)) if place not in empty])
+
+
+def _asked(row: Row) -> str:
+    """What the last answer answers, without the system prompt."""
+    return "\n".join(turn.said for turn in row.messages[:-1] if turn.role != "system")
 
 
 def clean(
