@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_markers import DecidedLater
-from tunesmith_api.field_types import Fraction, Seed
+from tunesmith_api.field_types import Folder, Fraction, Seed
 from tunesmith_api.finetunejob.fairness import TermGroup
 from tunesmith_api.rules import Rule
 
@@ -15,7 +15,6 @@ from tunesmith_api.rules import Rule
 Language = Annotated[
     str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Za-z]{2,8})?$", max_length=12)
 ]
-Folder = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$", max_length=1024)]
 
 
 class Synonyms(ApiModel):

@@ -292,6 +292,7 @@ EVALUATE: Final = Stage(
         "evaluation.interpolation",
         "evaluation.suites",
         "evaluation.fairness",
+        "evaluation.robustness",
         "evaluation.judge.criteria",
         "evaluation.judge.maxSamples",
         "evaluation.judge.endpoint.url",
