@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from training_breaches import TRAIN
+
 
 def _attacked(*gates: dict[str, Any], generation: str = "auto", **robustness: Any) -> Any:
     return {
@@ -11,6 +13,10 @@ def _attacked(*gates: dict[str, Any], generation: str = "auto", **robustness: An
             "generation": {"metric": generation},
         }
     }
+
+
+def _augmented(**adversarial: Any) -> Any:
+    return {"dataset": {"train": TRAIN, "augmentation": {"adversarial": adversarial}}}
 
 
 def _gate(metric: str) -> dict[str, Any]:
@@ -23,6 +29,13 @@ ROBUSTNESS_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]]
             _attacked(attacks=["typos", "typos"]),
             "spec.evaluation.robustness.attacks",
             _attacked(attacks=["typos", "casing"]),
+        )
+    ],
+    "prompt-attacks-differ": [
+        (
+            _augmented(attacks=["casing", "casing"]),
+            "spec.dataset.augmentation.adversarial.attacks",
+            _augmented(attacks=["casing"]),
         )
     ],
     "gate-metric-is-of-an-attack": [

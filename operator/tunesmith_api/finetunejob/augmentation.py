@@ -8,6 +8,8 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Folder, Fraction, Seed
+from tunesmith_api.finetunejob import adversarial_prompts as of_adversarial_prompts
+from tunesmith_api.finetunejob.adversarial_prompts import AdversarialPrompts
 from tunesmith_api.finetunejob.fairness import TermGroup
 from tunesmith_api.rules import Rule
 
@@ -98,12 +100,14 @@ class Augmentation(ApiModel):
     back_translation: Annotated[BackTranslation | None, DecidedLater("no back-translation")] = None
     paraphrase: Annotated[Paraphrase | None, DecidedLater("no paraphrase")] = None
     counterfactual: Annotated[Counterfactual | None, DecidedLater("no swapped rows")] = None
+    adversarial: Annotated[AdversarialPrompts | None, DecidedLater("no attacked prompts")] = None
     seed: Seed = Field(0, description="Decides which rows get children, and which words change.")
 
 
-_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase", "counterfactual")
+_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase", "counterfactual", "adversarial")
 
 RULES: Final[tuple[Rule[Any], ...]] = (
+    *of_adversarial_prompts.RULES,
     Rule(
         name="counterfactual-groups-correspond",
         scopes=("dataset.augmentation.counterfactual",),
@@ -129,10 +133,11 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             or augmentation.back_translation is not None
             or augmentation.paraphrase is not None
             or augmentation.counterfactual is not None
+            or augmentation.adversarial is not None
         ),
         cel=" || ".join(f"has(self.{name})" for name in _GIVEN),
         message="something has to write the children; give synonyms, backTranslation, "
-        "paraphrase or counterfactual",
+        "paraphrase, counterfactual or adversarial",
     ),
     Rule(
         name="one-child-of-each-generator",

@@ -129,6 +129,8 @@ Generator = Literal[
     "backTranslation",
     "paraphrase",
     "counterfactual",
+    "adversarial",
+    "sensitive",
     "selfInstruct",
     "evolve",
 ]

@@ -34,13 +34,13 @@ class AttackedRows:
     prompts: dict[int, str]
 
 
-def row_attacks(settings: Robustness) -> dict[AttackName, RowAttack]:
-    """What changes a row, by the attack's name.
+def row_attacks(settings: Robustness, *, field: str = FIELD) -> dict[AttackName, RowAttack]:
+    """What changes a row, by the attack's name; `field` is what names WordNet, for errors.
 
     Raises:
         BadInputError: WordNet is asked for, and is not here.
     """
-    return {attack: _row_attack(attack, settings) for attack in settings.attacks}
+    return {attack: _row_attack(attack, settings, field) for attack in settings.attacks}
 
 
 def attacked_rows(
@@ -71,7 +71,7 @@ def _prompts(fitting: Mapping[int, TokenizedRow]) -> dict[int, str]:
     }
 
 
-def _row_attack(attack: AttackName, settings: Robustness) -> RowAttack:
+def _row_attack(attack: AttackName, settings: Robustness, field: str) -> RowAttack:
     changed = partial(changed_prompt, name=attack, seed=settings.seed)
     instruction = settings.injection.instruction
     match attack:
@@ -86,7 +86,7 @@ def _row_attack(attack: AttackName, settings: Robustness) -> RowAttack:
             return partial(injected_prompt, instruction=instruction, behind=behind)
         case "synonyms":
             generator = SynonymGenerator(
-                Synonyms(wordnet=settings.wordnet), seed=settings.seed, field=FIELD
+                Synonyms(wordnet=settings.wordnet), seed=settings.seed, field=field
             )
 
             def reworded(text: str, _random: object) -> str | None:
