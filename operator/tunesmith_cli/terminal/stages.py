@@ -19,6 +19,7 @@ _METRICS: Final = {
     "generalLoss": "general {}",
     "kl": "KL {}",
     "attackedLoss": "attacked {}",
+    "pairedGap": "paired gap {}",
     "tokensPerSecond": "{} tokens/s",
     "mfu": "MFU {}",
     "gradNorm": "gradient norm {}",

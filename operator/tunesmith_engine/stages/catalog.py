@@ -222,6 +222,7 @@ _TRAINING_FIELDS: Final = (
     "training.seed",
     "training.klToBase",
     "training.adversarial",
+    "training.fairness",
     "training.forgettingBudget",
     "dataset.replay.ratio",
     # More workers or another device add up the same gradients in another order.

@@ -16,6 +16,7 @@ from tunesmith_trainer.train.history import (
     HELD_OUT,
     KL,
     MARGIN,
+    PAIRED_GAP,
     TRAIN_SAMPLE,
     Point,
 )
@@ -38,6 +39,7 @@ _OF_MEASURE: Final[Mapping[str, str]] = {
     GENERAL: "eval/general_loss",
     KL: "eval/kl_to_base",
     ATTACKED: "eval/attacked_loss",
+    PAIRED_GAP: "eval/paired_gap",
     MARGIN: "eval/rewards/margins",
     ACCURACY: "eval/rewards/accuracies",
 }
