@@ -12,6 +12,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
 from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
@@ -227,6 +228,11 @@ class Training(ApiModel):
         description="Train so that groups of people are treated more alike. Default: groups count "
         "as they come.",
     )
+    explanation: Annotated[ExplanationObjective | None, DecidedLater("answers alone")] = Field(
+        None,
+        description="Learn the rationales of dataset.rationale beside the answers. Default: "
+        "answers alone.",
+    )
     forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
         None, description="Stop the run where it forgets too much. Default: no bound."
     )
@@ -246,7 +252,7 @@ class Training(ApiModel):
     def has_pairs(self) -> bool:
         """Whether two rows go through the model for each row of the data, or of most of it."""
         is_paired = self.fairness is not None and self.fairness.method == "pairedConsistency"
-        return self.objective == "dpo" or is_paired
+        return self.objective == "dpo" or is_paired or self.explanation is not None
 
     @property
     def compares_with_base(self) -> bool:

@@ -20,6 +20,7 @@ _METRICS: Final = {
     "kl": "KL {}",
     "attackedLoss": "attacked {}",
     "pairedGap": "paired gap {}",
+    "rationaleLoss": "rationales {}",
     "tokensPerSecond": "{} tokens/s",
     "mfu": "MFU {}",
     "gradNorm": "gradient norm {}",

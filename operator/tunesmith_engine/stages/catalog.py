@@ -99,6 +99,7 @@ PREPARE: Final = Stage(
         "dataset.validationFraction",
         "dataset.format",
         "dataset.columns",
+        "dataset.rationale",
         "dataset.overlong",
         "dataset.maxBadRows",
         "dataset.cleaning",
@@ -223,6 +224,7 @@ _TRAINING_FIELDS: Final = (
     "training.klToBase",
     "training.adversarial",
     "training.fairness",
+    "training.explanation",
     "training.forgettingBudget",
     "dataset.replay.ratio",
     # More workers or another device add up the same gradients in another order.

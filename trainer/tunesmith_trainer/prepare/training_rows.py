@@ -136,7 +136,13 @@ def _read_sensitive(request: StageRequest, reporter: Reporter) -> LoadedData | N
         return None
     reporter.progress("reading the rows about sensitive subjects")
     alone = dataset.model_copy(
-        update={"train": adversarial.sensitive, "validation": None, "split": None, "balance": None}
+        update={
+            "train": adversarial.sensitive,
+            "validation": None,
+            "split": None,
+            "balance": None,
+            "rationale": None,
+        }
     )
     spec = request.spec.model_copy(update={"dataset": alone})
     return load_data(

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
 from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
@@ -68,6 +69,7 @@ class TrainConfig:
         asynchronous_checkpoints: whether they are written while training goes on.
         attack: what a sample of the held-out rows is measured under; of a control that of its run.
         compared_groups: whose terms the held-out rows are compared with; likewise.
+        measured_rationales: how held-out rationales are asked for; likewise.
     """
 
     training: Training
@@ -86,6 +88,7 @@ class TrainConfig:
     asynchronous_checkpoints: bool
     attack: Adversarial | None
     compared_groups: FairnessRemedy | None = None
+    measured_rationales: ExplanationObjective | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -127,6 +130,7 @@ class TrainConfig:
             "measuresAttack": self.attack is not None,
             # Only where it is, so that checkpoints of runs before there was any go on.
             **({"measuresGap": True} if self.compared_groups else {}),
+            **({"measuresRationales": True} if self.measured_rationales else {}),
         }
         given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
         return digest_json({"training": given, **decided})
@@ -218,6 +222,7 @@ def resolve_config(
         asynchronous_checkpoints=writes_asynchronously(spec),
         attack=training.adversarial,
         compared_groups=training.fairness,
+        measured_rationales=training.explanation,
     )
 
 

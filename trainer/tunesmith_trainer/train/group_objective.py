@@ -18,6 +18,7 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.group_rows import NO_GROUP, GroupRows
+from tunesmith_trainer.train.objectives.companions import lengths_with
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.group_fairness import (
     GroupDro,
@@ -61,8 +62,7 @@ def group_objective(
     if remedy.method == "pairedConsistency":
         distance = remedy.distance or "logLikelihood"
         numbers, twins = named.twins(with_equal_answers=distance == "symmetricKl")
-        lengths = rows.lengths.copy()
-        lengths[numbers] += twins.lengths
+        lengths = lengths_with(rows, numbers=numbers, companions=twins)
         return GroupObjective(
             PairedConsistency(
                 rows,

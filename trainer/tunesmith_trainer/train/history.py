@@ -38,6 +38,8 @@ KL: Final = "kl"
 ATTACKED: Final = "attacked"
 # Held-out rows with one group's terms and with another's: how far apart their losses are.
 PAIRED_GAP: Final = "pairedGap"
+# Rationales of held-out rows.
+RATIONALE: Final = "rationale"
 # Of preferences: the mean reward of chosen answers less that of rejected ones, and the part of the
 # pairs where it is positive.
 MARGIN: Final = "margin"

@@ -14,6 +14,7 @@ from tunesmith_trainer.train.history import (
     HELD_OUT,
     KL,
     PAIRED_GAP,
+    RATIONALE,
     TRAIN_SAMPLE,
     History,
 )
@@ -88,9 +89,9 @@ class ProgressReporter:
 def _metrics(history: History) -> dict[str, float]:
     train = history.latest("train") or {}
     # NB: of those that are measured. To look for another goes through the whole curve.
-    held_out, sample, general, kl, attacked, paired_gap = (
+    held_out, sample, general, kl, attacked, paired_gap, rationale = (
         (history.latest(kind) or {}).get("loss") if kind in history.units else None
-        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL, ATTACKED, PAIRED_GAP)
+        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL, ATTACKED, PAIRED_GAP, RATIONALE)
     )
     metrics = {
         "loss": train.get("loss"),
@@ -102,6 +103,7 @@ def _metrics(history: History) -> dict[str, float]:
         "kl": kl,
         "attackedLoss": attacked,
         "pairedGap": paired_gap,
+        "rationaleLoss": rationale,
         "tokensPerSecond": train.get("tokensPerSecond"),
         "mfu": train.get("mfu"),
         "gradNorm": train.get("gradNorm"),

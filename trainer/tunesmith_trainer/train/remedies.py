@@ -27,6 +27,7 @@ from tunesmith_trainer.train.history import (
     HELD_OUT,
     KL,
     PAIRED_GAP,
+    RATIONALE,
     TRAIN_SAMPLE,
     History,
     RowNumbers,
@@ -162,6 +163,7 @@ _DIFFERENCES: Final[Mapping[str, str]] = {
     "generalLoss": "the loss on general text",
     "attackedLoss": "the held-out loss under attack",
     "pairedGap": "the gap between groups",
+    "rationaleLoss": "the loss of held-out rationales",
 }
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
@@ -194,6 +196,12 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
         "training.fairness",
         off=None,
         effect=("pairedGapRise", "heldOutLossRise", "generalLossRise"),
+        cost=_paired_cost,
+    ),
+    RemedyKind(
+        "training.explanation",
+        off=None,
+        effect=("rationaleLossRise", "heldOutLossRise", "generalLossRise"),
         cost=_paired_cost,
     ),
     RemedyKind("training.optimizer.layerDecay", off=1.0, effect=_FORGETTING),
@@ -264,6 +272,8 @@ def outcome(history: History) -> dict[str, Estimate]:
         estimates["attackedLossRise"] = _mean(rises[ATTACKED], history.units[ATTACKED])
     if PAIRED_GAP in rises:
         estimates["pairedGapRise"] = _mean(rises[PAIRED_GAP], history.units[PAIRED_GAP])
+    if RATIONALE in rises:
+        estimates["rationaleLossRise"] = _mean(rises[RATIONALE], history.units[RATIONALE])
     if KL in best:
         estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
@@ -341,6 +351,8 @@ def compare(spec: FineTuneJobSpec, history: History, control: History) -> Contro
         differences["attackedLoss"] = _mean(rows[ATTACKED], history.units[ATTACKED])
     if PAIRED_GAP in rows:
         differences["pairedGap"] = _mean(rows[PAIRED_GAP], history.units[PAIRED_GAP])
+    if RATIONALE in rows:
+        differences["rationaleLoss"] = _mean(rows[RATIONALE], history.units[RATIONALE])
     steps = control.step
     return Control(
         steps=steps,

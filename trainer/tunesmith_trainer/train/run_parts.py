@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
 from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
@@ -35,6 +36,7 @@ from tunesmith_trainer.train.history import (
     HELD_OUT,
     KL,
     PAIRED_GAP,
+    RATIONALE,
     TRAIN_SAMPLE,
     History,
 )
@@ -61,6 +63,7 @@ from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
 from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
+from tunesmith_trainer.train.rationale_objective import rationale_objective, rationale_rows
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
 
 _log = logging.getLogger(__name__)
@@ -124,23 +127,26 @@ def run_parts(
         reference=reference,
         attack=config.attack,
         remedy=config.compared_groups,
+        explanation=config.measured_rationales,
         device=group.device,
         lay_out_of=partial(_lay_out, config),
     )
-    sampler, remedy = _sampler(config, prepared, replay), config.training.fairness
-    if remedy is None:
-        objective = _objective(config, prepared, replay, reference=reference, device=group.device)
-        return RunParts(objective, sampler, measures)
-    grouped = group_objective(
-        remedy,
-        request=request,
-        prepared=prepared,
-        rows=_with_replay(prepared, replay),
-        config=config,
-        device=group.device,
-        lay_out_of=partial(_lay_out, config),
-    )
-    return RunParts(grouped.objective, sampler, measures, group_weights=grouped.weights)
+    sampler, training = _sampler(config, prepared, replay), config.training
+    rows: dict[str, Any] = {
+        "request": request,
+        "prepared": prepared,
+        "rows": _with_replay(prepared, replay),
+        "config": config,
+        "device": group.device,
+        "lay_out_of": partial(_lay_out, config),
+    }
+    if training.fairness is not None:
+        grouped = group_objective(training.fairness, **rows)
+        return RunParts(grouped.objective, sampler, measures, group_weights=grouped.weights)
+    if training.explanation is not None:
+        return RunParts(rationale_objective(training.explanation, **rows), sampler, measures)
+    objective = _objective(config, prepared, replay, reference=reference, device=group.device)
+    return RunParts(objective, sampler, measures)
 
 
 def _preference_parts(
@@ -325,6 +331,7 @@ def build_measures(
     reference: BaseReference | None = None,
     attack: Adversarial | None = None,
     remedy: FairnessRemedy | None = None,
+    explanation: ExplanationObjective | None = None,
     lay_out_of: LayOutOf,
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
@@ -332,7 +339,8 @@ def build_measures(
     The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
     one is compared with; a sample of the general text; where it is bounded or punished, how far
     the model is from its base on held-out rows; these under an attack, where one is trained on;
-    and how far apart they are with the terms of two groups, where training is about those.
+    how far apart they are with the terms of two groups, where training is about those; and the
+    rationales of held-out rows, where some are trained on.
     """
     held_out = prepared.validation
     sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
@@ -353,6 +361,14 @@ def build_measures(
         )
     if remedy is not None:
         measures |= _paired_gap(remedy, request, prepared, device=device, lay_out_of=lay_out_of)
+    if explanation is not None:
+        _, told = rationale_rows(
+            explanation, request=request, prepared=prepared, split="validation"
+        )
+        if len(told):
+            told = sample_of(told, num_targets=_MOST_TARGETS)
+            lay_out = lay_out_of(told.lengths)
+            measures[RATIONALE] = CrossEntropy(told, device=device, lay_out=lay_out)
     return measures
 
 

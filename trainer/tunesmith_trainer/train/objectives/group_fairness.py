@@ -1,6 +1,6 @@
 """Losses that treat groups of people more alike, and the gap between groups as a measure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,12 +11,17 @@ from torch.nn import functional as F
 from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.hidden_states import HiddenStates
-from tunesmith_trainer.train.dataloader import MicroBatch, num_columns
+from tunesmith_trainer.train.dataloader import MicroBatch
 from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
+from tunesmith_trainer.train.objectives.companions import (
+    WithCompanions,
+    of_targets,
+    spans_of_rows,
+    targets_of_rows,
+)
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.group_weights import GroupWeights
 from tunesmith_trainer.train.packing import LayOut, one_per_line
-from tunesmith_trainer.train.token_counts import TokenCounts, count_tokens, input_lengths
 
 
 class WeightedCrossEntropy(CrossEntropy):
@@ -37,7 +42,7 @@ class WeightedCrossEntropy(CrossEntropy):
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Weighted sum over the targets of `rows`, in nats: a scalar, fp32."""
         batch = self.collated(rows)
-        weights = _of_targets(batch, self._weights[rows])
+        weights = of_targets(batch, self._weights[rows])
         hidden = self.training_states(model, batch)
 
         def loss_of(states: torch.Tensor, part: slice) -> torch.Tensor:
@@ -67,7 +72,7 @@ class GroupDro(CrossEntropy):
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Weighted sum over the targets of `rows`, in nats: a scalar, fp32."""
         batch = self.collated(rows)
-        weights = _of_targets(batch, self._weights.of_rows(rows))
+        weights = of_targets(batch, self._weights.of_rows(rows))
         hidden = self.training_states(model, batch)
         seen: list[torch.Tensor] = []
 
@@ -78,11 +83,11 @@ class GroupDro(CrossEntropy):
 
         total = sum_over_chunks(hidden, loss_of)
         of_rows = batch.row_sums(torch.cat(seen).double()).cpu().numpy()
-        self._weights.note_pass(rows, of_rows, _num_targets(batch))
+        self._weights.note_pass(rows, of_rows, targets_of_rows(batch))
         return total
 
 
-class PairedConsistency(CrossEntropy):
+class PairedConsistency(WithCompanions):
     """Cross-entropy, and `weight` times how far a row's answer is from that with other terms.
 
     `twins` are rows with another group's terms, `numbers` those of the rows that they belong to.
@@ -102,49 +107,23 @@ class PairedConsistency(CrossEntropy):
         regularization: Regularization,
     ) -> None:
         super().__init__(
-            tokens.followed_by(twins),
+            tokens,
+            numbers=numbers,
+            companions=twins,
             device=device,
             lay_out=lay_out,
             regularization=regularization,
         )
-        self._twin_of: Mapping[int, int] = {
-            row: len(tokens) + place for place, row in enumerate(numbers)
-        }
         self._weight = weight
         self._distance = distance
-        self._lengths = tokens.lengths.copy()
-        self._lengths[list(numbers)] += twins.lengths
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, those of its twin included: shape (rows,)."""
-        return self._lengths
-
-    def token_counts(self, rows: list[int]) -> TokenCounts:
-        """The tokens of `rows` and of their twins."""
-        return count_tokens(self._tokens, self._sides(rows))
-
-    def num_positions(self, rows: list[int]) -> int:
-        """Places of one forward pass over `rows` and their twins."""
-        lengths = input_lengths(self._tokens, self._sides(rows))
-        bins = self._lay_out(lengths)
-        return len(bins) * num_columns(lengths, bins, device=self._device)
 
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of `rows`, in nats: a scalar, fp32."""
-        # NB: in one forward pass. Layers that gather their inputs, as those of FSDP do, would
-        # otherwise do so twice, on some workers alone.
-        sides = self._sides(rows)
-        batch = self.collated(sides)
+        batch, pairs = self.collated(self.sides(rows)), self.pairs(rows)
         hidden = self.training_states(model, batch)
-        twins = {twin: row for row, twin in self._twin_of.items() if twin in sides[len(rows) :]}
-        pairs = [(sides.index(row), sides.index(twin)) for twin, row in twins.items()]
         if self._distance == "symmetricKl":
             return self._with_divergences(hidden, batch, num_rows=len(rows), pairs=pairs)
         return self._with_differences(hidden, batch, num_rows=len(rows), pairs=pairs)
-
-    def _sides(self, rows: list[int]) -> list[int]:
-        return [*rows, *(self._twin_of[row] for row in rows if row in self._twin_of)]
 
     def _with_differences(
         self,
@@ -161,7 +140,7 @@ class PairedConsistency(CrossEntropy):
 
         with torch.no_grad():
             sums = batch.row_sums(map_chunks(hidden, losses_of)).cpu().numpy()
-        targets = _num_targets(batch)
+        targets = targets_of_rows(batch)
         is_own = np.array([float(place < num_rows) for place in range(len(targets))])
         # The gradient of n·d², d = (own - twin) / n, is 2·d times that of own less that of twin:
         # known only once the whole of both is, and so a factor of each target.
@@ -171,7 +150,7 @@ class PairedConsistency(CrossEntropy):
             factors[own] += 2 * self._weight * difference
             factors[twin] -= 2 * self._weight * difference
             penalty += self._weight * targets[own] * difference**2
-        learnt, moved = _of_targets(batch, is_own), _of_targets(batch, factors)
+        learnt, moved = of_targets(batch, is_own), of_targets(batch, factors)
 
         def loss_of(states: torch.Tensor, part: slice) -> torch.Tensor:
             plain = self.smoothed_losses(hidden, states, batch, part) * learnt[part]
@@ -189,7 +168,7 @@ class PairedConsistency(CrossEntropy):
         pairs: Sequence[tuple[int, int]],
     ) -> torch.Tensor:
         """Of each target of a pair, half of KL(own || twin) and of KL(twin || own)."""
-        spans = _spans(batch)
+        spans = spans_of_rows(batch)
         own = [place for row, _ in pairs for place in spans[row]]
         twin = [place for _, other in pairs for place in spans[other]]
         paired = {row for row, _ in pairs}
@@ -246,26 +225,3 @@ class PairedGap:
         sides = [*rows, *(self._num_pairs + row for row in rows)]
         first, other = self._plain.row_losses(model, sides).view(2, -1)
         return (first - other).abs()
-
-
-def _num_targets(batch: MicroBatch) -> list[int]:
-    """Of each row, in the order that was asked for."""
-    numbers = [0] * len(batch.order)
-    for place, number in zip(batch.order, batch.num_targets, strict=True):
-        numbers[place] = number
-    return numbers
-
-
-def _of_targets(batch: MicroBatch, of_rows: NDArray[np.float64]) -> torch.Tensor:
-    """A number of each row, for each of its targets: shape (targets,), fp32."""
-    values = np.repeat(of_rows[batch.order], batch.num_targets)
-    return torch.as_tensor(values, dtype=torch.float32, device=batch.targets.device)
-
-
-def _spans(batch: MicroBatch) -> list[range]:
-    """Places of each row's targets, in the order that was asked for."""
-    spans, start = [range(0)] * len(batch.order), 0
-    for place, number in zip(batch.order, batch.num_targets, strict=True):
-        spans[place] = range(start, start + number)
-        start += number
-    return spans

@@ -17,6 +17,7 @@ from tunesmith_trainer.train.history import (
     KL,
     MARGIN,
     PAIRED_GAP,
+    RATIONALE,
     TRAIN_SAMPLE,
     Point,
 )
@@ -40,6 +41,7 @@ _OF_MEASURE: Final[Mapping[str, str]] = {
     KL: "eval/kl_to_base",
     ATTACKED: "eval/attacked_loss",
     PAIRED_GAP: "eval/paired_gap",
+    RATIONALE: "eval/rationale_loss",
     MARGIN: "eval/rewards/margins",
     ACCURACY: "eval/rewards/accuracies",
 }
