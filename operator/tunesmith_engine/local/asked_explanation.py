@@ -29,7 +29,7 @@ def explain_text(
     settings: Explain,
     environments: Environments,
 ) -> dict[str, Any]:
-    """An explained row, as `explanations.json` has them.
+    """An explained row, as `explanations.json` has them; how far it is goes to standard error.
 
     Raises:
         LocalError: the text cannot be explained, there is no environment of the trainer, or its

@@ -1,6 +1,6 @@
 """One row explained by every method that is asked for, and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -76,14 +76,24 @@ class ExplainedRow:
         }
 
 
-def explain_row(game: Game, *, kind: str, settings: Explain) -> ExplainedRow:
-    """Attribute, judge, and look at attention.
+def explain_row(
+    game: Game,
+    *,
+    kind: str,
+    settings: Explain,
+    on_phase: Callable[[str], None] = lambda _name: None,
+) -> ExplainedRow:
+    """Attribute, judge, and look at attention; `on_phase` is told which of these comes next.
 
     Raises:
         UndefinedValueError: a likelihood or an attribution is not finite.
     """
     value, nothing = game.value(is_whole=True), game.value(is_whole=False)
-    found = [attribute(game, method, settings) for method in settings.methods]
+    found = []
+    for method in settings.methods:
+        on_phase(method)
+        found.append(attribute(game, method, settings))
+    on_phase("comparing with random orders")
     random = RandomOrders(game, seed=settings.seed)
     maps = attention_of(game.model, game.row, game.units) if settings.attention else None
     return ExplainedRow(

@@ -6,7 +6,7 @@ once, whichever methods ask for it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +41,8 @@ class Game:
         self.units = list(units)
         self._pad_id = pad_id
         self._known: dict[bytes, float] = {}
+        # Told how many coalitions are scored, on the way.
+        self.on_scored: Callable[[int], None] = lambda _number: None
         self._owner = np.full(row.num_prompt, -1)
         for number, unit in enumerate(units):
             self._owner[list(unit.tokens)] = number
@@ -92,10 +94,13 @@ class Game:
         # Of like length together, so that little of a batch is padding.
         scores = np.zeros(len(rows))
         order: list[int] = []
+        num_done = 0
         for index in sorted(range(len(rows)), key=lambda at: len(rows[at])):
             # The cache is copied for each row of a batch.
             if order and (len(rows[index]) + self._num_cached) * (len(order) + 1) > BATCH_TOKENS:
                 scores[order] = self._score_batch([rows[at] for at in order])
+                num_done += len(order)
+                self.on_scored(self.num_scored + num_done)
                 order = []
             order.append(index)
         scores[order] = self._score_batch([rows[at] for at in order])

@@ -1,5 +1,6 @@
 """A text on a model: what is told, and what is refused in words."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from small_models import CONTEXT
 from tuned_job import make_tuned_job
 from tunesmith_trainer.explain.asked_text import answer
+from tunesmith_trainer.explain.told_progress import ToldProgress
 
 SETTINGS = {"maxPasses": 48, "attention": False}
 
@@ -22,7 +24,7 @@ def told(job: Path, text: str, **given: Any) -> dict[str, Any]:
         "base": str(job / "model"), "adapter": str(job / "tuned"), "text": text,
         "answer": "Turn it off.", "settings": SETTINGS,
     }  # fmt: skip
-    return answer({**asked, **given})
+    return answer({**asked, **given}, ToldProgress(StringIO()))
 
 
 def test_each_word_gets_a_score_of_every_method(job: Path) -> None:

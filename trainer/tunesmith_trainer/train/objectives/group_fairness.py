@@ -174,7 +174,9 @@ class PairedConsistency(WithCompanions):
         paired = {row for row, _ in pairs}
         alone = [place for row in range(num_rows) if row not in paired for place in spans[row]]
         # Side by side: chunks have an even number of places, so none parts a pair.
-        places = torch.tensor([own, twin], device=batch.targets.device).T.flatten()
+        places = torch.tensor(
+            [own, twin], dtype=torch.int64, device=batch.targets.device
+        ).T.flatten()
         targets = batch.targets[places]
 
         def loss_of_pairs(states: torch.Tensor, part: slice) -> torch.Tensor:
