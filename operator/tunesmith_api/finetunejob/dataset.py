@@ -106,4 +106,16 @@ RULES: Final[tuple[Rule[Dataset], ...]] = (
         cel="!has(self.validation) || !has(self.split)",
         message="with validation there is nothing to split; leave split out, or validation",
     ),
+    Rule(
+        name="balance-by-synthesis",
+        scopes=("dataset",),
+        field="balance.method",
+        holds=lambda dataset: (
+            dataset.balance is None
+            or dataset.balance.method != "synthesize"
+            or dataset.synthesis is not None
+        ),
+        cel="!has(self.balance) || self.balance.method != 'synthesize' || has(self.synthesis)",
+        message="dataset.synthesis writes the rows that groups lack; give it, or choose oversample",
+    ),
 )

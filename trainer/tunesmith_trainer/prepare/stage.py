@@ -330,6 +330,8 @@ def _write(
         rows.replay.tokens.save(folder / REPLAY_ROWS)
     if rows.benchmarks is not None:
         rows.benchmarks.save(folder / BENCHMARKS)
+    if rows.remedied.lacking is not None:
+        rows.remedied.lacking.save(folder)
     for split, rejected in rows.rejected.items():
         rejected.save(rejected_file(folder, split))
     (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
