@@ -28,7 +28,13 @@ _FACTS: Final = TypeAdapter(ModelFacts)
 SHORTEST_ROW: Final = 2
 
 # Bytes per parameter of what compress writes; embeddings stay bf16.
-SCHEME_BYTES: Final[Mapping[str, float]] = {"none": 2.0, "W8A8": 1.0, "FP8": 1.0, "W4A16": 0.6}
+SCHEME_BYTES: Final[Mapping[str, float]] = {
+    "none": 2.0,
+    "W8A8": 1.0,
+    "W8A16": 1.0,
+    "FP8": 1.0,
+    "W4A16": 0.6,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -395,4 +395,25 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 64}}},
         )
     ],
+    "algorithm-of-four-bit": [
+        (
+            {"compression": {"quantize": {"algorithm": "awq"}}},
+            "spec.compression.quantize.algorithm",
+            {"compression": {"quantize": {"scheme": "W4A16", "algorithm": "awq"}}},
+        )
+    ],
+    "layers-kept-of-quantized": [
+        (
+            {"compression": {"quantize": {"scheme": "none", "keepLayers": 1}}},
+            "spec.compression.quantize.keepLayers",
+            {"compression": {"quantize": {"keepLayers": 1}}},
+        )
+    ],
+    "balance-by-synthesis": [
+        (
+            {"dataset": {"balance": {"languages": True, "method": "synthesize"}}},
+            "spec.dataset.balance.method",
+            {"dataset": {"balance": {"languages": True, "method": "synthesize"}, "synthesis": {}}},
+        )
+    ],
 }

@@ -292,6 +292,8 @@ class SchemeTried(Record):
     recovery: dict[str, float | None] = Field(default_factory=dict)
     min_recovery: float | None = None
     accepted: bool = False
+    kl: float | None = None
+    kept_layers: list[str] = Field(default_factory=list)
     seconds: float | None = None
     bytes: int | None = None
 

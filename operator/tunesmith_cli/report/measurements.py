@@ -126,10 +126,13 @@ class Measurements:
         """The compression schemes with what each kept of the model's quality."""
         rows = [
             (
-                scheme.scheme,
+                f"{scheme.scheme}, {len(scheme.kept_layers)} layers in bf16"
+                if scheme.kept_layers
+                else scheme.scheme,
                 _optional_percent(scheme.recovery.get("heldOut")),
                 _optional_percent(scheme.recovery.get("general")),
                 _optional_percent(scheme.min_recovery),
+                _optional(scheme.kl),
                 "accepted" if scheme.accepted else "too much lost",
                 size(scheme.bytes) if scheme.bytes else "",
                 duration(scheme.seconds) if scheme.seconds else "",
@@ -137,9 +140,11 @@ class Measurements:
             for scheme in self.job.compress.tries
         ]
         head = (
-            "scheme", "held-out recovery", "general recovery", "needed", "verdict", "size", "time"
+            "scheme", "held-out recovery", "general recovery", "needed", "nats a token off",
+            "verdict", "size", "time",
         )  # fmt: skip
-        return table_of("Schemes in the order they were tried", head, rows, numeric=(1, 2, 3, 5, 6))
+        caption = "Schemes in the order they were tried"
+        return table_of(caption, head, rows, numeric=(1, 2, 3, 4, 6, 7))
 
     @cached_property
     def agreement(self) -> Table | None:

@@ -31,6 +31,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.compress.divergence import Distributions
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
 from tunesmith_trainer.compress.recovery_gate import (
@@ -40,7 +41,13 @@ from tunesmith_trainer.compress.recovery_gate import (
     shortfall,
 )
 from tunesmith_trainer.compress.reference_generations import generate_reference, reference_prompts
-from tunesmith_trainer.compress.schemes import SCHEMES, refuse_unrunnable
+from tunesmith_trainer.compress.schemes import (
+    SCHEMES,
+    group_size_for,
+    quantized_widths,
+    refuse_unrunnable,
+)
+from tunesmith_trainer.compress.sensitivity import layer_pattern, most_sensitive, sensitivities
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -90,6 +97,8 @@ class CompressionRun:
     merged_fairness: dict[str, list[Measure]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     trials: list[SchemeTrial] = field(default_factory=list)
+    # Of the tuned model, for the divergence of what is made of it.
+    distributions: Distributions | None = None
     group_size: int | None = None
     merged_bytes: int = 0
 
@@ -148,7 +157,8 @@ class CompressionRun:
         if self.group_size is not None:
             resolved["compression.quantize.groupSize"] = self.group_size
         return StageOutcome(
-            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.num_bytes:,} bytes "
+            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.kl:.4f} nats a token from "
+            f"the tuned model, {last.num_bytes:,} bytes "
             f"(bf16: {self.merged_bytes:,})",
             artifacts=[artifact_of(name, path) for name, path in artifacts.items()],
             evaluation=list(results),
@@ -219,6 +229,9 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
+    run.say("merged: distributions")
+    folder = Path(run.request.output)
+    run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
     run.merged_fairness = run.measure_fairness(model, name="merged")
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
@@ -274,18 +287,21 @@ def try_scheme(
 ) -> tuple[PreTrainedModel, dict[str, RowLosses]]:
     """Compress, load what was written, and score it; the trial is added to those of the run."""
     started = time.monotonic()
-    run.say(f"quantizing: {scheme}")
+    kept: list[str] = []
     if scheme == "none":
         # Nothing comes after `none` that would need the merged folder once more.
         shutil.rmtree(run.compressed, ignore_errors=True)
         run.merged.rename(run.compressed)
     else:
+        kept = layers_kept(run, scheme)
+        run.say(f"quantizing: {scheme}")
         run.group_size = quantize_folder(
             run.merged,
             run.compressed,
             name=scheme,
             settings=run.spec.compression.quantize,
             calibration=calibration_rows(run, scheme),
+            kept=[layer_pattern(name) for name in kept],
         )
     # From disk: packing and casting are part of what must keep the quality.
     model = load_for_scoring(run.compressed)
@@ -298,10 +314,32 @@ def try_scheme(
             min_recovery=required_recovery(scheme, run.spec.compression),
             seconds=time.monotonic() - started,
             num_bytes=_bytes_below(run.compressed),
+            kl=run.distributions.kl_to(model) if run.distributions else 0.0,
+            max_kl=run.spec.compression.gate.max_kl,
+            kept=tuple(kept),
             broken=broken,
         )
     )
     return model, losses
+
+
+def layers_kept(run: CompressionRun, scheme: SchemeName) -> list[str]:
+    """The decoder layers that stay bf16, the most sensitive first."""
+    number = run.spec.compression.quantize.keep_layers
+    if not number or run.distributions is None:
+        return []
+    model = load_for_scoring(run.merged)
+    settings, group_size = run.spec.compression.quantize, None
+    if scheme == "W4A16":
+        group_size = group_size_for(settings, in_features=quantized_widths(model))
+    found = sensitivities(
+        model,
+        run.distributions,
+        scheme=scheme,
+        group_size=group_size,
+        on_layer=lambda done, total: run.say(f"{scheme}: sensitivity of layers", done, total),
+    )
+    return most_sensitive(found, number)
 
 
 def judge_fairness(

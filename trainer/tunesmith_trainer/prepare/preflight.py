@@ -45,6 +45,7 @@ from tunesmith_trainer.compress.schemes import (
     group_size_for,
     quantized_widths,
     refuse_unrunnable,
+    refuse_unscalable,
 )
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
     if spec.training.regularization.attention_dropout:
         refuse_without_attention_dropout(_config_of(folder))
     if quantize.scheme == "W4A16":
-        group_size_for(quantize, in_features=quantized_widths(_model_without_weights(folder)))
+        model = _model_without_weights(folder)
+        group_size_for(quantize, in_features=quantized_widths(model))
+        refuse_unscalable(quantize, architecture=type(model).__name__)
 
 
 def _model_without_weights(folder: Path) -> "PreTrainedModel":
