@@ -6,7 +6,8 @@ server may read them so.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from tunesmith_trainer.compress.schemes import (
     quantized_widths,
     recipe,
 )
+from tunesmith_trainer.devices import has_accelerator
 from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring
 
 
@@ -91,9 +93,26 @@ def _calibrate(
         {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(len(ids), dtype=torch.long)}
         for ids in calibration
     ]
-    oneshot(
-        model=model,
-        recipe=modifiers,
-        dataset=DataLoader(rows, batch_size=1),
-        pipeline=pipeline,
-    )
+    with _nothing_pinned():
+        oneshot(
+            model=model,
+            recipe=modifiers,
+            dataset=DataLoader(rows, batch_size=1),
+            pipeline=pipeline,
+        )
+
+
+@contextmanager
+def _nothing_pinned() -> Iterator[None]:
+    """Without an accelerator AWQ pins what it caches for one, and fails (llm-compressor 0.14)."""
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if has_accelerator():
+        yield
+        return
+    pin_memory = IntermediatesCache.pin_memory
+    IntermediatesCache.pin_memory = lambda *_args, **_named: None
+    try:
+        yield
+    finally:
+        IntermediatesCache.pin_memory = pin_memory
