@@ -36,6 +36,7 @@ import overfitting_study
 import planted_bias
 import prepare_scale
 import probe_pace
+import rounding
 import route_latency
 import search_memory
 import serving_throughput
@@ -70,6 +71,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "dpo": dpo.measure,
     "drift": drift.measure,
     "explanation": explanation.measure,
+    "rounding": rounding.measure,
     "routeLatency": route_latency.measure,
     "searchMemory": search_memory.measure,
     "swaps": swaps.measure,
