@@ -15,7 +15,8 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.sources.errors import SourceError, translate_error
+from tunesmith_engine.sources.errors import SourceError, missing, translate_error
+from tunesmith_engine.sources.local_paths import stays_below
 from tunesmith_engine.sources.remote_store import RemoteFile, RemoteStore
 from tunesmith_engine.stages.digests import digest_json
 
@@ -31,6 +32,8 @@ def download_files(store: RemoteStore, files: Sequence[RemoteFile], *, folder: P
         SourceError: a file cannot be read.
         OSError: this machine's disk is full or not writable.
     """
+    for file in files:
+        _require_below(store, file.name)
     # In a folder of its own each, so that it keeps its name: the suffix says what format it has.
     return [
         _download(store, file, folder / _cache_name(store, [file]) / file.name) for file in files
@@ -47,11 +50,15 @@ def download_folder(store: RemoteStore, files: Sequence[RemoteFile], *, folder: 
     complete = folder / _cache_name(store, files)
     if complete.exists():
         return complete
+    root = store.path.rstrip("/")
+    names = [file.path.removeprefix(root).lstrip("/") for file in files]
+    # NB: all of them before the first is fetched.
+    for name in names:
+        _require_below(store, name)
     # Files that an earlier, broken attempt finished are kept here, and not fetched again.
     partial = complete.with_name(f"{complete.name}.partial")
-    root = store.path.rstrip("/")
-    for file in files:
-        _download(store, file, partial / file.path.removeprefix(root).lstrip("/"))
+    for file, name in zip(files, names, strict=True):
+        _download(store, file, partial / name)
     try:
         partial.rename(complete)
     except OSError:
@@ -60,6 +67,17 @@ def download_folder(store: RemoteStore, files: Sequence[RemoteFile], *, folder: 
             raise
         shutil.rmtree(partial, ignore_errors=True)
     return complete
+
+
+def _require_below(store: RemoteStore, name: str) -> None:
+    """Refuse the key of an object that would be written elsewhere on this disk.
+
+    Raises:
+        SourceError: it leads out of the folder of what was fetched.
+    """
+    if not stays_below(name):
+        hint = f"the object {name!r} there has a name that leads out of its folder: rename it"
+        raise missing(store.uri, role=store.role, hint=hint)
 
 
 def _cache_name(store: RemoteStore, files: Sequence[RemoteFile]) -> str:
