@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, JsonValue
 from pydantic_core import ErrorDetails
 
+from tunesmith_api.endpoint import ENDPOINT_PATTERN
 from tunesmith_api.field_paths import FieldPath, paths_of, record_at
 from tunesmith_api.field_reference import page_name
 from tunesmith_api.field_types import (
@@ -22,7 +23,6 @@ from tunesmith_api.field_types import (
     PROCESSORS_PATTERN,
 )
 from tunesmith_api.rules import BROKEN_RULE
-from tunesmith_api.endpoint import ENDPOINT_PATTERN
 from tunesmith_api.uris import (
     FOLDER_PATTERN,
     SOURCE_PATTERN,
