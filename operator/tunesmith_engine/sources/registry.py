@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import DOCKER_CONFIG, Secret
 from tunesmith_engine.sources.errors import TARGET, SourceError
@@ -66,7 +67,9 @@ class Registry:
         """The bytes of a tag's manifest and what they say; None where there is none."""
         headers = {"Accept": MANIFEST_TYPE}
         answer = self._ask("GET", f"manifests/{reference}", headers=headers, missing_ok=True)
-        return None if answer.status_code == _NOT_FOUND else (answer.content, answer.json())
+        if answer.status_code == _NOT_FOUND:
+            return None
+        return answer.content, read_json(answer.content)
 
     def put_manifest(self, tag: str, content: bytes) -> None:
         """Have `tag` mean this manifest."""

@@ -4,13 +4,13 @@ Whoever does not answer in time, or not in the words expected, is left out of th
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.deployment.adapter_hosts import query_of
 from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
@@ -145,7 +145,7 @@ class HttpReplicas:
         return (await self._read(session, address, "metrics")).decode()
 
     async def _get(self, session: aiohttp.ClientSession, address: str, path: str) -> Any:
-        return json.loads(await self._read(session, address, f"tunesmith/{path}"))
+        return read_json(await self._read(session, address, f"tunesmith/{path}"))
 
     async def _read(self, session: aiohttp.ClientSession, address: str, path: str) -> bytes:
         # NB: no redirect. A pod would have the operator ask what only the operator reaches.
