@@ -101,6 +101,7 @@ PREPARE: Final = Stage(
         "dataset.columns",
         "dataset.overlong",
         "dataset.maxBadRows",
+        "dataset.cardRows",
         "dataset.cleaning",
         "dataset.split",
         "dataset.augmentation.ratio",
