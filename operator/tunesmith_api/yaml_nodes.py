@@ -3,6 +3,7 @@
 A few aliases of aliases, or merges of merges, write a billion values in a thousand characters.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import yaml
@@ -12,6 +13,25 @@ MAX_DEPTH: Final = 100
 
 class UnfoldedSizeError(ValueError):
     """The node stands for more than a reader takes."""
+
+
+def require_shallow(events: Iterable[yaml.Event]) -> None:
+    """Do nothing if what `yaml.parse` gives is nested no deeper than 100 levels.
+
+    NB: before anything is composed. On top of libyaml that calls itself in C for each level, and a
+    line of brackets ends the process.
+
+    Raises:
+        UnfoldedSizeError: it is nested deeper.
+    """
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise UnfoldedSizeError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def unfolded_characters(node: yaml.Node, *, max_nodes: int, max_characters: int) -> int:

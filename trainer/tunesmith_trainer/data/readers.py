@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 import yaml
 
 from tunesmith_api.json_io import read_json
-from tunesmith_api.yaml_nodes import UnfoldedSizeError, unfolded_characters
+from tunesmith_api.yaml_nodes import UnfoldedSizeError, require_shallow, unfolded_characters
 from tunesmith_trainer.data.file_formats import (
     COMPRESSED_SUFFIXES,
     SUFFIXES,
@@ -295,8 +295,10 @@ def _without_filled_in(value: Any, *, inside: bool = False) -> Any:
 
 
 def _read_yaml(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
-    loader = _YamlLoader(_text_of(_whole(file, label, problems), label, problems))
+    text = _text_of(_whole(file, label, problems), label, problems)
+    loader = _YamlLoader(text)
     try:
+        require_shallow(yaml.parse(text, Loader=_YamlLoader))
         # The nodes, not what they stand for: only nodes know their lines.
         left = _LARGEST_WHOLE
         for node in _yaml_items(loader.get_single_node(), label, problems):

@@ -61,8 +61,9 @@ def test_a_folder_of_more_files_than_anybody_has_is_refused(
     monkeypatch.setattr(downloads, "_MOST_FILES", 2)
     store, file = stored(b"x")
 
+    names = [replace(file, path=f"{file.path}/{number}") for number in range(3)]
     with pytest.raises(SourceError, match="at most 2 are fetched"):
-        download_folder(replace(store, role=MODEL), [file] * 3, folder=tmp_path)
+        download_folder(replace(store, role=MODEL), names, folder=tmp_path)
 
 
 def layer(size: int) -> bytes:

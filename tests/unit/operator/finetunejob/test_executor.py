@@ -12,6 +12,7 @@ from job_double import KEY, SETTINGS, WRITES, JobDouble
 from tunesmith_engine.lifecycle.observations import Action, Observations, Start, Stop
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.controller.child_cache import ChildCache
+from tunesmith_operator.finetunejob.attempts import possible_children
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, attempt_name
 from tunesmith_operator.finetunejob.controller import WATCHES
 from tunesmith_operator.finetunejob.executor import KubeExecutor
@@ -122,6 +123,11 @@ def test_a_stop_deletes_whatever_the_child_may_be_and_counts_nothing_that_was_to
     children = ChildCache(WATCHES)
     told = {"metadata": {"name": "a", "ownerReferences": [{"uid": double.owner.uid}]}}
     children.note(KEY, "Job", told, is_gone=False)
+    for kind, name in possible_children(double.plan, "train", key=action.key, number=1):
+        owners = [{"uid": double.owner.uid, "kind": "FineTuneJob", "name": "helpdesk"}]
+        metadata = {"name": name, "namespace": "ns", "ownerReferences": owners}
+        double.put({"apiVersion": "v1", "kind": kind, "metadata": metadata})
+    double.requests.clear()
     apply(
         double,
         Stop(action.stage, action.key, 1, because="Suspended"),

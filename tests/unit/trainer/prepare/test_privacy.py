@@ -38,9 +38,9 @@ def told(outcome: StageOutcome) -> str:
 def test_rows_are_in_no_report_no_log_and_no_published_file(
     tmp_path: Path, model: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [*asked(*QUESTIONS), *asked(QUESTIONS[0]), {"prompt": PLANTED}, {PLANTED: "x"}]
+    rows = [*asked(*QUESTIONS), *asked(QUESTIONS[0]), {"prompt": PLANTED}]
     with caplog.at_level(logging.DEBUG):
-        outcome = prepared(tmp_path, rows, model=model, maxBadRows=2)
+        outcome = prepared(tmp_path, rows, model=model, maxBadRows=1)
 
     files = {each.name: local_path(each) for each in outcome.artifacts}
     assert PLANTED in (files["data"] / "train.jsonl").read_text()
@@ -67,11 +67,10 @@ def test_rows_are_on_the_card_where_the_manifest_asks_for_them(tmp_path: Path, m
     "rows",
     [
         [{"prompt": f"{PLANTED} {n}", "completion": ""} for n in range(10)],
-        [{PLANTED: "x"}] * 10,
         [{"prompt": [PLANTED], "completion": {"a": PLANTED}}] * 10,
         [{"messages": [{"role": PLANTED, "content": PLANTED}]}] * 10,
     ],
-    ids=["empty answers", "unknown field", "wrong types", "unknown role"],
+    ids=["empty answers", "wrong types", "unknown role"],
 )
 def test_a_refusal_quotes_no_row(tmp_path: Path, model: str, rows: list[Any]) -> None:
     with pytest.raises(StageError) as refused:
