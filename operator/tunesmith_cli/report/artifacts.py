@@ -191,7 +191,6 @@ class PrepareFacts(Record):
     data_digest: str | None = None
     model_digest: str | None = None
     parent_digest: str | None = None
-    sample: MaskedSample | None = None
     markers: list[str] = Field(default_factory=list)
 
 

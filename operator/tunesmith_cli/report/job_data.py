@@ -22,6 +22,7 @@ from tunesmith_cli.report.artifacts import (
     EvaluationFile,
     FoldsFacts,
     KnownRecord,
+    MaskedSample,
     ParityFile,
     PrepareFacts,
     RowScores,
@@ -51,6 +52,8 @@ from tunesmith_engine.stages.trial_records import TRIALS, TRIALS_FILE, TrialReco
 # Its row in the catalogue is found by name: the report may be of a release without one.
 SEARCH_STAGE: Final = "search"
 _FOLDS: Final = "folds"
+_DATA: Final = "data"
+_SAMPLE_FILE: Final = "sample.json"
 # Of the 64 of a stage's key; so many digits name its folder.
 _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
@@ -74,6 +77,7 @@ class JobData:
     curve: list[CurveLine] = field(default_factory=list)
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
+    sample: MaskedSample | None = None
     parity: ParityFile | None = None
     row_scores: list[RowScores] = field(default_factory=list)
     trials: list[TrialRecord] = field(default_factory=list)
@@ -141,6 +145,7 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         curve=read_curve(curve),
         evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
+        sample=read_record(_sample_file(results), MaskedSample),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
         row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
         trials=_trials(results, folders, stage=SEARCH_STAGE, artifact=TRIALS),
@@ -149,6 +154,12 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
             _artifact(results, EXPLAIN.name, "explanations"), ExplanationsFile
         ),
     )
+
+
+def _sample_file(results: Mapping[str, StageResult]) -> Path | None:
+    """One row as it is trained, which lies beside the data and is in no result."""
+    data = _artifact(results, PREPARE.name, _DATA)
+    return data / _SAMPLE_FILE if data is not None else None
 
 
 def _trials(

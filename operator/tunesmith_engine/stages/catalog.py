@@ -58,13 +58,15 @@ class Catalog:
         return tuple(stage for stage in self if stage.applies(spec))
 
     def secrets_for(self, name: StageName, spec: FineTuneJobSpec) -> list[str]:
-        """The names of the secrets that the stage is given: all but those of other stages."""
-        others = tuple(path for stage in self if stage.name != name for path in stage.own_secrets)
+        """The names of the secrets that the stage is given: those that it uses, and no others."""
+        used = (*_OF_EVERY_STAGE, *self[name].secrets)
+        # An item of a list is below it, and `model` is not below `models`.
+        below = tuple(f"{path}{mark}" for path in used for mark in (".", "["))
         return sorted(
             {
                 secret.name
                 for path, secret in spec.secret_references().items()
-                if not path.startswith(others)
+                if path.startswith(below)
             }
         )
 
@@ -82,6 +84,11 @@ class Catalog:
         if stage.weight <= 0:
             raise ValueError(f"stage '{stage.name}' has weight {stage.weight}; give more than 0")
 
+
+# Where what stages leave to each other lies.
+_OF_EVERY_STAGE: Final = ("workspace",)
+# Where a training logs its curve, and the text by which it sees what the model forgets.
+_OF_RUNS: Final = ("tracking", "evaluation.generalText")
 
 PREPARE: Final = Stage(
     name="prepare",
@@ -101,6 +108,7 @@ PREPARE: Final = Stage(
         "dataset.columns",
         "dataset.overlong",
         "dataset.maxBadRows",
+        "dataset.cardRows",
         "dataset.cleaning",
         "dataset.split",
         "dataset.augmentation.ratio",
@@ -129,6 +137,18 @@ PREPARE: Final = Stage(
         "dataset.validation",
         "dataset.replay.source",
         "dataset.cleaning.contamination.against",
+    ),
+    # It also sees that what later stages need is there, before hours of work depend on it.
+    secrets=(
+        "model",
+        "dataset.train",
+        "dataset.validation",
+        "dataset.cleaning",
+        "dataset.augmentation",
+        "dataset.replay",
+        "evaluation",
+        "tracking",
+        "output",
     ),
     memory=memory.preparing,
     resumes=True,
@@ -172,7 +192,7 @@ SYNTHESIZE: Final = Stage(
     holds_accelerators=lambda spec: (
         spec.dataset.synthesis is None or spec.dataset.synthesis.runs_a_model
     ),
-    own_secrets=("dataset.synthesis.generator.endpoint", "dataset.synthesis.critic.endpoint"),
+    secrets=("dataset.synthesis",),
     memory=memory.synthesizing,
     published=(Published("synthesis", "synthesis.json", is_optional=True),),
     applies=lambda spec: spec.dataset.synthesis is not None,
@@ -233,6 +253,7 @@ SEARCH: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.search.stage:search",
     weight=100.0,
+    secrets=_OF_RUNS,
     fields=("search",),
     shared=_TRAINING_FIELDS,
     reads=("prepare", "synthesize", "rehearse"),
@@ -250,6 +271,7 @@ CROSSVAL: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.crossval.stage:cross_validate",
     weight=100.0,
+    secrets=_OF_RUNS,
     fields=("crossValidation",),
     shared=_TRAINING_FIELDS,
     # Of the last: the settings of the best trial.
@@ -268,6 +290,7 @@ TRAIN: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.train.stage:train",
     weight=55.0,
+    secrets=_OF_RUNS,
     fields=_TRAINING_FIELDS,
     # Of the others: rows that a model wrote, those that the base made up, and settings, where the
     # job asks for them.
@@ -285,6 +308,7 @@ EVALUATE: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.evaluate.stage:evaluate",
     weight=10.0,
+    secrets=("evaluation",),
     fields=(
         "evaluation.generation",
         "evaluation.bootstrap",
@@ -330,6 +354,7 @@ COMPRESS: Final = Stage(
     environment=Environment.COMPRESSOR,
     function="tunesmith_trainer.compress.stage:compress",
     weight=10.0,
+    secrets=("evaluation.generalText", "evaluation.fairness"),
     fields=(
         "compression",
         # It also writes the reference that `verify` compares with: as many answers, of as many
@@ -393,6 +418,7 @@ PUBLISH: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.publish.stage:publish",
     weight=5.0,
+    secrets=("output",),
     fields=("output.model", "output.uri", "output.version"),
     reads=tuple(stage.name for stage in _BEFORE_PUBLISH),
     memory=memory.publishing,

@@ -48,7 +48,8 @@ class Stage:
     what no longer fits. `names_the_job` says that the outcome carries the job's name, `resumes`
     that a stopped attempt may leave checkpoints from which the next goes on. `applies` tells
     whether a spec wants the stage at all, `holds_accelerators` whether it then computes on those
-    that `compute` says. What `own_secrets` are the paths of, no other stage is given.
+    that `compute` says. Of the secrets that the spec names it is given those below the paths in
+    `secrets`, and that of the workspace.
     """
 
     name: StageName
@@ -66,7 +67,7 @@ class Stage:
     compute: Compute = Compute.PROCESSOR
     names_the_job: bool = False
     resumes: bool = False
-    own_secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     holds_accelerators: Callable[[FineTuneJobSpec], bool] = lambda _: True
     applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
 

@@ -51,6 +51,7 @@ from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.data_card import (
+    SAMPLE_FILE,
     RemovedRows,
     SampleRow,
     count_removed,
@@ -153,7 +154,8 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
     phases.drop()
-    _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
+    # NB: not the row itself. In a cluster the log goes wherever logs of pods are gathered.
+    _log.info("the first training row, with what is trained in ⟦ ⟧: %s", _marked_in(request))
     notes = [
         *rows.remedied.notes,
         _note_on_version(request, base),
@@ -164,7 +166,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     return StageOutcome(
         message=message,
         artifacts=artifacts,
-        facts={**_facts(base, rows, sample, artifacts), "markers": [*markers]},
+        facts={**_facts(base, rows, artifacts), "markers": [*markers]},
         versions=library_versions("transformers", "tokenizers", "torch"),
         warnings=rows.warnings,
     )
@@ -334,7 +336,10 @@ def _write(
         rows.remedied.lacking.save(folder)
     for split, rejected in rows.rejected.items():
         rejected.save(rejected_file(folder, split))
-    (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
+    _marked_in(request).write_text(sample.marked(), encoding="utf-8")
+    (folder / SAMPLE_FILE).write_text(
+        json.dumps(sample.as_json(), ensure_ascii=False), encoding="utf-8"
+    )
     card = rows.remedied.card | data_card(
         rows.loaded,
         rows.splits,
@@ -366,8 +371,13 @@ def _write(
     ]
 
 
+def _marked_in(request: StageRequest) -> Path:
+    """The sample for people, beside the rows, which whoever may read them may see."""
+    return Path(request.output) / DATA / "sample.txt"
+
+
 def _facts(
-    base: BaseModel, rows: _PreparedRows, sample: SampleRow, artifacts: Sequence[Artifact]
+    base: BaseModel, rows: _PreparedRows, artifacts: Sequence[Artifact]
 ) -> dict[str, JsonValue]:
     train, validation = rows.tokens["train"], rows.tokens["validation"]
     digests = {artifact.name: artifact.digest for artifact in artifacts}
@@ -389,7 +399,6 @@ def _facts(
         "parentDigest": base.parent_digest,
         "removed": rows.removed.as_json(),
         "cleaning": cast("JsonValue", counted_by_rule(rows.findings)),
-        "sample": sample.as_json(),
     }
 
 
