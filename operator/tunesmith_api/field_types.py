@@ -46,6 +46,8 @@ QueueName = Annotated[
 Processors = Annotated[str, StringConstraints(pattern=PROCESSORS_PATTERN, max_length=7)]
 Bytes = Annotated[str, StringConstraints(pattern=BYTES_PATTERN, max_length=8)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+# Of the machine that a stage runs on.
+Folder = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$", max_length=1024)]
 NonNegative = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -5,6 +5,7 @@ from typing import Any
 from explain_breaches import EXPLAIN_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
 from remedy_breaches import REMEDY_BREACHES
+from robustness_breaches import ROBUSTNESS_BREACHES
 from search_breaches import SEARCH_BREACHES
 from secret_breaches import SECRET, SECRET_BREACHES, TASK
 from training_breaches import TRAIN, TRAINING_BREACHES
@@ -19,6 +20,7 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **FAIRNESS_BREACHES,
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,
+    **ROBUSTNESS_BREACHES,
     **SEARCH_BREACHES,
     "budget-has-a-bound": [
         (

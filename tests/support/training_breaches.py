@@ -3,6 +3,7 @@
 from typing import Any
 
 TRAIN = {"uri": "s3://t/a.jsonl"}
+ONE_GROUP = {"name": "young", "terms": ["girl", "boy"]}
 
 # As in `rule_breaches`, which holds them, too.
 TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
@@ -95,6 +96,39 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             "spec.training.adversarial.weight",
             {"training": {"adversarial": {"type": "vat", "weight": 0.5}}},
         )
+    ],
+    "distance-of-paired-consistency": [
+        (
+            {"training": {"fairness": {"method": "groupDro", "distance": "symmetricKl"}}},
+            "spec.training.fairness.distance",
+            {"training": {"fairness": {"method": "pairedConsistency", "distance": "symmetricKl"}}},
+        )
+    ],
+    "reweighting-goes-to-one": [
+        (
+            {"training": {"fairness": {"method": "reweighting", "strength": 2.0}}},
+            "spec.training.fairness.strength",
+            {"training": {"fairness": {"method": "groupDro", "strength": 2.0}}},
+        )
+    ],
+    "remedied-groups-correspond": [
+        (
+            {"training": {"fairness": {"method": "groupDro", "groups": [ONE_GROUP]}}},
+            "spec.training.fairness.groups",
+            {"training": {"fairness": {"method": "groupDro", "groups": []}}},
+        )
+    ],
+    "fairness-remedy-stands-alone": [
+        (
+            {"training": {"fairness": {"method": "groupDro"}, "adversarial": {}}},
+            "spec.training.fairness",
+            {"training": {"fairness": {"method": "groupDro"}}},
+        ),
+        (
+            {"training": {"fairness": {"method": "groupDro"}, "objective": "dpo"}},
+            "spec.training.fairness",
+            {"training": {"fairness": {"method": "groupDro"}, "objective": "sft"}},
+        ),
     ],
     "dpo-without-packing": [
         (

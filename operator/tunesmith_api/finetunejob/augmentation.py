@@ -7,7 +7,9 @@ from pydantic import Field, StringConstraints
 from tunesmith_api.base import ApiModel
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_markers import DecidedLater
-from tunesmith_api.field_types import Fraction, Seed
+from tunesmith_api.field_types import Folder, Fraction, Seed
+from tunesmith_api.finetunejob import adversarial_prompts as of_adversarial_prompts
+from tunesmith_api.finetunejob.adversarial_prompts import AdversarialPrompts
 from tunesmith_api.finetunejob.fairness import TermGroup
 from tunesmith_api.rules import Rule
 
@@ -15,7 +17,6 @@ from tunesmith_api.rules import Rule
 Language = Annotated[
     str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Za-z]{2,8})?$", max_length=12)
 ]
-Folder = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$", max_length=1024)]
 
 
 class Synonyms(ApiModel):
@@ -99,12 +100,14 @@ class Augmentation(ApiModel):
     back_translation: Annotated[BackTranslation | None, DecidedLater("no back-translation")] = None
     paraphrase: Annotated[Paraphrase | None, DecidedLater("no paraphrase")] = None
     counterfactual: Annotated[Counterfactual | None, DecidedLater("no swapped rows")] = None
+    adversarial: Annotated[AdversarialPrompts | None, DecidedLater("no attacked prompts")] = None
     seed: Seed = Field(0, description="Decides which rows get children, and which words change.")
 
 
-_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase", "counterfactual")
+_GIVEN: Final = ("synonyms", "backTranslation", "paraphrase", "counterfactual", "adversarial")
 
 RULES: Final[tuple[Rule[Any], ...]] = (
+    *of_adversarial_prompts.RULES,
     Rule(
         name="counterfactual-groups-correspond",
         scopes=("dataset.augmentation.counterfactual",),
@@ -130,10 +133,11 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             or augmentation.back_translation is not None
             or augmentation.paraphrase is not None
             or augmentation.counterfactual is not None
+            or augmentation.adversarial is not None
         ),
         cel=" || ".join(f"has(self.{name})" for name in _GIVEN),
         message="something has to write the children; give synonyms, backTranslation, "
-        "paraphrase or counterfactual",
+        "paraphrase, counterfactual or adversarial",
     ),
     Rule(
         name="one-child-of-each-generator",

@@ -45,6 +45,11 @@ class Dataset(ApiModel):
         max_length=20,
         description="Names in the data for the names of the format, such as prompt: question.",
     )
+    rationale: Annotated[ShortText | None, DecidedLater("no rationales")] = Field(
+        None,
+        description="Column that says why the answer of a row is right, for training.explanation; "
+        "rows may lack it.",
+    )
     overlong: Literal["drop", "fail", "truncatePrompt"] = Field(
         "drop",
         description="Rows longer than training.sequenceLength: leave out (and count), "

@@ -1,6 +1,6 @@
 """`spec.evaluation`: what is measured of base and tuned model, and the bounds that must hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field
@@ -9,12 +9,21 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.finetunejob import explain as of_explain
 from tunesmith_api.finetunejob import fairness as of_fairness
+from tunesmith_api.finetunejob import robustness as of_robustness
 from tunesmith_api.finetunejob import suites as of_suites
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.explain import Explain
 from tunesmith_api.finetunejob.fairness import FAIRNESS_METRICS, Fairness, FairnessSuite
 from tunesmith_api.finetunejob.judge import Judge, ReferenceModel
 from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
+from tunesmith_api.finetunejob.robustness import (
+    INJECTIONS,
+    LOSS_MEASURES,
+    OBEYED,
+    ROBUSTNESS,
+    SCORE_MEASURES,
+    Robustness,
+)
 from tunesmith_api.finetunejob.suites import MetricName, Suite, SuiteName
 from tunesmith_api.rules import Rule
 
@@ -49,14 +58,16 @@ class Gate(ApiModel):
 
     suite: SuiteName = Field(
         "heldOut",
-        description="heldOut, general, preference, judge, or the name of one of the suites, those "
-        "of fairness included. Of a fairness suite the compressed model is held to it, too.",
+        description="heldOut, general, preference, judge, robustness, or the name of one of the "
+        "suites, those of fairness included. Of robustness and of a fairness suite the compressed "
+        "model is held to it, too.",
     )
     metric: MetricName = Field(
         "loss",
         description="loss, perplexity, exactMatch, rougeL or chrf; of preferences margin, "
         "accuracy or rankingAccuracy; of the judge winRate; of a suite what its task measures, "
-        "such as acc; of a fairness suite gap, or another that its kind has.",
+        "such as acc; of a fairness suite gap, or another that its kind has; of robustness an "
+        "attack's name and what is measured of it, such as typos.lossRise.",
     )
     # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
@@ -102,6 +113,11 @@ class Evaluation(ApiModel):
     )
     fairness: Annotated[Fairness | None, DecidedLater("no fairness suite")] = Field(
         None, description="How the models treat groups of people. Default: not measured."
+    )
+    robustness: Annotated[Robustness | None, DecidedLater("no prompt is attacked")] = Field(
+        None,
+        description="What changed prompts do to the answers; `robustness: {}` has every default. "
+        "Default: not measured.",
     )
     judge: Annotated[Judge | None, DecidedLater("no judge")] = Field(
         None, description="A model that compares the tuned model's answers with the base's."
@@ -176,6 +192,12 @@ _GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
     ),
 )
 
+
+def _dotted(measures: Sequence[str]) -> str:
+    """In CEL, where `attack` is an attack's name."""
+    return ", ".join(f"attack + '.{measure}'" for measure in measures)
+
+
 _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
     Rule(
         name="suite-names-differ",
@@ -197,10 +219,11 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
         cel="!has(self.gates) || self.gates.all(gate, "
         "gate.suite in ['heldOut', 'general', 'preference'] "
         "|| (gate.suite == 'judge' && has(self.judge)) "
+        "|| (gate.suite == 'robustness' && has(self.robustness)) "
         "|| (has(self.fairness) && self.fairness.suites.exists(suite, suite.name == gate.suite)) "
         "|| self.suites.exists(suite, suite.name == gate.suite))",
         message="a gate asks for a suite that is not measured; name heldOut, general, one of the "
-        "suites, or judge where there is a judge",
+        "suites, judge where there is a judge, or robustness where prompts are attacked",
     ),
     Rule(
         name="gate-metric-is-measured",
@@ -258,6 +281,25 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
         "another of its kind",
     ),
     Rule(
+        name="gate-metric-is-of-an-attack",
+        scopes=("evaluation",),
+        field="gates",
+        holds=lambda evaluation: all(
+            gate.metric
+            in evaluation.robustness.metrics(has_answers=evaluation.generation.metric != "none")
+            for gate in evaluation.gates or ()
+            if gate.suite == ROBUSTNESS and evaluation.robustness is not None
+        ),
+        cel="!has(self.gates) || !has(self.robustness) || self.gates.all(gate, "
+        "gate.suite != 'robustness' || self.robustness.attacks.exists(attack, "
+        f"gate.metric in [{_dotted(LOSS_MEASURES)}] || (self.generation.metric != 'none' && "
+        f"(gate.metric in [{_dotted(SCORE_MEASURES)}] || "
+        f"(attack in {[*INJECTIONS]} && gate.metric == attack + '.{OBEYED}')))))",
+        message="a gate asks for what is not measured of an attack; name one of "
+        "robustness.attacks, a dot, and loss, lossRise, score, scoreDrop or, of an injection, "
+        "obeyedShare",
+    ),
+    Rule(
         name="fairness-names-are-no-suites",
         scopes=("evaluation",),
         field="fairness.suites",
@@ -287,6 +329,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *of_suites.RULES,
     *of_explain.RULES,
     *of_fairness.RULES,
+    *of_robustness.RULES,
     *_MEASURED_RULES,
 )
 
@@ -297,12 +340,14 @@ def _fairness(evaluation: Evaluation) -> list[FairnessSuite]:
 
 def _suites(evaluation: Evaluation) -> set[str]:
     judged = {"judge"} if evaluation.judge else set()
+    attacked = {ROBUSTNESS} if evaluation.robustness else set()
     # Whether there are preferences, only the objective says: a rule of the whole spec.
     return {
         "heldOut",
         "general",
         "preference",
         *judged,
+        *attacked,
         *(suite.name for suite in evaluation.suites),
         *(suite.name for suite in _fairness(evaluation)),
     }

@@ -11,7 +11,15 @@ from tunesmith_api.rules import Rule
 from tunesmith_api.uris import FolderUri
 
 # The suites that Tunesmith measures itself.
-OWN_SUITES: Final = ("heldOut", "general", "preference", "judge", "crossValidation")
+OWN_SUITES: Final = (
+    "heldOut",
+    "general",
+    "preference",
+    "judge",
+    "crossValidation",
+    "robustness",
+)
+_OWN: Final = ", ".join(f"'{name}'" for name in OWN_SUITES)
 
 SuiteName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=63)
@@ -49,8 +57,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         scopes=("evaluation.suites.*",),
         field="name",
         holds=lambda suite: suite.name not in OWN_SUITES,
-        cel="!(self.name in ['heldOut', 'general', 'preference', 'judge', 'crossValidation'])",
-        message="heldOut, general, preference, judge and crossValidation are suites already; "
-        "choose another name",
+        cel=f"!(self.name in [{_OWN}])",
+        message=f"{', '.join(OWN_SUITES[:-1])} and {OWN_SUITES[-1]} are suites already; choose "
+        "another name",
     ),
 )

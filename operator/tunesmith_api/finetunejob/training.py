@@ -12,6 +12,8 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
+from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
 from tunesmith_api.finetunejob.freeze import Freeze
 from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
@@ -221,6 +223,16 @@ class Training(ApiModel):
         description="Train on inputs that are moved to where the loss is highest. Default: on the "
         "rows as they are.",
     )
+    fairness: Annotated[FairnessRemedy | None, DecidedLater("groups as they come")] = Field(
+        None,
+        description="Train so that groups of people are treated more alike. Default: groups count "
+        "as they come.",
+    )
+    explanation: Annotated[ExplanationObjective | None, DecidedLater("answers alone")] = Field(
+        None,
+        description="Learn the rationales of dataset.rationale beside the answers. Default: "
+        "answers alone.",
+    )
     forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
         None, description="Stop the run where it forgets too much. Default: no bound."
     )
@@ -235,6 +247,12 @@ class Training(ApiModel):
     def is_quantized(self) -> bool:
         """Whether the frozen weights are held in four bits."""
         return self.method == "lora" and self.lora.quantization == "nf4"
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether two rows go through the model for each row of the data, or of most of it."""
+        is_paired = self.fairness is not None and self.fairness.method == "pairedConsistency"
+        return self.objective == "dpo" or is_paired or self.explanation is not None
 
     @property
     def compares_with_base(self) -> bool:

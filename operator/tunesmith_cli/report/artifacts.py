@@ -143,6 +143,25 @@ class FairnessRecord(Record):
     numbers: list[FairnessNumber] = Field(default_factory=list)
 
 
+class RobustnessNumber(Record):
+    """One measure of prompts under an attack; `clean` is the same rows as they are."""
+
+    attack: str
+    measure: str
+    value: float
+    interval: tuple[float, float] | None = None
+    base: float | None = None
+    change: tuple[float, float] | None = None
+    rows: int = 0
+
+
+class RobustnessRecord(Record):
+    """What attacked prompts did to one model; `metric` is that of its answers."""
+
+    metric: str | None = None
+    numbers: list[RobustnessNumber] = Field(default_factory=list)
+
+
 class EvaluationFile(Record):
     """evaluation.json: the parts that are not in the stage's result."""
 
@@ -151,6 +170,7 @@ class EvaluationFile(Record):
     verdicts: list[GateResult] = Field(default_factory=list)
     interpolation: SweepFile | None = None
     fairness: FairnessRecord | None = None
+    robustness: RobustnessRecord | None = None
     judge: JudgeRecord | None = None
     reference: MakeOrBuy | None = None
 
@@ -305,6 +325,7 @@ class CompressFacts(Record):
     merged_bytes: int | None = None
     compressed_bytes: int | None = None
     fairness: FairnessRecord | None = None
+    robustness: RobustnessRecord | None = None
 
 
 class VerifyFacts(Record):

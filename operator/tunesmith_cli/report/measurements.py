@@ -27,6 +27,7 @@ from tunesmith_cli.report.conversation import Turn, question_of, turns_of
 from tunesmith_cli.report.fairness import FairnessTables
 from tunesmith_cli.report.job_data import JobData
 from tunesmith_cli.report.other_models import OtherModels
+from tunesmith_cli.report.robustness import RobustnessTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,12 @@ class Measurements:
         """What the suites of fairness said of each model."""
         evaluated = self.job.evaluation.fairness if self.job.evaluation else None
         return FairnessTables(evaluated, self.job.compress.fairness)
+
+    @cached_property
+    def robustness(self) -> RobustnessTables:
+        """What attacked prompts did to each model."""
+        evaluated = self.job.evaluation.robustness if self.job.evaluation else None
+        return RobustnessTables(evaluated, self.job.compress.robustness)
 
     @cached_property
     def sweep(self) -> Chart | None:

@@ -30,12 +30,16 @@ _OUTCOMES: Final[Mapping[str, str]] = {
     "generalLossRise": "General loss less the base model's",
     "kl": "KL from the base model, held-out rows",
     "attackedLossRise": "Held-out loss under attack less the base model's",
+    "rationaleLossRise": "Loss of held-out rationales less the base model's",
+    "pairedGapRise": "Gap between groups in held-out rows, less the base model's",
 }
 _DIFFERENCES: Final[Mapping[str, str]] = {
     "gap": "Gap",
     "heldOutLoss": "Held-out loss",
     "generalLoss": "General loss",
     "attackedLoss": "Held-out loss under attack",
+    "pairedGap": "Gap between groups",
+    "rationaleLoss": "Loss of held-out rationales",
 }
 
 

@@ -19,6 +19,8 @@ _METRICS: Final = {
     "generalLoss": "general {}",
     "kl": "KL {}",
     "attackedLoss": "attacked {}",
+    "pairedGap": "paired gap {}",
+    "rationaleLoss": "rationales {}",
     "tokensPerSecond": "{} tokens/s",
     "mfu": "MFU {}",
     "gradNorm": "gradient norm {}",

@@ -170,8 +170,9 @@ def _in_shards(peak: WorkerMemory, spec: FineTuneJobSpec, facts: ModelFacts) -> 
 
 def tokens_per_pass(workload: Workload) -> int:
     """The most tokens of a forward pass, padded or packed: as many as so many longest rows have."""
-    # A row of preferences is two of tokens, which go through the model together.
-    sides = 2 if workload.spec.training.objective == "dpo" else 1
+    # A row of preferences is two of tokens, which go through the model together; and so is a row
+    # beside itself with another group's terms.
+    sides = 2 if workload.spec.training.has_pairs else 1
     return sides * rows_per_pass(workload.spec) * tokens_per_row(workload)
 
 

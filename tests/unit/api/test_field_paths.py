@@ -134,6 +134,7 @@ def test_a_type_says_where_records_can_be() -> None:
         "dataset.validation",
         "dataset.cleaning.contamination.against.*",
         "dataset.replay.source",
+        "dataset.augmentation.adversarial.sensitive",
         "dataset.synthesis.generator.model",
         "evaluation.generalText",
         "evaluation.fairness.suites.*.source",

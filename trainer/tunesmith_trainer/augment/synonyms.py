@@ -20,7 +20,7 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.augment.generator import Rewritten
 from tunesmith_trainer.augment.inflection import Form, forms_of, inflected
 from tunesmith_trainer.augment.meaning import kept_parts
-from tunesmith_trainer.augment.wordnet import PARTS, load_wordnet
+from tunesmith_trainer.augment.wordnet import PARTS, SYNONYMS, load_wordnet
 from tunesmith_trainer.data.rows import Generator
 
 _MIN_PART_SHARE: Final = 0.9
@@ -77,10 +77,10 @@ class SynonymGenerator:
     # Whatever else it does to a text, most of its words stay.
     min_similarity = 0.0
 
-    def __init__(self, settings: Synonyms, *, seed: int) -> None:
+    def __init__(self, settings: Synonyms, *, seed: int, field: str = SYNONYMS) -> None:
         self._settings = settings
         self._seed = seed
-        self._wordnet = load_wordnet(Path(settings.wordnet))
+        self._wordnet = load_wordnet(Path(settings.wordnet), field=field)
         self._forms: dict[str, Form | None] = {}
 
     def require_language(self, texts: Sequence[str]) -> None:

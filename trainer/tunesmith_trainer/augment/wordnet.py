@@ -26,6 +26,8 @@ _TYPES: Final[Mapping[str, PartOfSpeech]] = {
     "5": "adj",
 }
 _PACKAGE: Final = "wordnet-base"
+# The field that names the folder for augmentation.
+SYNONYMS: Final = "dataset.augmentation.synonyms"
 
 _Counts = dict[tuple[str, PartOfSpeech], int]
 
@@ -96,8 +98,8 @@ class WordNet:
 
 
 @lru_cache(maxsize=1)
-def load_wordnet(folder: Path) -> WordNet:
-    """Read the database.
+def load_wordnet(folder: Path, *, field: str = SYNONYMS) -> WordNet:
+    """Read the database; `field` is the path that names its folder, for errors.
 
     Raises:
         BadInputError: it is not there, or is none.
@@ -107,14 +109,14 @@ def load_wordnet(folder: Path) -> WordNet:
     except FileNotFoundError as error:
         raise BadInputError(
             Reason.ENVIRONMENT_MISSING,
-            f"dataset.augmentation.synonyms.wordnet: given {folder}, where {error.filename} is "
+            f"{field}.wordnet: given {folder}, where {error.filename} is "
             f"not; install Debian's package {_PACKAGE} (apt-get install {_PACKAGE}), or name the "
             "folder of WordNet's database",
         ) from error
     except (ValueError, LookupError) as error:
         raise BadInputError(
             Reason.ENVIRONMENT_MISSING,
-            f"dataset.augmentation.synonyms.wordnet: what lies in {folder} is no database of "
+            f"{field}.wordnet: what lies in {folder} is no database of "
             f"WordNet 3; install Debian's package {_PACKAGE}",
         ) from error
 

@@ -1,6 +1,7 @@
 """`spec.compression.gate`: how much of the tuned model's quality a quantized one keeps.
 
-Where the job's gates are about fairness, a scheme has to keep those, too: rounding moves biases.
+Where the job's gates are about fairness or robustness, a scheme has to keep those, too: rounding
+moves biases.
 
 Recovery of a suite is the tuned model's loss divided by the compressed one's, at most 1; the
 smallest of the suites counts. A scheme that keeps too little gives way to the next wider one. Loss
@@ -31,7 +32,7 @@ class SchemeTrial:
     max_kl: float | None = None
     # Decoder layers that stayed bf16.
     kept: tuple[str, ...] = ()
-    # Gates of fairness that the compressed model breaks, in words.
+    # Gates of fairness and robustness that the compressed model breaks, in words.
     broken: tuple[str, ...] = ()
 
     @property

@@ -6,8 +6,8 @@ see beside the tuned one. The quantized model is loaded again from disk before i
 runs in transformers as it will in the server: with quantized activations where the scheme has them.
 
 Facts: `{"scheme", "asked", "dtype", "tries", "mergedBytes", "compressedBytes", "resolved"}`; each
-of `tries` is a `SchemeTrial` as JSON. `fairness` is the record of `fairness/suites.py`, where the
-job asks for it.
+of `tries` is a `SchemeTrial` as JSON. `fairness` and `robustness` are records as in `evaluate`,
+where the job asks for them.
 """
 
 import json
@@ -60,19 +60,12 @@ from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scorin
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
+    Findings,
     loss_results,
     mean_loss,
     score_suites,
 )
-from tunesmith_trainer.fairness.measures import Measure
-from tunesmith_trainer.fairness.suites import (
-    FairnessFindings,
-    FairnessTest,
-    fairness_findings,
-    fairness_gates,
-    load_tests,
-    measure_tests,
-)
+from tunesmith_trainer.evaluate.trust import TrustMeasures, TrustTests
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
@@ -91,10 +84,10 @@ class CompressionRun:
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
     suites: dict[str, TokenRows]
-    fairness: list[FairnessTest] = field(default_factory=list)
+    trust: TrustTests = field(default_factory=TrustTests)
     # Of the last model that was measured, beside the merged one.
-    findings: FairnessFindings | None = None
-    merged_fairness: dict[str, list[Measure]] = field(default_factory=dict)
+    findings: Findings | None = None
+    merged_trust: TrustMeasures | None = None
     warnings: list[str] = field(default_factory=list)
     trials: list[SchemeTrial] = field(default_factory=list)
     # Of the tuned model, for the divergence of what is made of it.
@@ -111,8 +104,8 @@ class CompressionRun:
             request, tokenizer, context_length=request.spec.training.sequence_length
         )
         suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
-        fairness = load_tests(request, prepared, tokenizer)
-        return cls(request, reporter, prepared, tokenizer, suites, fairness)
+        trust = TrustTests.load(request, prepared, tokenizer)
+        return cls(request, reporter, prepared, tokenizer, suites, trust)
 
     @property
     def spec(self) -> FineTuneJobSpec:
@@ -141,9 +134,8 @@ class CompressionRun:
             say=lambda suite, done, total: self.say(f"{name}: {suite}", done, total),
         )
 
-    def measure_fairness(self, model: PreTrainedModel, *, name: str) -> dict[str, list[Measure]]:
-        return measure_tests(
-            self.fairness,
+    def measure_trust(self, model: PreTrainedModel, *, name: str) -> TrustMeasures:
+        return self.trust.measure(
             model,
             say=lambda suite, done, total: self.say(f"{name}: {suite}", done, total),
         )
@@ -169,7 +161,7 @@ class CompressionRun:
                 "tries": [trial.as_json() for trial in self.trials],
                 "mergedBytes": self.merged_bytes,
                 "compressedBytes": last.num_bytes,
-                **({"fairness": self.findings.record} if self.findings else {}),
+                **(self.findings.record if self.findings else {}),
                 "resolved": resolved,
             },
             versions=library_versions(*LIBRARIES),
@@ -229,10 +221,14 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
+<<<<<<< HEAD
     run.say("merged: distributions")
     folder = Path(run.request.output)
     run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
     run.merged_fairness = run.measure_fairness(model, name="merged")
+=======
+    run.merged_trust = run.measure_trust(model, name="merged")
+>>>>>>> trust
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
         write_reference(run, model, name=run.adapter_reference.stem)
@@ -306,7 +302,7 @@ def try_scheme(
     # From disk: packing and casting are part of what must keep the quality.
     model = load_for_scoring(run.compressed)
     losses = run.score(model, name=scheme)
-    broken = judge_fairness(run, model, scheme=scheme, tuned=tuned, compressed=losses)
+    broken = judge_trust(run, model, scheme=scheme, tuned=tuned, compressed=losses)
     run.trials.append(
         SchemeTrial(
             scheme=scheme,
@@ -323,6 +319,7 @@ def try_scheme(
     return model, losses
 
 
+<<<<<<< HEAD
 def layers_kept(run: CompressionRun, scheme: SchemeName) -> list[str]:
     """The decoder layers that stay bf16, the most sensitive first."""
     number = run.spec.compression.quantize.keep_layers
@@ -343,6 +340,9 @@ def layers_kept(run: CompressionRun, scheme: SchemeName) -> list[str]:
 
 
 def judge_fairness(
+=======
+def judge_trust(
+>>>>>>> trust
     run: CompressionRun,
     model: PreTrainedModel,
     *,
@@ -350,13 +350,12 @@ def judge_fairness(
     tuned: Mapping[str, RowLosses],
     compressed: Mapping[str, RowLosses],
 ) -> tuple[str, ...]:
-    """Measure the job's suites of fairness again; the gates of theirs that no longer hold."""
-    if not run.fairness:
+    """Measure bias and attacked prompts again; the gates about them that no longer hold."""
+    if not run.trust.are_asked_for or run.merged_trust is None:
         return ()
-    run.findings = fairness_findings(
-        run.fairness,
-        run.measure_fairness(model, name=scheme),
-        base=run.merged_fairness,
+    run.findings = run.trust.findings(
+        run.measure_trust(model, name=scheme),
+        base=run.merged_trust,
         split="compressed",
         settings=run.spec.evaluation.bootstrap,
         general_loss=(mean_loss(tuned[GENERAL]), mean_loss(compressed[GENERAL])),
@@ -368,7 +367,7 @@ def judge_fairness(
         result.model_copy(update={"base": base.get((result.suite, result.metric))})
         for result in run.findings.results
     ]
-    gates = fairness_gates(run.spec.evaluation.gates or [], run.fairness)
+    gates = run.trust.gates(run.spec.evaluation.gates or [])
     return tuple(verdict.statement for verdict in judge(gates, results) if not verdict.holds)
 
 

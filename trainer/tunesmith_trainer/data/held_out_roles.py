@@ -78,6 +78,7 @@ def row_of(record: RowRecord) -> Row:
         text=record.text,
         tools=record.tools,
         origin=record.origin,
+        rationale=record.rationale or "",
     )
 
 

@@ -49,10 +49,10 @@ def with_labels(
         yield from rows
         return
     for path, column in columns.items():
-        _require_column(column, raw, path=path)
+        require_column(column, raw, path=path)
     given = iter(raw)
     for row in rows:
-        fields = _fields(next(each for each in given if each.source == row.source))
+        fields = fields_of(next(each for each in given if each.source == row.source))
         values = {column: fields.get(column) for column in columns.values()}
         if all(_is_label(value, column, row.source, problems) for column, value in values.items()):
             labels = {column: _as_text(value) for column, value in values.items()}
@@ -78,13 +78,19 @@ def times_of(rows: Iterable[Row], *, column: str) -> list[float]:
     return [time for _, time in times]
 
 
-def _fields(row: RawRow) -> Mapping[str, Any]:
+def fields_of(row: RawRow) -> Mapping[str, Any]:
+    """The columns of a row; none of a bare list of turns."""
     return row.value if isinstance(row.value, Mapping) else {}
 
 
-def _require_column(column: str, rows: Iterable[RawRow], *, path: str) -> None:
+def require_column(column: str, rows: Iterable[RawRow], *, path: str) -> None:
+    """Return if some row has the column, which the field at `path` names.
+
+    Raises:
+        BadInputError: none has.
+    """
     names: set[str] = set()
-    for fields in map(_fields, rows):
+    for fields in map(fields_of, rows):
         if column in fields:
             return
         names |= set(fields)

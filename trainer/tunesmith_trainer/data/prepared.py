@@ -48,6 +48,7 @@ class RowRecord:
         rejected: of a preference, whose chosen answer is the reference: what it should not say.
         tools: that the conversation may call, as OpenAI's protocol has them; the prompt shows them.
         origin: what made the row; of one that a remedy made, `source` is that of its parent.
+        rationale: why the reference is right, where the job learns from that.
     """
 
     source: str
@@ -58,6 +59,7 @@ class RowRecord:
     rejected: str | None = None
     tools: tuple[Tool, ...] = ()
     origin: Origin = GIVEN
+    rationale: str | None = None
 
     def __reduce__(self) -> tuple[type["RowRecord"], tuple[Any, ...]]:
         # Rows wait on disk while they are prepared.
@@ -70,11 +72,14 @@ class RowRecord:
             self.rejected,
             self.tools,
             self.origin,
+            self.rationale,
         )
 
     def as_json(self) -> dict[str, Any]:
         """The fields, without what turns have by default: most have no calls, and are trained."""
         fields = asdict(self)
+        if self.rationale is None:
+            del fields["rationale"]
         turns = [_told(turn) for turn in self.messages or ()]
         return fields | {"messages": None if self.messages is None else turns}
 

@@ -129,6 +129,8 @@ Generator = Literal[
     "backTranslation",
     "paraphrase",
     "counterfactual",
+    "adversarial",
+    "sensitive",
     "selfInstruct",
     "evolve",
 ]
@@ -164,7 +166,7 @@ class Row:
     A preference is the conversation with the chosen answer, and in `rejected` that with the other
     one. Both begin with the same `num_prompt` turns, of which none is trained. `num_joined` turns
     of the file are part of the one before them, which is of the same role. `labels` has what stands
-    in the columns by which the job divides its rows.
+    in the columns by which the job divides its rows, `rationale` why the answer is right.
     """
 
     source: str
@@ -177,6 +179,7 @@ class Row:
     tools: tuple[Tool, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = GIVEN
+    rationale: str = ""
 
     def __reduce__(self) -> tuple[type["Row"], tuple[Any, ...]]:
         return Row, (
@@ -189,6 +192,7 @@ class Row:
             self.tools,
             self.labels,
             self.origin,
+            self.rationale,
         )
 
 

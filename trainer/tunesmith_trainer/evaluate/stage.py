@@ -8,8 +8,8 @@ weight is loaded. A model that breaks a gate ends the job with `EvaluationGateFa
 attached.
 
 Facts: `{"dtype", "metric", "resolved"}`; `metric` is that of the answers, or null. `judge` and
-`reference` are the records of `other_models.py`, and `fairness` that of `fairness/suites.py`, where
-the job asks for them.
+`reference` are the records of `other_models.py`, `fairness` that of `fairness/suites.py` and
+`robustness` that of `robustness/suite.py`, where the job asks for them.
 """
 
 import json
@@ -64,22 +64,14 @@ from tunesmith_trainer.evaluate.row_scores import answer_scores, loss_scores
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
+    Findings,
     Say,
     few_rows_warnings,
     loss_results,
     mean_loss,
     score_suites,
 )
-from tunesmith_trainer.fairness.measures import Measure
-from tunesmith_trainer.fairness.suites import (
-    FairnessFindings,
-    FairnessTest,
-    fairness_findings,
-    load_tests,
-    measure_tests,
-    metrics_of_tests,
-    warnings_of_tests,
-)
+from tunesmith_trainer.evaluate.trust import TrustMeasures, TrustTests
 from tunesmith_trainer.models import ADAPTER_SETTINGS, TUNED, load_tokenizer
 from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.versions import library_versions
@@ -96,7 +88,7 @@ class Measurement:
     losses: dict[str, RowLosses]
     answers: list[str]
     tasks: Scores
-    fairness: Mapping[str, Sequence[Measure]]
+    trust: TrustMeasures
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ class EvaluationPlan:
     suites: dict[str, TokenRows]
     generation: GenerationSuite
     tasks: list[Task]
-    fairness: list[FairnessTest]
+    trust: TrustTests
     sequence_length: int
     warnings: list[str]
     # Of preferences: the rejected answers of the held-out rows, and how margins are scaled.
@@ -138,7 +130,7 @@ class EvaluationPlan:
                 prepared.records("validation"), settings=settings.generation
             ),
             tasks=load_tasks(request),
-            fairness=load_tests(request, prepared, tokenizer),
+            trust=TrustTests.load(request, prepared, tokenizer),
             sequence_length=request.spec.training.sequence_length,
             warnings=general.warnings,
             rejected=prepared.rejected.get("validation"),
@@ -151,7 +143,7 @@ class EvaluationPlan:
         if self.rejected is not None:
             measured += [(PREFERENCE, metric) for metric in PREFERENCE_METRICS]
         measured += [named for task in self.tasks for named in metrics_of(task)]
-        measured += metrics_of_tests(self.fairness)
+        measured += self.trust.metrics()
         if self.generation.metric:
             measured.append((HELD_OUT, self.generation.metric))
             measured += [(JUDGE, WIN_RATE)] if self.settings.judge else []
@@ -176,7 +168,7 @@ class EvaluationPlan:
                 sequence_length=self.sequence_length,
                 say=say,
             ),
-            fairness=measure_tests(self.fairness, model, say=say),
+            trust=self.trust.measure(model, say=say),
         )
 
     def sweep(
@@ -197,12 +189,11 @@ class EvaluationPlan:
         ends = (swept_point(0.0, base.losses), swept_point(1.0, tuned.losses))
         return sweep(self.base, tuned_folder, num_points=wanted.points, ends=ends, measure=measure)
 
-    def fairness_findings(self, base: Measurement, tuned: Measurement) -> FairnessFindings:
-        """What was measured of the suites of fairness, the general loss beside it."""
-        return fairness_findings(
-            self.fairness,
-            tuned.fairness,
-            base=base.fairness,
+    def trust_findings(self, base: Measurement, tuned: Measurement) -> Findings:
+        """What was measured of bias and of attacked prompts, the general loss beside it."""
+        return self.trust.findings(
+            tuned.trust,
+            base=base.trust,
             split="tuned",
             settings=self.settings.bootstrap,
             general_loss=(mean_loss(base.losses[GENERAL]), mean_loss(tuned.losses[GENERAL])),
@@ -266,8 +257,8 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     folder = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     base, tuned = measure_both(plan.base, folder, measure=measure)
     told = others.ask(plan.tokenizer, base=base.answers, tuned=tuned.answers)
-    fairness = plan.fairness_findings(base, tuned)
-    results = [*plan.results(base, tuned), *told.results, *fairness.results]
+    trust = plan.trust_findings(base, tuned)
+    results = [*plan.results(base, tuned), *told.results, *trust.results]
     # A managed model is measured under a split of its own, and no gate is about it.
     judged = [result for result in results if result.split != REFERENCE]
     # A metric of a task may be undefined for these rows, which only measuring tells.
@@ -279,8 +270,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
     )
     if swept:
         document["interpolation"] = swept.as_json()
-    if plan.fairness:
-        document["fairness"] = fairness.record
+    document |= trust.record
     # Written before the gates decide: the report of a refused job shows it, too.
     path = Path(request.output) / "evaluation.json"
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False))
@@ -295,7 +285,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
             "dtype": "float32",
             "metric": metric,
             **({"interpolation": swept.as_json()} if swept else {}),
-            **({"fairness": fairness.record} if plan.fairness else {}),
+            **trust.record,
             **told.records,
             "resolved": {"evaluation.generation.metric": metric or "none"},
         },
@@ -304,7 +294,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
         warnings=[
             *plan.warnings,
             *told.warnings,
-            *warnings_of_tests(plan.fairness, tuned.fairness),
+            *plan.trust.warnings(tuned.trust),
             *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]}),
         ],
     )

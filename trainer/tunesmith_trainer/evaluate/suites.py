@@ -6,8 +6,10 @@ one; both go through here, so the numbers of a job can be laid side by side.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
+from pydantic import JsonValue
 from transformers import PreTrainedModel
 
 from tunesmith_api.finetunejob.evaluation import Bootstrap
@@ -25,6 +27,14 @@ GENERAL = "general"
 _DIVERGED_LOSS = 100.0
 
 Say = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Numbers for status and gates, and the record for report and model card."""
+
+    results: list[EvaluationResult]
+    record: dict[str, JsonValue]
 
 
 def score_suites(

@@ -5,14 +5,13 @@ the same rows with the same draws, so that what either step has done to a bias i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith_api.finetunejob.evaluation import Bootstrap, Gate
+from tunesmith_api.finetunejob.evaluation import Bootstrap
 from tunesmith_api.finetunejob.fairness import FAIRNESS_METRICS, PUBLISHED_KINDS, FairnessSuite
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
@@ -20,7 +19,7 @@ from tunesmith_engine.sources.resolver import fetch_files
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
-from tunesmith_trainer.evaluate.suites import Say
+from tunesmith_trainer.evaluate.suites import Findings, Say
 from tunesmith_trainer.fairness.held_out_rows import (
     ClassificationTest,
     CounterfactualTest,
@@ -124,14 +123,6 @@ def warnings_of_tests(tests: Sequence[FairnessTest], measured: Measured) -> list
     return warnings
 
 
-@dataclass(frozen=True, slots=True)
-class FairnessFindings:
-    """Numbers for status and gates, and the record for report and model card."""
-
-    results: list[EvaluationResult]
-    record: dict[str, JsonValue]
-
-
 def fairness_findings(
     tests: Sequence[FairnessTest],
     measured: Measured,
@@ -140,7 +131,7 @@ def fairness_findings(
     split: str,
     settings: Bootstrap,
     general_loss: tuple[float, float],
-) -> FairnessFindings:
+) -> Findings:
     """What was measured of a model, beside the one that it was made from.
 
     `general_loss` is that of both, the other one's first: a bias that fell with the model's wits
@@ -166,13 +157,7 @@ def fairness_findings(
         "generalLoss": {"base": general_loss[0], split: general_loss[1]},
         "numbers": list[JsonValue](numbers),
     }
-    return FairnessFindings(results, record)
-
-
-def fairness_gates(gates: Sequence[Gate], tests: Sequence[FairnessTest]) -> list[Gate]:
-    """The gates that are about fairness: the model that ships is held to them, too."""
-    names = {test.settings.name for test in tests}
-    return [gate for gate in gates if gate.suite in names]
+    return Findings(results, record)
 
 
 def _load(

@@ -150,6 +150,7 @@ def swap_row(row: Row, terms: Terms, *, source: int, target: int) -> Row:
         row,
         messages=tuple(map(swap, row.messages)),
         rejected=tuple(map(swap, row.rejected)),
+        rationale=terms.swapped(row.rationale, source=source, target=target),
         text=None if row.text is None else terms.swapped(row.text, source=source, target=target),
     )
 

@@ -172,7 +172,7 @@ def _read_rows(path: Path, row: Callable[[Any], Item]) -> Iterator[Item]:
 
 
 def _row(values: Any) -> Row:
-    source, messages, text, rejected, num_prompt, num_joined, tools, labels, origin = values
+    source, messages, text, rejected, num_prompt, num_joined, tools, labels, origin, why = values
     return Row(
         source,
         tuple(map(_message, messages)),
@@ -183,6 +183,7 @@ def _row(values: Any) -> Row:
         tuple(tools),
         labels,
         _origin(origin),
+        why,
     )
 
 
@@ -207,6 +208,7 @@ def _tokenized(values: Any) -> TokenizedRow:
         rejected=rejected,
         tools=row.tools,
         origin=row.origin,
+        rationale=row.rationale or None,
     )
     return TokenizedRow(row, _tokens(values[1]), record, values[3] and _tokens(values[3]))
 

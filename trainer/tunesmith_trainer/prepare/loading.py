@@ -26,6 +26,7 @@ from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.formats import detect_first_format, read_format
 from tunesmith_trainer.data.labels import label_columns, with_labels
 from tunesmith_trainer.data.prepared import Split
+from tunesmith_trainer.data.rationales import with_rationales
 from tunesmith_trainer.data.readers import read_rows
 from tunesmith_trainer.data.rows import Problems, RawRow, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
@@ -235,7 +236,14 @@ def _understood(
     """The rows of a source, with the labels that `columns` name; held-out rows need none."""
     rows = read_format(source.rows, name=form, columns=dataset.columns, problems=problems)
     labelled = with_labels(rows, raw=source.rows, columns=columns, problems=problems)
-    for number, row in enumerate(labelled, start=1):
+    explained = with_rationales(
+        labelled,
+        raw=source.rows,
+        column=dataset.rationale,
+        problems=problems,
+        is_required=source.uri == dataset.train.uri,
+    )
+    for number, row in enumerate(explained, start=1):
         reporter.progress("cleaning the rows", step=number, total_steps=len(source.rows))
         yield row
 

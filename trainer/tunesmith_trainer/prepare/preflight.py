@@ -77,6 +77,11 @@ def refuse_missing(request: StageRequest) -> None:
         from tunesmith_trainer.evaluate.harness import require_harness
 
         require_harness(spec)
+    if spec.evaluation.robustness is not None:
+        from tunesmith_trainer.robustness.attacked_rows import row_attacks
+
+        # For WordNet, where synonyms are asked for.
+        row_attacks(spec.evaluation.robustness)
     if spec.tracking != Tracking():
         from tunesmith_trainer.train.trackers.required import require_trackers
 

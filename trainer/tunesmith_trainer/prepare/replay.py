@@ -84,6 +84,7 @@ def _as_dataset(request: StageRequest, replay: Replay) -> StageRequest:
             "columns": replay.columns,
             "split": None,
             "balance": None,
+            "rationale": None,
         }
     )
     spec = request.spec.model_copy(update={"dataset": dataset})

@@ -98,8 +98,9 @@ class _PreparedRows:
 
     @property
     def findings(self) -> list[Finding]:
-        """What cleaning found, in the replay rows as well."""
-        return [*self.loaded.findings, *(self.replay.findings if self.replay else [])]
+        """What cleaning found, in the replay rows as well, and in what remedies have read."""
+        replayed = self.replay.findings if self.replay else []
+        return [*self.loaded.findings, *replayed, *self.remedied.findings]
 
     @property
     def splits(self) -> Splits:

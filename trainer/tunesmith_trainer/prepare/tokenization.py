@@ -176,6 +176,7 @@ class RowTokenizer:
             rejected=_words_of(row.rejected[-1], other) if other else None,
             tools=row.tools,
             origin=row.origin,
+            rationale=row.rationale or None,
         )
         return TokenizedRow(
             row=row,

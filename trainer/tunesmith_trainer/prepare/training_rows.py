@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from tunesmith_api.finetunejob.augmentation import Counterfactual
+from tunesmith_api.finetunejob.augmentation import Augmentation, Counterfactual
 from tunesmith_engine.stages.contracts import Reporter, StageRequest
+from tunesmith_trainer.augment.adversarial_prompts import attacked_children, sensitive_rows
 from tunesmith_trainer.augment.children import Children, children_of
 from tunesmith_trainer.augment.counterfactual import counterfactual_rows, likely
 from tunesmith_trainer.augment.generator import TextGenerator
+from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.cleaning.made_rows import MadeRows
 from tunesmith_trainer.data.lacking_groups import LackingGroups
 from tunesmith_trainer.data.rows import Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.balance import balance_rows
+from tunesmith_trainer.prepare.loading import LoadedData, load_data
 from tunesmith_trainer.prepare.splits import Splits
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
@@ -39,6 +42,8 @@ class RemediedRows:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     lacking: LackingGroups | None = None
+    # What cleaning found in rows that a remedy has read.
+    findings: tuple[Finding, ...] = ()
 
 
 def remedied_rows(
@@ -76,6 +81,10 @@ def remedied_rows(
         # Of the rows that were given: those in other words have a child already.
         fit = _of_children(len(splits.train), tokenizer, longest=longest).fitting
         remedied = _swapped(remedied, splits, settings.counterfactual, fit=fit, model=model)
+    if settings is not None and settings.adversarial is not None:
+        fit = _of_children(2 * len(splits.train), tokenizer, longest=longest).fitting
+        sensitive = _read_sensitive(request, reporter)
+        remedied = _attacked(remedied, splits, settings, sensitive=sensitive, fit=fit)
     return _balanced(request, remedied)
 
 
@@ -121,6 +130,63 @@ def _swapped(
     )
 
 
+def _read_sensitive(request: StageRequest, reporter: Reporter) -> LoadedData | None:
+    """The rows that the job names; None where it names none."""
+    dataset = request.spec.dataset
+    adversarial = dataset.augmentation and dataset.augmentation.adversarial
+    if not adversarial or adversarial.sensitive is None:
+        return None
+    reporter.progress("reading the rows about sensitive subjects")
+    alone = dataset.model_copy(
+        update={
+            "train": adversarial.sensitive,
+            "validation": None,
+            "split": None,
+            "balance": None,
+            "rationale": None,
+        }
+    )
+    spec = request.spec.model_copy(update={"dataset": alone})
+    return load_data(
+        request.model_copy(update={"spec": spec}),
+        problems=Problems(max_bad_rows=dataset.max_bad_rows),
+        reporter=reporter,
+        split="sensitive",
+    )
+
+
+def _attacked(
+    before: RemediedRows,
+    splits: Splits,
+    settings: Augmentation,
+    *,
+    sensitive: LoadedData | None,
+    fit: Callable[[Row], TokenizedRow | None],
+) -> RemediedRows:
+    """With rows whose prompts are attacked, of those that were given, and the sensitive ones."""
+    if settings.adversarial is None:
+        return before
+    train, held_out = ([row.row for row in side] for side in (splits.train, splits.validation))
+    made = attacked_children(train, held_out, settings=settings.adversarial, seed=settings.seed)
+    given = list(sensitive.sources["train"].rows) if sensitive else []
+    kept, left_out = sensitive_rows(given, train, held_out)
+    children = [fitted for row in made.rows if (fitted := fit(row))]
+    subjects = [fitted for row in kept if (fitted := fit(row))]
+    overlong = len(made.rows) + len(kept) - len(children) - len(subjects)
+    thrown = {**left_out, **({"overlong": overlong} if overlong else {})}
+    told = f", and {len(subjects)} about sensitive subjects" if sensitive else ""
+    return RemediedRows(
+        replace(before.splits, train=StoredRows.of(chain(before.splits.train, children, subjects))),
+        card={
+            **before.card,
+            "adversarial": made.card(len(children), thrown, sensitive=len(subjects)),
+        },
+        notes=(*before.notes, f"{len(children)} rows with attacked prompts added{told}"),
+        warnings=before.warnings,
+        findings=(*before.findings, *(sensitive.findings if sensitive else ())),
+    )
+
+
 def _likely(
     pairs: Sequence[tuple[TokenizedRow, TokenizedRow]], max_loss_rise: float, *, model: Path
 ) -> list[int]:
@@ -155,4 +221,5 @@ def _balanced(request: StageRequest, before: RemediedRows) -> RemediedRows:
         notes=(*before.notes, balanced.note),
         warnings=(*before.warnings, *balanced.warnings),
         lacking=balanced.lacking,
+        findings=before.findings,
     )

@@ -18,6 +18,7 @@ from tunesmith_trainer.publish.fairness import fairness_section
 from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
 from tunesmith_trainer.publish.model_version import lineage_of
 from tunesmith_trainer.publish.other_models import other_models
+from tunesmith_trainer.publish.robustness import robustness_section
 from tunesmith_trainer.publish.version_facts import VersionFacts
 
 _MIB: Final = 1 << 20
@@ -89,6 +90,7 @@ class ModelCard:
             self.overfitting(),
             self.evaluation(),
             fairness_section(self.facts.evaluation, self.facts.compressed),
+            robustness_section(self.facts.evaluation, self.facts.compressed),
             *explanation(self.request),
             self.compression(),
             self.parity(),

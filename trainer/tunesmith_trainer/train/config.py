@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, cast
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
+from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_api.finetunejob.gradient_checkpointing import GradientCheckpointing
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Batch, Checkpoint, Training
@@ -66,6 +68,8 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints.
         asynchronous_checkpoints: whether they are written while training goes on.
         attack: what a sample of the held-out rows is measured under; of a control that of its run.
+        compared_groups: whose terms the held-out rows are compared with; likewise.
+        measured_rationales: how held-out rationales are asked for; likewise.
     """
 
     training: Training
@@ -83,6 +87,8 @@ class TrainConfig:
     checkpoint_every: int
     asynchronous_checkpoints: bool
     attack: Adversarial | None
+    compared_groups: FairnessRemedy | None = None
+    measured_rationales: ExplanationObjective | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -122,6 +128,9 @@ class TrainConfig:
             # Its points are in the history of every checkpoint, or of none.
             "measuresKl": self.training.compares_with_base,
             "measuresAttack": self.attack is not None,
+            # Only where it is, so that checkpoints of runs before there was any go on.
+            **({"measuresGap": True} if self.compared_groups else {}),
+            **({"measuresRationales": True} if self.measured_rationales else {}),
         }
         given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
         return digest_json({"training": given, **decided})
@@ -212,6 +221,8 @@ def resolve_config(
         checkpoint_every=spec.checkpoint.every_steps or tenth,
         asynchronous_checkpoints=writes_asynchronously(spec),
         attack=training.adversarial,
+        compared_groups=training.fairness,
+        measured_rationales=training.explanation,
     )
 
 

@@ -36,6 +36,10 @@ GENERAL: Final = "general"
 KL: Final = "kl"
 # Held-out rows whose inputs are moved to where their loss is highest.
 ATTACKED: Final = "attacked"
+# Held-out rows with one group's terms and with another's: how far apart their losses are.
+PAIRED_GAP: Final = "pairedGap"
+# Rationales of held-out rows.
+RATIONALE: Final = "rationale"
 # Of preferences: the mean reward of chosen answers less that of rejected ones, and the part of the
 # pairs where it is positive.
 MARGIN: Final = "margin"
@@ -89,7 +93,8 @@ class History:
     `best_loss` is the lowest held-out loss after a training step and `best_step` that step;
     None and 0 before the first evaluation. By kind of measure, row by row: `units` are what each
     row's loss is a sum over, `base_sums` the losses after step 0, `best_sums` those at the best
-    step, `compared_sums` those that a control run is compared with.
+    step, `compared_sums` those that a control run is compared with. `group_weights` is how much
+    each group of rows counts, where that moves.
     """
 
     step: int = 0
@@ -106,6 +111,7 @@ class History:
     base_sums: RowNumbers = field(default_factory=dict)
     best_sums: RowNumbers = field(default_factory=dict)
     compared_sums: RowNumbers = field(default_factory=dict)
+    group_weights: list[float] = field(default_factory=list)
 
     def record_measures(self, sums: RowNumbers, *, is_compared: bool = False) -> bool:
         """Note the rows' losses after the current step; whether the held-out loss is the best.

@@ -31,6 +31,7 @@ from tunesmith_trainer.train.history import HELD_OUT, History, Step
 from tunesmith_trainer.train.leaving import Left, is_told_to_leave, waited_for
 from tunesmith_trainer.train.memory_usage import memory_usage
 from tunesmith_trainer.train.mfu import ModelFlops, peak_flops
+from tunesmith_trainer.train.objectives.group_weights import GroupWeights
 from tunesmith_trainer.train.objectives.objective import LossOverRows, Measure, Objective
 from tunesmith_trainer.train.optimizer import build_optimizer, set_rate
 from tunesmith_trainer.train.packing import packed_micro_batches
@@ -57,7 +58,7 @@ class Loop:
     held-out rows picks the best step. `name_rows` turns row numbers of the training set into what
     people know the rows by. `last_step` ends a run in front of its planned end, with the
     learning rates of the whole. `on_measuring` is told which part of the rows that are looked at
-    has been, from 0 to 1.
+    has been, from 0 to 1. `group_weights` are those of an objective that moves them.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Loop:
         on_step: StepCallback | None = None,
         on_measuring: Callable[[History, float], None] | None = None,
         last_step: int | None = None,
+        group_weights: GroupWeights | None = None,
     ) -> None:
         self._model = model
         self._config = config
@@ -85,6 +87,7 @@ class Loop:
         self._on_step = on_step
         self._on_measuring = on_measuring
         self._last_step = last_step or config.num_steps
+        self._group_weights = group_weights
         named = trainable_parameters(model)
         self._parameters = list(named.values())
         self._optimizer = build_optimizer(model, training=config.training)
@@ -172,6 +175,8 @@ class Loop:
                 _log.warning("%s", doubt)
         else:
             self._history, self.resumed_from = resumed, resumed.step
+            if self._group_weights is not None:
+                self._group_weights.restore(resumed.group_weights)
             keep_within_budget(resumed, self._config.training.forgetting_budget)
         self._report()
 
@@ -202,6 +207,10 @@ class Loop:
         set_rate(self._optimizer, rate)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        if self._group_weights is not None:
+            # NB: of all workers, so that the next step counts alike on each of them.
+            self._group_weights.move(self._group.all_reduce_sum(*self._group_weights.take_seen()))
+            self._history.group_weights = self._group_weights.state
         tokens, seconds = self._objective.token_counts(rows), time.monotonic() - started
         self._history.record_step(
             Step(
@@ -249,6 +258,8 @@ class Loop:
                 # Outside of autocast, as torch asks: backward computes in the types of the forward
                 # pass.
                 loss.backward()
+            if counts and self._group_weights is not None:
+                self._group_weights.take_pass()
             share += loss.item()
             computed += self._objective.num_positions(micro_batch)
             if not math.isfinite(loss.item()):

@@ -8,7 +8,16 @@ import time
 from pathlib import Path
 
 from tunesmith_engine.stages.contracts import Reporter
-from tunesmith_trainer.train.history import ATTACKED, GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import (
+    ATTACKED,
+    GENERAL,
+    HELD_OUT,
+    KL,
+    PAIRED_GAP,
+    RATIONALE,
+    TRAIN_SAMPLE,
+    History,
+)
 
 _CURVE_INTERVAL_S = 2.0
 # Between messages while losses are measured: shorter evaluations are not worth a word.
@@ -80,9 +89,9 @@ class ProgressReporter:
 def _metrics(history: History) -> dict[str, float]:
     train = history.latest("train") or {}
     # NB: of those that are measured. To look for another goes through the whole curve.
-    held_out, sample, general, kl, attacked = (
+    held_out, sample, general, kl, attacked, paired_gap, rationale = (
         (history.latest(kind) or {}).get("loss") if kind in history.units else None
-        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL, ATTACKED)
+        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL, ATTACKED, PAIRED_GAP, RATIONALE)
     )
     metrics = {
         "loss": train.get("loss"),
@@ -93,6 +102,8 @@ def _metrics(history: History) -> dict[str, float]:
         "generalLoss": general,
         "kl": kl,
         "attackedLoss": attacked,
+        "pairedGap": paired_gap,
+        "rationaleLoss": rationale,
         "tokensPerSecond": train.get("tokensPerSecond"),
         "mfu": train.get("mfu"),
         "gradNorm": train.get("gradNorm"),

@@ -26,6 +26,8 @@ from tunesmith_trainer.train.history import (
     GENERAL,
     HELD_OUT,
     KL,
+    PAIRED_GAP,
+    RATIONALE,
     TRAIN_SAMPLE,
     History,
     RowNumbers,
@@ -144,6 +146,10 @@ def _ascent_cost(spec: FineTuneJobSpec, _history: History, _planned: int) -> Map
     return {"passesPerStep": adversarial.num_passes} if adversarial else {}
 
 
+def _paired_cost(spec: FineTuneJobSpec, _history: History, _planned: int) -> Mapping[str, float]:
+    return {"rowsPerRow": 2} if spec.training.has_pairs else {}
+
+
 # What remedies against forgetting are told with.
 _FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
 # What a remedy is there to keep down, if it is told with it.
@@ -156,6 +162,8 @@ _DIFFERENCES: Final[Mapping[str, str]] = {
     "heldOutLoss": "the held-out loss",
     "generalLoss": "the loss on general text",
     "attackedLoss": "the held-out loss under attack",
+    "pairedGap": "the gap between groups",
+    "rationaleLoss": "the loss of held-out rationales",
 }
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
@@ -183,6 +191,18 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
         off=None,
         effect=("attackedLossRise", "heldOutLossRise", "generalLossRise"),
         cost=_ascent_cost,
+    ),
+    RemedyKind(
+        "training.fairness",
+        off=None,
+        effect=("pairedGapRise", "heldOutLossRise", "generalLossRise"),
+        cost=_paired_cost,
+    ),
+    RemedyKind(
+        "training.explanation",
+        off=None,
+        effect=("rationaleLossRise", "heldOutLossRise", "generalLossRise"),
+        cost=_paired_cost,
     ),
     RemedyKind("training.optimizer.layerDecay", off=1.0, effect=_FORGETTING),
     # NB: with fewer adapters the others start from other numbers than in the control run.
@@ -250,6 +270,10 @@ def outcome(history: History) -> dict[str, Estimate]:
         estimates["generalLossRise"] = _mean(rises[GENERAL], history.units[GENERAL])
     if ATTACKED in rises:
         estimates["attackedLossRise"] = _mean(rises[ATTACKED], history.units[ATTACKED])
+    if PAIRED_GAP in rises:
+        estimates["pairedGapRise"] = _mean(rises[PAIRED_GAP], history.units[PAIRED_GAP])
+    if RATIONALE in rises:
+        estimates["rationaleLossRise"] = _mean(rises[RATIONALE], history.units[RATIONALE])
     if KL in best:
         estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
@@ -263,7 +287,8 @@ class Control:
         steps: how many steps both were trained.
         without: the remedies that were left out, by the path of their field.
         differences: `gap`, `heldOutLoss`, `generalLoss` and, where one is trained on, the
-            `attackedLoss` with the remedies less those without; below 0 is a gain.
+            `attackedLoss` or the `pairedGap` with the remedies less those without; below 0 is a
+            gain.
         seconds_per_step: what a step took longer with them; medians.
         seconds: what the control run took to train.
     """
@@ -324,6 +349,10 @@ def compare(spec: FineTuneJobSpec, history: History, control: History) -> Contro
         differences["generalLoss"] = _mean(rows[GENERAL], history.units[GENERAL])
     if ATTACKED in rows:
         differences["attackedLoss"] = _mean(rows[ATTACKED], history.units[ATTACKED])
+    if PAIRED_GAP in rows:
+        differences["pairedGap"] = _mean(rows[PAIRED_GAP], history.units[PAIRED_GAP])
+    if RATIONALE in rows:
+        differences["rationaleLoss"] = _mean(rows[RATIONALE], history.units[RATIONALE])
     steps = control.step
     return Control(
         steps=steps,

@@ -4,6 +4,7 @@
 each evaluation, so those beside the held-out rows are samples.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
+from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -26,7 +29,17 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.history import ATTACKED, GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.group_objective import LayOutOf, group_objective, group_rows
+from tunesmith_trainer.train.history import (
+    ATTACKED,
+    GENERAL,
+    HELD_OUT,
+    KL,
+    PAIRED_GAP,
+    RATIONALE,
+    TRAIN_SAMPLE,
+    History,
+)
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
 from tunesmith_trainer.train.objectives.adversarial import (
     FreeLb,
@@ -39,6 +52,8 @@ from tunesmith_trainer.train.objectives.dpo import (
     PreferenceLoss,
     preference_measures,
 )
+from tunesmith_trainer.train.objectives.group_fairness import PairedGap
+from tunesmith_trainer.train.objectives.group_weights import GroupWeights
 from tunesmith_trainer.train.objectives.kl_to_base import (
     BaseReference,
     CrossEntropyNearBase,
@@ -48,7 +63,10 @@ from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
 from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
+from tunesmith_trainer.train.rationale_objective import rationale_objective, rationale_rows
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
+
+_log = logging.getLogger(__name__)
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
@@ -70,12 +88,16 @@ _SAMPLE_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class RunParts:
-    """What the loop is given; `reference_seconds` is what DPO's reference cost."""
+    """What the loop is given; `reference_seconds` is what DPO's reference cost.
+
+    `group_weights` are those of an objective that moves them.
+    """
 
     objective: Objective
     sampler: Sampler
     measures: Mapping[str, Measure]
     reference_seconds: float | None = None
+    group_weights: GroupWeights | None = None
 
 
 def run_parts(
@@ -99,18 +121,32 @@ def run_parts(
         )
     reference = _base_reference(config, prepared, device=group.device)
     replay = load_replay(request) if config.replay_ratio else None
-    return RunParts(
-        objective=_objective(config, prepared, replay, reference=reference, device=group.device),
-        sampler=_sampler(config, prepared, replay),
-        measures=build_measures(
-            request,
-            prepared,
-            reference=reference,
-            attack=config.attack,
-            device=group.device,
-            lay_out_of=partial(_lay_out, config),
-        ),
+    measures = build_measures(
+        request,
+        prepared,
+        reference=reference,
+        attack=config.attack,
+        remedy=config.compared_groups,
+        explanation=config.measured_rationales,
+        device=group.device,
+        lay_out_of=partial(_lay_out, config),
     )
+    sampler, training = _sampler(config, prepared, replay), config.training
+    rows: dict[str, Any] = {
+        "request": request,
+        "prepared": prepared,
+        "rows": _with_replay(prepared, replay),
+        "config": config,
+        "device": group.device,
+        "lay_out_of": partial(_lay_out, config),
+    }
+    if training.fairness is not None:
+        grouped = group_objective(training.fairness, **rows)
+        return RunParts(grouped.objective, sampler, measures, group_weights=grouped.weights)
+    if training.explanation is not None:
+        return RunParts(rationale_objective(training.explanation, **rows), sampler, measures)
+    objective = _objective(config, prepared, replay, reference=reference, device=group.device)
+    return RunParts(objective, sampler, measures)
 
 
 def _preference_parts(
@@ -194,6 +230,7 @@ def build_loop(
         on_step=on_step,
         on_measuring=on_measuring,
         last_step=last_step,
+        group_weights=parts.group_weights,
     )
 
 
@@ -232,9 +269,9 @@ def _plain_objective(
     device: torch.device,
 ) -> CrossEntropy:
     training = config.training
-    rows = prepared.train if replay is None else prepared.train.followed_by(replay)
+    rows = _with_replay(prepared, replay)
     penalty = training.kl_to_base
-    lay_out = _lay_out(config, rows)
+    lay_out = _lay_out(config, rows.lengths)
     if penalty is None or reference is None:
         return CrossEntropy(
             rows,
@@ -253,11 +290,15 @@ def _plain_objective(
     )
 
 
-def _lay_out(config: TrainConfig, rows: TokenRows) -> LayOut:
+def _with_replay(prepared: Prepared, replay: TokenRows | None) -> TokenRows:
+    return prepared.train if replay is None else prepared.train.followed_by(replay)
+
+
+def _lay_out(config: TrainConfig, lengths: NDArray[np.int64]) -> LayOut:
     if config.packing == "none":
         return one_per_line
     size = config.micro_batch_size
-    return partial(end_to_end, max_tokens=bin_capacity(rows.lengths, size=size))
+    return partial(end_to_end, max_tokens=bin_capacity(lengths, size=size))
 
 
 def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
@@ -289,32 +330,66 @@ def build_measures(
     device: torch.device,
     reference: BaseReference | None = None,
     attack: Adversarial | None = None,
-    lay_out_of: Callable[[TokenRows], LayOut],
+    remedy: FairnessRemedy | None = None,
+    explanation: ExplanationObjective | None = None,
+    lay_out_of: LayOutOf,
 ) -> dict[str, Measure]:
     """The losses that are looked at, by the kind of their points in the curve.
 
     The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
     one is compared with; a sample of the general text; where it is bounded or punished, how far
-    the model is from its base on held-out rows; and these under an attack, where one is trained on.
+    the model is from its base on held-out rows; these under an attack, where one is trained on;
+    how far apart they are with the terms of two groups, where training is about those; and the
+    rationales of held-out rows, where some are trained on.
     """
     held_out = prepared.validation
     sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
     rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
     measures: dict[str, Measure] = {
-        kind: CrossEntropy(tokens, device=device, lay_out=lay_out_of(tokens))
+        kind: CrossEntropy(tokens, device=device, lay_out=lay_out_of(tokens.lengths))
         for kind, tokens in rows.items()
     }
     if reference is not None:
         compared = sample_of(held_out, num_targets=_MOST_TARGETS)
         measures[KL] = KlToBase(
-            compared, reference=reference, device=device, lay_out=lay_out_of(compared)
+            compared, reference=reference, device=device, lay_out=lay_out_of(compared.lengths)
         )
     if attack is not None:
         attacked = _attacked_rows(held_out)
         measures[ATTACKED] = UnderAttack(
-            attacked, epsilon=attack.epsilon, device=device, lay_out=lay_out_of(attacked)
+            attacked, epsilon=attack.epsilon, device=device, lay_out=lay_out_of(attacked.lengths)
         )
+    if remedy is not None:
+        measures |= _paired_gap(remedy, request, prepared, device=device, lay_out_of=lay_out_of)
+    if explanation is not None:
+        _, told = rationale_rows(
+            explanation, request=request, prepared=prepared, split="validation"
+        )
+        if len(told):
+            told = sample_of(told, num_targets=_MOST_TARGETS)
+            lay_out = lay_out_of(told.lengths)
+            measures[RATIONALE] = CrossEntropy(told, device=device, lay_out=lay_out)
     return measures
+
+
+def _paired_gap(
+    remedy: FairnessRemedy,
+    request: StageRequest,
+    prepared: Prepared,
+    *,
+    device: torch.device,
+    lay_out_of: LayOutOf,
+) -> dict[str, Measure]:
+    """Nothing where no held-out row names one group alone."""
+    rows = group_rows(remedy, request=request, prepared=prepared, split="validation")
+    first, other = rows.pairs()
+    if not len(first):
+        _log.warning("no held-out row names a group of training.fairness: no gap is measured")
+        return {}
+    sample = sample_rows(first, num_targets=_MOST_TARGETS)
+    first, other = first.subset(sample), other.subset(sample)
+    lay_out = lay_out_of(first.lengths + other.lengths)
+    return {PAIRED_GAP: PairedGap(first, other, device=device, lay_out=lay_out)}
 
 
 def evaluation_cost(prepared: Prepared, *, batch_size: int, is_attacked: bool) -> float:

@@ -102,6 +102,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "schedule.minLearningRateRatio": (0.5, True),
     "klToBase": ({"weight": 0.5}, True),
     "adversarial": ({"epsilon": 0.5}, True),
+    "fairness": ({"method": "groupDro"}, True),
     "forgettingBudget": ({"maxGeneralLossRise": 0.5}, False),
     "regularization.labelSmoothing": (0.1, True),
     "regularization.neftuneNoiseAlpha": (5.0, True),

@@ -15,6 +15,8 @@ def texts_in(row: Row) -> Iterator[str]:
         yield row.text
     for message in (*row.messages, *row.rejected):
         yield message.said
+    if row.rationale:
+        yield row.rationale
 
 
 def compared_text(row: Row) -> str:
@@ -44,6 +46,7 @@ def with_texts(row: Row, change: Change) -> Row:
         text=text,
         messages=tuple(_turn(message, change) for message in row.messages),
         rejected=tuple(_turn(message, change) for message in row.rejected),
+        rationale=change(row.rationale),
     )
     return row if changed == row else changed
 

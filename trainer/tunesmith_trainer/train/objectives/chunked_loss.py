@@ -19,14 +19,21 @@ from tunesmith_trainer.hidden_states import HiddenStates
 OfChunk = Callable[[torch.Tensor, slice], torch.Tensor]
 
 
-def sum_over_chunks(hidden: HiddenStates, loss_of: OfChunk) -> torch.Tensor:
+def sum_over_chunks(
+    hidden: HiddenStates, loss_of: OfChunk, *, states: torch.Tensor | None = None
+) -> torch.Tensor:
     """The sum of `loss_of`, which sums over a chunk: a scalar, fp32, to be differentiated once.
+
+    `states` are those of `hidden` that count, in the order in which `loss_of` is to see them; all
+    of them by default.
 
     NB: gradients reach the states and what the head itself has to train, and nothing else that
     `loss_of` may depend on.
     """
     trained = [parameter for parameter in hidden.head.parameters() if parameter.requires_grad]
-    total: torch.Tensor = _SumOverChunks.apply(hidden.states, loss_of, *trained)
+    total: torch.Tensor = _SumOverChunks.apply(
+        hidden.states if states is None else states, loss_of, *trained
+    )
     return total
 
 

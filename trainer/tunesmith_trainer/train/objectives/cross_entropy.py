@@ -107,6 +107,17 @@ class CrossEntropy:
         """Cross-entropy summed over the targets, smoothed as the job asks."""
         return self._summed(logits, targets, smoothing=self._regularization.label_smoothing)
 
+    def smoothed_losses(
+        self, hidden: HiddenStates, states: torch.Tensor, batch: MicroBatch, part: slice
+    ) -> torch.Tensor:
+        """As `smoothed_loss`, of each target of a part of the batch: shape (part,), fp32."""
+        return F.cross_entropy(
+            hidden.logits(states),
+            batch.targets[part],
+            reduction="none",
+            label_smoothing=self._regularization.label_smoothing,
+        )
+
 
 def _summed_nll(logits: torch.Tensor, targets: torch.Tensor, *, smoothing: float) -> torch.Tensor:
     # In fp32: autocast leaves bf16, and a sum over the vocabulary needs more digits.

@@ -16,6 +16,8 @@ from tunesmith_trainer.train.history import (
     HELD_OUT,
     KL,
     MARGIN,
+    PAIRED_GAP,
+    RATIONALE,
     TRAIN_SAMPLE,
     Point,
 )
@@ -38,6 +40,8 @@ _OF_MEASURE: Final[Mapping[str, str]] = {
     GENERAL: "eval/general_loss",
     KL: "eval/kl_to_base",
     ATTACKED: "eval/attacked_loss",
+    PAIRED_GAP: "eval/paired_gap",
+    RATIONALE: "eval/rationale_loss",
     MARGIN: "eval/rewards/margins",
     ACCURACY: "eval/rewards/accuracies",
 }
