@@ -1,0 +1,117 @@
+"""What the tuned model says and loses in transformers, in fp32: each format is held against it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith_api.finetunejob.export import Export
+from tunesmith_trainer.compress.reference_generations import row_prompts
+from tunesmith_trainer.data.prepared import Prepared
+from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.generation import generate_ids, pad_id_of, stop_ids
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, chunked_logits, score_rows
+
+NUM_TOKENS = 64
+# Nats. Nearer than this the two best tokens are told apart by the order in which an engine adds.
+TIE_NATS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt and its greedy continuation; `margins` are nats between the two best tokens."""
+
+    prompt: list[int]
+    ids: list[int]
+    margins: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Answers and losses of the tuned model; `stops` are the tokens that end an answer."""
+
+    answers: list[Answered]
+    rows: TokenRows
+    losses: RowLosses
+    stops: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Tokens that were compared, those before the first that differs, and whether none does.
+
+    `differs` is also False where the first to differ was a tie.
+    """
+
+    agreed: int
+    compared: int
+    differs: bool
+
+
+def reference_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prepared: Prepared,
+    *,
+    settings: Export,
+    seed: int,
+) -> Reference:
+    """Let `model`, which is in fp32, answer and be scored."""
+    rows = held_out(prepared.validation, most=settings.rows, seed=seed)
+    prompts = [list(ids) for ids in islice(row_prompts(prepared, tokenizer), settings.prompts)]
+    pad_id = pad_id_of(tokenizer)
+    # To the end, whatever is said: more tokens show more, and every engine can go on.
+    answers = generate_ids(
+        model, prompts, stops=(), pad_id=pad_id, max_new_tokens=NUM_TOKENS, batch_rows=1
+    )
+    return Reference(
+        answers=[
+            Answered(prompt, ids, _margins(model, prompt, ids))
+            for prompt, ids in zip(prompts, answers, strict=True)
+        ],
+        rows=rows,
+        losses=score_rows(model, rows, pad_id=pad_id),
+        stops=frozenset(stop_ids(model, tokenizer)),
+    )
+
+
+def held_out(rows: TokenRows, *, most: int, seed: int) -> TokenRows:
+    """So many of the rows, by seed."""
+    if len(rows) <= most:
+        return rows
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:most]
+    return rows.subset(sorted(int(row) for row in chosen))
+
+
+def compare(reference: Reference, answers: Sequence[Sequence[int]]) -> Agreement:
+    """Hold an engine's answers, one for each prompt, against the reference."""
+    agreed, compared, differs = 0, 0, False
+    for wanted, said in zip(reference.answers, answers, strict=True):
+        length = _compared(wanted, said, stops=reference.stops)
+        same = [one == other for one, other in zip(wanted.ids, said, strict=False)]
+        same += [False] * (length - len(same))
+        first = next((place for place in range(length) if not same[place]), length)
+        agreed, compared = agreed + first, compared + length
+        differs = differs or (first < length and wanted.margins[first] > TIE_NATS)
+    return Agreement(agreed, compared, differs)
+
+
+def _compared(wanted: Answered, said: Sequence[int], *, stops: frozenset[int]) -> int:
+    """Tokens to compare: llama.cpp ends an answer where the model does, and leaves the end out."""
+    if len(said) < len(wanted.ids) and wanted.ids[len(said)] in stops:
+        return len(said)
+    return len(wanted.ids)
+
+
+def _margins(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[int]) -> list[float]:
+    whole = torch.tensor([[*prompt, *ids]], device=model.device)
+    positions = torch.arange(len(prompt) - 1, whole.shape[1] - 1, device=model.device)
+    margins: list[float] = []
+    with torch.inference_mode():
+        for logits in chunked_logits(model, whole, positions=positions):
+            best = logits.topk(2, dim=-1).values
+            margins += (best[:, 0] - best[:, 1]).tolist()
+    return margins
