@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
+from tunesmith_api.results import ExportedFormat
+
 
 class Record(BaseModel):
     """A record of which we show a part; everything else is passed over."""
@@ -304,6 +306,12 @@ class CompressFacts(Record):
     merged_bytes: int | None = None
     compressed_bytes: int | None = None
     fairness: FairnessRecord | None = None
+
+
+class ExportFacts(Record):
+    """The formats for devices."""
+
+    formats: list[ExportedFormat] = Field(default_factory=list)
 
 
 class VerifyFacts(Record):

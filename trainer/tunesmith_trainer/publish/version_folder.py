@@ -23,8 +23,8 @@ from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EXPORT, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.publish.model_card import ModelCard
 from tunesmith_trainer.export.writers import EXAMPLE, example_of
+from tunesmith_trainer.publish.model_card import ModelCard
 from tunesmith_trainer.publish.model_version import exported_formats, lineage_of
 from tunesmith_trainer.publish.version_facts import gather_facts
 
