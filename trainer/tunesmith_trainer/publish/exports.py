@@ -22,8 +22,8 @@ def exports_section(formats: Sequence[ExportedFormat]) -> list[str]:
             "Each folder has the model for another engine, and `chat.py`, which needs no server. "
             f"Losses are nats per target token of {first.rows:,} held-out rows, beside the tuned "
             f"model's {number(first.tuned_loss)}; tokens are those of greedy answers that are "
-            "equal to transformers' in fp32 before the first that differs. `model-version.yaml` has "
-            "speed and memory on the machine that made them.",
+            "equal to transformers' in fp32 before the first that differs. `model-version.yaml` "
+            "has speed and memory on the machine that made them.",
             table(_HEAD, [_row(each) for each in formats]),
             f"Larger than the model in bf16 ({first.bf16_bytes / _MIB:,.0f} MiB): "
             f"{', '.join(larger)}."
