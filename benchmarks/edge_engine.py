@@ -23,6 +23,7 @@ def main(name: str, folder: Path, model: Path, data: Path, num_prompts: int) -> 
         "folder": str(folder),
         "prompts": [tokenizer.encode(text, add_special_tokens=False).ids for text in texts],
         "num_tokens": NUM_TOKENS,
+        "texts": [],
         "rows": [],
         "threads": len(os.sched_getaffinity(0)),
     }

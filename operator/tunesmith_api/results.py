@@ -44,8 +44,9 @@ class ExportedFormat(ApiModel):
 
     Losses are nats per target token of the same held-out rows. `agreed_tokens` are the greedy
     tokens that its engine and transformers' fp32 have alike before the first that differs,
-    `compared_tokens` all; `differs` tells that one does that was no tie. Speed and memory are those
-    of the machine that made it.
+    `compared_tokens` all; `differs` tells that one does that was no tie;
+    `tokenizes_alike` that its own tokenizer makes the model's tokens of the prompts. Speed and
+    memory are those of the machine that made it.
     """
 
     name: Name
@@ -63,6 +64,7 @@ class ExportedFormat(ApiModel):
     agreed_tokens: int
     compared_tokens: int
     differs: bool
+    tokenizes_alike: bool
     tokens_per_second: float | None = None
     prompt_tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None

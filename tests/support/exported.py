@@ -22,6 +22,7 @@ def exported_format(**fields: Any) -> ExportedFormat:
         "agreed_tokens": 100,
         "compared_tokens": 256,
         "differs": True,
+        "tokenizes_alike": True,
         "tokens_per_second": 50.0,
         "prompt_tokens_per_second": 400.0,
         "peak_memory_bytes": 300 << 20,

@@ -39,7 +39,7 @@ _LIBRARIES: Final[Mapping[Environment, tuple[str, ...]]] = {
     Environment.TRAINER: ("torch", "transformers", "peft", "ray"),
     Environment.COMPRESSOR: ("llmcompressor",),
     Environment.SERVER: ("vllm",),
-    Environment.EDGE: ("onnxruntime_genai", "xllamacpp"),
+    Environment.EDGE: ("onnxruntime_genai", "cyllama"),
 }
 _EXTRAS: Final[Mapping[Environment, str]] = {
     Environment.TRAINER: "trainer",

@@ -1,5 +1,6 @@
 """What a format must keep of the tuned model, and what it may take."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from tunesmith_api.finetunejob.export import Export
@@ -37,6 +38,19 @@ def refuse(
         )
 
 
+def require_finite(name: str, sums: Sequence[float]) -> None:
+    """Return if the losses of a format's rows are numbers: half precision may overflow.
+
+    Raises:
+        VerdictError: one is not.
+    """
+    if not all(math.isfinite(loss) for loss in sums):
+        raise VerdictError(
+            Reason.EXPORT_PARITY_FAILED,
+            f"{name}: the loss of a held-out row is no number; choose a wider precision.",
+        )
+
+
 def larger_warning(each: ExportedFormat) -> str | None:
     """That a format takes more than the model that it was made of, if it does."""
     if not each.is_larger:
@@ -49,12 +63,13 @@ def larger_warning(each: ExportedFormat) -> str | None:
 
 def _lost(each: ExportedFormat) -> list[str]:
     found = []
-    # NB: written so that a loss that is no number fails.
-    if not each.loss_rise <= each.max_loss_rise:
+    if each.loss_rise > each.max_loss_rise:
         found.append(
             f"{each.name}: the held-out loss rose by {each.loss_rise:.4f} nats to {each.loss:.4f}, "
             f"more than {each.max_loss_rise:g}"
         )
+    if not each.tokenizes_alike:
+        found.append(f"{each.name}: its engine tokenizes held-out prompts otherwise")
     if each.precision == EXACT and each.differs:
         found.append(
             f"{each.name}: {each.compared_tokens - each.agreed_tokens} of {each.compared_tokens} "

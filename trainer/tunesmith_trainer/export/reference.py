@@ -12,7 +12,7 @@ from tunesmith_api.finetunejob.export import Export
 from tunesmith_trainer.compress.reference_generations import row_prompts
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.generation import generate_ids, pad_id_of, stop_ids
+from tunesmith_trainer.evaluate.generation import generate_ids, pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, chunked_logits, score_rows
 
 NUM_TOKENS = 64
@@ -22,8 +22,12 @@ TIE_NATS = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A prompt and its greedy continuation; `margins` are nats between the two best tokens."""
+    """A prompt as text and tokens, and its greedy continuation.
 
+    `margins` are nats between the two best tokens at each place.
+    """
+
+    text: str
     prompt: list[int]
     ids: list[int]
     margins: list[float]
@@ -31,12 +35,11 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Answers and losses of the tuned model; `stops` are the tokens that end an answer."""
+    """Answers and losses of the tuned model."""
 
     answers: list[Answered]
     rows: TokenRows
     losses: RowLosses
-    stops: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,11 @@ def reference_of(
     )
     return Reference(
         answers=[
-            Answered(prompt, ids, _margins(model, prompt, ids))
+            Answered(tokenizer.decode(prompt), prompt, ids, _margins(model, prompt, ids))
             for prompt, ids in zip(prompts, answers, strict=True)
         ],
         rows=rows,
         losses=score_rows(model, rows, pad_id=pad_id),
-        stops=frozenset(stop_ids(model, tokenizer)),
     )
 
 
@@ -90,20 +92,20 @@ def compare(reference: Reference, answers: Sequence[Sequence[int]]) -> Agreement
     """Hold an engine's answers, one for each prompt, against the reference."""
     agreed, compared, differs = 0, 0, False
     for wanted, said in zip(reference.answers, answers, strict=True):
-        length = _compared(wanted, said, stops=reference.stops)
-        same = [one == other for one, other in zip(wanted.ids, said, strict=False)]
-        same += [False] * (length - len(same))
-        first = next((place for place in range(length) if not same[place]), length)
-        agreed, compared = agreed + first, compared + length
-        differs = differs or (first < length and wanted.margins[first] > TIE_NATS)
+        pairs = zip(wanted.ids, said, strict=True)
+        first = next((place for place, (one, other) in enumerate(pairs) if one != other), None)
+        agreed += len(said) if first is None else first
+        compared += len(said)
+        differs = differs or (first is not None and wanted.margins[first] > TIE_NATS)
     return Agreement(agreed, compared, differs)
 
 
-def _compared(wanted: Answered, said: Sequence[int], *, stops: frozenset[int]) -> int:
-    """Tokens to compare: llama.cpp ends an answer where the model does, and leaves the end out."""
-    if len(said) < len(wanted.ids) and wanted.ids[len(said)] in stops:
-        return len(said)
-    return len(wanted.ids)
+def tokenizes_alike(reference: Reference, tokenized: Sequence[Sequence[int]]) -> bool:
+    """Whether an engine makes the same tokens of the prompts' texts, but for one at the begin."""
+    return all(
+        list(said) in (wanted.prompt, [*said[:1], *wanted.prompt])
+        for wanted, said in zip(reference.answers, tokenized, strict=True)
+    )
 
 
 def _margins(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[int]) -> list[float]:

@@ -25,18 +25,16 @@ from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared
-from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import HELD_OUT, loss_results, mean_loss
 from tunesmith_trainer.export.formats import refuse_unwritable
-from tunesmith_trainer.export.gate import larger_warning, refuse
+from tunesmith_trainer.export.gate import larger_warning, refuse, require_finite
 from tunesmith_trainer.export.measure import (
     losses_found,
-    losses_of_gguf,
     run_engine,
     run_example,
 )
-from tunesmith_trainer.export.reference import Reference, compare, reference_of
+from tunesmith_trainer.export.reference import Reference, compare, reference_of, tokenizes_alike
 from tunesmith_trainer.export.writers import build_onnx_folder, write_beside, write_gguf_folder
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
@@ -48,9 +46,9 @@ LIBRARIES = (
     "gguf",
     "onnxruntime",
     "onnxruntime-genai",
-    "xllamacpp",
+    "cyllama",
 )
-ENGINES = {"onnx": "onnxruntime-genai", "gguf": "xllamacpp"}
+ENGINES = {"onnx": "onnxruntime-genai", "gguf": "cyllama"}
 EXPORTS_FILE = "exports.json"
 # Where a version keeps the folders of its formats.
 EXPORTS_FOLDER = "exports"
@@ -178,11 +176,8 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
     run.say(f"running {wanted.name}")
     found = run_engine(folder, format_name=wanted.format, reference=reference)
     run_example(folder)
-    losses = (
-        losses_found(found, reference)
-        if wanted.format == "onnx"
-        else losses_of_gguf(folder, reference, pad_id=pad_id_of(run.tokenizer))
-    )
+    require_finite(wanted.name, found.sums)
+    losses = losses_found(found, reference)
     run.results += results_of(run, wanted, losses, reference=reference)
     artifact, agreement = artifact_of(wanted.name, folder), compare(reference, found.answers)
     engine = ENGINES[wanted.format]
@@ -202,6 +197,7 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
         agreed_tokens=agreement.agreed,
         compared_tokens=agreement.compared,
         differs=agreement.differs,
+        tokenizes_alike=tokenizes_alike(reference, found.tokenized),
         tokens_per_second=found.tokens_per_second,
         prompt_tokens_per_second=found.prompt_tokens_per_second,
         peak_memory_bytes=found.peak_memory_bytes,

@@ -10,37 +10,40 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
+from tunesmith_trainer.export.engines import Engine, GgufEngine, OnnxEngine
 
 _STATUS: Final = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to run: a format's folder, prompts to go on from, and rows to score.
+    """What to run: a format's folder, prompts as text and tokens, and rows to score.
 
-    `rows` are token ids with the numbers of those that are targets; an engine that shows no logits
-    is given none.
+    `rows` are token ids with the places of those that are targets.
     """
 
     format: str
     folder: str
-    prompts: list[list[int]]
-    num_tokens: int
-    rows: list[tuple[list[int], list[int]]]
     threads: int
+    num_tokens: int
+    texts: list[str]
+    prompts: list[list[int]]
+    rows: list[tuple[list[int], list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of it: greedy tokens by prompt, and each row's summed loss in nats.
+    """What came of it.
 
+    `tokenized` are the tokens of the texts by the engine's own tokenizer, `answers` the greedy
+    tokens behind each prompt, `sums` the loss of each row in nats, summed over its targets.
     `peak_memory_bytes` is the resident memory while it answered, weights mapped from files
     included; scoring comes after it.
     """
 
+    tokenized: list[list[int]]
     answers: list[list[int]]
     sums: list[float]
     load_seconds: float
@@ -50,136 +53,45 @@ class Found:
     threads: int
 
 
-@dataclass(slots=True)
-class Stretches:
-    """Tokens and seconds of prompts and of what was written."""
-
-    prompt_tokens: int = 0
-    prompt_seconds: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-
-
-class OnnxEngine:
-    """A folder of onnxruntime-genai."""
-
-    def __init__(self, asked: Asked) -> None:
-        import onnxruntime_genai as genai
-
-        self._genai = genai
-        config = genai.Config(asked.folder)
-        config.overlay(
-            json.dumps(
-                {"model": {"decoder": {"session_options": {"intra_op_num_threads": asked.threads}}}}
-            )
-        )
-        self._model = genai.Model(config)
-
-    def answer(self, ids: Sequence[int], *, num_tokens: int, spent: Stretches) -> list[int]:
-        """Exactly `num_tokens` greedy tokens, those after an end included."""
-        started = time.perf_counter()
-        generator = self._generator(ids, room=num_tokens)
-        tokens = [_best(generator.get_logits())]
-        between = time.perf_counter()
-        while len(tokens) < num_tokens:
-            generator.append_tokens(np.array([tokens[-1]], dtype=np.int32))
-            tokens.append(_best(generator.get_logits()))
-        spent.prompt_tokens += len(ids)
-        spent.prompt_seconds += between - started
-        spent.tokens += num_tokens - 1
-        spent.seconds += time.perf_counter() - between
-        return tokens
-
-    def loss(self, ids: Sequence[int], targets: Sequence[int]) -> float:
-        """Nats, summed over the targets of a row."""
-        generator = self._generator(ids, room=1)
-        logits = generator.get_output("logits")[0].astype(np.float32)
-        wanted = np.array(targets)
-        # Shifted by one: a target is predicted at the position before.
-        rows = logits[wanted - 1].astype(np.float64)
-        highest = rows.max(axis=-1)
-        log_sums = np.log(np.exp(rows - highest[:, None]).sum(axis=-1)) + highest
-        return float((log_sums - rows[np.arange(len(wanted)), np.array(ids)[wanted]]).sum())
-
-    def _generator(self, ids: Sequence[int], *, room: int) -> Any:
-        settings = self._genai.GeneratorParams(self._model)
-        settings.set_search_options(do_sample=False, max_length=len(ids) + room)
-        generator = self._genai.Generator(self._model, settings)
-        generator.append_tokens(np.array(ids, dtype=np.int32))
-        return generator
-
-
-class GgufEngine:
-    """A GGUF file in llama.cpp, which ends an answer where the model does."""
-
-    def __init__(self, asked: Asked) -> None:
-        import xllamacpp as llama
-
-        longest = max(len(ids) for ids in asked.prompts) + asked.num_tokens
-        settings = llama.CommonParams()
-        settings.model.path = str(Path(asked.folder) / "model.gguf")
-        settings.n_parallel, settings.n_ctx = 1, longest + 1
-        settings.cpuparams.n_threads = asked.threads
-        settings.cpuparams_batch.n_threads = asked.threads
-        self._server = llama.Server(settings)
-
-    def answer(self, ids: Sequence[int], *, num_tokens: int, spent: Stretches) -> list[int]:
-        """At most `num_tokens` greedy tokens."""
-        told = self._server.handle_completions(
-            {
-                "prompt": list(ids),
-                "n_predict": num_tokens,
-                "temperature": 0.0,
-                "samplers": ["top_k"],
-                "top_k": 1,
-                "cache_prompt": False,
-                "return_tokens": True,
-                "oaicompat": False,
-            }
-        )
-        timings = told["timings"]
-        spent.prompt_tokens += timings["prompt_n"]
-        spent.prompt_seconds += timings["prompt_ms"] / 1000
-        spent.tokens += timings["predicted_n"]
-        spent.seconds += timings["predicted_ms"] / 1000
-        tokens: list[int] = told["tokens"]
-        return tokens
-
-    def loss(self, ids: Sequence[int], targets: Sequence[int]) -> float:
-        """llama.cpp's server shows no logits of a prompt."""
-        raise NotImplementedError
-
-
-ENGINES: Final[dict[str, Callable[[Asked], OnnxEngine | GgufEngine]]] = {
-    "onnx": OnnxEngine,
-    "gguf": GgufEngine,
-}
+ENGINES: Final[dict[str, Callable[..., Engine]]] = {"onnx": OnnxEngine, "gguf": GgufEngine}
 
 
 def run(asked: Asked) -> Found:
     """Load, answer every prompt, and score every row."""
     started = time.perf_counter()
-    engine, spent = ENGINES[asked.format](asked), Stretches()
+    room = asked.num_tokens + max(len(ids) for ids in asked.prompts)
+    engine = ENGINES[asked.format](Path(asked.folder), threads=asked.threads, room=room)
     loaded = time.perf_counter() - started
     # The first answer pays for what is allocated once.
-    engine.answer(asked.prompts[0], num_tokens=2, spent=Stretches())
-    answers = [
-        engine.answer(ids, num_tokens=asked.num_tokens, spent=spent) for ids in asked.prompts
-    ]
+    _answer(engine, asked.prompts[0], num_tokens=2)
+    answered = [_answer(engine, ids, num_tokens=asked.num_tokens) for ids in asked.prompts]
     peak = _peak_memory()
+    longest = max((len(ids) for ids, _ in asked.rows), default=0)
+    engine.make_room(longest)
     return Found(
-        answers=answers,
+        tokenized=[engine.tokenize(text) for text in asked.texts],
+        answers=[tokens for tokens, _, _ in answered],
         sums=[engine.loss(ids, targets) for ids, targets in asked.rows],
         load_seconds=loaded,
-        prompt_tokens_per_second=spent.prompt_tokens / max(spent.prompt_seconds, 1e-9),
-        tokens_per_second=spent.tokens / max(spent.seconds, 1e-9),
+        prompt_tokens_per_second=sum(map(len, asked.prompts)) / sum(each[1] for each in answered),
+        tokens_per_second=len(answered)
+        * (asked.num_tokens - 1)
+        / sum(each[2] for each in answered),
         peak_memory_bytes=peak,
         threads=asked.threads,
     )
 
 
-def _best(logits: Any) -> int:
-    return int(np.asarray(logits).reshape(-1, np.shape(logits)[-1])[-1].argmax())
+def _answer(
+    engine: Engine, ids: Sequence[int], *, num_tokens: int
+) -> tuple[list[int], float, float]:
+    """Exactly so many greedy tokens, whatever they say; seconds of the prompt and of the others."""
+    started = time.perf_counter()
+    tokens = [engine.start(ids, room=num_tokens)]
+    between = time.perf_counter()
+    while len(tokens) < num_tokens:
+        tokens.append(engine.go_on(tokens[-1]))
+    return tokens, between - started, time.perf_counter() - between
 
 
 def _peak_memory() -> int:

@@ -37,7 +37,7 @@ _WHAT: Final = {
     "gguf": "A GGUF file, `model.gguf`, for llama.cpp and what is built on it (Ollama, LM Studio): "
     "weights, tokenizer and chat template in one.",
 }
-_PACKAGES: Final = {"onnx": "onnxruntime-genai", "gguf": "xllamacpp"}
+_PACKAGES: Final = {"onnx": "onnxruntime-genai", "gguf": "cyllama==0.2.18"}
 _LIMITS: Final = {
     "onnx": "The graph was built and measured for processors. It answers one conversation at a "
     "time; adapters cannot be added to it.",

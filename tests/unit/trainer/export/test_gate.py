@@ -11,7 +11,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.results import ExportedFormat
 from tunesmith_engine.stages.contracts import StageOutcome
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.export.gate import larger_warning, refuse
+from tunesmith_trainer.export.gate import larger_warning, refuse, require_finite
 
 FORMATS = [{"format": "onnx", "precision": "int4"}]
 FINDINGS = StageOutcome(message="measured")
@@ -33,15 +33,20 @@ def test_a_format_within_its_bound_and_its_targets_is_kept() -> None:
     )
 
 
-@pytest.mark.parametrize("loss", [2.21, math.nan, math.inf])
-def test_a_loss_that_rose_too_far_is_refused_with_what_was_measured(loss: float) -> None:
-    error = refused(exported_format(), exported_format(name="gguf-Q4_0", loss=loss))
+def test_a_loss_that_rose_too_far_is_refused_with_what_was_measured() -> None:
+    error = refused(exported_format(), exported_format(name="gguf-Q4_0", loss=2.21))
 
     assert error.reason is Reason.EXPORT_PARITY_FAILED
     assert error.message.startswith("gguf-Q4_0: the held-out loss rose by")
     assert "onnx-int4" not in error.message
     assert "export.gate.maxLossRise" in error.message
     assert error.findings is FINDINGS
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_refused(loss: float) -> None:
+    with pytest.raises(VerdictError, match=r"^onnx-fp16: the loss .* is no number"):
+        require_finite("onnx-fp16", [1.0, loss])
 
 
 def test_fp32_has_to_say_what_transformers_says() -> None:
@@ -51,6 +56,12 @@ def test_fp32_has_to_say_what_transformers_says() -> None:
 
     assert error.message.startswith("onnx-fp32: 156 of 256 greedy tokens follow a difference")
     refuse([exact.model_copy(update={"differs": False})], settings(), findings=lambda: FINDINGS)
+
+
+def test_an_engine_that_tokenizes_otherwise_is_refused() -> None:
+    error = refused(exported_format(tokenizes_alike=False))
+
+    assert error.message.startswith("onnx-int4: its engine tokenizes held-out prompts otherwise")
 
 
 @pytest.mark.parametrize(("field", "value"), [("maxSize", "89Mi"), ("maxMemory", "299Mi")])

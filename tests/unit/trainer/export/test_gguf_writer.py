@@ -39,7 +39,8 @@ CONFIGS = [
     pytest.param(LlamaConfig(**SHAPE, tie_word_embeddings=False), id="llama-untied"),
     pytest.param(MistralConfig(**SHAPE, sliding_window=None), id="mistral"),
     pytest.param(Qwen2Config(**SHAPE, tie_word_embeddings=True), id="qwen2"),
-    pytest.param(Qwen3Config(**SHAPE, tie_word_embeddings=True), id="qwen3"),
+    # transformers takes 128 for granted when it reads such a file, as all of them have it.
+    pytest.param(Qwen3Config(**{**SHAPE, "head_dim": 128}, tie_word_embeddings=True), id="qwen3"),
 ]
 
 
@@ -91,8 +92,8 @@ def test_narrower_precisions_are_further_off_and_smaller(
 
     path = written(tmp_path, model, precision)
 
-    weight = model.model.layers[0].mlp.up_proj.weight
-    again = read_back(path).model.layers[0].mlp.up_proj.weight
+    weight = model.model.layers[0].mlp.up_proj.weight.detach()
+    again = read_back(path).model.layers[0].mlp.up_proj.weight.detach()
     assert float((again - weight).norm() / weight.norm()) < most
     types = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(path).tensors}
     assert types["blk.0.ffn_up.weight"] == precision

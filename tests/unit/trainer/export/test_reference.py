@@ -4,17 +4,21 @@ import numpy as np
 
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
-from tunesmith_trainer.export.reference import Agreement, Answered, Reference, compare, held_out
-
-STOP = 9
+from tunesmith_trainer.export.reference import (
+    Agreement,
+    Answered,
+    Reference,
+    compare,
+    held_out,
+    tokenizes_alike,
+)
 
 
 def reference(ids: list[int], margins: list[float] | None = None) -> Reference:
     return Reference(
-        answers=[Answered([1, 2], ids, margins or [1.0] * len(ids))],
+        answers=[Answered("a", [1, 2], ids, margins or [1.0] * len(ids))],
         rows=TokenRows.of([([1, 2], [False, True])]),
         losses=RowLosses(sums=np.ones(1), weights=np.ones(1)),
-        stops=frozenset({STOP}),
     )
 
 
@@ -32,12 +36,13 @@ def test_of_two_tokens_that_are_as_likely_either_may_come() -> None:
     assert compare(reference([3, 4, 5], tie), [[3, 7, 8]]) == Agreement(1, 3, differs=False)
 
 
-def test_an_engine_that_ends_where_the_model_does_is_compared_up_to_there() -> None:
-    assert compare(reference([3, STOP, 5]), [[3]]) == Agreement(1, 1, differs=False)
+def test_the_engines_tokenizer_may_add_a_begin_and_nothing_else() -> None:
+    wanted = reference([3])
 
-
-def test_an_engine_that_ends_early_differs() -> None:
-    assert compare(reference([3, 4, 5]), [[3]]) == Agreement(1, 3, differs=True)
+    assert tokenizes_alike(wanted, [[1, 2]])
+    assert tokenizes_alike(wanted, [[0, 1, 2]])
+    assert not tokenizes_alike(wanted, [[1, 2, 2]])
+    assert not tokenizes_alike(wanted, [[]])
 
 
 def test_the_rows_are_chosen_by_seed() -> None:

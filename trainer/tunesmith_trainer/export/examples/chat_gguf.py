@@ -1,14 +1,14 @@
 """Chat with model.gguf, on this machine's processor, through llama.cpp.
 
-Needs `pip install xllamacpp`. Without --ask it asks for one message after another; an empty one
-ends it.
+Needs `pip install cyllama==0.2.18`. Without --ask it asks for one message after another; an empty
+one ends it.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-import xllamacpp as llama
+from cyllama import LLM, GenerationConfig
 
 
 def main() -> None:
@@ -16,18 +16,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ask", help="one message, whose answer is printed")
     asked = parser.parse_args().ask
-    settings = llama.CommonParams()
-    settings.model.path = str(Path(__file__).parent / "model.gguf")
-    settings.n_parallel = 1
-    model = llama.Server(settings)
+    settings = GenerationConfig(temperature=0.0, max_tokens=256)
+    model = LLM(str(Path(__file__).parent / "model.gguf"), config=settings)
     messages: list[dict[str, str]] = []
     while message := asked or input("> "):
         messages.append({"role": "user", "content": message})
-        result = model.handle_chat_completions(
-            {"messages": messages, "temperature": 0.0, "max_tokens": 256}
-        )
-        messages.append(result["choices"][0]["message"])
-        sys.stdout.write(f"{messages[-1]['content']}\n")
+        pieces = []
+        for piece in model.chat(messages, stream=True):
+            pieces.append(piece)
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        messages.append({"role": "assistant", "content": "".join(pieces)})
         if asked:
             return
 
