@@ -25,6 +25,7 @@ import demo_stages
 import divergence
 import dpo
 import drift
+import edge_formats
 import explanation
 import finished_jobs
 import forgetting_study
@@ -70,6 +71,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "prepareScale": prepare_scale.measure,
     "dpo": dpo.measure,
     "drift": drift.measure,
+    "edgeFormats": edge_formats.measure,
     "explanation": explanation.measure,
     "rounding": rounding.measure,
     "routeLatency": route_latency.measure,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Final
 
+from tunesmith_api.finetunejob.export import PRECISIONS
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import number
 from tunesmith_cli.terminal.style import table
@@ -36,6 +37,19 @@ _LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
 # The models that have a column in every job, measured yet or not. What compress makes is what
 # ships, and with the scheme `none` it is not compressed.
 SPLIT_LABELS: Final[Mapping[str, str]] = {"tuned": "tuned", "compressed": "as shipped"}
+
+# Splits of `export` are called by format and precision.
+_FORMATS: Final = tuple(f"{name}-" for name in PRECISIONS)
+
+
+def is_against_tuned(result: EvaluationResult) -> bool:
+    """Whether what it is compared with is the tuned model, and not the base."""
+    return result.split == "compressed" or is_exported(result)
+
+
+def is_exported(result: EvaluationResult) -> bool:
+    """Whether it is of a format for devices, which have a table of their own."""
+    return result.split.startswith(_FORMATS)
 
 
 def latest_in_order(results: Iterable[EvaluationResult]) -> list[EvaluationResult]:
@@ -72,7 +86,7 @@ def interval_of(result: EvaluationResult) -> str:
 def base_of(results: Iterable[EvaluationResult]) -> float | None:
     """The base model's value of one measure."""
     # What a compressed model is compared with is the tuned one: that is no base.
-    bases = [result.base for result in results if result.split != "compressed"]
+    bases = [result.base for result in results if not is_against_tuned(result)]
     return next((base for base in bases if base is not None), None)
 
 
@@ -94,7 +108,7 @@ def change_of(result: EvaluationResult) -> str:
 
 def evaluation_table(results: Iterable[EvaluationResult]) -> str:
     """Every measure with the value of the base model and of each split; empty without any."""
-    ordered = latest_in_order(results)
+    ordered = [result for result in latest_in_order(results) if not is_exported(result)]
     if not ordered:
         return ""
     splits = list(dict.fromkeys([*SPLIT_LABELS, *(result.split for result in ordered)]))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from explain_breaches import EXPLAIN_BREACHES
+from export_breaches import EXPORT_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
 from remedy_breaches import REMEDY_BREACHES
 from robustness_breaches import ROBUSTNESS_BREACHES
@@ -17,6 +18,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **EXPLAIN_BREACHES,
+    **EXPORT_BREACHES,
     **FAIRNESS_BREACHES,
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,

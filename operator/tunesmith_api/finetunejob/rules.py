@@ -18,6 +18,7 @@ from tunesmith_api.finetunejob import (
     evaluation,
     explanation_objective,
     fairness_remedy,
+    export,
     forgetting,
     model,
     output,
@@ -199,6 +200,15 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         cel="self.output.artifact != 'adapter' || self.compression.quantize.scheme == 'none'",
         message="an adapter alone runs on its base as it is; set scheme: none, or publish both",
     ),
+    Rule(
+        name="exports-are-whole-models",
+        scopes=("",),
+        field="export",
+        holds=lambda spec: spec.export is None or spec.output.artifact != "adapter",
+        cel="!has(self.export) || self.output.artifact != 'adapter'",
+        message="formats for devices hold the whole model, and output.artifact: adapter publishes "
+        "none; set artifact: both or merged, or leave export out",
+    ),
 )
 
 # The order is that in which errors are told: it is part of what people and tests see.
@@ -225,6 +235,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *_SOURCES,
     *output.RULES,
     *compression.RULES,
+    *export.FORMAT_RULES,
+    *export.RULES,
     *resources.RULES,
     *_OUTPUT_AND_WORKSPACE,
     *_ARTIFACT,

@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
+from tunesmith_api.results import ExportedFormat
+
 
 class Record(BaseModel):
     """A record of which we show a part; everything else is passed over."""
@@ -326,6 +328,12 @@ class CompressFacts(Record):
     compressed_bytes: int | None = None
     fairness: FairnessRecord | None = None
     robustness: RobustnessRecord | None = None
+
+
+class ExportFacts(Record):
+    """The formats for devices."""
+
+    formats: list[ExportedFormat] = Field(default_factory=list)
 
 
 class VerifyFacts(Record):

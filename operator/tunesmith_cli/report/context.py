@@ -20,6 +20,7 @@ from tunesmith_cli.report.components import Chart, Figure, Table, json_table, ta
 from tunesmith_cli.report.cross_validation import CrossValidationSection
 from tunesmith_cli.report.dataset import DatasetSection
 from tunesmith_cli.report.explanation import ExplanationSection
+from tunesmith_cli.report.exports import ExportsSection
 from tunesmith_cli.report.glossary import GLOSSARY
 from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
 from tunesmith_cli.report.measurements import Measurements
@@ -109,6 +110,10 @@ class ReportContext:
     @cached_property
     def explanation(self) -> ExplanationSection:
         return ExplanationSection(self.job)
+
+    @cached_property
+    def exports(self) -> ExportsSection:
+        return ExportsSection(self.job)
 
     @cached_property
     def dataset(self) -> DatasetSection:

@@ -20,6 +20,7 @@ from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
     EvaluationFile,
+    ExportFacts,
     FoldsFacts,
     KnownRecord,
     MaskedSample,
@@ -40,6 +41,7 @@ from tunesmith_engine.stages.catalog import (
     CROSSVAL,
     EVALUATE,
     EXPLAIN,
+    EXPORT,
     PREPARE,
     PUBLISH,
     TRAIN,
@@ -59,7 +61,7 @@ _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
 # every other stage are shown as they stand.
 FACTS_WITH_A_FORM: Final = frozenset(
-    {PREPARE.name, CROSSVAL.name, TRAIN.name, EXPLAIN.name, COMPRESS.name, VERIFY.name}
+    {PREPARE.name, CROSSVAL.name, TRAIN.name, EXPLAIN.name, COMPRESS.name, EXPORT.name, VERIFY.name}
 )
 
 
@@ -103,6 +105,10 @@ class JobData:
     @property
     def compress(self) -> CompressFacts:
         return self._facts(COMPRESS.name, CompressFacts)
+
+    @property
+    def export(self) -> ExportFacts:
+        return self._facts(EXPORT.name, ExportFacts)
 
     @property
     def verify(self) -> VerifyFacts:

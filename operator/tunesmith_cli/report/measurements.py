@@ -17,6 +17,8 @@ from tunesmith_cli.metrics import (
     change_of,
     direction_of,
     interval_of,
+    is_against_tuned,
+    is_exported,
     label_of,
     latest_in_order,
 )
@@ -62,7 +64,9 @@ class Measurements:
     def intervals(self) -> list[Chart]:
         """A chart for each measure: the base model, and each split that was measured."""
         charts = []
-        for title, group in groupby(self.results, key=label_of):
+        # Formats for devices were scored on fewer rows.
+        drawn = [result for result in self.results if not is_exported(result)]
+        for title, group in groupby(drawn, key=label_of):
             measured = list(group)
             direction = direction_of(measured[0])
             head = f"{title} ({direction})" if direction else title
@@ -80,7 +84,7 @@ class Measurements:
                 SPLIT_LABELS.get(result.split, result.split),
                 number(result.value),
                 interval_of(result),
-                "tuned" if result.split == "compressed" else "base",
+                "tuned" if is_against_tuned(result) else "base",
                 _optional(result.base),
                 change_of(result),
                 f"{result.n:,}",

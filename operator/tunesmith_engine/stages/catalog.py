@@ -382,6 +382,20 @@ COMPRESS: Final = Stage(
     memory=memory.compressing,
 )
 
+EXPORT: Final = Stage(
+    name="export",
+    phase="Exporting",
+    condition="Exported",
+    environment=Environment.EDGE,
+    function="tunesmith_trainer.export.stage:export",
+    weight=10.0,
+    fields=("export",),
+    reads=("prepare", "train"),
+    memory=memory.exporting,
+    published=(Published("exports", "exports.json"),),
+    applies=lambda spec: spec.export is not None,
+)
+
 VERIFY: Final = Stage(
     name="verify",
     phase="Verifying",
@@ -419,6 +433,7 @@ _BEFORE_PUBLISH: Final = (
     EVALUATE,
     EXPLAIN,
     COMPRESS,
+    EXPORT,
     VERIFY,
 )
 

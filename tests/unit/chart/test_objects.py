@@ -199,6 +199,7 @@ def test_every_value_for_the_operator_reaches_it() -> None:
             Environment.TRAINER: "registry.example.com:5000/ml/trainer:2",
             Environment.COMPRESSOR: "registry.example.com:5000/ml/compressor:2",
             Environment.SERVER: digest,
+            Environment.EDGE: "registry.example.com:5000/ml/edge:2",
         },
         namespaces=("team-a", "team-b"),
         workers=3,

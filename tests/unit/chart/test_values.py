@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "images.trainer": DIGEST,
     "images.compressor": DIGEST,
     "images.server": DIGEST,
+    "images.edge": DIGEST,
     "images.pullPolicy": "Always",
     "images.pullSecrets": ["registry"],
     "replicas": 2,

@@ -221,14 +221,11 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
-<<<<<<< HEAD
     run.say("merged: distributions")
     folder = Path(run.request.output)
     run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
     run.merged_fairness = run.measure_fairness(model, name="merged")
-=======
     run.merged_trust = run.measure_trust(model, name="merged")
->>>>>>> trust
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
         write_reference(run, model, name=run.adapter_reference.stem)
@@ -319,7 +316,6 @@ def try_scheme(
     return model, losses
 
 
-<<<<<<< HEAD
 def layers_kept(run: CompressionRun, scheme: SchemeName) -> list[str]:
     """The decoder layers that stay bf16, the most sensitive first."""
     number = run.spec.compression.quantize.keep_layers
@@ -339,10 +335,7 @@ def layers_kept(run: CompressionRun, scheme: SchemeName) -> list[str]:
     return most_sensitive(found, number)
 
 
-def judge_fairness(
-=======
 def judge_trust(
->>>>>>> trust
     run: CompressionRun,
     model: PreTrainedModel,
     *,

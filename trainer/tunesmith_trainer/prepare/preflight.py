@@ -35,7 +35,7 @@ from tunesmith_engine.estimates import SHORTEST_ROW, Estimate, estimate
 from tunesmith_engine.sources.credentials import API_KEY, read_secret
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
 from tunesmith_engine.sources.local_paths import is_local
-from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
 from tunesmith_engine.sources.remote_store import open_store
 from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.stages.contracts import StageName, StageRequest
@@ -179,7 +179,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
 
 
 def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
-    """Return if the model in `folder` takes adapters, frozen parts, dropout and scheme.
+    """Return if the model in `folder` takes adapters, frozen parts, dropout, scheme and formats.
 
     Raises:
         BadInputError: they do not; the message names the field and the layers.
@@ -198,6 +198,11 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
         model = _model_without_weights(folder)
         group_size_for(quantize, in_features=quantized_widths(model))
         refuse_unscalable(quantize, architecture=type(model).__name__)
+    if spec.export is not None:
+        from tunesmith_trainer.export.formats import refuse_unwritable
+
+        size = read_model_facts(folder).num_parameters
+        refuse_unwritable(spec.export, folder, config=_config_of(folder), num_parameters=size)
 
 
 def _model_without_weights(folder: Path) -> "PreTrainedModel":

@@ -14,9 +14,10 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import EXPLAIN, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
+from tunesmith_trainer.publish.exports import exports_section
 from tunesmith_trainer.publish.fairness import fairness_section
 from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
-from tunesmith_trainer.publish.model_version import lineage_of
+from tunesmith_trainer.publish.model_version import exported_formats, lineage_of
 from tunesmith_trainer.publish.other_models import other_models
 from tunesmith_trainer.publish.robustness import robustness_section
 from tunesmith_trainer.publish.version_facts import VersionFacts
@@ -93,6 +94,7 @@ class ModelCard:
             robustness_section(self.facts.evaluation, self.facts.compressed),
             *explanation(self.request),
             self.compression(),
+            *exports_section(exported_formats(self.request)),
             self.parity(),
             self.limits(),
             self.origin(),
