@@ -17,6 +17,8 @@ from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.memory import BF16, FP32, Workload
 from tunesmith_engine.stages.memory_fit import TrainingFit, fit_of, settle
+from tunesmith_engine.stages.pruned_shape import pruned_facts
+from tunesmith_engine.stages.recovery_spec import recovering
 from tunesmith_engine.stages.training_memory import (
     MOMENTS,
     trainable_parameters,
@@ -102,4 +104,13 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     shipped = int(scheme * max(0, facts.num_parameters - embeddings)) + BF16 * embeddings
     base = BF16 * facts.num_parameters
     # Twice the trained weights: the best so far, and the tuned model.
-    return base + (spec.checkpoint.keep + 1) * checkpoint + 2 * FP32 * trained + 2 * shipped
+    tuned = base + (spec.checkpoint.keep + 1) * checkpoint + 2 * FP32 * trained + 2 * shipped
+    return tuned + (_disk_of_recovery(spec, facts) if spec.compression.prune else 0)
+
+
+def _disk_of_recovery(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """The model as it was cut, checkpoints, and the model that was recovered, in fp32."""
+    left = pruned_facts(spec, facts)
+    trained = trainable_parameters(recovering(spec).training, left)
+    checkpoint = (FP32 + MOMENTS) * trained
+    return 2 * FP32 * left.num_parameters + (spec.checkpoint.keep + 1) * checkpoint

@@ -20,6 +20,7 @@ from tunesmith_api.finetunejob import (
     model,
     output,
     preference,
+    prune,
     replay,
     resources,
     search,
@@ -197,6 +198,15 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         cel="self.output.artifact != 'adapter' || self.compression.quantize.scheme == 'none'",
         message="an adapter alone runs on its base as it is; set scheme: none, or publish both",
     ),
+    Rule(
+        name="pruned-models-are-whole",
+        scopes=("",),
+        field="compression.prune",
+        holds=lambda spec: spec.compression.prune is None or not spec.output.has_adapter,
+        cel="!has(self.compression.prune) || self.output.artifact == 'merged'",
+        message="an adapter fits its base, and no pruned model; set output.artifact: merged, or "
+        "leave prune out",
+    ),
 )
 
 # The order is that in which errors are told: it is part of what people and tests see.
@@ -221,6 +231,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *_SOURCES,
     *output.RULES,
     *compression.RULES,
+    *prune.RULES,
+    *prune.RECOVERY_RULES,
     *resources.RULES,
     *_OUTPUT_AND_WORKSPACE,
     *_ARTIFACT,

@@ -323,6 +323,24 @@ EXPLAIN: Final = Stage(
     applies=lambda spec: spec.evaluation.explain is not None,
 )
 
+DISTILL: Final = Stage(
+    name="distill",
+    phase="Distilling",
+    condition="Distilled",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.distill.stage:distill",
+    weight=40.0,
+    fields=("compression.prune",),
+    # Of the second and third: rows that a model wrote, and those that are replayed; of the last:
+    # the tuned model's losses, which the teacher must have.
+    reads=("prepare", "synthesize", "rehearse", "train", "evaluate"),
+    compute=Compute.ACCELERATOR,
+    memory=training_memory.distilling,
+    resumes=True,
+    published=(Published("distillation", "distillation.json"),),
+    applies=lambda spec: spec.compression.prune is not None,
+)
+
 COMPRESS: Final = Stage(
     name="compress",
     phase="Compressing",
@@ -331,7 +349,8 @@ COMPRESS: Final = Stage(
     function="tunesmith_trainer.compress.stage:compress",
     weight=10.0,
     fields=(
-        "compression",
+        "compression.quantize",
+        "compression.gate",
         # It also writes the reference that `verify` compares with: as many answers, of as many
         # tokens, to prompts of as many, as are asked for there.
         "verification.prompts",
@@ -340,8 +359,9 @@ COMPRESS: Final = Stage(
         # And, where the adapter is published, the reference for that.
         "output.artifact",
     ),
-    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them.
-    reads=("prepare", "train", "evaluate"),
+    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them. Of
+    # the last: the smaller model in the tuned one's place.
+    reads=("prepare", "train", "evaluate", "distill"),
     compute=Compute.ACCELERATOR,
     memory=memory.compressing,
 )
@@ -382,6 +402,7 @@ _BEFORE_PUBLISH: Final = (
     TRAIN,
     EVALUATE,
     EXPLAIN,
+    DISTILL,
     COMPRESS,
     VERIFY,
 )
