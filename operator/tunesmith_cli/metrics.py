@@ -30,12 +30,17 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
     "accuracy": "accuracy",
     "rankingAccuracy": "ranking accuracy",
     "winRate": "win rate against the base",
+    "kl": "divergence from the tuned model",
 }
-_LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
+_LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity", "kl"})
 
 # The models that have a column in every job, measured yet or not. What compress makes is what
 # ships, and with the scheme `none` it is not compressed.
 SPLIT_LABELS: Final[Mapping[str, str]] = {"tuned": "tuned", "compressed": "as shipped"}
+# Those that only a pruned job has.
+_OTHER_LABELS: Final[Mapping[str, str]] = {"distilled": "recovered"}
+# What is compared with the tuned model, and not with the base.
+BESIDE_TUNED: Final = frozenset({"pruned", "distilled", "compressed"})
 
 
 def latest_in_order(results: Iterable[EvaluationResult]) -> list[EvaluationResult]:
@@ -62,6 +67,11 @@ def label_of(result: EvaluationResult) -> str:
     return f"{suite}: {METRIC_LABELS.get(result.metric, result.metric)}"
 
 
+def split_label(split: str) -> str:
+    """What people call the model that was measured."""
+    return SPLIT_LABELS.get(split, _OTHER_LABELS.get(split, split))
+
+
 def interval_of(result: EvaluationResult) -> str:
     """`2.1 – 2.83`; empty where none was measured."""
     if result.low is None or result.high is None:
@@ -72,7 +82,7 @@ def interval_of(result: EvaluationResult) -> str:
 def base_of(results: Iterable[EvaluationResult]) -> float | None:
     """The base model's value of one measure."""
     # What a compressed model is compared with is the tuned one: that is no base.
-    bases = [result.base for result in results if result.split != "compressed"]
+    bases = [result.base for result in results if result.split not in BESIDE_TUNED]
     return next((base for base in bases if base is not None), None)
 
 
@@ -98,7 +108,7 @@ def evaluation_table(results: Iterable[EvaluationResult]) -> str:
     if not ordered:
         return ""
     splits = list(dict.fromkeys([*SPLIT_LABELS, *(result.split for result in ordered)]))
-    names = (SPLIT_LABELS.get(split, split) for split in splits)
+    names = map(split_label, splits)
     rows = [("measure", "base", *(cell for name in names for cell in (name, "interval")))]
     for label, group in groupby(ordered, key=label_of):
         by_split = {result.split: result for result in group}

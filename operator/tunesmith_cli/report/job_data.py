@@ -19,6 +19,7 @@ from tunesmith_api.results import Artifact
 from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
+    DistillFacts,
     EvaluationFile,
     FoldsFacts,
     KnownRecord,
@@ -37,6 +38,7 @@ from tunesmith_cli.report.explanation_records import ExplainFacts, ExplanationsF
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
     CROSSVAL,
+    DISTILL,
     EVALUATE,
     EXPLAIN,
     PREPARE,
@@ -56,7 +58,15 @@ _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
 # every other stage are shown as they stand.
 FACTS_WITH_A_FORM: Final = frozenset(
-    {PREPARE.name, CROSSVAL.name, TRAIN.name, EXPLAIN.name, COMPRESS.name, VERIFY.name}
+    {
+        PREPARE.name,
+        CROSSVAL.name,
+        TRAIN.name,
+        EXPLAIN.name,
+        DISTILL.name,
+        COMPRESS.name,
+        VERIFY.name,
+    }
 )
 
 
@@ -72,6 +82,7 @@ class JobData:
     job: FineTuneJob | None = None
     results: Mapping[str, StageResult] = field(default_factory=dict)
     curve: list[CurveLine] = field(default_factory=list)
+    recovery: list[CurveLine] = field(default_factory=list)
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
     parity: ParityFile | None = None
@@ -97,12 +108,23 @@ class JobData:
         return self._facts(EXPLAIN.name, ExplainFacts)
 
     @property
+    def distill(self) -> DistillFacts:
+        return self._facts(DISTILL.name, DistillFacts)
+
+    @property
     def compress(self) -> CompressFacts:
         return self._facts(COMPRESS.name, CompressFacts)
 
     @property
     def verify(self) -> VerifyFacts:
         return self._facts(VERIFY.name, VerifyFacts)
+
+    @property
+    def shipped_losses(self) -> dict[str, float]:
+        """The loss of the model that ships, by suite, in nats per target token."""
+        result = self.results.get(COMPRESS.name)
+        measured = result.evaluation if result else []
+        return {one.suite: one.value for one in measured if one.metric == "loss"}
 
     @property
     def published(self) -> Artifact | None:
@@ -139,6 +161,7 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         job=_manifest(folder / "manifest.yaml"),
         results=results,
         curve=read_curve(curve),
+        recovery=read_curve(_curve_of_recovery(results, folders)),
         evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
@@ -149,6 +172,16 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
             _artifact(results, EXPLAIN.name, "explanations"), ExplanationsFile
         ),
     )
+
+
+def _curve_of_recovery(
+    results: Mapping[str, StageResult], folders: Mapping[str, Path]
+) -> Path | None:
+    """Of a recovery that still runs as well."""
+    path = _artifact(results, DISTILL.name, "recoveryCurve")
+    if path is None and DISTILL.name in folders:
+        path = folders[DISTILL.name] / "artifacts" / "recovery.jsonl"
+    return path
 
 
 def _trials(

@@ -12,13 +12,14 @@ from itertools import groupby
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.metrics import (
-    SPLIT_LABELS,
+    BESIDE_TUNED,
     base_of,
     change_of,
     direction_of,
     interval_of,
     label_of,
     latest_in_order,
+    split_label,
 )
 from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
@@ -76,10 +77,10 @@ class Measurements:
         rows = [
             (
                 label_of(result),
-                SPLIT_LABELS.get(result.split, result.split),
+                split_label(result.split),
                 number(result.value),
                 interval_of(result),
-                "tuned" if result.split == "compressed" else "base",
+                "tuned" if result.split in BESIDE_TUNED else "base",
                 _optional(result.base),
                 change_of(result),
                 f"{result.n:,}",
@@ -193,7 +194,7 @@ def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
     rows = [] if base is None else [Interval(label="base", role="base", value=base)]
     return rows + [
         Interval(
-            label=SPLIT_LABELS.get(result.split, result.split),
+            label=split_label(result.split),
             # A split of another stage is drawn in the neutral colour.
             role=result.split if result.split in {"tuned", "compressed"} else "base",
             value=result.value,

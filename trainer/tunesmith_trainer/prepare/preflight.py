@@ -173,7 +173,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
 
 
 def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
-    """Return if the model in `folder` takes adapters, frozen parts, dropout and scheme.
+    """Return if the model in `folder` takes adapters, frozen parts, dropout, cut and scheme.
 
     Raises:
         BadInputError: they do not; the message names the field and the layers.
@@ -188,6 +188,10 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
         refuse_unfit(training, model=_model_without_weights(folder))
     if spec.training.regularization.attention_dropout:
         refuse_without_attention_dropout(_config_of(folder))
+    if spec.compression.prune is not None:
+        from tunesmith_trainer.distill.prunable import planned_shape
+
+        planned_shape(spec.compression, _model_without_weights(folder))
     if quantize.scheme == "W4A16":
         group_size_for(quantize, in_features=quantized_widths(_model_without_weights(folder)))
 

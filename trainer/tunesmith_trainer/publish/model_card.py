@@ -14,6 +14,7 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import EXPLAIN, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
+from tunesmith_trainer.publish.distillation import distillation_section, num_parameters_of
 from tunesmith_trainer.publish.fairness import fairness_section
 from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
 from tunesmith_trainer.publish.model_version import lineage_of
@@ -90,6 +91,7 @@ class ModelCard:
             self.evaluation(),
             fairness_section(self.facts.evaluation, self.facts.compressed),
             *explanation(self.request),
+            *distillation_section(self.facts.distilled),
             self.compression(),
             self.parity(),
             self.limits(),
@@ -111,7 +113,7 @@ class ModelCard:
 
     def introduction(self) -> str:
         output = self.request.spec.output
-        size = f"{self.facts.prepared['modelFacts']['numParameters']:,}"
+        size = f"{num_parameters_of(self.facts):,}"
         return (
             f"# {output.model}\n\nA language model with {size} parameters, fine-tuned "
             f"from `{self.request.spec.model.uri}` by the Tunesmith job `{self.request.job}`. It "

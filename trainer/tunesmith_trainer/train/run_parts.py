@@ -101,14 +101,14 @@ def run_parts(
     replay = load_replay(request) if config.replay_ratio else None
     return RunParts(
         objective=_objective(config, prepared, replay, reference=reference, device=group.device),
-        sampler=_sampler(config, prepared, replay),
+        sampler=build_sampler(config, prepared, replay),
         measures=build_measures(
             request,
             prepared,
             reference=reference,
             attack=config.attack,
             device=group.device,
-            lay_out_of=partial(_lay_out, config),
+            lay_out_of=partial(lay_out_of_rows, config),
         ),
     )
 
@@ -121,7 +121,7 @@ def _preference_parts(
     config: TrainConfig,
     group: WorkerGroup,
 ) -> RunParts:
-    sampler = _sampler(config, prepared, None)
+    sampler = build_sampler(config, prepared, None)
     reference = ReferencePass(
         model=model,
         group=group,
@@ -190,7 +190,7 @@ def build_loop(
             # Of these, a disk of their own needs none.
             fence=fence if remote is None else None,
         ),
-        name_rows=partial(_sources, prepared),
+        name_rows=partial(sources_of, prepared),
         on_step=on_step,
         on_measuring=on_measuring,
         last_step=last_step,
@@ -234,7 +234,7 @@ def _plain_objective(
     training = config.training
     rows = prepared.train if replay is None else prepared.train.followed_by(replay)
     penalty = training.kl_to_base
-    lay_out = _lay_out(config, rows)
+    lay_out = lay_out_of_rows(config, rows)
     if penalty is None or reference is None:
         return CrossEntropy(
             rows,
@@ -253,14 +253,16 @@ def _plain_objective(
     )
 
 
-def _lay_out(config: TrainConfig, rows: TokenRows) -> LayOut:
+def lay_out_of_rows(config: TrainConfig, rows: TokenRows) -> LayOut:
+    """How rows lie in the lines of a forward pass."""
     if config.packing == "none":
         return one_per_line
     size = config.micro_batch_size
     return partial(end_to_end, max_tokens=bin_capacity(rows.lengths, size=size))
 
 
-def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
+def build_sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
+    """The rows of each step; those of `replay` are numbered behind the job's own."""
     size, seed = config.training.batch.size, config.training.seed
     if replay is None:
         return RowSampler(len(prepared.train), batch_size=size, seed=seed)
@@ -273,7 +275,7 @@ def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) 
     )
 
 
-def _sources(prepared: Prepared, rows: list[int]) -> list[str]:
+def sources_of(prepared: Prepared, rows: list[int]) -> list[str]:
     """Where in the user's data these training rows stand; replay rows have only a number."""
     records = prepared.records("train")
     return [
