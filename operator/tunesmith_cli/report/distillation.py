@@ -1,4 +1,4 @@
-"""The section about pruning: the ladder from the tuned model down, and how the loss was won back."""
+"""The section about pruning: the ladder from the tuned model down, and the way back up."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -2,9 +2,9 @@
 
 Reads the weights of `train`, or of `distill` where the job is pruned, the rows of `prepare` to
 calibrate and to score, and the numbers of `evaluate` to compare with. The model that ships also
-answers the held-out prompts, for people to see beside the tuned one. The quantized model is loaded again from
-disk before it is scored, and runs in transformers as it will in the server: with quantized
-activations where the scheme has them.
+answers the held-out prompts, for people to see beside the tuned one. The quantized model is loaded
+again from disk before it is scored, and runs in transformers as it will in the server: with
+quantized activations where the scheme has them.
 
 Facts: `{"scheme", "asked", "dtype", "tries", "mergedBytes", "compressedBytes", "resolved"}`; each
 of `tries` is a `SchemeTrial` as JSON. `fairness` is the record of `fairness/suites.py`, where the

@@ -31,8 +31,8 @@ def distillation_section(facts: Mapping[str, Any]) -> list[str]:
             f"{_cut(facts)} Then {facts['numSteps']:,} steps over {facts['tokens']:,} tokens of "
             f"the job's own training rows, {facts['method']}, {_objective(facts)}.",
             table(head, ladder),
-            f"Losses, here and above, are beside those of the tuned model; KL is that from the tuned model on held-out rows. "
-            f"Held-out recovery is {number(facts['recovery']['heldOut'])}, of which "
+            "Losses, here and above, stand beside those of the tuned model; KL is that from it on "
+            f"held-out rows. Held-out recovery is {number(facts['recovery']['heldOut'])}, of which "
             f"{number(facts['minRecovery'])} was asked. {_outcome(facts)}"
             "`distillation.json` has what stays of each layer.",
         )
