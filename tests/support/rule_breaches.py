@@ -4,6 +4,7 @@ from typing import Any
 
 from explain_breaches import EXPLAIN_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
+from prune_breaches import PRUNE_BREACHES
 from remedy_breaches import REMEDY_BREACHES
 from search_breaches import SEARCH_BREACHES
 from secret_breaches import SECRET, SECRET_BREACHES, TASK
@@ -19,6 +20,7 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **FAIRNESS_BREACHES,
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,
+    **PRUNE_BREACHES,
     **SEARCH_BREACHES,
     "budget-has-a-bound": [
         (

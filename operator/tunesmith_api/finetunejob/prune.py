@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import PlannedDefault
-from tunesmith_api.field_types import Fraction, Positive
+from tunesmith_api.field_types import Positive
 from tunesmith_api.rules import Rule
 
 Axis = Literal["layers", "channels", "heads"]
@@ -41,7 +41,7 @@ class Recovery(ApiModel):
     samples: Annotated[int, Field(ge=1, le=1024)] = Field(
         12, description="Tokens drawn of each target, for logits: sampled."
     )
-    cross_entropy_weight: Fraction = Field(
+    cross_entropy_weight: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.0, description="Part of the loss that is cross-entropy with the rows' own answers."
     )
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
@@ -186,14 +186,16 @@ RECOVERY_RULES: Final[tuple[Rule[Recovery], ...]] = (
         message="sampled tokens estimate forwardKl alone; choose that objective, or logits: full",
     ),
     Rule(
-        name="teacher-weighs-something",
+        name="answers-have-no-teacher",
         scopes=("compression.prune.recovery",),
-        field="crossEntropyWeight",
+        field="objective",
         holds=lambda recovery: (
-            recovery.objective == "crossEntropy" or recovery.cross_entropy_weight < 1.0
+            recovery.has_teacher
+            or (recovery.cross_entropy_weight == 0.0 and recovery.temperature == 1.0)
         ),
-        cel="self.objective == 'crossEntropy' || self.crossEntropyWeight < 1.0",
-        message="with a weight of 1 the teacher says nothing; lower it, or set objective: "
-        "crossEntropy",
+        cel="self.objective != 'crossEntropy' || "
+        "(self.crossEntropyWeight == 0.0 && self.temperature == 1.0)",
+        message="crossEntropy asks no teacher; leave crossEntropyWeight and temperature out, or "
+        "choose forwardKl",
     ),
 )
