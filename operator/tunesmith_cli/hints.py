@@ -53,7 +53,8 @@ HINTS: Final[Mapping[str, str]] = {
     "training.optimizer.learningRate or training.epochs; if it hardly fell, raise them or add "
     "rows; or change the bound in evaluation.gates",
     Reason.COMPRESSION_LOSS_EXCEEDED: "set compression.quantize.scheme to a wider one (W4A16, "
-    "W8A8, none), or compression.gate.fallback: widen",
+    "W8A8, none), or compression.gate.fallback: widen; of a pruned model lower "
+    "compression.prune.ratio, or set compression.prune.gate.fallback: unpruned",
     Reason.SERVING_PARITY_FAILED: "set serving.enforceEager: true; see serve",
     Reason.OUTPUT_CONFLICT: "set another output.version or output.uri",
     Reason.PUBLISH_FAILED: "free space at output.uri, or let output.secretRef write there",
