@@ -20,7 +20,7 @@ from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
 from tunesmith_trainer.evaluate.log_likelihood import BATCH_TOKENS, RowLosses
 from tunesmith_trainer.evaluate.suites import HELD_OUT, loss_results, mean_loss
-from tunesmith_trainer.train.objectives.kl_to_base import BaseReference, KlToBase
+from tunesmith_trainer.train.objectives.distillation import TeacherDivergence, TeacherLogits
 
 PRUNED: Final = "pruned"
 RECOVERED: Final = "distilled"
@@ -126,7 +126,7 @@ def divergence_of(
     student: Any, rows: TokenRows, *, teacher: Any, on_rows: Callable[[int, int], None]
 ) -> RowLosses:
     """KL(teacher || student) summed over the targets of each of `rows`, in nats."""
-    measure = KlToBase(rows, reference=BaseReference(teacher), device=student.device)
+    measure = TeacherDivergence(rows, knowledge=TeacherLogits(teacher), device=student.device)
     # Longest first: a pass has no more tokens than as many rows of its longest.
     sums, order = np.zeros(len(rows)), np.argsort(-rows.lengths, kind="stable").tolist()
     done = 0

@@ -44,10 +44,10 @@ from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.distillation import (
     Distillation,
     Knowledge,
+    TeacherDivergence,
     TeacherLogits,
     TeacherSamples,
 )
-from tunesmith_trainer.train.objectives.kl_to_base import BaseReference, KlToBase
 from tunesmith_trainer.train.objectives.objective import Measure
 from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.progress import ProgressReporter
@@ -249,9 +249,9 @@ def _parts(run: _Run, *, load_teacher: LoadTeacher) -> tuple[CrossEntropy, dict[
             teacher, objective=recovery.objective, temperature=recovery.temperature
         )
         compared = sample_of(run.prepared.validation, num_targets=_MEASURED_TARGETS)
-        measures[KL] = KlToBase(
+        measures[KL] = TeacherDivergence(
             compared,
-            reference=BaseReference(teacher),
+            knowledge=TeacherLogits(teacher),
             device=device,
             lay_out=lay_out_of_rows(config, compared),
         )

@@ -1,7 +1,8 @@
 """What a teacher says of each target, minimised: all its logits, or tokens that it has drawn.
 
-The teacher has the student's tokenizer, so that both have the same vocabulary. Logits of either are
-made a chunk of positions at a time, and let go of.
+The teacher has the student's tokenizer. Where one of both has padded its table of embeddings wider,
+the columns that both have are compared. Logits of either are made a chunk of positions at a time,
+and let go of.
 """
 
 import math
@@ -14,12 +15,14 @@ from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.train.dataloader import MicroBatch
-from tunesmith_trainer.train.objectives.chunked_loss import sum_over_chunks
+from tunesmith_trainer.train.objectives.chunked_loss import map_chunks, sum_over_chunks
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy, predicting_states
 from tunesmith_trainer.train.packing import LayOut, one_per_line
 
+FORWARD_KL: Final = "forwardKl"
+
 # Of the student's logits (positions, vocabulary) and the places of these positions in the batch:
-# the divergence from the teacher, summed, a scalar in nats.
+# the divergence from the teacher of each, shape (positions,), in nats.
 OfTeacher = Callable[[torch.Tensor, slice], torch.Tensor]
 
 
@@ -56,7 +59,7 @@ class Distillation(CrossEntropy):
 
         def loss_of(states: torch.Tensor, part: slice) -> torch.Tensor:
             logits = hidden.computed_logits(states).float()
-            loss = (1.0 - self._weight) * of_teacher(logits, part)
+            loss = (1.0 - self._weight) * of_teacher(logits, part).sum()
             if self._weight:
                 loss = loss + self._weight * self.smoothed_loss(logits, batch.targets[part])
             return loss
@@ -64,10 +67,38 @@ class Distillation(CrossEntropy):
         return sum_over_chunks(hidden, loss_of)
 
 
+class TeacherDivergence(CrossEntropy):
+    """The divergence alone, as a measure."""
+
+    def __init__(
+        self,
+        tokens: TokenRows,
+        *,
+        knowledge: Knowledge,
+        device: torch.device,
+        lay_out: LayOut = one_per_line,
+    ) -> None:
+        super().__init__(tokens, device=device, lay_out=lay_out)
+        self._knowledge = knowledge
+
+    def row_losses(self, model: Any, rows: list[int]) -> torch.Tensor:
+        """Summed over the targets of each of `rows`, in nats: shape (rows,), fp64."""
+        batch = self.collated(rows)
+        of_teacher = self._knowledge.of_batch(rows, batch)
+        hidden = predicting_states(model, batch)
+
+        def divergences_of(states: torch.Tensor, part: slice) -> torch.Tensor:
+            return of_teacher(hidden.logits(states), part)
+
+        return batch.row_sums(map_chunks(hidden, divergences_of))
+
+
 class TeacherLogits:
     """A teacher that answers beside the student, in a forward pass of its own for each batch."""
 
-    def __init__(self, teacher: Any, *, objective: str, temperature: float) -> None:
+    def __init__(
+        self, teacher: Any, *, objective: str = FORWARD_KL, temperature: float = 1.0
+    ) -> None:
         self._teacher = teacher.eval()
         self._divergence = _DIVERGENCES[objective]
         self._temperature = temperature
@@ -79,10 +110,14 @@ class TeacherLogits:
             hidden = predicting_states(self._teacher, batch)
 
         def divergence(logits: torch.Tensor, part: slice) -> torch.Tensor:
-            expected = teacher_logprobs(hidden, part, temperature=self._temperature)
-            reached = (logits / self._temperature).log_softmax(dim=-1)
+            columns = logits.shape[-1]
+            expected = teacher_logprobs(
+                hidden, part, temperature=self._temperature, columns=columns
+            )
+            shared = logits[:, : expected.shape[-1]]
+            reached = (shared / self._temperature).log_softmax(dim=-1)
             # As gradients shrink with the square of the temperature (Hinton et al. 2015).
-            return self._divergence(expected, reached).sum() * self._temperature**2
+            return self._divergence(expected, reached) * self._temperature**2
 
         return divergence
 
@@ -106,15 +141,21 @@ class TeacherSamples:
         def cross_entropy(logits: torch.Tensor, part: slice) -> torch.Tensor:
             reached = (logits / self._temperature).log_softmax(dim=-1)
             drawn = reached.gather(1, tokens[part])
-            return -drawn.mean(dim=1).sum() * self._temperature**2
+            return -drawn.mean(dim=1) * self._temperature**2
 
         return cross_entropy
 
 
-def teacher_logprobs(hidden: HiddenStates, part: slice, *, temperature: float) -> torch.Tensor:
-    """Log-probabilities of a part of the positions, (part, vocabulary), fp32, without gradients."""
+def teacher_logprobs(
+    hidden: HiddenStates, part: slice, *, temperature: float, columns: int | None = None
+) -> torch.Tensor:
+    """Log-probabilities of a part of the positions, (part, vocabulary), fp32, without gradients.
+
+    Of the first `columns` of the vocabulary, if that is given.
+    """
     with torch.no_grad():
-        return (hidden.logits(hidden.states[part]) / temperature).log_softmax(dim=-1)
+        logits = hidden.logits(hidden.states[part])[:, :columns]
+        return (logits / temperature).log_softmax(dim=-1)
 
 
 def _forward_kl(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
@@ -132,7 +173,7 @@ def _jensen_shannon(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tenso
 
 # Of log-probabilities, shape (positions, vocabulary) each; of each position, shape (positions,).
 _DIVERGENCES: Final[Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]] = {
-    "forwardKl": _forward_kl,
+    FORWARD_KL: _forward_kl,
     "reverseKl": _reverse_kl,
     "jensenShannon": _jensen_shannon,
 }
