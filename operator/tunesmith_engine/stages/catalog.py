@@ -122,9 +122,14 @@ PREPARE: Final = Stage(
         "training.sequenceLength",
         # It also refuses rows that the objective cannot learn from.
         "training.objective",
+        # And a teacher of another tokenizer.
+        "training.distillation.teacher.model.uri",
+        "training.distillation.teacher.model.revision",
+        "training.distillation.teacher.model.chatTemplate",
     ),
     sources=(
         "model",
+        "training.distillation.teacher.model",
         "dataset.train",
         "dataset.validation",
         "dataset.replay.source",
@@ -214,6 +219,9 @@ _TRAINING_FIELDS: Final = (
     "training.control",
     "training.seed",
     "training.klToBase",
+    "training.distillation.objective",
+    "training.distillation.weight",
+    "training.distillation.temperature",
     "training.adversarial",
     "training.forgettingBudget",
     "dataset.replay.ratio",

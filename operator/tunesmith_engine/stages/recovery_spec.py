@@ -40,6 +40,7 @@ def _training(spec: FineTuneJobSpec) -> Training:
             "regularization": Regularization(),
             "early_stopping": None,
             "kl_to_base": None,
+            "distillation": None,
             "adversarial": None,
             "forgetting_budget": None,
             "control": None,

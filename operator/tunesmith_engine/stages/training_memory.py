@@ -260,6 +260,9 @@ def _weights(training: Training, facts: ModelFacts, *, precision: Literal["bf16"
     # What is in layers; embeddings, head and norms stay in fp32.
     linear = facts.num_parameters - _embeddings(facts)
     held = FP32 * facts.num_parameters
+    if training.distillation is not None:
+        # NB: of the teacher nothing is known here; it is taken to be as large as the job's own.
+        held += FP32 * facts.num_parameters
     if training.method == "lora":
         if training.is_quantized:
             held -= int((FP32 - NF4) * linear)

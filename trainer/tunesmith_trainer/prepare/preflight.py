@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.finetunejob.tracking import Tracking
@@ -91,6 +92,9 @@ def refuse_missing(request: StageRequest) -> None:
             secret = read_secret(source.secret_ref, secrets=secrets)
             if not is_local(source.uri):
                 open_store(source.uri, secret=secret, role=DATA)
+    for path, model in records_of(spec.training, ModelSource):
+        with _told_of(f"training.{dotted(path)}.secretRef"):
+            read_secret(model.secret_ref, secrets=secrets)
     with _told_of("output.secretRef"):
         secret = read_secret(spec.output.secret_ref, secrets=secrets)
         if spec.output.uri is not None:

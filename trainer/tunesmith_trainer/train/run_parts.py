@@ -26,7 +26,15 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.history import ATTACKED, GENERAL, HELD_OUT, KL, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.history import (
+    ATTACKED,
+    GENERAL,
+    HELD_OUT,
+    KL,
+    TEACHER_KL,
+    TRAIN_SAMPLE,
+    History,
+)
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
 from tunesmith_trainer.train.objectives.adversarial import (
     FreeLb,
@@ -49,6 +57,7 @@ from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
 from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
+from tunesmith_trainer.train.teacher import from_teacher, teacher_of, with_teacher
 
 # Targets of a sample: an interval over some hundred rows, in seconds on a processor.
 _MOST_TARGETS = 4096
@@ -98,18 +107,27 @@ def run_parts(
             model, request=request, prepared=prepared, config=config, group=group
         )
     reference = _base_reference(config, prepared, device=group.device)
+    teacher = teacher_of(request, config, device=group.device)
     replay = load_replay(request) if config.replay_ratio else None
+    measures = build_measures(
+        request,
+        prepared,
+        reference=reference,
+        attack=config.attack,
+        device=group.device,
+        lay_out_of=partial(lay_out_of_rows, config),
+    )
+    if teacher is not None:
+        compared = sample_of(prepared.validation, num_targets=_MOST_TARGETS)
+        measures[TEACHER_KL] = from_teacher(
+            teacher, compared, device=group.device, lay_out=lay_out_of_rows(config, compared)
+        )
     return RunParts(
-        objective=_objective(config, prepared, replay, reference=reference, device=group.device),
-        sampler=build_sampler(config, prepared, replay),
-        measures=build_measures(
-            request,
-            prepared,
-            reference=reference,
-            attack=config.attack,
-            device=group.device,
-            lay_out_of=partial(lay_out_of_rows, config),
+        objective=_objective(
+            config, prepared, replay, reference=reference, teacher=teacher, device=group.device
         ),
+        sampler=build_sampler(config, prepared, replay),
+        measures=measures,
     )
 
 
@@ -213,8 +231,13 @@ def _objective(
     replay: TokenRows | None,
     *,
     reference: BaseReference | None,
+    teacher: Any | None,
     device: torch.device,
 ) -> Objective:
+    if teacher is not None:
+        rows = prepared.train if replay is None else prepared.train.followed_by(replay)
+        lay_out = lay_out_of_rows(config, rows)
+        return with_teacher(teacher, rows, config=config, device=device, lay_out=lay_out)
     plain = _plain_objective(config, prepared, replay, reference=reference, device=device)
     adversarial = config.training.adversarial
     if adversarial is None:
