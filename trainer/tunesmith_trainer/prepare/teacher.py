@@ -1,4 +1,4 @@
-"""The teacher of `training.distillation`: fetched and converted as the base is, and compared with it.
+"""The teacher of `training.distillation`: fetched as the base is, and compared with it.
 
 A teacher says how likely each token is. That tells a student something only if both mean the same
 tokens, and if the teacher can read as many of them as the longest row has.
