@@ -22,6 +22,7 @@ import cleaning
 import controller_scale
 import data_remedies_study
 import demo_stages
+import distillation_study
 import divergence
 import dpo
 import drift
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "overfittingStudy": overfitting_study.measure,
     "dataRemediesStudy": data_remedies_study.measure,
     "forgettingStudy": forgetting_study.measure,
+    "distillationStudy": distillation_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,

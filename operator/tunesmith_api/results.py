@@ -16,8 +16,9 @@ class EvaluationResult(ApiModel):
 
     Its value, its bootstrap interval, the base model's value, and the rows behind it.
 
-    `split` says what was measured: `tuned` is the tuned model before compression, `compressed`
-    the model that ships.
+    `split` says what was measured: `tuned` is the tuned model before compression, `pruned` and
+    `distilled` what was left of it before and after its recovery, `compressed` the model that
+    ships. The base of the last three is the tuned model.
     """
 
     suite: Name

@@ -31,12 +31,17 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
     "accuracy": "accuracy",
     "rankingAccuracy": "ranking accuracy",
     "winRate": "win rate against the base",
+    "kl": "divergence from the tuned model",
 }
-_LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
+_LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity", "kl"})
 
 # The models that have a column in every job, measured yet or not. What compress makes is what
 # ships, and with the scheme `none` it is not compressed.
 SPLIT_LABELS: Final[Mapping[str, str]] = {"tuned": "tuned", "compressed": "as shipped"}
+# Those that only a pruned job has.
+_OTHER_LABELS: Final[Mapping[str, str]] = {"distilled": "recovered"}
+# What is compared with the tuned model, and not with the base.
+_BESIDE_TUNED: Final = frozenset({"pruned", "distilled", "compressed"})
 
 # Splits of `export` are called by format and precision.
 _FORMATS: Final = tuple(f"{name}-" for name in PRECISIONS)
@@ -44,7 +49,7 @@ _FORMATS: Final = tuple(f"{name}-" for name in PRECISIONS)
 
 def is_against_tuned(result: EvaluationResult) -> bool:
     """Whether what it is compared with is the tuned model, and not the base."""
-    return result.split == "compressed" or is_exported(result)
+    return result.split in _BESIDE_TUNED or is_exported(result)
 
 
 def is_exported(result: EvaluationResult) -> bool:
@@ -74,6 +79,11 @@ def label_of(result: EvaluationResult) -> str:
     """`Held-out rows: loss`."""
     suite = SUITE_LABELS.get(result.suite, result.suite)
     return f"{suite}: {METRIC_LABELS.get(result.metric, result.metric)}"
+
+
+def split_label(split: str) -> str:
+    """What people call the model that was measured."""
+    return SPLIT_LABELS.get(split, _OTHER_LABELS.get(split, split))
 
 
 def interval_of(result: EvaluationResult) -> str:
@@ -112,7 +122,7 @@ def evaluation_table(results: Iterable[EvaluationResult]) -> str:
     if not ordered:
         return ""
     splits = list(dict.fromkeys([*SPLIT_LABELS, *(result.split for result in ordered)]))
-    names = (SPLIT_LABELS.get(split, split) for split in splits)
+    names = map(split_label, splits)
     rows = [("measure", "base", *(cell for name in names for cell in (name, "interval")))]
     for label, group in groupby(ordered, key=label_of):
         by_split = {result.split: result for result in group}

@@ -18,6 +18,8 @@ from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.memory import BF16, FP32, Workload
 from tunesmith_engine.stages.memory_fit import TrainingFit, fit_of, settle
+from tunesmith_engine.stages.pruned_shape import pruned_facts
+from tunesmith_engine.stages.recovery_spec import recovering
 from tunesmith_engine.stages.training_memory import (
     MOMENTS,
     trainable_parameters,
@@ -120,7 +122,8 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     base = BF16 * facts.num_parameters
     # Twice the trained weights: the best so far, and the tuned model.
     kept = base + (spec.checkpoint.keep + 1) * checkpoint + 2 * FP32 * trained + 2 * shipped
-    return kept + _exported(spec, facts)
+    recovery = _disk_of_recovery(spec, facts) if spec.compression.prune else 0
+    return kept + recovery + _exported(spec, facts)
 
 
 def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
@@ -129,3 +132,11 @@ def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
         return 0
     sizes = [EXPORT_BYTES[wanted.precision] for wanted in spec.export.formats]
     return int((sum(sizes) + FP32) * facts.num_parameters)
+
+
+def _disk_of_recovery(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """The model as it was cut, checkpoints, and the model that was recovered, in fp32."""
+    left = pruned_facts(spec, facts)
+    trained = trainable_parameters(recovering(spec).training, left)
+    checkpoint = (FP32 + MOMENTS) * trained
+    return 2 * FP32 * left.num_parameters + (spec.checkpoint.keep + 1) * checkpoint

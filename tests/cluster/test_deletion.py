@@ -13,6 +13,7 @@ from job_states import PHASES
 from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.stages.catalog import (
     CROSSVAL,
+    DISTILL,
     EXPLAIN,
     EXPORT,
     REHEARSE,
@@ -33,6 +34,7 @@ SPECS: dict[str, dict[str, Any]] = {
     CROSSVAL.phase: {"crossValidation": {}},
     EXPLAIN.phase: {"evaluation": {"explain": {}}},
     EXPORT.phase: {"export": {"formats": [{"format": "onnx", "precision": "int4"}]}},
+    DISTILL.phase: {"compression": {"prune": {}}},
     REHEARSE.phase: {
         "dataset": {
             "train": TRAIN_ROWS,

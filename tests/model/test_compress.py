@@ -93,7 +93,8 @@ def test_other_ways_to_round_leave_what_the_same_server_loads(
 
     scheme = config_of(folder)["quantization_config"]["config_groups"]["group_0"]
     assert (scheme["weights"]["num_bits"], scheme["weights"]["group_size"]) == (4, 64)
-    (kept,) = result.facts["tries"][0]["keptLayers"]
+    tries: Any = result.facts["tries"]
+    (kept,) = tries[0]["keptLayers"]
     kinds = dtypes_of(folder)
     assert kinds[f"{kept}.mlp.down_proj.weight"] == "BF16"
     packed = [name for name in kinds if name.endswith("down_proj.weight_packed")]

@@ -5,6 +5,7 @@ from typing import Any
 from explain_breaches import EXPLAIN_BREACHES
 from export_breaches import EXPORT_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
+from prune_breaches import PRUNE_BREACHES
 from remedy_breaches import REMEDY_BREACHES
 from robustness_breaches import ROBUSTNESS_BREACHES
 from search_breaches import SEARCH_BREACHES
@@ -23,6 +24,7 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,
     **ROBUSTNESS_BREACHES,
+    **PRUNE_BREACHES,
     **SEARCH_BREACHES,
     "budget-has-a-bound": [
         (

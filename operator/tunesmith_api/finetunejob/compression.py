@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.finetunejob.prune import Prune
 from tunesmith_api.rules import Rule
 
 SchemeName = Literal["none", "W8A8", "W8A16", "W4A16", "FP8"]
@@ -95,15 +96,21 @@ class CompressionGate(ApiModel):
 
 
 class Compression(ApiModel):
-    """Merge the adapters, quantize, and prove that little was lost."""
+    """Merge the adapters, prune if asked for, quantize, and prove that little was lost."""
 
+    prune: Annotated[Prune | None, DecidedLater("nothing is pruned")] = Field(
+        None,
+        description="Make the model smaller before it is quantized; `prune: {}` has every default. "
+        "Default: nothing is pruned.",
+    )
     quantize: Quantize = Quantize()
     gate: CompressionGate = CompressionGate()
 
     def with_defaults(self) -> Self:
-        """With the gate's bound filled in."""
+        """With the gate's bound and what pruning leaves open filled in."""
         gate = self.gate.with_defaults(scheme=self.quantize.scheme)
-        return self.model_copy(update={"gate": gate})
+        prune = self.prune.with_defaults() if self.prune else None
+        return self.model_copy(update={"gate": gate, "prune": prune})
 
 
 RULES: Final[tuple[Rule[Quantize], ...]] = (

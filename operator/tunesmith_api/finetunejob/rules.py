@@ -15,14 +15,16 @@ from tunesmith_api.finetunejob import (
     cleaning,
     compression,
     dataset,
+    distillation,
     evaluation,
     explanation_objective,
-    fairness_remedy,
     export,
+    fairness_remedy,
     forgetting,
     model,
     output,
     preference,
+    prune,
     replay,
     resources,
     search,
@@ -209,6 +211,15 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         message="formats for devices hold the whole model, and output.artifact: adapter publishes "
         "none; set artifact: both or merged, or leave export out",
     ),
+    Rule(
+        name="pruned-models-are-whole",
+        scopes=("",),
+        field="compression.prune",
+        holds=lambda spec: spec.compression.prune is None or not spec.output.has_adapter,
+        cel="!has(self.compression.prune) || self.output.artifact == 'merged'",
+        message="an adapter fits its base, and no pruned model; set output.artifact: merged, or "
+        "leave prune out",
+    ),
 )
 
 # The order is that in which errors are told: it is part of what people and tests see.
@@ -225,6 +236,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *adversarial.RULES,
     *fairness_remedy.RULES,
     *explanation_objective.RULES,
+    *distillation.RULES,
     *forgetting.RULES,
     *evaluation.RULES,
     *training.BATCH_RULES,
@@ -237,6 +249,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *compression.RULES,
     *export.FORMAT_RULES,
     *export.RULES,
+    *prune.RULES,
+    *prune.RECOVERY_RULES,
     *resources.RULES,
     *_OUTPUT_AND_WORKSPACE,
     *_ARTIFACT,

@@ -19,6 +19,7 @@ from tunesmith_cli.report.charts import Span, time_line
 from tunesmith_cli.report.components import Chart, Figure, Table, json_table, table_of
 from tunesmith_cli.report.cross_validation import CrossValidationSection
 from tunesmith_cli.report.dataset import DatasetSection
+from tunesmith_cli.report.distillation import DistillationSection
 from tunesmith_cli.report.explanation import ExplanationSection
 from tunesmith_cli.report.exports import ExportsSection
 from tunesmith_cli.report.glossary import GLOSSARY
@@ -110,6 +111,10 @@ class ReportContext:
     @cached_property
     def explanation(self) -> ExplanationSection:
         return ExplanationSection(self.job)
+
+    @cached_property
+    def distillation(self) -> DistillationSection:
+        return DistillationSection(self.job)
 
     @cached_property
     def exports(self) -> ExportsSection:

@@ -19,6 +19,7 @@ from tunesmith_api.results import Artifact
 from tunesmith_cli.report.artifacts import (
     CompressFacts,
     CurveLine,
+    DistillFacts,
     EvaluationFile,
     ExportFacts,
     FoldsFacts,
@@ -39,6 +40,7 @@ from tunesmith_cli.report.explanation_records import ExplainFacts, ExplanationsF
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
     CROSSVAL,
+    DISTILL,
     EVALUATE,
     EXPLAIN,
     EXPORT,
@@ -61,7 +63,16 @@ _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
 # every other stage are shown as they stand.
 FACTS_WITH_A_FORM: Final = frozenset(
-    {PREPARE.name, CROSSVAL.name, TRAIN.name, EXPLAIN.name, COMPRESS.name, EXPORT.name, VERIFY.name}
+    {
+        PREPARE.name,
+        CROSSVAL.name,
+        TRAIN.name,
+        EXPLAIN.name,
+        DISTILL.name,
+        COMPRESS.name,
+        EXPORT.name,
+        VERIFY.name,
+    }
 )
 
 
@@ -77,6 +88,7 @@ class JobData:
     job: FineTuneJob | None = None
     results: Mapping[str, StageResult] = field(default_factory=dict)
     curve: list[CurveLine] = field(default_factory=list)
+    recovery: list[CurveLine] = field(default_factory=list)
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
     sample: MaskedSample | None = None
@@ -103,6 +115,10 @@ class JobData:
         return self._facts(EXPLAIN.name, ExplainFacts)
 
     @property
+    def distill(self) -> DistillFacts:
+        return self._facts(DISTILL.name, DistillFacts)
+
+    @property
     def compress(self) -> CompressFacts:
         return self._facts(COMPRESS.name, CompressFacts)
 
@@ -113,6 +129,13 @@ class JobData:
     @property
     def verify(self) -> VerifyFacts:
         return self._facts(VERIFY.name, VerifyFacts)
+
+    @property
+    def shipped_losses(self) -> dict[str, float]:
+        """The loss of the model that ships, by suite, in nats per target token."""
+        result = self.results.get(COMPRESS.name)
+        measured = result.evaluation if result else []
+        return {one.suite: one.value for one in measured if one.metric == "loss"}
 
     @property
     def published(self) -> Artifact | None:
@@ -149,6 +172,7 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         job=_manifest(folder / "manifest.yaml"),
         results=results,
         curve=read_curve(curve),
+        recovery=read_curve(_curve_of_recovery(results, folders)),
         evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
         sample=read_record(_sample_file(results), MaskedSample),
@@ -166,6 +190,16 @@ def _sample_file(results: Mapping[str, StageResult]) -> Path | None:
     """One row as it is trained, which lies beside the data and is in no result."""
     data = _artifact(results, PREPARE.name, _DATA)
     return data / _SAMPLE_FILE if data is not None else None
+
+
+def _curve_of_recovery(
+    results: Mapping[str, StageResult], folders: Mapping[str, Path]
+) -> Path | None:
+    """Of a recovery that still runs as well."""
+    path = _artifact(results, DISTILL.name, "recoveryCurve")
+    if path is None and DISTILL.name in folders:
+        path = folders[DISTILL.name] / "artifacts" / "recovery.jsonl"
+    return path
 
 
 def _trials(

@@ -12,7 +12,6 @@ from itertools import groupby
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.metrics import (
-    SPLIT_LABELS,
     base_of,
     change_of,
     direction_of,
@@ -21,6 +20,7 @@ from tunesmith_cli.metrics import (
     is_exported,
     label_of,
     latest_in_order,
+    split_label,
 )
 from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
@@ -81,7 +81,7 @@ class Measurements:
         rows = [
             (
                 label_of(result),
-                SPLIT_LABELS.get(result.split, result.split),
+                split_label(result.split),
                 number(result.value),
                 interval_of(result),
                 "tuned" if is_against_tuned(result) else "base",
@@ -209,7 +209,7 @@ def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
     rows = [] if base is None else [Interval(label="base", role="base", value=base)]
     return rows + [
         Interval(
-            label=SPLIT_LABELS.get(result.split, result.split),
+            label=split_label(result.split),
             # A split of another stage is drawn in the neutral colour.
             role=result.split if result.split in {"tuned", "compressed"} else "base",
             value=result.value,

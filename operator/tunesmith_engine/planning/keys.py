@@ -31,6 +31,7 @@ WITHOUT_INFLUENCE: Final = (
     "dataset.synthesis.generator.model.secretRef",
     "dataset.synthesis.critic.endpoint.secretRef",
     "dataset.synthesis.critic.endpoint.maxRequestsPerMinute",
+    "training.distillation.teacher.model.secretRef",
     "evaluation.generalText.secretRef",
     "evaluation.judge.endpoint.secretRef",
     "evaluation.judge.endpoint.maxRequestsPerMinute",

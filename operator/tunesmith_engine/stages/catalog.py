@@ -137,9 +137,14 @@ PREPARE: Final = Stage(
         "training.sequenceLength",
         # It also refuses rows that the objective cannot learn from.
         "training.objective",
+        # And a teacher of another tokenizer.
+        "training.distillation.teacher.model.uri",
+        "training.distillation.teacher.model.revision",
+        "training.distillation.teacher.model.chatTemplate",
     ),
     sources=(
         "model",
+        "training.distillation.teacher.model",
         "dataset.train",
         "dataset.validation",
         "dataset.replay.source",
@@ -242,6 +247,9 @@ _TRAINING_FIELDS: Final = (
     "training.control",
     "training.seed",
     "training.klToBase",
+    "training.distillation.objective",
+    "training.distillation.weight",
+    "training.distillation.temperature",
     "training.adversarial",
     "training.fairness",
     "training.explanation",
@@ -358,6 +366,24 @@ EXPLAIN: Final = Stage(
     applies=lambda spec: spec.evaluation.explain is not None,
 )
 
+DISTILL: Final = Stage(
+    name="distill",
+    phase="Distilling",
+    condition="Distilled",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.distill.stage:distill",
+    weight=40.0,
+    fields=("compression.prune",),
+    # Of the second and third: rows that a model wrote, and those that are replayed; of the last:
+    # the tuned model's losses, which the teacher must have.
+    reads=("prepare", "synthesize", "rehearse", "train", "evaluate"),
+    compute=Compute.ACCELERATOR,
+    memory=training_memory.distilling,
+    resumes=True,
+    published=(Published("distillation", "distillation.json"),),
+    applies=lambda spec: spec.compression.prune is not None,
+)
+
 COMPRESS: Final = Stage(
     name="compress",
     phase="Compressing",
@@ -367,7 +393,8 @@ COMPRESS: Final = Stage(
     weight=10.0,
     secrets=("evaluation.generalText", "evaluation.fairness"),
     fields=(
-        "compression",
+        "compression.quantize",
+        "compression.gate",
         # It also writes the reference that `verify` compares with: as many answers, of as many
         # tokens, to prompts of as many, as are asked for there.
         "verification.prompts",
@@ -376,8 +403,9 @@ COMPRESS: Final = Stage(
         # And, where the adapter is published, the reference for that.
         "output.artifact",
     ),
-    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them.
-    reads=("prepare", "train", "evaluate"),
+    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them. Of
+    # the last: the smaller model in the tuned one's place.
+    reads=("prepare", "train", "evaluate", "distill"),
     compute=Compute.ACCELERATOR,
     memory=memory.compressing,
 )
@@ -432,6 +460,7 @@ _BEFORE_PUBLISH: Final = (
     TRAIN,
     EVALUATE,
     EXPLAIN,
+    DISTILL,
     COMPRESS,
     EXPORT,
     VERIFY,

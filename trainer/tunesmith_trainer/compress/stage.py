@@ -1,9 +1,10 @@
 """compress: merge, quantize, prove that little was lost, and write the reference for `verify`.
 
-Reads the weights of `train`, the rows of `prepare` to calibrate and to score, and the numbers of
-`evaluate` to compare with. The model that ships also answers the held-out prompts, for people to
-see beside the tuned one. The quantized model is loaded again from disk before it is scored, and
-runs in transformers as it will in the server: with quantized activations where the scheme has them.
+Reads the weights of `train`, or of `distill` where the job is pruned, the rows of `prepare` to
+calibrate and to score, and the numbers of `evaluate` to compare with. The model that ships also
+answers the held-out prompts, for people to see beside the tuned one. The quantized model is loaded
+again from disk before it is scored, and runs in transformers as it will in the server: with
+quantized activations where the scheme has them.
 
 Facts: `{"scheme", "asked", "dtype", "tries", "mergedBytes", "compressedBytes", "resolved"}`; each
 of `tries` is a `SchemeTrial` as JSON. `fairness` and `robustness` are records as in `evaluate`,
@@ -66,7 +67,7 @@ from tunesmith_trainer.evaluate.suites import (
     score_suites,
 )
 from tunesmith_trainer.evaluate.trust import TrustMeasures, TrustTests
-from tunesmith_trainer.models import load_tokenizer, load_tuned
+from tunesmith_trainer.models import TUNED, distilled_folder, load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
 LIBRARIES = ("torch", "transformers", "peft", "llmcompressor", "compressed-tensors")
@@ -224,7 +225,6 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     run.say("merged: distributions")
     folder = Path(run.request.output)
     run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
-    run.merged_fairness = run.measure_fairness(model, name="merged")
     run.merged_trust = run.measure_trust(model, name="merged")
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
@@ -257,6 +257,7 @@ def compress_until_accepted(
                 settings=run.spec.evaluation.bootstrap,
             )
         ]
+        results = beside_tuned(run.request, results)
         results += run.findings.results if run.findings else []
         trial = run.trials[-1]
         if trial.is_accepted:
@@ -273,6 +274,24 @@ def compress_until_accepted(
             )
         run.warnings.append(f"{shortfall(trial)}; {wider} was tried instead.")
         scheme = wider
+
+
+def beside_tuned(
+    request: StageRequest, results: Sequence[EvaluationResult]
+) -> list[EvaluationResult]:
+    """`results`, a pruned model's too, beside what `evaluate` has found of the tuned model."""
+    evaluated = request.inputs.get(EVALUATE.name)
+    if evaluated is None or distilled_folder(request) is None:
+        return list(results)
+    tuned = {
+        (result.suite, result.metric): result.value
+        for result in evaluated.evaluation
+        if result.split == TUNED
+    }
+    return [
+        result.model_copy(update={"base": tuned.get((result.suite, result.metric), result.base)})
+        for result in results
+    ]
 
 
 def try_scheme(

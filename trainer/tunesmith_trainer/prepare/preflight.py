@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.finetunejob.tracking import Tracking
@@ -97,6 +98,9 @@ def refuse_missing(request: StageRequest) -> None:
             secret = read_secret(source.secret_ref, secrets=secrets)
             if not is_local(source.uri):
                 open_store(source.uri, secret=secret, role=DATA)
+    for path, model in records_of(spec.training, ModelSource):
+        with _told_of(f"training.{dotted(path)}.secretRef"):
+            read_secret(model.secret_ref, secrets=secrets)
     with _told_of("output.secretRef"):
         secret = read_secret(spec.output.secret_ref, secrets=secrets)
         if spec.output.uri is not None:
@@ -179,7 +183,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
 
 
 def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
-    """Return if the model in `folder` takes adapters, frozen parts, dropout, scheme and formats.
+    """Return if the model in `folder` takes all that is done to it: adapters to formats.
 
     Raises:
         BadInputError: they do not; the message names the field and the layers.
@@ -194,6 +198,10 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
         refuse_unfit(training, model=_model_without_weights(folder))
     if spec.training.regularization.attention_dropout:
         refuse_without_attention_dropout(_config_of(folder))
+    if spec.compression.prune is not None:
+        from tunesmith_trainer.distill.prunable import planned_shape
+
+        planned_shape(spec.compression, _model_without_weights(folder))
     if quantize.scheme == "W4A16":
         model = _model_without_weights(folder)
         group_size_for(quantize, in_features=quantized_widths(model))

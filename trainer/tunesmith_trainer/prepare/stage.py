@@ -42,6 +42,7 @@ from tunesmith_trainer.data.prepared import (
     REFERENCE,
     REPLAY_ROWS,
     SPLITS,
+    TEACHER,
     Split,
     rejected_file,
     write_row_records,
@@ -72,6 +73,7 @@ from tunesmith_trainer.prepare.preflight import (
 from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
+from tunesmith_trainer.prepare.teacher import prepare_teacher, refuse_short_context
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.prepare.training_rows import RemediedRows, remedied_rows
 from tunesmith_trainer.versions import library_versions
@@ -137,6 +139,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
+    teacher = prepare_teacher(request, base.tokenizer)
     benchmarks = benchmark_grams(request, reporter=reporter)
     rows = _prepare_rows(
         request,
@@ -150,10 +153,13 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
+    refuse_short_context(teacher, longest_row=rows.longest)
     sample = sample_row(rows.splits.train[0].tokens, base.tokenizer)
     markers = markers_in(rows.tokens.values(), base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
+    if teacher is not None:
+        artifacts.append(artifact_of(TEACHER, teacher.folder))
     phases.drop()
     # NB: not the row itself. In a cluster the log goes wherever logs of pods are gathered.
     _log.info("the first training row, with what is trained in ⟦ ⟧: %s", _marked_in(request))
