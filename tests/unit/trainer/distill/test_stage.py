@@ -19,7 +19,7 @@ from tunesmith_trainer.compress import stage as compress_stage
 from tunesmith_trainer.distill.stage import distill
 from tunesmith_trainer.models import load_model, load_tokenizer, load_tuned
 
-STEPS = {"maxSteps": 4, "learningRate": 0.003}
+STEPS = {"maxSteps": 8, "learningRate": 0.002}
 
 
 def three_layers(folder: Path) -> Path:
@@ -27,7 +27,7 @@ def three_layers(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=TINY_VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, initializer_range=0.1,
         max_position_embeddings=CONTEXT, tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -39,17 +39,20 @@ def three_layers(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tuned_job(tmp_path_factory.mktemp("tuned"), scale=0.3, make_model=three_layers)
+    return make_tuned_job(tmp_path_factory.mktemp("tuned"), scale=0.1, make_model=three_layers)
 
 
 def request_of(job: Path, output: Path, **prune: Any) -> StageRequest:
     recovery = {**STEPS, **prune.pop("recovery", {})}
     given = {"ratio": 0.34, "gate": {"minRecovery": 0.1}, **prune, "recovery": recovery}
+    (job / "general.txt").write_text("The sun rises in the east.\n\nWater boils when hot.\n")
     return request_for(
         job,
         DISTILL.name,
         output=output,
         compression={"prune": given},
+        # Short, for every test scores three models on it.
+        evaluation={"generalText": {"uri": "file://general.txt"}},
         training={"sequenceLength": 256, "batch": {"size": 2}, "precision": "fp32"},
     )
 
@@ -127,8 +130,11 @@ def test_the_document_has_the_cut_and_the_curve_and_no_text(outcome: StageOutcom
     "prune",
     [
         {"axes": ["channels", "heads"], "ratio": 0.5, "recovery": {"objective": "reverseKl"}},
-        {"importance": "loss", "recovery": {"objective": "jensenShannon", "temperature": 2.0}},
-        {"recovery": {"logits": "sampled", "crossEntropyWeight": 0.1}},
+        {
+            "importance": "loss",
+            "recovery": {"objective": "jensenShannon", "temperature": 2.0, "maxSteps": 2},
+        },
+        {"recovery": {"logits": "sampled", "crossEntropyWeight": 0.1, "maxSteps": 2}},
         {"recovery": {"objective": "crossEntropy", "method": "lora"}},
         {"maxParameters": 110_000, "ratio": None},
     ],
