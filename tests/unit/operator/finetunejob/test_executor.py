@@ -76,7 +76,7 @@ def training(double: JobDouble, modes: Sequence[str] = ()) -> str:
             {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim, "spec": spec}
         )
     apply(double, start(double, "train"), snapshot=finished(double, "prepare"))
-    return double.asked("create")[0].split()[1]
+    return double.asked("create")[-1].split()[1]
 
 
 def test_the_child_is_made_last_after_the_identity_and_what_all_stages_share() -> None:
