@@ -36,8 +36,8 @@ def measure(home: Path) -> dict[str, Any]:
             words = (name, folder, version, data, str(NUM_PROMPTS))
             runs.setdefault(folder.name, []).append(run_script("edge", "edge_engine.py", *words))
         for name, dtype in VLLM.items():
-            words = (version, data, str(NUM_PROMPTS), dtype)
-            runs.setdefault(name, []).append(run_script("server", "edge_vllm.py", *words))
+            asked = (version, data, str(NUM_PROMPTS), dtype)
+            runs.setdefault(name, []).append(run_script("server", "edge_vllm.py", *asked))
     return {
         "unit": f"one of {NUM_PROMPTS} prompts at a time, 64 new tokens",
         "engines": {

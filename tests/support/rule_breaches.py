@@ -417,9 +417,15 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     ],
     "balance-by-synthesis": [
         (
-            {"dataset": {"balance": {"languages": True, "method": "synthesize"}}},
+            {"dataset": {**TRAIN, "balance": {"languages": True, "method": "synthesize"}}},
             "spec.dataset.balance.method",
-            {"dataset": {"balance": {"languages": True, "method": "synthesize"}, "synthesis": {}}},
+            {
+                "dataset": {
+                    **TRAIN,
+                    "balance": {"languages": True, "method": "synthesize"},
+                    "synthesis": {},
+                }
+            },
         )
     ],
 }

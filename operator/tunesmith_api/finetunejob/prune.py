@@ -11,6 +11,7 @@ from tunesmith_api.field_types import Positive
 from tunesmith_api.rules import Rule
 
 Axis = Literal["layers", "channels", "heads"]
+_DEFAULT_AXES: Final[tuple[Axis, ...]] = ("layers",)
 Divergence = Literal["forwardKl", "reverseKl", "jensenShannon", "crossEntropy"]
 
 DEFAULT_RATIO: Final = 0.2
@@ -107,7 +108,7 @@ class Prune(ApiModel):
     """
 
     axes: Annotated[list[Axis], Field(min_length=1, max_length=3)] = Field(
-        default_factory=lambda: ["layers"],
+        default_factory=lambda: [*_DEFAULT_AXES],
         description="What is taken away. layers: whole layers. channels: of each feed-forward "
         "network. heads: keys and values with the queries that share them.",
     )

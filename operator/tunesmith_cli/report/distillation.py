@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Final
 
 from tunesmith_cli.formats import counted, duration, number, percent, size
-from tunesmith_cli.report.artifacts import DistillFacts, LadderRung
 from tunesmith_cli.report.charts import Line, Point, loss_chart
 from tunesmith_cli.report.components import Chart, Table, table_of
+from tunesmith_cli.report.compression_records import DistillFacts, LadderRung
 from tunesmith_cli.report.job_data import JobData
 
 _NAMES: Final = {"tuned": "tuned", "pruned": "pruned", "distilled": "pruned and recovered"}

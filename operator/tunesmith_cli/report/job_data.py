@@ -17,11 +17,8 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
 from tunesmith_api.results import Artifact
 from tunesmith_cli.report.artifacts import (
-    CompressFacts,
     CurveLine,
-    DistillFacts,
     EvaluationFile,
-    ExportFacts,
     FoldsFacts,
     KnownRecord,
     MaskedSample,
@@ -36,6 +33,7 @@ from tunesmith_cli.report.artifacts import (
     read_record,
     read_records,
 )
+from tunesmith_cli.report.compression_records import CompressFacts, DistillFacts, ExportFacts
 from tunesmith_cli.report.explanation_records import ExplainFacts, ExplanationsFile
 from tunesmith_engine.stages.catalog import (
     COMPRESS,

@@ -24,6 +24,7 @@ WITHOUT_INFLUENCE: Final = (
     "dataset.train.secretRef",
     "dataset.validation.secretRef",
     "dataset.replay.source.secretRef",
+    "dataset.augmentation.adversarial.sensitive.secretRef",
     "dataset.augmentation.paraphrase.endpoint.secretRef",
     "dataset.augmentation.paraphrase.endpoint.maxRequestsPerMinute",
     "dataset.synthesis.generator.endpoint.secretRef",

@@ -23,7 +23,8 @@ from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
 from tunesmith_engine.lifecycle.runs import pin_keys
 from tunesmith_engine.monitoring.cost import training_cost
 from tunesmith_engine.planning.plan import Plan, plan
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.stage import Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
 from tunesmith_operator.controller.work_queue import Key

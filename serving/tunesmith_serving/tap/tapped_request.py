@@ -57,7 +57,7 @@ class TappedRequest:
         if is_last:
             body, self._body = self._body, None
             try:
-                self._prompt = _prompt_in(read_json(body))
+                self._prompt = _prompt_in(read_json(bytes(body)))
             except Exception:  # noqa: BLE001 - it is the client's request, whatever it holds
                 self.problem = "unreadableRequest"
 

@@ -86,7 +86,9 @@ class ExportRun:
 
     def outcome(self) -> StageOutcome:
         """What was found so far."""
-        told = [each.model_dump(mode="json", by_alias=True) for each in self.formats]
+        told: list[JsonValue] = [
+            each.model_dump(mode="json", by_alias=True) for each in self.formats
+        ]
         folders = {each.name: self.output / each.name for each in self.formats}
         return StageOutcome(
             message="; ".join(_told(each) for each in self.formats),

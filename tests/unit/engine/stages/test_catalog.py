@@ -22,9 +22,8 @@ from tunesmith_engine.stages.catalog import (
     SEARCH,
     SYNTHESIZE,
     TRAIN,
-    Catalog,
 )
-from tunesmith_engine.stages.stage import Published, Stage
+from tunesmith_engine.stages.stage import Catalog, Published, Stage
 
 ROOT = Path(__file__).parents[4]
 
