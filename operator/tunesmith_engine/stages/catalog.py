@@ -15,8 +15,6 @@ from tunesmith_engine.stages import memory, training_memory
 from tunesmith_engine.stages.contracts import Environment
 from tunesmith_engine.stages.stage import Catalog, Compute, Published, Stage
 
-# Where what stages leave to each other lies.
-_OF_EVERY_STAGE: Final = ("workspace",)
 # Where a training logs its curve, and the text by which it sees what the model forgets.
 _OF_RUNS: Final = ("tracking", "evaluation.generalText")
 

@@ -14,6 +14,8 @@ from tunesmith_engine.stages.memory import Workload
 # A stage's name stands between the job's and the attempt's number in the name of a pod, whose
 # hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).
 _NAME: Final = re.compile(r"[a-z]{1,12}")
+# Where what stages leave to each other lies.
+_OF_EVERY_STAGE: Final = ("workspace",)
 
 
 class Compute(StrEnum):
