@@ -24,8 +24,8 @@ from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import RowSampler
 from tunesmith_trainer.train.history import HELD_OUT, TRAIN_SAMPLE, History
+from tunesmith_trainer.train.measures import sample_of
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
-from tunesmith_trainer.train.run_parts import sample_of
 
 ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
 RULES = ("refuse_exploded_measures", "refuse_exploded_training")

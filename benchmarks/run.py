@@ -22,9 +22,11 @@ import cleaning
 import controller_scale
 import data_remedies_study
 import demo_stages
+import distillation_study
 import divergence
 import dpo
 import drift
+import edge_formats
 import explanation
 import finished_jobs
 import forgetting_study
@@ -36,6 +38,7 @@ import overfitting_study
 import planted_bias
 import prepare_scale
 import probe_pace
+import rounding
 import route_latency
 import search_memory
 import serving_throughput
@@ -58,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "overfittingStudy": overfitting_study.measure,
     "dataRemediesStudy": data_remedies_study.measure,
     "forgettingStudy": forgetting_study.measure,
+    "distillationStudy": distillation_study.measure,
     "servingThroughput": serving_throughput.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
@@ -69,7 +73,9 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "prepareScale": prepare_scale.measure,
     "dpo": dpo.measure,
     "drift": drift.measure,
+    "edgeFormats": edge_formats.measure,
     "explanation": explanation.measure,
+    "rounding": rounding.measure,
     "routeLatency": route_latency.measure,
     "searchMemory": search_memory.measure,
     "swaps": swaps.measure,

@@ -23,9 +23,9 @@ from vllm_server import HOST, MODEL, SERVER_PYTHON, Server, vllm_server
 
 from tunesmith_serving.replica.settings import ReplicaSettings
 
-_ROUNDS: Final = 10
+_ROUNDS: Final = 40
 # By one client after another, and by eight at once.
-_ALONE, _TOGETHER, _CLIENTS = 6, 16, 8
+_ALONE, _TOGETHER, _CLIENTS = 12, 64, 8
 _TOKENS: Final = 16
 _THINGS: Final = ("printer", "screen", "keyboard", "network", "password", "battery", "account")
 _WORDS: Final = (

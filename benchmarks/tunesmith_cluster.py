@@ -83,7 +83,7 @@ class Operator:
 def an_operator(namespace: str, home: Path) -> Iterator[Operator]:
     """The operator of this checkout, for one namespace."""
     port = _free_port()
-    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
+    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server", "edge")]
     places = [f"--namespace={namespace}", "--leader-election-namespace=default"]
     ports = [f"--metrics-port={port}", f"--health-port={_free_port()}"]
     command = ["-m", "tunesmith_cli.main", "operator", *images, *places, *ports]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the four images with buildah, and packs each into an archive that a node can import.
+# Builds the five images with buildah, and packs each into an archive that a node can import.
 #
-#   scripts/build_images.sh FOLDER [operator|trainer|compressor|server ...]     (default: all four)
+#   scripts/build_images.sh FOLDER [operator|trainer|compressor|server|edge ...]     (default: all five)
 #
 # ACCELERATOR is cpu (the default), gpu or, for the trainer alone, tpu; BASE the image they start from (default: the one that
 # the Dockerfiles name), TAG their tag (default: that of the chart). Layers are kept and shared, so a second build costs only what has
@@ -22,8 +22,9 @@ dockerfile_of() {
     operator | trainer) echo "$1/Dockerfile" ;;
     compressor) echo trainer/Dockerfile.compressor ;;
     server) echo serving/Dockerfile ;;
+    edge) echo trainer/Dockerfile.edge ;;
     stand-in) echo tests/node/stand_in_image/Dockerfile ;;
-    *) echo "build: no image is called $1: operator, trainer, compressor, server" >&2 && return 1 ;;
+    *) echo "build: no image is called $1: operator, trainer, compressor, server, edge" >&2 && return 1 ;;
   esac
 }
 
@@ -42,7 +43,7 @@ done
 build() {
   local name="localhost/tunesmith/$1:$TAG" started=$SECONDS packages=()
   [[ $1 != trainer ]] || packages=(--build-arg "PACKAGES=$(grep == requirements/quickstart.txt | xargs)")
-  [[ $1 == operator || $1 == stand-in ]] || packages+=(--build-arg "ACCELERATOR=$ACCELERATOR")
+  [[ $1 == operator || $1 == edge || $1 == stand-in ]] || packages+=(--build-arg "ACCELERATOR=$ACCELERATOR")
   local context=.
   # A server image for tests, made of the operator's: its files are none of an image's.
   [[ $1 != stand-in ]] || {
@@ -58,6 +59,6 @@ build() {
 }
 
 images=("$@")
-[[ $# -gt 0 ]] || images=(operator trainer compressor server)
+[[ $# -gt 0 ]] || images=(operator trainer compressor server edge)
 mkdir -p "$folder"
 for each in "${images[@]}"; do build "$each"; done

@@ -57,6 +57,8 @@ GLIBC=2_31 lock control --extra operator --extra dev "${upgrade[@]}"
 trainer=(--extra trainer --extra eval --extra tensorboard --extra mlflow --extra wandb --extra qlora --extra test)
 lock trainer "${trainer[@]}" "${upgrade[@]}"
 lock compressor --extra compressor --extra test "${upgrade[@]}"
+# For CPUs alone: what it makes is measured where it will run.
+lock edge --extra edge --extra test "${upgrade[@]}"
 lock_tpu
 lock server --extra serving-cpu --extra test "${upgrade[@]}"
 

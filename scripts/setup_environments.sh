@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the four environments that Tunesmith runs in, each from its own checked-in lock.
+# Builds the environments that Tunesmith runs in, each from its own checked-in lock.
 #
-#   scripts/setup_environments.sh [control|trainer|compressor|server ...]     (default: all four)
+#   scripts/setup_environments.sh [control|trainer|compressor|server|edge ...]     (default: all but edge)
 #
-# ACCELERATOR=gpu takes the locks for NVIDIA GPUs, but for control, which has none. An environment whose lock has not
+# edge is for jobs that export formats for devices, and built on demand. ACCELERATOR=gpu takes the locks for NVIDIA GPUs,
+# but for control and edge, which have none. An environment whose lock has not
 # changed is left alone, so this costs nothing when there is nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +15,7 @@ ACCELERATOR=${ACCELERATOR:-cpu}
 
 folder_of() { [[ $1 == control ]] && echo .venv || echo ".venvs/$1"; }
 
-uses_gpu() { [[ $ACCELERATOR == gpu && $1 != control ]]; }
+uses_gpu() { [[ $ACCELERATOR == gpu && $1 != control && $1 != edge ]]; }
 
 lock_of() { uses_gpu "$1" && echo "requirements/gpu/$1.txt" || echo "requirements/$1.txt"; }
 

@@ -12,7 +12,7 @@ from tunesmith_api.conditions import Name
 from tunesmith_api.field_types import DnsLabel, ObjectName, VersionLabel
 from tunesmith_api.metadata import Metadata
 from tunesmith_api.printer_columns import PrinterColumn
-from tunesmith_api.results import Address, Artifact, EvaluationResult
+from tunesmith_api.results import Address, Artifact, EvaluationResult, ExportedFormat
 from tunesmith_api.rules import TransitionRule
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
@@ -83,6 +83,10 @@ class ModelVersionSpec(ApiModel):
     )
     adapter: Adapter | None = Field(
         None, description="Set where the version can be served as an adapter on a shared base."
+    )
+    exports: Annotated[list[ExportedFormat], Field(max_length=6)] = Field(
+        default_factory=list,
+        description="Formats for devices, each a folder of the version.",
     )
     fingerprints: Address | None = Field(
         None,

@@ -68,6 +68,8 @@ class Reason(StrEnum):
     FORGETTING_BUDGET_EXCEEDED = "ForgettingBudgetExceeded"
     EVALUATION_GATE_FAILED = "EvaluationGateFailed"
     COMPRESSION_LOSS_EXCEEDED = "CompressionLossExceeded"
+    EXPORT_PARITY_FAILED = "ExportParityFailed"
+    EXPORT_TARGET_MISSED = "ExportTargetMissed"
     SERVING_PARITY_FAILED = "ServingParityFailed"
     OUTPUT_CONFLICT = "OutputConflict"
     PUBLISH_FAILED = "PublishFailed"

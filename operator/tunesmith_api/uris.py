@@ -3,6 +3,7 @@
 One pattern for the API server, the models and the resolver alike.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import unquote
@@ -11,11 +12,21 @@ from pydantic import StringConstraints
 
 SCHEMES = ("hf", "s3", "gs", "https", "file", "python")
 # NB: no \s here: Go's regular expressions, which the API server uses, know only ASCII's spaces.
-SOURCE_PATTERN = r"^(hf|s3|gs|https|file|python)://[^\x00-\x20\x7f]+$"
-TARGET_PATTERN = r"^(hf|oci|s3|gs|abfs|az|file)://[^\x00-\x20\x7f]+$"
+# And neither user nor query, which is where people put keys and signatures: a URI is shown in the
+# status, in logs and on published cards. Only Azure writes its container before an @, and S3 the
+# version of an object into a query.
+_HOST = r"[^\x00-\x20\x7f/?#@]+"
+_PATH = r"(/[^\x00-\x20\x7f?]*)?"
+_STORE = rf"(s3|gs)://{_HOST}{_PATH}"
+_VERSIONED = rf"s3://{_HOST}/[^\x00-\x20\x7f?]+[?]versionId=[A-Za-z0-9._-]+"
+_AZURE = rf"(abfs|az)://([^\x00-\x20\x7f/?#@:]+@)?{_HOST}{_PATH}"
+_WEB = rf"https://{_HOST}(/[^\x00-\x20\x7f?#]*)?"
+_LOCAL = r"(file|python)://[^\x00-\x20\x7f]+"
+SOURCE_PATTERN = rf"^(hf://{_HOST}{_PATH}|{_STORE}|{_VERSIONED}|{_WEB}|{_LOCAL})$"
+TARGET_PATTERN = rf"^((hf|oci)://{_HOST}{_PATH}|{_STORE}|{_AZURE}|file://[^\x00-\x20\x7f]+)$"
 # What has a listing: https:// has none, and a folder of a hub is not fetched.
-FOLDER_PATTERN = r"^(s3|gs|file|python)://[^\x00-\x20\x7f]+$"
-STORE_PATTERN = r"^(s3|gs|abfs|az)://[^\x00-\x20\x7f]+$"
+FOLDER_PATTERN = rf"^({_STORE}|{_LOCAL})$"
+STORE_PATTERN = rf"^({_STORE}|{_AZURE})$"
 
 # What a repository is called by the hub, and by the distribution specification of OCI. Both are
 # whole matches, and no escapes: CEL and Python read them alike.
@@ -46,6 +57,19 @@ class Uri:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.path}"
+
+
+def redacted(text: str) -> str:
+    """The text of a URI, or of what was meant as one, without the places where keys are put."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    # The last @ before the path: a password may hold one, too.
+    host, slash, path = rest.partition("/")
+    user, at, host = host.rpartition("@")
+    shown = f"{scheme}://{'…@' if user and at else ''}{host}{slash}{path}"
+    head, *query = re.split("[?#]", shown, maxsplit=1)
+    return f"{head}?…" if query else shown
 
 
 def parse_uri(text: str) -> Uri:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, JsonValue
 from pydantic_core import ErrorDetails
 
+from tunesmith_api.endpoint import ENDPOINT_PATTERN
 from tunesmith_api.field_paths import FieldPath, paths_of, record_at
 from tunesmith_api.field_reference import page_name
 from tunesmith_api.field_types import (
@@ -22,7 +23,13 @@ from tunesmith_api.field_types import (
     PROCESSORS_PATTERN,
 )
 from tunesmith_api.rules import BROKEN_RULE
-from tunesmith_api.uris import SOURCE_PATTERN, TARGET_PATTERN
+from tunesmith_api.uris import (
+    FOLDER_PATTERN,
+    SOURCE_PATTERN,
+    STORE_PATTERN,
+    TARGET_PATTERN,
+    redacted,
+)
 
 _SHOWN_CHARACTERS: Final = 60
 # A word that shares seven letters of ten with a known one is a misspelling of it.
@@ -64,11 +71,20 @@ _LIMITS: Final = {
     "too_short": ("min_length", "is too little: at least {} are needed; add some, or leave it out"),
     "too_long": ("max_length", "is too much: at most {} are allowed; remove some"),
 }
+_WITH_KEYS: Final = (
+    "holds a user, a password or a query, which would be shown wherever the address is; put "
+    "credentials into the secret that secretRef names, and sign no address"
+)
 _FORMS: Final = {
     SOURCE_PATTERN: "is no place to read from; start it with hf://, s3://, gs://, https://, "
     "file:// or python://, and write spaces as %20",
     TARGET_PATTERN: "is no place to write to; start it with hf://, oci://, s3://, gs://, "
     "abfs://, az:// or file://, and write spaces as %20",
+    FOLDER_PATTERN: "is no folder to read; start it with s3://, gs://, file:// or python://, and "
+    "write spaces as %20",
+    STORE_PATTERN: "is no object store; start it with s3://, gs://, abfs:// or az://, and write "
+    "spaces as %20",
+    ENDPOINT_PATTERN: "is no address of an API; start it with https:// or http://",
     LABEL_KEY_PATTERN: "is no label's name; use letters, digits, - _ and . (at most 63), "
     "after an optional domain and /",
     LABEL_VALUE_PATTERN: "is no label's value; use letters, digits, - _ and . (at most 63)",
@@ -104,8 +120,12 @@ def error_message(details: ErrorDetails, *, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return _unknown_field(error_path(details), model=model)
     if kind in _WANTED_TYPES:
-        return _wrong_type(given, wanted=_WANTED_TYPES[kind], page=page)
-    return f"{_shown(given)} {_broken_bound(kind, context, given=given)}"
+        is_secret = "secretRef" in details["loc"]
+        return _wrong_type(given, wanted=_WANTED_TYPES[kind], page=page, is_secret=is_secret)
+    # Where the name of a secret belongs, people put the secret itself.
+    is_secret = "secretRef" in details["loc"]
+    shown = "what is given" if is_secret else _shown(given)
+    return f"{shown} {_broken_bound(kind, context, given=given)}"
 
 
 def near_match(given: str, known: Iterable[str]) -> str | None:
@@ -117,6 +137,8 @@ def near_match(given: str, known: Iterable[str]) -> str | None:
 
 def _broken_bound(kind: str, context: dict[str, Any], *, given: JsonValue) -> str:
     if kind == "string_pattern_mismatch":
+        if redacted(str(given)) != given:
+            return _WITH_KEYS
         return _FORMS.get(context["pattern"], _NAME_FORM)
     if kind == "finite_number":
         return "is no number to count with; write a finite one"
@@ -145,8 +167,9 @@ def _unknown_field(path: FieldPath, *, model: type[BaseModel]) -> str:
     return f"unknown field; known here: {', '.join(siblings)}"
 
 
-def _wrong_type(given: JsonValue, *, wanted: str, page: str) -> str:
-    shown, given_type = _shown(given), _GIVEN_TYPES.get(type(given), "empty")
+def _wrong_type(given: JsonValue, *, wanted: str, page: str, is_secret: bool) -> str:
+    shown = "what is given" if is_secret else _shown(given)
+    given_type = _GIVEN_TYPES.get(type(given), "empty")
     if wanted == "text":
         return f"{shown} is {given_type}, not text; put it in quotes"
     if isinstance(given, str) and re.fullmatch(_UNQUOTED.get(wanted, "(?!)"), given):
@@ -159,7 +182,8 @@ def _shown(given: JsonValue) -> str:
     if isinstance(given, dict | list):
         return f"what is given ({len(given)} entries)"
     if isinstance(given, str):
-        return repr(given if len(given) <= _SHOWN_CHARACTERS else f"{given[:_SHOWN_CHARACTERS]}…")
+        text = redacted(given)
+        return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
     return json.dumps(given)
 
 

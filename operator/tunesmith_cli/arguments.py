@@ -396,7 +396,7 @@ def _operator(commands: Any) -> None:
         description="Run the FineTuneJobs of a Kubernetes cluster, inside it or beside it "
         "(KUBECONFIG). Several may run; one of them works. Needs the extra tunesmith[operator].",
         examples="  tunesmith operator --trainer-image trainer:1 --compressor-image compressor:1 "
-        "--server-image server:1",
+        "--server-image server:1 --edge-image edge:1",
     )
     # The module cannot have the name of Python's own `operator`.
     parser.set_defaults(command="operate")

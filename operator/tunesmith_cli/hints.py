@@ -53,7 +53,12 @@ HINTS: Final[Mapping[str, str]] = {
     "training.optimizer.learningRate or training.epochs; if it hardly fell, raise them or add "
     "rows; or change the bound in evaluation.gates",
     Reason.COMPRESSION_LOSS_EXCEEDED: "set compression.quantize.scheme to a wider one (W4A16, "
-    "W8A8, none), or compression.gate.fallback: widen",
+    "W8A8, none), or compression.gate.fallback: widen; of a pruned model lower "
+    "compression.prune.ratio, or set compression.prune.gate.fallback: unpruned",
+    Reason.EXPORT_PARITY_FAILED: "choose a wider precision in export.formats, or raise "
+    "export.gate.maxLossRise",
+    Reason.EXPORT_TARGET_MISSED: "choose a narrower precision in export.formats, a smaller model, "
+    "or raise export.maxSize or export.maxMemory",
     Reason.SERVING_PARITY_FAILED: "set serving.enforceEager: true; see serve",
     Reason.OUTPUT_CONFLICT: "set another output.version or output.uri",
     Reason.PUBLISH_FAILED: "free space at output.uri, or let output.secretRef write there",

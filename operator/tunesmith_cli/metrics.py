@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Final
 
+from tunesmith_api.finetunejob.export import PRECISIONS
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import number
 from tunesmith_cli.terminal.style import table
@@ -30,12 +31,30 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
     "accuracy": "accuracy",
     "rankingAccuracy": "ranking accuracy",
     "winRate": "win rate against the base",
+    "kl": "divergence from the tuned model",
 }
-_LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity"})
+_LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity", "kl"})
 
 # The models that have a column in every job, measured yet or not. What compress makes is what
 # ships, and with the scheme `none` it is not compressed.
 SPLIT_LABELS: Final[Mapping[str, str]] = {"tuned": "tuned", "compressed": "as shipped"}
+# Those that only a pruned job has.
+_OTHER_LABELS: Final[Mapping[str, str]] = {"distilled": "recovered"}
+# What is compared with the tuned model, and not with the base.
+_BESIDE_TUNED: Final = frozenset({"pruned", "distilled", "compressed"})
+
+# Splits of `export` are called by format and precision.
+_FORMATS: Final = tuple(f"{name}-" for name in PRECISIONS)
+
+
+def is_against_tuned(result: EvaluationResult) -> bool:
+    """Whether what it is compared with is the tuned model, and not the base."""
+    return result.split in _BESIDE_TUNED or is_exported(result)
+
+
+def is_exported(result: EvaluationResult) -> bool:
+    """Whether it is of a format for devices, which have a table of their own."""
+    return result.split.startswith(_FORMATS)
 
 
 def latest_in_order(results: Iterable[EvaluationResult]) -> list[EvaluationResult]:
@@ -62,6 +81,11 @@ def label_of(result: EvaluationResult) -> str:
     return f"{suite}: {METRIC_LABELS.get(result.metric, result.metric)}"
 
 
+def split_label(split: str) -> str:
+    """What people call the model that was measured."""
+    return SPLIT_LABELS.get(split, _OTHER_LABELS.get(split, split))
+
+
 def interval_of(result: EvaluationResult) -> str:
     """`2.1 – 2.83`; empty where none was measured."""
     if result.low is None or result.high is None:
@@ -72,7 +96,7 @@ def interval_of(result: EvaluationResult) -> str:
 def base_of(results: Iterable[EvaluationResult]) -> float | None:
     """The base model's value of one measure."""
     # What a compressed model is compared with is the tuned one: that is no base.
-    bases = [result.base for result in results if result.split != "compressed"]
+    bases = [result.base for result in results if not is_against_tuned(result)]
     return next((base for base in bases if base is not None), None)
 
 
@@ -94,11 +118,11 @@ def change_of(result: EvaluationResult) -> str:
 
 def evaluation_table(results: Iterable[EvaluationResult]) -> str:
     """Every measure with the value of the base model and of each split; empty without any."""
-    ordered = latest_in_order(results)
+    ordered = [result for result in latest_in_order(results) if not is_exported(result)]
     if not ordered:
         return ""
     splits = list(dict.fromkeys([*SPLIT_LABELS, *(result.split for result in ordered)]))
-    names = (SPLIT_LABELS.get(split, split) for split in splits)
+    names = map(split_label, splits)
     rows = [("measure", "base", *(cell for name in names for cell in (name, "interval")))]
     for label, group in groupby(ordered, key=label_of):
         by_split = {result.split: result for result in group}

@@ -11,12 +11,15 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_snake
 
+from tunesmith_api.finetunejob.export import Precision
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.sources.model_facts import ModelFacts
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.memory import BF16, FP32, Workload
 from tunesmith_engine.stages.memory_fit import TrainingFit, fit_of, settle
+from tunesmith_engine.stages.pruned_shape import pruned_facts
+from tunesmith_engine.stages.recovery_spec import recovering
 from tunesmith_engine.stages.training_memory import (
     MOMENTS,
     trainable_parameters,
@@ -28,7 +31,23 @@ _FACTS: Final = TypeAdapter(ModelFacts)
 SHORTEST_ROW: Final = 2
 
 # Bytes per parameter of what compress writes; embeddings stay bf16.
-SCHEME_BYTES: Final[Mapping[str, float]] = {"none": 2.0, "W8A8": 1.0, "FP8": 1.0, "W4A16": 0.6}
+SCHEME_BYTES: Final[Mapping[str, float]] = {
+    "none": 2.0,
+    "W8A8": 1.0,
+    "W8A16": 1.0,
+    "FP8": 1.0,
+    "W4A16": 0.6,
+}
+
+# Bytes per parameter of what export writes, with scales and with embeddings that stay wider.
+EXPORT_BYTES: Final[Mapping[Precision, float]] = {
+    "fp32": 4.1,
+    "fp16": 2.1,
+    "F16": 2.1,
+    "Q8_0": 1.1,
+    "int4": 1.5,
+    "Q4_0": 0.8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +121,22 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     shipped = int(scheme * max(0, facts.num_parameters - embeddings)) + BF16 * embeddings
     base = BF16 * facts.num_parameters
     # Twice the trained weights: the best so far, and the tuned model.
-    return base + (spec.checkpoint.keep + 1) * checkpoint + 2 * FP32 * trained + 2 * shipped
+    kept = base + (spec.checkpoint.keep + 1) * checkpoint + 2 * FP32 * trained + 2 * shipped
+    recovery = _disk_of_recovery(spec, facts) if spec.compression.prune else 0
+    return kept + recovery + _exported(spec, facts)
+
+
+def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """Each format, which is linked when it is published, and the fp32 model they are made of."""
+    if spec.export is None:
+        return 0
+    sizes = [EXPORT_BYTES[wanted.precision] for wanted in spec.export.formats]
+    return int((sum(sizes) + FP32) * facts.num_parameters)
+
+
+def _disk_of_recovery(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """The model as it was cut, checkpoints, and the model that was recovered, in fp32."""
+    left = pruned_facts(spec, facts)
+    trained = trainable_parameters(recovering(spec).training, left)
+    checkpoint = (FP32 + MOMENTS) * trained
+    return 2 * FP32 * left.num_parameters + (spec.checkpoint.keep + 1) * checkpoint

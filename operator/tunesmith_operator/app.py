@@ -14,7 +14,7 @@ from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.resources import Resource
 from tunesmith_operator.modeldeployment.controller import modeldeployment_controller
 from tunesmith_operator.modeldeployment.deployment_ref import MODEL_DEPLOYMENT, MODEL_VERSION
-from tunesmith_operator.settings import LEASE_NAME, Settings
+from tunesmith_operator.settings import COMPONENT, Settings
 
 CONTROLLERS: Final[Mapping[Resource, Callable[[KubeClient, Settings], Controller]]] = {
     FINE_TUNE_JOB: finetunejob_controller,
@@ -39,7 +39,8 @@ def main(settings: Settings) -> None:
         workers=settings.workers,
         metrics_port=settings.metrics_port,
         health_port=settings.health_port,
-        lease_name=LEASE_NAME,
+        component=COMPONENT,
+        lease_name=settings.lease_name,
         lease_namespace=settings.lease_namespace,
     )
     run(options, resources=(*CONTROLLERS, *RECORDS), build=build)

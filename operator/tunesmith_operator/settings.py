@@ -17,7 +17,9 @@ METRICS_PORT: Final = 8080
 HEALTH_PORT: Final = 8081
 WORKERS: Final = 32
 WORKSPACE_SIZE: Final = "50Gi"
-LEASE_NAME: Final = "tunesmith-operator"
+# What the metric of leadership is called, whatever the Lease is.
+COMPONENT: Final = "tunesmith-operator"
+LEASE_NAME: Final = COMPONENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,14 @@ class Settings:
     """How this operator works.
 
     `namespaces` are those whose jobs it runs; none means all. `images` holds one image for each
-    environment. `lease_namespace` is where replicas agree on a leader; None is the pod's own, or
-    `default` outside a cluster. `workspace_size` and `workspace_class` are for the claims that the
-    operator makes itself; a class of None is the cluster's default. `prometheus_url` is what
-    KEDA asks for the load of deployments, and the operator for the queries of rollouts; with None
-    replicas stay as they are given, and queries have no number.
-    `accelerator_hour_price` is for jobs and for deployments that name none; None: nobody knows it.
-    With a `runbook_url` each deployment with an SLO gets a PrometheusRule, with `rule_labels`.
+    environment. `lease_name` is what the replicas of one release agree on a leader by, and
+    `lease_namespace` where; None is the pod's own, or `default` outside a cluster. `workspace_size`
+    and `workspace_class` are for the claims that the operator makes itself; a class of None is the
+    cluster's default. `prometheus_url` is what KEDA asks for the load of deployments, and the
+    operator for the queries of rollouts; with None replicas stay as they are given, and queries
+    have no number. `accelerator_hour_price` is for jobs and for deployments that name none; None:
+    nobody knows it. With a `runbook_url` each deployment with an SLO gets a PrometheusRule, with
+    `rule_labels`.
     """
 
     images: Mapping[Environment, str]
@@ -39,6 +42,7 @@ class Settings:
     workers: int = WORKERS
     metrics_port: int = METRICS_PORT
     health_port: int = HEALTH_PORT
+    lease_name: str = LEASE_NAME
     lease_namespace: str | None = None
     workspace_size: str = WORKSPACE_SIZE
     workspace_class: str | None = None
@@ -102,6 +106,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         workers=options.workers,
         metrics_port=options.metrics_port,
         health_port=options.health_port,
+        lease_name=options.leader_election_id,
         lease_namespace=options.leader_election_namespace,
         workspace_size=options.workspace_size,
         workspace_class=options.workspace_class,
@@ -149,6 +154,13 @@ def _add_service_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=HEALTH_PORT,
         help=f"TCP port of /healthz and /readyz (default: {HEALTH_PORT})",
+    )
+    parser.add_argument(
+        "--leader-election-id",
+        metavar="NAME",
+        default=LEASE_NAME,
+        help="name of the Lease that makes one replica the leader; two installations in one "
+        f"namespace need two (default: {LEASE_NAME})",
     )
     parser.add_argument(
         "--leader-election-namespace",

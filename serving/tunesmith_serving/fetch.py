@@ -7,7 +7,7 @@ at all: files are loaded beside it, and renamed into place once every digest is 
 import argparse
 import shutil
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tunesmith_api.field_types import SecretReference
 from tunesmith_engine.sources.credentials import Secret, read_secret
@@ -95,11 +95,6 @@ def _manifest(store: RemoteStore, *, digest: str) -> VersionManifest:
         raise SourceError(
             MODEL.missing, f"{store.uri} holds no version {digest}; check spec and address."
         )
-    for name in manifest.files:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise SourceError(
-                MODEL.missing, f"{store.uri} names a file outside of its folder; publish it again."
-            )
     return manifest
 
 

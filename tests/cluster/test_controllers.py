@@ -69,6 +69,7 @@ def run_beside(cluster: Cluster, play: Callable[[Versions], T]) -> tuple[T, Look
         workers=4,
         metrics_port=0,
         health_port=0,
+        component="none",
         lease_name="none",
         lease_namespace=None,
     )

@@ -11,7 +11,16 @@ from crowd import Crowd, a_crowd, wait_until
 from held_jobs import Ours, operator_behind
 from job_states import PHASES
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.stages.catalog import CROSSVAL, EXPLAIN, REHEARSE, SEARCH, SYNTHESIZE, TRAIN
+from tunesmith_engine.stages.catalog import (
+    CROSSVAL,
+    DISTILL,
+    EXPLAIN,
+    EXPORT,
+    REHEARSE,
+    SEARCH,
+    SYNTHESIZE,
+    TRAIN,
+)
 
 TRAIN_ROWS = {"uri": "s3://tickets/a.jsonl"}
 # What brings a job into a phase that is not on the way of every job.
@@ -24,6 +33,8 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     CROSSVAL.phase: {"crossValidation": {}},
     EXPLAIN.phase: {"evaluation": {"explain": {}}},
+    EXPORT.phase: {"export": {"formats": [{"format": "onnx", "precision": "int4"}]}},
+    DISTILL.phase: {"compression": {"prune": {}}},
     REHEARSE.phase: {
         "dataset": {
             "train": TRAIN_ROWS,

@@ -83,6 +83,25 @@ def test_w4a16_packs_four_bits_in_the_largest_groups_that_fit(job: Path, tmp_pat
     assert "4 training rows" in result.warnings[0]
 
 
+@pytest.mark.parametrize("algorithm", ["awq", "rtn", "autoRound"])
+def test_other_ways_to_round_leave_what_the_same_server_loads(
+    job: Path, tmp_path: Path, algorithm: str
+) -> None:
+    result, folder = compressed(
+        job, tmp_path, scheme="W4A16", calibrationRows=4, algorithm=algorithm, keepLayers=1
+    )
+
+    scheme = config_of(folder)["quantization_config"]["config_groups"]["group_0"]
+    assert (scheme["weights"]["num_bits"], scheme["weights"]["group_size"]) == (4, 64)
+    tries: Any = result.facts["tries"]
+    (kept,) = tries[0]["keptLayers"]
+    kinds = dtypes_of(folder)
+    assert kinds[f"{kept}.mlp.down_proj.weight"] == "BF16"
+    packed = [name for name in kinds if name.endswith("down_proj.weight_packed")]
+    assert packed
+    assert not any(name.startswith(f"{kept}.") for name in packed)
+
+
 def test_the_tokenizer_ships_with_the_weights(job: Path, w8a8: tuple[StageResult, Path]) -> None:
     _, folder = w8a8
 

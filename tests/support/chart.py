@@ -16,6 +16,7 @@ EVERYTHING: dict[str, Any] = {
     "metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
     "alerts": {"enabled": True},
     "dashboard": {"enabled": True},
+    "networkPolicy": {"stages": {"namespaces": ["team"]}},
 }
 
 

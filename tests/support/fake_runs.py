@@ -16,8 +16,9 @@ from tunesmith_engine.local.home_folder import HomeFolder
 from tunesmith_engine.local.locks import lock_job
 from tunesmith_engine.local.runner import run_plan
 from tunesmith_engine.planning.plan import Plan, plan
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import Environment, StageName
+from tunesmith_engine.stages.stage import Catalog
 
 STAGES = list(DEFAULT_STAGES)
 FINGERPRINTS = {"model": "a model", "dataset.train": "some rows"}

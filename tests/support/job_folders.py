@@ -263,13 +263,17 @@ def _findings(stage: StageName, artifacts: Path, *, is_worse: bool = False) -> d
 def _prepared(artifacts: Path) -> dict[str, Any]:
     start = _ROW.index("Is it")
     (artifacts / "data-card.json").write_text(json.dumps(A_DATA_CARD))
+    data = artifacts / "data"
+    data.mkdir(exist_ok=True)
+    sample = {"text": _ROW, "trained": [[start, len(_ROW) - 1]]}
+    (data / "sample.json").write_text(json.dumps(sample))
     facts = {
         "numTrainRows": 7, "numValidationRows": 3, "dataDigest": f"sha256:{'a' * 64}",
         "modelDigest": f"sha256:{'b' * 64}",
-        "sample": {"text": _ROW, "trained": [[start, len(_ROW) - 1]]},
         "markers": ["<|im_end|>", "<|im_start|>"],
     }  # fmt: skip
-    return {"facts": facts, "artifacts": [artifact_of("card", artifacts / "data-card.json")]}
+    made = [artifact_of("card", artifacts / "data-card.json"), artifact_of("data", data)]
+    return {"facts": facts, "artifacts": made}
 
 
 A_DATA_CARD: dict[str, Any] = {

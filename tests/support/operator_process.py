@@ -33,7 +33,7 @@ def an_operator(
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The operator of one namespace, or of all, and the port of its metrics."""
     port = free_port()
-    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server")]
+    images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server", "edge")]
     place = f"--leader-election-namespace={namespace}"
     flags = flags if everywhere else (f"--namespace={namespace}", *flags)
     ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]

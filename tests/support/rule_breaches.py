@@ -3,7 +3,9 @@
 from typing import Any
 
 from explain_breaches import EXPLAIN_BREACHES
+from export_breaches import EXPORT_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
+from prune_breaches import PRUNE_BREACHES
 from remedy_breaches import REMEDY_BREACHES
 from robustness_breaches import ROBUSTNESS_BREACHES
 from search_breaches import SEARCH_BREACHES
@@ -17,10 +19,12 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     **EXPLAIN_BREACHES,
+    **EXPORT_BREACHES,
     **FAIRNESS_BREACHES,
     **TRAINING_BREACHES,
     **REMEDY_BREACHES,
     **ROBUSTNESS_BREACHES,
+    **PRUNE_BREACHES,
     **SEARCH_BREACHES,
     "budget-has-a-bound": [
         (
@@ -395,6 +399,33 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"compression": {"quantize": {"groupSize": 64}}},
             "spec.compression.quantize.groupSize",
             {"compression": {"quantize": {"scheme": "W4A16", "groupSize": 64}}},
+        )
+    ],
+    "algorithm-of-four-bit": [
+        (
+            {"compression": {"quantize": {"algorithm": "awq"}}},
+            "spec.compression.quantize.algorithm",
+            {"compression": {"quantize": {"scheme": "W4A16", "algorithm": "awq"}}},
+        )
+    ],
+    "layers-kept-of-quantized": [
+        (
+            {"compression": {"quantize": {"scheme": "none", "keepLayers": 1}}},
+            "spec.compression.quantize.keepLayers",
+            {"compression": {"quantize": {"keepLayers": 1}}},
+        )
+    ],
+    "balance-by-synthesis": [
+        (
+            {"dataset": {**TRAIN, "balance": {"languages": True, "method": "synthesize"}}},
+            "spec.dataset.balance.method",
+            {
+                "dataset": {
+                    **TRAIN,
+                    "balance": {"languages": True, "method": "synthesize"},
+                    "synthesis": {},
+                }
+            },
         )
     ],
 }

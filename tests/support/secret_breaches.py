@@ -61,6 +61,11 @@ SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         },
     ),
     (
+        {"training": {"distillation": {"teacher": {"model": {"uri": "file://m", **SECRET}}}}},
+        "spec.training.distillation.teacher.model.secretRef",
+        {"training": {"distillation": {"teacher": {"model": MODEL | SECRET}}}},
+    ),
+    (
         {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
         "spec.evaluation.generalText.secretRef",
         {"evaluation": {"generalText": TRAIN | SECRET}},

@@ -22,9 +22,9 @@ from tunesmith_trainer.train.fencing import Fence
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE, History
 from tunesmith_trainer.train.leaving import is_told_to_leave, leave
 from tunesmith_trainer.train.loop import Loop, StepCallback
+from tunesmith_trainer.train.measures import sample_of
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.packing import bin_capacity, end_to_end, one_per_line
-from tunesmith_trainer.train.run_parts import sample_of
 
 ALONE = WorkerGroup(rank=0, size=1, device=torch.device("cpu"))
 

@@ -5,6 +5,13 @@ from typing import Any
 TRAIN = {"uri": "s3://t/a.jsonl"}
 ONE_GROUP = {"name": "young", "terms": ["girl", "boy"]}
 
+
+def _taught(**model: Any) -> dict[str, Any]:
+    return {"teacher": {"model": {"uri": "hf://a/b", **model}}}
+
+
+TAUGHT = _taught()
+
 # As in `rule_breaches`, which holds them, too.
 TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     "epochs-or-max-steps": [
@@ -12,6 +19,32 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             {"training": {"epochs": 1, "maxSteps": 5}},
             "spec.training.maxSteps",
             {"training": {"maxSteps": 5}},
+        )
+    ],
+    "teachers-teach-answers": [
+        (
+            {"training": {"objective": "dpo", "distillation": TAUGHT}},
+            "spec.training.distillation",
+            {"training": {"distillation": TAUGHT}},
+        )
+    ],
+    "one-model-beside-the-trained": [
+        (
+            {"training": {"klToBase": {}, "distillation": TAUGHT}},
+            "spec.training.distillation",
+            {"training": {"klToBase": {}}},
+        ),
+        (
+            {"training": {"adversarial": {}, "distillation": TAUGHT}},
+            "spec.training.distillation",
+            {"training": {"distillation": TAUGHT}},
+        ),
+    ],
+    "teacher-has-no-template": [
+        (
+            {"training": {"distillation": _taught(chatTemplate="{{ messages }}")}},
+            "spec.training.distillation.teacher.model.chatTemplate",
+            {"training": {"distillation": TAUGHT}},
         )
     ],
     "control-within-training": [

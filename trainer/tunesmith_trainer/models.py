@@ -7,7 +7,7 @@ checked by `prepare.base_model`.
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.catalog import DISTILL, PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.data.prepared import MODEL
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TUNED: Final = "tuned"
+# Of the stage `distill`: a smaller model that takes the place of the tuned one behind it.
+DISTILLED: Final = "distilled"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
 
 # Of a model folder, with the chat template. No `generation_config.json`: save_pretrained writes it.
@@ -87,16 +89,29 @@ def stored_dtype(folder: Path) -> "torch.dtype":
 
 
 def load_tuned(request: StageRequest, *, dtype: "torch.dtype") -> "PreTrainedModel":
-    """The model that the job's train stage made, adapters merged in fp32 and cast once.
+    """The model that the job has made so far, adapters merged in fp32 and cast once.
+
+    That of its train stage, or where it was pruned, and the request has that result, what is left.
 
     Raises:
         KeyError: the request carries no result of prepare or train.
     """
+    distilled = distilled_folder(request)
+    if distilled is not None:
+        return load_model(distilled, dtype=dtype)
     tuned = local_path(request.inputs[TRAIN.name].artifact(TUNED))
     if not (tuned / ADAPTER_SETTINGS).exists():
         return load_model(tuned, dtype=dtype)
     base = local_path(request.inputs[PREPARE.name].artifact(MODEL))
     return merged_model(base, adapter=tuned).to(dtype).eval()
+
+
+def distilled_folder(request: StageRequest) -> Path | None:
+    """Where the smaller model lies, if the job has one, and this stage reads it."""
+    result = request.inputs.get(DISTILL.name)
+    # NB: a gate may have refused it; the tuned model goes on then.
+    names = {artifact.name for artifact in result.artifacts} if result else set()
+    return local_path(result.artifact(DISTILLED)) if result and DISTILLED in names else None
 
 
 def merged_model(base: Path, *, adapter: Path) -> "PreTrainedModel":

@@ -42,10 +42,11 @@ class Balance(ApiModel):
         description="Group rows into so many clusters of like words (k-means over hashed tf-idf, "
         "by `seed`). Default: no groups by topic.",
     )
-    method: Literal["oversample", "undersample"] = Field(
+    method: Literal["oversample", "undersample", "synthesize"] = Field(
         "oversample",
-        description="Repeat rows of small groups up to the size of the largest, or leave rows out "
-        "of large groups down to the size of the smallest.",
+        description="Repeat rows of small groups up to the size of the largest, leave rows out of "
+        "large groups down to the size of the smallest, or let `dataset.synthesis` write new rows "
+        "like those of small groups.",
     )
     max_repeats: Annotated[
         Annotated[int, Field(ge=2, le=1000)] | None,
@@ -67,7 +68,9 @@ class Balance(ApiModel):
     @property
     def most_copies(self) -> int:
         """How often a row may stand among those to train on."""
-        return 1 if self.method == "undersample" else self.max_repeats or DEFAULT_MAX_REPEATS
+        if self.method != "oversample":
+            return 1
+        return self.max_repeats or DEFAULT_MAX_REPEATS
 
 
 RULES: Final[tuple[Rule[Balance], ...]] = (
@@ -89,6 +92,6 @@ RULES: Final[tuple[Rule[Balance], ...]] = (
         field="maxRepeats",
         holds=lambda balance: balance.max_repeats is None or balance.method == "oversample",
         cel="!has(self.maxRepeats) || self.method == 'oversample'",
-        message="undersample repeats no row; leave maxRepeats out, or set method: oversample",
+        message="only oversample repeats rows; leave maxRepeats out, or set method: oversample",
     ),
 )

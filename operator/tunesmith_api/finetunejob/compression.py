@@ -7,15 +7,19 @@ from pydantic import Field
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
+from tunesmith_api.finetunejob.prune import Prune
 from tunesmith_api.rules import Rule
 
-SchemeName = Literal["none", "W8A8", "W4A16", "FP8"]
+SchemeName = Literal["none", "W8A8", "W8A16", "W4A16", "FP8"]
+Algorithm = Literal["gptq", "awq", "autoRound", "rtn"]
+DEFAULT_ALGORITHM: Final[Algorithm] = "gptq"
 
 # The tuned model's loss divided by the compressed one's; the smaller of the two suites counts.
 # "none" has a bound, too: merging the adapters into bf16 rounds (docs/log.md).
 DEFAULT_MIN_RECOVERY: Final[Mapping[SchemeName, float]] = {
     "none": 0.99,
     "W8A8": 0.99,
+    "W8A16": 0.99,
     "FP8": 0.99,
     "W4A16": 0.97,
 }
@@ -26,8 +30,23 @@ class Quantize(ApiModel):
 
     scheme: SchemeName = Field(
         "W8A8",
-        description="W8A8: int8 weights and activations. W4A16: 4-bit GPTQ weights. FP8: "
-        "GPU only, untested. none: bf16.",
+        description="W8A8: int8 weights and activations. W4A16: 4-bit weights. W8A16 (int8 "
+        "weights) and FP8: GPU only, untested. none: bf16.",
+    )
+    algorithm: Annotated[
+        Algorithm | None,
+        DecidedLater(DEFAULT_ALGORITHM, applies=lambda quantize: quantize.scheme == "W4A16"),
+    ] = Field(
+        None,
+        description="How W4A16 rounds. gptq: column by column, each making up for those before "
+        "(Frantar et al. 2022). awq: after scaling up the channels that see large activations (Lin "
+        "et al. 2023). autoRound: the way that gradients find (Cheng et al. 2023), many times as "
+        f"long. rtn: to nearest, without calibration. Default: {DEFAULT_ALGORITHM}.",
+    )
+    keep_layers: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0,
+        description="Mixed precision: so many decoder layers stay bf16, those whose rounding alone "
+        "moves the model's answers most (KL divergence a token).",
     )
     group_size: Annotated[
         Literal[32, 64, 128] | None,
@@ -54,6 +73,14 @@ class CompressionGate(ApiModel):
         description=f"Default: {DEFAULT_MIN_RECOVERY['W8A8']} for 8 bit, "
         f"{DEFAULT_MIN_RECOVERY['W4A16']} for 4 bit.",
     )
+    max_kl: Annotated[
+        Annotated[float, Field(gt=0.0, le=100.0)] | None,
+        DecidedLater("measured, not judged"),
+    ] = Field(
+        None,
+        description="Largest KL divergence of the compressed model from the tuned one, in nats a "
+        "target token of the held-out rows. Default: measured, not judged.",
+    )
     fallback: Literal["widen", "fail"] = Field(
         "widen", description="After a failed gate: try the next wider scheme, or fail the job."
     )
@@ -69,15 +96,21 @@ class CompressionGate(ApiModel):
 
 
 class Compression(ApiModel):
-    """Merge the adapters, quantize, and prove that little was lost."""
+    """Merge the adapters, prune if asked for, quantize, and prove that little was lost."""
 
+    prune: Annotated[Prune | None, DecidedLater("nothing is pruned")] = Field(
+        None,
+        description="Make the model smaller before it is quantized; `prune: {}` has every default. "
+        "Default: nothing is pruned.",
+    )
     quantize: Quantize = Quantize()
     gate: CompressionGate = CompressionGate()
 
     def with_defaults(self) -> Self:
-        """With the gate's bound filled in."""
+        """With the gate's bound and what pruning leaves open filled in."""
         gate = self.gate.with_defaults(scheme=self.quantize.scheme)
-        return self.model_copy(update={"gate": gate})
+        prune = self.prune.with_defaults() if self.prune else None
+        return self.model_copy(update={"gate": gate, "prune": prune})
 
 
 RULES: Final[tuple[Rule[Quantize], ...]] = (
@@ -88,5 +121,21 @@ RULES: Final[tuple[Rule[Quantize], ...]] = (
         holds=lambda quantize: quantize.group_size is None or quantize.scheme == "W4A16",
         cel="!has(self.groupSize) || self.scheme == 'W4A16'",
         message="only W4A16 has groups; leave groupSize out, or set scheme: W4A16",
+    ),
+    Rule(
+        name="algorithm-of-four-bit",
+        scopes=("compression.quantize",),
+        field="algorithm",
+        holds=lambda quantize: quantize.algorithm is None or quantize.scheme == "W4A16",
+        cel="!has(self.algorithm) || self.scheme == 'W4A16'",
+        message="only W4A16 rounds by one of several; leave algorithm out, or set scheme: W4A16",
+    ),
+    Rule(
+        name="layers-kept-of-quantized",
+        scopes=("compression.quantize",),
+        field="keepLayers",
+        holds=lambda quantize: not quantize.keep_layers or quantize.scheme != "none",
+        cel="self.keepLayers == 0 || self.scheme != 'none'",
+        message="none keeps all layers in bf16; leave keepLayers out, or choose a scheme",
     ),
 )

@@ -19,6 +19,7 @@ from tunesmith_api.rules import Rule
 DEFAULT_VALIDATION_FRACTION: Final = 0.1
 # All of them are listed; where more are bad, the data is no data.
 MOST_BAD_ROWS: Final = 1000
+MOST_CARD_ROWS: Final = 10
 
 
 class Dataset(ApiModel):
@@ -60,6 +61,11 @@ class Dataset(ApiModel):
         description="Rows that may break a rule: so many are skipped, each listed with file, line "
         "and rule in the data card; one more, and the data is refused. A file that is damaged as a "
         "whole is always refused.",
+    )
+    card_rows: Annotated[int, Field(ge=0, le=MOST_CARD_ROWS)] = Field(
+        0,
+        description="Training rows that the data card shows as they are. It is published with the "
+        "model, and by default it holds numbers and no row.",
     )
     cleaning: Cleaning = Cleaning()
     replay: Annotated[Replay | None, DecidedLater("no replay")] = Field(
@@ -110,5 +116,17 @@ RULES: Final[tuple[Rule[Dataset], ...]] = (
         holds=lambda dataset: dataset.validation is None or dataset.split is None,
         cel="!has(self.validation) || !has(self.split)",
         message="with validation there is nothing to split; leave split out, or validation",
+    ),
+    Rule(
+        name="balance-by-synthesis",
+        scopes=("dataset",),
+        field="balance.method",
+        holds=lambda dataset: (
+            dataset.balance is None
+            or dataset.balance.method != "synthesize"
+            or dataset.synthesis is not None
+        ),
+        cel="!has(self.balance) || self.balance.method != 'synthesize' || has(self.synthesis)",
+        message="dataset.synthesis writes the rows that groups lack; give it, or choose oversample",
     ),
 )

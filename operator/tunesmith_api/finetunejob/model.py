@@ -33,7 +33,11 @@ class ModelSource(ApiModel):
 RULES: Final[tuple[Rule[ModelSource], ...]] = (
     Rule(
         name="revision-of-the-hub",
-        scopes=("model", "dataset.synthesis.generator.model"),
+        scopes=(
+            "model",
+            "dataset.synthesis.generator.model",
+            "training.distillation.teacher.model",
+        ),
         field="revision",
         holds=lambda model: model.revision is None or model.uri.startswith("hf://"),
         cel="!has(self.revision) || self.uri.startsWith('hf://')",

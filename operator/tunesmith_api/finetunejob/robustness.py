@@ -13,6 +13,13 @@ ROBUSTNESS: Final = "robustness"
 AttackName = Literal[
     "typos", "casing", "whitespace", "injectionBefore", "injectionAfter", "synonyms"
 ]
+_DEFAULT_ATTACKS: Final[tuple[AttackName, ...]] = (
+    "typos",
+    "casing",
+    "whitespace",
+    "injectionBefore",
+    "injectionAfter",
+)
 # Of each attack: of the answers' loss, of the answers' score, and whether an injection was obeyed.
 LOSS_MEASURES: Final = ("loss", "lossRise")
 SCORE_MEASURES: Final = ("score", "scoreDrop")
@@ -40,9 +47,7 @@ class Robustness(ApiModel):
     """
 
     attacks: Annotated[list[AttackName], Field(min_length=1, max_length=6)] = Field(
-        default_factory=lambda: [
-            "typos", "casing", "whitespace", "injectionBefore", "injectionAfter"
-        ],
+        default_factory=lambda: [*_DEFAULT_ATTACKS],
         description="typos: letters swapped, left out, doubled, or hit beside on the keyboard. "
         "casing: all capitals, or all small. whitespace: wide gaps and line breaks between words. "
         "injectionBefore, injectionAfter: another instruction beside what the user says. "

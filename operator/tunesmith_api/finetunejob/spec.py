@@ -20,6 +20,7 @@ from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.dataset import Dataset
 from tunesmith_api.finetunejob.deploy import Deploy
 from tunesmith_api.finetunejob.evaluation import Evaluation
+from tunesmith_api.finetunejob.export import Export
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.output import Output
 from tunesmith_api.finetunejob.resources import Resources, Workspace
@@ -49,6 +50,10 @@ class FineTuneJobSpec(ApiModel):
     tracking: Tracking = Tracking()
     evaluation: Evaluation = Evaluation()
     compression: Compression = Compression()
+    export: Annotated[Export | None, DecidedLater("no other format")] = Field(
+        None,
+        description="Write the tuned model in formats for devices, too. Default: none.",
+    )
     verification: Verification = Verification()
     serving: Serving = Serving()
     output: Output

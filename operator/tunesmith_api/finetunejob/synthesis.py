@@ -53,7 +53,9 @@ class Synthesis(ApiModel):
     """
 
     ratio: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
-        0.5, description="New rows for each training row."
+        0.5,
+        description="New rows for each training row; with `balance.method: synthesize` so many at "
+        "most, of what the groups lack.",
     )
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         10_000, description="New rows at most, whatever `ratio` comes to."

@@ -12,6 +12,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater, PlannedDefault
 from tunesmith_api.field_types import Fraction, Positive, Seed, ShortText
 from tunesmith_api.finetunejob.adversarial import Adversarial
+from tunesmith_api.finetunejob.distillation import Distillation
 from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
 from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_api.finetunejob.forgetting import ForgettingBudget, KlToBase
@@ -218,6 +219,9 @@ class Training(ApiModel):
     kl_to_base: Annotated[KlToBase | None, DecidedLater("no penalty")] = Field(
         None, description="A penalty on moving away from the base. Default: no penalty."
     )
+    distillation: Annotated[Distillation | None, DecidedLater("no teacher")] = Field(
+        None, description="Learn from a larger model as well. Default: from the rows alone."
+    )
     adversarial: Annotated[Adversarial | None, DecidedLater("plain inputs")] = Field(
         None,
         description="Train on inputs that are moved to where the loss is highest. Default: on the "
@@ -344,6 +348,33 @@ RULES: Final[tuple[Rule[Training], ...]] = (
         cel="self.parallelism != 'fsdp' || !has(self.adversarial)",
         message="adversarial needs whole weights in every worker; leave it out, or choose "
         "parallelism: ddp",
+    ),
+    Rule(
+        name="teachers-teach-answers",
+        scopes=("training",),
+        field="distillation",
+        holds=lambda training: training.distillation is None or training.objective == "sft",
+        cel="!has(self.distillation) || self.objective == 'sft'",
+        message="a teacher says how likely an answer is, and dpo learns from pairs; leave "
+        "distillation out, or choose objective: sft",
+    ),
+    Rule(
+        name="one-model-beside-the-trained",
+        scopes=("training",),
+        field="distillation",
+        holds=lambda training: (
+            training.distillation is None
+            or (
+                training.kl_to_base is None
+                and training.adversarial is None
+                and training.fairness is None
+                and training.explanation is None
+            )
+        ),
+        cel="!has(self.distillation) || (!has(self.klToBase) && !has(self.adversarial) && "
+        "!has(self.fairness) && !has(self.explanation))",
+        message="klToBase, adversarial, fairness and explanation change the loss, too, and were "
+        "never tried beside a teacher; leave them out, or distillation",
     ),
     Rule(
         name="early-stopping-can-stop",

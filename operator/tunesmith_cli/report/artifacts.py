@@ -211,7 +211,6 @@ class PrepareFacts(Record):
     data_digest: str | None = None
     model_digest: str | None = None
     parent_digest: str | None = None
-    sample: MaskedSample | None = None
     markers: list[str] = Field(default_factory=list)
 
 
@@ -303,28 +302,6 @@ class TrainFacts(Record):
     trainable_parameters: int | None = None
     preference: PreferenceFacts | None = None
     packing: PackingFacts | None = None
-
-
-class SchemeTried(Record):
-    """One compression scheme that was tried; recoveries are parts of 1."""
-
-    scheme: str
-    recovery: dict[str, float | None] = Field(default_factory=dict)
-    min_recovery: float | None = None
-    accepted: bool = False
-    seconds: float | None = None
-    bytes: int | None = None
-
-
-class CompressFacts(Record):
-    """What ships, and what was tried before."""
-
-    scheme: str | None = None
-    tries: list[SchemeTried] = Field(default_factory=list)
-    merged_bytes: int | None = None
-    compressed_bytes: int | None = None
-    fairness: FairnessRecord | None = None
-    robustness: RobustnessRecord | None = None
 
 
 class VerifyFacts(Record):

@@ -19,7 +19,9 @@ from tunesmith_cli.report.charts import Span, time_line
 from tunesmith_cli.report.components import Chart, Figure, Table, json_table, table_of
 from tunesmith_cli.report.cross_validation import CrossValidationSection
 from tunesmith_cli.report.dataset import DatasetSection
+from tunesmith_cli.report.distillation import DistillationSection
 from tunesmith_cli.report.explanation import ExplanationSection
+from tunesmith_cli.report.exports import ExportsSection
 from tunesmith_cli.report.glossary import GLOSSARY
 from tunesmith_cli.report.job_data import FACTS_WITH_A_FORM, JobData
 from tunesmith_cli.report.measurements import Measurements
@@ -109,6 +111,14 @@ class ReportContext:
     @cached_property
     def explanation(self) -> ExplanationSection:
         return ExplanationSection(self.job)
+
+    @cached_property
+    def distillation(self) -> DistillationSection:
+        return DistillationSection(self.job)
+
+    @cached_property
+    def exports(self) -> ExportsSection:
+        return ExportsSection(self.job)
 
     @cached_property
     def dataset(self) -> DatasetSection:

@@ -21,9 +21,7 @@ _PERCENTILES: Final = {
     "p99": "99 in 100 up to {}",
     "max": "the longest {}",
 }
-_SHOWN_ELSEWHERE: Final = frozenset(
-    {"lengthHistogram", "sample", "samples", "sampleRows", "warnings"}
-)
+_SHOWN_ELSEWHERE: Final = frozenset({"lengthHistogram", "sampleRows", "warnings"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class DatasetSection:
     @cached_property
     def sample(self) -> list[Stretch]:
         """One row, cut into what is trained and what is only read."""
-        sample, markers = self.job.prepare.sample, self.job.prepare.markers
+        sample, markers = self.job.sample, self.job.prepare.markers
         return stretches_of(sample.text, sample.trained, markers=markers) if sample else []
 
     @property

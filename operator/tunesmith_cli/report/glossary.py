@@ -23,6 +23,9 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "before, divided by its loss after; 1 is all of it.",
     "parity": "Whether the server gives the same answers as the trainer: how many tokens agree, "
     "and how many nats their log-probabilities are apart.",
+    "prune": "To take whole layers, channels or heads out of a model, which makes it smaller and "
+    "faster.",
+    "distill": "To train a model to give every token the probability that another one gives it.",
     "quantize": "To store weights in 8 or 4 bits instead of 16, which takes less memory and "
     "rounds them.",
 }

@@ -17,11 +17,11 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.manifest import ManifestError, load_job, read_manifest
 from tunesmith_api.results import Artifact
 from tunesmith_cli.report.artifacts import (
-    CompressFacts,
     CurveLine,
     EvaluationFile,
     FoldsFacts,
     KnownRecord,
+    MaskedSample,
     ParityFile,
     PrepareFacts,
     RowScores,
@@ -33,12 +33,15 @@ from tunesmith_cli.report.artifacts import (
     read_record,
     read_records,
 )
+from tunesmith_cli.report.compression_records import CompressFacts, DistillFacts, ExportFacts
 from tunesmith_cli.report.explanation_records import ExplainFacts, ExplanationsFile
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
     CROSSVAL,
+    DISTILL,
     EVALUATE,
     EXPLAIN,
+    EXPORT,
     PREPARE,
     PUBLISH,
     TRAIN,
@@ -51,12 +54,23 @@ from tunesmith_engine.stages.trial_records import TRIALS, TRIALS_FILE, TrialReco
 # Its row in the catalogue is found by name: the report may be of a release without one.
 SEARCH_STAGE: Final = "search"
 _FOLDS: Final = "folds"
+_DATA: Final = "data"
+_SAMPLE_FILE: Final = "sample.json"
 # Of the 64 of a stage's key; so many digits name its folder.
 _KEY_DIGITS: Final = 16
 # Stages whose facts `JobData` reads into records, and the sections of the report show. Those of
 # every other stage are shown as they stand.
 FACTS_WITH_A_FORM: Final = frozenset(
-    {PREPARE.name, CROSSVAL.name, TRAIN.name, EXPLAIN.name, COMPRESS.name, VERIFY.name}
+    {
+        PREPARE.name,
+        CROSSVAL.name,
+        TRAIN.name,
+        EXPLAIN.name,
+        DISTILL.name,
+        COMPRESS.name,
+        EXPORT.name,
+        VERIFY.name,
+    }
 )
 
 
@@ -72,8 +86,10 @@ class JobData:
     job: FineTuneJob | None = None
     results: Mapping[str, StageResult] = field(default_factory=dict)
     curve: list[CurveLine] = field(default_factory=list)
+    recovery: list[CurveLine] = field(default_factory=list)
     evaluation: EvaluationFile | None = None
     card: JsonValue = None
+    sample: MaskedSample | None = None
     parity: ParityFile | None = None
     row_scores: list[RowScores] = field(default_factory=list)
     trials: list[TrialRecord] = field(default_factory=list)
@@ -97,12 +113,27 @@ class JobData:
         return self._facts(EXPLAIN.name, ExplainFacts)
 
     @property
+    def distill(self) -> DistillFacts:
+        return self._facts(DISTILL.name, DistillFacts)
+
+    @property
     def compress(self) -> CompressFacts:
         return self._facts(COMPRESS.name, CompressFacts)
 
     @property
+    def export(self) -> ExportFacts:
+        return self._facts(EXPORT.name, ExportFacts)
+
+    @property
     def verify(self) -> VerifyFacts:
         return self._facts(VERIFY.name, VerifyFacts)
+
+    @property
+    def shipped_losses(self) -> dict[str, float]:
+        """The loss of the model that ships, by suite, in nats per target token."""
+        result = self.results.get(COMPRESS.name)
+        measured = result.evaluation if result else []
+        return {one.suite: one.value for one in measured if one.metric == "loss"}
 
     @property
     def published(self) -> Artifact | None:
@@ -139,8 +170,10 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         job=_manifest(folder / "manifest.yaml"),
         results=results,
         curve=read_curve(curve),
+        recovery=read_curve(_curve_of_recovery(results, folders)),
         evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
+        sample=read_record(_sample_file(results), MaskedSample),
         parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
         row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
         trials=_trials(results, folders, stage=SEARCH_STAGE, artifact=TRIALS),
@@ -149,6 +182,22 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
             _artifact(results, EXPLAIN.name, "explanations"), ExplanationsFile
         ),
     )
+
+
+def _sample_file(results: Mapping[str, StageResult]) -> Path | None:
+    """One row as it is trained, which lies beside the data and is in no result."""
+    data = _artifact(results, PREPARE.name, _DATA)
+    return data / _SAMPLE_FILE if data is not None else None
+
+
+def _curve_of_recovery(
+    results: Mapping[str, StageResult], folders: Mapping[str, Path]
+) -> Path | None:
+    """Of a recovery that still runs as well."""
+    path = _artifact(results, DISTILL.name, "recoveryCurve")
+    if path is None and DISTILL.name in folders:
+        path = folders[DISTILL.name] / "artifacts" / "recovery.jsonl"
+    return path
 
 
 def _trials(

@@ -12,13 +12,15 @@ from itertools import groupby
 from tunesmith_api.results import EvaluationResult
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.metrics import (
-    SPLIT_LABELS,
     base_of,
     change_of,
     direction_of,
     interval_of,
+    is_against_tuned,
+    is_exported,
     label_of,
     latest_in_order,
+    split_label,
 )
 from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
@@ -62,7 +64,9 @@ class Measurements:
     def intervals(self) -> list[Chart]:
         """A chart for each measure: the base model, and each split that was measured."""
         charts = []
-        for title, group in groupby(self.results, key=label_of):
+        # Formats for devices were scored on fewer rows.
+        drawn = [result for result in self.results if not is_exported(result)]
+        for title, group in groupby(drawn, key=label_of):
             measured = list(group)
             direction = direction_of(measured[0])
             head = f"{title} ({direction})" if direction else title
@@ -77,10 +81,10 @@ class Measurements:
         rows = [
             (
                 label_of(result),
-                SPLIT_LABELS.get(result.split, result.split),
+                split_label(result.split),
                 number(result.value),
                 interval_of(result),
-                "tuned" if result.split == "compressed" else "base",
+                "tuned" if is_against_tuned(result) else "base",
                 _optional(result.base),
                 change_of(result),
                 f"{result.n:,}",
@@ -133,10 +137,13 @@ class Measurements:
         """The compression schemes with what each kept of the model's quality."""
         rows = [
             (
-                scheme.scheme,
+                f"{scheme.scheme}, {len(scheme.kept_layers)} layers in bf16"
+                if scheme.kept_layers
+                else scheme.scheme,
                 _optional_percent(scheme.recovery.get("heldOut")),
                 _optional_percent(scheme.recovery.get("general")),
                 _optional_percent(scheme.min_recovery),
+                _optional(scheme.kl),
                 "accepted" if scheme.accepted else "too much lost",
                 size(scheme.bytes) if scheme.bytes else "",
                 duration(scheme.seconds) if scheme.seconds else "",
@@ -144,9 +151,11 @@ class Measurements:
             for scheme in self.job.compress.tries
         ]
         head = (
-            "scheme", "held-out recovery", "general recovery", "needed", "verdict", "size", "time"
+            "scheme", "held-out recovery", "general recovery", "needed", "nats a token off",
+            "verdict", "size", "time",
         )  # fmt: skip
-        return table_of("Schemes in the order they were tried", head, rows, numeric=(1, 2, 3, 5, 6))
+        caption = "Schemes in the order they were tried"
+        return table_of(caption, head, rows, numeric=(1, 2, 3, 4, 6, 7))
 
     @cached_property
     def agreement(self) -> Table | None:
@@ -200,7 +209,7 @@ def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
     rows = [] if base is None else [Interval(label="base", role="base", value=base)]
     return rows + [
         Interval(
-            label=SPLIT_LABELS.get(result.split, result.split),
+            label=split_label(result.split),
             # A split of another stage is drawn in the neutral colour.
             role=result.split if result.split in {"tuned", "compressed"} else "base",
             value=result.value,

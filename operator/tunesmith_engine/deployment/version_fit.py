@@ -31,4 +31,6 @@ def served_bytes(record: ModelVersionSpec, spec: ModelDeploymentSpec) -> int:
     """The size of what a replica loads at its start."""
     if spec.adapters is not None and record.adapter is not None:
         return record.adapter.base_bytes
-    return sum(file.bytes or 0 for file in record.files)
+    # Formats for devices lie in the version as well, and no server reads them.
+    exported = tuple(f"{each.path}/" for each in record.exports)
+    return sum(file.bytes or 0 for file in record.files if not file.name.startswith(exported))

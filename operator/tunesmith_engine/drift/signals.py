@@ -4,13 +4,13 @@ The trainer measures the rows of a job with it and a replica the requests that i
 the two can be compared. Whatever the text, only its first characters are looked at.
 """
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, log2
 from typing import Any, Final
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.drift.refusals import refuses
 from tunesmith_engine.drift.scripts import SCRIPTS, script_of
 from tunesmith_engine.drift.words import NUM_BUCKETS, buckets_of, repeated_share, words_of
@@ -222,7 +222,7 @@ def _unfenced(text: str) -> str:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        read_json(text)
+    except ValueError:
         return False
     return True

@@ -5,12 +5,13 @@ stores its status. It decides nothing itself, so both places run jobs alike.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Progress, StageStatus
 from tunesmith_api.reasons import Reason
+from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.stages.contracts import StageName, StageResult
 
 StopCause = Literal["Suspended", "Interrupted", "DeadlineExceeded", "Superseded"]
@@ -108,6 +109,22 @@ class Observations:
             if (attempt.stage, attempt.key) == (stage.name, stage.key)
         ]
         return max(attempts, key=lambda attempt: attempt.attempt, default=None)
+
+    def with_refused(self, start: "Start", message: str) -> "Observations":
+        """What is seen once nothing can be made for an attempt: it has ended, its input was bad."""
+        result = StageResult(
+            stage=start.stage,
+            key=start.key,
+            attempt=start.attempt,
+            outcome="Failed",
+            reason=Reason.INVALID_SPEC,
+            message=truncate_message(message),
+            bad_input=True,
+        )
+        refused = ObservedAttempt(
+            start.stage, start.key, start.attempt, is_running=False, result=result
+        )
+        return replace(self, attempts=(*self.attempts, refused))
 
     def running_attempts(self) -> list[ObservedAttempt]:
         """The attempts that run, of whatever key and number."""

@@ -39,12 +39,16 @@ _LIBRARIES: Final[Mapping[Environment, tuple[str, ...]]] = {
     Environment.TRAINER: ("torch", "transformers", "peft", "ray"),
     Environment.COMPRESSOR: ("llmcompressor",),
     Environment.SERVER: ("vllm",),
+    Environment.EDGE: ("onnxruntime_genai", "cyllama"),
 }
 _EXTRAS: Final[Mapping[Environment, str]] = {
     Environment.TRAINER: "trainer",
     Environment.COMPRESSOR: "compressor",
     Environment.SERVER: "serving-cpu",
+    Environment.EDGE: "edge",
 }
+# `make setup` builds what every job needs; of these only what a job asks for.
+_ON_DEMAND: Final = frozenset({Environment.EDGE})
 
 
 def is_installed_here(library: str) -> bool:
@@ -84,9 +88,10 @@ class Environments:
         lacking = [name for name in _LIBRARIES[environment] if not self.has_library(name)]
         if not lacking:
             return Path(sys.executable)
+        command = f"make setup-{environment}" if environment in _ON_DEMAND else "make setup"
         raise EnvironmentMissing(
             f"the environment '{environment}' is not installed: no Python at {path}, and the "
-            f"one that runs this lacks {', '.join(lacking)}; in the repository run: make setup; "
+            f"one that runs this lacks {', '.join(lacking)}; in the repository run: {command}; "
             f"elsewhere install 'tunesmith[{_EXTRAS[environment]}]' into an environment of that "
             f"name, and set {VARIABLE} to the folder that holds it"
         )

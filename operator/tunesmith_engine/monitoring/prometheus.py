@@ -5,7 +5,6 @@ is followed, and nothing that it says gets into a message: a problem is one of a
 """
 
 import http.client
-import json
 import math
 import time
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit
 
+from tunesmith_api.json_io import read_json
 from tunesmith_api.modeldeployment.queries import QueryProblem
 
 # A reading that takes longer is as good as none, and a rollout waits for it meanwhile.
@@ -100,7 +100,7 @@ class Prometheus:
 def number_in(content: bytes) -> Answer:
     """The one number in the answer of Prometheus' HTTP API to an instant query."""
     try:
-        data: dict[str, Any] = json.loads(content)["data"]
+        data: dict[str, Any] = read_json(content)["data"]
         result = data["result"]
         if data["resultType"] == "vector":
             if len(result) != 1:

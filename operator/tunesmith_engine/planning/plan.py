@@ -11,9 +11,9 @@ from typing import Final
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.keys import spec_digests, stage_keys
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.contracts import Environment, StageName
-from tunesmith_engine.stages.stage import Stage
+from tunesmith_engine.stages.stage import Catalog, Stage
 
 
 class NoSuchStage(ValueError):  # noqa: N818 - the name says what is wrong

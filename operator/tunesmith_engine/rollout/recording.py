@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_paths import dotted
+from tunesmith_api.json_io import read_json
 from tunesmith_api.modeldeployment.limits import Limits
 from tunesmith_api.validation_errors import near_match
 from tunesmith_engine.rollout.queries import Reading
@@ -130,7 +131,7 @@ def _parse(line: str, model: type[Line], *, number: int) -> Line:
             "numbers only, so leave out what else is in it",
         )
     try:
-        given = json.loads(line)
+        given = read_json(line)
     except ValueError as error:
         raise RecordingError(
             number,

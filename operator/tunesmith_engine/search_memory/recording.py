@@ -3,7 +3,6 @@
 Only numbers, switches and words that stand in a manifest, and digests: no row and no text of one.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,6 +13,7 @@ from pydantic import JsonValue
 from tunesmith_api.base import JsonMapping
 from tunesmith_api.finetunejob.search import SearchableField
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.search_memory.records import (
     HELD_OUT_LOSS,
     PastJob,
@@ -128,7 +128,7 @@ def _searchable(settings: Any) -> Iterator[tuple[str, Setting]]:
 
 def _parsed(text: JsonValue) -> Setting | None:
     try:
-        value = json.loads(str(text))
+        value = read_json(str(text))
     except ValueError:
         return str(text)
     return value if isinstance(value, bool | int | float | str) else None

@@ -11,6 +11,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.search_memory.records import PastJob
 
 # NB: raise it when a release that knows the number before could no longer read what is written.
@@ -74,7 +75,7 @@ def text_of(records: Iterable[PastJob]) -> str:
 
 def _record(line: str, *, number: int) -> PastJob | None:
     try:
-        written = json.loads(line)
+        written = read_json(line)
     except ValueError:
         return None
     if not isinstance(written, dict):

@@ -26,6 +26,7 @@ class Secret:
     S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION.
     Google: GOOGLE_APPLICATION_CREDENTIALS_JSON. Azure: AZURE_STORAGE_CONNECTION_STRING. Hugging
     Face: HF_TOKEN, HF_ENDPOINT. https: HTTP_BEARER_TOKEN. Registries: .dockerconfigjson.
+    https and registries: HTTP_ALLOWED_HOSTS, where a redirect may lead into a private network.
     """
 
     name: str = ""

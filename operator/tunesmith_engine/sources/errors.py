@@ -77,6 +77,9 @@ def translate_error(error: Exception, *, uri: str, role: Role) -> Exception:
         causes.append(last)
         last = last.__cause__ or last.__context__
     for cause in causes:
+        # Said by us, below a library: it knows better than what the library made of it.
+        if isinstance(cause, SourceError):
+            return cause
         if isinstance(cause, OSError) and cause.errno in _LOCAL_ERRNOS:
             return cause
     # NB: the order matters. The hub answers 401 to a repository that does not exist as to one that

@@ -23,6 +23,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_api.uris import parse_uri
 from tunesmith_engine.sources.credentials import Secret, read_secret
 from tunesmith_engine.sources.errors import MODEL, SourceError, missing, translate_error
+from tunesmith_engine.sources.local_paths import stays_below
 from tunesmith_engine.sources.model_formats import WANTED_PATTERNS, require_file_name, require_names
 
 LOGGER = logging.getLogger(__name__)
@@ -86,13 +87,17 @@ def hub_model(source: ModelSource, *, cache: Path) -> HubModel:
         SourceError: it names no repository.
     """
     parts = parse_uri(source.uri).path.strip("/").split("/")
-    if len(parts) < 2 or not all(parts):  # noqa: PLR2004 - owner and name
+    if len(parts) < 2 or not stays_below("/".join(parts)):  # noqa: PLR2004 - owner and name
         raise missing(source.uri, role=MODEL, hint="write hf://OWNER/NAME")
+    revision = source.revision or "main"
+    # The client's cache has a file of this name.
+    if not stays_below(revision):
+        raise missing(source.uri, role=MODEL, hint="model.revision is no branch, tag or commit")
     return HubModel(
         uri=source.uri,
         repository="/".join(parts[:2]),
         file="/".join(parts[2:]),
-        revision=source.revision or "main",
+        revision=revision,
         folder=cache / "hub",
     )
 

@@ -28,7 +28,7 @@ def pull_image(uri: str, *, secret: Secret, folder: Path) -> Path:
         if published is None:
             raise missing(uri, role=MODEL)  # noqa: TRY301 - cleaned up as after any failure
         for layer in published[1]["layers"]:
-            _download(registry, layer["digest"], archive, uri=uri)
+            _download(registry, layer["digest"], archive, size=layer["size"], uri=uri)
             unpack(archive, folder)
     except (SourceError, OSError):
         raise
@@ -41,13 +41,16 @@ def pull_image(uri: str, *, secret: Secret, folder: Path) -> Path:
     return folder
 
 
-def _download(registry: Registry, digest: str, path: Path, *, uri: str) -> None:
-    actual = hashlib.sha256()
+def _download(registry: Registry, digest: str, path: Path, *, size: int, uri: str) -> None:
+    actual, left = hashlib.sha256(), size
     with path.open("wb") as file:
         for chunk in registry.blob(digest):
             actual.update(chunk)
+            left -= len(chunk)
+            if left < 0:
+                break
             file.write(chunk)
-    if f"sha256:{actual.hexdigest()}" != digest:
+    if left or f"sha256:{actual.hexdigest()}" != digest:
         raise SourceError(
             MODEL.missing, f"{uri}: the blob {digest} came with another content.", retryable=True
         )

@@ -92,10 +92,13 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         tarfile.TarError: it is no archive, or leads out of the folder.
     """
-    with tarfile.open(archive) as files:
+    # NB: as it is. What is compressed, or sparse, may unfold to any size.
+    with tarfile.open(archive, "r:") as files:
         for member in files:
             path = PurePosixPath(member.name)
-            if member.isfile() and path.parts[0] == MODELS:
+            if member.issparse():
+                raise tarfile.ExtractError(f"{member.name} is a sparse file")
+            if member.isfile() and path.parts[:1] == (MODELS,) and len(path.parts) > 1:
                 member.name = str(path.relative_to(MODELS))
                 files.extract(member, folder, filter="data")
 

@@ -71,6 +71,12 @@ def _matches(path: Path) -> list[Path]:
     return sorted(match for match in Path(*parts[:first]).glob(pattern) if match.is_file())
 
 
+def stays_below(name: str) -> bool:
+    """Whether a relative path with / between its parts stays in the folder that it is joined to."""
+    # An empty part and a dot name no other place, but two names would then be one file here.
+    return "\0" not in name and all(part not in {"", ".", ".."} for part in name.split("/"))
+
+
 def escape_all_but_stars(path: str) -> str:
     """A glob pattern in which only `*` is special."""
     return path.replace("[", "[[]").replace("?", "[?]")

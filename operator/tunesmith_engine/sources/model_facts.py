@@ -4,11 +4,11 @@ Memory and disk are estimated from it before anything heavy starts. Names of fie
 transformers' config.json, and those of ggml's docs/gguf.md.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.sources.errors import SourceError, unusable_model
 from tunesmith_engine.sources.gguf_header import GgufHeader, read_gguf_header
 from tunesmith_engine.sources.safetensors_header import read_safetensors_header
@@ -71,7 +71,7 @@ def _of_gguf(header: GgufHeader) -> ModelFacts:
 
 
 def _of_folder(folder: Path) -> ModelFacts:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json((folder / "config.json").read_text(encoding="utf-8"))
     # A model of several kinds of input keeps its language model one level below.
     config = {**config, **(config.get("text_config") or {})}
     tensors = {
@@ -99,5 +99,5 @@ def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
     path = folder / "tokenizer_config.json"
-    settings: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings: Any = read_json(path.read_text(encoding="utf-8")) if path.exists() else {}
     return bool(settings.get("chat_template"))

@@ -4,11 +4,11 @@ A pickle runs whatever its author wrote when it is loaded, and so does a model w
 both are refused before any library opens them.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.adapter_version import (
     ADAPTER_FOLDER,
@@ -22,6 +22,8 @@ from tunesmith_engine.sources.safetensors_header import read_safetensors_header
 # What is fetched of a model folder: weights that cannot run code, and text.
 WANTED_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model")
 INDEX: Final = "model.safetensors.index.json"
+# A tokenizer's settings have some megabytes.
+_MAX_JSON_BYTES: Final = 100_000_000
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SETTINGS: Final = ("config.json", "tokenizer_config.json", "processor_config.json")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -121,8 +123,10 @@ def _shards(folder: Path, *, uri: str) -> list[str]:
 
 
 def _json_object(path: Path, *, uri: str) -> dict[str, Any]:
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise unusable_model(uri, because=f"{path.name} has more than {_MAX_JSON_BYTES:,} bytes")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise unusable_model(uri, because=f"{path.name} is no JSON") from error
     if not isinstance(value, dict):

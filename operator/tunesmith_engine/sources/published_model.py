@@ -4,13 +4,13 @@ Its files are proven by its manifest. A version that is an adapter lies beside i
 `adapter_version.py` says; prepare merges the two.
 """
 
-import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
 from tunesmith_api.finetunejob.model import ModelSource
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.adapter_version import (
     ADAPTER_RECORD,
@@ -118,5 +118,5 @@ def _changed(uri: str, *, because: str) -> SourceError:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = read_json(path.read_text(encoding="utf-8"))
     return value if isinstance(value, dict) else {}

@@ -13,9 +13,11 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import DOCKER_CONFIG, Secret
-from tunesmith_engine.sources.errors import SourceError
+from tunesmith_engine.sources.errors import TARGET, SourceError
+from tunesmith_engine.sources.web_guard import WebGuard
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 _LOOPBACK: Final = re.compile(r"(localhost|127\.[0-9.]+)(:[0-9]+)?")
@@ -37,7 +39,13 @@ class Registry:
         self._basic = _basic_auth(host, secret)
         self._authorization = self._basic
         # NB: trust_env would take credentials from this machine's ~/.netrc.
-        self._client = httpx2.Client(timeout=_TIMEOUT_S, trust_env=False)
+        # NB: of every request, so that a redirect or a realm leads nowhere else.
+        guard = WebGuard.of(self._root, secret=secret, role=TARGET)
+        self._client = httpx2.Client(
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+            event_hooks={"request": [lambda request: guard.check(str(request.url))]},
+        )
 
     def has_blob(self, digest: str) -> bool:
         """Whether the blob is there."""
@@ -59,7 +67,9 @@ class Registry:
         """The bytes of a tag's manifest and what they say; None where there is none."""
         headers = {"Accept": MANIFEST_TYPE}
         answer = self._ask("GET", f"manifests/{reference}", headers=headers, missing_ok=True)
-        return None if answer.status_code == _NOT_FOUND else (answer.content, answer.json())
+        if answer.status_code == _NOT_FOUND:
+            return None
+        return answer.content, read_json(answer.content)
 
     def put_manifest(self, tag: str, content: bytes) -> None:
         """Have `tag` mean this manifest."""

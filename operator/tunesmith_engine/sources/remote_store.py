@@ -18,6 +18,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import Secret
 from tunesmith_engine.sources.errors import Role, SourceError, missing, translate_error
 from tunesmith_engine.sources.local_paths import escape_all_but_stars
+from tunesmith_engine.sources.web_guard import WebGuard
 from tunesmith_engine.stages.digests import digest_json
 
 _TIMEOUT_S: Final = 30
@@ -107,6 +108,8 @@ def open_store(uri: str, *, secret: Secret, role: Role) -> RemoteStore:
     scheme = uri.partition("://")[0]
     require_driver(uri, role=role)
     options = _OPTIONS[scheme](secret)
+    if scheme == "https":
+        options["client_kwargs"]["middlewares"] = (WebGuard.of(uri, secret=secret, role=role),)
     # fsspec keeps one instance for each set of options, so that connections are used again. Its
     # cache of listings would show what was there a minute ago.
     filesystem = fsspec.filesystem(scheme, use_listings_cache=False, **options)

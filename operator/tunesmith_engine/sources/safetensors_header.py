@@ -4,25 +4,30 @@ The format: eight bytes with the length of a JSON object, little-endian, the obj
 bytes. `model_formats.py` checks a model by it, `model_facts.py` counts its parameters.
 """
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.json_io import read_json
 
 # The limit of the format's own reader: a damaged or hostile length ends here and not in memory.
 _MAX_HEADER_BYTES: Final = 100_000_000
 _LENGTH_BYTES: Final = 8
 
 
+_MAX_DIMENSIONS: Final = 16
+_Size = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
 class _Tensor(ApiModel):
     dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
+    # NB: without bounds a product of millions of numbers takes hours.
+    shape: Annotated[list[_Size], Field(max_length=_MAX_DIMENSIONS)]
+    data_offsets: tuple[_Size, _Size]
 
 
 _TENSORS: Final = TypeAdapter(dict[str, _Tensor])
@@ -62,7 +67,7 @@ def read_safetensors_header(path: Path) -> dict[str, TensorHeader]:
 
 def _parsed(text: bytes) -> dict[str, _Tensor]:
     try:
-        given: Any = json.loads(text)
+        given: Any = read_json(text)
         # Validated by field names, since those of the format are snake_case as the model's own.
         return _TENSORS.validate_python(
             {name: value for name, value in given.items() if name != "__metadata__"}

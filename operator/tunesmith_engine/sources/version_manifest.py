@@ -5,16 +5,27 @@ which is therefore written last and removed first. Both targets and `workspace_s
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from tunesmith_api.base import ApiModel
+from tunesmith_engine.sources.local_paths import stays_below
 from tunesmith_engine.stages.digests import digest_file, digest_json, files_below
 
 MANIFEST: Final = "manifest.json"
 # Its text holds the version's digest and address, so the digest cannot cover it.
 RECORD: Final = "model-version.yaml"
+
+
+def _below(name: str) -> str:
+    if not stays_below(name):
+        raise ValueError("it leads out of the folder")
+    return name
+
+
+# Readers join it to a folder, and some of them write there.
+FileName = Annotated[str, AfterValidator(_below)]
 
 
 class VersionFile(ApiModel):
@@ -27,7 +38,7 @@ class VersionFile(ApiModel):
 class VersionManifest(ApiModel):
     """Files by relative path, with / between its parts."""
 
-    files: dict[str, VersionFile] = Field(min_length=1)
+    files: dict[FileName, VersionFile] = Field(min_length=1)
 
     def digest(self) -> str:
         """The version's digest: of every file but its record, in order of path."""
@@ -68,7 +79,7 @@ def version_files(folder: Path) -> dict[str, VersionFile]:
 
 
 def parse_manifest(text: bytes) -> VersionManifest | None:
-    """Read a manifest; None where `text` is none."""
+    """Read a manifest; None where `text` is none, or names a file outside of its folder."""
     try:
         return VersionManifest.model_validate_json(text)
     except ValidationError:

@@ -17,6 +17,7 @@ from tunesmith_api.results import Artifact
 from tunesmith_engine.sources.credentials import Secret
 from tunesmith_engine.sources.downloads import download_files, download_folder
 from tunesmith_engine.sources.errors import Role, SourceError, missing, translate_error
+from tunesmith_engine.sources.local_paths import stays_below
 from tunesmith_engine.sources.remote_store import RemoteStore, open_store
 from tunesmith_engine.sources.version_manifest import (
     MANIFEST,
@@ -87,7 +88,8 @@ class WorkspaceStore:
         snapshots = {}
         for file in self._at(self._uri_of(place)).files_below():
             name, _, last = file.path.removeprefix(root).rpartition("/")
-            if not name or last != MANIFEST:
+            # NB: a name is a folder on this disk that is removed, too.
+            if last != MANIFEST or "/" in name or not stays_below(name):
                 continue
             manifest = self._read_manifest(f"{place}/{name}/{MANIFEST}")
             if manifest is not None:

@@ -7,81 +7,16 @@ rows of the report, and what `publish` copies into a version. docs/task/extend.m
 steps to add one.
 """
 
-import re
-from collections.abc import Iterable, Iterator
 from typing import Final
 
-from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.drift.sketches import REFERENCE_FILE
 from tunesmith_engine.sources.adapter_version import ADAPTER_FINGERPRINTS
 from tunesmith_engine.stages import memory, training_memory
-from tunesmith_engine.stages.contracts import Environment, StageName
-from tunesmith_engine.stages.stage import Compute, Published, Stage
+from tunesmith_engine.stages.contracts import Environment
+from tunesmith_engine.stages.stage import Catalog, Compute, Published, Stage
 
-# A stage's name stands between the job's and the attempt's number in the name of a pod, whose
-# hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).
-_NAME: Final = re.compile(r"[a-z]{1,12}")
-
-
-class Catalog:
-    """Stages in order.
-
-    Raises:
-        ValueError: a row has a name that pods cannot carry or that another has, reads a stage that
-            does not come before it, or has no weight; or the last stage, which publishes, does not
-            read one whose documents belong into a version.
-    """
-
-    def __init__(self, stages: Iterable[Stage]) -> None:
-        self._stages: dict[StageName, Stage] = {}
-        for stage in stages:
-            self._require_sound(stage)
-            self._stages[stage.name] = stage
-        last = list(self)[-1]
-        unread = [stage.name for stage in self if stage.published and stage.name not in last.reads]
-        if unread:
-            raise ValueError(f"{last.name} does not read {unread}, whose documents are published")
-
-    def __iter__(self) -> Iterator[Stage]:
-        return iter(self._stages.values())
-
-    def __getitem__(self, name: StageName) -> Stage:
-        return self._stages[name]
-
-    @property
-    def names(self) -> tuple[StageName, ...]:
-        """The names in order."""
-        return tuple(self._stages)
-
-    def applying(self, spec: FineTuneJobSpec) -> tuple[Stage, ...]:
-        """The stages that a job with this spec goes through."""
-        return tuple(stage for stage in self if stage.applies(spec))
-
-    def secrets_for(self, name: StageName, spec: FineTuneJobSpec) -> list[str]:
-        """The names of the secrets that the stage is given: all but those of other stages."""
-        others = tuple(path for stage in self if stage.name != name for path in stage.own_secrets)
-        return sorted(
-            {
-                secret.name
-                for path, secret in spec.secret_references().items()
-                if not path.startswith(others)
-            }
-        )
-
-    def with_stage(self, added: Stage, *, before: StageName) -> "Catalog":
-        """A catalogue with one stage more."""
-        rows = ((added, stage) if stage.name == before else (stage,) for stage in self)
-        return Catalog(stage for row in rows for stage in row)
-
-    def _require_sound(self, stage: Stage) -> None:
-        if not _NAME.fullmatch(stage.name) or stage.name in self._stages:
-            raise ValueError(f"stage '{stage.name}': a name is new and has 1 to 12 small letters")
-        unknown = [name for name in stage.reads if name not in self._stages]
-        if unknown:
-            raise ValueError(f"stage '{stage.name}' reads {unknown}, which do not come before it")
-        if stage.weight <= 0:
-            raise ValueError(f"stage '{stage.name}' has weight {stage.weight}; give more than 0")
-
+# Where a training logs its curve, and the text by which it sees what the model forgets.
+_OF_RUNS: Final = ("tracking", "evaluation.generalText")
 
 PREPARE: Final = Stage(
     name="prepare",
@@ -102,6 +37,7 @@ PREPARE: Final = Stage(
         "dataset.rationale",
         "dataset.overlong",
         "dataset.maxBadRows",
+        "dataset.cardRows",
         "dataset.cleaning",
         "dataset.split",
         "dataset.augmentation.ratio",
@@ -129,14 +65,31 @@ PREPARE: Final = Stage(
         "training.sequenceLength",
         # It also refuses rows that the objective cannot learn from.
         "training.objective",
+        # And a teacher of another tokenizer.
+        "training.distillation.teacher.model.uri",
+        "training.distillation.teacher.model.revision",
+        "training.distillation.teacher.model.chatTemplate",
     ),
     sources=(
         "model",
+        "training.distillation.teacher.model",
         "dataset.train",
         "dataset.validation",
         "dataset.replay.source",
         "dataset.augmentation.adversarial.sensitive",
         "dataset.cleaning.contamination.against",
+    ),
+    # It also sees that what later stages need is there, before hours of work depend on it.
+    secrets=(
+        "model",
+        "dataset.train",
+        "dataset.validation",
+        "dataset.cleaning",
+        "dataset.augmentation",
+        "dataset.replay",
+        "evaluation",
+        "tracking",
+        "output",
     ),
     memory=memory.preparing,
     resumes=True,
@@ -180,7 +133,7 @@ SYNTHESIZE: Final = Stage(
     holds_accelerators=lambda spec: (
         spec.dataset.synthesis is None or spec.dataset.synthesis.runs_a_model
     ),
-    own_secrets=("dataset.synthesis.generator.endpoint", "dataset.synthesis.critic.endpoint"),
+    secrets=("dataset.synthesis",),
     memory=memory.synthesizing,
     published=(Published("synthesis", "synthesis.json", is_optional=True),),
     applies=lambda spec: spec.dataset.synthesis is not None,
@@ -222,6 +175,9 @@ _TRAINING_FIELDS: Final = (
     "training.control",
     "training.seed",
     "training.klToBase",
+    "training.distillation.objective",
+    "training.distillation.weight",
+    "training.distillation.temperature",
     "training.adversarial",
     "training.fairness",
     "training.explanation",
@@ -243,6 +199,7 @@ SEARCH: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.search.stage:search",
     weight=100.0,
+    secrets=_OF_RUNS,
     fields=("search",),
     shared=_TRAINING_FIELDS,
     reads=("prepare", "synthesize", "rehearse"),
@@ -260,6 +217,7 @@ CROSSVAL: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.crossval.stage:cross_validate",
     weight=100.0,
+    secrets=_OF_RUNS,
     fields=("crossValidation",),
     shared=_TRAINING_FIELDS,
     # Of the last: the settings of the best trial.
@@ -278,6 +236,7 @@ TRAIN: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.train.stage:train",
     weight=55.0,
+    secrets=_OF_RUNS,
     fields=_TRAINING_FIELDS,
     # Of the others: rows that a model wrote, those that the base made up, and settings, where the
     # job asks for them.
@@ -295,6 +254,7 @@ EVALUATE: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.evaluate.stage:evaluate",
     weight=10.0,
+    secrets=("evaluation",),
     fields=(
         "evaluation.generation",
         "evaluation.bootstrap",
@@ -334,6 +294,24 @@ EXPLAIN: Final = Stage(
     applies=lambda spec: spec.evaluation.explain is not None,
 )
 
+DISTILL: Final = Stage(
+    name="distill",
+    phase="Distilling",
+    condition="Distilled",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.distill.stage:distill",
+    weight=40.0,
+    fields=("compression.prune",),
+    # Of the second and third: rows that a model wrote, and those that are replayed; of the last:
+    # the tuned model's losses, which the teacher must have.
+    reads=("prepare", "synthesize", "rehearse", "train", "evaluate"),
+    compute=Compute.ACCELERATOR,
+    memory=training_memory.distilling,
+    resumes=True,
+    published=(Published("distillation", "distillation.json"),),
+    applies=lambda spec: spec.compression.prune is not None,
+)
+
 COMPRESS: Final = Stage(
     name="compress",
     phase="Compressing",
@@ -341,8 +319,10 @@ COMPRESS: Final = Stage(
     environment=Environment.COMPRESSOR,
     function="tunesmith_trainer.compress.stage:compress",
     weight=10.0,
+    secrets=("evaluation.generalText", "evaluation.fairness"),
     fields=(
-        "compression",
+        "compression.quantize",
+        "compression.gate",
         # It also writes the reference that `verify` compares with: as many answers, of as many
         # tokens, to prompts of as many, as are asked for there.
         "verification.prompts",
@@ -351,10 +331,25 @@ COMPRESS: Final = Stage(
         # And, where the adapter is published, the reference for that.
         "output.artifact",
     ),
-    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them.
-    reads=("prepare", "train", "evaluate"),
+    # Of `evaluate`: the tuned model's losses and scores, to measure again what is left of them. Of
+    # the last: the smaller model in the tuned one's place.
+    reads=("prepare", "train", "evaluate", "distill"),
     compute=Compute.ACCELERATOR,
     memory=memory.compressing,
+)
+
+EXPORT: Final = Stage(
+    name="export",
+    phase="Exporting",
+    condition="Exported",
+    environment=Environment.EDGE,
+    function="tunesmith_trainer.export.stage:export",
+    weight=10.0,
+    fields=("export",),
+    reads=("prepare", "train"),
+    memory=memory.exporting,
+    published=(Published("exports", "exports.json"),),
+    applies=lambda spec: spec.export is not None,
 )
 
 VERIFY: Final = Stage(
@@ -393,7 +388,9 @@ _BEFORE_PUBLISH: Final = (
     TRAIN,
     EVALUATE,
     EXPLAIN,
+    DISTILL,
     COMPRESS,
+    EXPORT,
     VERIFY,
 )
 
@@ -404,6 +401,7 @@ PUBLISH: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.publish.stage:publish",
     weight=5.0,
+    secrets=("output",),
     fields=("output.model", "output.uri", "output.version"),
     reads=tuple(stage.name for stage in _BEFORE_PUBLISH),
     memory=memory.publishing,

@@ -58,6 +58,7 @@ class Environment(StrEnum):
     TRAINER = "trainer"
     COMPRESSOR = "compressor"
     SERVER = "server"
+    EDGE = "edge"
 
 
 class StageResult(ApiModel):

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from tunesmith_api.base import GROUP, VERSION
 from tunesmith_api.finetunejob.status import Phase
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
-from tunesmith_engine.stages.stage import Stage
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.stage import Catalog, Stage
 
 CORRECTION_POLICY: Final = f"corrections.{GROUP}"
 _API: Final = "admissionregistration.k8s.io/v1"

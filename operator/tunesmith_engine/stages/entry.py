@@ -18,7 +18,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_engine.stages.chosen_settings import with_chosen_settings
 from tunesmith_engine.stages.configmap_reporter import reporter_of, write_report
 from tunesmith_engine.stages.contracts import (
@@ -30,6 +30,7 @@ from tunesmith_engine.stages.contracts import (
 )
 from tunesmith_engine.stages.errors import StageError, is_disk_full
 from tunesmith_engine.stages.remote_workspace import run_in_store
+from tunesmith_engine.stages.stage import Catalog
 from tunesmith_engine.stages.termination_message import crash_message
 
 EXIT_DONE = 0

@@ -96,6 +96,11 @@ def compressing(workload: Workload) -> int:
     return scoring(workload) + cast + _hessian(workload.spec, workload.facts)
 
 
+def exporting(workload: Workload) -> int:
+    """Of `export`: the merged model in fp32, and beside it the builder with two copies of it."""
+    return scoring(workload) + PROCESS_BYTES + 2 * FP32 * workload.facts.num_parameters
+
+
 def serving(workload: Workload) -> int:
     """Of `verify`: vLLM's processes, its key-value cache, and the weights."""
     return VLLM_BYTES + KV_CACHE_BYTES + BF16 * workload.facts.num_parameters

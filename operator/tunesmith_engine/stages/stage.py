@@ -1,13 +1,21 @@
-"""What is told of a stage, once: the form of the rows of `catalog.py`."""
+"""What is told of a stage, once: the form of the rows of `catalog.py`, and of all of them."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.stages.contracts import Environment, StageName
 from tunesmith_engine.stages.memory import Workload
+
+# A stage's name stands between the job's and the attempt's number in the name of a pod, whose
+# hostname is a DNS label of 63 characters, of which a job may take 40 (`child_names.py`).
+_NAME: Final = re.compile(r"[a-z]{1,12}")
+# Where what stages leave to each other lies.
+_OF_EVERY_STAGE: Final = ("workspace",)
 
 
 class Compute(StrEnum):
@@ -48,7 +56,8 @@ class Stage:
     what no longer fits. `names_the_job` says that the outcome carries the job's name, `resumes`
     that a stopped attempt may leave checkpoints from which the next goes on. `applies` tells
     whether a spec wants the stage at all, `holds_accelerators` whether it then computes on those
-    that `compute` says. What `own_secrets` are the paths of, no other stage is given.
+    that `compute` says. Of the secrets that the spec names it is given those below the paths in
+    `secrets`, and that of the workspace.
     """
 
     name: StageName
@@ -66,7 +75,7 @@ class Stage:
     compute: Compute = Compute.PROCESSOR
     names_the_job: bool = False
     resumes: bool = False
-    own_secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     holds_accelerators: Callable[[FineTuneJobSpec], bool] = lambda _: True
     applies: Callable[[FineTuneJobSpec], bool] = lambda _: True
 
@@ -91,3 +100,65 @@ class Stage:
                 return min(1, resources.gpus_per_worker)
             case Compute.WORKERS:
                 return resources.workers * resources.gpus_per_worker
+
+
+class Catalog:
+    """Stages in order.
+
+    Raises:
+        ValueError: a row has a name that pods cannot carry or that another has, reads a stage that
+            does not come before it, or has no weight; or the last stage, which publishes, does not
+            read one whose documents belong into a version.
+    """
+
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        self._stages: dict[StageName, Stage] = {}
+        for stage in stages:
+            self._require_sound(stage)
+            self._stages[stage.name] = stage
+        last = list(self)[-1]
+        unread = [stage.name for stage in self if stage.published and stage.name not in last.reads]
+        if unread:
+            raise ValueError(f"{last.name} does not read {unread}, whose documents are published")
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self._stages.values())
+
+    def __getitem__(self, name: StageName) -> Stage:
+        return self._stages[name]
+
+    @property
+    def names(self) -> tuple[StageName, ...]:
+        """The names in order."""
+        return tuple(self._stages)
+
+    def applying(self, spec: FineTuneJobSpec) -> tuple[Stage, ...]:
+        """The stages that a job with this spec goes through."""
+        return tuple(stage for stage in self if stage.applies(spec))
+
+    def secrets_for(self, name: StageName, spec: FineTuneJobSpec) -> list[str]:
+        """The names of the secrets that the stage is given: those that it uses, and no others."""
+        used = (*_OF_EVERY_STAGE, *self[name].secrets)
+        # An item of a list is below it, and `model` is not below `models`.
+        below = tuple(f"{path}{mark}" for path in used for mark in (".", "["))
+        return sorted(
+            {
+                secret.name
+                for path, secret in spec.secret_references().items()
+                if path.startswith(below)
+            }
+        )
+
+    def with_stage(self, added: Stage, *, before: StageName) -> "Catalog":
+        """A catalogue with one stage more."""
+        rows = ((added, stage) if stage.name == before else (stage,) for stage in self)
+        return Catalog(stage for row in rows for stage in row)
+
+    def _require_sound(self, stage: Stage) -> None:
+        if not _NAME.fullmatch(stage.name) or stage.name in self._stages:
+            raise ValueError(f"stage '{stage.name}': a name is new and has 1 to 12 small letters")
+        unknown = [name for name in stage.reads if name not in self._stages]
+        if unknown:
+            raise ValueError(f"stage '{stage.name}' reads {unknown}, which do not come before it")
+        if stage.weight <= 0:
+            raise ValueError(f"stage '{stage.name}' has weight {stage.weight}; give more than 0")

@@ -20,7 +20,10 @@ from tunesmith_engine.stages.memory import (
     PROCESS_BYTES,
     RAY_BYTES,
     Workload,
+    scoring,
 )
+from tunesmith_engine.stages.pruned_shape import pruned_facts
+from tunesmith_engine.stages.recovery_spec import recovering
 from tunesmith_engine.stages.search_space import with_parameters
 from tunesmith_engine.stages.trial_records import ParameterValue
 
@@ -105,6 +108,18 @@ def cross_validating(workload: Workload) -> int:
     """Of `crossval`: as many folds at a time as the job allows."""
     folds = workload.spec.cross_validation
     return 0 if folds is None else _side_by_side(workload, num_runs=folds.parallel)
+
+
+def distilling(workload: Workload) -> int:
+    """Of `distill`: the pruned model in training beside its teacher, or both being compared."""
+    prune, facts = workload.spec.compression.prune, workload.facts
+    teacher = FP32 * facts.num_parameters
+    is_beside = prune is not None and prune.recovery.is_beside_teacher
+    student = Workload(
+        recovering(workload.spec), pruned_facts(workload.spec, facts), workload.longest_row
+    )
+    recovered = training(student) - RAY_BYTES + (teacher if is_beside else 0)
+    return max(recovered, scoring(workload) + FP32 * student.facts.num_parameters)
 
 
 def _side_by_side(workload: Workload, *, num_runs: int) -> int:
@@ -246,6 +261,9 @@ def _weights(training: Training, facts: ModelFacts, *, precision: Literal["bf16"
     # What is in layers; embeddings, head and norms stay in fp32.
     linear = facts.num_parameters - _embeddings(facts)
     held = FP32 * facts.num_parameters
+    if training.distillation is not None:
+        # NB: of the teacher nothing is known here; it is taken to be as large as the job's own.
+        held += FP32 * facts.num_parameters
     if training.method == "lora":
         if training.is_quantized:
             held -= int((FP32 - NF4) * linear)

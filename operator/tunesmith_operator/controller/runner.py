@@ -41,14 +41,16 @@ class Options:
     """How this process runs its controllers.
 
     `namespaces` are those whose objects they look at; none means all. `workers` is how many objects
-    are looked at at the same time. `lease_namespace` is where replicas agree on a leader; None is
-    the pod's own, or `default` outside a cluster.
+    are looked at at the same time. `lease_name` is what replicas agree on a leader by, and
+    `lease_namespace` where; None is the pod's own, or `default` outside a cluster. `component` is
+    what the metric of leadership calls it.
     """
 
     namespaces: tuple[str, ...]
     workers: int
     metrics_port: int
     health_port: int
+    component: str
     lease_name: str
     lease_namespace: str | None
 
@@ -81,7 +83,7 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
                 controllers, server, options, stop=stop, metrics=metrics, health=health
             )
 
-        leading = metrics.leading.labels(name=options.lease_name)
+        leading = metrics.leading.labels(name=options.component)
         namespace = options.lease_namespace or "default"
         if not options.lease_namespace and _POD_NAMESPACE.exists():
             namespace = _POD_NAMESPACE.read_text(encoding="utf-8")

@@ -3,7 +3,8 @@
 from functools import partial
 from typing import Final
 
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.stage import Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildWatch
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.object_cache import ObjectCache

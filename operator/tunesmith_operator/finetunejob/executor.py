@@ -30,11 +30,21 @@ from tunesmith_operator.finetunejob.rayjob_manifest import (
     worker_placement,
 )
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
-from tunesmith_operator.kube.api_errors import CONFLICT
+from tunesmith_operator.kube.api_errors import is_invalid
 from tunesmith_operator.kube.client import KubeClient
-from tunesmith_operator.kube.objects import Manifest, owners_of
+from tunesmith_operator.kube.objects import Manifest
+from tunesmith_operator.kube.ownership import delete_ours, make_ours
 from tunesmith_operator.kube.resources import RAY_JOB
 from tunesmith_operator.settings import Settings
+
+
+class StartRefusedError(Exception):
+    """The API server finds what an attempt needs invalid; it would say so each time."""
+
+    def __init__(self, start: Start, error: ApiException) -> None:
+        super().__init__(str(error))
+        self.start = start
+        self.error = error
 
 
 class KubeExecutor:
@@ -61,6 +71,10 @@ class KubeExecutor:
         """Do what was decided, and give what was started back what somebody took away from it.
 
         Return whether a child was created: of one that is new there will be news.
+
+        Raises:
+            StartRefusedError: an attempt can never start as it is.
+            kubernetes.aio.client.exceptions.ApiException: the server refuses, or is away.
         """
         if snapshot.lacks_report:
             await self._ensure_shared_objects()
@@ -70,12 +84,20 @@ class KubeExecutor:
         for action in actions:
             match action:
                 case Start():
-                    has_created |= await self._start(action, snapshot)
+                    has_created |= await self._started(action, snapshot)
                 case Stop():
                     await self._stop(action)
                 case _:
                     assert_never(action)
         return has_created
+
+    async def _started(self, action: Start, snapshot: Snapshot) -> bool:
+        try:
+            return await self._start(action, snapshot)
+        except ApiException as error:
+            if is_invalid(error):
+                raise StartRefusedError(action, error) from error
+            raise
 
     async def _start(self, action: Start, snapshot: Snapshot) -> bool:
         # NB: the order. A pod cannot be made without its account, and waits without its volume; the
@@ -95,7 +117,7 @@ class KubeExecutor:
         )
         large = request_map(self._owner, request)
         if large is not None:
-            await self._client.apply(large)
+            await make_ours(self._client, large)
         # For the estimate of memory, whether or not the stage itself reads that result.
         prepared = snapshot.observations.finished.get(self._plan.stage(PREPARE.name).key)
         # Those of all stages before the first of them works: an image that cannot be pulled would
@@ -103,7 +125,7 @@ class KubeExecutor:
         is_first = stage == self._plan.stages[0]
         proven = tuple(one.environment for one in self._plan.stages) if is_first else ()
         attempt = StageAttempt(self._owner, stage, request, account, prepared, proven)
-        return await self._client.create(self._child(attempt, placement))
+        return await make_ours(self._client, self._child(attempt, placement))
 
     async def _stop(self, action: Stop) -> None:
         # A watch may miss that it has gone, and what was told of it would count for minutes.
@@ -112,7 +134,9 @@ class KubeExecutor:
             self._plan, action.stage, key=action.key, number=action.attempt
         )
         for kind, name in children:
-            await self._client.delete(kind, self._owner.namespace, name)
+            await delete_ours(
+                self._client, kind, self._owner.namespace, name, owner_uid=self._owner.uid
+            )
 
     def _child(self, attempt: StageAttempt, placement: WorkerPlacement) -> Manifest:
         if placement is WorkerPlacement.ONE_POD:
@@ -139,16 +163,10 @@ class KubeExecutor:
         """Make report and workspace, or what is missing of them.
 
         Raises:
-            kubernetes.aio.client.exceptions.ApiException: one that a deleted job of this name has
-                left is still there; the garbage collector is on its way.
+            kubernetes.aio.client.exceptions.ApiException: somebody else has one of that name, or a
+                deleted job of this name has left one; the garbage collector is on its way.
         """
         workspace = self._plan.spec.workspace
         for manifest in shared_objects(self._owner, workspace=workspace, settings=self._settings):
-            kind, name = manifest["kind"], manifest["metadata"]["name"]
-            there = await self._client.get(kind, self._owner.namespace, name)
-            owners = owners_of(there) if there else set()
-            # NB: an apply would make it ours, with what its owner's pods may still write there. A
-            # claim without an owner is somebody's own, by intent.
-            if owners and self._owner.uid not in owners:
-                raise ApiException(status=CONFLICT, reason=f"{kind} {name} is of a deleted job")
-            await self._client.apply(manifest)
+            # NB: never an apply. It would make ours what is somebody's, with the data on it.
+            await make_ours(self._client, manifest)

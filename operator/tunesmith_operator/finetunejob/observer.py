@@ -105,7 +105,8 @@ class Observer:
     async def _child(self, attempt: StageAttempt, reader: Reader) -> Manifest | None:
         for kind, name in attempt.children:
             child = await reader.get(kind, self._key.namespace, name)
-            if child is not None:
+            # What somebody else has under that name tells nothing of this job.
+            if child is not None and self._uid in owners_of(child):
                 return child
         return None
 

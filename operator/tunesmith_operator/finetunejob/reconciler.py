@@ -23,12 +23,13 @@ from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
 from tunesmith_engine.lifecycle.runs import pin_keys
 from tunesmith_engine.monitoring.cost import training_cost
 from tunesmith_engine.planning.plan import Plan, plan
-from tunesmith_engine.stages.catalog import CATALOG, Catalog
+from tunesmith_engine.stages.catalog import CATALOG
+from tunesmith_engine.stages.stage import Catalog
 from tunesmith_operator.controller.child_cache import ChildCache, ChildRef
 from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.events import event_of
-from tunesmith_operator.finetunejob.executor import KubeExecutor
+from tunesmith_operator.finetunejob.executor import KubeExecutor, StartRefusedError
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.finetunejob.observer import Observer, Snapshot
@@ -45,7 +46,7 @@ from tunesmith_operator.finetunejob.publication import (
 )
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
 from tunesmith_operator.finetunejob.step import Step
-from tunesmith_operator.kube.api_errors import FORBIDDEN, is_namespace_terminating, refusal_message
+from tunesmith_operator.kube.api_errors import is_namespace_terminating, is_refusal, refusal_message
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
 from tunesmith_operator.settings import Settings
@@ -105,7 +106,7 @@ class Reconciler:
         try:
             return await self._step(cached, job, status, active)
         except ApiException as error:
-            if error.status != FORBIDDEN:
+            if not is_refusal(error):
                 raise
             if is_namespace_terminating(error):
                 return None
@@ -147,7 +148,11 @@ class Reconciler:
             accounts=self._accounts,
             children=self._children,
         )
-        has_created = await self._carry_out(step, executor, snapshot)
+        try:
+            has_created = await self._carry_out(step, executor, snapshot)
+        except StartRefusedError as refused:
+            await self._fail_start(planned, refused, snapshot, key=owner.key)
+            return None
         if step.writes_status:
             # What was not stored is counted when it is.
             model = job.spec.output.model
@@ -192,6 +197,19 @@ class Reconciler:
         if step.writes_status and step.is_retry:
             await self._store(step.job, step.before, step.decision.status, now=step.now)
         return has_created
+
+    async def _fail_start(
+        self, planned: Plan, refused: StartRefusedError, snapshot: Snapshot, *, key: Key
+    ) -> None:
+        """Let the attempt that cannot start end as one whose stage has found its input bad."""
+        newest = await self._client.get(key.kind, key.namespace, key.name)
+        if newest is None:
+            return
+        before, now = parse_status(newest), datetime.now(UTC)
+        message = refusal_message(refused.error, subject="this job")
+        seen = snapshot.observations.with_refused(refused.start, message)
+        decision = advance(planned, before, seen, now=now)
+        await self._store(newest, before, decision.status, now=now)
 
     async def _refuse(
         self, job: Manifest, status: FineTuneJobStatus | None, *, message: str

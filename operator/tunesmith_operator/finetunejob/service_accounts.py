@@ -24,6 +24,7 @@ from tunesmith_operator.finetunejob.manifests import owned
 from tunesmith_operator.kube.api_errors import FORBIDDEN
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import MANAGED_BY, MANAGER, Manifest, is_deleting, owners_of
+from tunesmith_operator.kube.ownership import make_ours, require_ours
 
 FRESH_S: Final = 60.0
 _RBAC: Final = "rbac.authorization.k8s.io"
@@ -95,8 +96,12 @@ class StageAccounts:
             there = await self._client.get(
                 manifest["kind"], metadata["namespace"], metadata["name"]
             )
-            # As a rule nothing is to be made, and a read costs the server less than an apply.
-            if there is None or not _is_as(there, manifest):
+            # As a rule nothing is to be made, and a read costs the server less than a write.
+            if there is None:
+                await make_ours(self._client, manifest)
+            elif not _is_as(there, manifest):
+                # NB: first. An apply to the operator's own account would hand it to the job's pods.
+                require_ours(there, manifest, inherits=metadata["name"] == STAGES_ACCOUNT)
                 await self._client.apply(manifest)
 
 

@@ -7,18 +7,48 @@ from typing import Any, Final
 from aiohttp import ClientError
 from kubernetes.aio.client.exceptions import ApiException
 
+BAD_REQUEST: Final = 400
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
+TOO_LARGE: Final = 413
 UNPROCESSABLE: Final = 422
 # A server that was restored from a copy knows nothing as new as what it told of before.
 TOO_NEW_A_VERSION: Final = 504
+# It says the same each time: of a field's value, of an object's size, of a policy.
+_INVALID: Final = frozenset({BAD_REQUEST, TOO_LARGE, UNPROCESSABLE})
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
 
 _MISSING_RIGHT: Final = re.compile(
     r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
 )
+
+# What strict field validation says.
+_UNKNOWN_FIELD: Final = re.compile(r'unknown field "(?P<field>[^"]+)"')
+_RAY_API: Final = "/apis/ray.io/"
+
+
+class ForeignObjectError(ApiException):
+    """Somebody else's object has the name of one that is to be made; it is never taken over."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.message = (
+            f"{kind} {name} is there already and is somebody else's, so it is left alone: "
+            "rename or delete it, or apply this under another name"
+        )
+        super().__init__(status=CONFLICT, reason=self.message)
+
+
+def is_refusal(error: ApiException) -> bool:
+    """Whether the server understood the request and will not do it, so that a person has to act."""
+    known = _INVALID | {FORBIDDEN, NOT_FOUND}
+    return isinstance(error, ForeignObjectError) or error.status in known
+
+
+def is_invalid(error: ApiException) -> bool:
+    """Whether the server finds what was sent wrong in itself: no time mends that."""
+    return error.status in _INVALID
 
 
 def is_outage(error: Exception) -> bool:
@@ -47,7 +77,12 @@ def refusal_message(error: ApiException, *, subject: str) -> str:
 
     A right that is missing, a quota and an admission policy all come as 403.
     """
+    if isinstance(error, ForeignObjectError):
+        return error.message
     said = str(_status_object(error).get("message", "")) or str(error.reason)
+    unknown = _UNKNOWN_FIELD.findall(said)
+    if unknown:
+        return _old_definitions_message(str(error.reason), unknown, subject=subject)
     missing = _MISSING_RIGHT.search(said)
     if missing is None:
         return f"the API server refuses what the operator makes for {subject}; mend that: {said}"
@@ -55,6 +90,20 @@ def refusal_message(error: ApiException, *, subject: str) -> str:
     return (
         f"the operator may not {missing['verb']} {resource} here; "
         "give it that right again: the roles and bindings of its chart have it"
+    )
+
+
+def _old_definitions_message(request: str, fields: list[str], *, subject: str) -> str:
+    names = ", ".join(fields)
+    if _RAY_API in request:
+        # Without authOptions whoever reaches the head would run code as the stage.
+        return (
+            f"the definitions of this cluster's KubeRay have no {names}, which {subject} needs; "
+            "upgrade KubeRay to 1.5.1 or later, with its definitions, or take workers: 1"
+        )
+    return (
+        f"this cluster does not know the field {names}, which {subject} needs; upgrade Kubernetes "
+        "or the definitions that lack it"
     )
 
 

@@ -132,8 +132,7 @@ class KubeExecutor:
         if scaler is None or name is None:
             return
         stored = self._owned(SCALED_OBJECT.kind, name)
-        if stored is None or not covers(stored["spec"], scaler["spec"]):
-            await self._client.apply(scaler)
+        await self._write(scaler, stored)
 
     async def _make_route(self, desired: Desired) -> None:
         route = desired.route
@@ -154,7 +153,14 @@ class KubeExecutor:
 
     async def _apply_changed(self, manifest: Manifest) -> None:
         stored = self._owned(manifest["kind"], self._owner.name)
-        if stored is None or not covers(stored["spec"], manifest["spec"]):
+        await self._write(manifest, stored)
+
+    async def _write(self, manifest: Manifest, stored: Manifest | None) -> None:
+        """Make it, or have ours say what is wanted."""
+        if stored is None:
+            # NB: not an apply, which would take over what somebody else has under that name.
+            await self._client.create(manifest)
+        elif not covers(stored["spec"], manifest["spec"]):
             await self._client.apply(manifest)
 
     async def _delete(self, kind: str) -> None:

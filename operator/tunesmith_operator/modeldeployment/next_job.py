@@ -13,9 +13,8 @@ from tunesmith_api.base import API_VERSION
 from tunesmith_api.modeldeployment.monitoring_status import Retraining
 from tunesmith_engine.deployment.observations import RetrainNews
 from tunesmith_operator.kube.api_errors import (
-    FORBIDDEN,
-    UNPROCESSABLE,
     is_namespace_terminating,
+    is_refusal,
     refusal_message,
 )
 from tunesmith_operator.kube.client import KubeClient
@@ -46,7 +45,7 @@ async def make_next_job(
         # One of that name is it: the name says of which version.
         await client.create(next_job(template, retraining, owner=owner))
     except ApiException as error:
-        if error.status not in {FORBIDDEN, UNPROCESSABLE} or is_namespace_terminating(error):
+        if not is_refusal(error) or is_namespace_terminating(error):
             raise
         message = refusal_message(error, subject="this deployment")
         return RetrainNews(retraining.job, is_created=False, message=message)

@@ -33,9 +33,8 @@ from tunesmith_engine.monitoring.prometheus import Prometheus
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.api_errors import (
-    FORBIDDEN,
-    UNPROCESSABLE,
     is_namespace_terminating,
+    is_refusal,
     refusal_message,
 )
 from tunesmith_operator.kube.client import KubeClient
@@ -149,8 +148,8 @@ class Reconciler:
         try:
             return await self._step(manifest, spec, status)
         except ApiException as error:
-            # The latter of a name that no Service may have, for one.
-            if error.status not in {FORBIDDEN, UNPROCESSABLE}:
+            # Not only rights: of a name that no Service may have, for one, it is a 422.
+            if not is_refusal(error):
                 raise
             if is_namespace_terminating(error):
                 return None

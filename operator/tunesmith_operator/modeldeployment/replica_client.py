@@ -4,13 +4,13 @@ Whoever does not answer in time, or not in the words expected, is left out of th
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.deployment.adapter_hosts import query_of
 from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
@@ -115,7 +115,7 @@ class HttpReplicas:
     ) -> None:
         body = adapters.model_dump_json(by_alias=True)
         url = self._url(address, "tunesmith/adapters")
-        async with session.put(url, data=body, raise_for_status=True):
+        async with session.put(url, data=body, raise_for_status=True, allow_redirects=False):
             return
 
     async def _pages(
@@ -145,10 +145,11 @@ class HttpReplicas:
         return (await self._read(session, address, "metrics")).decode()
 
     async def _get(self, session: aiohttp.ClientSession, address: str, path: str) -> Any:
-        return json.loads(await self._read(session, address, f"tunesmith/{path}"))
+        return read_json(await self._read(session, address, f"tunesmith/{path}"))
 
     async def _read(self, session: aiohttp.ClientSession, address: str, path: str) -> bytes:
-        async with session.get(self._url(address, path)) as response:
+        # NB: no redirect. A pod would have the operator ask what only the operator reaches.
+        async with session.get(self._url(address, path), allow_redirects=False) as response:
             response.raise_for_status()
             if not 0 < (response.content_length or 0) <= _MAX_BYTES:
                 raise ValueError(f"{address} sends {response.content_length} bytes")

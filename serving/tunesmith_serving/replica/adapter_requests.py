@@ -7,6 +7,7 @@ is put back there.
 import json
 from typing import Any, Final
 
+from tunesmith_api.json_io import read_json
 from tunesmith_serving.replica.in_process import Message, Receive, Scope, Send
 
 # Of a request; what the proxy on a laptop lets in, too.
@@ -38,7 +39,7 @@ async def read_body(receive: Receive) -> bytes:
 def parse_body(body: bytes) -> dict[str, Any] | None:
     """A request's JSON; None if it is no object."""
     try:
-        content = json.loads(body)
+        content = read_json(body)
     except ValueError:
         return None
     return content if isinstance(content, dict) else None

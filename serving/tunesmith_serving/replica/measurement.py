@@ -1,9 +1,9 @@
 """What is seen of one request while it passes: times and counts, and no text once it is over."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.drift.refusals import OPENING_CHARACTERS, refuses
 from tunesmith_serving.replica.event_stream import DONE, EventStream
 from tunesmith_serving.tap.metrics import Outcome
@@ -159,7 +159,7 @@ class Measurement:
         if event == DONE:
             self._is_done = True
             return
-        chunk = json.loads(event)
+        chunk = read_json(event)
         if "error" in chunk:
             # In place of an answer it is an error; after its beginning, an answer that broke off.
             self._error = self.first_token is None
@@ -172,7 +172,7 @@ class Measurement:
 
     def _read_answer(self) -> None:
         try:
-            answer = json.loads(self._body)
+            answer = read_json(self._body)
         except ValueError:
             self._incomplete = "badJson"
             return

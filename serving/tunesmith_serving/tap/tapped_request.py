@@ -4,11 +4,11 @@ It lives as long as its request. Nothing here raises: whatever cannot be read is
 `problem` says why.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from math import exp, isfinite, log
 from typing import Any, Final
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.drift.signals import MAX_CHARACTERS, measure, prompt_of
 from tunesmith_engine.drift.sketches import Bins
 from tunesmith_serving.tap.metrics import DropReason
@@ -57,7 +57,7 @@ class TappedRequest:
         if is_last:
             body, self._body = self._body, None
             try:
-                self._prompt = _prompt_in(json.loads(body))
+                self._prompt = _prompt_in(read_json(bytes(body)))
             except Exception:  # noqa: BLE001 - it is the client's request, whatever it holds
                 self.problem = "unreadableRequest"
 

@@ -136,6 +136,7 @@ def test_a_type_says_where_records_can_be() -> None:
         "dataset.replay.source",
         "dataset.augmentation.adversarial.sensitive",
         "dataset.synthesis.generator.model",
+        "training.distillation.teacher.model",
         "evaluation.generalText",
         "evaluation.fairness.suites.*.source",
     ]

@@ -64,8 +64,8 @@ def test_smallest_job_is_read() -> None:
         (
             "compression: {quantize: {scheme: w8a8}}",
             (
-                "spec.compression.quantize.scheme: 'w8a8' is none of none, W8A8, W4A16, FP8; "
-                "did you mean 'W8A8'?"
+                "spec.compression.quantize.scheme: 'w8a8' is none of none, W8A8, W8A16, W4A16, "
+                "FP8; did you mean 'W8A8'?"
             ),
         ),
         (

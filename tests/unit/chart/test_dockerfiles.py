@@ -12,6 +12,7 @@ FILES = {
     "trainer": ROOT / "trainer" / "Dockerfile",
     "compressor": ROOT / "trainer" / "Dockerfile.compressor",
     "server": ROOT / "serving" / "Dockerfile",
+    "edge": ROOT / "trainer" / "Dockerfile.edge",
 }
 
 
@@ -51,7 +52,7 @@ def test_packages_are_pinned_by_the_lock_of_the_environment(name: str) -> None:
 
 def test_an_image_names_the_build_of_torch_that_its_lock_pins() -> None:
     """It is an argument for the sake of GPUs; its default is the lock's."""
-    for name in ("trainer", "compressor", "server"):
+    for name in ("trainer", "compressor", "server", "edge"):
         lock = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         (default,) = (a for a in arguments(name, "ARG") if a.startswith("TORCH="))
         assert re.search(rf"^{re.escape(default.removeprefix('TORCH='))}$", lock, re.MULTILINE)

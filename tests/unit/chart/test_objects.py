@@ -11,10 +11,12 @@ from tunesmith_engine.stages.contracts import Environment
 from tunesmith_engine.stages.correction_policy import CORRECTION_POLICY, correction_policy
 from tunesmith_operator.finetunejob.child_names import (
     JOB_MARK,
+    LABEL_STAGE,
     REPORT_POLICY,
     STAGES_ACCOUNT,
     shared_name,
 )
+from tunesmith_operator.finetunejob.manifests import TRAINING_METRICS
 from tunesmith_operator.settings import Settings, add_flags, settings_from
 
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
@@ -197,6 +199,7 @@ def test_every_value_for_the_operator_reaches_it() -> None:
             Environment.TRAINER: "registry.example.com:5000/ml/trainer:2",
             Environment.COMPRESSOR: "registry.example.com:5000/ml/compressor:2",
             Environment.SERVER: digest,
+            Environment.EDGE: "registry.example.com:5000/ml/edge:2",
         },
         namespaces=("team-a", "team-b"),
         workers=3,
@@ -231,4 +234,49 @@ def test_the_network_policy_refuses_what_it_does_not_name() -> None:
         443,
         6443,
         8000,
+    }
+
+
+def stage_policies(**values: Any) -> list[dict[str, Any]]:
+    """The network policies of pods of stages in a release with these values."""
+    objects = rendered(values)
+    policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
+    return [each for each in policies if each["metadata"]["name"].endswith("-stages")]
+
+
+def test_pods_of_stages_are_reached_by_each_other_kuberay_and_who_scrapes_alone() -> None:
+    (policy,) = stage_policies(namespaces=["team"])
+    spec, stage = policy["spec"], {"key": LABEL_STAGE, "operator": "Exists"}
+
+    assert policy["metadata"]["namespace"] == "team"
+    assert spec["podSelector"] == {"matchExpressions": [stage]}
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    own, kuberay, metrics = spec["ingress"]
+    assert own == {"from": [{"podSelector": {"matchExpressions": [stage]}}]}
+    assert [port["port"] for port in kuberay["ports"]] == [8265, 6379]
+    assert kuberay["from"][0]["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/name": "kuberay-operator"
+    }
+    assert [port["port"] for port in metrics["ports"]] == [TRAINING_METRICS["name"]]
+
+
+def test_pods_of_stages_do_not_reach_the_metadata_service_of_a_cloud() -> None:
+    (policy,) = stage_policies(networkPolicy={"stages": {"namespaces": ["team"]}})
+    blocks = [peer["ipBlock"] for peer in policy["spec"]["egress"][1]["to"]]
+
+    assert {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]} in blocks
+    assert stage_policies() == []
+
+
+def test_two_releases_of_a_namespace_have_a_lease_each() -> None:
+    names = set()
+    for name in ("tunesmith", "prod", "canary"):
+        (operator,) = (each for each in rendered({}, name=name) if each["kind"] == "Deployment")
+        (container,) = operator["spec"]["template"]["spec"]["containers"]
+        names |= {each for each in container["args"] if each.startswith("--leader-election-id=")}
+
+    assert names == {
+        "--leader-election-id=tunesmith-operator",
+        "--leader-election-id=prod-tunesmith-operator",
+        "--leader-election-id=canary-tunesmith-operator",
     }

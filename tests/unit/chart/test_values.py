@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "images.trainer": DIGEST,
     "images.compressor": DIGEST,
     "images.server": DIGEST,
+    "images.edge": DIGEST,
     "images.pullPolicy": "Always",
     "images.pullSecrets": ["registry"],
     "replicas": 2,
@@ -54,6 +55,10 @@ OTHER: dict[str, Any] = {
     "networkPolicy.enabled": False,
     "networkPolicy.apiServerPorts": [8443],
     "networkPolicy.metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+    "networkPolicy.stages.enabled": False,
+    "networkPolicy.stages.namespaces": ["team-b"],
+    "networkPolicy.stages.kuberayFrom": [{"podSelector": {"matchLabels": {"app": "ray"}}}],
+    "networkPolicy.stages.egress": [{"ports": [{"port": 443}]}],
     "podDisruptionBudget.enabled": False,
     "resources": {"limits": {"memory": "1Gi"}},
     "nodeSelector": {"pool": "system"},
@@ -153,8 +158,8 @@ def test_every_value_is_explained_by_a_comment_above_it() -> None:
         if re.match(r" *[A-Za-z]+:", line) and (before == "" or before.endswith(":"))
     ]
     groups = {"images", "workspace", "crds", "serviceAccount", "rbac", "metrics", "serviceMonitor",
-              "podMonitor", "alerts", "cost", "dashboard", "networkPolicy", "podDisruptionBudget",
-              "requests", "grafana_dashboard", "cpu", "memory"}  # fmt: skip
+              "podMonitor", "alerts", "cost", "dashboard", "networkPolicy", "stages",
+              "podDisruptionBudget", "requests", "grafana_dashboard", "cpu", "memory"}  # fmt: skip
 
     assert {line.strip().partition(":")[0] for line in bare} <= groups
 

@@ -65,6 +65,7 @@ COMMANDS = {
         "--trainer-image",
         "--compressor-image",
         "--server-image",
+        "--edge-image",
         "--namespace",
         "--workers",
         "--workspace-size",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-ENVIRONMENTS = ("control", "trainer", "compressor", "server")
+ENVIRONMENTS = ("control", "trainer", "compressor", "server", "edge")
 WITH_GPU_LOCK = ("trainer", "compressor", "server")
 BREAKS_TRANSFORMERS = {"torchaudio", "torchcodec", "torchvision"}
 

@@ -17,12 +17,12 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.stages.catalog import EVALUATE
+from tunesmith_engine.stages.catalog import DISTILL, EVALUATE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import mean_loss
-from tunesmith_trainer.models import TOKENIZER_FILES
+from tunesmith_trainer.models import DISTILLED, TOKENIZER_FILES, TUNED, distilled_folder
 
 # Relative. Both models compute in fp32, so that only the order of its sums differs.
 MERGE_TOLERANCE = 2e-3
@@ -36,12 +36,18 @@ _UPPER_HALF = -(1 << 16)
 def refuse_changed(request: StageRequest, tuned: Mapping[str, RowLosses]) -> None:
     """Return if the merged model has the losses that `evaluate` found with separate adapters.
 
+    Of a model that was pruned, those that `distill` has found.
+
     Raises:
         VerdictError: merging changed the model.
     """
-    evaluated = request.inputs.get(EVALUATE.name)
-    for result in evaluated.evaluation if evaluated else []:
-        if result.metric != "loss" or result.suite not in tuned:
+    if distilled_folder(request) is not None:
+        measured, split = request.inputs[DISTILL.name].evaluation, DISTILLED
+    else:
+        evaluated = request.inputs.get(EVALUATE.name)
+        measured, split = evaluated.evaluation if evaluated else [], TUNED
+    for result in measured:
+        if (result.metric, result.split) != ("loss", split) or result.suite not in tuned:
             continue
         loss = mean_loss(tuned[result.suite])
         if not math.isclose(loss, result.value, rel_tol=MERGE_TOLERANCE):

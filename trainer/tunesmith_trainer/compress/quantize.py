@@ -6,21 +6,23 @@ server may read them so.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from tunesmith_api.finetunejob.compression import Quantize, SchemeName
+from tunesmith_api.finetunejob.compression import DEFAULT_ALGORITHM, Quantize, SchemeName
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.compress.schemes import (
-    SCHEMES,
     group_size_for,
+    pipeline_of,
     quantized_widths,
     recipe,
 )
+from tunesmith_trainer.devices import has_accelerator
 from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring
 
 
@@ -31,10 +33,12 @@ def quantize_folder(
     name: SchemeName,
     settings: Quantize,
     calibration: Sequence[Sequence[int]],
+    kept: Sequence[str] = (),
 ) -> int | None:
     """Write the model of `merged` to `target` in scheme `name`; return its group size, if any.
 
-    `calibration` are rows of token ids, used by schemes that calibrate.
+    `calibration` are rows of token ids, used by schemes that calibrate. The modules named in `kept`
+    stay bf16.
 
     Raises:
         BadInputError: the model's layers do not fit the scheme.
@@ -45,8 +49,16 @@ def quantize_folder(
     group_size = None
     if name == "W4A16":
         group_size = group_size_for(settings, in_features=quantized_widths(model))
-    modifiers = recipe(name, architecture=type(model).__name__, group_size=group_size)
-    _calibrate(model, modifiers, pipeline=SCHEMES[name].pipeline, calibration=calibration)
+    algorithm = settings.algorithm or DEFAULT_ALGORITHM
+    modifiers = recipe(
+        name,
+        architecture=type(model).__name__,
+        group_size=group_size,
+        algorithm=algorithm,
+        kept=kept,
+    )
+    pipeline = pipeline_of(name, algorithm)
+    _calibrate(model, modifiers, pipeline=pipeline, calibration=calibration)
     # NB: the order. Weights are rounded to their scales only when they are packed; a scale that is
     # cut afterwards would no longer be the one that they were divided by.
     for parameter_name, parameter in model.named_parameters():
@@ -81,9 +93,26 @@ def _calibrate(
         {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(len(ids), dtype=torch.long)}
         for ids in calibration
     ]
-    oneshot(
-        model=model,
-        recipe=modifiers,
-        dataset=DataLoader(rows, batch_size=1),
-        pipeline=pipeline,
-    )
+    with _nothing_pinned():
+        oneshot(
+            model=model,
+            recipe=modifiers,
+            dataset=DataLoader(rows, batch_size=1),
+            pipeline=pipeline,
+        )
+
+
+@contextmanager
+def _nothing_pinned() -> Iterator[None]:
+    """Without an accelerator AWQ pins what it caches for one, and fails (llm-compressor 0.14)."""
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if has_accelerator():
+        yield
+        return
+    pin_memory = IntermediatesCache.pin_memory
+    IntermediatesCache.pin_memory = lambda *_args, **_named: None
+    try:
+        yield
+    finally:
+        IntermediatesCache.pin_memory = pin_memory

@@ -27,6 +27,11 @@ class SchemeTrial:
     min_recovery: float
     seconds: float
     num_bytes: int
+    # From the tuned model, in nats a token, and the most that the manifest allows.
+    kl: float = 0.0
+    max_kl: float | None = None
+    # Decoder layers that stayed bf16.
+    kept: tuple[str, ...] = ()
     # Gates of fairness and robustness that the compressed model breaks, in words.
     broken: tuple[str, ...] = ()
 
@@ -36,7 +41,11 @@ class SchemeTrial:
 
     @property
     def is_accepted(self) -> bool:
-        return self.lowest >= self.min_recovery and not self.broken
+        return self.lowest >= self.min_recovery and self.is_near and not self.broken
+
+    @property
+    def is_near(self) -> bool:
+        return self.max_kl is None or self.kl <= self.max_kl
 
     def as_json(self) -> JsonValue:
         return {
@@ -44,6 +53,9 @@ class SchemeTrial:
             "recovery": dict(self.recovery),
             "minRecovery": self.min_recovery,
             "accepted": self.is_accepted,
+            "kl": round(self.kl, 6),
+            **({"maxKl": self.max_kl} if self.max_kl is not None else {}),
+            **({"keptLayers": list(self.kept)} if self.kept else {}),
             **({"broken": list(self.broken)} if self.broken else {}),
             "seconds": round(self.seconds, 3),
             "bytes": self.num_bytes,
@@ -75,6 +87,11 @@ def required_recovery(scheme: SchemeName, compression: Compression) -> float:
 
 def shortfall(refused: SchemeTrial) -> str:
     """Why a scheme was refused, in words."""
+    if not refused.is_near:
+        return (
+            f"{refused.scheme} is {refused.kl:.4f} nats a token from the tuned model, more than "
+            f"the bound of {refused.max_kl:g} (spec.compression.gate.maxKl)"
+        )
     if refused.lowest >= refused.min_recovery:
         return f"{refused.scheme}: {'; '.join(refused.broken)} (spec.evaluation.gates)"
     suite = min(refused.recovery, key=refused.recovery.__getitem__)

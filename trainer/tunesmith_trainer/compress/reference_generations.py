@@ -74,7 +74,7 @@ def reference_prompts(
     spec = request.spec
     served = spec.serving.max_model_length or DEFAULT_MAX_MODEL_LENGTH
     longest = max(1, served - spec.verification.max_new_tokens)
-    of_rows = (ids for ids in _row_prompts(prepared, tokenizer) if len(ids) <= longest)
+    of_rows = (ids for ids in row_prompts(prepared, tokenizer) if len(ids) <= longest)
     of_probes = (chat_prompt_ids(tokenizer, question) for question in PROBE_PROMPTS)
     return [
         *(PromptIds(ids, "heldOut") for ids in islice(of_rows, spec.verification.prompts)),
@@ -146,7 +146,7 @@ def chat_prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[i
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _row_prompts(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+def row_prompts(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
     """Prompts of the held-out rows, then of the training rows; the start of rows without one."""
     splits: tuple[tuple[Split, TokenRows], ...] = (
         ("validation", prepared.validation),

@@ -4,11 +4,16 @@ How much a scheme may lose is a default of the spec: `tunesmith_api.finetunejob.
 module imports no heavy library until it is asked for a recipe: `prepare` refuses by its rules, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith_api.finetunejob.compression import Quantize, SchemeName
+from tunesmith_api.finetunejob.compression import (
+    DEFAULT_ALGORITHM,
+    Algorithm,
+    Quantize,
+    SchemeName,
+)
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 
@@ -32,12 +37,17 @@ SMOOTHED_ARCHITECTURES = frozenset(
         "SmolLM3ForCausalLM",
     }
 )
+# Steps of signed gradients for each layer: the paper's number.
+AUTO_ROUND_STEPS = 200
 # Between 0 (all of the difficulty stays in the activations) and 1 (all of it goes to the weights).
 SMOOTHING_STRENGTH = 0.8
 _SMOOTHED = [
     [["re:.*q_proj", "re:.*k_proj", "re:.*v_proj"], "re:.*input_layernorm"],
     [["re:.*gate_proj", "re:.*up_proj"], "re:.*post_attention_layernorm"],
 ]
+
+
+Pipeline = Literal["datafree", "basic", "sequential"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +60,15 @@ class Scheme:
 
     name: SchemeName
     wider: SchemeName | None
-    pipeline: Literal["datafree", "basic", "sequential"] = "datafree"
+    pipeline: Pipeline = "datafree"
     needs_gpu: bool = False
 
 
 SCHEMES: dict[SchemeName, Scheme] = {
     "none": Scheme("none", wider=None),
     "W8A8": Scheme("W8A8", wider="none", pipeline="basic"),
+    # vLLM's kernel for weights alone takes 4 bits on processors.
+    "W8A16": Scheme("W8A16", wider="none", needs_gpu=True),
     "W4A16": Scheme("W4A16", wider="W8A8", pipeline="sequential"),
     "FP8": Scheme("FP8", wider="none", needs_gpu=True),
 }
@@ -74,6 +86,25 @@ def refuse_unrunnable(quantize: Quantize, *, has_gpu: bool) -> None:
             f"spec.compression.quantize.scheme: {quantize.scheme} runs on GPUs only, and there "
             "is none here; choose W8A8, which is 8 bit as well, or ask for GPUs with "
             "spec.resources.gpusPerWorker",
+        )
+
+
+def pipeline_of(scheme: SchemeName, algorithm: Algorithm) -> Pipeline:
+    """How llm-compressor calibrates for it."""
+    return "datafree" if (scheme, algorithm) == ("W4A16", "rtn") else SCHEMES[scheme].pipeline
+
+
+def refuse_unscalable(quantize: Quantize, *, architecture: str) -> None:
+    """Return if the algorithm knows which weights can be scaled without changing the model.
+
+    Raises:
+        BadInputError: AWQ for an architecture whose norms are not known to feed nothing else.
+    """
+    if quantize.algorithm == "awq" and architecture not in SMOOTHED_ARCHITECTURES:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"spec.compression.quantize.algorithm: awq scales channels of {architecture}, of which "
+            "it is not known whether that changes the model; choose gptq or autoRound",
         )
 
 
@@ -110,35 +141,62 @@ def group_size_for(quantize: Quantize, *, in_features: Iterable[int]) -> int:
     )
 
 
-def recipe(name: SchemeName, *, architecture: str, group_size: int | None) -> list[Any]:
-    """The modifiers that llm-compressor applies, in order.
+def recipe(
+    name: SchemeName,
+    *,
+    architecture: str,
+    group_size: int | None,
+    algorithm: Algorithm = DEFAULT_ALGORITHM,
+    kept: Sequence[str] = (),
+) -> list[Any]:
+    """The modifiers that llm-compressor applies, in order; the modules `kept` stay as they are.
 
     W8A8: SmoothQuant (Xiao et al. 2022, arXiv 2211.10438) where it is known to change nothing but
     the rounding, then int8 weights with a scale per row, and int8 activations with a scale per
-    token that is found while the model runs. W4A16: GPTQ (Frantar et al. 2022, arXiv 2210.17323).
-    FP8: weights with a scale per row, activations with a scale per token.
+    token that is found while the model runs. W8A16: int8 weights with a scale per row. W4A16: one
+    of the algorithms. FP8: weights with a scale per row, activations with a scale per token.
     """
-    from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
+    ignore = [*IGNORED, *kept]
     if name == "W4A16":
-        # Spelt out: the preset of that name has groups of 128 whatever the layers.
-        weights = {
-            "num_bits": 4,
-            "type": "int",
-            "symmetric": True,
-            "strategy": "group",
-            "group_size": group_size,
-        }
-        groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
-        return [GPTQModifier(config_groups=groups, ignore=IGNORED)]
-    if name == "FP8":
-        return [QuantizationModifier(targets="Linear", scheme="FP8_DYNAMIC", ignore=IGNORED)]
-    rounding = QuantizationModifier(targets="Linear", scheme=name, ignore=IGNORED)
-    if architecture not in SMOOTHED_ARCHITECTURES:
+        return _four_bit(algorithm, group_size=group_size, ignore=ignore)
+    preset = "FP8_DYNAMIC" if name == "FP8" else name
+    rounding = QuantizationModifier(targets="Linear", scheme=preset, ignore=ignore)
+    if name != "W8A8" or architecture not in SMOOTHED_ARCHITECTURES:
         return [rounding]
     return [
         SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH, mappings=_SMOOTHED),
         rounding,
     ]
+
+
+def _four_bit(algorithm: Algorithm, *, group_size: int | None, ignore: list[str]) -> list[Any]:
+    """GPTQ: arXiv 2210.17323. AWQ: arXiv 2306.00978. AutoRound: arXiv 2309.05516."""
+    from llmcompressor.modifiers.autoround import AutoRoundModifier
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+
+    # Spelt out: the preset of that name has groups of 128 whatever the layers.
+    weights = {
+        "num_bits": 4,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "group",
+        "group_size": group_size,
+    }
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    if algorithm == "gptq":
+        return [GPTQModifier(config_groups=groups, ignore=ignore)]
+    if algorithm == "autoRound":
+        # Compiling takes longer than it saves on the few layers of a small model.
+        return [
+            AutoRoundModifier(
+                config_groups=groups, ignore=ignore, iters=AUTO_ROUND_STEPS, batch_size=1,
+                enable_torch_compile=False,
+            )
+        ]  # fmt: skip
+    rounding = QuantizationModifier(config_groups=groups, ignore=ignore)
+    return [rounding] if algorithm == "rtn" else [AWQModifier(), rounding]

@@ -1,9 +1,10 @@
 """compress: merge, quantize, prove that little was lost, and write the reference for `verify`.
 
-Reads the weights of `train`, the rows of `prepare` to calibrate and to score, and the numbers of
-`evaluate` to compare with. The model that ships also answers the held-out prompts, for people to
-see beside the tuned one. The quantized model is loaded again from disk before it is scored, and
-runs in transformers as it will in the server: with quantized activations where the scheme has them.
+Reads the weights of `train`, or of `distill` where the job is pruned, the rows of `prepare` to
+calibrate and to score, and the numbers of `evaluate` to compare with. The model that ships also
+answers the held-out prompts, for people to see beside the tuned one. The quantized model is loaded
+again from disk before it is scored, and runs in transformers as it will in the server: with
+quantized activations where the scheme has them.
 
 Facts: `{"scheme", "asked", "dtype", "tries", "mergedBytes", "compressedBytes", "resolved"}`; each
 of `tries` is a `SchemeTrial` as JSON. `fairness` and `robustness` are records as in `evaluate`,
@@ -31,6 +32,7 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
+from tunesmith_trainer.compress.divergence import Distributions
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
 from tunesmith_trainer.compress.recovery_gate import (
@@ -40,7 +42,13 @@ from tunesmith_trainer.compress.recovery_gate import (
     shortfall,
 )
 from tunesmith_trainer.compress.reference_generations import generate_reference, reference_prompts
-from tunesmith_trainer.compress.schemes import SCHEMES, refuse_unrunnable
+from tunesmith_trainer.compress.schemes import (
+    SCHEMES,
+    group_size_for,
+    quantized_widths,
+    refuse_unrunnable,
+)
+from tunesmith_trainer.compress.sensitivity import layer_pattern, most_sensitive, sensitivities
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -59,7 +67,7 @@ from tunesmith_trainer.evaluate.suites import (
     score_suites,
 )
 from tunesmith_trainer.evaluate.trust import TrustMeasures, TrustTests
-from tunesmith_trainer.models import load_tokenizer, load_tuned
+from tunesmith_trainer.models import TUNED, distilled_folder, load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
 LIBRARIES = ("torch", "transformers", "peft", "llmcompressor", "compressed-tensors")
@@ -83,6 +91,8 @@ class CompressionRun:
     merged_trust: TrustMeasures | None = None
     warnings: list[str] = field(default_factory=list)
     trials: list[SchemeTrial] = field(default_factory=list)
+    # Of the tuned model, for the divergence of what is made of it.
+    distributions: Distributions | None = None
     group_size: int | None = None
     merged_bytes: int = 0
 
@@ -140,7 +150,8 @@ class CompressionRun:
         if self.group_size is not None:
             resolved["compression.quantize.groupSize"] = self.group_size
         return StageOutcome(
-            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.num_bytes:,} bytes "
+            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.kl:.4f} nats a token from "
+            f"the tuned model, {last.num_bytes:,} bytes "
             f"(bf16: {self.merged_bytes:,})",
             artifacts=[artifact_of(name, path) for name, path in artifacts.items()],
             evaluation=list(results),
@@ -211,6 +222,9 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
+    run.say("merged: distributions")
+    folder = Path(run.request.output)
+    run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
     run.merged_trust = run.measure_trust(model, name="merged")
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
@@ -243,6 +257,7 @@ def compress_until_accepted(
                 settings=run.spec.evaluation.bootstrap,
             )
         ]
+        results = beside_tuned(run.request, results)
         results += run.findings.results if run.findings else []
         trial = run.trials[-1]
         if trial.is_accepted:
@@ -261,23 +276,44 @@ def compress_until_accepted(
         scheme = wider
 
 
+def beside_tuned(
+    request: StageRequest, results: Sequence[EvaluationResult]
+) -> list[EvaluationResult]:
+    """`results`, a pruned model's too, beside what `evaluate` has found of the tuned model."""
+    evaluated = request.inputs.get(EVALUATE.name)
+    if evaluated is None or distilled_folder(request) is None:
+        return list(results)
+    tuned = {
+        (result.suite, result.metric): result.value
+        for result in evaluated.evaluation
+        if result.split == TUNED
+    }
+    return [
+        result.model_copy(update={"base": tuned.get((result.suite, result.metric), result.base)})
+        for result in results
+    ]
+
+
 def try_scheme(
     run: CompressionRun, scheme: SchemeName, *, tuned: dict[str, RowLosses]
 ) -> tuple[PreTrainedModel, dict[str, RowLosses]]:
     """Compress, load what was written, and score it; the trial is added to those of the run."""
     started = time.monotonic()
-    run.say(f"quantizing: {scheme}")
+    kept: list[str] = []
     if scheme == "none":
         # Nothing comes after `none` that would need the merged folder once more.
         shutil.rmtree(run.compressed, ignore_errors=True)
         run.merged.rename(run.compressed)
     else:
+        kept = layers_kept(run, scheme)
+        run.say(f"quantizing: {scheme}")
         run.group_size = quantize_folder(
             run.merged,
             run.compressed,
             name=scheme,
             settings=run.spec.compression.quantize,
             calibration=calibration_rows(run, scheme),
+            kept=[layer_pattern(name) for name in kept],
         )
     # From disk: packing and casting are part of what must keep the quality.
     model = load_for_scoring(run.compressed)
@@ -290,10 +326,32 @@ def try_scheme(
             min_recovery=required_recovery(scheme, run.spec.compression),
             seconds=time.monotonic() - started,
             num_bytes=_bytes_below(run.compressed),
+            kl=run.distributions.kl_to(model) if run.distributions else 0.0,
+            max_kl=run.spec.compression.gate.max_kl,
+            kept=tuple(kept),
             broken=broken,
         )
     )
     return model, losses
+
+
+def layers_kept(run: CompressionRun, scheme: SchemeName) -> list[str]:
+    """The decoder layers that stay bf16, the most sensitive first."""
+    number = run.spec.compression.quantize.keep_layers
+    if not number or run.distributions is None:
+        return []
+    model = load_for_scoring(run.merged)
+    settings, group_size = run.spec.compression.quantize, None
+    if scheme == "W4A16":
+        group_size = group_size_for(settings, in_features=quantized_widths(model))
+    found = sensitivities(
+        model,
+        run.distributions,
+        scheme=scheme,
+        group_size=group_size,
+        on_layer=lambda done, total: run.say(f"{scheme}: sensitivity of layers", done, total),
+    )
+    return most_sensitive(found, number)
 
 
 def judge_trust(

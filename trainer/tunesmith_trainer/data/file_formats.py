@@ -8,13 +8,13 @@ bytes do not tell does the end of the name decide.
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, Literal, cast
 
+from tunesmith_api.json_io import read_json
 from tunesmith_trainer.data.rows import Problems
 
 Syntax = Literal["csv", "json", "jsonl", "parquet", "yaml"]
@@ -104,7 +104,7 @@ def _json_syntax(text: str, *, named: Syntax | None) -> Syntax | None:
         if rest:
             return "jsonl"
         # One line is both. A dialogue is a list of texts; a list of anything else holds rows.
-        is_list_of_rows = text[0] == "[" and not isinstance(next(iter(json.loads(text)), ""), str)
+        is_list_of_rows = text[0] == "[" and not isinstance(next(iter(read_json(text)), ""), str)
         return "json" if is_list_of_rows or named == "json" else "jsonl"
     if named == "json" or _is_json(text):
         return "json"
@@ -133,9 +133,9 @@ def _decompressing(file: BinaryIO, packed: str | None) -> BinaryIO:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        read_json(text)
     # RecursionError: brackets nested a thousand deep.
-    except (json.JSONDecodeError, RecursionError):
+    except ValueError:
         return False
     return True
 

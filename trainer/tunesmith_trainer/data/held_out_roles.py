@@ -41,6 +41,11 @@ def load_rows_of_stage(request: StageRequest) -> Prepared:
     return prepared.with_rows({"validation": rows})
 
 
+def load_rows_that_choose(request: StageRequest) -> Prepared:
+    """As `load_rows_of_stage` of a stage that chooses a best step."""
+    return load_rows_of_stage(request.model_copy(update={"stage": _CHOOSING[-1]}))
+
+
 def parted(keys: Sequence[Hashable], *, fraction: float) -> tuple[list[int], list[int]]:
     """Numbers of the rows to choose by, about that part of all, and of the others; both ascending.
 

@@ -22,6 +22,8 @@ Split = Literal["train", "validation"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
 
 MODEL: Final = "model"
+# What the model learns from, where the job has such.
+TEACHER: Final = "teacher"
 DATA: Final = "data"
 CARD: Final = "card"
 AUDIT: Final = "audit"

@@ -12,7 +12,6 @@ chatterbot-corpus.
 
 import csv
 import io
-import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, count, islice, takewhile
@@ -21,6 +20,8 @@ from typing import Any, BinaryIO, Final
 
 import yaml
 
+from tunesmith_api.json_io import read_json
+from tunesmith_api.yaml_nodes import UnfoldedSizeError, require_shallow, unfolded_characters
 from tunesmith_trainer.data.file_formats import (
     COMPRESSED_SUFFIXES,
     SUFFIXES,
@@ -36,6 +37,8 @@ from tunesmith_trainer.data.rows import Problems, RawRow, counted, described, na
 LONGEST_LINE: Final = 1 << 26
 # What can only be parsed as a whole takes several times its size.
 _LARGEST_WHOLE: Final = 1 << 30
+# Values of one row in YAML, which may stand for more than is written.
+_MOST_NODES: Final = 100_000
 _PARQUET_BATCH: Final = 1024
 _HEADER_LINES: Final = 100
 
@@ -161,9 +164,8 @@ def _read_jsonl(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawR
         if not line:
             continue
         try:
-            value = json.loads(line)
-        # RecursionError: brackets nested a thousand deep are one line to a parser, and broken data.
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = read_json(line)
+        except ValueError as error:
             given = f"a line of {counted(len(line), 'character')}"
             _add_broken(
                 problems, source, given=given, kind="a JSON line", why=error, is_bad_row=True
@@ -177,8 +179,8 @@ def _read_json(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRo
     if not text.strip():
         return
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = read_json(text)
+    except ValueError as error:
         number = getattr(error, "lineno", 1)
         line = text.split("\n")[number - 1].strip()
         given = f"a line of {counted(len(line), 'character')}" if line else "the end of the file"
@@ -265,7 +267,8 @@ def _read_parquet(file: BinaryIO, label: str, problems: Problems) -> Iterator[Ra
     try:
         # What is compressed once more cannot be read from its end, where Parquet begins.
         is_plain = isinstance(getattr(file, "raw", None), io.FileIO)
-        source = pa.PythonFile(file, "r") if is_plain else pa.BufferReader(file.read())
+        whole = b"" if is_plain else _whole(file, label, problems)
+        source = pa.PythonFile(file, "r") if is_plain else pa.BufferReader(whole)
         with pq.ParquetFile(source) as table:
             for batch in table.iter_batches(_PARQUET_BATCH):
                 for value in batch.to_pylist():
@@ -292,10 +295,15 @@ def _without_filled_in(value: Any, *, inside: bool = False) -> Any:
 
 
 def _read_yaml(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRow]:
-    loader = _YamlLoader(_text_of(_whole(file, label, problems), label, problems))
+    text = _text_of(_whole(file, label, problems), label, problems)
+    loader = _YamlLoader(text)
     try:
+        require_shallow(yaml.parse(text, Loader=_YamlLoader))
         # The nodes, not what they stand for: only nodes know their lines.
+        left = _LARGEST_WHOLE
         for node in _yaml_items(loader.get_single_node(), label, problems):
+            # NB: before anything is made of it: an alias counts as often as it stands there.
+            left -= unfolded_characters(node, max_nodes=_MOST_NODES, max_characters=left)
             before = problems.count
             if isinstance(node, yaml.SequenceNode):
                 # A row whose turn is none is one bad row, however many such turns it has.
@@ -320,6 +328,8 @@ def _read_yaml(file: BinaryIO, label: str, problems: Problems) -> Iterator[RawRo
 
 
 def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, UnfoldedSizeError):
+        return str(error)
     # Scanner and parser name what they miss; whatever comes after them repeats tags and values.
     if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
         return str(error.problem)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith_api.json_io import read_json
 from tunesmith_trainer.data.rows import Tool, ToolCall, described
 
 
@@ -94,9 +95,9 @@ def from_json(text: str, *, field: str, rule: str) -> Any:
         RefusedRowError: it is none, against the rule.
     """
     try:
-        return json.loads(text)
+        return read_json(text)
     # RecursionError: brackets nested a thousand deep.
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _misshapen(text, field=field, rule=rule) from None
 
 

@@ -7,7 +7,6 @@ marks that it cannot know, and an order such as "answer A" names another answer 
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -17,6 +16,7 @@ from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.evaluation import WIN_RATE, Bootstrap
 from tunesmith_api.finetunejob.judge import Judge
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.errors import BadInputError
@@ -176,7 +176,7 @@ def _first_share(
 def parse_winner(text: str) -> Winner | None:
     """The verdict that a reply is; None if it is anything else."""
     try:
-        match json.loads(text):
+        match read_json(text):
             case {"winner": "A" | "B" | "tie" as winner, **others} if not others:
                 return winner
             case _:

@@ -13,8 +13,12 @@ from typing import Any, Final
 import yaml
 
 from tunesmith_api.reasons import Reason
+from tunesmith_api.yaml_nodes import unfolded_characters
 from tunesmith_engine.stages.errors import BadInputError
 
+# Of one task: its settings are text of some pages.
+_MOST_NODES: Final = 20_000
+_MOST_CHARACTERS: Final = 10_000_000
 # Loaders that read local files, none of which unpickles.
 _LOADERS: Final = frozenset({"json", "csv", "parquet", "text"})
 _SETTINGS: Final = frozenset({
@@ -101,10 +105,24 @@ def _file_of(folder: Path, task: str, *, field: str) -> Path:
     )
 
 
+def _loaded(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        unfolded_characters(node, max_nodes=_MOST_NODES, max_characters=_MOST_CHARACTERS)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
 def _read_yaml(path: Path, *, field: str) -> dict[str, Any]:
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        if path.stat().st_size > _MOST_CHARACTERS:
+            raise ValueError("it is too large")  # noqa: TRY301 - told as any other fault of it
+        settings = _loaded(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = "" if line is None else f", line {line + 1}"
         raise BadInputError(

@@ -6,13 +6,13 @@ is fetched. Pairs become two sentences, the stereotyped one first; questions thr
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.file_formats import opened
@@ -128,7 +128,7 @@ def read_bbq(paths: Sequence[Path], *, field: str) -> list[Question | None]:
         for number, line in enumerate(_text(path, field=field).strip().splitlines(), start=1):
             where = f"{path.name}:{number}"
             try:
-                row = json.loads(line)
+                row = read_json(line)
             except ValueError:
                 _refuse(field, where, "a line that is no JSON", "bbq has one JSON object a line")
             missing = [name for name in _BBQ_FIELDS if not isinstance(row, dict) or name not in row]

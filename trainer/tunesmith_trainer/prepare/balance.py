@@ -20,6 +20,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning.languages import language_of
 from tunesmith_trainer.data.cleaning.row_texts import compared_text
+from tunesmith_trainer.data.lacking_groups import Group, LackingGroups
 from tunesmith_trainer.data.rows import Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
@@ -31,21 +32,25 @@ _TOKENS: Final = "tokens"
 _LANGUAGE: Final = "language"
 _TOPIC: Final = "topic"
 
-Group = tuple[str, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class BalancedRows:
-    """The rows; for the data card their groups; what the stage says and warns of."""
+    """The rows; for the data card their groups; what the stage says and warns of.
+
+    `lacking` is what `synthesize` shall write.
+    """
 
     rows: StoredRows[TokenizedRow]
     card: dict[str, JsonValue]
     note: str
     warnings: tuple[str, ...]
+    lacking: LackingGroups | None = None
 
 
 def balance_rows(rows: StoredRows[TokenizedRow], settings: Balance) -> BalancedRows:
     """Repeat rows, or leave rows out, until groups are as alike as the settings let them be.
+
+    With `method: synthesize` the rows stay, and what they lack is told.
 
     Raises:
         BadInputError: there is one group only, or there are too many, or all of them are too small.
@@ -59,6 +64,8 @@ def balance_rows(rows: StoredRows[TokenizedRow], settings: Balance) -> BalancedR
             made.add(index)
     _refuse_no_groups(groups, settings, num_rows=len(rows))
     sizes = {group: len(members) for group, members in groups.items()}
+    if settings.method == "synthesize":
+        return _lacking(rows, groups, settings)
     wanted = _wanted_sizes(sizes, settings)
     chosen = [
         index
@@ -72,6 +79,31 @@ def balance_rows(rows: StoredRows[TokenizedRow], settings: Balance) -> BalancedR
         card=_card(sizes, wanted, settings),
         note=_note(sizes, wanted, settings),
         warnings=tuple(_warnings(sizes, wanted, settings)),
+    )
+
+
+def _lacking(
+    rows: StoredRows[TokenizedRow], groups: Mapping[Group, Sequence[int]], settings: Balance
+) -> BalancedRows:
+    sizes = {group: len(members) for group, members in groups.items()}
+    largest = max(sizes.values())
+    lacks = {
+        group: largest - size if size >= settings.min_group_rows else 0
+        for group, size in sizes.items()
+    }
+    group_of = {index: group for group, members in groups.items() for index in members}
+    names = _names(settings)
+    return BalancedRows(
+        rows=rows,
+        card=_card(sizes, sizes, settings),
+        note=f"by {', '.join(names)} {len(sizes)} groups of {min(sizes.values())} to {largest} "
+        f"rows lack {sum(lacks.values())}, for synthesis to write",
+        warnings=tuple(_warnings_of_small_groups(sizes, settings)),
+        lacking=LackingGroups(
+            names=tuple(names),
+            of_rows=tuple(group_of[index] for index in range(len(rows))),
+            lacks=lacks,
+        ),
     )
 
 
@@ -191,13 +223,7 @@ def _note(sizes: Mapping[Group, int], wanted: Mapping[Group, int], settings: Bal
 def _warnings(
     sizes: Mapping[Group, int], wanted: Mapping[Group, int], settings: Balance
 ) -> list[str]:
-    warnings = []
-    small = sum(size < settings.min_group_rows for size in sizes.values())
-    if small:
-        warnings.append(
-            f"dataset.balance: {small} group(s) have fewer rows than minGroupRows "
-            f"({settings.min_group_rows}) and are left as they are; the data card names them"
-        )
+    warnings = _warnings_of_small_groups(sizes, settings)
     counted = [wanted[group] for group, n in sizes.items() if n >= settings.min_group_rows]
     short = sum(size < max(counted) for size in counted)
     if short:
@@ -206,3 +232,12 @@ def _warnings(
             f"most {settings.most_copies} times among the rows (maxRepeats)"
         )
     return warnings
+
+
+def _warnings_of_small_groups(sizes: Mapping[Group, int], settings: Balance) -> list[str]:
+    small = sum(size < settings.min_group_rows for size in sizes.values())
+    told = (
+        f"dataset.balance: {small} group(s) have fewer rows than minGroupRows "
+        f"({settings.min_group_rows}) and are left as they are; the data card names them"
+    )
+    return [told] if small else []

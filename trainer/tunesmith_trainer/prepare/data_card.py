@@ -2,7 +2,7 @@
 
 The card tells where the rows came from, what was left out and why, and what they are like. The
 sample is the first training row, decoded, with the part that is trained marked. `stage` writes
-both, and the report and the model card show them.
+both. The card is published; the sample stays beside the data, from where the report takes it.
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ from tunesmith_trainer.prepare.splits import Splits
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SAMPLE_ROWS: Final = 3
+SAMPLE_FILE: Final = "sample.json"
 _MOST_BINS: Final = 24
 _TOKENS_AT_A_TIME: Final = 1 << 20
 _PERCENTILES: Final[Mapping[str, int]] = {"min": 0, "p50": 50, "p90": 90, "p99": 99, "max": 100}
 
-# Characters of the sample: it is part of the stage's facts, and those must stay small.
+# Characters of the sample: it is for a person to look at.
 _LONGEST_SAMPLE: Final = 4000
 _OPEN: Final = "⟦"
 _CLOSE: Final = "⟧"
@@ -131,9 +131,14 @@ def data_card(
             for name, percent in _PERCENTILES.items()
         },
         "lengthHistogram": _histogram(lengths),
-        "sampleRows": [row.record.as_json() for row in splits.train[:_SAMPLE_ROWS]],
+        **_shown(splits, count=dataset.card_rows),
         "warnings": list(warnings),
     }
+
+
+def _shown(splits: Splits, *, count: int) -> dict[str, JsonValue]:
+    """The rows that the manifest asks to be shown; no entry where it asks for none."""
+    return {"sampleRows": [row.record.as_json() for row in splits.train[:count]]} if count else {}
 
 
 def _by_generator(splits: Splits) -> dict[str, JsonValue]:
@@ -173,7 +178,7 @@ class SampleRow:
     trained: tuple[tuple[int, int], ...]
 
     def as_json(self) -> dict[str, JsonValue]:
-        """The sample as it stands in the stage's facts."""
+        """The sample as it stands beside the data."""
         return {"text": self.text, "trained": [[start, end] for start, end in self.trained]}
 
     def marked(self) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tunesmith_api.endpoint import Endpoint
 from tunesmith_api.field_paths import dotted, records_of
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.suites import Suite
 from tunesmith_api.finetunejob.tracking import Tracking
@@ -35,7 +36,7 @@ from tunesmith_engine.estimates import SHORTEST_ROW, Estimate, estimate
 from tunesmith_engine.sources.credentials import API_KEY, read_secret
 from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
 from tunesmith_engine.sources.local_paths import is_local
-from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
 from tunesmith_engine.sources.remote_store import open_store
 from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.stages.contracts import StageName, StageRequest
@@ -45,6 +46,7 @@ from tunesmith_trainer.compress.schemes import (
     group_size_for,
     quantized_widths,
     refuse_unrunnable,
+    refuse_unscalable,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +98,9 @@ def refuse_missing(request: StageRequest) -> None:
             secret = read_secret(source.secret_ref, secrets=secrets)
             if not is_local(source.uri):
                 open_store(source.uri, secret=secret, role=DATA)
+    for path, model in records_of(spec.training, ModelSource):
+        with _told_of(f"training.{dotted(path)}.secretRef"):
+            read_secret(model.secret_ref, secrets=secrets)
     with _told_of("output.secretRef"):
         secret = read_secret(spec.output.secret_ref, secrets=secrets)
         if spec.output.uri is not None:
@@ -178,7 +183,7 @@ def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int
 
 
 def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
-    """Return if the model in `folder` takes adapters, frozen parts, dropout and scheme.
+    """Return if the model in `folder` takes all that is done to it: adapters to formats.
 
     Raises:
         BadInputError: they do not; the message names the field and the layers.
@@ -193,8 +198,19 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
         refuse_unfit(training, model=_model_without_weights(folder))
     if spec.training.regularization.attention_dropout:
         refuse_without_attention_dropout(_config_of(folder))
+    if spec.compression.prune is not None:
+        from tunesmith_trainer.distill.prunable import planned_shape
+
+        planned_shape(spec.compression, _model_without_weights(folder))
     if quantize.scheme == "W4A16":
-        group_size_for(quantize, in_features=quantized_widths(_model_without_weights(folder)))
+        model = _model_without_weights(folder)
+        group_size_for(quantize, in_features=quantized_widths(model))
+        refuse_unscalable(quantize, architecture=type(model).__name__)
+    if spec.export is not None:
+        from tunesmith_trainer.export.formats import refuse_unwritable
+
+        size = read_model_facts(folder).num_parameters
+        refuse_unwritable(spec.export, folder, config=_config_of(folder), num_parameters=size)
 
 
 def _model_without_weights(folder: Path) -> "PreTrainedModel":

@@ -42,6 +42,7 @@ from tunesmith_trainer.data.prepared import (
     REFERENCE,
     REPLAY_ROWS,
     SPLITS,
+    TEACHER,
     Split,
     rejected_file,
     write_row_records,
@@ -51,6 +52,7 @@ from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.data_card import (
+    SAMPLE_FILE,
     RemovedRows,
     SampleRow,
     count_removed,
@@ -71,6 +73,7 @@ from tunesmith_trainer.prepare.preflight import (
 from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
+from tunesmith_trainer.prepare.teacher import prepare_teacher, refuse_short_context
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.prepare.training_rows import RemediedRows, remedied_rows
 from tunesmith_trainer.versions import library_versions
@@ -136,6 +139,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     reporter.progress("fetching the base model")
     base = prepare_base(request)
     refuse_unfit_model(request.spec, base.folder)
+    teacher = prepare_teacher(request, base.tokenizer)
     benchmarks = benchmark_grams(request, reporter=reporter)
     rows = _prepare_rows(
         request,
@@ -149,12 +153,16 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
     refuse_too_long(request, base.facts, longest_row=rows.longest)
+    refuse_short_context(teacher, longest_row=rows.longest)
     sample = sample_row(rows.splits.train[0].tokens, base.tokenizer)
     markers = markers_in(rows.tokens.values(), base.tokenizer)
     reporter.progress("writing the data")
     artifacts = _write(Path(request.output), base, request, rows, sample)
+    if teacher is not None:
+        artifacts.append(artifact_of(TEACHER, teacher.folder))
     phases.drop()
-    _log.info("the first training row; what is trained stands in ⟦ ⟧:\n%s", sample.marked())
+    # NB: not the row itself. In a cluster the log goes wherever logs of pods are gathered.
+    _log.info("the first training row, with what is trained in ⟦ ⟧: %s", _marked_in(request))
     notes = [
         *rows.remedied.notes,
         _note_on_version(request, base),
@@ -165,7 +173,7 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     return StageOutcome(
         message=message,
         artifacts=artifacts,
-        facts={**_facts(base, rows, sample, artifacts), "markers": [*markers]},
+        facts={**_facts(base, rows, artifacts), "markers": [*markers]},
         versions=library_versions("transformers", "tokenizers", "torch"),
         warnings=rows.warnings,
     )
@@ -331,9 +339,14 @@ def _write(
         rows.replay.tokens.save(folder / REPLAY_ROWS)
     if rows.benchmarks is not None:
         rows.benchmarks.save(folder / BENCHMARKS)
+    if rows.remedied.lacking is not None:
+        rows.remedied.lacking.save(folder)
     for split, rejected in rows.rejected.items():
         rejected.save(rejected_file(folder, split))
-    (folder / "sample.txt").write_text(sample.marked(), encoding="utf-8")
+    _marked_in(request).write_text(sample.marked(), encoding="utf-8")
+    (folder / SAMPLE_FILE).write_text(
+        json.dumps(sample.as_json(), ensure_ascii=False), encoding="utf-8"
+    )
     card = rows.remedied.card | data_card(
         rows.loaded,
         rows.splits,
@@ -365,8 +378,13 @@ def _write(
     ]
 
 
+def _marked_in(request: StageRequest) -> Path:
+    """The sample for people, beside the rows, which whoever may read them may see."""
+    return Path(request.output) / DATA / "sample.txt"
+
+
 def _facts(
-    base: BaseModel, rows: _PreparedRows, sample: SampleRow, artifacts: Sequence[Artifact]
+    base: BaseModel, rows: _PreparedRows, artifacts: Sequence[Artifact]
 ) -> dict[str, JsonValue]:
     train, validation = rows.tokens["train"], rows.tokens["validation"]
     digests = {artifact.name: artifact.digest for artifact in artifacts}
@@ -388,7 +406,6 @@ def _facts(
         "parentDigest": base.parent_digest,
         "removed": rows.removed.as_json(),
         "cleaning": cast("JsonValue", counted_by_rule(rows.findings)),
-        "sample": sample.as_json(),
     }
 
 

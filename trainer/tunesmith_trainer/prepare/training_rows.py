@@ -20,6 +20,7 @@ from tunesmith_trainer.augment.counterfactual import counterfactual_rows, likely
 from tunesmith_trainer.augment.generator import TextGenerator
 from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.cleaning.made_rows import MadeRows
+from tunesmith_trainer.data.lacking_groups import LackingGroups
 from tunesmith_trainer.data.rows import Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RemediedRows:
-    """The splits with the rows to train on, and what is told of them."""
+    """The splits with the rows to train on, what is told of them, and what is left to write."""
 
     splits: Splits
     card: dict[str, JsonValue]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    lacking: LackingGroups | None = None
     # What cleaning found in rows that a remedy has read.
     findings: tuple[Finding, ...] = ()
 
@@ -218,5 +220,6 @@ def _balanced(request: StageRequest, before: RemediedRows) -> RemediedRows:
         card={**before.card, "balance": balanced.card},
         notes=(*before.notes, balanced.note),
         warnings=(*before.warnings, *balanced.warnings),
+        lacking=balanced.lacking,
         findings=before.findings,
     )

@@ -14,9 +14,11 @@ from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import EXPLAIN, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
+from tunesmith_trainer.publish.distillation import distillation_section, num_parameters_of
+from tunesmith_trainer.publish.exports import exports_section
 from tunesmith_trainer.publish.fairness import fairness_section
 from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
-from tunesmith_trainer.publish.model_version import lineage_of
+from tunesmith_trainer.publish.model_version import exported_formats, lineage_of
 from tunesmith_trainer.publish.other_models import other_models
 from tunesmith_trainer.publish.robustness import robustness_section
 from tunesmith_trainer.publish.version_facts import VersionFacts
@@ -92,7 +94,9 @@ class ModelCard:
             fairness_section(self.facts.evaluation, self.facts.compressed),
             robustness_section(self.facts.evaluation, self.facts.compressed),
             *explanation(self.request),
+            *distillation_section(self.facts.distilled),
             self.compression(),
+            *exports_section(exported_formats(self.request)),
             self.parity(),
             self.limits(),
             self.origin(),
@@ -113,7 +117,7 @@ class ModelCard:
 
     def introduction(self) -> str:
         output = self.request.spec.output
-        size = f"{self.facts.prepared['modelFacts']['numParameters']:,}"
+        size = f"{num_parameters_of(self.facts):,}"
         return (
             f"# {output.model}\n\nA language model with {size} parameters, fine-tuned "
             f"from `{self.request.spec.model.uri}` by the Tunesmith job `{self.request.job}`. It "

@@ -8,13 +8,13 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from tunesmith_api.modelversion import Adapter, Lineage, ModelVersion, ModelVersionSpec, VersionMeta
-from tunesmith_api.results import Artifact
+from tunesmith_api.results import Artifact, ExportedFormat
 from tunesmith_engine.sources.adapter_version import ADAPTER_SCHEME
 from tunesmith_engine.sources.version_manifest import VersionManifest
-from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, PREPARE, TRAIN, VERIFY
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EXPORT, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.publish.published_base import PublishedBase
 from tunesmith_trainer.publish.version_facts import all_results
@@ -58,6 +58,7 @@ def version_record(
             lineage=lineage_of(request),
             evaluation=all_results(request),
             adapter=_adapter(request, base) if base else None,
+            exports=exported_formats(request),
             fingerprints=_FINGERPRINTS,
         ),
     )
@@ -70,6 +71,13 @@ def _adapter(request: StageRequest, base: PublishedBase) -> Adapter:
         base_digest=base.digest,
         base_bytes=base.num_bytes,
     )
+
+
+def exported_formats(request: StageRequest) -> list[ExportedFormat]:
+    """The formats for devices, where the job makes any."""
+    result = request.inputs.get(EXPORT.name)
+    told = result.facts["formats"] if result else []
+    return TypeAdapter(list[ExportedFormat]).validate_python(told)
 
 
 def record_content(record: ModelVersion) -> dict[str, JsonValue]:

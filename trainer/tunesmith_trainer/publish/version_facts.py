@@ -10,7 +10,15 @@ from typing import Any
 from pydantic import JsonValue
 
 from tunesmith_api.results import EvaluationResult
-from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EVALUATE, PREPARE, TRAIN, VERIFY
+from tunesmith_engine.stages.catalog import (
+    CATALOG,
+    COMPRESS,
+    DISTILL,
+    EVALUATE,
+    PREPARE,
+    TRAIN,
+    VERIFY,
+)
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.digests import local_path
 
@@ -22,7 +30,8 @@ class VersionFacts:
     """Measures of the tuned and the compressed model, and the facts of each stage.
 
     `evaluation` is the content of `evaluation.json`: what `evaluate` wrote, and below `compressed`
-    what `compress` measured of the model that ships. `serving` is the content of `serving.json`.
+    what `compress` measured of the model that ships. `distilled` is empty where nothing was pruned.
+    `serving` is the content of `serving.json`.
     """
 
     results: list[EvaluationResult]
@@ -31,6 +40,7 @@ class VersionFacts:
     data_card: Json
     prepared: Json
     trained: Json
+    distilled: Json
     compressed: Json
     verified: Json
     warnings: list[str]
@@ -57,6 +67,7 @@ def gather_facts(request: StageRequest) -> VersionFacts:
         data_card=_read_json(request, PREPARE.name, "card"),
         prepared=facts[PREPARE.name],
         trained=facts[TRAIN.name],
+        distilled=facts.get(DISTILL.name, {}),
         compressed=facts[COMPRESS.name],
         verified=facts[VERIFY.name],
         # NB: in the order of the stages, not of the request: the model card shows them, and its

@@ -19,12 +19,13 @@ from tunesmith_engine.sources.adapter_version import (
     ADAPTER_RECORD,
     AdapterRecord,
 )
-from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, TRAIN
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EXPORT, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_trainer.export.writers import EXAMPLE, example_of
 from tunesmith_trainer.publish.model_card import ModelCard
-from tunesmith_trainer.publish.model_version import lineage_of
+from tunesmith_trainer.publish.model_version import exported_formats, lineage_of
 from tunesmith_trainer.publish.version_facts import gather_facts
 
 # Pickles run code when they are loaded; a module beside weights does where remote code is trusted.
@@ -53,6 +54,7 @@ def gather_version(request: StageRequest, folder: Path, *, base: str | None = No
         )
         record = AdapterRecord(base_digest=base, rank=request.spec.training.lora.rank)
         write_json(folder / ADAPTER_RECORD, record.model_dump(mode="json", by_alias=True))
+    _link_exports(request, folder)
     for stage in CATALOG:
         # A stage that does not apply to the job has no result.
         for document in stage.published if stage.name in request.inputs else ():
@@ -73,10 +75,25 @@ def gather_version(request: StageRequest, folder: Path, *, base: str | None = No
     (folder / "README.md").write_text(ModelCard(request, facts).text(), encoding="utf-8")
 
 
-def _link_model(source: Path, folder: Path) -> None:
+def _link_exports(request: StageRequest, folder: Path) -> None:
+    """Link the formats for devices; of programs, the examples that Tunesmith itself brings."""
+    for each in exported_formats(request):
+        source = local_path(request.inputs[EXPORT.name].artifact(each.name))
+        example = example_of(each.format)
+        if (source / EXAMPLE).read_bytes() != example:
+            raise VerdictError(
+                Reason.PUBLISH_FAILED, f"{each.name}/{EXAMPLE} was changed after it was written."
+            )
+        _link_model(source, folder / each.path, but=(EXAMPLE,))
+        (folder / each.path / EXAMPLE).write_bytes(example)
+
+
+def _link_model(source: Path, folder: Path, *, but: tuple[str, ...] = ()) -> None:
     """Link the files where the disk allows it: a version is gathered without copying gigabytes."""
     for path in files_below(source):
         name = path.relative_to(source)
+        if name.as_posix() in but:
+            continue
         if path.suffix in CODE:
             raise VerdictError(
                 Reason.PUBLISH_FAILED,

@@ -91,6 +91,6 @@ def _row_attack(attack: AttackName, settings: Robustness, field: str) -> RowAtta
 
             def reworded(text: str, _random: object) -> str | None:
                 rewritten = generator.rewrite([text], variant=0)[0]
-                return rewritten and rewritten.text
+                return None if rewritten is None else rewritten.text
 
             return partial(changed, attack=reworded)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tunesmith_trainer.data.lacking_groups import Group
 from tunesmith_trainer.data.rows import Message
 
 Direction = Literal["deeper", "broader"]
@@ -65,12 +66,13 @@ _ONLY_SCORE: Final = re.compile(r"\W*([1-5])(?:\s*(?:/|out of)\s*5)?\W*")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A training row as a writer is shown it."""
+    """A training row as a writer is shown it; `group` where groups are to be filled."""
 
     source: str
     system: str | None
     question: str
     answer: str
+    group: Group | None = None
 
 
 def new_question(examples: Sequence[Example]) -> tuple[Message, ...]:

@@ -20,6 +20,7 @@ from tunesmith_trainer.data.cleaning.made_rows import MadeRows
 from tunesmith_trainer.data.rows import Message, Origin, Row
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
 from tunesmith_trainer.synthesize.checks import Checks
+from tunesmith_trainer.synthesize.examples import ShownExamples
 from tunesmith_trainer.synthesize.instructions import (
     CRITIC_TOKENS,
     Direction,
@@ -74,7 +75,7 @@ class RowWriter:
     def __init__(
         self,
         settings: Synthesis,
-        examples: Sequence[Example],
+        examples: ShownExamples,
         *,
         writers: Writers,
         checks: Checks,
@@ -142,9 +143,7 @@ class RowWriter:
 
     def _draft(self, number: int) -> _Draft:
         random = np.random.default_rng([self._settings.seed, number])
-        size = min(self._settings.examples, len(self._examples))
-        places = random.choice(len(self._examples), size=size, replace=False)
-        examples = tuple(self._examples[place] for place in places)
+        examples = self._examples.drawn(random)
         method = self._settings.methods[number % len(self._settings.methods)]
         if method == "selfInstruct":
             return _Draft(method, examples, new_question(examples))
@@ -221,6 +220,7 @@ class RowWriter:
             fitted = self._fitting(named)
             if not self._throws_away(None if fitted else "unfit") and fitted is not None:
                 self.rows.append(fitted)
+                self._examples.wrote(row)
                 self._known.add([row.messages[-2].content])
 
     def _throws_away(self, reason: str | None) -> bool:

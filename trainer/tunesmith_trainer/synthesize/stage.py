@@ -8,7 +8,7 @@ what the card has. Replies are kept in the output folder as they come.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -27,11 +27,11 @@ from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.training_memory import longest_new_row
 from tunesmith_trainer.data.cleaning.contamination import HeldOutGrams
 from tunesmith_trainer.data.cleaning.made_rows import MadeRows, kept_warnings
+from tunesmith_trainer.data.lacking_groups import LackingGroups
 from tunesmith_trainer.data.prepared import (
     BENCHMARKS,
     SYNTHESIZED,
     Prepared,
-    RowRecord,
     load_prepared,
     write_row_records,
 )
@@ -41,6 +41,12 @@ from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.prepare.tokenization import RowTokenizer
 from tunesmith_trainer.synthesize.checks import Checks
 from tunesmith_trainer.synthesize.diversity import Diversity, collapse_of, measured
+from tunesmith_trainer.synthesize.examples import (
+    LONGEST_EXAMPLE,
+    Shortage,
+    ShownExamples,
+    examples_of,
+)
 from tunesmith_trainer.synthesize.instructions import Example
 from tunesmith_trainer.synthesize.known_rows import KnownRows
 from tunesmith_trainer.synthesize.language_models import Budget
@@ -51,8 +57,6 @@ from tunesmith_trainer.versions import library_versions
 _FIELD: Final = "dataset.synthesis"
 # Of the rows that are wanted; fewer are told in a warning.
 _MANY_MISSING: Final = 0.9
-# Longer ones leave no room for an answer behind several of them.
-_LONGEST_EXAMPLE: Final = 4000
 # On disk: of a row for each character, and of the three replies that a row takes at least, which
 # are a block each.
 _BYTES_PER_CHARACTER: Final = 6
@@ -67,6 +71,7 @@ class _Written:
     wanted: int
     budget: Budget
     names: dict[str, JsonValue]
+    groups: dict[str, JsonValue]
     new: Diversity
     own: Diversity
 
@@ -95,6 +100,7 @@ class _Written:
         answers = {row.record.reference for row in rows}
         return {
             **self.names,
+            **self.groups,
             "wanted": self.wanted,
             "numAsked": self.writer.num_asked,
             "numRows": len(rows),
@@ -124,47 +130,45 @@ def synthesize(request: StageRequest, reporter: Reporter) -> StageOutcome:
     if settings is None:
         raise BadInputError(Reason.INVALID_SPEC, f"{_FIELD} is not given")
     prepared = load_prepared(request)
-    records = [row for row in prepared.records("train") if row.origin.generator == "none"]
-    examples = list(_examples(records))
+    records, lacking = prepared.records("train"), LackingGroups.load(prepared.folder)
+    examples = examples_of(records, lacking)
+    _refuse_none(examples, num_rows=len(records))
+    shortage = _shortage(lacking, examples)
     wanted = min(settings.max_rows, max(1, round(settings.ratio * len(examples))))
+    if shortage is not None:
+        wanted = min(wanted, shortage.lacks.total())
     _refuse_no_room(settings, examples, wanted=wanted, output=Path(request.output))
-    written = _write(request, settings, prepared, examples, wanted=wanted, reporter=reporter)
+    shown = ShownExamples(examples, size=settings.examples, shortage=shortage)
+    written = _write(request, settings, prepared, shown, wanted=wanted, reporter=reporter)
     return _outcome(Path(request.output), written)
 
 
-def _examples(records: Sequence[RowRecord]) -> Iterator[Example]:
-    """The rows that may be shown.
-
-    Raises:
-        BadInputError: there is none.
-    """
-    # A row that balance has repeated is shown as one.
-    shown = {
-        record.source: example for record in records if (example := _example_of(record)) is not None
-    }
-    if not shown:
+def _refuse_none(examples: Sequence[Example], *, num_rows: int) -> None:
+    if not examples:
         raise BadInputError(
             Reason.DATASET_INVALID,
-            f"{_FIELD}: given {len(records)} training rows, of which none can be shown to who "
+            f"{_FIELD}: given {num_rows} training rows, of which none can be shown to who "
             "writes new ones; those are conversations without tools whose first question has an "
-            f"answer, both of at most {_LONGEST_EXAMPLE} characters; leave synthesis out",
+            f"answer, both of at most {LONGEST_EXAMPLE} characters; leave synthesis out",
         )
-    yield from shown.values()
 
 
-def _example_of(record: RowRecord) -> Example | None:
-    """The row's first question and the answer to it, which make sense without the rest."""
-    turns = record.messages or []
-    system = turns[0].content if turns and turns[0].role == "system" else None
-    said = turns if system is None else turns[1:]
-    if [turn.role for turn in said[:2]] != ["user", "assistant"] or record.tools:
+def _shortage(lacking: LackingGroups | None, examples: Sequence[Example]) -> Shortage | None:
+    """What is to be written group by group, if that is asked for.
+
+    Raises:
+        BadInputError: no group lacks a row, but for such as have none to show.
+    """
+    if lacking is None:
         return None
-    question, answer = said[0].content, said[1].content
-    if not (question.strip() and answer.strip()) or said[1].tool_calls:
-        return None
-    if len(question) + len(answer) > _LONGEST_EXAMPLE:
-        return None
-    return Example(record.source, system, question, answer)
+    shortage = Shortage.of(lacking, examples)
+    if not shortage.lacks:
+        raise BadInputError(
+            Reason.DATASET_INVALID,
+            f"dataset.balance.method: given synthesize for {len(lacking.lacks)} groups; none that "
+            "has a row to show lacks any; leave balance out, or choose another method",
+        )
+    return shortage
 
 
 def _refuse_no_room(
@@ -186,7 +190,7 @@ def _write(
     request: StageRequest,
     settings: Synthesis,
     prepared: Prepared,
-    examples: Sequence[Example],
+    shown: ShownExamples,
     *,
     wanted: int,
     reporter: Reporter,
@@ -202,9 +206,9 @@ def _write(
     with opened_writers(request, settings, base=prepared.model, reporter=reporter) as writers:
         writer = RowWriter(
             settings,
-            examples,
+            shown,
             writers=writers,
-            checks=Checks.of(examples, tokenizer.all_special_tokens),
+            checks=Checks.of(shown.examples, tokenizer.all_special_tokens),
             known=known,
             made=MadeRows(request.spec.dataset.cleaning, _benchmarks(prepared)),
             budget=budget,
@@ -213,13 +217,14 @@ def _write(
         writer.write(wanted, reporter=reporter)
     _refuse_nothing(writer, budget)
     new = [str(row.row.messages[-2].content) for row in writer.rows]
-    own = [example.question for example in examples]
+    own = [example.question for example in shown.examples]
     size = min(len(new), len(own))
     return _Written(
         writer=writer,
         wanted=wanted,
         budget=budget,
         names=_names(writers),
+        groups=shown.as_json(),
         new=measured(new, num_texts=size, seed=settings.seed),
         own=measured(own, num_texts=size, seed=settings.seed),
     )

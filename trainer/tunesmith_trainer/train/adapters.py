@@ -73,7 +73,12 @@ def build_trainable(folder: Path, *, config: TrainConfig, device: torch.device) 
 
 def build_frozen(folder: Path, *, config: TrainConfig, device: torch.device) -> Any:
     """The model of `folder` for a forward pass beside the trained one; all workers call it."""
-    model = load_model(folder, dtype=stored_dtype(folder)).requires_grad_(requires_grad=False)
+    return as_frozen(load_model(folder, dtype=stored_dtype(folder)), config=config, device=device)
+
+
+def as_frozen(model: Any, *, config: TrainConfig, device: torch.device) -> Any:
+    """`model`, held for a forward pass beside the trained one; all workers call it."""
+    model.requires_grad_(requires_grad=False)
     if config.precision == "bf16":
         read_embeddings_in_fp32(model)
     _place(

@@ -34,6 +34,8 @@ TRAIN_SAMPLE: Final = "trainSample"
 GENERAL: Final = "general"
 # KL(base || tuned) of the held-out rows' targets; 0 at the base.
 KL: Final = "kl"
+# KL(teacher || tuned) of the held-out rows' targets, where the job learns from one.
+TEACHER_KL: Final = "teacherKl"
 # Held-out rows whose inputs are moved to where their loss is highest.
 ATTACKED: Final = "attacked"
 # Held-out rows with one group's terms and with another's: how far apart their losses are.

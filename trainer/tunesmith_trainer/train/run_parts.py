@@ -1,10 +1,8 @@
 """The loop and what it is given: objective, sampler and measures, from spec and data.
 
-`worker` asks for them, the same on every worker. A measure costs a forward pass over its rows at
-each evaluation, so those beside the held-out rows are samples.
+`worker` asks for them, the same on every worker.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,35 +13,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tunesmith_api.finetunejob.adversarial import Adversarial
-from tunesmith_api.finetunejob.explanation_objective import ExplanationObjective
-from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.general_text import load_general_text
-from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.train.adapters import build_frozen
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
 from tunesmith_trainer.train.dataloader import ReplaySampler, RowSampler, Sampler
 from tunesmith_trainer.train.fencing import Fence
-from tunesmith_trainer.train.group_objective import LayOutOf, group_objective, group_rows
+from tunesmith_trainer.train.group_objective import group_objective
 from tunesmith_trainer.train.history import (
-    ATTACKED,
     GENERAL,
-    HELD_OUT,
-    KL,
-    PAIRED_GAP,
-    RATIONALE,
+    TEACHER_KL,
     TRAIN_SAMPLE,
     History,
 )
 from tunesmith_trainer.train.loop import Loop, StepCallback, autocast
+from tunesmith_trainer.train.measures import (
+    MOST_TARGETS,
+    build_measures,
+    general_rows,
+    sample_of,
+    sample_rows,
+    wanted_targets,
+)
 from tunesmith_trainer.train.objectives.adversarial import (
     FreeLb,
-    UnderAttack,
     VirtualAdversarial,
 )
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
@@ -52,38 +48,21 @@ from tunesmith_trainer.train.objectives.dpo import (
     PreferenceLoss,
     preference_measures,
 )
-from tunesmith_trainer.train.objectives.group_fairness import PairedGap
 from tunesmith_trainer.train.objectives.group_weights import GroupWeights
 from tunesmith_trainer.train.objectives.kl_to_base import (
     BaseReference,
     CrossEntropyNearBase,
-    KlToBase,
 )
 from tunesmith_trainer.train.objectives.objective import Measure, Objective
 from tunesmith_trainer.train.objectives.pairs import Pairs
 from tunesmith_trainer.train.objectives.reference import ReferencePass
 from tunesmith_trainer.train.packing import LayOut, bin_capacity, end_to_end, one_per_line
-from tunesmith_trainer.train.rationale_objective import rationale_objective, rationale_rows
+from tunesmith_trainer.train.rationale_objective import rationale_objective
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
+from tunesmith_trainer.train.teacher import from_teacher, teacher_of, with_teacher
 
-_log = logging.getLogger(__name__)
-
-# Targets of a sample: an interval over some hundred rows, in seconds on a processor.
-_MOST_TARGETS = 4096
-# Of forward passes: so long an attack takes. Of this part of the held-out tokens it costs about
-# twice what the held-out rows do.
-_PASSES_OF_ATTACK = 16
-_ATTACKED_SHARE = 1 / 8
-_FEWEST_ATTACKED_TOKENS = 1024
-# Of the general text at least so many, however few held-out rows there are.
-_FEWEST_GENERAL_TARGETS = 512
-# Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
-_WIDEST_GENERAL = 256
-_NARROWEST_GENERAL = 16
 # In the output of the stage: log-probabilities of DPO's reference, by split.
 _REFERENCE: Final = "reference-{split}.safetensors"
-# Not the job's seed: two jobs on the same rows measure the same sample.
-_SAMPLE_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +99,7 @@ def run_parts(
             model, request=request, prepared=prepared, config=config, group=group
         )
     reference = _base_reference(config, prepared, device=group.device)
+    teacher = teacher_of(request, config, device=group.device)
     replay = load_replay(request) if config.replay_ratio else None
     measures = build_measures(
         request,
@@ -129,23 +109,29 @@ def run_parts(
         remedy=config.compared_groups,
         explanation=config.measured_rationales,
         device=group.device,
-        lay_out_of=partial(_lay_out, config),
+        lay_out_of=partial(lay_out_of_rows, config),
     )
-    sampler, training = _sampler(config, prepared, replay), config.training
+    if teacher is not None:
+        compared = sample_of(prepared.validation, num_targets=MOST_TARGETS)
+        lay_out = lay_out_of_rows(config, compared.lengths)
+        measures[TEACHER_KL] = from_teacher(teacher, compared, device=group.device, lay_out=lay_out)
+    sampler, training = build_sampler(config, prepared, replay), config.training
     rows: dict[str, Any] = {
         "request": request,
         "prepared": prepared,
         "rows": _with_replay(prepared, replay),
         "config": config,
         "device": group.device,
-        "lay_out_of": partial(_lay_out, config),
+        "lay_out_of": partial(lay_out_of_rows, config),
     }
     if training.fairness is not None:
         grouped = group_objective(training.fairness, **rows)
         return RunParts(grouped.objective, sampler, measures, group_weights=grouped.weights)
     if training.explanation is not None:
         return RunParts(rationale_objective(training.explanation, **rows), sampler, measures)
-    objective = _objective(config, prepared, replay, reference=reference, device=group.device)
+    objective = _objective(
+        config, prepared, replay, reference=reference, teacher=teacher, device=group.device
+    )
     return RunParts(objective, sampler, measures)
 
 
@@ -157,7 +143,7 @@ def _preference_parts(
     config: TrainConfig,
     group: WorkerGroup,
 ) -> RunParts:
-    sampler = _sampler(config, prepared, None)
+    sampler = build_sampler(config, prepared, None)
     reference = ReferencePass(
         model=model,
         group=group,
@@ -173,12 +159,12 @@ def _preference_parts(
         values, seconds = reference.log_probabilities(pairs, rows, file=file)
         return DirectPreference(pairs, values, settings=config.training.dpo), seconds
 
-    sample = sample_rows(prepared.train, num_targets=_wanted_targets(prepared))
+    sample = sample_rows(prepared.train, num_targets=wanted_targets(prepared))
     # A run of few steps over many pairs never sees most of them.
     drawn = {row for step in range(config.num_steps) for row in sampler.rows_of(step + 1)}
     objective, seconds = preference("train", {*drawn, *sample})
     held_out, more_seconds = preference("validation", range(len(prepared.validation)))
-    general = CrossEntropy(_general_rows(request, prepared), device=group.device)
+    general = CrossEntropy(general_rows(request, prepared), device=group.device)
     return RunParts(
         objective=objective,
         sampler=sampler,
@@ -226,7 +212,7 @@ def build_loop(
             # Of these, a disk of their own needs none.
             fence=fence if remote is None else None,
         ),
-        name_rows=partial(_sources, prepared),
+        name_rows=partial(sources_of, prepared),
         on_step=on_step,
         on_measuring=on_measuring,
         last_step=last_step,
@@ -250,8 +236,13 @@ def _objective(
     replay: TokenRows | None,
     *,
     reference: BaseReference | None,
+    teacher: Any | None,
     device: torch.device,
 ) -> Objective:
+    if teacher is not None:
+        rows = _with_replay(prepared, replay)
+        lay_out = lay_out_of_rows(config, rows.lengths)
+        return with_teacher(teacher, rows, config=config, device=device, lay_out=lay_out)
     plain = _plain_objective(config, prepared, replay, reference=reference, device=device)
     adversarial = config.training.adversarial
     if adversarial is None:
@@ -271,7 +262,7 @@ def _plain_objective(
     training = config.training
     rows = _with_replay(prepared, replay)
     penalty = training.kl_to_base
-    lay_out = _lay_out(config, rows.lengths)
+    lay_out = lay_out_of_rows(config, rows.lengths)
     if penalty is None or reference is None:
         return CrossEntropy(
             rows,
@@ -294,14 +285,16 @@ def _with_replay(prepared: Prepared, replay: TokenRows | None) -> TokenRows:
     return prepared.train if replay is None else prepared.train.followed_by(replay)
 
 
-def _lay_out(config: TrainConfig, lengths: NDArray[np.int64]) -> LayOut:
+def lay_out_of_rows(config: TrainConfig, lengths: NDArray[np.int64]) -> LayOut:
+    """How rows lie in the lines of a forward pass."""
     if config.packing == "none":
         return one_per_line
     size = config.micro_batch_size
     return partial(end_to_end, max_tokens=bin_capacity(lengths, size=size))
 
 
-def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
+def build_sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) -> Sampler:
+    """The rows of each step; those of `replay` are numbered behind the job's own."""
     size, seed = config.training.batch.size, config.training.seed
     if replay is None:
         return RowSampler(len(prepared.train), batch_size=size, seed=seed)
@@ -314,140 +307,10 @@ def _sampler(config: TrainConfig, prepared: Prepared, replay: TokenRows | None) 
     )
 
 
-def _sources(prepared: Prepared, rows: list[int]) -> list[str]:
+def sources_of(prepared: Prepared, rows: list[int]) -> list[str]:
     """Where in the user's data these training rows stand; replay rows have only a number."""
     records = prepared.records("train")
     return [
         records[row].source if row < len(records) else f"replay row {row - len(records)}"
         for row in rows
     ]
-
-
-def build_measures(
-    request: StageRequest,
-    prepared: Prepared,
-    *,
-    device: torch.device,
-    reference: BaseReference | None = None,
-    attack: Adversarial | None = None,
-    remedy: FairnessRemedy | None = None,
-    explanation: ExplanationObjective | None = None,
-    lay_out_of: LayOutOf,
-) -> dict[str, Measure]:
-    """The losses that are looked at, by the kind of their points in the curve.
-
-    The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
-    one is compared with; a sample of the general text; where it is bounded or punished, how far
-    the model is from its base on held-out rows; these under an attack, where one is trained on;
-    how far apart they are with the terms of two groups, where training is about those; and the
-    rationales of held-out rows, where some are trained on.
-    """
-    held_out = prepared.validation
-    sample = sample_of(prepared.train, num_targets=_wanted_targets(prepared))
-    rows = {HELD_OUT: held_out, TRAIN_SAMPLE: sample, GENERAL: _general_rows(request, prepared)}
-    measures: dict[str, Measure] = {
-        kind: CrossEntropy(tokens, device=device, lay_out=lay_out_of(tokens.lengths))
-        for kind, tokens in rows.items()
-    }
-    if reference is not None:
-        compared = sample_of(held_out, num_targets=_MOST_TARGETS)
-        measures[KL] = KlToBase(
-            compared, reference=reference, device=device, lay_out=lay_out_of(compared.lengths)
-        )
-    if attack is not None:
-        attacked = _attacked_rows(held_out)
-        measures[ATTACKED] = UnderAttack(
-            attacked, epsilon=attack.epsilon, device=device, lay_out=lay_out_of(attacked.lengths)
-        )
-    if remedy is not None:
-        measures |= _paired_gap(remedy, request, prepared, device=device, lay_out_of=lay_out_of)
-    if explanation is not None:
-        _, told = rationale_rows(
-            explanation, request=request, prepared=prepared, split="validation"
-        )
-        if len(told):
-            told = sample_of(told, num_targets=_MOST_TARGETS)
-            lay_out = lay_out_of(told.lengths)
-            measures[RATIONALE] = CrossEntropy(told, device=device, lay_out=lay_out)
-    return measures
-
-
-def _paired_gap(
-    remedy: FairnessRemedy,
-    request: StageRequest,
-    prepared: Prepared,
-    *,
-    device: torch.device,
-    lay_out_of: LayOutOf,
-) -> dict[str, Measure]:
-    """Nothing where no held-out row names one group alone."""
-    rows = group_rows(remedy, request=request, prepared=prepared, split="validation")
-    first, other = rows.pairs()
-    if not len(first):
-        _log.warning("no held-out row names a group of training.fairness: no gap is measured")
-        return {}
-    sample = sample_rows(first, num_targets=_MOST_TARGETS)
-    first, other = first.subset(sample), other.subset(sample)
-    lay_out = lay_out_of(first.lengths + other.lengths)
-    return {PAIRED_GAP: PairedGap(first, other, device=device, lay_out=lay_out)}
-
-
-def evaluation_cost(prepared: Prepared, *, batch_size: int, is_attacked: bool) -> float:
-    """About how many steps take as long as measuring every loss once.
-
-    By tokens: a step also goes backward, which takes about twice as long as forward.
-    """
-    held_out = len(prepared.validation.input_ids)
-    sample = min(held_out, _MOST_TARGETS)
-    measured = held_out + sample + max(sample, _FEWEST_GENERAL_TARGETS)
-    if is_attacked:
-        measured += _PASSES_OF_ATTACK * _attacked_tokens(prepared.validation)
-    trained = batch_size * float(prepared.train.lengths.mean())
-    return measured / (3.0 * trained)
-
-
-def _attacked_rows(held_out: TokenRows) -> TokenRows:
-    return held_out.subset(_drawn(held_out.lengths, wanted=_attacked_tokens(held_out)))
-
-
-def _attacked_tokens(held_out: TokenRows) -> int:
-    every = len(held_out.input_ids)
-    return min(every, max(_FEWEST_ATTACKED_TOKENS, int(_ATTACKED_SHARE * every)))
-
-
-def sample_of(rows: TokenRows, *, num_targets: int) -> TokenRows:
-    """The rows that `sample_rows` draws."""
-    return rows.subset(sample_rows(rows, num_targets=num_targets))
-
-
-def sample_rows(rows: TokenRows, *, num_targets: int) -> list[int]:
-    """Numbers of rows drawn without replacement until they have `num_targets` targets, ascending.
-
-    All rows, if those have fewer; always at least one. The same rows for the same data.
-    """
-    targets = np.array([int(rows.row(row)[1].sum()) for row in range(len(rows))])
-    return _drawn(targets, wanted=num_targets)
-
-
-def _drawn(sizes: NDArray[np.int64], *, wanted: int) -> list[int]:
-    """Rows drawn until their sizes sum up to `wanted`, ascending."""
-    order = np.random.default_rng(_SAMPLE_SEED).permutation(len(sizes))
-    num_rows = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
-    return [int(row) for row in np.sort(order[:num_rows])]
-
-
-def _wanted_targets(prepared: Prepared) -> int:
-    return min(prepared.validation.num_targets, _MOST_TARGETS)
-
-
-def _general_rows(request: StageRequest, prepared: Prepared) -> TokenRows:
-    # Never longer than the rows that are trained: measuring needs no memory that training does not.
-    longest = int(prepared.train.lengths.max())
-    general = load_general_text(
-        request,
-        load_tokenizer(prepared.model),
-        context_length=min(max(longest, _NARROWEST_GENERAL), _WIDEST_GENERAL),
-    )
-    # As costly as the held-out rows, which are measured as often.
-    wanted = max(int(prepared.validation.lengths.sum()), _FEWEST_GENERAL_TARGETS)
-    return sample_of(general.rows, num_targets=min(wanted, _MOST_TARGETS))

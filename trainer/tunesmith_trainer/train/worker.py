@@ -42,6 +42,7 @@ from tunesmith_trainer.train.export import export_tuned
 from tunesmith_trainer.train.fencing import Fence, fence_of
 from tunesmith_trainer.train.leaving import Left
 from tunesmith_trainer.train.loop import Loop, autocast
+from tunesmith_trainer.train.measures import evaluation_cost
 from tunesmith_trainer.train.observers import observers
 from tunesmith_trainer.train.packing_choice import decide_packing
 from tunesmith_trainer.train.precision_probe import Precision
@@ -49,7 +50,7 @@ from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.ray_cluster import threads_per_worker
 from tunesmith_trainer.train.remedies import without_remedies
 from tunesmith_trainer.train.remote_checkpoints import RemoteCheckpoints
-from tunesmith_trainer.train.run_parts import build_loop, evaluation_cost, run_parts
+from tunesmith_trainer.train.run_parts import build_loop, run_parts
 from tunesmith_trainer.train.taken_weights import is_taken, refuse_other_run, take_weights
 from tunesmith_trainer.train.trackers.curve_tracking import tracker_folders
 from tunesmith_trainer.train.worker_workspace import (

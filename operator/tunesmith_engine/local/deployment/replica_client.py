@@ -1,11 +1,11 @@
 """What a replica is asked over its own port: how it is, what it has measured, and to drain."""
 
 import http.client
-import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from tunesmith_api.json_io import read_json
 from tunesmith_engine.deployment.adapter_list import AdapterList
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.monitoring.drift_page import MAX_DRIFT_PAGES, DriftPage
@@ -93,7 +93,7 @@ def start_draining(port: int) -> None:
 
 
 def _ask(port: int, method: str, path: str, *, body: str | None = None) -> Any:
-    return json.loads(_read(port, method, path, body=body))
+    return read_json(_read(port, method, path, body=body))
 
 
 def _read(port: int, method: str, path: str, *, body: str | None = None) -> bytes:

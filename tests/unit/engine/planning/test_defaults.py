@@ -136,7 +136,8 @@ def test_a_field_that_is_decided_has_no_plain_default(
 
 def test_planning_fills_in_the_fields_that_are_marked_so_and_no_other() -> None:
     """A mark without its default, or a default without its mark, is caught here."""
-    before, after = (set(filled_paths(spec)) for spec in (spec_of(), spec_of().with_defaults()))
+    given = spec_of(compression={"prune": {}})
+    before, after = (set(filled_paths(spec)) for spec in (given, given.with_defaults()))
 
     assert after - before == dict(marked_fields(FineTuneJobSpec, PlannedDefault)).keys()
 

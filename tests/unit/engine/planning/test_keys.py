@@ -61,6 +61,8 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"evaluation": {"suites": [TASKS]}}, EVALUATE.name),
     ({"compression": {"quantize": {"scheme": "W4A16"}}}, COMPRESS.name),
     ({"compression": {"gate": {"fallback": "fail"}}}, COMPRESS.name),
+    # A stage more, which compress reads.
+    ({"compression": {"prune": {}}}, COMPRESS.name),
     # The reference that verify compares with is written by compress.
     ({"verification": {"prompts": 5}}, COMPRESS.name),
     ({"serving": {"maxModelLength": 512}}, COMPRESS.name),

@@ -11,9 +11,9 @@ from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.planning.plan import plan
-from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, Catalog
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS
 from tunesmith_engine.stages.contracts import Environment
-from tunesmith_engine.stages.stage import Compute, Stage
+from tunesmith_engine.stages.stage import Catalog, Compute, Stage
 
 FINGERPRINTS = {"model": "m", "dataset.train": "t"}
 

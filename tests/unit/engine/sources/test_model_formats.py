@@ -69,6 +69,18 @@ def test_a_missing_part_is_named(name: str, tmp_path: Path) -> None:
     assert name.removeprefix("model") in error.message
 
 
+def _header(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_settings_that_are_nested_without_end_are_refused(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / name).write_text('{"a": ' + "[" * 50_000)
+
+    assert f"{name} is no JSON" in refusal_of(model).message
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -79,6 +91,13 @@ def test_a_missing_part_is_named(name: str, tmp_path: Path) -> None:
         struct.pack("<Q", 9) + b'{"a": 1 }',
         safetensors({"a": [4]})[:-1],
         safetensors({"a": [4]}) + b"x",
+        _header('{"a": ' + "[" * 50_000),
+        _header('{"a": ' + "[" * 300 + "]" * 300 + "}"),
+        _header('{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]}}'),
+        _header(
+            '{"a": {"dtype": "F32", "shape": [' + "9999," * 50 + '9], "data_offsets": [0, 0]}}'
+        ),
+        _header('{"a": {"dtype": "F32", "shape": [' + "9" * 5000 + '], "data_offsets": [0, 0]}}'),
     ],
 )
 def test_damaged_weights_are_refused(content: bytes, tmp_path: Path) -> None:

@@ -23,13 +23,14 @@ from tunesmith_engine.sources.adapter_version import (
     ADAPTER_RECORD,
     ADAPTER_WEIGHTS,
 )
-from tunesmith_engine.sources.downloads import download_files
-from tunesmith_engine.sources.errors import DATA, SourceError, as_stage_error
+from tunesmith_engine.sources.downloads import download_files, download_folder
+from tunesmith_engine.sources.errors import DATA, MODEL, SourceError, as_stage_error
 from tunesmith_engine.sources.fingerprints import (
     fingerprint_data,
     fingerprint_folder,
     fingerprint_model,
 )
+from tunesmith_engine.sources.hub_models import hub_model
 from tunesmith_engine.sources.published_model import base_beside, read_published
 from tunesmith_engine.sources.remote_store import RemoteStore
 from tunesmith_engine.sources.resolver import (
@@ -110,6 +111,41 @@ def test_a_body_that_was_cut_off_is_retried_and_leaves_nothing_behind(tmp_path: 
     assert caught.value.reason is Reason.SOURCE_UNREACHABLE
     assert caught.value.retryable
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("key", ["../../planted.json", "a/../../../planted.json", "a//b", "./a"])
+def test_a_key_that_leads_out_of_the_cache_is_refused_before_anything_is_fetched(
+    key: str, tmp_path: Path
+) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/model/a.json", b"planted")
+    store = RemoteStore(uri="memory://model", filesystem=files, role=MODEL)
+    (good,) = store.files_below()
+    cache = tmp_path / "home" / "cache"
+
+    with pytest.raises(SourceError, match="leads out of its folder") as caught:
+        download_folder(store, [good, replace(good, path=f"/model/{key}")], folder=cache)
+
+    assert caught.value.reason is Reason.BASE_MODEL_NOT_FOUND
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_whose_name_is_a_folder_is_refused(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/rows/a.jsonl", b"{}")
+    store = RemoteStore(uri="memory://rows/*", filesystem=files, role=DATA)
+    (good,) = store.files()
+
+    with pytest.raises(SourceError, match="leads out of its folder"):
+        download_files(store, [replace(good, path="/rows/..")], folder=tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["hf://owner/../x.gguf", "hf://owner/name/../../x.gguf"])
+def test_a_hub_model_stays_in_its_own_part_of_the_cache(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="write hf://OWNER/NAME"):
+        hub_model(ModelSource(uri=uri), cache=tmp_path)
+    with pytest.raises(SourceError, match="no branch, tag or commit"):
+        hub_model(ModelSource(uri="hf://owner/name", revision="../../x"), cache=tmp_path)
 
 
 def test_a_missing_object_and_a_missing_bucket_are_bad_input(

@@ -22,9 +22,8 @@ from tunesmith_engine.stages.catalog import (
     SEARCH,
     SYNTHESIZE,
     TRAIN,
-    Catalog,
 )
-from tunesmith_engine.stages.stage import Published, Stage
+from tunesmith_engine.stages.stage import Catalog, Published, Stage
 
 ROOT = Path(__file__).parents[4]
 
@@ -99,8 +98,35 @@ def test_the_secrets_of_a_stages_endpoints_are_given_to_no_other() -> None:
 
     given = {name: CATALOG.secrets_for(name, spec) for name in CATALOG.names}
 
-    assert given.pop("synthesize") == ["api", "hub"]
-    assert set(map(tuple, given.values())) == {("hub",)}
+    assert given.pop("synthesize") == ["api"]
+    assert given.pop("prepare") == ["hub"]
+    assert set(map(tuple, given.values())) == {()}
+
+
+def test_every_stage_is_given_the_secrets_that_it_uses_and_no_others() -> None:
+    def secret(name: str) -> dict[str, Any]:
+        return {"secretRef": {"name": name}}
+
+    task = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
+    spec = _spec(
+        model={"uri": "hf://a/b", **secret("hub")},
+        dataset={"train": {"uri": "s3://a/b", **secret("rows")}},
+        evaluation={
+            "generalText": {"uri": "s3://a/c", **secret("text")},
+            "suites": [{**task, **secret("tasks")}],
+        },
+        tracking={"wandb": secret("wandb")},
+        workspace={"uri": "s3://work/a", **secret("work")},
+        output={"model": "m", "uri": "s3://models", **secret("models")},
+    )
+    given = {name: CATALOG.secrets_for(name, spec) for name in CATALOG.names}
+
+    assert given["prepare"] == ["hub", "models", "rows", "tasks", "text", "wandb", "work"]
+    assert given["train"] == given["search"] == given["crossval"] == ["text", "wandb", "work"]
+    assert given["evaluate"] == ["tasks", "text", "work"]
+    assert given["compress"] == ["text", "work"]
+    assert given["publish"] == ["models", "work"]
+    assert given["verify"] == given["explain"] == given["rehearse"] == ["work"]
 
 
 def test_a_stage_that_does_not_apply_is_in_no_plan_and_cannot_be_asked_for() -> None:

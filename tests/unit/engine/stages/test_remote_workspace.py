@@ -1,5 +1,6 @@
 """A workspace in an object store: stages run on empty disks, and nothing counts by half."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from command import wait_until
 from small_sources import BUCKET, KEYS, write_secret
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources import remote_store
-from tunesmith_engine.sources.version_manifest import VersionManifest, version_files
+from tunesmith_engine.sources.version_manifest import VersionManifest, parse_manifest, version_files
 from tunesmith_engine.sources.workspace_store import WorkspaceStore
 from tunesmith_engine.stages import checkpoint_mirror, entry
 from tunesmith_engine.stages.catalog import PREPARE
@@ -410,3 +411,20 @@ def test_a_checkpoint_that_was_restored_is_not_uploaded_again(
     monkeypatch.setattr(WorkspaceStore, "put_snapshot", refuse)
 
     assert run(pod("train", attempt=2), resume).outcome == "Succeeded"
+
+
+def test_a_checkpoint_whose_name_leads_elsewhere_is_none(pod: Callable[..., StageRequest]) -> None:
+    """What a mirror restores it removes first, so a name is never a way to another folder."""
+    workspace = StageWorkspace.opened(f"s3://{PREFIX}", pod("train"), lambda _: None)
+    content = VersionManifest.model_validate({"files": {"x": {"digest": "d", "bytes": 1}}})
+    for name in ("step-1/deep", "step-2"):
+        place = f"{workspace.checkpoints_place}/{name}"
+        workspace.store.write_text(f"{place}/manifest.json", content.text())
+
+    assert workspace.store.list_snapshots(workspace.checkpoints_place).keys() == {"step-2"}
+
+
+def test_a_manifest_that_names_files_elsewhere_is_none() -> None:
+    for name in ("../x", "/etc/x", "a/../../x", ""):
+        text = json.dumps({"files": {name: {"digest": "d", "bytes": 1}}})
+        assert parse_manifest(text.encode()) is None

@@ -8,21 +8,22 @@ import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
 from api_double import Manifest
-from job_double import KEY, REPORT, SETTINGS, WRITES, JobDouble
+from job_double import KEY, SETTINGS, WRITES, JobDouble
 from tunesmith_engine.lifecycle.observations import Action, Observations, Start, Stop
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
 from tunesmith_operator.controller.child_cache import ChildCache
-from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
+from tunesmith_operator.finetunejob.attempts import possible_children
+from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, attempt_name
 from tunesmith_operator.finetunejob.controller import WATCHES
 from tunesmith_operator.finetunejob.executor import KubeExecutor
 from tunesmith_operator.finetunejob.observer import Snapshot
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
-from tunesmith_operator.kube.api_errors import CONFLICT
+from tunesmith_operator.kube.api_errors import CONFLICT, ForeignObjectError
 from tunesmith_operator.settings import Settings
 
 OWN = "helpdesk-tunesmith"
-ACCOUNT = [f"apply {kind} {OWN}" for kind in ("ServiceAccount", "Role", "RoleBinding")]
-SHARED = [f"apply {kind} {OWN}" for kind in ("PersistentVolumeClaim", "ConfigMap")]
+ACCOUNT = [f"create {kind} {OWN}" for kind in ("ServiceAccount", "Role", "RoleBinding")]
+SHARED = [f"create {kind} {OWN}" for kind in ("PersistentVolumeClaim", "ConfigMap")]
 
 
 def apply(
@@ -75,7 +76,7 @@ def training(double: JobDouble, modes: Sequence[str] = ()) -> str:
             {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim, "spec": spec}
         )
     apply(double, start(double, "train"), snapshot=finished(double, "prepare"))
-    return double.asked("create")[0].split()[1]
+    return double.asked("create")[-1].split()[1]
 
 
 def test_the_child_is_made_last_after_the_identity_and_what_all_stages_share() -> None:
@@ -112,7 +113,7 @@ def test_a_request_that_fits_into_no_annotation_is_there_before_its_pod() -> Non
     (job,) = double.names("Job")
     template = double.objects["Job", "ns", job]["spec"]["template"]
 
-    assert double.asked(*WRITES) == [*ACCOUNT, f"apply ConfigMap {job}", f"create Job {job}"]
+    assert double.asked(*WRITES) == [*ACCOUNT, f"create ConfigMap {job}", f"create Job {job}"]
     assert template["metadata"]["annotations"] == {}
 
 
@@ -122,6 +123,11 @@ def test_a_stop_deletes_whatever_the_child_may_be_and_counts_nothing_that_was_to
     children = ChildCache(WATCHES)
     told = {"metadata": {"name": "a", "ownerReferences": [{"uid": double.owner.uid}]}}
     children.note(KEY, "Job", told, is_gone=False)
+    for kind, name in possible_children(double.plan, "train", key=action.key, number=1):
+        owners = [{"uid": double.owner.uid, "kind": "FineTuneJob", "name": "helpdesk"}]
+        metadata = {"name": name, "namespace": "ns", "ownerReferences": owners}
+        double.put({"apiVersion": "v1", "kind": kind, "metadata": metadata})
+    double.requests.clear()
     apply(
         double,
         Stop(action.stage, action.key, 1, because="Suspended"),
@@ -162,15 +168,39 @@ def test_what_a_deleted_job_has_left_is_waited_for_and_never_taken_over(kind: st
     assert owners == [owner]
 
 
-def test_a_report_without_an_owner_is_taken_over() -> None:
+@pytest.mark.parametrize("owners", [[], [{"kind": "Deployment", "name": "prod", "uid": "of-prod"}]])
+@pytest.mark.parametrize(
+    "kind", ["ConfigMap", "PersistentVolumeClaim", "ServiceAccount", "Role", "RoleBinding"]
+)
+def test_what_somebody_else_has_under_our_name_is_never_taken_over(
+    kind: str, owners: list[dict[str, str]]
+) -> None:
+    """Release `prod` and job `prod`: the operator's own account is called prod-tunesmith, too."""
     double = JobDouble()
-    double.put(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": OWN, "namespace": "ns"}}
-    )
-    apply(double, start(double))
+    metadata = {"name": OWN, "namespace": "ns", "ownerReferences": owners}
+    foreign = {"apiVersion": "v1", "kind": kind, "metadata": metadata, "data": {"of": "others"}}
+    double.put(foreign)
+    before = double.objects[kind, "ns", OWN]
 
-    owners = double.objects[REPORT]["metadata"]["ownerReferences"]
-    assert [owner["uid"] for owner in owners] == [double.owner.uid]
+    with pytest.raises(ForeignObjectError, match=f"{kind} {OWN} is there already"):
+        apply(double, start(double))
+
+    assert double.objects[kind, "ns", OWN] == before
+    assert double.names("Job") == []
+
+
+def test_a_job_of_somebody_else_is_neither_taken_for_an_attempt_nor_stopped() -> None:
+    double = JobDouble()
+    action = start(double)
+    name = attempt_name("helpdesk", stage=action.stage, attempt=1, key=action.key)
+    metadata = {"name": name, "namespace": "ns", "labels": {"tunesmith.dev/job": "helpdesk"}}
+    double.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
+
+    with pytest.raises(ForeignObjectError):
+        apply(double, action)
+    apply(double, Stop(action.stage, action.key, 1, because="Suspended"))
+
+    assert double.names("Job") == [name]
 
 
 def test_several_workers_train_in_a_rayjob_where_kuberay_is_installed() -> None:

@@ -1,16 +1,17 @@
 """One look at a job: what is stored, what is started, in which order, and what comes after."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
-from job_double import KEY, READS, SETTINGS, WRITES, JobDouble
+from job_double import KEY, READS, REPORT, SETTINGS, WRITES, JobDouble
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.step import AGAIN_S, STOPPING_S
-from tunesmith_operator.kube.api_errors import CONFLICT, FORBIDDEN
+from tunesmith_operator.kube.api_errors import CONFLICT, FORBIDDEN, NOT_FOUND
 
 QUOTA = '{"message": "exceeded quota: small"}'
 GOING = '{"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}'
@@ -193,6 +194,57 @@ def test_while_a_step_stays_forbidden_nothing_new_is_said_and_afterwards_it_is_t
     # First it has to work, then it is said.
     assert writes.index(["create", "Job"]) < len(writes) - 1
     assert writes[-1] == ["patch_status", "FineTuneJob"]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_the_server_finds_invalid_fails_the_job_at_once_with_its_words(status: int) -> None:
+    double = Refusing()
+    said = 'Job.batch "x" is invalid: spec.template.spec.nodeSelector: Invalid value: "a..b/x"'
+    double.refusal = ApiException(status=status, reason=f"POST /x: {json.dumps({'message': said})}")
+
+    assert look(double) is None
+    failed = next(c for c in double.status["conditions"] if c["type"] == "Failed")
+    assert (failed["status"], failed["reason"]) == ("True", "InvalidSpec")
+    assert "a..b/x" in failed["message"]
+    double.requests.clear()
+    look(double)
+    assert double.asked(*WRITES) == []
+
+
+def test_a_job_that_could_not_start_is_taken_up_again_once_it_is_corrected() -> None:
+    double = Refusing()
+    double.refusal = ApiException(status=422, reason="POST /x: no")
+    look(double)
+    double.refusal = None
+    double.change(*KEY, {"spec": {"resources": {"nodeSelector": {"a": "b"}}}})
+    look(double)
+
+    assert len(double.names("Job")) == 1
+    assert "InvalidSpec" not in reasons(double)
+
+
+@pytest.mark.parametrize("status", [FORBIDDEN, NOT_FOUND])
+def test_what_a_person_can_mend_elsewhere_is_told_and_tried_again(status: int) -> None:
+    double = Refusing()
+    double.refusal = ApiException(status=status, reason='POST /x: {"message": "no such thing"}')
+    with pytest.raises(ApiException):
+        look(double)
+
+    ready = next(c for c in double.status["conditions"] if c["type"] == "Ready")
+    assert ready["reason"] == "Forbidden"
+    assert "no such thing" in ready["message"]
+
+
+def test_a_name_that_somebody_else_has_taken_is_told() -> None:
+    double = JobDouble()
+    kind, namespace, name = REPORT
+    metadata = {"name": name, "namespace": namespace}
+    double.put({"apiVersion": "v1", "kind": kind, "metadata": metadata})
+    with pytest.raises(ApiException):
+        look(double)
+
+    ready = next(c for c in double.status["conditions"] if c["type"] == "Ready")
+    assert "ConfigMap helpdesk-tunesmith is there already" in ready["message"]
 
 
 def test_a_namespace_that_is_going_takes_its_jobs_along_and_nothing_is_said() -> None:

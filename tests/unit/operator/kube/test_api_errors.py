@@ -5,7 +5,11 @@ import json
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
-from tunesmith_operator.kube.api_errors import is_namespace_terminating, refusal_message
+from tunesmith_operator.kube.api_errors import (
+    is_invalid,
+    is_namespace_terminating,
+    refusal_message,
+)
 
 NO_RIGHT = (
     'jobs.batch is forbidden: User "system:serviceaccount:t:tunesmith" cannot create resource '
@@ -54,3 +58,21 @@ def test_an_answer_that_is_none_is_quoted_as_it_is(reason: str | None) -> None:
 def test_a_namespace_that_goes_away_is_told_from_a_missing_right() -> None:
     assert is_namespace_terminating(refused("being terminated", cause="NamespaceTerminating"))
     assert not is_namespace_terminating(refused(NO_RIGHT))
+
+
+def test_a_kuberay_without_the_field_that_asks_for_tokens_is_told_with_its_remedy() -> None:
+    said = 'strict decoding error: unknown field "spec.rayClusterSpec.authOptions"'
+    answer = json.dumps({"kind": "Status", "message": said, "code": 400})
+    error = ApiException(status=400, reason=f"POST /apis/ray.io/v1/namespaces/a/rayjobs: {answer}")
+
+    assert is_invalid(error)
+    message = refusal_message(error, subject="this job")
+    assert "KubeRay have no spec.rayClusterSpec.authOptions" in message
+    assert "upgrade KubeRay to 1.5.1" in message
+
+
+def test_a_field_that_other_definitions_lack_is_named() -> None:
+    answer = json.dumps({"message": 'strict decoding error: unknown field "spec.new"'})
+    error = ApiException(status=400, reason=f"PATCH /apis/keda.sh/v1alpha1/x: {answer}")
+
+    assert "does not know the field spec.new" in refusal_message(error, subject="this deployment")

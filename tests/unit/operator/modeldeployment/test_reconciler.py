@@ -117,7 +117,7 @@ def test_a_spec_of_another_release_is_told_of_and_what_serves_goes_on() -> None:
     assert len(double.names("Deployment")) == 1
 
 
-@pytest.mark.parametrize("status", [FORBIDDEN, UNPROCESSABLE])
+@pytest.mark.parametrize("status", [400, FORBIDDEN, 404, 413, UNPROCESSABLE])
 def test_what_the_server_refuses_is_told_of_and_tried_again(status: int) -> None:
     class Refusing(DeploymentDouble):
         async def create(self, manifest: dict[str, Any]) -> bool:

@@ -11,7 +11,12 @@ from tunesmith_api.finetunejob.compression import (
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.compress.recovery_gate import required_recovery
-from tunesmith_trainer.compress.schemes import SCHEMES, group_size_for, refuse_unrunnable
+from tunesmith_trainer.compress.schemes import (
+    SCHEMES,
+    group_size_for,
+    refuse_unrunnable,
+    refuse_unscalable,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,14 @@ def test_fp8_without_a_gpu_is_refused_and_w8a8_is_offered() -> None:
         refuse_unrunnable(Quantize(scheme="FP8"), has_gpu=False)
 
     assert caught.value.reason == Reason.RESOURCES_UNAVAILABLE
+
+
+def test_awq_is_refused_where_nobody_knows_what_its_scales_change() -> None:
+    wanted = Quantize(scheme="W4A16", algorithm="awq")
+
+    refuse_unscalable(wanted, architecture="LlamaForCausalLM")
+    with pytest.raises(BadInputError, match=r"algorithm: awq .* GPT2LMHeadModel.* choose gptq"):
+        refuse_unscalable(wanted, architecture="GPT2LMHeadModel")
 
 
 def test_every_other_scheme_runs_without_a_gpu() -> None:

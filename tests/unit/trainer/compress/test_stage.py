@@ -80,6 +80,19 @@ def evaluated(score: float) -> StageResult:
     )
 
 
+def test_a_bound_on_the_divergence_is_kept_like_one_on_the_loss(job: Path, tmp_path: Path) -> None:
+    loose = compressed(job, tmp_path / "loose", scheme="W8A8", minRecovery=0.01)
+    assert tried(loose) == [("W8A8", True)]
+    tries: Any = loose.facts["tries"]
+    apart = tries[0]["kl"]
+    assert apart > 0
+
+    strict = compressed(job, tmp_path / "strict", scheme="W8A8", minRecovery=0.01, maxKl=apart / 2)
+
+    assert tried(strict) == [("W8A8", False), ("none", True)]
+    assert "(spec.compression.gate.maxKl)" in strict.warnings[0]
+
+
 def tried(outcome: StageOutcome) -> list[tuple[str, bool]]:
     tries: Any = outcome.facts["tries"]
     return [(each["scheme"], each["accepted"]) for each in tries]

@@ -1,6 +1,7 @@
 """What is read from files, and how broken ones are named."""
 
 import gzip
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,61 @@ def test_data_that_is_cut_off_behind_its_first_rows_is_refused(tmp_path: Path) -
     _, problems = _read(tmp_path, "a.jsonl.gz", packed[: len(packed) // 2])
 
     assert "damaged or cut off data; this is not gzip" in problems.shown[0]
+
+
+def billion_laughs(leaf: str) -> str:
+    levels = [f"a0: &a0 [{leaf}]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    return "\n  ".join(levels)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        billion_laughs("ha"),
+        "text: &a [*a]",
+        "&a\n  b: *a",
+        "\n  ".join(
+            ["m0: &m0 {x: y}"]
+            + [f"m{n}: &m{n}\n    <<: [{', '.join([f'*m{n - 1}'] * 9)}]" for n in range(1, 12)]
+        ),
+        "text: " + "[" * 300 + "]" * 300,
+        "text: " + "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_row_of_yaml_that_stands_for_more_than_is_written_is_refused_at_once(
+    tmp_path: Path, row: str
+) -> None:
+    path, problems = tmp_path / "a.yaml", Problems()
+    path.write_text(f"- text: fine\n- {row}\n")
+    started = time.monotonic()
+    rows = [each.value for each in read_rows(path, label="a.yaml", problems=problems)]
+
+    assert rows in ([{"text": "fine"}], [])
+    assert problems.count == 1
+    assert time.monotonic() - started < 20
+
+
+def test_aliases_that_repeat_a_long_text_count_as_often_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "_LARGEST_WHOLE", 10_000)
+    path, problems = tmp_path / "a.yaml", Problems()
+    path.write_text(f"- {{text: &a {'x' * 1000}}}\n" + "- {text: *a}\n" * 50)
+    rows = list(read_rows(path, label="a.yaml", problems=problems))
+
+    assert len(rows) < 11
+    assert "write it without aliases" in str(problems.shown)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"text": ' + "[" * 300 + "]" * 300 + "}", '{"text": ' + "9" * 5000 + "}", "[" * 90_000],
+)
+def test_a_line_of_json_that_python_cannot_take_is_one_bad_row(tmp_path: Path, line: str) -> None:
+    path, problems = tmp_path / "a.jsonl", Problems()
+    path.write_text(f'{{"text": "fine"}}\n{line}\n{{"text": "fine"}}\n')
+    rows = [each.value for each in read_rows(path, label="a.jsonl", problems=problems)]
+
+    assert rows == [{"text": "fine"}] * 2
+    assert problems.count == 1

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunesmith_api.finetunejob.balance import Balance
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.lacking_groups import LackingGroups
 from tunesmith_trainer.data.loss_mask import TokenRow
 from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Generator, Message, Origin, Row
@@ -45,6 +47,20 @@ def balanced_of(given: list[TokenizedRow], asked: Balance) -> BalancedRows:
 
 def counted(kept: Iterable[TokenizedRow]) -> dict[str, int]:
     return dict(Counter(row.row.labels["topic"] for row in kept))
+
+
+def test_what_groups_lack_is_left_to_synthesis(tmp_path: Path) -> None:
+    given = rows(vpn=10, mail=30, fax=2)
+
+    balanced = balanced_of(given, settings(method="synthesize"))
+
+    assert [row.row.source for row in balanced.rows] == [row.row.source for row in given]
+    assert balanced.lacking is not None
+    assert balanced.lacking.lacks == {("vpn",): 20, ("mail",): 0, ("fax",): 0}
+    (warning,) = balanced.warnings
+    assert "1 group(s) have fewer rows than minGroupRows (5)" in warning
+    balanced.lacking.save(tmp_path)
+    assert LackingGroups.load(tmp_path) == balanced.lacking
 
 
 def test_small_groups_are_repeated_up_to_the_largest() -> None:

@@ -96,13 +96,14 @@ def test_later_stages_read_the_same_rows_as_tokens_and_as_records(
 
 
 def test_the_sample_shows_what_is_trained(tmp_path: Path, model: str) -> None:
-    outcome = _prepared(tmp_path, asked(*QUESTIONS), model=model)
-    sample: Any = outcome.facts["sample"]
+    _prepared(tmp_path, asked(*QUESTIONS), model=model)
+    data = tmp_path / "artifacts" / "data"
+    sample = json.loads((data / "sample.json").read_text(encoding="utf-8"))
 
     shown = [sample["text"][start:end] for start, end in sample["trained"]]
 
     assert shown == ["Turn it off and on again.<|im_end|>"]
-    marked = (tmp_path / "artifacts" / "data" / "sample.txt").read_text(encoding="utf-8")
+    marked = (data / "sample.txt").read_text(encoding="utf-8")
     assert "⟦Turn it off and on again.<|im_end|>⟧" in marked
 
 

@@ -51,7 +51,8 @@ def test_rows_with_tools_reach_training_and_evaluation(tmp_path: Path, model: st
     assert '"name": "weather"' in suite.prompts[0]
     served = {"type": "function", "function": {"description": None, **TOOL["function"]}}
     assert (suite.tools[0], len(suite.conversations[0])) == ((served,), 1)
-    assert outcome.facts["sample"]["text"].count("<tool_call>") == 1  # type: ignore[index,call-overload,union-attr]
+    sample = json.loads((tmp_path / "artifacts" / "data" / "sample.json").read_text())
+    assert sample["text"].count("<tool_call>") == 1
 
 
 def test_a_template_without_tools_is_refused_with_row_and_fields(

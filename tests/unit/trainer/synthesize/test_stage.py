@@ -20,6 +20,7 @@ from tunesmith_engine.stages.catalog import PREPARE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.errors import BadInputError, TransientError, VerdictError
 from tunesmith_trainer import chat_client
+from tunesmith_trainer.data.lacking_groups import LackingGroups
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
 from tunesmith_trainer.synthesize import rounds
 from tunesmith_trainer.synthesize.stage import synthesize
@@ -131,6 +132,29 @@ def test_the_card_counts_rows_and_what_was_paid_and_holds_no_word_of_them(
     assert card["scores"] == {"5": 9}
     assert "What now" not in text
     assert "device" not in text
+
+
+def test_small_groups_are_filled_with_rows_after_their_own(job: Job, server: ChatServer) -> None:
+    request = job.request(server.url, ratio=1.0)
+    folder = load_prepared(request).folder
+    own = [record.source for record in load_prepared(request).records("train")]
+    groups = [("rare",) if place < 5 else ("usual",) for place in range(15)]
+    lacking = LackingGroups(("kind",), tuple(groups), {("rare",): 5, ("usual",): 0})
+    lacking.save(folder)
+    try:
+        outcome = run(request)
+    finally:
+        (folder / "lacking.json").unlink()
+
+    written = as_train_reads(request, outcome).records("train")[15:]
+    assert len(written) == 5
+    assert {source for row in written for source in row.origin.examples} <= set(own[:5])
+    card = json.loads((job.output / "synthesis.json").read_text(encoding="utf-8"))
+    assert card["by"] == ["kind"]
+    assert card["groups"] == [
+        {"values": ["rare"], "before": 5, "lacked": 5, "written": 5},
+        {"values": ["usual"], "before": 10, "lacked": 0, "written": 0},
+    ]
 
 
 def test_held_out_rows_are_shown_to_nobody(job: Job, server: ChatServer) -> None:

@@ -101,6 +101,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "schedule.warmupRatio": (0.9, True),
     "schedule.minLearningRateRatio": (0.5, True),
     "klToBase": ({"weight": 0.5}, True),
+    "distillation": ({"teacher": {"model": {"uri": "hf://a/b"}}, "weight": 0.25}, True),
     "adversarial": ({"epsilon": 0.5}, True),
     "fairness": ({"method": "groupDro"}, True),
     "forgettingBudget": ({"maxGeneralLossRise": 0.5}, False),

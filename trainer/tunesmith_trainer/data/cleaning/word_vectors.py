@@ -34,7 +34,9 @@ def word_vectors(texts: Iterable[str]) -> Vectors:
 def _counted(texts: list[str]) -> Vectors:
     words = shingles_of(texts, width=1)
     columns = (words.hashes % np.uint64(_COLUMNS)).astype(np.int32)
-    counts = csr_array((np.ones(len(columns)), columns, words.starts), shape=(len(texts), _COLUMNS))
+    # 32 bits, as scikit-learn wants them.
+    starts = words.starts.astype(np.int32)
+    counts = csr_array((np.ones(len(columns)), columns, starts), shape=(len(texts), _COLUMNS))
     counts.sum_duplicates()
     return counts
 

@@ -9,8 +9,8 @@ from small_models import make_tiny_model
 from small_runs import ALONE, random_rows
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.train.history import GENERAL, HELD_OUT, TRAIN_SAMPLE
+from tunesmith_trainer.train.measures import build_measures, sample_of
 from tunesmith_trainer.train.packing import one_per_line
-from tunesmith_trainer.train.run_parts import build_measures, sample_of
 
 
 def test_a_sample_has_as_many_targets_as_asked_for_and_is_the_same_every_time() -> None:

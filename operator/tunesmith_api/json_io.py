@@ -1,0 +1,51 @@
+"""JSON of others: whatever it holds, it is read, or refused with a ValueError.
+
+Python's parser ends in a RecursionError where brackets are nested some thousand deep, and what it
+takes just before that ends the functions that walk over it.
+"""
+
+import json
+from typing import Any, Final
+
+# Far below Python's own limit of recursion, as for YAML.
+MAX_DEPTH: Final = 100
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value that `text` holds.
+
+    Raises:
+        ValueError: it is no JSON, or is nested deeper than 100 levels.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise _too_deep() from None
+    # As a rule there are not even as many brackets, and nothing has to be walked over.
+    if _num_brackets(text) > MAX_DEPTH and _is_deep(value):
+        raise _too_deep()
+    return value
+
+
+def _num_brackets(text: str | bytes) -> int:
+    if isinstance(text, bytes):
+        return text.count(b"[") + text.count(b"{")
+    return text.count("[") + text.count("{")
+
+
+def _is_deep(value: Any) -> bool:
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, list | dict)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, list | dict)
+        ]
+        depth += 1
+    return bool(level)
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"it is nested deeper than {MAX_DEPTH} levels")

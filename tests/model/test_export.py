@@ -1,0 +1,131 @@
+"""The export stage as a process of the edge environment: every format of a tiny model."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuned_job import make_tuned_job, request_for
+from tunesmith_api.finetunejob.export import PRECISIONS
+from tunesmith_engine.stages.catalog import EXPORT
+from tunesmith_engine.stages.contracts import StageResult
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venvs/edge/bin/python"
+ALL = [
+    {"format": name, "precision": precision}
+    for name, precisions in PRECISIONS.items()
+    for precision in precisions
+]
+
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not PYTHON.exists(), reason="no edge environment; run: make setup-edge"),
+]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tuned_job(tmp_path_factory.mktemp("tuned"))
+
+
+def run_stage(job: Path, attempt: Path, **export: Any) -> StageResult:
+    request = request_for(job, EXPORT.name, output=attempt / "artifacts", export=export)
+    path = attempt / "request.json"
+    path.write_text(request.model_dump_json(by_alias=True))
+    command = [str(PYTHON), "-m", "tunesmith_trainer", "export", str(path)]
+    subprocess.run(command, cwd=attempt, env=os.environ, check=False, timeout=900)
+    return StageResult.model_validate_json((attempt / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def exported(job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageResult, Path]:
+    attempt = tmp_path_factory.mktemp("exported")
+    result = run_stage(job, attempt, formats=ALL, gate={"maxLossRise": 1.0})
+    assert result.outcome == "Succeeded", result.message
+    return result, attempt / "artifacts"
+
+
+def formats_of(result: StageResult) -> dict[str, Any]:
+    told: Any = result.facts["formats"]
+    return {each["name"]: each for each in told}
+
+
+def test_every_format_is_written_run_and_measured(exported: tuple[StageResult, Path]) -> None:
+    result, output = exported
+
+    told = formats_of(result)
+    assert list(told) == [f"{each['format']}-{each['precision']}" for each in ALL]
+    for name, each in told.items():
+        assert (
+            sum(f.stat().st_size for f in (output / name).rglob("*") if f.is_file())
+            == (each["bytes"])
+        )
+        assert each["tokensPerSecond"] > 0
+        assert each["promptTokensPerSecond"] > 0
+        assert each["peakMemoryBytes"] > 1 << 20
+        assert each["digest"] == result.artifact(name).digest
+    assert {each.split for each in result.evaluation} == set(told)
+
+
+def test_onnx_in_fp32_says_what_transformers_says(exported: tuple[StageResult, Path]) -> None:
+    told = formats_of(exported[0])["onnx-fp32"]
+
+    assert told["agreedTokens"] == told["comparedTokens"] == 4 * 64
+    assert told["loss"] == pytest.approx(told["tunedLoss"], abs=1e-4)
+
+
+def test_llama_cpp_says_what_transformers_says_of_the_file(
+    exported: tuple[StageResult, Path],
+) -> None:
+    told = formats_of(exported[0])["gguf-F16"]
+
+    assert told["agreedTokens"] >= 0.5 * told["comparedTokens"]
+
+
+def test_what_a_version_keeps_depends_on_no_clock(exported: tuple[StageResult, Path]) -> None:
+    kept = json.loads((exported[1] / "exports.json").read_text())
+
+    assert [each["name"] for each in kept] == list(formats_of(exported[0]))
+    assert "tokensPerSecond" not in kept[0]
+    assert "loss" in kept[0]
+
+
+def test_the_example_answers_from_the_files_alone(
+    exported: tuple[StageResult, Path], tmp_path: Path
+) -> None:
+    for name in ("onnx-int4", "gguf-Q8_0"):
+        ran = subprocess.run(
+            [str(PYTHON), str(exported[1] / name / "chat.py"), "--ask", "My screen stays dark."],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.strip()
+
+
+def test_a_format_that_loses_too_much_is_refused_with_its_numbers(
+    job: Path, tmp_path: Path
+) -> None:
+    wanted = [{"format": "gguf", "precision": "Q4_0"}]
+
+    result = run_stage(job, tmp_path, formats=wanted, gate={"maxLossRise": 0.0}, maxMemory="1Mi")
+
+    assert (result.outcome, result.reason) == ("Failed", "ExportParityFailed")
+    assert not result.retryable
+    assert formats_of(result)["gguf-Q4_0"]["tokensPerSecond"] > 0
+
+
+def test_a_target_that_cannot_be_met_is_refused(job: Path, tmp_path: Path) -> None:
+    wanted = [{"format": "gguf", "precision": "F16"}]
+
+    result = run_stage(job, tmp_path, formats=wanted, maxMemory="1Mi")
+
+    assert (result.outcome, result.reason) == ("Failed", "ExportTargetMissed")
+    assert "maxMemory: 1Mi" in result.message

@@ -1,0 +1,67 @@
+"""What breaks the rules of `spec.compression.prune`, and the nearest that keeps them."""
+
+from typing import Any
+
+
+def _prune(**fields: Any) -> dict[str, Any]:
+    return {"compression": {"prune": fields}}
+
+
+def _recovery(**fields: Any) -> dict[str, Any]:
+    return _prune(recovery=fields)
+
+
+PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "ratio-or-max-parameters": [
+        (
+            _prune(ratio=0.2, maxParameters=100_000_000),
+            "spec.compression.prune.maxParameters",
+            _prune(maxParameters=100_000_000),
+        )
+    ],
+    "axes-once": [
+        (
+            _prune(axes=["layers", "layers"]),
+            "spec.compression.prune.axes",
+            _prune(axes=["layers", "channels"]),
+        )
+    ],
+    "recovery-epochs-or-max-steps": [
+        (
+            _recovery(epochs=1.0, maxSteps=10),
+            "spec.compression.prune.recovery.maxSteps",
+            _recovery(maxSteps=10),
+        )
+    ],
+    "samples-estimate-forward-kl": [
+        (
+            _recovery(logits="sampled", objective="reverseKl"),
+            "spec.compression.prune.recovery.logits",
+            _recovery(logits="sampled"),
+        ),
+        (
+            _recovery(logits="sampled", objective="crossEntropy"),
+            "spec.compression.prune.recovery.logits",
+            _recovery(objective="crossEntropy"),
+        ),
+    ],
+    "answers-have-no-teacher": [
+        (
+            _recovery(objective="crossEntropy", crossEntropyWeight=0.5),
+            "spec.compression.prune.recovery.objective",
+            _recovery(objective="reverseKl", crossEntropyWeight=0.5),
+        ),
+        (
+            _recovery(objective="crossEntropy", temperature=2.0),
+            "spec.compression.prune.recovery.objective",
+            _recovery(objective="crossEntropy"),
+        ),
+    ],
+    "pruned-models-are-whole": [
+        (
+            {**_prune(), "output": {"model": "m", "artifact": "both"}},
+            "spec.compression.prune",
+            {**_prune(), "output": {"model": "m", "artifact": "merged"}},
+        )
+    ],
+}

@@ -1,0 +1,1 @@
+"""Programs that are copied beside exported weights, and run on their own."""

@@ -1,0 +1,112 @@
+"""One folder per format: the weights, an example that runs them, and a README."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tunesmith_api.finetunejob.export import ExportFormat
+from tunesmith_api.reasons import Reason
+from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.export.gguf_writer import write_gguf
+from tunesmith_trainer.export.processes import ProcessFailed, run_python
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EXAMPLE: Final = "chat.py"
+GGUF_FILE: Final = "model.gguf"
+
+_README: Final = """# {model}: {name}
+
+{what}
+
+```console
+$ pip install {package}
+$ python chat.py --ask "Hello"
+$ python chat.py
+```
+
+`chat.py` needs no server and no network. {limits}
+
+What was measured of it stands in `exports.json` of the version, and in `model-version.yaml` with
+speed and memory.
+"""
+_WHAT: Final = {
+    "onnx": "An ONNX graph for onnxruntime-genai, with tokenizer and chat template.",
+    "gguf": "A GGUF file, `model.gguf`, for llama.cpp and what is built on it (Ollama, LM Studio): "
+    "weights, tokenizer and chat template in one.",
+}
+_PACKAGES: Final = {"onnx": "onnxruntime-genai", "gguf": "cyllama==0.2.18"}
+_LIMITS: Final = {
+    "onnx": "The graph was built and measured for processors. It answers one conversation at a "
+    "time; adapters cannot be added to it.",
+    "gguf": "Four-bit K-quants (Q4_K_M) are not written here: `llama-quantize` of llama.cpp makes "
+    "them of the F16 file.",
+}
+
+
+def example_of(format_name: str) -> bytes:
+    """The program that is put beside the weights of that format."""
+    folder = resources.files("tunesmith_trainer.export.examples")
+    return folder.joinpath(f"chat_{format_name}.py").read_bytes()
+
+
+def write_beside(folder: Path, wanted: ExportFormat, *, model: str) -> None:
+    """Put example and README into the folder of a format."""
+    (folder / EXAMPLE).write_bytes(example_of(wanted.format))
+    text = _README.format(
+        model=model,
+        name=f"{wanted.format} {wanted.precision}",
+        what=_WHAT[wanted.format],
+        package=_PACKAGES[wanted.format],
+        limits=_LIMITS[wanted.format],
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_gguf_folder(
+    model: "PreTrainedModel",
+    folder: Path,
+    *,
+    wanted: ExportFormat,
+    tokenizer: "PreTrainedTokenizerBase",
+    name: str,
+) -> None:
+    """Write `model` as GGUF.
+
+    Raises:
+        BadInputError: llama.cpp does not know the model.
+        OSError: the disk is full.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_gguf(
+        model, folder / GGUF_FILE, tokenizer=tokenizer, precision=wanted.precision, name=name
+    )
+
+
+def build_onnx_folder(source: Path, folder: Path, *, wanted: ExportFormat) -> None:
+    """Build the ONNX graph of the fp32 model in `source` with onnxruntime-genai's builder.
+
+    Raises:
+        BadInputError: the builder does not know the model.
+        OSError: the disk is full.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    cache = folder.with_name(f".{folder.name}.cache")
+    arguments = ["-m", "onnxruntime_genai.models.builder"]
+    arguments += ["-i", str(source), "-o", str(folder), "-p", wanted.precision]
+    arguments += ["-e", "cpu", "-c", str(cache), "--extra_options", "hf_token=false"]
+    try:
+        run_python(arguments, cwd=source.parent)
+    except ProcessFailed as error:
+        if error.was_killed:
+            raise
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"spec.export.formats: onnxruntime-genai's builder cannot write this model as "
+            f"{wanted.precision}: {error}; leave onnx out, or choose gguf",
+        ) from error
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
