@@ -23,8 +23,14 @@ VARIABLE: Final = "TUNESMITH_ENVIRONMENTS"
 # Words in names of variables whose values are credentials. Stages read those from files only, as in
 # a cluster: a job that works with what lies in the shell would fail there.
 _SECRET: Final = re.compile(
-    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CREDENTIALS|APIKEY|KEY)(_|$)"
+    # Also within a word, as in PGPASSWORD.
+    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL|APIKEY"
+    r"|(^|_)(TOKEN|KEY|AUTH|PAT|BEARER|NETRC|KUBECONFIG|PGPASSFILE)(_|$)|[A-Z]_PWD$"
 )
+# In values of any name, such as DATABASE_URL.
+_URL_WITH_PASSWORD: Final = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+# NB: but those of the network itself, without which nothing could be fetched.
+_PROXY: Final = re.compile(r"_PROXY$")
 # They belong to the interpreter of the command, and would mislead that of a stage.
 _OF_THIS_PYTHON: Final = frozenset(
     {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
@@ -111,7 +117,7 @@ def stage_variables(given: Mapping[str, str], *, attempt: Path) -> dict[str, str
     inherited = {
         name: value
         for name, value in given.items()
-        if name not in _OF_THIS_PYTHON | _OF_OTHER_WORK and not _SECRET.search(name.upper())
+        if name not in _OF_THIS_PYTHON | _OF_OTHER_WORK and not _is_credential(name.upper(), value)
     }
     # Where it is unset, Ray limits its workers to the CPUs that they ask for.
     inherited.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
@@ -124,3 +130,9 @@ def stage_variables(given: Mapping[str, str], *, attempt: Path) -> dict[str, str
         "SPT_NOENV": "1",
         MARKER: str(attempt),
     }
+
+
+def _is_credential(name: str, value: str) -> bool:
+    if _SECRET.search(name):
+        return True
+    return _URL_WITH_PASSWORD.search(value) is not None and not _PROXY.search(name)

@@ -101,6 +101,13 @@ class HomeFolder:
 
     root: Path
 
+    def make(self) -> None:
+        """Make the folder, for its owner alone: rows, answers, logs and secrets lie in it.
+
+        One that is there stays as it is; somebody may share it on purpose.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     @property
     def cache(self) -> Path:
         return self.root / "cache"

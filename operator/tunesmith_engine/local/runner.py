@@ -79,6 +79,7 @@ def run_job(
     name = job.metadata.name
     # Stages get absolute paths, and are found by them in /proc: resolved once, before either.
     home = HomeFolder(home.root.resolve())
+    home.make()
     with lock_job(home.lock(name), job=name):
         fingerprints = fingerprint_job(job.spec, base=base, cache=home.cache, secrets=home.secrets)
         planned = plan(job, fingerprints=fingerprints, until=until)

@@ -2,13 +2,14 @@
 
 Where the chart's policy is there, all jobs of a namespace share one ServiceAccount. It may patch
 ConfigMaps, and the policy holds every pod to the report of the job that the pod's name begins with.
-The account is owned by the policy, so that the right goes when the policy does. Elsewhere every job
-has an account of its own, with a Role that names its report.
+The account is owned by the policy, and its right by the binding: when one goes, the right does.
+Elsewhere every job has an account of its own, with a Role that names its report.
 """
 
 import asyncio
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Final
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -28,6 +29,7 @@ from tunesmith_operator.kube.ownership import make_ours, require_ours
 
 FRESH_S: Final = 60.0
 _RBAC: Final = "rbac.authorization.k8s.io"
+_POLICY: Final = "ValidatingAdmissionPolicy"
 _BINDING: Final = "ValidatingAdmissionPolicyBinding"
 
 
@@ -39,7 +41,7 @@ class StageAccounts:
         self._lock = asyncio.Lock()
         # One for each namespace: a request that hangs in one must not hold up the starts in all.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._policy: Manifest | None = None
+        self._policy: _PolicyInForce | None = None
         self._looked_at = -float("inf")
         self._provided: dict[str, float] = {}
 
@@ -63,20 +65,20 @@ class StageAccounts:
         self._provided.pop(owner.namespace, None)
         await self.account_of(owner)
 
-    async def _current_policy(self) -> Manifest | None:
+    async def _current_policy(self) -> "_PolicyInForce | None":
         async with self._lock:
             if time.monotonic() - self._looked_at > FRESH_S:
                 policy = await self._policy_in_force()
                 # Another policy of the same name owns nothing yet: accounts go with the old one.
-                if _uid(policy) != _uid(self._policy):
+                if policy is None or self._policy is None or policy.uids != self._policy.uids:
                     self._provided.clear()
                 self._policy, self._looked_at = policy, time.monotonic()
             return self._policy
 
-    async def _policy_in_force(self) -> Manifest | None:
+    async def _policy_in_force(self) -> "_PolicyInForce | None":
         """The policy, if it is bound; an operator that may not look has none."""
         try:
-            policy = await self._client.get("ValidatingAdmissionPolicy", "", REPORT_POLICY)
+            policy = await self._client.get(_POLICY, "", REPORT_POLICY)
             binding = await self._client.get(_BINDING, "", REPORT_POLICY)
         except ApiException as error:
             # Who installs the chart without rights in the cluster gives the operator none, too.
@@ -88,7 +90,8 @@ class StageAccounts:
         spec = binding.get("spec", {})
         # NB: a policy that only warns would let every stage of a namespace patch every report.
         is_denying = "Deny" in spec.get("validationActions", [])
-        return policy if is_denying and spec.get("policyName") == REPORT_POLICY else None
+        is_bound = is_denying and spec.get("policyName") == REPORT_POLICY
+        return _PolicyInForce(policy, binding) if is_bound else None
 
     async def _provide(self, wanted: list[Manifest]) -> None:
         for manifest in wanted:
@@ -105,6 +108,18 @@ class StageAccounts:
                 await self._client.apply(manifest)
 
 
+@dataclass(frozen=True, slots=True)
+class _PolicyInForce:
+    """The policy of reports, and what binds it."""
+
+    policy: Manifest
+    binding: Manifest
+
+    @property
+    def uids(self) -> tuple[str, str]:
+        return self.policy["metadata"]["uid"], self.binding["metadata"]["uid"]
+
+
 def may_share(job: str) -> bool:
     """Whether the name of the job is told from every other where a pod's name begins with it."""
     return JOB_MARK not in job
@@ -117,25 +132,31 @@ def own_account(owner: JobRef) -> list[Manifest]:
     return [owned(version, kind, name, owner, **rest) for version, kind, rest in parts]
 
 
-def shared_account(namespace: str, policy: Manifest) -> list[Manifest]:
+def shared_account(namespace: str, in_force: _PolicyInForce) -> list[Manifest]:
     """The account of all jobs of a namespace, for as long as the policy holds it in check."""
-    reference = {
-        "apiVersion": policy["apiVersion"],
-        "kind": policy["kind"],
-        "name": policy["metadata"]["name"],
-        "uid": policy["metadata"]["uid"],
-    }
-    metadata = {
-        "name": STAGES_ACCOUNT,
-        "namespace": namespace,
-        "labels": {MANAGED_BY: MANAGER},
-        "ownerReferences": [reference],
-    }
     parts = _parts(STAGES_ACCOUNT, namespace, reports=[])
-    return [
-        {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
-        for version, kind, rest in parts
-    ]
+    made = []
+    for version, kind, rest in parts:
+        # NB: without its binding the policy holds nobody back, and every report could be patched.
+        owner = in_force.binding if kind == "RoleBinding" else in_force.policy
+        metadata = {
+            "name": STAGES_ACCOUNT,
+            "namespace": namespace,
+            "labels": {MANAGED_BY: MANAGER},
+            "ownerReferences": [_reference_to(owner)],
+        }
+        made.append({"apiVersion": version, "kind": kind, "metadata": metadata, **rest})
+    return made
+
+
+def _reference_to(owner: Manifest) -> Manifest:
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
 
 
 def _parts(name: str, namespace: str, *, reports: list[str]) -> list[tuple[str, str, Manifest]]:
@@ -155,7 +176,3 @@ def _is_as(there: Manifest, wanted: Manifest) -> bool:
     """Whether the object that is there says what is wanted, and belongs to the same owner."""
     is_equal = all(there.get(key) == value for key, value in wanted.items() if key != "metadata")
     return is_equal and owners_of(there) == owners_of(wanted) and not is_deleting(there)
-
-
-def _uid(manifest: Manifest | None) -> str:
-    return str(manifest["metadata"]["uid"]) if manifest else ""

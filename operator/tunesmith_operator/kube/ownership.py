@@ -35,7 +35,7 @@ async def make_ours(client: KubeClient, manifest: Manifest) -> bool:
 def require_ours(there: Manifest, wanted: Manifest, *, inherits: bool = False) -> None:
     """Do nothing if the object that is there has the owner of the one that is wanted.
 
-    With `inherits`, an earlier owner of the same name will do.
+    With `inherits`, an earlier owner of the same name, whatever its kind, will do.
 
     Raises:
         ForeignObjectError: it is somebody else's.
@@ -45,7 +45,9 @@ def require_ours(there: Manifest, wanted: Manifest, *, inherits: bool = False) -
     kind, name = wanted["kind"], wanted["metadata"]["name"]
     owner = wanted["metadata"]["ownerReferences"][0]
     is_same = owner["uid"] in owners_of(there)
-    if not is_same and not any(_is_earlier(of, owner) for of in _owner_references(there)):
+    names = {of.get("name") for of in _owner_references(there)}
+    is_earlier = any(_is_earlier(of, owner) for of in _owner_references(there))
+    if not (is_same or is_earlier or (inherits and owner["name"] in names)):
         raise ForeignObjectError(kind, name)
     if is_deleting(there) or not (is_same or inherits):
         raise ApiException(status=CONFLICT, reason=f"{kind} {name} is of a deleted {owner['kind']}")

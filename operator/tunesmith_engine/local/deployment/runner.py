@@ -87,6 +87,7 @@ def run_deployment(
     """
     # Replicas are found by their absolute paths in /proc.
     home = HomeFolder(home.root.resolve())
+    home.make()
     folder = DeploymentFolder.of(home, deployment.metadata.name)
     with lock_deployment(folder.lock, deployment=deployment.metadata.name):
         generation = _generation(deployment, folder)

@@ -1,6 +1,7 @@
 """The home folder's layout, and what a stage inherits."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -96,16 +97,26 @@ def test_a_stage_inherits_no_credentials_and_no_other_pythons_paths(tmp_path: Pa
         "AWS_SECRET_ACCESS_KEY": "x",
         "AWS_ACCESS_KEY_ID": "x",
         "GOOGLE_APPLICATION_CREDENTIALS": "x",
+        "PGPASSWORD": "x",
+        "MYSQL_PWD": "x",
+        "SSH_AUTH_SOCK": "x",
+        "GITHUB_PAT": "x",
+        "KUBECONFIG": "x",
+        "DATABASE_URL": "postgres://user:x@db/rows",
         "PYTHONPATH": "x",
         "RAY_ADDRESS": "10.0.0.1:6379",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "3",
+        "PWD": "/home/x",
+        "HTTPS_PROXY": "http://user:x@proxy:3128",
     }
 
     inherited = stage_variables(given, attempt=tmp_path)
 
     assert inherited == {
+        "PWD": "/home/x",
+        "HTTPS_PROXY": "http://user:x@proxy:3128",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "3",
@@ -117,3 +128,15 @@ def test_a_stage_inherits_no_credentials_and_no_other_pythons_paths(tmp_path: Pa
         "SPT_NOENV": "1",
         "TUNESMITH_ATTEMPT": str(tmp_path),
     }
+
+
+def test_a_home_folder_is_made_for_its_owner_alone_and_a_shared_one_stays_shared(
+    tmp_path: Path,
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    for folder in (tmp_path / "own", shared):
+        HomeFolder(folder).make()
+
+    assert stat.S_IMODE((tmp_path / "own").stat().st_mode) == 0o700
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755

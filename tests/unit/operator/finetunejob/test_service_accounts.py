@@ -71,6 +71,18 @@ def test_another_policy_becomes_the_owner() -> None:
     assert "u2" in [each["uid"] for each in role["metadata"]["ownerReferences"]]
 
 
+def test_the_right_goes_when_the_policy_or_its_binding_does() -> None:
+    """A policy that nobody binds holds nobody back."""
+    double = Double()
+    accounts(double, "a")
+    owners = {
+        kind: double.objects[kind, "ns", STAGES_ACCOUNT]["metadata"]["ownerReferences"][0]["kind"]
+        for kind in ("ServiceAccount", "Role", "RoleBinding")
+    }
+
+    assert owners == {"ServiceAccount": POLICY, "Role": POLICY, "RoleBinding": BINDING}
+
+
 @pytest.mark.parametrize("missing", [POLICY, BINDING])
 def test_where_the_policy_is_not_in_force_a_job_has_its_own_identity(missing: str) -> None:
     double = Double()
