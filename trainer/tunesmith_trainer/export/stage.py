@@ -19,9 +19,11 @@ from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.export import Export, ExportFormat
+from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult, ExportedFormat
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
+from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
@@ -35,7 +37,9 @@ from tunesmith_trainer.export.measure import (
     run_engine,
     run_example,
 )
+from tunesmith_trainer.export.processes import ProcessFailed
 from tunesmith_trainer.export.reference import Reference, compare, reference_of, tokenizes_alike
+from tunesmith_trainer.export.worker import Found
 from tunesmith_trainer.export.writers import build_onnx_folder, write_beside, write_gguf_folder
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
@@ -177,8 +181,7 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
         build_onnx_folder(run.source, folder, wanted=wanted)
     write_beside(folder, wanted, model=run.request.spec.output.model)
     run.say(f"running {wanted.name}")
-    found = run_engine(folder, format_name=wanted.format, reference=reference)
-    run_example(folder)
+    found = run_as_on_device(folder, wanted, reference)
     require_finite(wanted.name, found.sums)
     losses = losses_found(found, reference)
     run.results += results_of(run, wanted, losses, reference=reference)
@@ -207,6 +210,23 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
         load_seconds=found.load_seconds,
         threads=found.threads,
     )
+
+
+def run_as_on_device(folder: Path, wanted: ExportFormat, reference: Reference) -> Found:
+    """Let the engine answer and score, and the example answer.
+
+    Raises:
+        VerdictError: what was written cannot be run.
+    """
+    try:
+        found = run_engine(folder, format_name=wanted.format, reference=reference)
+        run_example(folder)
+    except ProcessFailed as error:
+        if error.was_killed:
+            raise
+        message = f"{wanted.name}: what was written cannot be run: {error}"
+        raise VerdictError(Reason.EXPORT_PARITY_FAILED, message) from error
+    return found
 
 
 def results_of(

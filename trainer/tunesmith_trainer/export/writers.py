@@ -1,5 +1,6 @@
 """One folder per format: the weights, an example that runs them, and a README."""
 
+import json
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = "chat.py"
 GGUF_FILE: Final = "model.gguf"
+
+# NB: in half precision the builder's graph for processors fails at its second token (onnxruntime
+# 1.32, "Shape mismatch attempting to re-use buffer"); that for GPUs runs on processors as well.
+_TARGETS: Final = {"fp16": "cuda"}
 
 _README: Final = """# {model}: {name}
 
@@ -39,8 +44,8 @@ _WHAT: Final = {
 }
 _PACKAGES: Final = {"onnx": "onnxruntime-genai", "gguf": "cyllama==0.2.18"}
 _LIMITS: Final = {
-    "onnx": "The graph was built and measured for processors. It answers one conversation at a "
-    "time; adapters cannot be added to it.",
+    "onnx": "It was measured on a processor; another provider is named in `genai_config.json`. "
+    "Adapters cannot be added to it.",
     "gguf": "Four-bit K-quants (Q4_K_M) are not written here: `llama-quantize` of llama.cpp makes "
     "them of the F16 file.",
 }
@@ -97,9 +102,11 @@ def build_onnx_folder(source: Path, folder: Path, *, wanted: ExportFormat) -> No
     cache = folder.with_name(f".{folder.name}.cache")
     arguments = ["-m", "onnxruntime_genai.models.builder"]
     arguments += ["-i", str(source), "-o", str(folder), "-p", wanted.precision]
-    arguments += ["-e", "cpu", "-c", str(cache), "--extra_options", "hf_token=false"]
+    arguments += ["-e", _TARGETS.get(wanted.precision, "cpu"), "-c", str(cache)]
+    arguments += ["--extra_options", "hf_token=false"]
     try:
         run_python(arguments, cwd=source.parent)
+        _let_run_anywhere(folder / "genai_config.json")
     except ProcessFailed as error:
         if error.was_killed:
             raise
@@ -110,3 +117,10 @@ def build_onnx_folder(source: Path, folder: Path, *, wanted: ExportFormat) -> No
         ) from error
     finally:
         shutil.rmtree(cache, ignore_errors=True)
+
+
+def _let_run_anywhere(settings: Path) -> None:
+    """Have the graph run on the processor, unless who loads it names another provider."""
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    config["model"]["decoder"]["session_options"]["provider_options"] = []
+    settings.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
