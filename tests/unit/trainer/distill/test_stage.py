@@ -220,7 +220,8 @@ def compress_request(job: Path, output: Path, outcome: StageOutcome) -> StageReq
         COMPRESS.name,
         output=output,
         compression={"quantize": {"scheme": "none"}, "prune": {}},
-        evaluation={"generation": {"metric": "none"}},
+        evaluation={"generation": {"metric": "none"}, "generalText": {"uri": "file://general.txt"}},
+        training={"sequenceLength": 256},
         verification={"prompts": 2, "maxNewTokens": 4},
     )
     tuned = EvaluationResult(suite="heldOut", split="tuned", metric="loss", value=1.25, n=4)

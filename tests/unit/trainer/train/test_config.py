@@ -104,6 +104,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "distillation": ({"teacher": {"model": {"uri": "hf://a/b"}}, "weight": 0.25}, True),
     "adversarial": ({"epsilon": 0.5}, True),
     "fairness": ({"method": "groupDro"}, True),
+    "explanation": ({"labelWeight": 0.25}, True),
     "forgettingBudget": ({"maxGeneralLossRise": 0.5}, False),
     "regularization.labelSmoothing": (0.1, True),
     "regularization.neftuneNoiseAlpha": (5.0, True),
@@ -150,7 +151,12 @@ def test_checkpoints_belong_to_every_field_that_changes_what_is_computed(path: s
     value, is_another_run = OTHER[path]
     name, _, field = path.partition(".")
 
-    other = a_train_config(training={name: {field: value} if field else value})
+    # A column that nobody else reads.
+    told = {"dataset": {"train": {"uri": "s3://t/a.jsonl"}, "rationale": "why"}}
+    other = a_train_config(
+        training={name: {field: value} if field else value},
+        **(told if name == "explanation" else {}),
+    )
 
     assert (other.digest() != a_train_config().digest()) is is_another_run
 

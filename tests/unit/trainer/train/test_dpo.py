@@ -214,7 +214,7 @@ def _loop(model: Any, *, config: TrainConfig, output: Path, on_step: Any = None)
         rejected={"train": REJECTED, "validation": REJECTED},
     )
     # The general text needs a tokenizer, which a model of random weights has not.
-    with patch.object(run_parts, "_general_rows", lambda *_: CHOSEN):
+    with patch.object(run_parts, "general_rows", lambda *_: CHOSEN):
         parts = run_parts.run_parts(
             model,
             request=prepare_request(output, model="file://model").model_copy(
