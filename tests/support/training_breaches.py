@@ -3,6 +3,7 @@
 from typing import Any
 
 TRAIN = {"uri": "s3://t/a.jsonl"}
+RATIONALES = {"dataset": {"train": TRAIN, "rationale": "why"}}
 ONE_GROUP = {"name": "young", "terms": ["girl", "boy"]}
 
 
@@ -162,6 +163,21 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             "spec.training.fairness",
             {"training": {"fairness": {"method": "groupDro"}, "objective": "sft"}},
         ),
+    ],
+    "explanation-stands-alone": [
+        (
+            {**RATIONALES, "training": {"explanation": {}, "klToBase": {"weight": 0.1}}},
+            "spec.training.explanation",
+            {**RATIONALES, "training": {"explanation": {}}},
+        )
+    ],
+    "rationales-for-explanation": [
+        (
+            {"training": {"explanation": {}}},
+            "spec.dataset.rationale",
+            {**RATIONALES, "training": {"explanation": {}}},
+        ),
+        (RATIONALES, "spec.dataset.rationale", {}),
     ],
     "dpo-without-packing": [
         (

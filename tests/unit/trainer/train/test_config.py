@@ -75,6 +75,7 @@ def test_checkpoints_are_written_beside_training_where_that_takes_no_memory_from
     assert not is_asynchronous(resources={"gpusPerWorker": 1}, checkpoint={"asynchronous": False})
 
 
+EXPLAINED = {"train": {"uri": "s3://tickets/2026-11.jsonl"}, "rationale": "why"}
 # Another value for every field of `spec.training`, and whether a run of 24 rows is another by it.
 OTHER: dict[str, tuple[Any, bool]] = {
     "method": ("full", True),
@@ -151,12 +152,10 @@ def test_checkpoints_belong_to_every_field_that_changes_what_is_computed(path: s
     value, is_another_run = OTHER[path]
     name, _, field = path.partition(".")
 
-    # A column that nobody else reads.
-    told = {"dataset": {"train": {"uri": "s3://t/a.jsonl"}, "rationale": "why"}}
-    other = a_train_config(
-        training={name: {field: value} if field else value},
-        **(told if name == "explanation" else {}),
-    )
+    training = {name: {field: value} if field else value}
+    # A rule ties it to a column of the rows.
+    spec = {"dataset": EXPLAINED} if name == "explanation" else {}
+    other = a_train_config(training=training, **spec)
 
     assert (other.digest() != a_train_config().digest()) is is_another_run
 

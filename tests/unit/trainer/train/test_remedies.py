@@ -66,11 +66,7 @@ def test_every_remedy_that_is_on_is_told_with_its_setting() -> None:
     }
 
 
-# Each changes the loss by itself, and goes with no other that does.
-ALONE: dict[str, dict[str, Any]] = {
-    "training.fairness": {"method": "groupDro"},
-    "training.explanation": {"labelWeight": 0.25},
-}
+_ALONE: dict[str, Any] = {"fairness": {"method": "groupDro"}, "explanation": {}}
 
 
 @pytest.mark.parametrize("kind", REMEDIES, ids=lambda kind: kind.remedy)
@@ -85,12 +81,11 @@ def test_every_remedy_can_be_switched_off(kind: Any) -> None:
         "freeze": {"layers": 1},
     }
     rows = {"uri": "file://rows.jsonl"}
-    dataset: dict[str, Any] = {"train": rows, "replay": {"ratio": 0.25, "source": rows}}
-    if alone := ALONE.get(kind.remedy):
-        del training["klToBase"], training["adversarial"]
-        training[kind.remedy.removeprefix("training.")] = alone
-    if kind.remedy == "training.explanation":
-        dataset["rationale"] = "why"
+    dataset = {"train": rows, "replay": {"ratio": 0.25, "source": rows}}
+    if (name := kind.remedy.removeprefix("training.")) in _ALONE:
+        # Each changes the loss by itself.
+        training = {**ON, name: _ALONE[name]}
+        dataset |= {"rationale": "why"} if name == "explanation" else {}
     spec = _spec(training, dataset=dataset)
 
     assert kind.is_on(spec)

@@ -1,0 +1,230 @@
+"""What the remedies of `training.fairness` do to a planted bias, and what they cost.
+
+A model of two layers learns, from nothing, to name the answer that belongs to a topic. Rows name
+one of two groups, or none; one of ten names the second group. Two worlds: in `biasedLabels` half of
+the topics have another answer in most of the second group's rows, as people had written them; in
+`rareGroup` the answers are right, but the second group has words of its own for the topics, of
+which there are few rows. Held-out rows are one of
+each topic, with the right answer. Every arm takes the same steps over
+the same rows, so that differences from plain training are paired by row.
+
+`python benchmarks/fairness_remedies_study.py` prints the table of three seeds as JSON.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[1]
+SEEDS: Final = (0, 1, 2)
+WORLDS: Final = ("biasedLabels", "rareGroup")
+STEPS, BATCH, RATE = 150, 16, 3e-3
+TOPICS, ROWS = 24, 1200
+# Token ids: begin, the two groups, no group, the answer of a biased row; topics and answers behind.
+BEGIN, FIRST, SECOND, NOBODY, OTHER_ANSWER = range(1, 6)
+WRONG_SHARE: Final = 0.7
+SHARES: Final = (0.4, 0.1, 0.5)
+ARMS: Final[dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "pairedLikelihood": {"method": "pairedConsistency", "distance": "logLikelihood"},
+    "pairedLikelihoodStrong": {
+        "method": "pairedConsistency",
+        "distance": "logLikelihood",
+        "strength": 5.0,
+    },
+    "pairedKl": {"method": "pairedConsistency", "distance": "symmetricKl"},
+    "reweighting": {"method": "reweighting"},
+    "groupDro": {"method": "groupDro"},
+    "groupDroSmall": {"method": "groupDro", "strength": 0.01},
+}
+
+
+def measure(home: Path) -> dict[str, Any]:
+    """Run the study in the trainer's environment, which has torch."""
+    python = ROOT / ".venvs" / "trainer" / "bin" / "python"
+    home.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run([python, __file__, "--here"], check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def study() -> dict[str, Any]:
+    """By world and arm: gap and general loss of each seed, and what changed beside plain."""
+    return {
+        "unit": "nats per answer; changes are those beside plain training, paired by row",
+        "steps": STEPS,
+        **{world: _world(world) for world in WORLDS},
+    }
+
+
+def _world(world: str) -> dict[str, Any]:
+    runs = {arm: [_run(world, arm, seed) for seed in SEEDS] for arm in ARMS}
+    return {arm: _told(found, plain=runs["plain"]) for arm, found in runs.items()}
+
+
+def _told(runs: list[dict[str, Any]], *, plain: list[dict[str, Any]]) -> dict[str, Any]:
+    import numpy as np
+
+    from tunesmith_trainer.evaluate.bootstrap import bootstrap
+    from tunesmith_trainer.fairness.measures import RatioMeasure
+
+    told: dict[str, Any] = {"secondsPerStep": [run["secondsPerStep"] for run in runs]}
+    for name in ("gap", "generalLoss", "secondGroupLoss"):
+        own = np.stack([run[name] for run in runs])
+        change = own - np.stack([run[name] for run in plain])
+        # Seeds have the same held-out rows, one of each topic: a topic is what is drawn.
+        by_row = change.mean(axis=0)
+        drawn = bootstrap(by_row, np.ones_like(by_row), resamples=2000, confidence=0.95)
+        told[name] = {
+            "bySeed": own.mean(axis=1).round(4).tolist(),
+            "change": round(float(by_row.mean()), 4),
+            "interval": drawn and [round(drawn.low, 4), round(drawn.high, 4)],
+            "p": round(RatioMeasure.of(name, by_row).p_value(), 4),
+        }
+    return told
+
+
+def _run(world: str, arm: str, seed: int) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from tunesmith_trainer.train.dataloader import RowSampler
+    from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+
+    rows, groups = _rows(world, ROWS, seed=seed + 1, is_biased=world == "biasedLabels")
+    torch.manual_seed(seed)
+    model = _model()
+    objective, weights = _objective(arm, world, rows, groups)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    sampler, started = RowSampler(len(rows), batch_size=BATCH, seed=seed), time.perf_counter()
+    for step in range(1, STEPS + 1):
+        numbers = sampler.rows_of(step)
+        (objective.summed_loss(model, numbers) / objective.num_units(numbers)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if weights is not None:
+            weights.take_pass()
+            weights.move(weights.take_seen())
+    seconds = (time.perf_counter() - started) / STEPS
+
+    def losses(group: int) -> Any:
+        held_out = _tokens([_row(world, topic, group) for topic in range(TOPICS)])
+        with torch.no_grad():
+            of_rows = CrossEntropy(held_out, device=torch.device("cpu")).row_losses(
+                model.eval(), list(range(TOPICS))
+            )
+        return np.asarray(of_rows)
+
+    second = losses(SECOND)
+    return {
+        "gap": np.abs(losses(FIRST) - second),
+        "generalLoss": losses(NOBODY),
+        "secondGroupLoss": second,
+        "secondsPerStep": round(seconds, 4),
+    }
+
+
+def _objective(arm: str, world: str, rows: Any, groups: Any) -> tuple[Any, Any]:
+    import numpy as np
+    import torch
+
+    from tunesmith_api.finetunejob.fairness_remedy import FairnessRemedy
+    from tunesmith_api.finetunejob.regularization import Regularization
+    from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
+    from tunesmith_trainer.train.objectives.group_fairness import (
+        GroupDro,
+        PairedConsistency,
+        WeightedCrossEntropy,
+    )
+    from tunesmith_trainer.train.objectives.group_weights import GroupWeights, balancing_weights
+    from tunesmith_trainer.train.packing import one_per_line
+
+    tokens = _tokens(rows)
+    common: dict[str, Any] = {
+        "device": torch.device("cpu"),
+        "lay_out": one_per_line,
+        "regularization": Regularization(),
+    }
+    if not ARMS[arm]:
+        return CrossEntropy(tokens, device=torch.device("cpu")), None
+    remedy = FairnessRemedy.model_validate(ARMS[arm])
+    targets = np.ones(len(rows), dtype=np.int64)
+    if remedy.method == "reweighting":
+        named = np.where(groups == NOBODY, -1, groups - FIRST)
+        weights = balancing_weights(named, targets, no_group=-1, strength=remedy.weight)
+        return WeightedCrossEntropy(tokens, weights=weights, **common), None
+    if remedy.method == "groupDro":
+        moved = GroupWeights(groups - FIRST, targets, step_size=remedy.weight)
+        return GroupDro(tokens, weights=moved, **common), moved
+    numbers = [place for place, group in enumerate(groups) if group != NOBODY]
+    twins = [_swapped(world, rows[place]) for place in numbers]
+    return PairedConsistency(
+        tokens,
+        numbers=numbers,
+        twins=_tokens(twins),
+        weight=remedy.weight,
+        distance=remedy.distance or "logLikelihood",
+        **common,
+    ), None
+
+
+def _rows(world: str, number: int, *, seed: int, is_biased: bool) -> tuple[list[list[int]], Any]:
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    groups = random.choice([FIRST, SECOND, NOBODY], size=number, p=SHARES)
+    rows = [_row(world, int(random.integers(TOPICS)), int(group)) for group in groups]
+    for row, group in zip(rows, groups, strict=True):
+        is_touched = group == SECOND and (row[-1] - _first_answer()) < TOPICS // 2
+        if is_biased and is_touched and random.random() < WRONG_SHARE:
+            row[-1] = OTHER_ANSWER
+    return rows, groups
+
+
+def _row(world: str, topic: int, group: int) -> list[int]:
+    """Begin, group, topic, the same topic once more, and the right answer."""
+    word = OTHER_ANSWER + 1 + topic + TOPICS * (world == "rareGroup" and group == SECOND)
+    return [BEGIN, group, word, word, _first_answer() + topic]
+
+
+def _swapped(world: str, row: list[int]) -> list[int]:
+    apart = TOPICS * (world == "rareGroup")
+    step = apart if row[1] == FIRST else -apart
+    return [BEGIN, FIRST + SECOND - row[1], row[2] + step, row[3] + step, row[4]]
+
+
+def _first_answer() -> int:
+    return OTHER_ANSWER + 1 + 2 * TOPICS
+
+
+def _tokens(rows: list[list[int]]) -> Any:
+    from tunesmith_trainer.data.token_rows import TokenRows
+
+    return TokenRows.of((row, [False] * (len(row) - 1) + [True]) for row in rows)
+
+
+def _model() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=_first_answer() + TOPICS,
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=16,
+        )
+    ).train()
+
+
+if __name__ == "__main__":
+    if "--here" in sys.argv:
+        sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "trainer")]
+        json.dump(study(), sys.stdout)
+    else:
+        print(json.dumps(measure(ROOT / "benchmarks" / "results"), indent=1))
