@@ -7,9 +7,7 @@ from tunesmith_api.admin_policy import ADMIN_POLICY, admin_policy
 from tunesmith_api.yaml_io import write_yaml
 from tunesmith_engine.stages.correction_policy import CORRECTION_POLICY, correction_policy
 
-HEADER = (
-    "# Written from the models and the catalogue of stages by `make crds`; do not edit by hand.\n"
-)
+HEADER = "# Written from models and catalogue by `make crds`; do not edit by hand.\n"
 
 
 def policy_files() -> dict[str, str]:
