@@ -139,7 +139,10 @@ def test_a_sound_model_is_proved_and_leaves_its_settings_and_fingerprints(
     assert ServingSettings.model_validate(result.facts["settings"]).max_model_length == 512
     parity = json.loads((tmp_path / "artifacts" / "parity.json").read_text())
     assert parity["holds"] is True
-    assert "reset your password" in parity["prompts"][2]["served"]
+    answers = json.loads((tmp_path / "artifacts" / "parity-answers.json").read_text())
+    assert "reset your password" in answers["prompts"][2]["served"]
+    # That one is published, and prompts are rows.
+    assert "served" not in parity["prompts"][2]
     fingerprints = json.loads((tmp_path / "artifacts" / "fingerprints.json").read_text())
     assert len(fingerprints["probes"]) == len(QUESTIONS)
     # As they were given: vLLM writes into the conversations that it is handed.
@@ -159,7 +162,11 @@ def test_the_answers_of_other_weights_are_refused_with_their_numbers(
     assert not result.bad_input
     assert not result.retryable
     assert float(str(result.facts["meanLogprobDifference"])) > 0.25
-    assert [each.name for each in result.artifacts] == ["parity", "fingerprints"]
+    assert [each.name for each in result.artifacts] == [
+        "parity",
+        "fingerprints",
+        "parity-answers",
+    ]
 
 
 @pytest.mark.skipif(HAS_VNNI and not has_amx(read_flags()), reason="no kernel is wrong here")
@@ -231,6 +238,8 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
         "fingerprints",
         "adapterParity",
         "adapterFingerprints",
+        "parity-answers",
+        "adapter-parity-answers",
     }
     known = {name: logprobs_of(tmp_path / "attempt" / "artifacts" / f"{name}.json", "probes")
              for name in ("fingerprints", "adapterFingerprints")}  # fmt: skip

@@ -174,7 +174,7 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
         evaluation=read_record(evaluation, EvaluationFile),
         card=read_json(_artifact(results, PREPARE.name, "card")),
         sample=read_record(_sample_file(results), MaskedSample),
-        parity=read_record(_artifact(results, VERIFY.name, "parity"), ParityFile),
+        parity=read_record(_answers_of_parity(results), ParityFile),
         row_scores=read_records(_artifact(results, EVALUATE.name, "rowScores"), RowScores),
         trials=_trials(results, folders, stage=SEARCH_STAGE, artifact=TRIALS),
         folds=_trials(results, folders, stage=CROSSVAL.name, artifact=_FOLDS),
@@ -182,6 +182,12 @@ def read_job_data(folder: Path, status: FineTuneJobStatus) -> JobData:
             _artifact(results, EXPLAIN.name, "explanations"), ExplanationsFile
         ),
     )
+
+
+def _answers_of_parity(results: Mapping[str, StageResult]) -> Path | None:
+    """What was asked and answered; earlier releases had it in the file that they published."""
+    names = ("parity-answers", "parity")
+    return next(filter(None, (_artifact(results, VERIFY.name, name) for name in names)), None)
 
 
 def _sample_file(results: Mapping[str, StageResult]) -> Path | None:

@@ -1,7 +1,7 @@
 """What verify leaves behind: facts, `parity.json` and `fingerprints.json`.
 
-`parity.json` shows people every answer; `fingerprints.json` lets a monitor notice that a replica
-serves something else.
+`parity-answers.json` shows people every answer, and is not published; `parity.json` its numbers;
+`fingerprints.json` lets a monitor notice that a replica serves something else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,8 +99,15 @@ def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
     }
 
 
+def answers_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
+    """The content of `parity-answers.json`: that of `parity.json`, and the words of each prompt."""
+    record = parity_record(verdict, run=run)
+    prompts = zip(record["prompts"], run.texts, strict=True)
+    return {**record, "prompts": [{**asdict(texts), **numbers} for numbers, texts in prompts]}
+
+
 def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
-    """The content of `parity.json`."""
+    """The content of `parity.json`; without words, for they are of rows, and it is published."""
     return {
         "holds": verdict.holds and not run.faults,
         "faults": run.faults,
@@ -119,14 +126,13 @@ def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
         "settings": run.settings.model_dump(mode="json", by_alias=True),
         "prompts": [
             {
-                **asdict(texts),
                 "agreement": round(parity.agreement, 6),
                 "meanLogprobDifference": round(parity.mean_difference, 6),
                 "margin": round(parity.margin, 6),
                 "decodedTokens": parity.decoded.num_tokens,
                 "numTokens": parity.forced.num_tokens,
             }
-            for parity, texts in zip(verdict.prompts, run.texts, strict=True)
+            for parity in verdict.prompts
         ],
     }
 

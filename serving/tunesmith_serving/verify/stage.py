@@ -34,6 +34,7 @@ from tunesmith_serving.verify.parity import (
 from tunesmith_serving.verify.parity_report import (
     AnswerTexts,
     EngineRun,
+    answers_record,
     facts_of,
     fingerprints_record,
     parity_record,
@@ -86,7 +87,7 @@ class Subject:
 
     folder: Path
     reference: Path
-    documents: tuple[str, str]
+    documents: tuple[str, str, str]
     adapter: AdapterFolder | None = None
 
 
@@ -106,7 +107,7 @@ def subjects_of(request: StageRequest) -> list[Subject]:
     merged = Subject(
         folder=local_path(compressed.artifact("compressed")),
         reference=local_path(compressed.artifact("reference")),
-        documents=("parity", "fingerprints"),
+        documents=("parity", "fingerprints", "parity-answers"),
     )
     if not output.has_adapter:
         return [merged]
@@ -115,7 +116,9 @@ def subjects_of(request: StageRequest) -> list[Subject]:
         # The base as vLLM will load it, and not the merged model: their roundings differ.
         folder=local_path(request.inputs[PREPARE.name].artifact("model")),
         reference=local_path(compressed.artifact("adapterReference")),
-        documents=merged.documents if is_alone else ("adapterParity", "adapterFingerprints"),
+        documents=merged.documents
+        if is_alone
+        else ("adapterParity", "adapterFingerprints", "adapter-parity-answers"),
         adapter=AdapterFolder(
             path=local_path(request.inputs[TRAIN.name].artifact("tuned")),
             rank=request.spec.training.lora.rank,
@@ -146,7 +149,11 @@ def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -
         min_agreement=bounds.min_agreement,
         max_difference=bounds.max_logprob_difference,
     )
-    contents = (parity_record(verdict, run=run), fingerprints_record(verdict, run=run))
+    contents = (
+        parity_record(verdict, run=run),
+        fingerprints_record(verdict, run=run),
+        answers_record(verdict, run=run),
+    )
     artifacts = []
     for name, content in zip(subject.documents, contents, strict=True):
         path = Path(request.output) / f"{name}.json"
@@ -224,8 +231,8 @@ def refusal(verdict: ParityVerdict, *, faults: list[str], enforce_eager: bool) -
         return " ".join(faults)
     if enforce_eager:
         advice = (
-            "Read the answers in parity.json; with compression.quantize.scheme: none no quantized "
-            "kernel is used."
+            "Read the answers in parity-answers.json; with compression.quantize.scheme: none no "
+            "quantized kernel is used."
         )
     else:
         advice = "Set serving.enforceEager: true, since vLLM's compiled build is what was judged."

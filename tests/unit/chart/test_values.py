@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "prometheusUrl": "http://prometheus:9090",
     "crds.enabled": False,
     "crds.keep": False,
+    "finetunePolicy.enabled": True,
     "serviceAccount.create": False,
     "serviceAccount.name": "operator",
     "serviceAccount.annotations": {"example.com/role": "ml"},
@@ -158,8 +159,9 @@ def test_every_value_is_explained_by_a_comment_above_it() -> None:
         if re.match(r" *[A-Za-z]+:", line) and (before == "" or before.endswith(":"))
     ]
     groups = {"images", "workspace", "crds", "serviceAccount", "rbac", "metrics", "serviceMonitor",
-              "podMonitor", "alerts", "cost", "dashboard", "networkPolicy", "stages",
-              "podDisruptionBudget", "requests", "grafana_dashboard", "cpu", "memory"}  # fmt: skip
+              "podMonitor", "alerts", "cost", "finetunePolicy", "dashboard", "networkPolicy",
+              "stages", "podDisruptionBudget", "requests", "grafana_dashboard", "cpu",
+              "memory"}  # fmt: skip
 
     assert {line.strip().partition(":")[0] for line in bare} <= groups
 

@@ -71,6 +71,17 @@ def test_facts_tell_the_served_length_by_its_path_in_the_spec() -> None:
     assert (facts["numAgreed"], facts["numTokens"], facts["agreement"]) == (2, 2, 1.0)
 
 
+def test_what_is_published_of_parity_has_numbers_and_no_words() -> None:
+    run = a_run("probe")
+    words = {"prompt", "reference", "served"}
+
+    published = parity_record(judged(run), run=run)["prompts"]
+    shown = answers_record(judged(run), run=run)["prompts"]
+
+    assert all(words.isdisjoint(prompt) for prompt in published)
+    assert all(words <= prompt.keys() for prompt in shown)
+
+
 def test_a_wrong_kernel_is_told_though_every_answer_agrees() -> None:
     run = a_run("probe", exact_products=False)
     verdict = judged(run)

@@ -276,8 +276,8 @@ class ModelCard:
             f"vLLM {facts['vllmVersion']} ({facts['kernel']} kernel, {dtype}) and transformers "
             f"were given {facts['numPrompts']:,} prompts: they agree on {facts['agreement']:.1%} "
             f"of {facts['numTokens']:,} tokens{interval}, and their log-probabilities are "
-            f"{facts['meanLogprobDifference']:.3f} nats apart on average. `parity.json` has every "
-            "answer, `fingerprints.json` what a monitor compares with.",
+            f"{facts['meanLogprobDifference']:.3f} nats apart on average. `parity.json` has the "
+            "numbers of each, `fingerprints.json` what a monitor compares with.",
         )
 
     def limits(self) -> str:
