@@ -146,6 +146,6 @@ def test_a_suspended_job_is_promised_no_checkpoint_that_its_stage_has_not() -> N
 
 def test_a_stage_of_a_later_version_has_the_advice_for_all() -> None:
     status = a_stopped_job("prepare", reason=Reason.INTERRUPTED)
-    status.stages[0] = status.stages[0].model_copy(update={"name": "distill"})
+    status.stages[0] = status.stages[0].model_copy(update={"name": "polish"})
 
     assert diagnose(status).hint == hint_for(Reason.INTERRUPTED)
