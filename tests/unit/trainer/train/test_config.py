@@ -154,7 +154,7 @@ def test_checkpoints_belong_to_every_field_that_changes_what_is_computed(path: s
 
     training = {name: {field: value} if field else value}
     # A rule ties it to a column of the rows.
-    spec = {"dataset": EXPLAINED} if name == "explanation" else {}
+    spec: dict[str, Any] = {"dataset": EXPLAINED} if name == "explanation" else {}
     other = a_train_config(training=training, **spec)
 
     assert (other.digest() != a_train_config().digest()) is is_another_run
