@@ -417,11 +417,11 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
     ],
     "balance-by-synthesis": [
         (
-            {"dataset": {**TRAIN, "balance": {"languages": True, "method": "synthesize"}}},
+            {"dataset": {"train": TRAIN, "balance": {"languages": True, "method": "synthesize"}}},
             "spec.dataset.balance.method",
             {
                 "dataset": {
-                    **TRAIN,
+                    "train": TRAIN,
                     "balance": {"languages": True, "method": "synthesize"},
                     "synthesis": {},
                 }

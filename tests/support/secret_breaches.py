@@ -61,6 +61,21 @@ SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         },
     ),
     (
+        {
+            "dataset": {
+                "train": TRAIN,
+                "augmentation": {"adversarial": {"sensitive": {"uri": "file://c", **SECRET}}},
+            }
+        },
+        "spec.dataset.augmentation.adversarial.sensitive.secretRef",
+        {
+            "dataset": {
+                "train": TRAIN,
+                "augmentation": {"adversarial": {"sensitive": TRAIN | SECRET}},
+            }
+        },
+    ),
+    (
         {"training": {"distillation": {"teacher": {"model": {"uri": "file://m", **SECRET}}}}},
         "spec.training.distillation.teacher.model.secretRef",
         {"training": {"distillation": {"teacher": {"model": MODEL | SECRET}}}},

@@ -77,6 +77,7 @@ COMMANDS = {
         "--metrics-port",
         "--health-port",
         "--leader-election-namespace",
+        "--leader-election-id",
     },
 }
 

@@ -8,7 +8,7 @@ from attempts import OWNER, SETTINGS, attempt_for
 from manifests import DEFAULT_STAGES, a_job
 from small_models import SMOL, as_told
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.stages.catalog import CATALOG, PREPARE, PUBLISH, TRAIN
+from tunesmith_engine.stages.catalog import CATALOG, EXPORT, PREPARE, PUBLISH, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_operator.finetunejob.manifests import shared_objects, store_of
 from tunesmith_operator.finetunejob.placement import SPOT_MARKS, given_memory
@@ -137,7 +137,7 @@ def test_training_on_accelerators_is_given_their_memory_where_a_field_tells() ->
     named = "resources.accelerator: nvidia.com/mig-1g.10gb.me"
     assert slice_[TRAIN.name] == (10 << 30, named)
     # The other stages compute on one, too, and what they need of it was never measured.
-    assert set(slice_) == {TRAIN.name, PUBLISH.name}
+    assert set(slice_) == {TRAIN.name, EXPORT.name, PUBLISH.name}
     assert labelled[TRAIN.name][0] == 81559 << 20
     assert nonsense == {}
 
