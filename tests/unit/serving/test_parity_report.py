@@ -13,6 +13,7 @@ from tunesmith_serving.verify.parity_report import (
     NUM_FINGERPRINTS,
     AnswerTexts,
     EngineRun,
+    answers_record,
     facts_of,
     fingerprints_record,
     parity_record,
