@@ -25,7 +25,6 @@ def failed(cluster: Cluster, name: str = "helpdesk") -> dict[str, Any]:
     [
         ({"nodeSelector": {"a..b/x": "y"}}, "nodeSelector"),
         ({"priorityClassName": "a..b"}, "priorityClassName"),
-        ({"accelerator": "kubernetes.io/gpu", "gpusPerWorker": 1}, "kubernetes.io/gpu"),
     ],
 )
 def test_a_field_that_the_server_finds_invalid_fails_the_job_with_its_words(
