@@ -11,7 +11,7 @@ from typing import Any, Final
 MAX_DEPTH: Final = 100
 
 
-def read_json(text: str | bytes) -> Any:
+def read_json(text: str | bytes | bytearray) -> Any:
     """The value that `text` holds.
 
     Raises:
@@ -27,10 +27,10 @@ def read_json(text: str | bytes) -> Any:
     return value
 
 
-def _num_brackets(text: str | bytes) -> int:
-    if isinstance(text, bytes):
-        return text.count(b"[") + text.count(b"{")
-    return text.count("[") + text.count("{")
+def _num_brackets(text: str | bytes | bytearray) -> int:
+    if isinstance(text, str):
+        return text.count("[") + text.count("{")
+    return text.count(b"[") + text.count(b"{")
 
 
 def _is_deep(value: Any) -> bool:

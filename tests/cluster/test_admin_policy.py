@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -58,9 +58,8 @@ def limited(cluster: Cluster) -> Iterator[Cluster]:
     kubectl("delete", "finetunepolicy", name)
 
 
-@pytest.mark.parametrize(
-    ("spec", "field", "given"),
-    [
+# What breaks each field of the policy, and what is named.
+BROKEN: Final[tuple[tuple[dict[str, Any], str, str], ...]] = (
         ({"model": {"uri": "hf://acme-evil/base"}}, "sources", "hf://acme-evil/base"),
         ({"model": {"uri": "s3://team/../x"}}, "sources", "s3://team/../x"),
         ({"dataset": {"train": {"uri": "file:///etc/x"}}}, "sources", "file:///etc/x"),
@@ -80,15 +79,15 @@ def limited(cluster: Cluster) -> Iterator[Cluster]:
         ({"workspace": {"claimName": "theirs"}}, "claims", "theirs"),
         ({"resources": {"workers": 4}}, "maxWorkers", "4"),
         ({"resources": {"workers": 2, "gpusPerWorker": 8}}, "maxAccelerators", "16"),
-    ],
 )  # fmt: skip
-def test_what_is_not_allowed_is_refused_and_named(
-    limited: Cluster, spec: dict[str, Any], field: str, given: str
-) -> None:
-    response = limited.create(a_job_within(**spec), dry_run=True)
 
-    assert response.status_code == 403, response.text
-    assert f"{field}: not allowed is {given}" in response.json()["message"]
+
+def test_what_is_not_allowed_is_refused_and_named(limited: Cluster) -> None:
+    for spec, field, given in BROKEN:
+        response = limited.create(a_job_within(**spec), dry_run=True)
+
+        assert response.status_code == 403, response.text
+        assert f"{field}: not allowed is {given}" in response.json()["message"]
 
 
 def test_what_is_allowed_is_taken_and_other_namespaces_are_free(

@@ -55,7 +55,7 @@ def test_a_refusal_names_numbers_bounds_and_the_remedy() -> None:
     assert "agreement 0.000 (at least 0.9) from 0 of 4 tokens (0.000 to 0.527 at 95%)" in compiled
     assert "1.000 nats apart (at most 0.25)" in compiled
     assert "serving.enforceEager: true" in compiled
-    assert "parity.json" in refusal(verdict, faults=[], enforce_eager=True)
+    assert "parity-answers.json" in refusal(verdict, faults=[], enforce_eager=True)
     assert "int8" in refusal(verdict, faults=["int8 products overflow"], enforce_eager=True)
 
 

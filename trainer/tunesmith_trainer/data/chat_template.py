@@ -21,16 +21,25 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.rows import Message, Tool, ToolCall
+from tunesmith_trainer.data.time_limit import OverTimeError, time_limit
 from tunesmith_trainer.data.tool_turns import MARK, MarkedTools, has_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# A loop within a loop ends the sandbox's patience never; a page of turns takes milliseconds.
+_LONGEST_S: Final = 20.0
 # In the place of every word of a row, to see whether a template says the same without them.
 _OTHER: Final = MARK.format(number=0)
 _OTHER_TOOLS: Final[tuple[Tool, ...]] = (
     {"type": "function", "function": {"name": _OTHER, "description": _OTHER, "parameters": {}}},
 )
+
+
+_FAULTS_OF_TEMPLATES: Final = (
+    TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError,
+    MemoryError,
+)  # fmt: skip
 
 
 class UnclearAnswerError(Exception):
@@ -205,12 +214,19 @@ class ChatTemplate:
         if not messages:
             return ""
         try:
-            return self._tokenizer.apply_chat_template(
-                [turn.as_chat() for turn in messages],
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=generate,
-            )
+            with time_limit(_LONGEST_S):
+                return self._tokenizer.apply_chat_template(
+                    [turn.as_chat() for turn in messages],
+                    tools=list(tools) or None,
+                    tokenize=False,
+                    add_generation_prompt=generate,
+                )
+        except OverTimeError as error:
+            raise BadInputError(
+                Reason.INVALID_SPEC,
+                f"the chat template takes more than {_LONGEST_S:g} s for one conversation; mend "
+                "its loops, by spec.model.chatTemplate where it is the model's own",
+            ) from error
         except TemplateSyntaxError as error:
             raise BadInputError(
                 Reason.INVALID_SPEC,
@@ -218,9 +234,10 @@ class ChatTemplate:
                 "mend spec.model.chatTemplate",
             ) from error
         # raise_exception() of a template arrives as the first: it wants other turns, such as
-        # alternating. The second: it takes a call's arguments for text, say.
-        except (TemplateError, TypeError) as error:
-            raise RefusedConversationError(str(error)) from error
+        # alternating. The others are faults of its own, which takes a call's arguments for text,
+        # say, or divides by nothing.
+        except (TemplateError, *_FAULTS_OF_TEMPLATES) as error:
+            raise RefusedConversationError(str(error) or type(error).__name__) from error
 
 
 def _num_shared(first: str, second: str) -> int:
