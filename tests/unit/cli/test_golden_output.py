@@ -260,14 +260,14 @@ the gate allows 0
 
 def test_a_split_of_a_stage_of_its_own_gets_its_columns(tmp_path: Path) -> None:
     job = a_failed_job(tmp_path)
-    add_stage(job, "distill", evaluation=[
-        EvaluationResult(suite="heldOut", split="distilled", metric="loss", value=2.6, n=3),
-        EvaluationResult(suite="planted", split="distilled", metric="recall", value=0.9,
+    add_stage(job, "polish", evaluation=[
+        EvaluationResult(suite="heldOut", split="polished", metric="loss", value=2.6, n=3),
+        EvaluationResult(suite="planted", split="polished", metric="recall", value=0.9,
                          base=0.4, n=40),
     ])  # fmt: skip
 
     assert evaluation_table(job.status.evaluation) == dedent("""\
-        measure                 base  tuned  interval     as shipped  interval  distilled  interval
+        measure                 base  tuned  interval     as shipped  interval  polished  interval
         Held-out rows: loss     3.8   3.31   3 – 3.73                           2.6
         Held-out rows: ROUGE-L  0.12  0.42   0.31 – 0.55
         General text: loss      2.98  3.92   3.85 – 4
