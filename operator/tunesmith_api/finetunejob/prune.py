@@ -20,6 +20,10 @@ DEFAULT_RECOVERY_EPOCHS: Final = 3.0
 DEFAULT_RECOVERY_RATES: Final[Mapping[str, float]] = {"full": 1e-4, "lora": 5e-4}
 
 
+def _layers() -> list[Axis]:
+    return ["layers"]
+
+
 class Recovery(ApiModel):
     """Distillation from the unpruned tuned model on the job's own training rows.
 
@@ -107,7 +111,7 @@ class Prune(ApiModel):
     """
 
     axes: Annotated[list[Axis], Field(min_length=1, max_length=3)] = Field(
-        default_factory=lambda: ["layers"],
+        default_factory=_layers,
         description="What is taken away. layers: whole layers. channels: of each feed-forward "
         "network. heads: keys and values with the queries that share them.",
     )
