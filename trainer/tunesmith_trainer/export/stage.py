@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.export import Export, ExportFormat
@@ -90,7 +91,9 @@ class ExportRun:
 
     def outcome(self) -> StageOutcome:
         """What was found so far."""
-        told = [each.model_dump(mode="json", by_alias=True) for each in self.formats]
+        told: list[JsonValue] = [
+            each.model_dump(mode="json", by_alias=True) for each in self.formats
+        ]
         folders = {each.name: self.output / each.name for each in self.formats}
         return StageOutcome(
             message="; ".join(_told(each) for each in self.formats),
