@@ -32,7 +32,7 @@ pytest = $(if $(wildcard $(firstword $(2))),{ $(1) -m pytest $(2) $(ARGS) || [[ 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Build the four environments: .venv and .venvs/{trainer,compressor,server} (ACCELERATOR=gpu: for GPUs)
+setup: ## Build the four environments: .venv and .venvs/{trainer,compressor,server} (ACCELERATOR=gpu: for GPUs); setup-edge: a fifth, for exports
 	@scripts/setup_environments.sh
 
 setup-%:

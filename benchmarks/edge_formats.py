@@ -33,16 +33,18 @@ def measure(home: Path) -> dict[str, Any]:
     for _ in range(ROUNDS):
         for name, precision in FORMATS:
             folder = version / "exports" / f"{name}-{precision}"
-            words = (name, folder, version, data, str(NUM_PROMPTS))
-            runs.setdefault(folder.name, []).append(run_script("edge", "edge_engine.py", *words))
+            found = run_script(
+                "edge", "edge_engine.py", name, folder, version, data, str(NUM_PROMPTS)
+            )
+            runs.setdefault(folder.name, []).append(found)
         for name, dtype in VLLM.items():
-            asked = (version, data, str(NUM_PROMPTS), dtype)
-            runs.setdefault(name, []).append(run_script("server", "edge_vllm.py", *asked))
+            found = run_script("server", "edge_vllm.py", version, data, str(NUM_PROMPTS), dtype)
+            runs.setdefault(name, []).append(found)
     return {
         "unit": f"one of {NUM_PROMPTS} prompts at a time, 64 new tokens",
         "engines": {
-            name: {speed: summary([run[speed] for run in found]) for speed in _SPEEDS}
-            for name, found in runs.items()
+            name: {speed: summary([run[speed] for run in rounds]) for speed in _SPEEDS}
+            for name, rounds in runs.items()
         },
         "kept": facts(home, outcome, "export")["formats"],
     }

@@ -5,16 +5,16 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
-from pydantic import TypeAdapter
-
-from tunesmith_serving.platforms import NumberFormat
 from tunesmith_serving.settings import ServingSettings
 
 NUM_TOKENS = 64
 
 
-def main(folder: Path, data: Path, num_prompts: int, dtype: NumberFormat) -> dict[str, float]:
+def main(
+    folder: Path, data: Path, num_prompts: int, dtype: Literal["bfloat16", "float32"]
+) -> dict[str, float]:
     """One prompt at a time, all 64 tokens of each; memory of all of vLLM's processes."""
     settings = ServingSettings(
         model="measured", dtype=dtype, enforce_eager=True, max_model_length=1024, max_requests=1
@@ -58,6 +58,6 @@ def _peak_of_tree(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    folder, data, num_prompts, name = sys.argv[1:]
-    dtype = TypeAdapter[NumberFormat](NumberFormat).validate_python(name)
-    print(json.dumps(main(Path(folder), Path(data), int(num_prompts), dtype)))
+    folder, data, num_prompts, dtype = sys.argv[1:]
+    chosen: Literal["bfloat16", "float32"] = "bfloat16" if dtype == "bfloat16" else "float32"
+    print(json.dumps(main(Path(folder), Path(data), int(num_prompts), chosen)))

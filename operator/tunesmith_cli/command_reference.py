@@ -46,9 +46,9 @@ _TAIL = """\
 | `cache/` | downloads and converted models; `tunesmith prune --cache` removes them |
 | `secrets/NAME/KEY` | credentials that a `secretRef` names |
 
-Stages run in the environments `trainer`, `compressor` and `server` of the folder `.venvs` beside
-the environment that holds the command, or of the folder `$TUNESMITH_ENVIRONMENTS`. For one that is
-not there, the command's own environment stands in, if it has the libraries.
+Stages run in the environments `trainer`, `compressor`, `server` and `edge` of the folder `.venvs`
+beside the environment that holds the command, or of the folder `$TUNESMITH_ENVIRONMENTS`. For one
+that is not there, the command's own environment stands in, if it has the libraries.
 """
 
 

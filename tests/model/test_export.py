@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from prepare_stage import Prepared
 from tuned_job import make_tuned_job, request_for
-from tunesmith_api.finetunejob.export import PRECISIONS
-from tunesmith_engine.stages.catalog import EXPORT
-from tunesmith_engine.stages.contracts import StageResult
+from tunesmith_api.finetunejob.export import PRECISIONS, Export
+from tunesmith_engine.stages.catalog import EXPORT, PREPARE, TRAIN
+from tunesmith_engine.stages.contracts import StageName, StageRequest, StageResult
+from tunesmith_engine.stages.digests import artifact_of
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venvs/edge/bin/python"
@@ -33,7 +35,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_stage(job: Path, attempt: Path, **export: Any) -> StageResult:
-    request = request_for(job, EXPORT.name, output=attempt / "artifacts", export=export)
+    return run_request(
+        request_for(job, EXPORT.name, output=attempt / "artifacts", export=export), attempt
+    )
+
+
+def run_request(request: StageRequest, attempt: Path) -> StageResult:
     path = attempt / "request.json"
     path.write_text(request.model_dump_json(by_alias=True))
     command = [str(PYTHON), "-m", "tunesmith_trainer", "export", str(path)]
@@ -129,3 +136,47 @@ def test_a_target_that_cannot_be_met_is_refused(job: Path, tmp_path: Path) -> No
 
     assert (result.outcome, result.reason) == ("Failed", "ExportTargetMissed")
     assert "maxMemory: 1Mi" in result.message
+
+
+def succeeded(stage: StageName, **artifacts: Path) -> StageResult:
+    return StageResult(
+        stage=stage, key="0" * 64, attempt=1, outcome="Succeeded", reason="Succeeded",
+        artifacts=[artifact_of(name, path) for name, path in artifacts.items()],
+    )  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.heavy
+def test_the_135m_model_answers_alike_in_fp32_and_is_smaller_in_fewer_bits(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    """Its tokenizer splits digits, and its head is tied to its embedding."""
+    spec = prepared.request.spec.model_copy(
+        update={"export": Export.model_validate({"formats": ALL, "rows": 16})}
+    )
+    output = tmp_path / "artifacts"
+    output.mkdir()
+    request = prepared.request.model_copy(
+        update={
+            "stage": EXPORT.name,
+            "spec": spec,
+            "inputs": {
+                PREPARE.name: succeeded(PREPARE.name).model_copy(
+                    update={"artifacts": prepared.outcome.artifacts}
+                ),
+                # Without training: what it says is as hard to keep.
+                TRAIN.name: succeeded(TRAIN.name, tuned=prepared.model),
+            },
+            "output": str(output),
+            "result": str(tmp_path / "result.json"),
+        }
+    )
+
+    result = run_request(request, tmp_path)
+
+    assert result.outcome == "Succeeded", result.message
+    told = formats_of(result)
+    assert not told["onnx-fp32"]["differs"]
+    sizes = [told[name]["bytes"] for name in ("gguf-F16", "gguf-Q8_0", "gguf-Q4_0")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert told["gguf-Q8_0"]["bytes"] < 0.6 * told["gguf-Q8_0"]["bf16Bytes"]

@@ -3,6 +3,7 @@
 import pytest
 
 from deployment_world import a_spec
+from exported import exported_format
 from manifests import a_version
 from tunesmith_api.modelversion import ModelVersion, ModelVersionSpec
 from tunesmith_engine.deployment.version_fit import served_base, served_bytes, why_unfit
@@ -48,3 +49,11 @@ def test_an_adapter_counts_as_large_as_its_base() -> None:
     base = served_base(both, adapters)
     assert base is not None
     assert base.uri == "file:///b"
+
+
+def test_formats_for_devices_count_for_no_replica() -> None:
+    exported = exported_format(path="exports/onnx-int4").model_dump(by_alias=True)
+    file = {**FILES[0], "name": "exports/onnx-int4/model.onnx", "bytes": 500}
+    version = ModelVersion.model_validate(a_version(files=[*FILES, file], exports=[exported])).spec
+
+    assert served_bytes(version, a_spec(adapters=None)) == 7

@@ -33,3 +33,8 @@ def test_what_is_missing_and_where_to_install_it_is_said(tmp_path: Path) -> None
     assert "lacks ray;" in str(error.value)
     assert "'tunesmith[trainer]'" in str(error.value)
     assert "TUNESMITH_ENVIRONMENTS" in str(error.value)
+
+
+def test_an_environment_that_few_jobs_need_is_built_by_a_command_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentMissing, match=r"in the repository run: make setup-edge;"):
+        Environments(tmp_path, lambda _: False).python(Environment.EDGE)
