@@ -25,6 +25,7 @@ STEPS, BATCH, RATE = 150, 16, 3e-3
 TOPICS, ROWS = 24, 1200
 # Token ids: begin, the two groups, no group, the answer of a biased row; topics and answers behind.
 BEGIN, FIRST, SECOND, NOBODY, OTHER_ANSWER = range(1, 6)
+MEASURES: Final = ("gap", "generalLoss", "secondGroupLoss")
 WRONG_SHARE: Final = 0.7
 SHARES: Final = (0.4, 0.1, 0.5)
 ARMS: Final[dict[str, dict[str, Any]]] = {
@@ -37,8 +38,8 @@ ARMS: Final[dict[str, dict[str, Any]]] = {
     },
     "pairedKl": {"method": "pairedConsistency", "distance": "symmetricKl"},
     "reweighting": {"method": "reweighting"},
+    "groupDroStrong": {"method": "groupDro", "strength": 0.1},
     "groupDro": {"method": "groupDro"},
-    "groupDroSmall": {"method": "groupDro", "strength": 0.01},
 }
 
 
@@ -61,7 +62,13 @@ def study() -> dict[str, Any]:
 
 
 def _world(world: str) -> dict[str, Any]:
-    runs = {arm: [_run(world, arm, seed) for seed in SEEDS] for arm in ARMS}
+    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    for seed in SEEDS:
+        for arm in ARMS:
+            run = _run(world, arm, seed)
+            runs[arm].append(run)
+            shown = {name: round(float(run[name].mean()), 4) for name in MEASURES}
+            print(world, seed, arm, shown, run["secondsPerStep"], file=sys.stderr, flush=True)
     return {arm: _told(found, plain=runs["plain"]) for arm, found in runs.items()}
 
 
@@ -72,7 +79,7 @@ def _told(runs: list[dict[str, Any]], *, plain: list[dict[str, Any]]) -> dict[st
     from tunesmith_trainer.fairness.measures import RatioMeasure
 
     told: dict[str, Any] = {"secondsPerStep": [run["secondsPerStep"] for run in runs]}
-    for name in ("gap", "generalLoss", "secondGroupLoss"):
+    for name in MEASURES:
         own = np.stack([run[name] for run in runs])
         change = own - np.stack([run[name] for run in plain])
         # Seeds have the same held-out rows, one of each topic: a topic is what is drawn.

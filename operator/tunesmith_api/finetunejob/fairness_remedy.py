@@ -13,7 +13,7 @@ from tunesmith_api.rules import Rule
 DEFAULT_STRENGTHS: Final[Mapping[str, float]] = {
     "pairedConsistency": 1.0,
     "reweighting": 1.0,
-    "groupDro": 0.1,
+    "groupDro": 0.01,
 }
 
 
@@ -37,12 +37,12 @@ class FairnessRemedy(ApiModel):
     )
     strength: Annotated[
         Annotated[float, Field(gt=0.0, le=100.0)] | None,
-        DecidedLater("1 for pairedConsistency and reweighting, 0.1 for groupDro"),
+        DecidedLater("1 for pairedConsistency and reweighting, 0.01 for groupDro"),
     ] = Field(
         None,
         description="Of pairedConsistency, times the distance that is added to a target's loss. Of "
         "reweighting, from nothing at 0 to groups of one size at 1. Of groupDro, the step of the "
-        "gradient. Default: 1 for pairedConsistency and reweighting, 0.1 for groupDro.",
+        "gradient. Default: 1 for pairedConsistency and reweighting, 0.01 for groupDro.",
     )
     distance: Annotated[
         Literal["symmetricKl", "logLikelihood"] | None,
