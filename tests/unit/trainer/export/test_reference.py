@@ -26,6 +26,10 @@ def test_equal_tokens_agree_to_the_end() -> None:
     assert compare(reference([3, 4, 5]), [[3, 4, 5]]) == Agreement(3, 3, differs=False)
 
 
+def test_what_an_engine_says_beyond_the_end_of_the_answer_is_not_compared() -> None:
+    assert compare(reference([3, 4]), [[3, 4, 5]]) == Agreement(2, 2, differs=False)
+
+
 def test_what_follows_the_first_difference_is_not_counted() -> None:
     assert compare(reference([3, 4, 5, 6]), [[3, 7, 5, 6]]) == Agreement(1, 4, differs=True)
 
