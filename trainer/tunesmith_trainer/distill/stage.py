@@ -290,7 +290,7 @@ def _facts(
     return {
         "axes": list(prune.axes),
         "shape": {"before": _shape_json(before), "after": _shape_json(after)},
-        "removedLayers": list[JsonValue](sorted(set(range(before.layers)) - set(cut.layers))),
+        "removedLayers": [layer for layer in range(before.layers) if layer not in cut.layers],
         "ladder": [rung.as_json() for rung in (ladder.tuned, ladder.pruned, ladder.recovered)],
         "recovery": {suite: ladder.recovery(suite) for suite in run.suites},
         "gapRecovered": {suite: ladder.gap_recovered(suite) for suite in run.suites},
