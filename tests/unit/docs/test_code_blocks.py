@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
+from admission import refusals
 from tunesmith_api.manifest import load_any_kind, load_job, load_resource
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_cli.arguments import build_parser
@@ -17,6 +19,7 @@ from tunesmith_cli.report.glossary import GLOSSARY
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "smalltalk" / "job.yaml"
+POLICY_FILE = ROOT / "charts/tunesmith/files/policies/finetunepolicies.tunesmith.dev.yaml"
 DEPLOYMENT = ROOT / "examples" / "smalltalk" / "deployment.yaml"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -74,13 +77,14 @@ def named(wanted: list[Block]) -> dict[str, Block]:
     return {block.place: block for block in wanted}
 
 
-MANIFESTS = named(
-    [
-        block
-        for block in blocks()
-        if block.language == "yaml" and block.text.startswith("apiVersion: tunesmith.dev/")
-    ]
-)
+OURS = [
+    block
+    for block in blocks()
+    if block.language == "yaml" and block.text.startswith("apiVersion: tunesmith.dev/")
+]
+# Of a kind that the command does not read: the API server alone looks at it.
+POLICIES = named([block for block in OURS if "kind: FineTunePolicy" in block.text])
+MANIFESTS = named([block for block in OURS if block.place not in POLICIES])
 PYTHON = named([block for block in blocks() if block.language == "python"])
 COMMANDS = {
     f"{block.place} {shlex.join(words)}": words
@@ -99,6 +103,15 @@ def test_the_pages_show_manifests_and_commands() -> None:
 @pytest.mark.parametrize("place", MANIFESTS)
 def test_a_manifest_in_the_docs_is_valid(place: str) -> None:
     load_any_kind(MANIFESTS[place].text, source=place)
+
+
+@pytest.mark.parametrize("place", POLICIES)
+def test_a_policy_in_the_docs_is_what_the_chart_defines(place: str) -> None:
+    documents = yaml.safe_load_all(POLICY_FILE.read_text(encoding="utf-8"))
+    definition = next(each for each in documents if each["kind"] == "CustomResourceDefinition")
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+    assert refusals(schema, yaml.safe_load(POLICIES[place].text)) == []
 
 
 def test_the_deployment_of_the_example_is_the_one_in_the_docs() -> None:
