@@ -55,7 +55,7 @@ def test_a_fifth_of_the_layers_of_the_135m_model_goes_and_some_of_it_comes_back(
         prepared,
         tmp_path / "artifacts",
         calibrationRows=4,
-        recovery={"maxSteps": 4},
+        recovery={"maxSteps": 8, "learningRate": 3e-5},
         gate={"minRecovery": 0.01},
     )
 

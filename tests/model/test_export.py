@@ -114,7 +114,8 @@ def test_the_example_answers_from_the_files_alone(
             check=False,
         )
         assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.strip()
+        # A model of random weights may well answer with line breaks alone.
+        assert ran.stdout
 
 
 def test_a_format_that_loses_too_much_is_refused_with_its_numbers(
@@ -122,7 +123,7 @@ def test_a_format_that_loses_too_much_is_refused_with_its_numbers(
 ) -> None:
     wanted = [{"format": "gguf", "precision": "Q4_0"}]
 
-    result = run_stage(job, tmp_path, formats=wanted, gate={"maxLossRise": 0.0}, maxMemory="1Mi")
+    result = run_stage(job, tmp_path, formats=wanted, gate={"maxLossRise": 0.0})
 
     assert (result.outcome, result.reason) == ("Failed", "ExportParityFailed")
     assert not result.retryable
