@@ -217,7 +217,7 @@ def test_a_card_without_sound_lengths_is_shown_without_the_drawing(
 def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path) -> None:
     job = a_finished_job(tmp_path)
     prepare = job.folder / "stages/prepare"
-    for path in (*prepare.rglob("result.json"), *prepare.rglob("data-card.json")):
+    for path in (*prepare.rglob("sample.json"), *prepare.rglob("data-card.json")):
         path.write_text(path.read_text().replace("My printer is not printing.", _inside_json()))
     for path in job.folder.rglob("evaluation.json"):
         path.write_text(path.read_text().replace("Is the printer switched on?", _inside_json()))
