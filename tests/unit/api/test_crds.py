@@ -107,12 +107,7 @@ def test_no_field_lets_code_from_elsewhere_run() -> None:
         named = path.replace("imagePullSecrets", "")
         assert not re.search("remote|code|trust|pickle|image|command", named, re.IGNORECASE), path
         if path.endswith(".uri"):
-<<<<<<< HEAD
             assert node["pattern"] in URI_PATTERNS
-=======
-            known = {SOURCE_PATTERN, TARGET_PATTERN, STORE_PATTERN, FOLDER_PATTERN}
-            assert node["pattern"] in known, path
->>>>>>> hard
 
 
 def test_field_names_that_read_as_truth_values_are_quoted() -> None:

@@ -77,7 +77,6 @@ def named(wanted: list[Block]) -> dict[str, Block]:
     return {block.place: block for block in wanted}
 
 
-<<<<<<< HEAD
 OURS = [
     block
     for block in blocks()
@@ -86,18 +85,6 @@ OURS = [
 # Of a kind that the command does not read: the API server alone looks at it.
 POLICIES = named([block for block in OURS if "kind: FineTunePolicy" in block.text])
 MANIFESTS = named([block for block in OURS if block.place not in POLICIES])
-=======
-MANIFESTS = named(
-    [
-        block
-        for block in blocks()
-        if block.language == "yaml"
-        and block.text.startswith("apiVersion: tunesmith.dev/")
-        # The API server alone reads it: tests/unit/api/test_admin_policy.py.
-        and "kind: FineTunePolicy" not in block.text
-    ]
-)
->>>>>>> hard
 PYTHON = named([block for block in blocks() if block.language == "python"])
 COMMANDS = {
     f"{block.place} {shlex.join(words)}": words
