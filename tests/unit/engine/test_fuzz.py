@@ -72,7 +72,7 @@ _HEADER: Final = Header(
     limits=limits_of(Metric.ERRORS),
     ended_seconds=SECONDS,
 )
-_RECORDING: Final = "\n".join(map(line_of, (_HEADER, *a_rollout(num=20)[:5])))
+_RECORDING: Final = "\n".join([line_of(_HEADER), *map(line_of, a_rollout(num=20)[:5])])
 _RESULT: Final = {
     "stage": "train", "key": "k", "attempt": 1, "outcome": "Succeeded", "reason": "Succeeded",
     "facts": {"a": [1, {"b": None}]}, "artifacts": [{"name": "a", "uri": "file:///a", "digest": "d",

@@ -225,6 +225,7 @@ def _token_in(path: Path) -> Iterator[None]:
     given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
+    _have_ray_reread_its_environment()
     try:
         yield
     finally:
@@ -233,6 +234,16 @@ def _token_in(path: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _have_ray_reread_its_environment()
+
+
+def _have_ray_reread_its_environment() -> None:
+    """What it read when it was imported, it keeps: we would be turned away by our own daemons."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    # NB: the order. A thread that ends late loads the token once more if it shall have one.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

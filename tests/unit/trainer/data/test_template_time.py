@@ -39,7 +39,7 @@ class Tokenizer:
 
 
 def rendered(template: str) -> object:
-    return ChatTemplate(Tokenizer(template)).render(TURNS)  # type: ignore[arg-type]
+    return ChatTemplate(Tokenizer(template)).render(TURNS)
 
 
 def test_a_template_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
