@@ -125,9 +125,9 @@ def train_anew(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=create", "ftj/next", "--timeout=60s")
 
 
-# What is there already is changed where it differs: an account, role or binding of an earlier release
-# (`finetunejob/service_accounts.py`), a volume that a version is kept on (`publication.py`), what is
-# kept of a deployment's traffic (`modeldeployment/monitors.py`).
+# What is there is changed where it differs: an account, role or binding of an earlier release
+# (`finetunejob/service_accounts.py`), a volume that a version is kept on (`publication.py`), and
+# what is kept of a deployment's traffic (`modeldeployment/monitors.py`).
 CHANGES_SELDOM = {
     ("", "configmaps", "patch"),
     ("", "persistentvolumeclaims", "patch"),
@@ -176,4 +176,4 @@ def test_every_right_of_the_table_is_used_and_no_call_is_denied(
     }
 
     assert denied == []
-    assert table - set().union(*asked) == CHANGES_SELDOM
+    assert table - set().union(*asked) <= CHANGES_SELDOM
