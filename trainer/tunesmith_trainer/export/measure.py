@@ -21,7 +21,7 @@ def run_engine(folder: Path, *, format_name: str, reference: Reference) -> Found
     """Answer the prompts and score the rows.
 
     Raises:
-        ProcessFailed: the engine cannot run what was written.
+        ProcessFailedError: the engine cannot run what was written.
         OSError: the disk is full.
     """
     asked = Asked(
@@ -49,7 +49,7 @@ def run_example(folder: Path) -> None:
     """Ask the example in `folder` one question, as somebody does who has nothing but the folder.
 
     Raises:
-        ProcessFailed: it fails.
+        ProcessFailedError: it fails.
         subprocess.TimeoutExpired: it does not end.
     """
     run_python([EXAMPLE, "--ask", "Hello"], cwd=folder, timeout_s=_EXAMPLE_SECONDS)

@@ -13,7 +13,7 @@ from tunesmith_engine.stages.errors import is_disk_full
 _TOLD_LINES: Final = 3
 
 
-class ProcessFailed(RuntimeError):  # noqa: N818 - the name says what is wrong
+class ProcessFailedError(RuntimeError):
     """A process ended with another code than 0; the message has its last words."""
 
     def __init__(self, message: str, *, code: int) -> None:
@@ -31,7 +31,7 @@ def run_python(arguments: Sequence[str], *, cwd: Path, timeout_s: float | None =
 
     Raises:
         OSError: the disk is full.
-        ProcessFailed: it failed.
+        ProcessFailedError: it failed.
         subprocess.TimeoutExpired: it took longer than that.
     """
     done = subprocess.run(
@@ -50,7 +50,7 @@ def run_python(arguments: Sequence[str], *, cwd: Path, timeout_s: float | None =
         return done.stdout
     last = " ".join(done.stdout.strip().splitlines()[-_TOLD_LINES:])
     told = f"python {' '.join(arguments[:2])} ended with {done.returncode}: {last}"
-    failed = ProcessFailed(told, code=done.returncode)
+    failed = ProcessFailedError(told, code=done.returncode)
     if is_disk_full(failed):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from failed
     raise failed

@@ -37,7 +37,7 @@ from tunesmith_trainer.export.measure import (
     run_engine,
     run_example,
 )
-from tunesmith_trainer.export.processes import ProcessFailed
+from tunesmith_trainer.export.processes import ProcessFailedError
 from tunesmith_trainer.export.reference import Reference, compare, reference_of, tokenizes_alike
 from tunesmith_trainer.export.worker import Found
 from tunesmith_trainer.export.writers import build_onnx_folder, write_beside, write_gguf_folder
@@ -221,7 +221,7 @@ def run_as_on_device(folder: Path, wanted: ExportFormat, reference: Reference) -
     try:
         found = run_engine(folder, format_name=wanted.format, reference=reference)
         run_example(folder)
-    except ProcessFailed as error:
+    except ProcessFailedError as error:
         if error.was_killed:
             raise
         message = f"{wanted.name}: what was written cannot be run: {error}"

@@ -10,7 +10,7 @@ from tunesmith_api.finetunejob.export import ExportFormat
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.export.gguf_writer import write_gguf
-from tunesmith_trainer.export.processes import ProcessFailed, run_python
+from tunesmith_trainer.export.processes import ProcessFailedError, run_python
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -107,7 +107,7 @@ def build_onnx_folder(source: Path, folder: Path, *, wanted: ExportFormat) -> No
     try:
         run_python(arguments, cwd=source.parent)
         _let_run_anywhere(folder / "genai_config.json")
-    except ProcessFailed as error:
+    except ProcessFailedError as error:
         if error.was_killed:
             raise
         raise BadInputError(
