@@ -17,8 +17,9 @@ TORCH_TESTS := $(wildcard tests/unit/trainer tests/unit/serving)
 
 # Which tests: `not long`, or `long` for the deep and slow ones.
 SELECT ?= not long
-# Where every suite writes down what it has skipped. Exported: each suite runs in a make of its own.
+# Where every suite writes down what it has skipped, and what has failed. Exported: each suite runs in a make of its own.
 export SKIPPED_TESTS := $(CURDIR)/build/skipped-tests.txt
+export FAILED_TESTS := $(CURDIR)/build/failed-tests.txt
 
 # What waits more than it computes runs in several processes, those of one group in one of them.
 BESIDE := --dist=loadgroup --maxprocesses=8
@@ -59,11 +60,13 @@ type: setup-control ## Check types, strictly
 # deployments and pages of e2e wait, too. What waits comes first on the processor. Every line says whose it is, and a
 # failure on either side fails both.
 test: setup ## Run every test but the long ones
-	@rm -f $(SKIPPED_TESTS); code=0; \
+	@rm -f $(SKIPPED_TESTS) $(FAILED_TESTS); code=0; \
 	{ $(MAKE) --no-print-directory test-unit && \
 	  $(MAKE) --no-print-directory --jobs=2 --keep-going beside-models beside-cluster; } || code=$$?; \
 	if [[ -s $(SKIPPED_TESTS) ]]; then \
 	  printf '\n!!! SKIPPED, so not tested:\n'; sed 's/^/!!! /' $(SKIPPED_TESTS); else echo 'No test was skipped.'; fi; \
+	if [[ -s $(FAILED_TESTS) ]]; then \
+	  printf '\n!!! FAILED:\n'; sed 's/^/!!! /' $(FAILED_TESTS); fi; \
 	exit $$code
 
 test-long: ## Run the tests that are too long for every day (ARGS="-k NAME" for one)
