@@ -1,32 +1,14 @@
 """A deleted job takes neither its version away nor the volume that the version lies on."""
 
-import time
 from typing import Any
 
 import pytest
 
 from cluster import Cluster
-from manifests import a_version
 from operator_process import a_job, an_operator
-from stage_pods import end_pod, pending_pods, request_of, succeeded
-from tunesmith_engine.stages.catalog import PUBLISH
+from stage_pods import publish_to_volume
 
 CLAIM = "helpdesk-tunesmith"
-
-
-def publish_to_the_volume(cluster: Cluster, *, timeout_s: float = 60) -> None:
-    """Let every stage succeed; the version goes to the volume of the job."""
-    version = a_version(uri="file:///workspace/models/helpdesk/1a2b3c")
-    give_up = time.monotonic() + timeout_s
-    while cluster.get("FineTuneJob", "helpdesk").get("status", {}).get("phase") != "Succeeded":
-        assert time.monotonic() < give_up
-        for pod in pending_pods(cluster):
-            request = request_of(cluster, pod)
-            result = succeeded(request)
-            if request.stage == PUBLISH.name:
-                result = result.model_copy(update={"facts": {"modelVersion": version}})
-            end_pod(cluster, pod, result, ended={"exitCode": 0})
-        time.sleep(0.1)
 
 
 def owners_of_claim(cluster: Cluster) -> list[str]:
@@ -42,7 +24,7 @@ def test_a_version_keeps_its_volume_until_it_is_deleted_itself(
     deploy = {"replicas": 2}
     cluster.create(a_job(deploy=deploy)).raise_for_status()
     with an_operator(cluster.namespace):
-        publish_to_the_volume(cluster)
+        publish_to_volume(cluster, "helpdesk")
         version = cluster.get("ModelVersion", "helpdesk-1a2b3c")
         cluster.kubectl("delete", "ftj", "helpdesk", f"--cascade={cascade}", "--timeout=60s")
         # Whatever else the job had is gone: the garbage collector has been there.

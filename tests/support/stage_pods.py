@@ -65,6 +65,21 @@ def _published(request: StageRequest) -> JsonValue:
     return record
 
 
+def publish_to_volume(cluster: Cluster, job: str, *, timeout_s: float = 60) -> None:
+    """Let every stage succeed; the version `helpdesk-1a2b3c` goes to the volume of the job."""
+    version = a_version(uri="file:///workspace/models/helpdesk/1a2b3c")
+    give_up = time.monotonic() + timeout_s
+    while cluster.get("FineTuneJob", job).get("status", {}).get("phase") != "Succeeded":
+        assert time.monotonic() < give_up
+        for pod in pending_pods(cluster):
+            request = request_of(cluster, pod)
+            result = succeeded(request)
+            if request.stage == PUBLISH.name:
+                result = result.model_copy(update={"facts": {"modelVersion": version}})
+            end_pod(cluster, pod, result, ended={"exitCode": 0})
+        time.sleep(0.1)
+
+
 def token_of(cluster: Cluster, pod: dict[str, Any]) -> str:
     """A token as the kubelet gives it to the pod: bound to that pod."""
     known = pod["metadata"]

@@ -101,6 +101,19 @@ class Stage:
             case Compute.WORKERS:
                 return resources.workers * resources.gpus_per_worker
 
+    def secrets_for(self, spec: FineTuneJobSpec) -> list[str]:
+        """The names of the secrets that the stage is given: those that it uses, and no others."""
+        used = (*_OF_EVERY_STAGE, *self.secrets)
+        # An item of a list is below it, and `model` is not below `models`.
+        below = tuple(f"{path}{mark}" for path in used for mark in (".", "["))
+        return sorted(
+            {
+                secret.name
+                for path, secret in spec.secret_references().items()
+                if path.startswith(below)
+            }
+        )
+
 
 class Catalog:
     """Stages in order.
@@ -135,19 +148,6 @@ class Catalog:
     def applying(self, spec: FineTuneJobSpec) -> tuple[Stage, ...]:
         """The stages that a job with this spec goes through."""
         return tuple(stage for stage in self if stage.applies(spec))
-
-    def secrets_for(self, name: StageName, spec: FineTuneJobSpec) -> list[str]:
-        """The names of the secrets that the stage is given: those that it uses, and no others."""
-        used = (*_OF_EVERY_STAGE, *self[name].secrets)
-        # An item of a list is below it, and `model` is not below `models`.
-        below = tuple(f"{path}{mark}" for path in used for mark in (".", "["))
-        return sorted(
-            {
-                secret.name
-                for path, secret in spec.secret_references().items()
-                if path.startswith(below)
-            }
-        )
 
     def with_stage(self, added: Stage, *, before: StageName) -> "Catalog":
         """A catalogue with one stage more."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tunesmith_api.finetunejob.resources import Workspace
 from tunesmith_engine.planning.plan import Plan, PlannedStage
-from tunesmith_engine.stages.catalog import CATALOG, TRAIN
+from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.configmap_reporter import report_address
 from tunesmith_engine.stages.contracts import (
     METRICS_PORT,
@@ -219,7 +219,7 @@ def stage_command(stage: PlannedStage) -> list[str]:
 
 def _pod(attempt: StageAttempt, *, settings: Settings) -> Manifest:
     stage, spec = attempt.stage, attempt.request.spec
-    volumes, mounts = _volumes(attempt.owner, attempt.request, settings=settings)
+    volumes, mounts = _volumes(attempt, settings=settings)
     trains = stage.name == TRAIN.name
     variables = STAGE_VARIABLES
     if trains:
@@ -292,17 +292,16 @@ def _request_source(owner: JobRef, request: StageRequest) -> Manifest:
     return {"downwardAPI": {"items": [{"path": REQUEST_FILE, "fieldRef": field}]}}
 
 
-def _volumes(
-    owner: JobRef, request: StageRequest, *, settings: Settings
-) -> tuple[list[Manifest], list[Manifest]]:
+def _volumes(attempt: StageAttempt, *, settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
     """Volumes and their mounts."""
+    owner, request = attempt.owner, attempt.request
     placed: list[tuple[str, str, Manifest]] = [
         ("workspace", WORKSPACE, _workspace_source(owner, request.spec.workspace, settings)),
         ("request", REQUESTS, _request_source(owner, request)),
         ("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a volume of the pod's own
         ("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}}),  # noqa: S108
     ]
-    secrets = CATALOG.secrets_for(request.stage, request.spec)
+    secrets = attempt.stage.stage.secrets_for(request.spec)
     # A secret that is missing is no reason not to start: the stage then ends with SecretNotFound,
     # which says more than a pod that never starts.
     placed += [

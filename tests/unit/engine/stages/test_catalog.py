@@ -96,7 +96,7 @@ def test_the_secrets_of_a_stages_endpoints_are_given_to_no_other() -> None:
     model = {"uri": "hf://a/b", "secretRef": {"name": "hub"}}
     spec = _spec(model=model, dataset=_synthesis(generator={"endpoint": endpoint}))
 
-    given = {name: CATALOG.secrets_for(name, spec) for name in CATALOG.names}
+    given = {stage.name: stage.secrets_for(spec) for stage in CATALOG}
 
     assert given.pop("synthesize") == ["api"]
     assert given.pop("prepare") == ["hub"]
@@ -119,7 +119,7 @@ def test_every_stage_is_given_the_secrets_that_it_uses_and_no_others() -> None:
         workspace={"uri": "s3://work/a", **secret("work")},
         output={"model": "m", "uri": "s3://models", **secret("models")},
     )
-    given = {name: CATALOG.secrets_for(name, spec) for name in CATALOG.names}
+    given = {stage.name: stage.secrets_for(spec) for stage in CATALOG}
 
     assert given["prepare"] == ["hub", "models", "rows", "tasks", "text", "wandb", "work"]
     assert given["train"] == given["search"] == given["crossval"] == ["text", "wandb", "work"]
