@@ -18,7 +18,7 @@ from tunesmith_api.finetunejob.robustness import INJECTIONS, AttackName, Robustn
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.augment.meaning import says_the_same
-from tunesmith_trainer.data.cleaning.row_keys import question_key, row_key
+from tunesmith_trainer.augment.new_rows import NewRows
 from tunesmith_trainer.data.rows import Origin, Row
 from tunesmith_trainer.robustness.attacked_rows import RowAttack, row_attacks
 from tunesmith_trainer.robustness.prompt_attacks import injected_prompt
@@ -57,20 +57,15 @@ def attacked_children(
         BadInputError: WordNet is asked for and not here, or there is nothing to change.
     """
     wanted = max(1, round(settings.ratio * len(rows)))
-    known = {row_key(row) for row in (*rows, *held_out)}
-    asked = {question_key(row) for row in held_out}
     children: list[Row] = []
     attacks, refused = Counter[str](), Counter[str]()
+    new = NewRows(rows, held_out, refused=refused)
     for attack, parent, child in _tried(rows, settings, seed):
         cause = _cause(attack, parent, child)
-        if cause is None and question_key(child) in asked:
-            cause = "heldOut"
-        if cause is None and row_key(child) in known:
-            cause = "duplicate"
         if cause is not None:
             refused[cause] += 1
+        if cause is not None or not new.takes(child):
             continue
-        known.add(row_key(child))
         attacks[attack] += 1
         children.append(child)
         if len(children) == wanted:
@@ -88,17 +83,9 @@ def sensitive_rows(
     given: Sequence[Row], rows: Sequence[Row], held_out: Sequence[Row]
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows of the file as rows of the job; and how many were left out, by cause."""
-    known = {row_key(row) for row in rows}
-    asked = {question_key(row) for row in held_out}
-    kept, refused = [], Counter[str]()
-    for row in given:
-        if question_key(row) in asked:
-            refused["heldOut"] += 1
-        elif row_key(row) in known:
-            refused["duplicate"] += 1
-        else:
-            known.add(row_key(row))
-            kept.append(replace(row, origin=Origin("sensitive")))
+    refused = Counter[str]()
+    new = NewRows(rows, held_out, refused=refused)
+    kept = [replace(row, origin=Origin("sensitive")) for row in given if new.takes(row)]
     return kept, dict(refused)
 
 

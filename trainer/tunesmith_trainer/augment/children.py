@@ -24,10 +24,11 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.augment.back_translation import BackTranslationGenerator
 from tunesmith_trainer.augment.generator import Rewritten, TextGenerator
 from tunesmith_trainer.augment.meaning import says_the_same
+from tunesmith_trainer.augment.new_rows import NewRows
 from tunesmith_trainer.augment.paraphrase import ParaphraseGenerator
 from tunesmith_trainer.augment.synonyms import SynonymGenerator
 from tunesmith_trainer.data.cleaning.made_rows import MadeRows, kept_warnings
-from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key, row_key, squeezed
+from tunesmith_trainer.data.cleaning.row_keys import squeezed
 from tunesmith_trainer.data.rows import Generator, Origin, Row
 
 _FIELD: Final = "dataset.augmentation"
@@ -117,10 +118,9 @@ class _Family:
     ) -> None:
         self._settings = settings
         self.made = made
-        self._known: set[RowKey] = {row_key(row) for row in (*rows, *held_out)}
-        self._held_out: set[RowKey] = {question_key(row) for row in held_out}
         self.children: list[Row] = []
         self.refused: Counter[str] = made.refused
+        self._new = NewRows(rows, held_out, refused=made.refused)
 
     def add(
         self, rows: Sequence[Row], generator: TextGenerator, *, variant: int, most: int
@@ -141,8 +141,8 @@ class _Family:
             if changed:
                 children.append(_child_of(row, changed, generator=generator.name))
         for child in self.made.fit(children):
-            if len(self.children) < most:
-                self._keep(child)
+            if len(self.children) < most and self._new.takes(child):
+                self.children.append(child)
 
     def _is_of_use(self, text: str, answer: Rewritten, *, least: float) -> bool:
         if squeezed(text).casefold() == squeezed(answer.text).casefold():
@@ -152,15 +152,6 @@ class _Family:
             self.refused["otherMeaning"] += 1
             return False
         return True
-
-    def _keep(self, child: Row) -> None:
-        if question_key(child) in self._held_out:
-            self.refused["heldOut"] += 1
-        elif row_key(child) in self._known:
-            self.refused["duplicate"] += 1
-        else:
-            self._known.add(row_key(child))
-            self.children.append(child)
 
 
 def _rounds(

@@ -18,7 +18,7 @@ from tunesmith_api.finetunejob.augmentation import Counterfactual
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.augment.meaning import says_the_same
-from tunesmith_trainer.data.cleaning.row_keys import question_key, row_key
+from tunesmith_trainer.augment.new_rows import NewRows
 from tunesmith_trainer.data.rows import Origin, Row
 from tunesmith_trainer.fairness.terms import (
     Terms,
@@ -57,10 +57,9 @@ def counterfactual_rows(
     """
     refuse_shared_terms(settings.groups, field=f"{_FIELD}.groups")
     terms = Terms.of(settings.groups)
-    known = {row_key(row) for row in (*rows, *held_out)}
-    asked = {question_key(row) for row in held_out}
     parents, children = [], []
     refused: Counter[str] = Counter()
+    new = NewRows(rows, held_out, refused=refused)
     groups = [terms.group_of(texts_of_row(row)) for row in rows]
     for row, group in zip(rows, groups, strict=True):
         for target in range(len(terms.names)):
@@ -68,16 +67,11 @@ def counterfactual_rows(
                 continue
             child = _child(row, terms, source=group, target=target)
             cause = _cause(row, child, terms)
-            if cause is None and question_key(child) in asked:
-                cause = "heldOut"
-            if cause is None and row_key(child) in known:
-                cause = "duplicate"
             if cause is not None:
                 refused[cause] += 1
-                continue
-            known.add(row_key(child))
-            parents.append(row)
-            children.append(child)
+            elif new.takes(child):
+                parents.append(row)
+                children.append(child)
     if not children:
         _refuse_none(len(rows), sum(group is not None for group in groups), refused, terms)
     counts = Counter(group for group in groups if group is not None)
