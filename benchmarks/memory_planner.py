@@ -33,6 +33,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 9,
         "num_key_value_heads": 3,
     },
+    # That of SmolLM2-135M.
+    "135M": {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
     "250M": {
         "vocab_size": 32768,
         "hidden_size": 1024,
@@ -64,6 +73,9 @@ RUNS: tuple[Run, ...] = (
     Run("52M", 2, 512, "lora", "fp32", "none"),
     Run("52M", 2, 512, "lora", "fp32", "every2"),
     Run("52M", 2, 256, "full", "fp32", "none"),
+    Run("135M", 2, 512, "lora", "fp32", "none"),
+    Run("135M", 2, 512, "lora", "bf16", "all"),
+    Run("135M", 1, 512, "full", "fp32", "none"),
     Run("250M", 1, 512, "lora", "fp32", "none"),
     Run("250M", 1, 512, "full", "fp32", "all"),
 )
