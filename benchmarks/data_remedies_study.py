@@ -13,7 +13,6 @@ calls: a finished run is a file in `runs/`. `data-remedies.html` there has the t
 import argparse
 import json
 import random
-import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +22,10 @@ import numpy as np
 import yaml
 from commands import artifact, run_job
 from numpy.typing import NDArray
+from paired_losses import paired_difference
 from planted_faults import BOILERPLATE, REFUSALS, edited
 from study_page import study_page
-from wordnet_classes import rows as glosses
+from wordnet_classes import Turns, split, write_chats
 
 from tunesmith_cli.report.charts import Interval, interval_chart
 
@@ -36,10 +36,6 @@ SEEDS: Final = (0, 1, 2)
 SIZES: Final = (50, 200, 1000)
 STEPS: Final = 32
 BATCH: Final = 16
-NUM_HELD_OUT: Final = 120
-# What each seed draws from, and how many of them have one class.
-NUM_GLOSSES: Final = 1700
-MOST_OF_A_CLASS: Final = 70
 # Of the rows, for each kind of fault.
 FAULTY: Final = 0.1
 CLEANING: Final[dict[str, Any]] = {
@@ -63,10 +59,8 @@ CONTRASTS: Final = (
     ("synonyms", "clean"),
     ("backTranslation", "clean"),
 )
-RESAMPLES: Final = 2000
 
 Run = dict[str, Any]
-Turns = list[str]
 
 
 def measure(
@@ -134,7 +128,7 @@ def _run(folder: Path, *, arm: str, size: int, seed: int, model: str) -> None:
 
 def _job(folder: Path, name: str, *, arm: str, size: int, seed: int, model: str) -> dict[str, Any]:
     has_faults, remedy = ARMS[arm]
-    train, held_out = _rows(size=size, seed=seed)
+    train, held_out = split(size=size, seed=seed)
     if has_faults:
         train = with_faults(train, rng=random.Random(seed))
     general = folder / "general.txt"
@@ -146,8 +140,8 @@ def _job(folder: Path, name: str, *, arm: str, size: int, seed: int, model: str)
         "spec": {
             "model": {"uri": model},
             "dataset": {
-                "train": {"uri": _written(folder / f"{name}.jsonl", train)},
-                "validation": {"uri": _written(folder / "held-out.jsonl", held_out)},
+                "train": {"uri": write_chats(folder / f"{name}.jsonl", train)},
+                "validation": {"uri": write_chats(folder / "held-out.jsonl", held_out)},
                 **remedy,
             },
             "training": {
@@ -170,19 +164,6 @@ def _job(folder: Path, name: str, *, arm: str, size: int, seed: int, model: str)
             "output": {"model": "data-remedies"},
         },
     }
-
-
-def _rows(*, size: int, seed: int) -> tuple[list[Turns], list[Turns]]:
-    """Glosses with their classes: to train on, drawn by the seed, and to hold out, always the same.
-
-    The rows of a smaller size are among those of a larger one.
-    """
-    all_rows = [
-        [row["prompt"].removeprefix("Class of: "), row["completion"]]
-        for row in glosses(NUM_GLOSSES, most_of_a_class=MOST_OF_A_CLASS)
-    ]
-    held_out, rest = all_rows[:NUM_HELD_OUT], all_rows[NUM_HELD_OUT:]
-    return random.Random(seed).sample(rest, len(rest))[:size], held_out
 
 
 def with_faults(rows: list[Turns], *, rng: random.Random) -> list[Turns]:
@@ -209,21 +190,6 @@ def with_faults(rows: list[Turns], *, rng: random.Random) -> list[Turns]:
     return [*rows, *copies]
 
 
-def _written(path: Path, rows: list[Turns]) -> str:
-    lines = (
-        {
-            "messages": [
-                {"role": "system", "content": "Name the class."},
-                {"role": "user", "content": asked},
-                {"role": "assistant", "content": answer},
-            ]
-        }
-        for asked, answer in rows
-    )
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    return path.as_uri()
-
-
 def _arm(runs: list[Run], *, arm: str, size: int) -> dict[str, Any]:
     """Rows that are trained on and loss of each seed."""
     mine = _by_seed(runs, arm=arm, size=size)
@@ -245,20 +211,12 @@ def _difference(runs: list[Run], pair: tuple[str, str], *, size: int) -> dict[st
     seeds = sorted(mine.keys() & other.keys())
     if not seeds:
         return None
-    by_seed = [_loss(mine[seed]) - _loss(other[seed]) for seed in seeds]
-    apart = np.mean([_sums(mine[seed]) - _sums(other[seed]) for seed in seeds], axis=0)
-    weights = np.asarray(mine[seeds[0]]["heldOut"]["weights"])
-    drawn = np.random.default_rng(0).integers(len(apart), size=(RESAMPLES, len(apart)))
-    ratios = apart[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return {
-        "of": " - ".join(pair),
-        "size": size,
-        "bySeed": [round(each, 4) for each in by_seed],
-        "mean": round(statistics.fmean(by_seed), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-    }
+    found = paired_difference(
+        np.asarray([_sums(mine[seed]) for seed in seeds]),
+        np.asarray([_sums(other[seed]) for seed in seeds]),
+        weights=np.asarray(mine[seeds[0]]["heldOut"]["weights"]),
+    )
+    return {"of": " - ".join(pair), "size": size, **found}
 
 
 def _by_seed(runs: list[Run], *, arm: str, size: int) -> dict[int, Run]:

@@ -41,6 +41,7 @@ import probe_pace
 import rounding
 import route_latency
 import search_memory
+import search_study
 import serving_throughput
 import swaps
 import tap
@@ -78,6 +79,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "rounding": rounding.measure,
     "routeLatency": route_latency.measure,
     "searchMemory": search_memory.measure,
+    "searchStudy": search_study.measure,
     "swaps": swaps.measure,
     "tap": tap.measure,
     "tapInVllm": tap_in_vllm.measure,

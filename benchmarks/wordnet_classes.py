@@ -3,7 +3,9 @@
 Debian's package wordnet-base; the classes are its lexicographer files (Fellbaum 1998).
 """
 
+import json
 import random
+from pathlib import Path
 from typing import Final
 
 from simulated_traffic import NOUNS
@@ -16,6 +18,13 @@ _NAMES: Final = (
 )
 CLASSES: Final = dict(enumerate(_NAMES.split(), start=3))
 _WORDS: Final = range(4, 13)
+NUM_HELD_OUT: Final = 120
+# What each seed of a study draws from, and how many of them have one class.
+_NUM_GLOSSES: Final = 1700
+_MOST_OF_A_CLASS: Final = 70
+
+# A gloss, and its class.
+Turns = list[str]
 
 
 def rows(num_rows: int, *, most_of_a_class: int | None = None) -> list[dict[str, str]]:
@@ -42,3 +51,32 @@ def rows(num_rows: int, *, most_of_a_class: int | None = None) -> list[dict[str,
         for gloss in chance.sample(glosses, min(len(glosses), most))
     ]
     return chance.sample(drawn, num_rows)
+
+
+def split(*, size: int, seed: int) -> tuple[list[Turns], list[Turns]]:
+    """Glosses to train on, drawn by the seed, and to hold out, always the same.
+
+    The rows of a smaller size are among those of a larger one.
+    """
+    all_rows = [
+        [row["prompt"].removeprefix("Class of: "), row["completion"]]
+        for row in rows(_NUM_GLOSSES, most_of_a_class=_MOST_OF_A_CLASS)
+    ]
+    held_out, rest = all_rows[:NUM_HELD_OUT], all_rows[NUM_HELD_OUT:]
+    return random.Random(seed).sample(rest, len(rest))[:size], held_out
+
+
+def write_chats(path: Path, turns: list[Turns]) -> str:
+    """Write them as conversations; return the URI."""
+    lines = (
+        {
+            "messages": [
+                {"role": "system", "content": "Name the class."},
+                {"role": "user", "content": asked},
+                {"role": "assistant", "content": answer},
+            ]
+        }
+        for asked, answer in turns
+    )
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path.as_uri()
