@@ -19,10 +19,12 @@ uses_gpu() { [[ $ACCELERATOR == gpu && $1 != control && $1 != edge ]]; }
 
 lock_of() { uses_gpu "$1" && echo "requirements/gpu/$1.txt" || echo "requirements/$1.txt"; }
 
-# The quickstart's model and data are files inside packages; the control plane fingerprints them, `prepare` reads them.
+# The quickstart's model and data are files inside packages; the control plane fingerprints them, `prepare` reads them. The
+# tools of tests are in no image; the lock of control has them with the others for development.
 requirements_beside_lock() {
   echo requirements/project.txt
   case $1 in control | trainer) echo requirements/quickstart.txt ;; esac
+  [[ $1 == control ]] || echo requirements/test.txt
 }
 
 # Of pyproject.toml only what is installed counts: the settings of the checkers begin with ruff's.

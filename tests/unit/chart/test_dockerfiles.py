@@ -14,6 +14,16 @@ FILES = {
     "server": ROOT / "serving" / "Dockerfile",
     "edge": ROOT / "trainer" / "Dockerfile.edge",
 }
+LOCKS = [
+    *(f"requirements/{name}.txt" for name in FILES),
+    *(f"requirements/gpu/{name}.txt" for name in ("torch", "trainer", "compressor", "server")),
+    "requirements/tpu/trainer.txt",
+]
+HASHED = "pip install --no-deps --require-hashes"
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
 def steps(name: str) -> list[tuple[str, str]]:
@@ -43,11 +53,30 @@ def test_every_stage_starts_from_the_base_that_the_builder_names(name: str) -> N
 
 @pytest.mark.parametrize("name", FILES)
 def test_packages_are_pinned_by_the_lock_of_the_environment(name: str) -> None:
-    lock = "control" if name == "operator" else name
     text = FILES[name].read_text(encoding="utf-8")
 
-    assert f"requirements/{lock}.txt" in text
+    assert f"requirements/{name}.txt" in text
     assert arguments(name, "ADD") == []
+    assert not [step for step in arguments(name, "RUN") if "lock-" in step and HASHED not in step]
+
+
+@pytest.mark.parametrize("path", LOCKS)
+def test_a_lock_has_a_hash_of_every_file_and_no_tool_of_tests(path: str) -> None:
+    """Torch's builds for CPUs have none: PyTorch's index and a mirror may each have built them."""
+    pins = re.findall(r"^([^ #\n]+)==(\S+)( \\\n +--hash=sha256:)?", read(path), re.MULTILINE)
+    unhashed = [f"{name}=={version}" for name, version, hashed in pins if not hashed]
+
+    assert unhashed == [each for each in unhashed if each.endswith("+cpu")]
+    assert not {"pytest", "hypothesis"} & {name for name, _, _ in pins}
+
+
+def test_the_operators_image_has_the_versions_that_are_tested() -> None:
+    operator, control = (
+        set(re.findall(r"^([^ #\n]+==\S+)", read(f"requirements/{name}.txt"), re.MULTILINE))
+        for name in ("operator", "control")
+    )
+
+    assert operator < control
 
 
 def test_an_image_names_the_build_of_torch_that_its_lock_pins() -> None:
