@@ -78,6 +78,10 @@ RUNS: tuple[Run, ...] = (
     Run("135M", 1, 512, "full", "fp32", "none"),
     Run("250M", 1, 512, "lora", "fp32", "none"),
     Run("250M", 1, 512, "full", "fp32", "all"),
+    # What follows fitted nothing in the estimate.
+    Run("52M", 4, 256, "full", "bf16", "every2"),
+    Run("135M", 1, 512, "full", "bf16", "none"),
+    Run("250M", 2, 256, "lora", "bf16", "none"),
 )
 
 
