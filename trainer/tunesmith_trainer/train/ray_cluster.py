@@ -10,6 +10,7 @@ cluster that was there before is joined, and left as it was.
 
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -25,8 +26,11 @@ from types import FrameType
 from tunesmith_engine.stages.contracts import LEAVING
 from tunesmith_trainer.train.leaving import leave, waited_for
 
-# Ray replaces 127.0.0.1 by an address that others can reach; this one is loopback just as well.
-LOOPBACK = "127.0.0.2"
+# NB: this very address. Of every other one, 127.0.0.2 included, Ray's daemons listen on all
+# interfaces of the machine.
+LOOPBACK = "127.0.0.1"
+# Of a machine that may be part of a cluster Ray replaces it by an address that others reach.
+_ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 # Ray sets it for what it starts as a job of a cluster, KubeRay in every pod of one.
 _ADDRESS = "RAY_ADDRESS"
@@ -47,7 +51,7 @@ _SETTINGS = {
     "TQDM_DISABLE": "1",  # the log is read by people
 }
 
-_LONGEST_FOLDER = 40  # Unix sockets lie below it, and their paths may have 107 bytes
+_LONGEST_FOLDER = 38  # Unix sockets lie below it, and their paths may have 107 bytes
 _FOLDER_PREFIX = "tunesmith-ray-"
 _TRAINING = b"ray::RayTrainWorker"  # as Ray names the process of an actor
 _PR_SET_CHILD_SUBREAPER = 36
@@ -104,11 +108,15 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
         SystemExit: SIGTERM arrived; training has kept its step, and Ray is down by then.
     """
     import ray
+    from ray._private import ray_constants
 
+    # It may have been imported, and have read its environment, long before.
+    ray_constants.ENABLE_RAY_CLUSTER = False
     # Ray's daemons inherit it, and the workers from them.
     os.environ.update(
         {
             **_SETTINGS,
+            **_ONE_MACHINE,
             "RAY_task_events_report_interval_ms": "0",  # telling them takes Ray 5 s at the end
             "RAY_worker_niceness": "0",  # added to our own; Ray's 15 starves training on a laptop
             "GLOO_SOCKET_IFNAME": "lo",  # gloo would look for the address of the host's name
@@ -122,6 +130,7 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
     with (
         _exit_on_sigterm(_have_workers_leave) as arm,
         _recorded_folder(record) as folder,
+        _token_in(folder / "token"),
         _told_to_leave_in(folder / "leaving"),
     ):
         try:
@@ -133,7 +142,8 @@ def local_ray(*, workers: int, gpus: int, record: Path) -> Iterator[Path]:
                     num_gpus=gpus,
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
-                    _temp_dir=str(folder),
+                    # Below the private one: Ray lets everybody write to what it is given.
+                    _temp_dir=str(folder / "r"),
                     _node_ip_address=LOOPBACK,
                 )
             arm()  # NB: Ray has put its own handler in place of ours
@@ -202,6 +212,38 @@ def _delete_recorded(record: Path) -> None:
     if folder.name.startswith(_FOLDER_PREFIX):
         shutil.rmtree(folder, ignore_errors=True)
     record.unlink()
+
+
+@contextmanager
+def _token_in(path: Path) -> Iterator[None]:
+    """Within the block a Ray that is started asks for the token in this file, which is ours alone.
+
+    Ray's own would lie in the home folder for every run, and for every user to read.
+    """
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32), encoding="utf-8")
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    _have_ray_reread_its_environment()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _have_ray_reread_its_environment()
+
+
+def _have_ray_reread_its_environment() -> None:
+    """What it read when it was imported, it keeps: we would be turned away by our own daemons."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    # NB: the order. A thread that ends late loads the token once more if it shall have one.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
