@@ -2,7 +2,7 @@
 
 `planted_faults.py` says which. Mojibake is mended by ftfy as well, and datatrove's rules look for
 what they know, each in an environment of its own. Its filter of languages needs a model that no
-package has, and is left out.
+package has, and is left out. `swapped_answers.py` has the rule that asks the base model.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from commands import ROOT, environment_with, run_script
 from planted_faults import Planted, Turns, as_row, planted
+from swapped_answers import measure_swapped
 
 SEEDS: Final = (1, 2, 3)
 FTFY: Final = "ftfy==6.3.1"
@@ -44,6 +45,7 @@ def measure(home: Path) -> dict[str, Any]:
         "peers": DATATROVE,
         **{part: _means(runs, part) for part in ("rules", "datatrove", "leftOut")},
         "mended": _mean([run["mended"] for run in runs]),
+        "unlikelyAnswers": measure_swapped(home),
     }
 
 

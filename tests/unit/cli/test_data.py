@@ -84,6 +84,20 @@ def test_a_manifest_says_what_is_done(capsys: pytest.CaptureFixture[str]) -> Non
     assert "texts" not in told
 
 
+def test_what_takes_the_base_model_is_said_to_be_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = _manifest("warn")
+    text = Path(manifest).read_text(encoding="utf-8")
+    asked = text.replace("cleaning: {", "cleaning: {unlikelyAnswers: {policy: remove}, ")
+    Path(manifest).write_text(asked, encoding="utf-8")
+
+    assert main(["data", manifest]) == 0
+    assert "before unlikelyAnswers: that takes the base model" in capsys.readouterr().out
+    assert main(["data", manifest, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notJudged"] == ["unlikelyAnswers"]
+
+
 def test_data_that_a_policy_refuses_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", _manifest("fail")]) == 2
 
