@@ -1,8 +1,9 @@
 """Answers that were swapped among 300 real rows, and what `unlikelyAnswers` finds of them.
 
-Questions with an answer each (`chatterbot-corpus`), and conversations of four turns, in which an
-answer follows from what was said far less (`chitchat-dataset`). One row in ten has the answer of
-another one. The job runs to prepare with the 135M model, as users would run it.
+Questions with an answer each (`chatterbot-corpus`), and two turns out of the middle of
+conversations, in which an answer follows from what was said far less (`chitchat-dataset`). One row
+in ten has the answer of another one. The job runs to prepare with the 135M model, as users would
+run it.
 """
 
 import json
@@ -20,7 +21,8 @@ NUM_ROWS: Final = 300
 SHARE: Final = 0.1
 SEED: Final = 19
 _LEAST_WORDS: Final = 3
-_TURNS: Final = 4
+# From the third turn on: the first ones are greetings.
+_TURNS: Final = slice(2, 4)
 _JOB: Final = """
 apiVersion: tunesmith.dev/v1alpha1
 kind: FineTuneJob
@@ -62,6 +64,8 @@ def _measured(folder: Path, name: str, rows: list[list[str]]) -> dict[str, Any]:
         "suspected": len(suspects),
         "precision": round(right / max(1, len(suspects)), 3),
         "recall": round(right / len(swapped), 3),
+        # Where the base model tells too few answers apart, it says so.
+        "warnings": [each for each in outcome["warnings"] if "unlikelyAnswers" in each],
     }
 
 
@@ -96,8 +100,8 @@ def _is_asked(turns: list[Any]) -> bool:
 
 def _conversations(packages: Path) -> list[list[str]]:
     spoken = [
-        turns[:_TURNS]
+        turns[_TURNS]
         for turns in conversations(packages)
-        if len(turns) >= _TURNS and len(turns[_TURNS - 1].split()) >= _LEAST_WORDS
+        if len(turns) >= _TURNS.stop and len(turns[_TURNS][-1].split()) >= _LEAST_WORDS
     ]
     return random.Random(SEED).sample(spoken, NUM_ROWS)
