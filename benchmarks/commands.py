@@ -33,6 +33,17 @@ def run_script(environment: str, script: str, *arguments: str | Path) -> dict[st
     return found
 
 
+def environment_with(folder: Path, *packages: str) -> Path:
+    """Python of an environment with these packages alone, made where it is not there yet."""
+    python = folder / "bin/python"
+    if not python.exists():
+        uv = str(Path(sys.executable).with_name("uv"))
+        subprocess.run([uv, "venv", "--quiet", "--python", "3.11", folder], check=True)
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", folder]
+        subprocess.run([*install, *packages], check=True)
+    return python
+
+
 def artifact(outcome: dict[str, Any], name: str) -> Path:
     """Where an artifact of a finished run lies."""
     uri = next(each["uri"] for each in outcome["artifacts"] if each["name"] == name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chitchat import conversations
-from commands import ROOT
+from commands import ROOT, environment_with
 from planted_faults import edited
 
 SEED: Final = 19
@@ -30,7 +30,7 @@ def measure(home: Path) -> dict[str, Any]:
     folder = home / "near-duplicates"
     folder.mkdir(parents=True, exist_ok=True)
     pythons = {"ours": ROOT / ".venvs/trainer/bin/python"}
-    pythons |= dict.fromkeys(PEERS, _peers(folder))
+    pythons |= dict.fromkeys(PEERS, environment_with(folder / "peers", *PEERS.values()))
     results: dict[str, Any] = {"threshold": 0.7, "permutations": 128, "peers": list(PEERS.values())}
     for name, number in SIZES.items():
         file, copies = _write(home / "packages", folder / name, number)
@@ -55,17 +55,6 @@ def _timed(python: Path, program: str, file: Path, copies: Path) -> dict[str, An
     told = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout
     timed: dict[str, Any] = json.loads(told)
     return timed
-
-
-def _peers(folder: Path) -> Path:
-    """Python with the peers, in an environment of their own."""
-    environment = folder / "peers"
-    uv = str(Path(sys.executable).with_name("uv"))
-    if not (environment / "bin/python").exists():
-        subprocess.run([uv, "venv", "--quiet", "--python", "3.11", environment], check=True)
-        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", environment]
-        subprocess.run([*install, *PEERS.values()], check=True)
-    return environment / "bin/python"
 
 
 def _write(packages: Path, folder: Path, number: int) -> tuple[Path, Path]:

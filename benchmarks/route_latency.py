@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from commands import interval
+from commands import environment_with, interval
 
 from tunesmith_engine.deployment.observations import Route
 from tunesmith_engine.local.deployment.replica_process import free_port
@@ -245,12 +245,8 @@ def _address(port: int) -> dict[str, Any]:
 @contextmanager
 def _litellm(home: Path, folder: Path, engine: int) -> Iterator[Way]:
     """LiteLLM's proxy with one worker, in an environment of its own."""
-    environment, port, key = home / "litellm", free_port(), f"sk-{secrets.token_hex(24)}"
-    uv = str(Path(sys.executable).with_name("uv"))
-    if not (environment / "bin" / "litellm").exists():
-        subprocess.run([uv, "venv", "--quiet", "--python", "3.11", environment], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(environment), LITELLM]
-        subprocess.run(install, check=True)
+    python = environment_with(home / "litellm", LITELLM)
+    port, key = free_port(), f"sk-{secrets.token_hex(24)}"
     config = {
         "model_list": [
             {
@@ -266,7 +262,7 @@ def _litellm(home: Path, folder: Path, engine: int) -> Iterator[Way]:
     }
     path = folder / "litellm.json"
     path.write_text(json.dumps(config))
-    command = [str(environment / "bin" / "litellm"), "--config", str(path), "--host", HOST]
+    command = [str(python.with_name("litellm")), "--config", str(path), "--host", HOST]
     with _process([*command, "--port", str(port), "--num_workers", "1"], port):
         yield Way(port, key=key)
 

@@ -7,9 +7,10 @@ nothing is changed but text that was encoded twice.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Seed
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.rules import Rule
@@ -18,6 +19,9 @@ Policy = Literal["remove", "warn", "keep"]
 RepairPolicy = Literal["repair", "warn", "keep"]
 SensitivePolicy = Literal["remove", "mask", "fail", "warn", "keep"]
 PersonalDataKind = Literal["email", "phone", "iban", "creditCard", "ipAddress"]
+PresidioEntity = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=63)]
+# As spaCy calls its packages: language, kind, genre, size.
+SpacyPipeline = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}_[a-z0-9_]+$", max_length=63)]
 Language = Literal[
     "ar", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "it", "ja", "ko", "nl", "no", "pl",
     "pt", "ru", "sv", "th", "tr", "uk", "zh",
@@ -72,6 +76,26 @@ class LabelErrors(ApiModel):
     seed: Seed = Field(0, description="Decides which rows are in which fold.")
 
 
+class UnlikelyAnswers(ApiModel):
+    """Answers that the base model finds no likelier behind their own prompt than behind others'.
+
+    The instruction-following difficulty of Li et al. 2024, with other rows' prompts in place of
+    none. Of fewer than 50 rows, and where that is so of more than a fifth, it suspects none.
+    """
+
+    policy: Policy = Field(
+        "keep",
+        description="Of planted errors it found FOUND, and WRONG of those that it suspected were "
+        "right: look at them before you remove any.",
+    )
+    prompts: Annotated[int, Field(ge=1, le=16)] = Field(
+        4,
+        description="Other rows' prompts that each answer is tried behind: the base model reads "
+        "all rows as often, and once more.",
+    )
+    seed: Seed = Field(0, description="Draws the other prompts.")
+
+
 class Repair(ApiModel):
     """Text that was damaged on its way."""
 
@@ -124,6 +148,31 @@ class Uniformity(ApiModel):
     )
 
 
+class Presidio(ApiModel):
+    """What Microsoft's Presidio finds beside `kinds`.
+
+    It takes the extra `presidio` beside the trainer, and a millisecond or more a text.
+    """
+
+    entities: Annotated[list[PresidioEntity], Field(min_length=1, max_length=64)] = Field(
+        description="Presidio's names of what is looked for: US_SSN, UK_NHS, CRYPTO. PERSON and "
+        "LOCATION take a pipeline."
+    )
+    language: Language = "en"
+    pipeline: Annotated[SpacyPipeline | None, DecidedLater("patterns and their context alone")] = (
+        Field(
+            None,
+            description="An installed spaCy pipeline that finds names: en_core_web_lg. Default: "
+            "none, so that patterns and their context alone are looked for.",
+        )
+    )
+    min_score: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.4,
+        description="How sure Presidio has to be. A form that much else has too counts as little "
+        "as 0.05, and 0.35 more with a word such as 'passport' near it.",
+    )
+
+
 class PersonalData(ApiModel):
     """What belongs to a person: found by form, and by check digit where there is one."""
 
@@ -133,6 +182,7 @@ class PersonalData(ApiModel):
     kinds: Annotated[list[PersonalDataKind], Field(min_length=1, max_length=5)] = Field(
         ["email", "phone", "iban", "creditCard", "ipAddress"]
     )
+    presidio: Annotated[Presidio | None, DecidedLater("not asked")] = None
 
 
 class Cleaning(ApiModel):
@@ -157,6 +207,7 @@ class Cleaning(ApiModel):
         "answer that most give stays, none where no answer leads.",
     )
     label_errors: LabelErrors = LabelErrors()
+    unlikely_answers: UnlikelyAnswers = UnlikelyAnswers()
     repair: Repair = Repair()
     noise: Noise = Noise()
     uniformity: Uniformity = Uniformity()

@@ -110,13 +110,15 @@ def preview_as_json(preview: CleaningPreview) -> dict[str, JsonValue]:
             for (rule, action), found in _by_rule(preview).items()
         ],
     }
+    if preview.not_judged:
+        told["notJudged"] = list(preview.not_judged)
     return told | ({"texts": dict(preview.texts)} if preview.texts else {})
 
 
 def preview_as_text(preview: CleaningPreview) -> str:
     """How many rows stay, a line for each rule, and the rows that were asked for."""
     read, left = sum(preview.read.values()), sum(preview.left.values())
-    head = f"{counted(read, 'row')} of {preview.format}; {left:,} would be left"
+    head = f"{counted(read, 'row')} of {preview.format}; {left:,} would be left{_unsaid(preview)}"
     rules = _by_rule(preview)
     if not rules:
         return f"{head}; no rule of dataset.cleaning has found anything"
@@ -127,6 +129,15 @@ def preview_as_text(preview: CleaningPreview) -> str:
     shown = [_shown(rule, found, preview.texts) for (rule, _), found in rules.items()]
     return "\n\n".join(
         (head, table([("rule", "row", "rows", "where"), *lines]), *(shown if preview.texts else ()))
+    )
+
+
+def _unsaid(preview: CleaningPreview) -> str:
+    if not preview.not_judged:
+        return ""
+    return (
+        f", before {', '.join(preview.not_judged)}: that takes the base model; run the manifest "
+        "with --until prepare, then give the job's name here"
     )
 
 

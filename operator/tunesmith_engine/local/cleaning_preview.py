@@ -24,6 +24,7 @@ class CleaningPreview:
     """Rows before and after, by split, and the findings as the audit file has them.
 
     `texts` are rows as they stand in their files, by "file:line", where they were asked for.
+    `not_judged` are rules of the job that only prepare can apply, for they take its base model.
     """
 
     read: Mapping[str, int]
@@ -31,6 +32,7 @@ class CleaningPreview:
     findings: Sequence[Mapping[str, Any]]
     format: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    not_judged: Sequence[str] = ()
 
 
 def preview_cleaning(
@@ -54,7 +56,8 @@ def preview_cleaning(
     if error is not None:
         reason = Reason(error["reason"])
         raise SourceError(reason, error["message"], retryable=not error["isBadInput"])
-    return CleaningPreview(**told)
+    asks_the_base = dataset.cleaning.unlikely_answers.policy != "keep"
+    return CleaningPreview(**told, not_judged=["unlikelyAnswers"] if asks_the_base else [])
 
 
 def _ask(python: Path, question: str) -> dict[str, Any]:

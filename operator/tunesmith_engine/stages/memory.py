@@ -52,8 +52,12 @@ class Workload:
 
 
 def preparing(workload: Workload) -> int:
-    """Of `prepare`: GGUF weights are de-quantized to fp32, then written as bf16."""
-    return PROCESS_BYTES + (FP32 + BF16) * workload.facts.num_parameters
+    """Of `prepare`: GGUF weights are de-quantized to fp32, then written as bf16.
+
+    Where rows are judged by the base model it is loaded afterwards, when the others are gone.
+    """
+    converting = PROCESS_BYTES + (FP32 + BF16) * workload.facts.num_parameters
+    return max(converting, scoring(workload)) if _asks_the_base(workload.spec) else converting
 
 
 def synthesizing(workload: Workload) -> int:
@@ -109,6 +113,14 @@ def serving(workload: Workload) -> int:
 def publishing(_workload: Workload) -> int:
     """Of `publish`: files are linked or copied, and never loaded."""
     return PROCESS_BYTES
+
+
+def _asks_the_base(spec: FineTuneJobSpec) -> bool:
+    """Whether `prepare` scores rows under the base model."""
+    augmentation = spec.dataset.augmentation
+    swapped = augmentation and augmentation.counterfactual
+    asks_of_swapped = bool(swapped and swapped.max_loss_rise is not None)
+    return asks_of_swapped or spec.dataset.cleaning.unlikely_answers.policy != "keep"
 
 
 def _hessian(spec: FineTuneJobSpec, facts: ModelFacts) -> int:

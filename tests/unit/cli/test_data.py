@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith_cli.commands.data import preview_as_text
 from tunesmith_cli.main import main
+from tunesmith_engine.local.cleaning_preview import CleaningPreview
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.stages.contracts import Environment
 
@@ -82,6 +84,20 @@ def test_a_manifest_says_what_is_done(capsys: pytest.CaptureFixture[str]) -> Non
     assert secrets["action"] == "removed"
     assert [row["row"] for row in secrets["rows"]] == ["rows.jsonl:1"]
     assert "texts" not in told
+
+
+def test_what_takes_the_base_model_is_said_to_be_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = _manifest("warn")
+    text = Path(manifest).read_text(encoding="utf-8")
+    asked = text.replace("cleaning: {", "cleaning: {unlikelyAnswers: {policy: remove}, ")
+    Path(manifest).write_text(asked, encoding="utf-8")
+
+    assert main(["data", manifest, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notJudged"] == ["unlikelyAnswers"]
+    preview = CleaningPreview({"train": 2}, {"train": 2}, [], not_judged=["unlikelyAnswers"])
+    assert "before unlikelyAnswers: that takes the base model" in preview_as_text(preview)
 
 
 def test_data_that_a_policy_refuses_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

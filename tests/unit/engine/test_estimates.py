@@ -1,5 +1,6 @@
 """Estimates of memory and disk grow with what takes memory and disk."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from manifests import DEFAULT_STAGES, a_job
 from small_models import SMOL
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.estimates import Estimate, estimate
-from tunesmith_engine.stages.catalog import TRAIN
+from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.memory import PROCESS_BYTES, SCORING_LOGITS_BYTES
 from tunesmith_engine.stages.training_memory import trainable_parameters
 
 GIB = 1 << 30
@@ -29,6 +31,26 @@ def test_every_stage_has_an_estimate() -> None:
 
     assert set(made.memory_bytes) == set(DEFAULT_STAGES)
     assert made.peak_memory_bytes == max(made.memory_bytes.values())
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"cleaning": {"unlikelyAnswers": {"policy": "warn"}}},
+        {"augmentation": {"counterfactual": {"maxLossRise": 1.0}}},
+    ],
+)
+def test_prepare_counts_the_base_model_that_it_asks_about_rows(dataset: dict[str, Any]) -> None:
+    # Of a small model what is scored takes more than what is converted.
+    small = replace(SMOL, num_parameters=20_000_000)
+    asking, plain = (
+        estimate(FineTuneJob.model_validate(a_job(dataset=given)).spec, small)
+        for given in ({"train": {"uri": "file://a.jsonl"}} | each for each in (dataset, {}))
+    )
+
+    scoring = PROCESS_BYTES + 4 * 20_000_000 + 3 * SCORING_LOGITS_BYTES
+    assert asking.memory_bytes[PREPARE.name] == scoring
+    assert plain.memory_bytes[PREPARE.name] == PROCESS_BYTES + 6 * 20_000_000
 
 
 def test_adapters_of_rank_16_on_smollm2_have_as_many_parameters_as_peft_counts() -> None:

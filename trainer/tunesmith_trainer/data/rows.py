@@ -270,6 +270,13 @@ class Problems:
         self.bad_rows = [BadRow(**each) for each in state["badRows"]]
         self._num_bad_rows = state["numBadRows"]
 
+    def take(self, others: "Problems") -> None:
+        """Have those of later rows as well; `others` has room for as many bad rows as it saw."""
+        self.count += others.count
+        self._shown += others._shown[: SHOWN - len(self._shown)]  # noqa: SLF001 - one of us
+        self.bad_rows += others.bad_rows[: self._max_bad_rows - len(self.bad_rows)]
+        self._num_bad_rows += others._num_bad_rows  # noqa: SLF001
+
     @property
     def shown(self) -> list[str]:
         """The first problems in words; what is wrong with several rows is said once of them all."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.dataset import Dataset
-from tunesmith_trainer.data.cleaning.findings import counted_by_rule
+from tunesmith_trainer.data.cleaning.findings import Finding, counted_by_rule
 from tunesmith_trainer.data.loss_mask import TokenRow
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.token_rows import TokenRows
@@ -64,9 +64,11 @@ class RemovedRows:
         }
 
 
-def count_removed(data: LoadedData, splits: Splits, *, num_overlong: int) -> RemovedRows:
-    """Everything that was left out of both sources."""
-    by_rule = Counter(found.rule for found in data.findings if found.action == "removed")
+def count_removed(
+    data: LoadedData, splits: Splits, *, findings: Iterable[Finding], num_overlong: int
+) -> RemovedRows:
+    """Everything that was left out of both sources; `findings` are those of cleaning."""
+    by_rule = Counter(found.rule for found in findings if found.action == "removed")
     duplicates, empty = by_rule.pop("exactDuplicates", 0), by_rule.pop("emptyRows", 0)
     return RemovedRows(
         duplicates=duplicates,
@@ -85,6 +87,7 @@ def data_card(
     dataset: Dataset,
     num_kept: int,
     removed: RemovedRows,
+    findings: Iterable[Finding],
     tokens: Mapping[Split, TokenRows],
     rejected: Mapping[Split, TokenRows],
     warnings: Sequence[str],
@@ -115,7 +118,7 @@ def data_card(
             "removed": removed.as_json(),
         },
         # Rows by rule of dataset.cleaning and by what was done; the audit file names each.
-        "cleaning": cast("JsonValue", counted_by_rule(data.findings)),
+        "cleaning": cast("JsonValue", counted_by_rule(findings)),
         "rowsByGenerator": _by_generator(splits),
         "badRows": [{"source": row.source, "rule": row.rule} for row in data.problems.bad_rows],
         "joinedTurns": data.num_joined_turns,

@@ -48,6 +48,7 @@ from tunesmith_trainer.compress.schemes import (
     refuse_unrunnable,
     refuse_unscalable,
 )
+from tunesmith_trainer.data.cleaning.presidio import require_presidio
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -74,19 +75,7 @@ def refuse_missing(request: StageRequest) -> None:
         StageError: something is missing, or the output cannot be written.
     """
     spec, secrets = request.spec, Path(request.secrets)
-    if spec.evaluation.suites:
-        from tunesmith_trainer.evaluate.harness import require_harness
-
-        require_harness(spec)
-    if spec.evaluation.robustness is not None:
-        from tunesmith_trainer.robustness.attacked_rows import row_attacks
-
-        # For WordNet, where synonyms are asked for.
-        row_attacks(spec.evaluation.robustness)
-    if spec.tracking != Tracking():
-        from tunesmith_trainer.train.trackers.required import require_trackers
-
-        require_trackers(spec.tracking, secrets=Path(request.secrets))
+    _refuse_missing_packages(spec, secrets)
     for path, endpoint in records_of(spec.evaluation, Endpoint):
         with _told_of(f"evaluation.{dotted(path)}.secretRef"):
             secret = read_secret(endpoint.secret_ref, secrets=secrets)
@@ -123,6 +112,23 @@ def _told_of(field: str) -> Iterator[None]:
             message = f"{field}: {error.message}"
             raise BadInputError(error.reason, message) from error
         raise as_stage_error(error) from error
+
+
+def _refuse_missing_packages(spec: FineTuneJobSpec, secrets: Path) -> None:
+    require_presidio(spec.dataset.cleaning.personal_data)
+    if spec.evaluation.suites:
+        from tunesmith_trainer.evaluate.harness import require_harness
+
+        require_harness(spec)
+    if spec.evaluation.robustness is not None:
+        from tunesmith_trainer.robustness.attacked_rows import row_attacks
+
+        # For WordNet, where synonyms are asked for.
+        row_attacks(spec.evaluation.robustness)
+    if spec.tracking != Tracking():
+        from tunesmith_trainer.train.trackers.required import require_trackers
+
+        require_trackers(spec.tracking, secrets=secrets)
 
 
 def refuse_without_gpu(spec: FineTuneJobSpec) -> None:

@@ -30,6 +30,7 @@ from tunesmith_trainer.data.cleaning.findings import (
     Finding,
     counted_by_rule,
     told,
+    warnings_of,
     write_audit,
 )
 from tunesmith_trainer.data.cleaning.made_rows import MadeRows
@@ -76,6 +77,7 @@ from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.teacher import prepare_teacher, refuse_short_context
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 from tunesmith_trainer.prepare.training_rows import RemediedRows, remedied_rows
+from tunesmith_trainer.prepare.unlikely_answers import judge_answers
 from tunesmith_trainer.versions import library_versions
 
 _log = logging.getLogger(__name__)
@@ -86,11 +88,15 @@ _MANY_DUPLICATES: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _PreparedRows:
-    """What became of the rows; `given` are the splits without what remedies made of them."""
+    """What became of the rows; `given` are the splits without what remedies made of them.
+
+    `found` is what cleaning found in the rows of the job's own sources.
+    """
 
     loaded: LoadedData
     given: Splits
     remedied: RemediedRows
+    found: list[Finding]
     tokens: dict[Split, TokenRows]
     rejected: dict[Split, TokenRows]
     removed: RemovedRows
@@ -102,7 +108,7 @@ class _PreparedRows:
     def findings(self) -> list[Finding]:
         """What cleaning found, in the replay rows as well, and in what remedies have read."""
         replayed = self.replay.findings if self.replay else []
-        return [*self.loaded.findings, *replayed, *self.remedied.findings]
+        return [*self.found, *replayed, *self.remedied.findings]
 
     @property
     def splits(self) -> Splits:
@@ -209,15 +215,23 @@ def _prepare_rows(
         len(source.rows) - len(tokenized[split]) for split, source in loaded.sources.items()
     )
     overlong = dropped - (len(loaded.problems.bad_rows) - bad_before)
-    splits = split_data(
+    judged = judge_answers(
         tokenized["train"],
+        spec.dataset.cleaning.unlikely_answers,
+        model=base.folder,
+        longest=longest,
+        reporter=reporter,
+    )
+    splits = split_data(
+        judged.rows,
         tokenized.get("validation"),
         dataset=spec.dataset,
         near=loaded.near_duplicates(spec.dataset),
     )
     replay = read_replay(request, splits, row_tokenizer=row_tokenizer, reporter=reporter)
     # Behind the replay rows, which may be bad as well.
-    removed = count_removed(loaded, splits, num_overlong=overlong)
+    found = [*loaded.findings, *judged.findings]
+    removed = count_removed(loaded, splits, findings=found, num_overlong=overlong)
     remedied = remedied_rows(
         request,
         splits,
@@ -232,6 +246,7 @@ def _prepare_rows(
         loaded=loaded,
         given=splits,
         remedied=remedied,
+        found=found,
         tokens={
             "train": _stored(remedied.splits.train),
             "validation": _stored(remedied.splits.validation),
@@ -245,7 +260,8 @@ def _prepare_rows(
             *splits.warnings,
             *remedied.warnings,
             *_warnings_of_end(base, splits.train[0]),
-            *_warnings_of_cleaning(loaded),
+            *judged.warnings,
+            *warnings_of(found),
         ],
     )
 
@@ -304,11 +320,6 @@ def _warnings(
     return warnings
 
 
-def _warnings_of_cleaning(loaded: LoadedData) -> list[str]:
-    kept = told(counted_by_rule(loaded.findings), "kept")
-    return [f"cleaning found, and left as it was: {kept}; the audit file has rows"] if kept else []
-
-
 def _warnings_of_end(base: BaseModel, row: TokenizedRow) -> list[str]:
     """A warning if the token that the rows teach to end with is none that a server stops at.
 
@@ -353,6 +364,7 @@ def _write(
         dataset=request.spec.dataset,
         num_kept=len(rows.given.train) + len(rows.given.validation),
         removed=rows.removed,
+        findings=rows.found,
         tokens=rows.tokens,
         rejected=rows.rejected,
         warnings=rows.warnings,

@@ -6,7 +6,8 @@ would let something else be trained than the answers.
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith_api.reasons import Reason
@@ -24,11 +25,14 @@ from tunesmith_trainer.data.prepared import RowRecord
 from tunesmith_trainer.data.rows import Message, Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.tool_turns import THINKING
+from tunesmith_trainer.prepare.row_processes import RowProcesses, processes_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _log = logging.getLogger(__name__)
+
+Overlong = Literal["drop", "fail", "truncatePrompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class RowTokenizer:
         tokenizer: "PreTrainedTokenizerBase",
         *,
         longest: int,
-        overlong: Literal["drop", "fail", "truncatePrompt"],
+        overlong: Overlong,
         problems: Problems,
     ) -> None:
         self._tokenizer = tokenizer
@@ -71,6 +75,8 @@ class RowTokenizer:
         # Apart from the others: they are refused with a reason of their own, and not skipped, for
         # what the template does to one row it does to others.
         self._unclear = Problems()
+        # The first row with an unclear answer, and how it is rendered.
+        self._rendering: tuple[str, str] | None = None
 
     def tokenize(self, rows: StoredRows[Row], *, reporter: Reporter) -> StoredRows[TokenizedRow]:
         """The rows that fit, in order.
@@ -88,15 +94,40 @@ class RowTokenizer:
             )
         tokenized = StoredRows.of(self._tokenized(rows, reporter))
         self.problems.refuse()
+        if self._rendering is not None:
+            # One rendering is enough to see what a template does, and may be long.
+            _log.error("%s is rendered as:\n%s", *self._rendering)
         self._unclear.refuse(Reason.LOSS_MASK_INVALID)
         return tokenized
 
     def _tokenized(self, rows: StoredRows[Row], reporter: Reporter) -> Iterator[TokenizedRow]:
-        for number, row in enumerate(rows, start=1):
+        number = processes_for(len(rows))
+        done = 0
+        for block in self._in_processes(rows, number) if number else self._alone(rows):
+            yield from block.rows
+            done += block.num_read
+            reporter.progress("tokenizing the rows", step=done, total_steps=len(rows))
+
+    def _alone(self, rows: StoredRows[Row]) -> Iterator["_Block"]:
+        for row in rows:
             tokenized = self._tokenize(row)
-            if tokenized is not None:
-                yield tokenized
-            reporter.progress("tokenizing the rows", step=number, total_steps=len(rows))
+            yield _Block([] if tokenized is None else [tokenized], num_read=1)
+
+    def _in_processes(self, rows: StoredRows[Row], number: int) -> Iterator["_Block"]:
+        """The same in the same order, and the same problems."""
+        # The first one here: what is wrong with the template itself is raised, and in words.
+        yield from self._alone(rows[:1])
+        build = partial(_BlockTokenizer, self._tokenizer, self._longest, self._overlong)
+        for block in RowProcesses[Row, _Block](number, build).results(rows[1:]):
+            self.problems.take(block.problems)
+            self._unclear.take(block.unclear)
+            self._rendering = self._rendering or block.rendering
+            yield block
+
+    def block(self, rows: Sequence[Row]) -> "_Block":
+        """Some rows, with all that is wrong with them."""
+        tokenized = [fitted for row in rows if (fitted := self._tokenize(row))]
+        return _Block(tokenized, len(rows), self.problems, self._unclear, self._rendering)
 
     def fitting(self, row: Row) -> TokenizedRow | None:
         """One row that nobody has to mend; None where it is too long, or breaks a rule."""
@@ -119,7 +150,7 @@ class RowTokenizer:
             )
             return None
         except HiddenToolsError as hidden:
-            self._log_rendering(row, hidden.rendered)
+            self._note_rendering(row, hidden.rendered)
             self._unclear.add(
                 row.source,
                 given=str(hidden),
@@ -136,7 +167,7 @@ class RowTokenizer:
             )
             return None
         except UnclearAnswerError as unclear:
-            self._log_rendering(row, unclear.rendered)
+            self._note_rendering(row, unclear.rendered)
             self._unclear.add(
                 row.source,
                 given="a row whose rendering is in the log",
@@ -147,10 +178,8 @@ class RowTokenizer:
             return None
         return whole and self._fitted(whole)
 
-    def _log_rendering(self, row: Row, rendered: str) -> None:
-        # One rendering is enough to see what a template does, and may be long.
-        if not self._unclear.count:
-            _log.error("%s is rendered as:\n%s", row.source, rendered)
+    def _note_rendering(self, row: Row, rendered: str) -> None:
+        self._rendering = self._rendering or (row.source, rendered)
 
     def _masked(self, row: Row) -> TokenizedRow | None:
         if row.text is not None:
@@ -243,6 +272,29 @@ class RowTokenizer:
         )
         record = replace(whole.record, prompt=prompt)
         return TokenizedRow(row=whole.row, tokens=cut, record=record, rejected=rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows that fit, of `num_read` rows, and what is wrong with the others."""
+
+    rows: list[TokenizedRow]
+    num_read: int
+    problems: Problems = field(default_factory=Problems)
+    unclear: Problems = field(default_factory=Problems)
+    rendering: tuple[str, str] | None = None
+
+
+class _BlockTokenizer:
+    """What a process does: blocks of rows, each with problems of its own."""
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", longest: int, overlong: Overlong
+    ) -> None:
+        self._make = partial(RowTokenizer, tokenizer, longest=longest, overlong=overlong)
+
+    def __call__(self, rows: list[Row]) -> _Block:
+        return self._make(problems=Problems(max_bad_rows=len(rows))).block(rows)
 
 
 def _words_of(answer: Message, rendered: Rendered) -> str:

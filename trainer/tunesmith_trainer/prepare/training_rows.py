@@ -25,6 +25,7 @@ from tunesmith_trainer.data.rows import Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.balance import balance_rows
+from tunesmith_trainer.prepare.base_losses import mean_losses
 from tunesmith_trainer.prepare.loading import LoadedData, load_data
 from tunesmith_trainer.prepare.splits import Splits
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
@@ -190,12 +191,9 @@ def _attacked(
 def _likely(
     pairs: Sequence[tuple[TokenizedRow, TokenizedRow]], max_loss_rise: float, *, model: Path
 ) -> list[int]:
-    from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring, score_rows
-
     sides = [side.tokens for pair in pairs for side in pair]
     rows = TokenRows.of((side.ids, side.trained) for side in sides)
-    losses = score_rows(load_for_scoring(model), rows, pad_id=0)
-    means = (losses.sums / losses.weights).reshape(-1, 2)
+    means = mean_losses(rows, model=model).reshape(-1, 2)
     return likely(means[:, 0].tolist(), means[:, 1].tolist(), max_loss_rise=max_loss_rise)
 
 

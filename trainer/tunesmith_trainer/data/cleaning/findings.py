@@ -62,3 +62,9 @@ def told(counts: Mapping[str, Mapping[str, int]], action: Action) -> str:
     """`nearDuplicates 3, noise.refusals 1`; an empty text where nothing was done so."""
     done = {rule: actions[action] for rule, actions in counts.items() if action in actions}
     return ", ".join(f"{rule} {number}" for rule, number in done.items())
+
+
+def warnings_of(findings: Iterable[Finding]) -> list[str]:
+    """What was found and left as it was; none where nothing was."""
+    kept = told(counted_by_rule(findings), "kept")
+    return [f"cleaning found, and left as it was: {kept}; the audit file has rows"] if kept else []

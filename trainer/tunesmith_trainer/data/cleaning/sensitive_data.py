@@ -6,8 +6,14 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 
-from tunesmith_api.finetunejob.cleaning import Cleaning, PersonalData, SensitivePolicy
+from tunesmith_api.finetunejob.cleaning import (
+    Cleaning,
+    PersonalData,
+    Presidio,
+    SensitivePolicy,
+)
 from tunesmith_trainer.data.cleaning.findings import Action, Finding
+from tunesmith_trainer.data.cleaning.presidio import spans_of_presidio
 from tunesmith_trainer.data.cleaning.recognizers import (
     Span,
     masked,
@@ -49,16 +55,25 @@ def treat_sensitive(
 
 def personal_data_search(personal: PersonalData) -> Search:
     """What finds the personal data that the job asks for."""
-    return partial(_personal_data, kinds=frozenset(personal.kinds))
+    return partial(_personal_data, kinds=frozenset(personal.kinds), presidio=personal.presidio)
 
 
-def _personal_data(text: str, kinds: Collection[str]) -> list[Span]:
+def _personal_data(
+    text: str, kinds: Collection[str], presidio: Presidio | None = None
+) -> list[Span]:
     # A key may hold what looks like a telephone number, a password what looks like an address.
     secrets = spans_of_secrets(text)
+    found = _apart(spans_of_personal_data(text, kinds), secrets)
+    by_presidio = [] if presidio is None else spans_of_presidio(text, presidio)
+    return [*found, *_apart(by_presidio, [*found, *secrets])]
+
+
+def _apart(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """Those that lie outside of all others."""
     return [
         span
-        for span in spans_of_personal_data(text, kinds)
-        if all(span.end <= key.start or key.end <= span.start for key in secrets)
+        for span in spans
+        if all(span.end <= other.start or other.end <= span.start for other in others)
     ]
 
 
