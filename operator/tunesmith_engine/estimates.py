@@ -5,7 +5,7 @@ already there, and `tunesmith plan` prints the figures. Pure arithmetic.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -73,15 +73,17 @@ def estimate(
     *,
     longest_row: int | None = None,
     room: int | None = None,
+    teacher: int | None = None,
 ) -> Estimate:
     """What the job takes.
 
     `spec` may have its defaults filled in or not. `longest_row` is the longest that there is, in
     tokens; None, before `prepare` has seen the rows, takes the longest that there may be. `room` is
-    as in `memory_fit.settle`.
+    as in `memory_fit.settle`, `teacher` as in `Workload`.
     """
-    spec = settle(Workload(spec, facts, longest_row), room=room)
-    workload = Workload(spec, facts, longest_row)
+    workload = Workload(spec, facts, longest_row, teacher)
+    spec = settle(workload, room=room)
+    workload = replace(workload, spec=spec)
     return Estimate(
         memory_bytes={stage.name: stage.memory(workload) for stage in CATALOG.applying(spec)},
         disk_bytes=_disk(spec, facts),
@@ -106,7 +108,24 @@ def model_facts_of(prepared: StageResult) -> ModelFacts | None:
 
 def longest_row_of(prepared: StageResult) -> int | None:
     """Tokens of the longest row of either split, as `prepare` reported it."""
-    reported = prepared.facts.get("longestRow")
+    return _count(prepared, "longestRow")
+
+
+def teacher_parameters_of(prepared: StageResult) -> int | None:
+    """The size of the teacher, where the job has one, as `prepare` reported it."""
+    return _count(prepared, "teacherParameters")
+
+
+def workload_of(spec: FineTuneJobSpec, prepared: StageResult) -> Workload | None:
+    """What memory is estimated from, as `prepare` reported it; None where it has not."""
+    facts = model_facts_of(prepared)
+    if facts is None:
+        return None
+    return Workload(spec, facts, longest_row_of(prepared), teacher_parameters_of(prepared))
+
+
+def _count(prepared: StageResult, fact: str) -> int | None:
+    reported = prepared.facts.get(fact)
     if isinstance(reported, int) and not isinstance(reported, bool) and reported > 0:
         return reported
     return None

@@ -75,11 +75,11 @@ class CompressionGate(ApiModel):
     )
     max_kl: Annotated[
         Annotated[float, Field(gt=0.0, le=100.0)] | None,
-        DecidedLater("measured, not judged"),
+        DecidedLater("not measured"),
     ] = Field(
         None,
         description="Largest KL divergence of the compressed model from the tuned one, in nats a "
-        "target token of the held-out rows. Default: measured, not judged.",
+        "target token of the held-out rows. Default: not measured.",
     )
     fallback: Literal["widen", "fail"] = Field(
         "widen", description="After a failed gate: try the next wider scheme, or fail the job."
@@ -105,6 +105,11 @@ class Compression(ApiModel):
     )
     quantize: Quantize = Quantize()
     gate: CompressionGate = CompressionGate()
+
+    @property
+    def measures_divergence(self) -> bool:
+        """Whether something is bounded or chosen by the KL divergence from the tuned model."""
+        return self.gate.max_kl is not None or self.quantize.keep_layers > 0
 
     def with_defaults(self) -> Self:
         """With the gate's bound and what pruning leaves open filled in."""

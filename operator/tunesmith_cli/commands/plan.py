@@ -23,7 +23,7 @@ from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
 from tunesmith_engine.local.data_description import DataDescription, describe_data
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
-from tunesmith_engine.local.runner import shortage_here
+from tunesmith_engine.local.runner import shortage_here, teacher_here
 from tunesmith_engine.planning.defaults import Setting, describe
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
@@ -130,7 +130,8 @@ def _estimate(
     # Without prepare's word the estimate takes rows of sequenceLength, which is the upper bound.
     longest = longest_row_of(prepared) if prepared else None
     room = room_of_worker(spec.resources, accelerators=accelerators_here(spec.resources))
-    return estimate(spec, read_model_facts(path), longest_row=longest, room=room)
+    teacher = teacher_here(spec, prepared, base=manifest.base, cache=home.cache)
+    return estimate(spec, read_model_facts(path), longest_row=longest, room=room, teacher=teacher)
 
 
 def plan_as_json(view: PlanView) -> dict[str, JsonValue]:

@@ -302,6 +302,7 @@ DISTILL: Final = Stage(
     function="tunesmith_trainer.distill.stage:distill",
     weight=40.0,
     fields=("compression.prune",),
+    secrets=("evaluation.generalText",),
     # Of the second and third: rows that a model wrote, and those that are replayed; of the last:
     # the tuned model's losses, which the teacher must have.
     reads=("prepare", "synthesize", "rehearse", "train", "evaluate"),

@@ -43,12 +43,14 @@ class Workload:
     """What memory is estimated from.
 
     `longest_row` is in tokens; None, before `prepare` has seen the rows, stands for the longest
-    that there may be.
+    that there may be. `teacher` is the number of its parameters; None, before `prepare` has seen
+    it, stands for as many as the model has.
     """
 
     spec: FineTuneJobSpec
     facts: ModelFacts
     longest_row: int | None = None
+    teacher: int | None = None
 
 
 def preparing(workload: Workload) -> int:

@@ -27,8 +27,9 @@ class SchemeTrial:
     min_recovery: float
     seconds: float
     num_bytes: int
-    # From the tuned model, in nats a token, and the most that the manifest allows.
-    kl: float = 0.0
+    # From the tuned model, in nats a token, where it was measured, and the most that the manifest
+    # allows.
+    kl: float | None = None
     max_kl: float | None = None
     # Decoder layers that stayed bf16.
     kept: tuple[str, ...] = ()
@@ -45,7 +46,7 @@ class SchemeTrial:
 
     @property
     def is_near(self) -> bool:
-        return self.max_kl is None or self.kl <= self.max_kl
+        return self.max_kl is None or self.kl is None or self.kl <= self.max_kl
 
     def as_json(self) -> JsonValue:
         return {
@@ -53,7 +54,7 @@ class SchemeTrial:
             "recovery": dict(self.recovery),
             "minRecovery": self.min_recovery,
             "accepted": self.is_accepted,
-            "kl": round(self.kl, 6),
+            **({"kl": round(self.kl, 6)} if self.kl is not None else {}),
             **({"maxKl": self.max_kl} if self.max_kl is not None else {}),
             **({"keptLayers": list(self.kept)} if self.kept else {}),
             **({"broken": list(self.broken)} if self.broken else {}),

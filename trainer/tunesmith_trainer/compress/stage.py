@@ -32,7 +32,6 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of, files_below
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
-from tunesmith_trainer.compress.divergence import Distributions
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.quantize import quantize_folder
 from tunesmith_trainer.compress.recovery_gate import (
@@ -53,6 +52,7 @@ from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.devices import has_accelerator
+from tunesmith_trainer.evaluate.distributions import Distributions
 from tunesmith_trainer.evaluate.gates import judge
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import Answer, generate_answers, pad_id_of
@@ -91,7 +91,7 @@ class CompressionRun:
     merged_trust: TrustMeasures | None = None
     warnings: list[str] = field(default_factory=list)
     trials: list[SchemeTrial] = field(default_factory=list)
-    # Of the tuned model, for the divergence of what is made of it.
+    # Of the tuned model, where the divergence of what is made of it is asked for.
     distributions: Distributions | None = None
     group_size: int | None = None
     merged_bytes: int = 0
@@ -150,8 +150,7 @@ class CompressionRun:
         if self.group_size is not None:
             resolved["compression.quantize.groupSize"] = self.group_size
         return StageOutcome(
-            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.kl:.4f} nats a token from "
-            f"the tuned model, {last.num_bytes:,} bytes "
+            message=f"{last.scheme}: recovery {last.lowest:.4f}, {last.num_bytes:,} bytes "
             f"(bf16: {self.merged_bytes:,})",
             artifacts=[artifact_of(name, path) for name, path in artifacts.items()],
             evaluation=list(results),
@@ -222,9 +221,10 @@ def merge(run: CompressionRun) -> dict[str, RowLosses]:
     model = ready_for_scoring(load_tuned(run.request, dtype=torch.float32))
     losses = run.score(model, name="merged")
     refuse_changed(run.request, losses)
-    run.say("merged: distributions")
-    folder = Path(run.request.output)
-    run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
+    if run.spec.compression.measures_divergence:
+        run.say("merged: distributions")
+        folder = Path(run.request.output)
+        run.distributions = Distributions.of(model, run.prepared.validation, folder=folder)
     run.merged_trust = run.measure_trust(model, name="merged")
     if run.spec.output.has_adapter:
         # In fp32 it is the sum of base and adapter, which the server makes at each request.
@@ -326,7 +326,7 @@ def try_scheme(
             min_recovery=required_recovery(scheme, run.spec.compression),
             seconds=time.monotonic() - started,
             num_bytes=_bytes_below(run.compressed),
-            kl=run.distributions.kl_to(model) if run.distributions else 0.0,
+            kl=run.distributions.kl_to(model) if run.distributions else None,
             max_kl=run.spec.compression.gate.max_kl,
             kept=tuple(kept),
             broken=broken,

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.distill.cut import Cut, apply_cut, choose_cut
 from tunesmith_trainer.distill.importance import losses_without, measure_importance
-from tunesmith_trainer.distill.ladder import PRUNED, RECOVERED, Ladder, Rung, divergence_of
+from tunesmith_trainer.distill.ladder import PRUNED, RECOVERED, Ladder, Rung
 from tunesmith_trainer.distill.prunable import planned_shape, shape_of
 from tunesmith_trainer.distill.recover import (
     CURVE,
@@ -47,6 +47,7 @@ from tunesmith_trainer.distill.recover import (
     remove_leftovers,
     whole_model,
 )
+from tunesmith_trainer.evaluate.distributions import Distributions
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import ready_for_scoring
@@ -105,8 +106,10 @@ class _DistillRun:
     def load_tuned(self) -> PreTrainedModel:
         return load_tuned(self.request, dtype=torch.float32)
 
-    def rung(self, model: PreTrainedModel, *, split: str, teacher: Any | None = None) -> Rung:
-        """The model's place on the ladder; `teacher` is the tuned one that it is compared with."""
+    def rung(
+        self, model: PreTrainedModel, *, split: str, tuned: Distributions | None = None
+    ) -> Rung:
+        """The model's place on the ladder; `tuned` is what it is compared with."""
         losses = score_suites(
             model,
             self.suites,
@@ -114,13 +117,9 @@ class _DistillRun:
             say=lambda suite, done, total: self.say(f"{split}: {suite}", done, total),
         )
         divergence = None
-        if teacher is not None:
-            divergence = divergence_of(
-                model,
-                self.prepared.validation,
-                teacher=teacher,
-                on_rows=lambda done, total: self.say(f"{split}: divergence", done, total),
-            )
+        if tuned is not None:
+            self.say(f"{split}: divergence")
+            divergence = tuned.divergence_of(model)
         return Rung(split, _num_parameters(model), losses, divergence)
 
 
@@ -139,14 +138,16 @@ def distill(request: StageRequest, reporter: Reporter) -> StageOutcome:
     tuned = run.rung(teacher, split=_TUNED)
     refuse_changed(request, tuned.losses)
     whole = shape_of(teacher)
+    run.say("distributions of the tuned model")
+    spoken = Distributions.of(teacher, run.prepared.validation, folder=run.output)
     cut = kept_or_chosen_cut(run, teacher)
-    pruned = run.rung(pruned_model(run, cut), split=PRUNED, teacher=teacher)
+    # Two at a time are held only while one learns from the other.
     del teacher
+    pruned = run.rung(pruned_model(run, cut), split=PRUNED, tuned=spoken)
     recovered = _recovered(run, cut)
     run.say("loading the recovered model")
     student = ready_for_scoring(whole_model(recovered, pruned=run.pruned))
-    teacher = ready_for_scoring(run.load_tuned())
-    ladder = Ladder(tuned, pruned, run.rung(student, split=RECOVERED, teacher=teacher))
+    ladder = Ladder(tuned, pruned, run.rung(student, split=RECOVERED, tuned=spoken))
     return judged(run, student, recovered, ladder, cut=cut, whole=whole)
 
 

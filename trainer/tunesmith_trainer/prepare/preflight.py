@@ -159,24 +159,30 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
-def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> None:
+def refuse_too_long(
+    request: StageRequest, facts: ModelFacts, *, longest_row: int, teacher: int | None
+) -> None:
     """Return if there is memory to train on a row of `longest_row` tokens.
+
+    `teacher` is the number of its parameters, where the job has one.
 
     Raises:
         BadInputError: there is not.
     """
-    needed = _needed(request, facts, longest_row=longest_row)
+    needed = _needed(request, facts, longest_row=longest_row, teacher=teacher)
     here = _stages_here(request, needed)
     _refuse(shortage_of_memory(needed, stages=here, accelerators=_accelerators(request)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
-def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> str | None:
+def note_on_memory(
+    request: StageRequest, facts: ModelFacts, *, longest_row: int, teacher: int | None
+) -> str | None:
     """What training will take, where nobody could judge whether it gets that."""
     if request.memory is None:
         return None
     return unjudged_memory(
-        _needed(request, facts, longest_row=longest_row),
+        _needed(request, facts, longest_row=longest_row, teacher=teacher),
         request.memory,
         on_accelerators=request.spec.resources.gpus_per_worker > 0,
     )
@@ -232,9 +238,11 @@ def _accelerators(request: StageRequest) -> Accelerators | None:
     return accelerators_here(request.spec.resources) if request.memory is None else None
 
 
-def _needed(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> Estimate:
+def _needed(
+    request: StageRequest, facts: ModelFacts, *, longest_row: int, teacher: int | None = None
+) -> Estimate:
     room = room_for_training(request)
-    return estimate(request.spec, facts, longest_row=longest_row, room=room)
+    return estimate(request.spec, facts, longest_row=longest_row, room=room, teacher=teacher)
 
 
 def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:
