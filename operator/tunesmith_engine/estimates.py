@@ -91,6 +91,17 @@ def estimate(
     )
 
 
+def speed_seconds(spec: FineTuneJobSpec) -> tuple[int, int] | None:
+    """How long `verify` takes to measure tokens/s, at least and at most; None where it does not.
+
+    vLLM is loaded once more; seen with 135 million parameters on two cores (docs/log.md).
+    """
+    is_quantized = spec.compression.quantize.scheme != "none" and spec.output.artifact != "adapter"
+    if not (is_quantized and spec.verification.measure_speed):
+        return None
+    return (45, 120) if spec.serving.enforce_eager else (160, 240)
+
+
 def model_facts_of(prepared: StageResult) -> ModelFacts | None:
     """The size and shape of the base model as `prepare` reported it.
 

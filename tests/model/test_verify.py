@@ -72,8 +72,12 @@ def verified(
     environment: Mapping[str, str] | None = None,
     spec: Mapping[str, Any] | None = None,
     adapter: Mapping[str, Mapping[str, Path]] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> StageResult:
-    """The result of the stage, run as a process of the server environment."""
+    """The result of the stage, run as a process of the server environment.
+
+    `facts` are those of compress.
+    """
     attempt.mkdir(exist_ok=True)
     made = {COMPRESS.name: {"compressed": folder, "reference": reference}}
     for stage, paths in (adapter or {}).items():
@@ -100,6 +104,7 @@ def verified(
                 outcome="Succeeded",
                 reason="Succeeded",
                 artifacts=[artifact_of(name, path) for name, path in paths.items()],
+                facts=dict(facts or {}) if stage == COMPRESS.name else {},
             )
             for stage, paths in made.items()
         },
@@ -230,9 +235,18 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
             TRAIN.name: {"tuned": version / "adapter"},
             COMPRESS.name: {"adapterReference": reference},
         },
+        # So called: what is asked is whether both models are loaded and timed.
+        facts={"scheme": "W8A8"},
     )
 
     assert result.outcome == "Succeeded", result.message
+    speed: Any = result.facts["speed"]
+    for way in ("alone", "together"):
+        for model in ("compressed", "unquantized"):
+            slowest, middle, fastest = speed[way][model]
+            assert 0 < slowest <= middle <= fastest
+    assert speed["pays"] == (not any("was not faster" in each for each in result.warnings))
+    assert "tokens/s, unquantized" in result.message
     assert {artifact.name for artifact in result.artifacts} == {
         "parity",
         "fingerprints",

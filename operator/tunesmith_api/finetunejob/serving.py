@@ -35,6 +35,11 @@ class Verification(ApiModel):
 
     prompts: Annotated[int, Field(ge=1, le=1000)] = 20
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
+    measure_speed: bool = Field(
+        True,
+        description="Measure tokens/s of a quantized model beside the same model unquantized, for "
+        "which vLLM is loaded once more, and say where the scheme does not pay.",
+    )
     # Even against itself a W8A8 model agrees on no more than 0.85 to 0.94 of its tokens once a tiny
     # noise flips a rounding (docs/log.md): 1.0 would refuse sound models.
     min_agreement: Fraction = Field(

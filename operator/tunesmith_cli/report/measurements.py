@@ -22,7 +22,14 @@ from tunesmith_cli.metrics import (
     latest_in_order,
     split_label,
 )
-from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
+from tunesmith_cli.report.artifacts import (
+    EvaluationFile,
+    GateResult,
+    ParityFile,
+    RatesFacts,
+    Sample,
+    SpeedFacts,
+)
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
@@ -183,6 +190,7 @@ class Measurements:
             ("eager", "" if facts.enforce_eager is None else shown(facts.enforce_eager)),
             ("vLLM", facts.vllm_version or ""),
             ("time to load", "" if facts.load_seconds is None else duration(facts.load_seconds)),
+            *(_speed_rows(facts.speed) if facts.speed else ()),
         ]
         told = [row for row in rows if row[1]]
         return table_of("vLLM against transformers", ("", ""), told, numeric=())
@@ -218,6 +226,24 @@ def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
         )
         for result in measured
     ]
+
+
+def _speed_rows(speed: SpeedFacts) -> list[tuple[str, str]]:
+    """Medians, and the slowest and fastest round of each model."""
+    ways = (("one request", speed.alone), (f"{speed.requests} requests at once", speed.together))
+    rows = [(f"tokens/s of {way}", _compared(speed.scheme, rates)) for way, rates in ways]
+    unpaid = [] if speed.pays else [("the scheme", "does not pay in speed here; it saves memory")]
+    return rows + unpaid
+
+
+def _compared(scheme: str, rates: RatesFacts) -> str:
+    ours, theirs = _rates(rates.compressed), _rates(rates.unquantized)
+    return f"{scheme} {ours}, unquantized {theirs}: {rates.ratio:.2f} times"
+
+
+def _rates(rates: tuple[float, float, float]) -> str:
+    slowest, middle, fastest = rates
+    return f"{middle:.0f} ({slowest:.0f} to {fastest:.0f})"
 
 
 def _optional(value: float | None) -> str:

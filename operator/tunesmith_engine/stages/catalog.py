@@ -363,10 +363,12 @@ VERIFY: Final = Stage(
     fields=(
         "verification.minAgreement",
         "verification.maxLogprobDifference",
+        "verification.measureSpeed",
         "serving.enforceEager",
     ),
-    # Of the first and the third: base and adapter, where that is published; of search: its rank.
-    reads=("prepare", "search", "train", "compress"),
+    # Of the first and the third: base and adapter, where that is published; of search: its rank;
+    # of distill: the shape of what was quantized.
+    reads=("prepare", "search", "train", "distill", "compress"),
     compute=Compute.ACCELERATOR,
     memory=memory.serving,
     published=(

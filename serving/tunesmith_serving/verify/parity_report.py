@@ -17,6 +17,7 @@ from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
 from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceGeneration
+from tunesmith_serving.verify.speed import Rates
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
 NUM_FINGERPRINTS: Final = 20
@@ -38,7 +39,8 @@ class AnswerTexts:
 class EngineRun:
     """One loading of the model, and what it was asked; `config` is the model's config.json.
 
-    `rendered` are the token ids that vLLM made of each of `chats`.
+    `rendered` are the token ids that vLLM made of each of `chats`, `rates` how fast it answered,
+    where that was asked.
     """
 
     settings: ServingSettings
@@ -50,6 +52,7 @@ class EngineRun:
     load_seconds: float
     chats: Sequence[KnownChat] = ()
     rendered: Sequence[Sequence[int]] = ()
+    rates: Rates | None = None
 
     @property
     def vllm_version(self) -> str:

@@ -121,7 +121,10 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
         activations         9.0 GiB
         loss                1.0 GiB
         unused              3.0 GiB
-        all                 19.0 GiB""")
+        all                 19.0 GiB
+
+        tokens/s of W8A8 are measured beside the unquantized model: verify loads vLLM once more, \
+        45 to 120 s for a small model (verification.measureSpeed: false spares it)""")
     )
 
 
