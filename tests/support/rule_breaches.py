@@ -415,6 +415,25 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"compression": {"quantize": {"keepLayers": 1}}},
         )
     ],
+    "answers-fill-no-group": [
+        (
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "balance": {"languages": True, "method": "synthesize"},
+                    "synthesis": {"methods": ["answers", "evolve"]},
+                }
+            },
+            "spec.dataset.synthesis.methods",
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "balance": {"languages": True, "method": "synthesize"},
+                    "synthesis": {"methods": ["evolve"]},
+                }
+            },
+        )
+    ],
     "balance-by-synthesis": [
         (
             {"dataset": {"train": TRAIN, "balance": {"languages": True, "method": "synthesize"}}},
