@@ -19,6 +19,18 @@ PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             _prune(maxParameters=100_000_000),
         )
     ],
+    "tokens-go-by-no-ratio": [
+        (
+            _prune(axes=["vocabulary"], ratio=0.2),
+            "spec.compression.prune.axes",
+            _prune(axes=["vocabulary"]),
+        ),
+        (
+            _prune(axes=["vocabulary"], maxParameters=100_000_000),
+            "spec.compression.prune.axes",
+            _prune(axes=["vocabulary", "layers"], maxParameters=100_000_000),
+        ),
+    ],
     "axes-once": [
         (
             _prune(axes=["layers", "layers"]),

@@ -17,11 +17,12 @@ class LadderRung(Record):
 
 
 class ShapeFacts(Record):
-    """How many layers, channels of each, and heads of keys of each."""
+    """How many layers, channels of each, heads of keys of each, and tokens."""
 
     layers: int = 0
     channels: int = 0
     kv_heads: int = 0
+    tokens: int = 0
 
 
 class CutFacts(Record):

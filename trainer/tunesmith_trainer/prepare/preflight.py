@@ -208,6 +208,10 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
         from tunesmith_trainer.distill.prunable import planned_shape
 
         planned_shape(spec.compression, _model_without_weights(folder))
+        if "vocabulary" in spec.compression.prune.axes:
+            from tunesmith_trainer.distill.vocabulary import refuse_untrimmable
+
+            refuse_untrimmable(folder)
     if quantize.scheme == "W4A16":
         model = _model_without_weights(folder)
         group_size_for(quantize, in_features=quantized_widths(model))
