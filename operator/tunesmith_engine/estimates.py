@@ -96,7 +96,7 @@ def speed_seconds(spec: FineTuneJobSpec) -> tuple[int, int] | None:
 
     vLLM is loaded once more; seen with 135 million parameters on two cores (docs/log.md).
     """
-    is_quantized = spec.compression.quantize.scheme != "none" and spec.output.artifact != "adapter"
+    is_quantized = set(spec.compression.schemes) != {"none"} and spec.output.artifact != "adapter"
     if not (is_quantized and spec.verification.measure_speed):
         return None
     return (45, 120) if spec.serving.enforce_eager else (160, 240)
@@ -147,7 +147,8 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     trained = trainable_parameters(spec.training, facts)
     checkpoint = (FP32 + MOMENTS) * trained
     embeddings = facts.vocab_size * facts.hidden_size * (1 if facts.is_tied else 2)
-    scheme = SCHEME_BYTES[spec.compression.quantize.scheme]
+    # Of a ladder the smallest so far, and the next one.
+    scheme = sum(sorted(SCHEME_BYTES[scheme] for scheme in spec.compression.schemes)[-2:])
     shipped = int(scheme * max(0, facts.num_parameters - embeddings)) + BF16 * embeddings
     base = BF16 * facts.num_parameters
     # Twice the trained weights: the best so far, and the tuned model.

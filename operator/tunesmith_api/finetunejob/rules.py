@@ -247,6 +247,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *_SOURCES,
     *output.RULES,
     *compression.RULES,
+    *compression.LADDER_RULES,
     *export.FORMAT_RULES,
     *export.RULES,
     *prune.RULES,

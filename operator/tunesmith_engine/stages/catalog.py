@@ -301,7 +301,7 @@ DISTILL: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.distill.stage:distill",
     weight=40.0,
-    fields=("compression.prune",),
+    fields=("compression.prune", "compression.ladder.ratios"),
     secrets=("evaluation.generalText",),
     # Of the second and third: rows that a model wrote, and those that are replayed; of the last:
     # the tuned model's losses, which the teacher must have.
@@ -324,6 +324,7 @@ COMPRESS: Final = Stage(
     fields=(
         "compression.quantize",
         "compression.gate",
+        "compression.ladder.schemes",
         # It also writes the reference that `verify` compares with: as many answers, of as many
         # tokens, to prompts of as many, as are asked for there.
         "verification.prompts",

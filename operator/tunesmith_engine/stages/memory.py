@@ -114,7 +114,7 @@ def publishing(_workload: Workload) -> int:
 
 
 def _hessian(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
-    if spec.compression.quantize.scheme != "W4A16":
+    if "W4A16" not in spec.compression.schemes:
         return 0
     # The matrix, its inverse and the Cholesky factor (GPTQ, arXiv 2210.17323, section 3.3).
     return 3 * FP32 * max(facts.intermediate_size, facts.hidden_size) ** 2

@@ -24,6 +24,7 @@ class SchemeTrial:
 
     scheme: SchemeName
     recovery: dict[str, float]
+    losses: dict[str, float]
     min_recovery: float
     seconds: float
     num_bytes: int
@@ -52,6 +53,7 @@ class SchemeTrial:
         return {
             "scheme": self.scheme,
             "recovery": dict(self.recovery),
+            "losses": dict(self.losses),
             "minRecovery": self.min_recovery,
             "accepted": self.is_accepted,
             **({"kl": round(self.kl, 6)} if self.kl is not None else {}),

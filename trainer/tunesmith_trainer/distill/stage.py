@@ -8,8 +8,8 @@ and the job goes on unpruned; `distillation`, the cut, the scores of all layers,
 way and the curve of the recovery; `recoveryCurve`, JSON lines as `train/history` says.
 Facts: `{"accepted", "axes", "shape": {"before", "after"}, "removedLayers", "ladder", "recovery",
 "gapRecovered", "minRecovery", "maxKl", "objective", "logits", "method", "numSteps", "bestStep",
-"tokens", "seconds", "precision", "resolved"}`; each of `ladder` is a `Rung` as JSON, losses in nats
-per target token.
+"tokens", "seconds", "precision", "resolved"}`, of a ladder of ratios also `tried`; each of `ladder`
+is a `Rung` as JSON, losses in nats per target token.
 """
 
 import json
@@ -41,6 +41,7 @@ from tunesmith_trainer.data.held_out_roles import (
 )
 from tunesmith_trainer.data.prepared import Prepared, load_prepared, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.distill.attempts import first_kept, ratios_of
 from tunesmith_trainer.distill.cut import Cut, apply_cut, choose_cut
 from tunesmith_trainer.distill.importance import losses_without, measure_importance
 from tunesmith_trainer.distill.ladder import PRUNED, RECOVERED, Ladder, Rung
@@ -168,6 +169,17 @@ class _DistillRun:
 
 def distill(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """Leave a smaller model in `distilled/`, or none where the job goes on unpruned.
+
+    Raises:
+        StageError: as `distill_once` does.
+    """
+    if len(ratios_of(request)) > 1:
+        return first_kept(request, reporter, attempt=distill_once)
+    return distill_once(request, reporter)
+
+
+def distill_once(request: StageRequest, reporter: Reporter) -> StageOutcome:
+    """By the ratio of the manifest alone.
 
     Raises:
         BadInputError: the model cannot be cut so.

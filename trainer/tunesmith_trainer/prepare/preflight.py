@@ -131,14 +131,13 @@ def refuse_without_gpu(spec: FineTuneJobSpec) -> None:
     Raises:
         BadInputError: compress would have none to try the model on.
     """
-    quantize = spec.compression.quantize
-    if not SCHEMES[quantize.scheme].needs_gpu:
+    if not any(SCHEMES[scheme].needs_gpu for scheme in spec.compression.schemes):
         return
     from tunesmith_trainer.devices import has_accelerator
 
     # In a cluster prepare has none; a job that asks for some gets one for compress.
     has_gpu = spec.resources.gpus_per_worker > 0 or has_accelerator()
-    refuse_unrunnable(quantize, has_gpu=has_gpu)
+    refuse_unrunnable(spec.compression, has_gpu=has_gpu)
 
 
 def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
@@ -212,7 +211,7 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
             from tunesmith_trainer.distill.vocabulary import refuse_untrimmable
 
             refuse_untrimmable(folder)
-    if quantize.scheme == "W4A16":
+    if "W4A16" in spec.compression.schemes:
         model = _model_without_weights(folder)
         group_size_for(quantize, in_features=quantized_widths(model))
         refuse_unscalable(quantize, architecture=type(model).__name__)
