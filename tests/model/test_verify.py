@@ -264,6 +264,28 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
     assert distance(logprobs_of(of_base, "prompts"), expected) > 0.2
 
 
+@pytest.mark.long
+def test_guessed_tokens_change_no_answer(tmp_path: Path) -> None:
+    base, reference = tmp_path / "base", tmp_path / "reference.json"
+    make_base(base)
+    make_reference(base, reference)
+
+    result = verified(
+        tmp_path / "attempt",
+        folder=base,
+        reference=reference,
+        serving={"speculative": {"tokens": 3, "lookup": 2}},
+        # Random weights find every token about as likely.
+        spec={"verification": {"minAgreement": 0.0, "maxLogprobDifference": 2.0}},
+    )
+
+    assert result.outcome == "Succeeded", result.message
+    settings: Any = result.facts["settings"]
+    assert settings["speculative"] == {"tokens": 3, "lookup": 2}
+    known = logprobs_of(tmp_path / "attempt" / "artifacts" / "fingerprints.json", "probes")
+    assert distance(known, logprobs_of(reference, "prompts")) < 0.05
+
+
 def logprobs_of(path: Path, key: str) -> list[float]:
     return [value for probe in json.loads(path.read_text())[key] for value in probe["logprobs"]]
 

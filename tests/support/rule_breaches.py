@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from artifact_breaches import ARTIFACT_BREACHES
 from explain_breaches import EXPLAIN_BREACHES
 from export_breaches import EXPORT_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
@@ -18,6 +19,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    **ARTIFACT_BREACHES,
     **EXPLAIN_BREACHES,
     **EXPORT_BREACHES,
     **FAIRNESS_BREACHES,
@@ -352,16 +354,6 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"output": {"model": "m", "artifact": "both"}, "training": {"method": "full"}},
             "spec.output.artifact",
             {"output": {"model": "m", "artifact": "both"}, "training": {"method": "lora"}},
-        )
-    ],
-    "adapters-alone-are-not-compressed": [
-        (
-            {"output": {"model": "m", "artifact": "adapter"}},
-            "spec.compression.quantize.scheme",
-            {
-                "output": {"model": "m", "artifact": "adapter"},
-                "compression": {"quantize": {"scheme": "none"}},
-            },
         )
     ],
     "mlflow-files-without-secret": [

@@ -12,6 +12,19 @@ from tunesmith_api.field_types import Fraction
 DEFAULT_MAX_MODEL_LENGTH: Final = 2048
 
 
+class Speculative(ApiModel):
+    """Tokens are guessed, and the model checks several in one pass: its answers stay the same.
+
+    The guesses are what followed the same words before, in the request or in the answer: for
+    answers that repeat their prompts, such as summaries, corrections and code. No draft model.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Guessed at a time.")
+    lookup: Annotated[int, Field(ge=1, le=16)] = Field(
+        3, description="The longest run of tokens that is looked up, down to one."
+    )
+
+
 class Serving(ApiModel):
     """How vLLM runs the model, in the verify stage and when it is served."""
 
@@ -27,6 +40,11 @@ class Serving(ApiModel):
         None,
         description="Longest request in tokens. "
         f"Default: {DEFAULT_MAX_MODEL_LENGTH} or the model's context, the smaller.",
+    )
+    speculative: Annotated[Speculative | None, DecidedLater("nothing is guessed")] = Field(
+        None,
+        description="Speculative decoding by n-grams; `speculative: {}` has every default. "
+        "Default: nothing is guessed.",
     )
 
 

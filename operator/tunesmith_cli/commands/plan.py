@@ -157,7 +157,7 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
             "accumulated": view.estimate.fit.accumulated,
             "gradientCheckpointing": view.estimate.fit.gradient_checkpointing,
             "workerBytes": asdict(view.estimate.fit.worker),
-            "speedSeconds": speed_seconds(view.plan.spec),
+            "speedSeconds": [*(speed_seconds(view.plan.spec) or ())],
         }
         if view.estimate
         else None,

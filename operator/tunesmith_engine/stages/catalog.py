@@ -366,6 +366,7 @@ VERIFY: Final = Stage(
         "verification.maxLogprobDifference",
         "verification.measureSpeed",
         "serving.enforceEager",
+        "serving.speculative",
     ),
     # Of the first and the third: base and adapter, where that is published; of search: its rank;
     # of distill: the shape of what was quantized.

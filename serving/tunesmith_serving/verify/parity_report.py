@@ -97,7 +97,7 @@ def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
         "enforceEager": run.settings.enforce_eager,
         "vllmVersion": run.vllm_version,
         "loadSeconds": run.load_seconds,
-        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "settings": run.settings.model_dump(mode="json", by_alias=True, exclude_none=True),
         "resolved": {"serving.maxModelLength": run.settings.max_model_length},
     }
 
@@ -126,7 +126,7 @@ def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
         "decoded": _comparison(verdict.total.decoded),
         "kernel": run.kernels.name,
         "vllmVersion": run.vllm_version,
-        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "settings": run.settings.model_dump(mode="json", by_alias=True, exclude_none=True),
         "prompts": [
             {
                 "agreement": round(parity.agreement, 6),

@@ -240,7 +240,7 @@ def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
         "accumulated": 8,
         "gradientCheckpointing": "every2",
         "workerBytes": asdict(view.estimate.fit.worker) if view.estimate else None,
-        "speedSeconds": (45, 120),
+        "speedSeconds": [45, 120],
     }
 
 

@@ -160,7 +160,9 @@ class RowWriter:
         method = self._settings.methods[place]
         if method == "answers":
             row = self._examples.own(turn)
-            return row and _Draft(number, method, (row,), (), question=row.question)
+            if row is None:
+                return None
+            return _Draft(number, method, (row,), (), question=row.question)
         random = np.random.default_rng([self._settings.seed, number])
         examples = self._examples.drawn(random)
         if method == "selfInstruct":
