@@ -177,6 +177,7 @@ _TRAINING_FIELDS: Final = (
     "training.klToBase",
     "training.distillation.objective",
     "training.distillation.weight",
+    "training.distillation.onPolicy",
     "training.distillation.temperature",
     "training.adversarial",
     "training.fairness",
