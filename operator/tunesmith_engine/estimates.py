@@ -5,7 +5,7 @@ already there, and `tunesmith plan` prints the figures. Pure arithmetic.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -73,20 +73,33 @@ def estimate(
     *,
     longest_row: int | None = None,
     room: int | None = None,
+    teacher: int | None = None,
 ) -> Estimate:
     """What the job takes.
 
     `spec` may have its defaults filled in or not. `longest_row` is the longest that there is, in
     tokens; None, before `prepare` has seen the rows, takes the longest that there may be. `room` is
-    as in `memory_fit.settle`.
+    as in `memory_fit.settle`, `teacher` as in `Workload`.
     """
-    spec = settle(Workload(spec, facts, longest_row), room=room)
-    workload = Workload(spec, facts, longest_row)
+    workload = Workload(spec, facts, longest_row, teacher)
+    spec = settle(workload, room=room)
+    workload = replace(workload, spec=spec)
     return Estimate(
         memory_bytes={stage.name: stage.memory(workload) for stage in CATALOG.applying(spec)},
         disk_bytes=_disk(spec, facts),
         fit=fit_of(workload),
     )
+
+
+def speed_seconds(spec: FineTuneJobSpec) -> tuple[int, int] | None:
+    """How long `verify` takes to measure tokens/s, at least and at most; None where it does not.
+
+    vLLM is loaded once more; seen with 135 million parameters on two cores (docs/log.md).
+    """
+    is_quantized = set(spec.compression.schemes) != {"none"} and spec.output.artifact != "adapter"
+    if not (is_quantized and spec.verification.measure_speed):
+        return None
+    return (45, 120) if spec.serving.enforce_eager else (160, 240)
 
 
 def model_facts_of(prepared: StageResult) -> ModelFacts | None:
@@ -106,7 +119,24 @@ def model_facts_of(prepared: StageResult) -> ModelFacts | None:
 
 def longest_row_of(prepared: StageResult) -> int | None:
     """Tokens of the longest row of either split, as `prepare` reported it."""
-    reported = prepared.facts.get("longestRow")
+    return _count(prepared, "longestRow")
+
+
+def teacher_parameters_of(prepared: StageResult) -> int | None:
+    """The size of the teacher, where the job has one, as `prepare` reported it."""
+    return _count(prepared, "teacherParameters")
+
+
+def workload_of(spec: FineTuneJobSpec, prepared: StageResult) -> Workload | None:
+    """What memory is estimated from, as `prepare` reported it; None where it has not."""
+    facts = model_facts_of(prepared)
+    if facts is None:
+        return None
+    return Workload(spec, facts, longest_row_of(prepared), teacher_parameters_of(prepared))
+
+
+def _count(prepared: StageResult, fact: str) -> int | None:
+    reported = prepared.facts.get(fact)
     if isinstance(reported, int) and not isinstance(reported, bool) and reported > 0:
         return reported
     return None
@@ -117,7 +147,8 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     trained = trainable_parameters(spec.training, facts)
     checkpoint = (FP32 + MOMENTS) * trained
     embeddings = facts.vocab_size * facts.hidden_size * (1 if facts.is_tied else 2)
-    scheme = SCHEME_BYTES[spec.compression.quantize.scheme]
+    # Of a ladder the smallest so far, and the next one.
+    scheme = sum(sorted(SCHEME_BYTES[scheme] for scheme in spec.compression.schemes)[-2:])
     shipped = int(scheme * max(0, facts.num_parameters - embeddings)) + BF16 * embeddings
     base = BF16 * facts.num_parameters
     # Twice the trained weights: the best so far, and the tuned model.

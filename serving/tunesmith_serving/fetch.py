@@ -1,7 +1,8 @@
 """`python -m tunesmith_serving fetch URI FOLDER --digest D`: a published version onto this disk.
 
 What an init container does before the server starts. The folder is there whole and proven, or not
-at all: files are loaded beside it, and renamed into place once every digest is right.
+at all: files are loaded beside it, and renamed into place once every digest is right. Formats for
+devices stay in an object store or on a hub; an image comes with them.
 """
 
 import argparse
@@ -49,7 +50,11 @@ def is_whole(folder: Path, *, digest: str) -> bool:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
     except OSError:
         return False
-    return manifest is not None and manifest.digest() == digest and manifest_of(folder) == manifest
+    return (
+        manifest is not None
+        and manifest.digest() == digest
+        and manifest_of(folder).served() == manifest.served()
+    )
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
@@ -76,7 +81,7 @@ def _load(arguments: argparse.Namespace, *, secret: Secret, folder: Path) -> Pat
     """Download the files that the version's manifest names."""
     store = open_store(arguments.uri.rstrip("/"), secret=secret, role=MODEL)
     manifest = _manifest(store, digest=arguments.digest)
-    wanted = {f"{store.path.rstrip('/')}/{name}" for name in (*manifest.files, MANIFEST)}
+    wanted = {f"{store.path.rstrip('/')}/{name}" for name in (*manifest.served(), MANIFEST)}
     files = [file for file in store.files_below() if file.path in wanted]
     return download_folder(store, files, folder=folder)
 

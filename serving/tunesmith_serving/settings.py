@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
-from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH, Serving
+from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH, Serving, Speculative
 from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S
 from tunesmith_serving import platforms
 from tunesmith_serving.platforms import Capability, NumberFormat, Platform
@@ -29,7 +29,7 @@ class ServingSettings(ApiModel):
     `kv_cache_gib` is the memory for keys and values on a CPU, in GiB; on GPUs it is what the
     weights leave. `max_batched_tokens` bounds the tokens of one forward pass, and with them the
     memory of activations. `tensor_parallel_size` is the number of GPUs over which each layer is
-    split.
+    split. `speculative` is how tokens are guessed, where they are.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
@@ -41,6 +41,19 @@ class ServingSettings(ApiModel):
     max_batched_tokens: Count = 2048
     kv_cache_gib: Count = 1
     tensor_parallel_size: Count = 1
+    speculative: Speculative | None = None
+
+    @property
+    def speculative_config(self) -> dict[str, Any]:
+        """What vLLM calls so; empty where nothing is guessed."""
+        if self.speculative is None:
+            return {}
+        return {
+            "method": "ngram",
+            "num_speculative_tokens": self.speculative.tokens,
+            "prompt_lookup_max": self.speculative.lookup,
+            "prompt_lookup_min": 1,
+        }
 
     def on(self, platform: Platform) -> Self:
         """The same model on `platform`, in the number format that was proved."""
@@ -58,6 +71,7 @@ class ServingSettings(ApiModel):
             "max_num_batched_tokens": self.max_batched_tokens,
             "tensor_parallel_size": self.tensor_parallel_size,
             **platforms.engine_arguments(self.platform),
+            **({"speculative_config": self.speculative_config} if self.speculative else {}),
         }
 
     def command_line(
@@ -87,6 +101,8 @@ class ServingSettings(ApiModel):
             **platforms.server_arguments(self.platform),
             "shutdown-timeout": shutdown_timeout,
         }
+        if self.speculative is not None:
+            given["speculative-config"] = json.dumps(self.speculative_config)
         switches = ["--enforce-eager"] if self.enforce_eager else []
         switches += ["--no-enable-log-requests", "--disable-uvicorn-access-log"]
         return [
@@ -137,6 +153,7 @@ def settings_for(
         dtype=dtype,
         enforce_eager=serving.enforce_eager,
         max_model_length=length,
+        speculative=serving.speculative,
         # For two requests of full length: with room for one, a second would wait or be cut short.
         kv_cache_gib=_cache_gib(config, num_tokens=2 * length, num_bytes=_BYTES[dtype]),
         **platforms.batches(platform),

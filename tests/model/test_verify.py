@@ -72,8 +72,12 @@ def verified(
     environment: Mapping[str, str] | None = None,
     spec: Mapping[str, Any] | None = None,
     adapter: Mapping[str, Mapping[str, Path]] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> StageResult:
-    """The result of the stage, run as a process of the server environment."""
+    """The result of the stage, run as a process of the server environment.
+
+    `facts` are those of compress.
+    """
     attempt.mkdir(exist_ok=True)
     made = {COMPRESS.name: {"compressed": folder, "reference": reference}}
     for stage, paths in (adapter or {}).items():
@@ -100,6 +104,7 @@ def verified(
                 outcome="Succeeded",
                 reason="Succeeded",
                 artifacts=[artifact_of(name, path) for name, path in paths.items()],
+                facts=dict(facts or {}) if stage == COMPRESS.name else {},
             )
             for stage, paths in made.items()
         },
@@ -230,9 +235,18 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
             TRAIN.name: {"tuned": version / "adapter"},
             COMPRESS.name: {"adapterReference": reference},
         },
+        # So called: what is asked is whether both models are loaded and timed.
+        facts={"scheme": "W8A8"},
     )
 
     assert result.outcome == "Succeeded", result.message
+    speed: Any = result.facts["speed"]
+    for way in ("alone", "together"):
+        for model in ("compressed", "unquantized"):
+            slowest, middle, fastest = speed[way][model]
+            assert 0 < slowest <= middle <= fastest
+    assert speed["pays"] == (not any("was not faster" in each for each in result.warnings))
+    assert "tokens/s, unquantized" in result.message
     assert {artifact.name for artifact in result.artifacts} == {
         "parity",
         "fingerprints",
@@ -248,6 +262,28 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
     assert distance(known["adapterFingerprints"], expected) < 0.05
     # What it would be if vLLM had left the adapter out.
     assert distance(logprobs_of(of_base, "prompts"), expected) > 0.2
+
+
+@pytest.mark.long
+def test_guessed_tokens_change_no_answer(tmp_path: Path) -> None:
+    base, reference = tmp_path / "base", tmp_path / "reference.json"
+    make_base(base)
+    make_reference(base, reference)
+
+    result = verified(
+        tmp_path / "attempt",
+        folder=base,
+        reference=reference,
+        serving={"speculative": {"tokens": 3, "lookup": 2}},
+        # Random weights find every token about as likely.
+        spec={"verification": {"minAgreement": 0.0, "maxLogprobDifference": 2.0}},
+    )
+
+    assert result.outcome == "Succeeded", result.message
+    settings: Any = result.facts["settings"]
+    assert settings["speculative"] == {"tokens": 3, "lookup": 2}
+    known = logprobs_of(tmp_path / "attempt" / "artifacts" / "fingerprints.json", "probes")
+    assert distance(known, logprobs_of(reference, "prompts")) < 0.05
 
 
 def logprobs_of(path: Path, key: str) -> list[float]:

@@ -12,12 +12,63 @@ def _recovery(**fields: Any) -> dict[str, Any]:
 
 
 PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "ladder-has-candidates": [
+        (
+            {"compression": {"ladder": {}}},
+            "spec.compression.ladder",
+            {"compression": {"ladder": {"schemes": ["none"]}}},
+        )
+    ],
+    "ladder-schemes-once": [
+        (
+            {"compression": {"ladder": {"schemes": ["W8A8"]}}},
+            "spec.compression.ladder.schemes",
+            {"compression": {"ladder": {"schemes": ["W4A16"]}}},
+        ),
+        (
+            {"compression": {"ladder": {"schemes": ["none", "none"]}}},
+            "spec.compression.ladder.schemes",
+            {"compression": {"ladder": {"schemes": ["none"]}}},
+        ),
+    ],
+    "ladder-ratios-of-prune": [
+        (
+            {"compression": {"ladder": {"ratios": [0.1]}}},
+            "spec.compression.ladder.ratios",
+            {"compression": {"ladder": {"ratios": [0.1]}, "prune": {"ratio": 0.2}}},
+        ),
+        (
+            {"compression": {"ladder": {"ratios": [0.1]}, "prune": {}}},
+            "spec.compression.ladder.ratios",
+            {"compression": {"ladder": {"ratios": [0.1]}, "prune": {"ratio": 0.2}}},
+        ),
+    ],
+    "ladder-ratios-descend": [
+        (
+            {"compression": {"ladder": {"ratios": ratios}, "prune": {"ratio": 0.5}}},
+            "spec.compression.ladder.ratios",
+            {"compression": {"ladder": {"ratios": [0.4, 0.3, 0.2, 0.1]}, "prune": {"ratio": 0.5}}},
+        )
+        for ratios in ([0.5], [0.4, 0.4], [0.4, 0.3, 0.35], [0.4, 0.3, 0.2, 0.25])
+    ],
     "ratio-or-max-parameters": [
         (
             _prune(ratio=0.2, maxParameters=100_000_000),
             "spec.compression.prune.maxParameters",
             _prune(maxParameters=100_000_000),
         )
+    ],
+    "tokens-go-by-no-ratio": [
+        (
+            _prune(axes=["vocabulary"], ratio=0.2),
+            "spec.compression.prune.axes",
+            _prune(axes=["vocabulary"]),
+        ),
+        (
+            _prune(axes=["vocabulary"], maxParameters=100_000_000),
+            "spec.compression.prune.axes",
+            _prune(axes=["vocabulary", "layers"], maxParameters=100_000_000),
+        ),
     ],
     "axes-once": [
         (

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from artifact_breaches import ARTIFACT_BREACHES
 from explain_breaches import EXPLAIN_BREACHES
 from export_breaches import EXPORT_BREACHES
 from fairness_breaches import FAIRNESS_BREACHES
@@ -18,6 +19,7 @@ REMOTE = {"model": "m", "uri": "s3://models"}
 
 # What breaks a rule, the field that the error points at, and the nearest thing that keeps it.
 BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    **ARTIFACT_BREACHES,
     **EXPLAIN_BREACHES,
     **EXPORT_BREACHES,
     **FAIRNESS_BREACHES,
@@ -354,16 +356,6 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"output": {"model": "m", "artifact": "both"}, "training": {"method": "lora"}},
         )
     ],
-    "adapters-alone-are-not-compressed": [
-        (
-            {"output": {"model": "m", "artifact": "adapter"}},
-            "spec.compression.quantize.scheme",
-            {
-                "output": {"model": "m", "artifact": "adapter"},
-                "compression": {"quantize": {"scheme": "none"}},
-            },
-        )
-    ],
     "mlflow-files-without-secret": [
         (
             {"tracking": {"mlflow": {"trackingUri": "file://mlruns", **SECRET}}},
@@ -413,6 +405,25 @@ BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"compression": {"quantize": {"scheme": "none", "keepLayers": 1}}},
             "spec.compression.quantize.keepLayers",
             {"compression": {"quantize": {"keepLayers": 1}}},
+        )
+    ],
+    "answers-fill-no-group": [
+        (
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "balance": {"languages": True, "method": "synthesize"},
+                    "synthesis": {"methods": ["answers", "evolve"]},
+                }
+            },
+            "spec.dataset.synthesis.methods",
+            {
+                "dataset": {
+                    "train": TRAIN,
+                    "balance": {"languages": True, "method": "synthesize"},
+                    "synthesis": {"methods": ["evolve"]},
+                }
+            },
         )
     ],
     "balance-by-synthesis": [

@@ -29,6 +29,13 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             {"training": {"distillation": TAUGHT}},
         )
     ],
+    "whole-students-answer": [
+        (
+            {"training": {"parallelism": "fsdp", "distillation": {**TAUGHT, "onPolicy": 0.5}}},
+            "spec.training.distillation.onPolicy",
+            {"training": {"distillation": {**TAUGHT, "onPolicy": 0.5}}},
+        )
+    ],
     "one-model-beside-the-trained": [
         (
             {"training": {"klToBase": {}, "distillation": TAUGHT}},

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TUNED: Final = "tuned"
 # Of the stage `distill`: a smaller model that takes the place of the tuned one behind it.
 DISTILLED: Final = "distilled"
+# In its folder, where tokens have gone: the old ids of those that are left.
+KEPT_TOKENS: Final = "kept-tokens.npy"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
 
 # Of a model folder, with the chat template. No `generation_config.json`: save_pretrained writes it.

@@ -1,6 +1,7 @@
 """`spec.compression`: how the model is made smaller, and how much of its quality must survive."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field
@@ -75,11 +76,11 @@ class CompressionGate(ApiModel):
     )
     max_kl: Annotated[
         Annotated[float, Field(gt=0.0, le=100.0)] | None,
-        DecidedLater("measured, not judged"),
+        DecidedLater("not measured"),
     ] = Field(
         None,
         description="Largest KL divergence of the compressed model from the tuned one, in nats a "
-        "target token of the held-out rows. Default: measured, not judged.",
+        "target token of the held-out rows. Default: not measured.",
     )
     fallback: Literal["widen", "fail"] = Field(
         "widen", description="After a failed gate: try the next wider scheme, or fail the job."
@@ -95,6 +96,24 @@ class CompressionGate(ApiModel):
         return self.model_copy(update={"min_recovery": DEFAULT_MIN_RECOVERY[scheme]})
 
 
+class Ladder(ApiModel):
+    """The smallest model that keeps the bounds is published.
+
+    `prune.ratio` and `quantize.scheme` are the first candidates, these come behind them. First the
+    ratios: of the first that keeps `prune.gate` the model goes on. Then every scheme is measured
+    with it, and the smallest that keeps `gate` ships.
+    """
+
+    ratios: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(max_length=4)] = Field(
+        default_factory=list,
+        description="Smaller parts that go, tried where those before were refused; each takes a "
+        "recovery of its own.",
+    )
+    schemes: Annotated[list[SchemeName], Field(max_length=4)] = Field(
+        default_factory=list, description="Schemes that are measured beside `quantize.scheme`."
+    )
+
+
 class Compression(ApiModel):
     """Merge the adapters, prune if asked for, quantize, and prove that little was lost."""
 
@@ -105,12 +124,85 @@ class Compression(ApiModel):
     )
     quantize: Quantize = Quantize()
     gate: CompressionGate = CompressionGate()
+    ladder: Annotated[Ladder | None, DecidedLater("nothing else is tried")] = Field(
+        None,
+        description="More candidates; the smallest that keeps the bounds is published. Default: "
+        "nothing else is tried.",
+    )
+
+    @property
+    def measures_divergence(self) -> bool:
+        """Whether something is bounded or chosen by the KL divergence from the tuned model."""
+        is_bounded = self.gate.max_kl is not None or self.quantize.keep_layers > 0
+        return is_bounded or self.ladder is not None
+
+    @property
+    def schemes(self) -> tuple[SchemeName, ...]:
+        """Those that are asked for, in order."""
+        return (self.quantize.scheme, *(self.ladder.schemes if self.ladder else ()))
 
     def with_defaults(self) -> Self:
         """With the gate's bound and what pruning leaves open filled in."""
         gate = self.gate.with_defaults(scheme=self.quantize.scheme)
         prune = self.prune.with_defaults() if self.prune else None
         return self.model_copy(update={"gate": gate, "prune": prune})
+
+
+def _descends(compression: Compression) -> bool:
+    ladder, prune = compression.ladder, compression.prune
+    if ladder is None or prune is None or prune.ratio is None:
+        return True
+    ratios = [prune.ratio, *ladder.ratios]
+    return all(later < earlier for earlier, later in pairwise(ratios))
+
+
+LADDER_RULES: Final[tuple[Rule[Compression], ...]] = (
+    Rule(
+        name="ladder-has-candidates",
+        scopes=("compression",),
+        field="ladder",
+        holds=lambda compression: (
+            compression.ladder is None
+            or bool(compression.ladder.ratios or compression.ladder.schemes)
+        ),
+        cel="!has(self.ladder) || size(self.ladder.ratios) > 0 || size(self.ladder.schemes) > 0",
+        message="a ladder has ratios, schemes or both; give some, or leave it out",
+    ),
+    Rule(
+        name="ladder-schemes-once",
+        scopes=("compression",),
+        field="ladder.schemes",
+        holds=lambda compression: len(set(compression.schemes)) == len(compression.schemes),
+        cel="!has(self.ladder) || (self.ladder.schemes.all(scheme, scheme != self.quantize.scheme "
+        "&& self.ladder.schemes.exists_one(other, other == scheme)))",
+        message="each scheme is measured once; name those beside quantize.scheme, each once",
+    ),
+    Rule(
+        name="ladder-ratios-of-prune",
+        scopes=("compression",),
+        field="ladder.ratios",
+        holds=lambda compression: (
+            compression.ladder is None
+            or not compression.ladder.ratios
+            or (compression.prune is not None and compression.prune.ratio is not None)
+        ),
+        cel="!has(self.ladder) || size(self.ladder.ratios) == 0 || "
+        "(has(self.prune) && has(self.prune.ratio))",
+        message="ratios come behind that of prune; give prune.ratio, or leave them out",
+    ),
+    Rule(
+        name="ladder-ratios-descend",
+        scopes=("compression",),
+        field="ladder.ratios",
+        holds=_descends,
+        cel="!has(self.ladder) || size(self.ladder.ratios) == 0 || !has(self.prune) || "
+        "!has(self.prune.ratio) || (self.ladder.ratios[0] < self.prune.ratio && "
+        "(size(self.ladder.ratios) < 2 || self.ladder.ratios[1] < self.ladder.ratios[0]) && "
+        "(size(self.ladder.ratios) < 3 || self.ladder.ratios[2] < self.ladder.ratios[1]) && "
+        "(size(self.ladder.ratios) < 4 || self.ladder.ratios[3] < self.ladder.ratios[2]))",
+        message="each ratio takes less than the one before; begin below prune.ratio and descend",
+    ),
+)
 
 
 RULES: Final[tuple[Rule[Quantize], ...]] = (

@@ -118,6 +118,21 @@ RULES: Final[tuple[Rule[Dataset], ...]] = (
         message="with validation there is nothing to split; leave split out, or validation",
     ),
     Rule(
+        name="answers-fill-no-group",
+        scopes=("dataset",),
+        field="synthesis.methods",
+        holds=lambda dataset: (
+            dataset.balance is None
+            or dataset.balance.method != "synthesize"
+            or dataset.synthesis is None
+            or "answers" not in dataset.synthesis.methods
+        ),
+        cel="!has(self.balance) || self.balance.method != 'synthesize' || !has(self.synthesis) || "
+        "self.synthesis.methods.all(method, method != 'answers')",
+        message="answers to rows' own questions fill no group that lacks some; leave answers out, "
+        "or choose oversample",
+    ),
+    Rule(
         name="balance-by-synthesis",
         scopes=("dataset",),
         field="balance.method",

@@ -30,6 +30,12 @@ class Distillation(ApiModel):
     weight: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.5, description="Part of the loss that is the divergence; the rest is cross-entropy."
     )
+    on_policy: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.0,
+        description="Part of the passes in which the student answers the prompts itself and the "
+        "teacher judges that (Agarwal et al. 2024, arXiv 2306.13649). Each takes as long as "
+        "generating the answers one by one.",
+    )
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
         1.0, description="Both models' logits are divided by it (Hinton et al. 2015)."
     )

@@ -10,7 +10,7 @@ from tunesmith_api.field_markers import PlannedDefault
 from tunesmith_api.field_types import Positive
 from tunesmith_api.rules import Rule
 
-Axis = Literal["layers", "channels", "heads"]
+Axis = Literal["layers", "channels", "heads", "vocabulary"]
 _DEFAULT_AXES: Final[tuple[Axis, ...]] = ("layers",)
 Divergence = Literal["forwardKl", "reverseKl", "jensenShannon", "crossEntropy"]
 
@@ -107,10 +107,11 @@ class Prune(ApiModel):
     What remains is an ordinary, smaller model of the same architecture.
     """
 
-    axes: Annotated[list[Axis], Field(min_length=1, max_length=3)] = Field(
+    axes: Annotated[list[Axis], Field(min_length=1, max_length=4)] = Field(
         default_factory=lambda: [*_DEFAULT_AXES],
         description="What is taken away. layers: whole layers. channels: of each feed-forward "
-        "network. heads: keys and values with the queries that share them.",
+        "network. heads: keys and values with the queries that share them. vocabulary: tokens that "
+        "are in no row of the job and in no text of its evaluation, whatever `ratio` is.",
     )
     ratio: Annotated[
         Annotated[float, Field(gt=0.0, lt=1.0)] | None,
@@ -142,10 +143,15 @@ class Prune(ApiModel):
     recovery: Recovery = Recovery()
     gate: PruneGate = PruneGate()
 
+    @property
+    def is_of_shape(self) -> bool:
+        """Whether more goes than tokens."""
+        return any(axis != "vocabulary" for axis in self.axes)
+
     def with_defaults(self) -> Self:
         """With the ratio and what recovery leaves open filled in."""
         update: dict[str, object] = {"recovery": self.recovery.with_defaults()}
-        if self.ratio is None and self.max_parameters is None:
+        if self.ratio is None and self.max_parameters is None and self.is_of_shape:
             update["ratio"] = DEFAULT_RATIO
         return self.model_copy(update=update)
 
@@ -158,6 +164,18 @@ RULES: Final[tuple[Rule[Prune], ...]] = (
         holds=lambda prune: prune.ratio is None or prune.max_parameters is None,
         cel="!has(self.ratio) || !has(self.maxParameters)",
         message="ratio and maxParameters both say how much goes; give one of them",
+    ),
+    Rule(
+        name="tokens-go-by-no-ratio",
+        scopes=("compression.prune",),
+        field="axes",
+        holds=lambda prune: (
+            prune.is_of_shape or (prune.ratio is None and prune.max_parameters is None)
+        ),
+        cel="self.axes.exists(axis, axis != 'vocabulary') || "
+        "(!has(self.ratio) && !has(self.maxParameters))",
+        message="the rows say which tokens go; leave ratio and maxParameters out, or name another "
+        "axis as well",
     ),
     Rule(
         name="axes-once",

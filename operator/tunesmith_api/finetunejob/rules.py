@@ -203,6 +203,23 @@ _ARTIFACT: Final[tuple[Rule[FineTuneJobSpec], ...]] = (
         message="an adapter alone runs on its base as it is; set scheme: none, or publish both",
     ),
     Rule(
+        name="adapters-alone-have-no-ladder",
+        scopes=("",),
+        field="compression.ladder",
+        holds=lambda spec: spec.output.artifact != "adapter" or spec.compression.ladder is None,
+        cel="self.output.artifact != 'adapter' || !has(self.compression.ladder)",
+        message="an adapter alone runs on its base as it is; leave ladder out, or publish both",
+    ),
+    Rule(
+        name="guesses-of-whole-models",
+        scopes=("",),
+        field="serving.speculative",
+        holds=lambda spec: spec.serving.speculative is None or not spec.output.has_adapter,
+        cel="!has(self.serving.speculative) || self.output.artifact == 'merged'",
+        message="speculative decoding was not seen to work with adapters; set output.artifact: "
+        "merged, or leave speculative out",
+    ),
+    Rule(
         name="exports-are-whole-models",
         scopes=("",),
         field="export",
@@ -247,6 +264,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *_SOURCES,
     *output.RULES,
     *compression.RULES,
+    *compression.LADDER_RULES,
     *export.FORMAT_RULES,
     *export.RULES,
     *prune.RULES,

@@ -12,6 +12,19 @@ from tunesmith_api.field_types import Fraction
 DEFAULT_MAX_MODEL_LENGTH: Final = 2048
 
 
+class Speculative(ApiModel):
+    """Tokens are guessed, and the model checks several in one pass: its answers stay the same.
+
+    The guesses are what followed the same words before, in the request or in the answer: for
+    answers that repeat their prompts, such as summaries, corrections and code. No draft model.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Guessed at a time.")
+    lookup: Annotated[int, Field(ge=1, le=16)] = Field(
+        3, description="The longest run of tokens that is looked up, down to one."
+    )
+
+
 class Serving(ApiModel):
     """How vLLM runs the model, in the verify stage and when it is served."""
 
@@ -28,6 +41,11 @@ class Serving(ApiModel):
         description="Longest request in tokens. "
         f"Default: {DEFAULT_MAX_MODEL_LENGTH} or the model's context, the smaller.",
     )
+    speculative: Annotated[Speculative | None, DecidedLater("nothing is guessed")] = Field(
+        None,
+        description="Speculative decoding by n-grams; `speculative: {}` has every default. "
+        "Default: nothing is guessed.",
+    )
 
 
 class Verification(ApiModel):
@@ -35,6 +53,11 @@ class Verification(ApiModel):
 
     prompts: Annotated[int, Field(ge=1, le=1000)] = 20
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
+    measure_speed: bool = Field(
+        True,
+        description="Measure tokens/s of a quantized model beside the same model unquantized, for "
+        "which vLLM is loaded once more, and say where the scheme does not pay.",
+    )
     # Even against itself a W8A8 model agrees on no more than 0.85 to 0.94 of its tokens once a tiny
     # noise flips a rounding (docs/log.md): 1.0 would refuse sound models.
     min_agreement: Fraction = Field(

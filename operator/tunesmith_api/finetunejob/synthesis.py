@@ -11,7 +11,7 @@ from tunesmith_api.field_types import Positive, Seed
 from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.rules import Rule
 
-Method = Literal["selfInstruct", "evolve"]
+Method = Literal["selfInstruct", "evolve", "answers"]
 MaxNewTokens = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -60,11 +60,13 @@ class Synthesis(ApiModel):
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         10_000, description="New rows at most, whatever `ratio` comes to."
     )
-    methods: Annotated[list[Method], Field(min_length=1, max_length=2)] = Field(
+    methods: Annotated[list[Method], Field(min_length=1, max_length=3)] = Field(
         default_factory=lambda: [*_DEFAULT_METHODS],
         description="`selfInstruct`: a new question, after a few of the job's as examples (Wang et "
         "al. 2022, arXiv 2212.10560). `evolve`: one question made deeper, or carried elsewhere "
-        "(Xu et al. 2023, arXiv 2304.12244). Several take turns.",
+        "(Xu et al. 2023, arXiv 2304.12244). `answers`: a training row's own question, each once, "
+        "which distils the generator through its words (Kim and Rush 2016, arXiv 1606.07947). "
+        "Several take turns.",
     )
     examples: Annotated[int, Field(ge=1, le=8)] = Field(
         3, description="Training rows that are shown for each new one."

@@ -359,6 +359,19 @@ RULES: Final[tuple[Rule[Training], ...]] = (
         "distillation out, or choose objective: sft",
     ),
     Rule(
+        name="whole-students-answer",
+        scopes=("training",),
+        field="distillation.onPolicy",
+        holds=lambda training: (
+            training.parallelism != "fsdp"
+            or training.distillation is None
+            or training.distillation.on_policy == 0.0
+        ),
+        cel="self.parallelism != 'fsdp' || !has(self.distillation) || "
+        "self.distillation.onPolicy == 0.0",
+        message="a student in shards cannot answer; leave onPolicy out, or choose parallelism: ddp",
+    ),
+    Rule(
         name="one-model-beside-the-trained",
         scopes=("training",),
         field="distillation",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.errors import EXIT_DONE, CommandError
 from tunesmith_cli.formats import counted, size
@@ -19,11 +20,11 @@ from tunesmith_engine.capacity import (
     memory_bytes,
     room_of_worker,
 )
-from tunesmith_engine.estimates import Estimate, estimate, longest_row_of
+from tunesmith_engine.estimates import Estimate, estimate, longest_row_of, speed_seconds
 from tunesmith_engine.local.data_description import DataDescription, describe_data
 from tunesmith_engine.local.environments import Environments
 from tunesmith_engine.local.home_folder import HomeFolder
-from tunesmith_engine.local.runner import shortage_here
+from tunesmith_engine.local.runner import shortage_here, teacher_here
 from tunesmith_engine.planning.defaults import Setting, describe
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.sources.fingerprints import fingerprint_job
@@ -130,7 +131,8 @@ def _estimate(
     # Without prepare's word the estimate takes rows of sequenceLength, which is the upper bound.
     longest = longest_row_of(prepared) if prepared else None
     room = room_of_worker(spec.resources, accelerators=accelerators_here(spec.resources))
-    return estimate(spec, read_model_facts(path), longest_row=longest, room=room)
+    teacher = teacher_here(spec, prepared, base=manifest.base, cache=home.cache)
+    return estimate(spec, read_model_facts(path), longest_row=longest, room=room, teacher=teacher)
 
 
 def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
@@ -155,6 +157,7 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
             "accumulated": view.estimate.fit.accumulated,
             "gradientCheckpointing": view.estimate.fit.gradient_checkpointing,
             "workerBytes": asdict(view.estimate.fit.worker),
+            "speedSeconds": [*(speed_seconds(view.plan.spec) or ())],
         }
         if view.estimate
         else None,
@@ -195,6 +198,7 @@ def plan_as_text(view: PlanView) -> str:
             table([("setting", "from", "value", "matters"), *settings]),
             _needs(view),
             *([_step(view.estimate.fit)] if view.estimate else []),
+            *_speed(view.plan.spec),
         )
     )
 
@@ -221,6 +225,19 @@ def _needs(view: PlanView) -> str:
     disk = view.estimate.disk_bytes
     rows.append(("disk", size(disk), f"{size(free)} free", "too much" if disk > free else ""))
     return table([("needs", "at most", "this machine", ""), *rows])
+
+
+def _speed(spec: FineTuneJobSpec) -> list[str]:
+    """What measuring the speed takes, where it is measured."""
+    seconds, scheme = speed_seconds(spec), spec.compression.quantize.scheme
+    if seconds is None:
+        return []
+    least, most = seconds
+    told = (
+        f"tokens/s of {scheme} are measured beside the unquantized model: verify loads vLLM once "
+        f"more, {least} to {most} s for a small model (verification.measureSpeed: false spares it)"
+    )
+    return [told]
 
 
 def _step(fit: TrainingFit) -> str:

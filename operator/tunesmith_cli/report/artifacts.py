@@ -304,8 +304,26 @@ class TrainFacts(Record):
     packing: PackingFacts | None = None
 
 
+class RatesFacts(Record):
+    """Tokens/s: the slowest round, their median and the fastest; `ratio` is of the medians."""
+
+    compressed: tuple[float, float, float]
+    unquantized: tuple[float, float, float]
+    ratio: float
+
+
+class SpeedFacts(Record):
+    """A quantized model beside itself unquantized, in the vLLM that will serve."""
+
+    scheme: str
+    requests: int
+    pays: bool
+    alone: RatesFacts
+    together: RatesFacts
+
+
 class VerifyFacts(Record):
-    """How well vLLM agreed with transformers."""
+    """How well vLLM agreed with transformers, and how fast it was."""
 
     agreement: float | None = None
     mean_logprob_difference: float | None = None
@@ -317,6 +335,7 @@ class VerifyFacts(Record):
     enforce_eager: bool | None = None
     vllm_version: str | None = None
     load_seconds: float | None = None
+    speed: SpeedFacts | None = None
 
 
 class ParityPrompt(Record):

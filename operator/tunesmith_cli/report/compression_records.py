@@ -17,11 +17,12 @@ class LadderRung(Record):
 
 
 class ShapeFacts(Record):
-    """How many layers, channels of each, and heads of keys of each."""
+    """How many layers, channels of each, heads of keys of each, and tokens."""
 
     layers: int = 0
     channels: int = 0
     kv_heads: int = 0
+    tokens: int = 0
 
 
 class CutFacts(Record):
@@ -31,12 +32,22 @@ class CutFacts(Record):
     after: ShapeFacts = ShapeFacts()
 
 
+class RatioTried(Record):
+    """A ratio of a ladder, and the recovered model that came of it."""
+
+    ratio: float
+    accepted: bool = False
+    bytes: int
+    loss: float
+
+
 class DistillFacts(Record):
     """What was pruned, and what came back; parts of 1 by suite."""
 
     accepted: bool = False
     shape: CutFacts | None = None
     ladder: list[LadderRung] = Field(default_factory=list)
+    tried: list[RatioTried] = Field(default_factory=list)
     recovery: dict[str, float] = Field(default_factory=dict)
     gap_recovered: dict[str, float | None] = Field(default_factory=dict)
     min_recovery: float = 0.0
@@ -53,6 +64,7 @@ class SchemeTried(Record):
 
     scheme: str
     recovery: dict[str, float | None] = Field(default_factory=dict)
+    losses: dict[str, float] = Field(default_factory=dict)
     min_recovery: float | None = None
     accepted: bool = False
     kl: float | None = None

@@ -107,6 +107,7 @@ def _cut(facts: DistillFacts) -> str:
         ("layers", before.layers, after.layers),
         ("channels", before.channels, after.channels),
         ("heads of keys", before.kv_heads, after.kv_heads),
+        ("tokens", before.tokens, after.tokens),
     )
     told = [f"{after:,} of {before:,} {axis}" for axis, before, after in axes if after != before]
     return f"{', '.join(told)} stay.".capitalize() if told else ""

@@ -4,7 +4,7 @@ The evaluation shows every number of every stage, known here or not; the other p
 the facts and artifacts of the stage that they are about. The template asks for each by its name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -22,14 +22,25 @@ from tunesmith_cli.metrics import (
     latest_in_order,
     split_label,
 )
-from tunesmith_cli.report.artifacts import EvaluationFile, GateResult, ParityFile, Sample
+from tunesmith_cli.report.artifacts import (
+    EvaluationFile,
+    GateResult,
+    ParityFile,
+    RatesFacts,
+    Sample,
+    SpeedFacts,
+)
 from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
 from tunesmith_cli.report.fairness import FairnessTables
 from tunesmith_cli.report.job_data import JobData
 from tunesmith_cli.report.other_models import OtherModels
+from tunesmith_cli.report.pareto import Candidate, pareto_chart, undominated
 from tunesmith_cli.report.robustness import RobustnessTables
+
+# Of two models a table says enough.
+_FEWEST_CANDIDATES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +169,21 @@ class Measurements:
         return table_of(caption, head, rows, numeric=(1, 2, 3, 4, 6, 7))
 
     @cached_property
+    def sizes(self) -> Chart | None:
+        """Size against loss, where a ladder had more than one model to choose from."""
+        found = list(_candidates(self.job))
+        if len(found) < _FEWEST_CANDIDATES:
+            return None
+        beaten = [each for each in found if each not in undominated(found)]
+        caption = (
+            "Size in MiB to the right, held-out nats per target token upwards; the large dot "
+            "ships, and the line joins those that are neither larger nor worse than another."
+        )
+        if beaten:
+            caption += f" Beaten: {', '.join(each.label for each in beaten)}."
+        return Chart(drawing=pareto_chart(found), caption=caption)
+
+    @cached_property
     def agreement(self) -> Table | None:
         """How well the served model agreed with the trainer's own answers."""
         facts, bounds = self.job.verify, self.job.parity or ParityFile()
@@ -183,6 +209,7 @@ class Measurements:
             ("eager", "" if facts.enforce_eager is None else shown(facts.enforce_eager)),
             ("vLLM", facts.vllm_version or ""),
             ("time to load", "" if facts.load_seconds is None else duration(facts.load_seconds)),
+            *(_speed_rows(facts.speed) if facts.speed else ()),
         ]
         told = [row for row in rows if row[1]]
         return table_of("vLLM against transformers", ("", ""), told, numeric=())
@@ -218,6 +245,35 @@ def _interval_rows(measured: Sequence[EvaluationResult]) -> list[Interval]:
         )
         for result in measured
     ]
+
+
+def _candidates(job: JobData) -> Iterator[Candidate]:
+    """All models whose size and loss are known: each ratio in bf16, and each scheme."""
+    shipped = job.compress.scheme
+    for tried in job.distill.tried:
+        yield Candidate(f"{tried.ratio:g} gone", tried.bytes, tried.loss)
+    for scheme in job.compress.tries:
+        if scheme.bytes and "heldOut" in scheme.losses:
+            ships = scheme.scheme == shipped
+            yield Candidate(scheme.scheme, scheme.bytes, scheme.losses["heldOut"], ships)
+
+
+def _speed_rows(speed: SpeedFacts) -> list[tuple[str, str]]:
+    """Medians, and the slowest and fastest round of each model."""
+    ways = (("one request", speed.alone), (f"{speed.requests} requests at once", speed.together))
+    rows = [(f"tokens/s of {way}", _compared(speed.scheme, rates)) for way, rates in ways]
+    unpaid = [] if speed.pays else [("the scheme", "does not pay in speed here; it saves memory")]
+    return rows + unpaid
+
+
+def _compared(scheme: str, rates: RatesFacts) -> str:
+    ours, theirs = _rates(rates.compressed), _rates(rates.unquantized)
+    return f"{scheme} {ours}, unquantized {theirs}: {rates.ratio:.2f} times"
+
+
+def _rates(rates: tuple[float, float, float]) -> str:
+    slowest, middle, fastest = rates
+    return f"{middle:.0f} ({slowest:.0f} to {fastest:.0f})"
 
 
 def _optional(value: float | None) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_engine.capacity import (
     Shortage,
@@ -20,7 +21,12 @@ from tunesmith_engine.capacity import (
     shortage_of_accelerators,
     shortage_of_room,
 )
-from tunesmith_engine.estimates import SHORTEST_ROW, estimate, longest_row_of
+from tunesmith_engine.estimates import (
+    SHORTEST_ROW,
+    estimate,
+    longest_row_of,
+    teacher_parameters_of,
+)
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.runs import rerun
 from tunesmith_engine.local.environments import Environments
@@ -34,7 +40,7 @@ from tunesmith_engine.sources.fingerprints import fingerprint_job
 from tunesmith_engine.sources.model_facts import read_model_facts
 from tunesmith_engine.sources.resolver import local_model_path
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
-from tunesmith_engine.stages.contracts import StageName
+from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.digests import files_below
 from tunesmith_engine.stages.reporter import write_atomically
 
@@ -185,6 +191,7 @@ def shortage_here(planned: Plan, *, home: HomeFolder, base: Path) -> Shortage | 
         read_model_facts(model),
         longest_row=longest_row_of(prepared) if prepared else SHORTEST_ROW,
         room=room_of_worker(resources, accelerators=accelerators),
+        teacher=teacher_here(planned.spec, prepared, base=base, cache=home.cache),
     )
     return shortage_of_room(
         needed,
@@ -193,6 +200,16 @@ def shortage_here(planned: Plan, *, home: HomeFolder, base: Path) -> Shortage | 
         has_bytes=_written(planned, home=home),
         accelerators=accelerators,
     )
+
+
+def teacher_here(
+    spec: FineTuneJobSpec, prepared: StageResult | None, *, base: Path, cache: Path
+) -> int | None:
+    """The size of the job's teacher, by `prepare` or as it lies on this machine."""
+    if prepared is not None or spec.training.distillation is None:
+        return teacher_parameters_of(prepared) if prepared else None
+    path = local_model_path(spec.training.distillation.teacher.model, base=base, cache=cache)
+    return read_model_facts(path).num_parameters if path else None
 
 
 def _written(planned: Plan, *, home: HomeFolder) -> int:

@@ -16,6 +16,12 @@ from tunesmith_engine.stages.digests import digest_file, digest_json, files_belo
 MANIFEST: Final = "manifest.json"
 # Its text holds the version's digest and address, so the digest cannot cover it.
 RECORD: Final = "model-version.yaml"
+# Below it are formats for devices, which no server reads.
+EXPORTS: Final = "exports"
+
+
+def _is_exported(name: str) -> bool:
+    return name.startswith(f"{EXPORTS}/")
 
 
 def _below(name: str) -> str:
@@ -46,6 +52,10 @@ class VersionManifest(ApiModel):
             [name, self.files[name].digest] for name in sorted(self.files) if name != RECORD
         ]
         return digest_json(content)
+
+    def served(self) -> dict[str, VersionFile]:
+        """The files that a server needs."""
+        return {name: file for name, file in self.files.items() if not _is_exported(name)}
 
     def text(self) -> str:
         """The same files give the same text."""

@@ -177,6 +177,7 @@ _TRAINING_FIELDS: Final = (
     "training.klToBase",
     "training.distillation.objective",
     "training.distillation.weight",
+    "training.distillation.onPolicy",
     "training.distillation.temperature",
     "training.adversarial",
     "training.fairness",
@@ -301,7 +302,8 @@ DISTILL: Final = Stage(
     environment=Environment.TRAINER,
     function="tunesmith_trainer.distill.stage:distill",
     weight=40.0,
-    fields=("compression.prune",),
+    fields=("compression.prune", "compression.ladder.ratios"),
+    secrets=("evaluation.generalText",),
     # Of the second and third: rows that a model wrote, and those that are replayed; of the last:
     # the tuned model's losses, which the teacher must have.
     reads=("prepare", "synthesize", "rehearse", "train", "evaluate"),
@@ -323,6 +325,7 @@ COMPRESS: Final = Stage(
     fields=(
         "compression.quantize",
         "compression.gate",
+        "compression.ladder.schemes",
         # It also writes the reference that `verify` compares with: as many answers, of as many
         # tokens, to prompts of as many, as are asked for there.
         "verification.prompts",
@@ -362,10 +365,13 @@ VERIFY: Final = Stage(
     fields=(
         "verification.minAgreement",
         "verification.maxLogprobDifference",
+        "verification.measureSpeed",
         "serving.enforceEager",
+        "serving.speculative",
     ),
-    # Of the first and the third: base and adapter, where that is published; of search: its rank.
-    reads=("prepare", "search", "train", "compress"),
+    # Of the first and the third: base and adapter, where that is published; of search: its rank;
+    # of distill: the shape of what was quantized.
+    reads=("prepare", "search", "train", "distill", "compress"),
     compute=Compute.ACCELERATOR,
     memory=memory.serving,
     published=(

@@ -43,12 +43,14 @@ class Workload:
     """What memory is estimated from.
 
     `longest_row` is in tokens; None, before `prepare` has seen the rows, stands for the longest
-    that there may be.
+    that there may be. `teacher` is the number of its parameters; None, before `prepare` has seen
+    it, stands for as many as the model has.
     """
 
     spec: FineTuneJobSpec
     facts: ModelFacts
     longest_row: int | None = None
+    teacher: int | None = None
 
 
 def preparing(workload: Workload) -> int:
@@ -124,7 +126,7 @@ def _asks_the_base(spec: FineTuneJobSpec) -> bool:
 
 
 def _hessian(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
-    if spec.compression.quantize.scheme != "W4A16":
+    if "W4A16" not in spec.compression.schemes:
         return 0
     # The matrix, its inverse and the Cholesky factor (GPTQ, arXiv 2210.17323, section 3.3).
     return 3 * FP32 * max(facts.intermediate_size, facts.hidden_size) ** 2

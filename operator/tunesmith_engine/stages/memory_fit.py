@@ -5,7 +5,7 @@ is too much. Pure; `capacity` knows what there is, `training_memory.py` what is 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunesmith_api.finetunejob.gradient_checkpointing import ALL, AUTO, NONE, GradientCheckpointing
@@ -80,7 +80,7 @@ def settle(workload: Workload, *, room: int | None) -> FineTuneJobSpec:
     """
     cuts = list(_cuts(workload.spec, knows_room=room is not None))
     for spec in cuts:
-        peak = worker_memory(Workload(spec, workload.facts, workload.longest_row)).total
+        peak = worker_memory(replace(workload, spec=spec)).total
         if room is None or _MARGIN * peak <= room:
             return spec
     return cuts[-1]
@@ -89,7 +89,7 @@ def settle(workload: Workload, *, room: int | None) -> FineTuneJobSpec:
 def ways_to_fit(workload: Workload) -> tuple[Way, ...]:
     """Changes of a settled spec that lower the peak, by themselves and then together."""
     return tuple(
-        Way(change, worker_memory(Workload(spec, workload.facts, longest)).total)
+        Way(change, worker_memory(replace(workload, spec=spec, longest_row=longest)).total)
         for change, spec, longest in _changes(workload)
     )
 

@@ -46,7 +46,7 @@ def pruned_shape(compression: Compression, whole: Shape, *, num_parameters: NumP
         UnfitCutError: nothing would go, or nothing would be left, or no cut is small enough.
     """
     prune, multiple = compression.prune, channel_multiple(compression)
-    if prune is None:
+    if prune is None or not prune.is_of_shape:
         return whole
     _refuse_narrow(prune, whole, multiple=multiple)
     if prune.ratio is not None:

@@ -113,7 +113,7 @@ def cross_validating(workload: Workload) -> int:
 
 
 def distilling(workload: Workload) -> int:
-    """Of `distill`: the pruned model in training beside its teacher, or both being compared."""
+    """Of `distill`: the pruned model in training beside its teacher, or one being scored."""
     prune, facts = workload.spec.compression.prune, workload.facts
     teacher = FP32 * facts.num_parameters
     is_beside = prune is not None and prune.recovery.is_beside_teacher
@@ -121,7 +121,7 @@ def distilling(workload: Workload) -> int:
         recovering(workload.spec), pruned_facts(workload.spec, facts), workload.longest_row
     )
     recovered = training(student) - RAY_BYTES + (teacher if is_beside else 0)
-    return max(recovered, scoring(workload) + FP32 * student.facts.num_parameters)
+    return max(recovered, scoring(workload))
 
 
 def _side_by_side(workload: Workload, *, num_runs: int) -> int:
@@ -158,7 +158,8 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     copied = FP32 + moments if is_copied else 0
     peak = WorkerMemory(
         libraries=_CONTEXT_BYTES if on_accelerator else PROCESS_BYTES,
-        weights=_weights(spec.training, facts, precision=precision),
+        weights=_weights(spec.training, facts, precision=precision)
+        + (FP32 * (workload.teacher or facts.num_parameters) if spec.training.distillation else 0),
         gradients=_gradients(spec, trained=trained, activations=activations),
         optimizer=(moments + copied) * trained,
         activations=activations,
@@ -264,9 +265,6 @@ def _weights(training: Training, facts: ModelFacts, *, precision: Literal["bf16"
     # What is in layers; embeddings, head and norms stay in fp32.
     linear = facts.num_parameters - _embeddings(facts)
     held = FP32 * facts.num_parameters
-    if training.distillation is not None:
-        # NB: of the teacher nothing is known here; it is taken to be as large as the job's own.
-        held += FP32 * facts.num_parameters
     if training.method == "lora":
         if training.is_quantized:
             held -= int((FP32 - NF4) * linear)

@@ -12,10 +12,9 @@ from kubernetes.utils.quantity import parse_quantity
 from tunesmith_api.finetunejob.resources import Resources
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.capacity import accelerator_memory
-from tunesmith_engine.estimates import longest_row_of, model_facts_of
+from tunesmith_engine.estimates import workload_of
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import GivenMemory, StageName, StageResult
-from tunesmith_engine.stages.memory import Workload
 from tunesmith_engine.stages.stage import Compute, Stage
 from tunesmith_operator.kube.kueue import QUEUE_LABEL
 from tunesmith_operator.kube.objects import Manifest
@@ -113,10 +112,9 @@ def given_memory(stages: Iterable[Stage], spec: FineTuneJobSpec) -> dict[StageNa
 
 def _memory(stage: Stage, spec: FineTuneJobSpec, prepared: StageResult | None) -> str:
     """The estimate, in bytes, from what prepare found out about the model and the rows."""
-    facts = model_facts_of(prepared) if prepared else None
-    if prepared is None or facts is None:
+    workload = workload_of(spec, prepared) if prepared else None
+    if workload is None:
         return DEFAULT_MEMORY
-    workload = Workload(spec, facts, longest_row_of(prepared))
     return str(max(LEAST_MEMORY, stage.memory(workload)))
 
 

@@ -17,6 +17,7 @@ from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
 from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceGeneration
+from tunesmith_serving.verify.speed import Rates
 from tunesmith_serving.verify.vllm_engine import ServedAnswer
 
 NUM_FINGERPRINTS: Final = 20
@@ -38,7 +39,8 @@ class AnswerTexts:
 class EngineRun:
     """One loading of the model, and what it was asked; `config` is the model's config.json.
 
-    `rendered` are the token ids that vLLM made of each of `chats`.
+    `rendered` are the token ids that vLLM made of each of `chats`, `rates` how fast it answered,
+    where that was asked.
     """
 
     settings: ServingSettings
@@ -50,6 +52,7 @@ class EngineRun:
     load_seconds: float
     chats: Sequence[KnownChat] = ()
     rendered: Sequence[Sequence[int]] = ()
+    rates: Rates | None = None
 
     @property
     def vllm_version(self) -> str:
@@ -94,7 +97,7 @@ def facts_of(verdict: ParityVerdict, *, run: EngineRun) -> dict[str, JsonValue]:
         "enforceEager": run.settings.enforce_eager,
         "vllmVersion": run.vllm_version,
         "loadSeconds": run.load_seconds,
-        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "settings": run.settings.model_dump(mode="json", by_alias=True, exclude_none=True),
         "resolved": {"serving.maxModelLength": run.settings.max_model_length},
     }
 
@@ -123,7 +126,7 @@ def parity_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
         "decoded": _comparison(verdict.total.decoded),
         "kernel": run.kernels.name,
         "vllmVersion": run.vllm_version,
-        "settings": run.settings.model_dump(mode="json", by_alias=True),
+        "settings": run.settings.model_dump(mode="json", by_alias=True, exclude_none=True),
         "prompts": [
             {
                 "agreement": round(parity.agreement, 6),

@@ -3,20 +3,22 @@
 Reads the model and `reference.json` of `compress`, and base and adapter where that is published.
 Artifacts: `parity` and `fingerprints`, and beside a merged model `adapterParity` and
 `adapterFingerprints`. Facts: `parity_report.facts_of`, also below `adapter`; their `settings`
-become the version's `serving.json`. A model whose answers differ, or that runs on a kernel known to
-be wrong, ends the job with `ServingParityFailed`, and the proof is kept all the same.
+become the version's `serving.json`; and of a quantized model `speed`, beside the same model
+unquantized, whose weights are those of `distill`, or of the base. A model whose answers differ, or
+that runs on a kernel known to be wrong, ends the job with `ServingParityFailed`, and the proof is
+kept all the same.
 """
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact
-from tunesmith_engine.stages.catalog import COMPRESS, PREPARE, TRAIN
+from tunesmith_engine.stages.catalog import COMPRESS, DISTILL, PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -44,6 +46,7 @@ from tunesmith_serving.verify.reference_generations import (
     ReferenceGeneration,
     read_reference,
 )
+from tunesmith_serving.verify.speed import Rates, Speed
 from tunesmith_serving.verify.vllm_engine import AdapterFolder, VllmEngine
 
 
@@ -59,19 +62,30 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
     facts = facts_of(first.verdict, run=first.run)
     for each in judged[1:]:
         facts["adapter"] = facts_of(each.verdict, run=each.run)
+    speed = compared_speed(request, first, reporter) if all(each.holds for each in judged) else None
+    if speed is not None:
+        facts["speed"] = speed.as_json()
     platform = first.run.settings.platform
     outcome = StageOutcome(
         message=f"vLLM agrees on {_counted(first.verdict.worse)}, "
-        f"{first.verdict.total.mean_difference:.3f} nats apart",
+        f"{first.verdict.total.mean_difference:.3f} nats apart"
+        f"{f'; {speed.told}' if speed else ''}",
         artifacts=[artifact for each in judged for artifact in each.artifacts],
         facts=facts,
         versions={
             name: version(name) for name in (DISTRIBUTIONS[platform], "torch", "transformers")
         },
-        warnings=list(dict.fromkeys(warning for each in judged for warning in each.warnings)),
+        warnings=list(
+            dict.fromkeys(
+                [
+                    *(warning for each in judged for warning in each.warnings),
+                    *(speed.warnings if speed else ()),
+                ]
+            )
+        ),
     )
     for each in judged:
-        if each.run.faults or not each.verdict.holds:
+        if not each.holds:
             eager = each.run.settings.enforce_eager
             message = refusal(each.verdict, faults=each.run.faults, enforce_eager=eager)
             raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
@@ -89,6 +103,7 @@ class Subject:
     reference: Path
     documents: tuple[str, str, str]
     adapter: AdapterFolder | None = None
+    is_timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,11 @@ class Judged:
     artifacts: list[Artifact]
     warnings: list[str]
 
+    @property
+    def holds(self) -> bool:
+        """Whether it can be served."""
+        return self.verdict.holds and not self.run.faults
+
 
 def subjects_of(request: StageRequest) -> list[Subject]:
     """What is judged; the facts are those of the first: of an adapter only if it is alone."""
@@ -108,6 +128,7 @@ def subjects_of(request: StageRequest) -> list[Subject]:
         folder=local_path(compressed.artifact("compressed")),
         reference=local_path(compressed.artifact("reference")),
         documents=("parity", "fingerprints", "parity-answers"),
+        is_timed=request.spec.verification.measure_speed and scheme_of(request) != "none",
     )
     if not output.has_adapter:
         return [merged]
@@ -125,6 +146,38 @@ def subjects_of(request: StageRequest) -> list[Subject]:
         ),
     )
     return [adapter] if is_alone else [merged, adapter]
+
+
+def scheme_of(request: StageRequest) -> str:
+    """In which the model ships."""
+    return str(request.inputs[COMPRESS.name].facts.get("scheme", "none"))
+
+
+def compared_speed(request: StageRequest, first: Judged, reporter: Reporter) -> Speed | None:
+    """How fast the same model is unquantized; None where nothing is to be compared."""
+    if first.run.rates is None:
+        return None
+    reporter.progress("loading the unquantized model in vLLM", step=0, total_steps=1)
+    engine = VllmEngine(unquantized_folder(request), settings=first.run.settings)
+    reporter.progress("measuring tokens/s unquantized", step=0, total_steps=1)
+    rates = rates_of(engine, first.run)
+    engine.close()
+    return Speed(scheme_of(request), compressed=first.run.rates, unquantized=rates)
+
+
+def rates_of(engine: VllmEngine, run: EngineRun) -> Rates:
+    """How fast `engine` answers the prompts of `run`."""
+    prompts = [reference.prompt_ids for reference in run.references]
+    return Rates.of(engine, prompts, max_length=run.settings.max_model_length)
+
+
+def unquantized_folder(request: StageRequest) -> Path:
+    """Weights of the shape of those that were quantized."""
+    distilled = request.inputs.get(DISTILL.name)
+    for artifact in distilled.artifacts if distilled else ():
+        if artifact.name == "distilled":
+            return local_path(artifact)
+    return local_path(request.inputs[PREPARE.name].artifact("model"))
 
 
 def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -> Judged:
@@ -219,6 +272,9 @@ def ask_vllm(
         chats=chats,
         rendered=engine.rendered(chats) if chats else [],
     )
+    if subject.is_timed:
+        reporter.progress("measuring tokens/s", step=total, total_steps=total)
+        run = replace(run, rates=rates_of(engine, run))
     # Before the next one is loaded: two at once need not fit.
     engine.close()
     return run

@@ -7,6 +7,7 @@ pass for a fault of a kernel; what vLLM makes of messages is asked for itself.
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -111,6 +112,12 @@ class VllmEngine:
             for chat in chats
         ]
         return [list(output.prompt_token_ids) for output in outputs]
+
+    def seconds(self, rows: Sequence[Sequence[int]], *, num_tokens: int) -> float:
+        """How long it takes to answer all prompts at once, each with so many tokens."""
+        started = time.perf_counter()
+        self._generate(rows, _parameters(max_tokens=num_tokens))
+        return time.perf_counter() - started
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Tokens as people read them."""

@@ -52,6 +52,10 @@ from tunesmith_engine.stages.training_memory import WorkerMemory
 
 PLAIN = Style(has_colour=False)
 GIB = 1 << 30
+SPEED = (
+    "tokens/s of W8A8 are measured beside the unquantized model: verify loads vLLM once more, "
+    "45 to 120 s for a small model (verification.measureSpeed: false spares it)"
+)
 
 
 @pytest.fixture
@@ -121,7 +125,10 @@ def test_a_plan_lists_stages_settings_and_needs(view: PlanView) -> None:
         activations         9.0 GiB
         loss                1.0 GiB
         unused              3.0 GiB
-        all                 19.0 GiB""")
+        all                 19.0 GiB
+
+        """)
+        + SPEED
     )
 
 
@@ -210,7 +217,7 @@ def test_a_plan_without_the_model_says_that_its_needs_are_not_known(view: PlanVi
     )
 
     assert plan_as_text(unknown).endswith(
-        "needs: not known before the model lies on this machine; prepare checks them"
+        "needs: not known before the model lies on this machine; prepare checks them\n\n" + SPEED
     )
     assert plan_as_json(unknown)["estimate"] is None
 
@@ -233,6 +240,7 @@ def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
         "accumulated": 8,
         "gradientCheckpointing": "every2",
         "workerBytes": asdict(view.estimate.fit.worker) if view.estimate else None,
+        "speedSeconds": [45, 120],
     }
 
 

@@ -49,6 +49,24 @@ def test_bfloat16_is_used_where_the_processor_has_it(
     assert settings(tmp_path, flags=flags).dtype == dtype
 
 
+def test_guessed_tokens_are_vllms_n_grams_for_engine_and_server_alike(tmp_path: Path) -> None:
+    guessing = settings(tmp_path, Serving.model_validate({"speculative": {"tokens": 4}}))
+
+    asked = guessing.engine_arguments()["speculative_config"]
+    words = guessing.command_line(tmp_path, name="m", host="h", port=1)
+
+    assert asked == {
+        "method": "ngram",
+        "num_speculative_tokens": 4,
+        "prompt_lookup_max": 3,
+        "prompt_lookup_min": 1,
+    }
+    assert json.loads(words[words.index("--speculative-config") + 1]) == asked
+    plain = settings(tmp_path)
+    assert "speculative_config" not in plain.engine_arguments()
+    assert "--speculative-config" not in plain.command_line(tmp_path, name="m", host="h", port=1)
+
+
 @pytest.mark.parametrize(
     ("asked", "context", "length"), [(None, 8192, 2048), (None, 512, 512), (4096, 8192, 4096)]
 )

@@ -24,11 +24,13 @@ class SchemeTrial:
 
     scheme: SchemeName
     recovery: dict[str, float]
+    losses: dict[str, float]
     min_recovery: float
     seconds: float
     num_bytes: int
-    # From the tuned model, in nats a token, and the most that the manifest allows.
-    kl: float = 0.0
+    # From the tuned model, in nats a token, where it was measured, and the most that the manifest
+    # allows.
+    kl: float | None = None
     max_kl: float | None = None
     # Decoder layers that stayed bf16.
     kept: tuple[str, ...] = ()
@@ -45,15 +47,16 @@ class SchemeTrial:
 
     @property
     def is_near(self) -> bool:
-        return self.max_kl is None or self.kl <= self.max_kl
+        return self.max_kl is None or self.kl is None or self.kl <= self.max_kl
 
     def as_json(self) -> JsonValue:
         return {
             "scheme": self.scheme,
             "recovery": dict(self.recovery),
+            "losses": dict(self.losses),
             "minRecovery": self.min_recovery,
             "accepted": self.is_accepted,
-            "kl": round(self.kl, 6),
+            **({"kl": round(self.kl, 6)} if self.kl is not None else {}),
             **({"maxKl": self.max_kl} if self.max_kl is not None else {}),
             **({"keptLayers": list(self.kept)} if self.kept else {}),
             **({"broken": list(self.broken)} if self.broken else {}),

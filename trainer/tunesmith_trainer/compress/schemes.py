@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunesmith_api.finetunejob.compression import (
     DEFAULT_ALGORITHM,
     Algorithm,
+    Compression,
     Quantize,
     SchemeName,
 )
@@ -74,16 +75,18 @@ SCHEMES: dict[SchemeName, Scheme] = {
 }
 
 
-def refuse_unrunnable(quantize: Quantize, *, has_gpu: bool) -> None:
-    """Return if this machine can run what the scheme makes.
+def refuse_unrunnable(compression: Compression, *, has_gpu: bool) -> None:
+    """Return if this machine can run what the schemes make.
 
     Raises:
         BadInputError: FP8 without a GPU: neither the recovery nor the server could be tried.
     """
-    if SCHEMES[quantize.scheme].needs_gpu and not has_gpu:
+    unfit = next((name for name in compression.schemes if SCHEMES[name].needs_gpu), None)
+    if unfit is not None and not has_gpu:
+        field = "quantize.scheme" if unfit == compression.quantize.scheme else "ladder.schemes"
         raise BadInputError(
             Reason.RESOURCES_UNAVAILABLE,
-            f"spec.compression.quantize.scheme: {quantize.scheme} runs on GPUs only, and there "
+            f"spec.compression.{field}: {unfit} runs on GPUs only, and there "
             "is none here; choose W8A8, which is 8 bit as well, or ask for GPUs with "
             "spec.resources.gpusPerWorker",
         )

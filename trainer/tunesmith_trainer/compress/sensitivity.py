@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from tunesmith_api.finetunejob.compression import SchemeName
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.compress.divergence import Distributions
+from tunesmith_trainer.evaluate.distributions import Distributions
 
 # Places at which a layer is judged: there are as many forward passes as layers.
 _PLACES: Final = 256

@@ -10,12 +10,16 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.data.cleaning.row_keys import RowKey, question_key
 from tunesmith_trainer.data.prepared import Prepared, RowRecord, load_prepared
 from tunesmith_trainer.data.rows import Row
+from tunesmith_trainer.models import KEPT_TOKENS, distilled_folder
 
 # The stages that choose: settings, and the step whose weights are kept.
 _CHOOSING: Final[tuple[StageName, ...]] = ("search", "train")
@@ -31,7 +35,7 @@ def load_rows_of_stage(request: StageRequest) -> Prepared:
         KeyError: the request carries no result of prepare, or one without its artifacts.
         OSError: an artifact is gone.
     """
-    prepared = load_prepared(request)
+    prepared = as_trimmed(request, load_prepared(request))
     search = request.spec.search
     if search is None:
         return prepared
@@ -41,9 +45,25 @@ def load_rows_of_stage(request: StageRequest) -> Prepared:
     return prepared.with_rows({"validation": rows})
 
 
+def as_trimmed(request: StageRequest, prepared: Prepared) -> Prepared:
+    """The rows in tokens of the model that `distill` left, if that has fewer than the base."""
+    distilled = distilled_folder(request)
+    path = distilled / KEPT_TOKENS if distilled else None
+    if distilled is None or path is None or not path.is_file():
+        return prepared
+    return prepared.renumbered(numbers_of(np.load(path)), model=distilled)
+
+
 def load_rows_that_choose(request: StageRequest) -> Prepared:
     """As `load_rows_of_stage` of a stage that chooses a best step."""
     return load_rows_of_stage(request.model_copy(update={"stage": _CHOOSING[-1]}))
+
+
+def numbers_of(kept: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The new id of each old one, of which those in `kept` stay, ascending; -1 of what goes."""
+    numbers = np.full(int(kept.max()) + 1, -1, dtype=np.int32)
+    numbers[kept] = np.arange(len(kept), dtype=np.int32)
+    return numbers
 
 
 def parted(keys: Sequence[Hashable], *, fraction: float) -> tuple[list[int], list[int]]:

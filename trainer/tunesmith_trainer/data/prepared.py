@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tunesmith_engine.stages.catalog import PREPARE, REHEARSE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
@@ -120,6 +123,16 @@ class Prepared:
         ]
         kept = self.kept.get(split)
         return records if kept is None else [records[row] for row in kept]
+
+    def renumbered(self, numbers: NDArray[np.int32], *, model: Path) -> "Prepared":
+        """As a smaller tokenizer, that of the folder `model`, has made them."""
+        return replace(
+            self,
+            model=model,
+            train=self.train.renumbered(numbers),
+            validation=self.validation.renumbered(numbers),
+            rejected={split: rows.renumbered(numbers) for split, rows in self.rejected.items()},
+        )
 
     def with_rows(self, rows: Mapping[Split, Sequence[int]]) -> "Prepared":
         """With these rows alone of the splits that are named; of all rows, in this order."""

@@ -133,6 +133,7 @@ Generator = Literal[
     "sensitive",
     "selfInstruct",
     "evolve",
+    "answers",
 ]
 
 

@@ -84,6 +84,10 @@ class TokenRows:
             offsets=arrays["offsets"],
         )
 
+    def renumbered(self, numbers: NDArray[np.int32]) -> "TokenRows":
+        """The same rows, each token `t` as `numbers[t]`."""
+        return TokenRows(numbers[self.input_ids], self.trained, self.offsets)
+
     def followed_by(self, other: "TokenRows") -> "TokenRows":
         """These rows, and then those of `other`."""
         return TokenRows(

@@ -22,7 +22,8 @@ _OF_LAYERS: Final = ("layer_types", "no_rope_layers")
 class Cut(BaseModel):
     """What stays, by its number in the whole model, ascending.
 
-    `channels` and `kv_heads` have a list for each layer that stays; None where all of them do.
+    `channels` and `kv_heads` have a list for each layer that stays, `tokens` are ids; None where
+    all of them do.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,6 +31,7 @@ class Cut(BaseModel):
     layers: list[int]
     channels: list[list[int]] | None = None
     kv_heads: list[list[int]] | None = None
+    tokens: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,19 @@ A step is scored on the suites of `evaluate`, and compared with the tuned model 
 their answers to the held-out rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import torch
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.evaluation import Bootstrap
 from tunesmith_api.finetunejob.prune import PruneGate
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.memory import BF16
-from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.bootstrap import bootstrap, ratio
-from tunesmith_trainer.evaluate.log_likelihood import BATCH_TOKENS, RowLosses
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import HELD_OUT, loss_results, mean_loss
-from tunesmith_trainer.train.objectives.distillation import TeacherDivergence, TeacherLogits
 
 PRUNED: Final = "pruned"
 RECOVERED: Final = "distilled"
@@ -42,7 +38,7 @@ class Rung:
 
     @property
     def kl(self) -> float:
-        """KL(tuned || this) in nats per target token of the held-out rows; 0 of the tuned model."""
+        """KL(tuned || this) in nats per target token of held-out rows; 0 of the tuned model."""
         return mean_loss(self.divergence) if self.divergence else 0.0
 
     def as_json(self) -> dict[str, JsonValue]:
@@ -120,22 +116,3 @@ class Ladder:
                 "(spec.compression.prune.gate.maxKl)"
             )
         return broken
-
-
-def divergence_of(
-    student: Any, rows: TokenRows, *, teacher: Any, on_rows: Callable[[int, int], None]
-) -> RowLosses:
-    """KL(teacher || student) summed over the targets of each of `rows`, in nats."""
-    measure = TeacherDivergence(rows, knowledge=TeacherLogits(teacher), device=student.device)
-    # Longest first: a pass has no more tokens than as many rows of its longest.
-    sums, order = np.zeros(len(rows)), np.argsort(-rows.lengths, kind="stable").tolist()
-    done = 0
-    with torch.no_grad():
-        while done < len(order):
-            size = max(1, BATCH_TOKENS // int(rows.lengths[order[done]]))
-            batch = order[done : done + size]
-            sums[batch] = measure.row_losses(student, batch).cpu().numpy()
-            done += len(batch)
-            on_rows(done, len(order))
-    weights = np.array([float(measure.num_units([row])) for row in range(len(rows))])
-    return RowLosses(sums=sums, weights=weights)

@@ -15,7 +15,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_engine.stages.pruned_shape import Shape, UnfitCutError, pruned_shape
 
-_ALL: Final[frozenset[Axis]] = frozenset({"layers", "channels", "heads"})
+_ALL: Final[frozenset[Axis]] = frozenset({"layers", "channels", "heads", "vocabulary"})
 PRUNABLE: Final[Mapping[str, frozenset[Axis]]] = {
     "Gemma2ForCausalLM": _ALL,
     "Gemma3ForCausalLM": _ALL,

@@ -20,7 +20,7 @@ from tunesmith_engine.stages.catalog import TRAIN
 from tunesmith_engine.stages.contracts import CHECKPOINTS, Reporter, StageRequest
 from tunesmith_engine.stages.digests import digest_json
 from tunesmith_engine.stages.recovery_spec import recovering
-from tunesmith_trainer.data.prepared import Prepared, load_replay
+from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.devices import (
     current_device,
@@ -97,6 +97,7 @@ def recover(
     request: StageRequest,
     prepared: Prepared,
     *,
+    replay: TokenRows | None,
     pruned: Path,
     cut_digest: str,
     load_teacher: LoadTeacher,
@@ -104,6 +105,7 @@ def recover(
 ) -> Recovered:
     """Train the model in `pruned`; the best weights are written below the stage's output.
 
+    `prepared` and `replay` are in its tokens, `replay` where the job has such rows.
     `cut_digest` tells one cut from another: no checkpoint of one goes on in the other.
 
     Raises:
@@ -123,7 +125,7 @@ def recover(
     group = WorkerGroup(rank=0, size=1, device=current_device())
     model = build_trainable(pruned, config=config, device=group.device)
     config = replace(config, packing=_packing(model, request, prepared, config, group))
-    replay = load_replay(request) if config.replay_ratio else None
+    replay = replay if config.replay_ratio else None
     run = _Run(
         request=request,
         prepared=prepared,

@@ -8,8 +8,8 @@ and the job goes on unpruned; `distillation`, the cut, the scores of all layers,
 way and the curve of the recovery; `recoveryCurve`, JSON lines as `train/history` says.
 Facts: `{"accepted", "axes", "shape": {"before", "after"}, "removedLayers", "ladder", "recovery",
 "gapRecovered", "minRecovery", "maxKl", "objective", "logits", "method", "numSteps", "bestStep",
-"tokens", "seconds", "precision", "resolved"}`; each of `ladder` is a `Rung` as JSON, losses in nats
-per target token.
+"tokens", "seconds", "precision", "resolved"}`, of a ladder of ratios also `tried`; each of `ladder`
+is a `Rung` as JSON, losses in nats per target token.
 """
 
 import json
@@ -17,11 +17,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from pydantic import JsonValue
+from pydantic.alias_generators import to_camel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.prune import Prune
@@ -33,12 +34,17 @@ from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.pruned_shape import Shape
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import copy_tokenizer, refuse_changed
-from tunesmith_trainer.data.held_out_roles import load_rows_of_stage, load_rows_that_choose
-from tunesmith_trainer.data.prepared import Prepared
+from tunesmith_trainer.data.held_out_roles import (
+    load_rows_of_stage,
+    load_rows_that_choose,
+    numbers_of,
+)
+from tunesmith_trainer.data.prepared import Prepared, load_prepared, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.distill.attempts import first_kept, ratios_of
 from tunesmith_trainer.distill.cut import Cut, apply_cut, choose_cut
 from tunesmith_trainer.distill.importance import losses_without, measure_importance
-from tunesmith_trainer.distill.ladder import PRUNED, RECOVERED, Ladder, Rung, divergence_of
+from tunesmith_trainer.distill.ladder import PRUNED, RECOVERED, Ladder, Rung
 from tunesmith_trainer.distill.prunable import planned_shape, shape_of
 from tunesmith_trainer.distill.recover import (
     CURVE,
@@ -47,11 +53,19 @@ from tunesmith_trainer.distill.recover import (
     remove_leftovers,
     whole_model,
 )
+from tunesmith_trainer.distill.vocabulary import (
+    kept_tokens,
+    require_equal_rows,
+    trim_embeddings,
+    used_tokens,
+    write_trimmed_tokenizer,
+)
+from tunesmith_trainer.evaluate.distributions import Distributions
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import ready_for_scoring
 from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, few_rows_warnings, score_suites
-from tunesmith_trainer.models import DISTILLED, load_tokenizer, load_tuned
+from tunesmith_trainer.models import DISTILLED, KEPT_TOKENS, load_tokenizer, load_tuned
 from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.versions import library_versions
 
@@ -59,6 +73,7 @@ LIBRARIES: Final = ("torch", "transformers", "peft", "safetensors")
 _TUNED: Final = "tuned"
 _PRUNED: Final = "pruned"
 _CUT: Final = "cut.json"
+_TRIMMED: Final = "trimmed-tokenizer"
 
 
 @dataclass(slots=True)
@@ -72,6 +87,9 @@ class _DistillRun:
     suites: dict[str, TokenRows]
     warnings: list[str] = field(default_factory=list)
     layer_scores: list[float] = field(default_factory=list)
+    # The ids that stay, where tokens go; rows and tokenizer are those of what is left then.
+    tokens: list[int] | None = None
+    num_tokens: int = 0
 
     @classmethod
     def of(cls, request: StageRequest, reporter: Reporter) -> "_DistillRun":
@@ -103,10 +121,39 @@ class _DistillRun:
         self.reporter.progress(message, step=done, total_steps=total)
 
     def load_tuned(self) -> PreTrainedModel:
-        return load_tuned(self.request, dtype=torch.float32)
+        """The tuned model, with the tokens that stay."""
+        model = load_tuned(self.request, dtype=torch.float32)
+        if self.tokens is not None:
+            trim_embeddings(model, kept=self.tokens)
+        return model
 
-    def rung(self, model: PreTrainedModel, *, split: str, teacher: Any | None = None) -> Rung:
-        """The model's place on the ladder; `teacher` is the tuned one that it is compared with."""
+    def trim(self) -> None:
+        """From now on rows, tokenizer and tuned model are of the tokens that stay.
+
+        Raises:
+            VerdictError: the smaller tokenizer makes other tokens of the general text.
+        """
+        whole, base = load_prepared(self.request), self.prepared.model
+        self.tokens = kept_tokens(base, used_tokens(self.request, whole, self.suites[GENERAL]))
+        numbers = numbers_of(np.array(self.tokens))
+        folder = self.output / _TRIMMED
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        copy_tokenizer(base, folder)
+        write_trimmed_tokenizer(folder, kept=self.tokens)
+        self.prepared = self.prepared.renumbered(numbers, model=folder)
+        self.tokenizer = load_tokenizer(folder)
+        expected = self.suites[GENERAL].renumbered(numbers)
+        found = load_general_text(
+            self.request, self.tokenizer, context_length=self.request.spec.training.sequence_length
+        )
+        require_equal_rows(found.rows, expected)
+        self.suites = {HELD_OUT: self.prepared.validation, GENERAL: expected}
+
+    def rung(
+        self, model: PreTrainedModel, *, split: str, tuned: Distributions | None = None
+    ) -> Rung:
+        """The model's place on the ladder; `tuned` is what it is compared with."""
         losses = score_suites(
             model,
             self.suites,
@@ -114,18 +161,25 @@ class _DistillRun:
             say=lambda suite, done, total: self.say(f"{split}: {suite}", done, total),
         )
         divergence = None
-        if teacher is not None:
-            divergence = divergence_of(
-                model,
-                self.prepared.validation,
-                teacher=teacher,
-                on_rows=lambda done, total: self.say(f"{split}: divergence", done, total),
-            )
+        if tuned is not None:
+            self.say(f"{split}: divergence")
+            divergence = tuned.divergence_of(model)
         return Rung(split, _num_parameters(model), losses, divergence)
 
 
 def distill(request: StageRequest, reporter: Reporter) -> StageOutcome:
     """Leave a smaller model in `distilled/`, or none where the job goes on unpruned.
+
+    Raises:
+        StageError: as `distill_once` does.
+    """
+    if len(ratios_of(request)) > 1:
+        return first_kept(request, reporter, attempt=distill_once)
+    return distill_once(request, reporter)
+
+
+def distill_once(request: StageRequest, reporter: Reporter) -> StageOutcome:
+    """By the ratio of the manifest alone.
 
     Raises:
         BadInputError: the model cannot be cut so.
@@ -138,15 +192,21 @@ def distill(request: StageRequest, reporter: Reporter) -> StageOutcome:
     teacher = ready_for_scoring(run.load_tuned())
     tuned = run.rung(teacher, split=_TUNED)
     refuse_changed(request, tuned.losses)
-    whole = shape_of(teacher)
+    whole, run.num_tokens = shape_of(teacher), teacher.config.vocab_size
+    if "vocabulary" in run.prune.axes:
+        run.say("leaving out tokens")
+        run.trim()
+        trim_embeddings(teacher, kept=run.tokens or [])
+    run.say("distributions of the tuned model")
+    spoken = Distributions.of(teacher, run.prepared.validation, folder=run.output)
     cut = kept_or_chosen_cut(run, teacher)
-    pruned = run.rung(pruned_model(run, cut), split=PRUNED, teacher=teacher)
+    # Two at a time are held only while one learns from the other.
     del teacher
+    pruned = run.rung(pruned_model(run, cut), split=PRUNED, tuned=spoken)
     recovered = _recovered(run, cut)
     run.say("loading the recovered model")
     student = ready_for_scoring(whole_model(recovered, pruned=run.pruned))
-    teacher = ready_for_scoring(run.load_tuned())
-    ladder = Ladder(tuned, pruned, run.rung(student, split=RECOVERED, teacher=teacher))
+    ladder = Ladder(tuned, pruned, run.rung(student, split=RECOVERED, tuned=spoken))
     return judged(run, student, recovered, ladder, cut=cut, whole=whole)
 
 
@@ -169,6 +229,7 @@ def kept_or_chosen_cut(run: _DistillRun, model: PreTrainedModel) -> Cut:
         importance = importance.with_layers(scores)
     run.layer_scores = [float(score) for score in importance.layers]
     cut = choose_cut(importance, whole=shape_of(model), left=left)
+    cut = cut.model_copy(update={"tokens": run.tokens})
     kept = {"cut": cut.model_dump(mode="json"), "layerScores": run.layer_scores}
     write_atomically(path, json.dumps(kept))
     return cut
@@ -193,7 +254,8 @@ def _recovered(run: _DistillRun, cut: Cut) -> Recovered:
     try:
         return recover(
             run.request,
-            load_rows_that_choose(run.request),
+            _rows_that_choose(run),
+            replay=_replay(run),
             pruned=run.pruned,
             cut_digest=digest_json(cut.model_dump(mode="json")),
             load_teacher=run.load_tuned,
@@ -205,6 +267,20 @@ def _recovered(run: _DistillRun, cut: Cut) -> Recovered:
             "training.optimizer.learningRate", "compression.prune.recovery.learningRate"
         )
         raise VerdictError(error.reason, message, findings=error.findings) from error
+
+
+def _rows_that_choose(run: _DistillRun) -> Prepared:
+    prepared = load_rows_that_choose(run.request)
+    if run.tokens is None:
+        return prepared
+    return prepared.renumbered(numbers_of(np.array(run.tokens)), model=run.prepared.model)
+
+
+def _replay(run: _DistillRun) -> TokenRows | None:
+    if run.request.spec.dataset.replay is None:
+        return None
+    replay = load_replay(run.request)
+    return replay if run.tokens is None else replay.renumbered(numbers_of(np.array(run.tokens)))
 
 
 def judged(
@@ -289,7 +365,12 @@ def _facts(
     history, prune = recovered.history, run.prune
     return {
         "axes": list(prune.axes),
-        "shape": {"before": _shape_json(before), "after": _shape_json(after)},
+        "shape": {
+            "before": _shape_json(before, num_tokens=run.num_tokens),
+            "after": _shape_json(
+                after, num_tokens=run.num_tokens if run.tokens is None else len(run.tokens)
+            ),
+        },
         "removedLayers": [layer for layer in range(before.layers) if layer not in cut.layers],
         "ladder": [rung.as_json() for rung in (ladder.tuned, ladder.pruned, ladder.recovered)],
         "recovery": {suite: ladder.recovery(suite) for suite in run.suites},
@@ -331,12 +412,14 @@ def _written(run: _DistillRun, student: PreTrainedModel) -> Path:
     student.config.use_cache = True
     student.save_pretrained(folder)
     copy_tokenizer(run.prepared.model, folder)
+    if run.tokens is not None:
+        np.save(folder / KEPT_TOKENS, np.array(run.tokens))
     return folder
 
 
 def _clear(run: _DistillRun) -> None:
     """Take away what only another attempt would go on from."""
-    for name in (_PRUNED, _TUNED):
+    for name in (_PRUNED, _TUNED, _TRIMMED):
         shutil.rmtree(run.output / name, ignore_errors=True)
     remove_leftovers(run.output)
 
@@ -353,6 +436,6 @@ def _num_parameters(model: PreTrainedModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _shape_json(shape: Shape) -> dict[str, JsonValue]:
-    told = asdict(shape)
-    return {"layers": told["layers"], "channels": told["channels"], "kvHeads": told["kv_heads"]}
+def _shape_json(shape: Shape, *, num_tokens: int) -> dict[str, JsonValue]:
+    told: dict[str, JsonValue] = {to_camel(name): n for name, n in asdict(shape).items()}
+    return {**told, "tokens": num_tokens}

@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 
 
 class Engine(Protocol):
-    """A loaded model, with room for one conversation."""
+    """A loaded model, which has one conversation at a time."""
+
+    def make_room(self, num_tokens: int) -> None:
+        """Be ready for conversations of so many tokens, prompts and answers."""
 
     def tokenize(self, text: str) -> list[int]:
         """The tokens of a text that has its special tokens written out."""
 
-    def start(self, ids: Sequence[int], *, room: int) -> int:
-        """Begin anew with these tokens, and room for so many; the likeliest next one."""
+    def start(self, ids: Sequence[int]) -> int:
+        """Begin anew with these tokens; the likeliest next one."""
 
     def go_on(self, token: int) -> int:
         """The likeliest token behind this one."""
-
-    def make_room(self, num_tokens: int) -> None:
-        """Be ready to score rows of so many tokens."""
 
     def loss(self, ids: Sequence[int], targets: Sequence[int]) -> float:
         """Nats, summed over the tokens at the places `targets`."""
 
 
 class OnnxEngine:
-    """A folder of onnxruntime-genai, which makes room for each row by itself."""
+    """A folder of onnxruntime-genai, which makes room anew for each conversation."""
 
-    def __init__(self, folder: Path, *, threads: int, room: int) -> None:  # noqa: ARG002
+    def __init__(self, folder: Path, *, threads: int) -> None:
         import onnxruntime_genai as genai
 
         self._genai = genai
@@ -45,13 +45,17 @@ class OnnxEngine:
         self._model = genai.Model(config)
         self._tokenizer = genai.Tokenizer(self._model)
         self._generator: Any = None
+        self._room = 0
+
+    def make_room(self, num_tokens: int) -> None:
+        self._room = num_tokens
 
     def tokenize(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
 
-    def start(self, ids: Sequence[int], *, room: int) -> int:
+    def start(self, ids: Sequence[int]) -> int:
         settings = self._genai.GeneratorParams(self._model)
-        settings.set_search_options(do_sample=False, max_length=len(ids) + room)
+        settings.set_search_options(do_sample=False, max_length=self._room)
         self._generator = self._genai.Generator(self._model, settings)
         self._generator.append_tokens(np.array(ids, dtype=np.int32))
         return _best(self._generator.get_logits())
@@ -60,11 +64,8 @@ class OnnxEngine:
         self._generator.append_tokens(np.array([token], dtype=np.int32))
         return _best(self._generator.get_logits())
 
-    def make_room(self, num_tokens: int) -> None:
-        """Each row has a generator of its own."""
-
     def loss(self, ids: Sequence[int], targets: Sequence[int]) -> float:
-        self.start(ids, room=1)
+        self.start(ids)
         logits = self._generator.get_output("logits")[0]
         # Shifted by one: a target is predicted at the place before.
         rows = logits[[place - 1 for place in targets]]
@@ -74,7 +75,7 @@ class OnnxEngine:
 class GgufEngine:
     """`model.gguf` in llama.cpp."""
 
-    def __init__(self, folder: Path, *, threads: int, room: int) -> None:
+    def __init__(self, folder: Path, *, threads: int) -> None:
         from cyllama.llama import llama_cpp
 
         self._llama, self._threads = llama_cpp, threads
@@ -86,7 +87,6 @@ class GgufEngine:
         # has none.
         kind = type("Model", (llama_cpp.LlamaModel,), {"n_vocab": property(_vocab_size)})
         self._model = kind(str(folder / "model.gguf"), settings)
-        self.make_room(room)
 
     def tokenize(self, text: str) -> list[int]:
         # No begin of its own; special tokens are known where they are written out.
@@ -97,13 +97,13 @@ class GgufEngine:
 
     def make_room(self, num_tokens: int) -> None:
         settings = self._llama.LlamaContextParams()
-        settings.n_ctx = settings.n_batch = max(num_tokens, 1)
+        settings.n_ctx = settings.n_batch = num_tokens
         settings.n_threads = settings.n_threads_batch = self._threads
         self._context = self._llama.LlamaContext(self._model, settings)
         self._batch = self._llama.LlamaBatch(n_tokens=settings.n_batch, embd=0, n_seq_max=1)
         self._length = 0
 
-    def start(self, ids: Sequence[int], *, room: int) -> int:  # noqa: ARG002 - `make_room` made it
+    def start(self, ids: Sequence[int]) -> int:
         self._clear()
         return _best(self._decode(ids, wanted=[len(ids) - 1])[0])
 

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith_api.finetunejob.export import Export, ExportFormat
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult, ExportedFormat
+from tunesmith_engine.sources.version_manifest import EXPORTS
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_engine.stages.errors import VerdictError
@@ -55,8 +56,6 @@ LIBRARIES = (
 )
 ENGINES = {"onnx": "onnxruntime-genai", "gguf": "cyllama"}
 EXPORTS_FILE = "exports.json"
-# Where a version keeps the folders of its formats.
-EXPORTS_FOLDER = "exports"
 
 
 @dataclass(slots=True)
@@ -191,7 +190,7 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
         name=wanted.name,
         format=wanted.format,
         precision=wanted.precision,
-        path=f"{EXPORTS_FOLDER}/{wanted.name}",
+        path=f"{EXPORTS}/{wanted.name}",
         digest=artifact.digest,
         bytes=artifact.bytes,
         bf16_bytes=run.bf16_bytes,

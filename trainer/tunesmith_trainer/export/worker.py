@@ -59,15 +59,15 @@ ENGINES: Final[dict[str, Callable[..., Engine]]] = {"onnx": OnnxEngine, "gguf": 
 def run(asked: Asked) -> Found:
     """Load, answer every prompt, and score every row."""
     started = time.perf_counter()
-    room = asked.num_tokens + max(len(ids) for ids in asked.prompts)
-    engine = ENGINES[asked.format](Path(asked.folder), threads=asked.threads, room=room)
+    engine = ENGINES[asked.format](Path(asked.folder), threads=asked.threads)
+    engine.make_room(asked.num_tokens + max(len(ids) for ids in asked.prompts))
     loaded = time.perf_counter() - started
     # The first answer pays for what is allocated once.
     _answer(engine, asked.prompts[0], num_tokens=2)
     answered = [_answer(engine, ids, num_tokens=asked.num_tokens) for ids in asked.prompts]
     peak = _peak_memory()
-    longest = max((len(ids) for ids, _ in asked.rows), default=0)
-    engine.make_room(longest)
+    # And one token more, which the engine is asked for behind a row.
+    engine.make_room(1 + max((len(ids) for ids, _ in asked.rows), default=0))
     return Found(
         tokenized=[engine.tokenize(text) for text in asked.texts],
         answers=[tokens for tokens, _, _ in answered],
@@ -87,7 +87,7 @@ def _answer(
 ) -> tuple[list[int], float, float]:
     """Exactly so many greedy tokens, whatever they say; seconds of the prompt and of the others."""
     started = time.perf_counter()
-    tokens = [engine.start(ids, room=num_tokens)]
+    tokens = [engine.start(ids)]
     between = time.perf_counter()
     while len(tokens) < num_tokens:
         tokens.append(engine.go_on(tokens[-1]))

@@ -137,14 +137,13 @@ def refuse_without_gpu(spec: FineTuneJobSpec) -> None:
     Raises:
         BadInputError: compress would have none to try the model on.
     """
-    quantize = spec.compression.quantize
-    if not SCHEMES[quantize.scheme].needs_gpu:
+    if not any(SCHEMES[scheme].needs_gpu for scheme in spec.compression.schemes):
         return
     from tunesmith_trainer.devices import has_accelerator
 
     # In a cluster prepare has none; a job that asks for some gets one for compress.
     has_gpu = spec.resources.gpus_per_worker > 0 or has_accelerator()
-    refuse_unrunnable(quantize, has_gpu=has_gpu)
+    refuse_unrunnable(spec.compression, has_gpu=has_gpu)
 
 
 def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
@@ -165,24 +164,30 @@ def refuse_too_large(request: StageRequest, facts: ModelFacts) -> None:
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
-def refuse_too_long(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> None:
+def refuse_too_long(
+    request: StageRequest, facts: ModelFacts, *, longest_row: int, teacher: int | None
+) -> None:
     """Return if there is memory to train on a row of `longest_row` tokens.
+
+    `teacher` is the number of its parameters, where the job has one.
 
     Raises:
         BadInputError: there is not.
     """
-    needed = _needed(request, facts, longest_row=longest_row)
+    needed = _needed(request, facts, longest_row=longest_row, teacher=teacher)
     here = _stages_here(request, needed)
     _refuse(shortage_of_memory(needed, stages=here, accelerators=_accelerators(request)))
     _refuse(shortage_of_given(needed, request.memory or {}))
 
 
-def note_on_memory(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> str | None:
+def note_on_memory(
+    request: StageRequest, facts: ModelFacts, *, longest_row: int, teacher: int | None
+) -> str | None:
     """What training will take, where nobody could judge whether it gets that."""
     if request.memory is None:
         return None
     return unjudged_memory(
-        _needed(request, facts, longest_row=longest_row),
+        _needed(request, facts, longest_row=longest_row, teacher=teacher),
         request.memory,
         on_accelerators=request.spec.resources.gpus_per_worker > 0,
     )
@@ -208,7 +213,11 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
         from tunesmith_trainer.distill.prunable import planned_shape
 
         planned_shape(spec.compression, _model_without_weights(folder))
-    if quantize.scheme == "W4A16":
+        if "vocabulary" in spec.compression.prune.axes:
+            from tunesmith_trainer.distill.vocabulary import refuse_untrimmable
+
+            refuse_untrimmable(folder)
+    if "W4A16" in spec.compression.schemes:
         model = _model_without_weights(folder)
         group_size_for(quantize, in_features=quantized_widths(model))
         refuse_unscalable(quantize, architecture=type(model).__name__)
@@ -238,9 +247,11 @@ def _accelerators(request: StageRequest) -> Accelerators | None:
     return accelerators_here(request.spec.resources) if request.memory is None else None
 
 
-def _needed(request: StageRequest, facts: ModelFacts, *, longest_row: int) -> Estimate:
+def _needed(
+    request: StageRequest, facts: ModelFacts, *, longest_row: int, teacher: int | None = None
+) -> Estimate:
     room = room_for_training(request)
-    return estimate(request.spec, facts, longest_row=longest_row, room=room)
+    return estimate(request.spec, facts, longest_row=longest_row, room=room, teacher=teacher)
 
 
 def _stages_here(request: StageRequest, needed: Estimate) -> frozenset[StageName]:

@@ -158,7 +158,8 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     )
     # A second time, and by the longest row that there is: a job of short rows needs less than
     # training.sequenceLength would ask for.
-    refuse_too_long(request, base.facts, longest_row=rows.longest)
+    taught = teacher.facts.num_parameters if teacher else None
+    refuse_too_long(request, base.facts, longest_row=rows.longest, teacher=taught)
     refuse_short_context(teacher, longest_row=rows.longest)
     sample = sample_row(rows.splits.train[0].tokens, base.tokenizer)
     markers = markers_in(rows.tokens.values(), base.tokenizer)
@@ -172,14 +173,18 @@ def prepare(request: StageRequest, reporter: Reporter) -> StageOutcome:
     notes = [
         *rows.remedied.notes,
         _note_on_version(request, base),
-        note_on_memory(request, base.facts, longest_row=rows.longest),
+        note_on_memory(request, base.facts, longest_row=rows.longest, teacher=taught),
     ]
     message = _message(rows, notes=[note for note in notes if note])
     _log.info("%s", message)
     return StageOutcome(
         message=message,
         artifacts=artifacts,
-        facts={**_facts(base, rows, artifacts), "markers": [*markers]},
+        facts={
+            **_facts(base, rows, artifacts),
+            "teacherParameters": taught,
+            "markers": [*markers],
+        },
         versions=library_versions("transformers", "tokenizers", "torch"),
         warnings=rows.warnings,
     )

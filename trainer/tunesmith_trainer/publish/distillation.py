@@ -7,7 +7,12 @@ from tunesmith_trainer.publish.markdown import number, section, table
 from tunesmith_trainer.publish.version_facts import VersionFacts
 
 _NAMES: Final = {"tuned": "tuned", "pruned": "pruned", "distilled": "recovered"}
-_AXES: Final = {"layers": "layers", "channels": "channels", "kvHeads": "heads of keys"}
+_AXES: Final = {
+    "layers": "layers",
+    "channels": "channels",
+    "kvHeads": "heads of keys",
+    "tokens": "tokens",
+}
 _MIB: Final = 1 << 20
 
 
@@ -44,7 +49,8 @@ def _cut(facts: Mapping[str, Any]) -> str:
     told = [
         f"{after[name]:,} of {before[name]:,} {words}"
         for name, words in _AXES.items()
-        if after[name] != before[name]
+        # Results of an earlier release have no tokens.
+        if after.get(name) != before.get(name)
     ]
     return f"Of the tuned model {', '.join(told)} were kept."
 

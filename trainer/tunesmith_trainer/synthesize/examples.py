@@ -98,6 +98,10 @@ class ShownExamples:
         places = random.choice(len(pool), size=min(self._size, len(pool)), replace=False)
         return tuple(pool[place] for place in places)
 
+    def own(self, place: int) -> Example | None:
+        """The training row at that place; None behind the last."""
+        return self.examples[place] if place < len(self.examples) else None
+
     def wrote(self, row: Row) -> None:
         """Count a new row for the group of the examples that stood before it."""
         group = self._group_of[row.origin.examples[0]]

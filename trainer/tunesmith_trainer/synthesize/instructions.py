@@ -88,10 +88,15 @@ def evolved_question(example: Example, direction: Direction) -> tuple[Message, .
 
 
 def answer_to(question: str, examples: Sequence[Example]) -> tuple[Message, ...]:
-    """Asks for the answer, in the manner of the examples', which stand as turns before it."""
+    """Asks for the answer, in the manner of the examples', which stand as turns before it.
+
+    To a row's own question the answer is asked for as the row's model is asked: after nothing.
+    """
     system = examples[0].system
     turns = [] if system is None else [Message("system", system)]
     for example in examples:
+        if example.question == question:
+            continue
         turns += [Message("user", example.question), Message("assistant", example.answer)]
     return *turns, Message("user", question)
 

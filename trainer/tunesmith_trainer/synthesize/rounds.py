@@ -58,8 +58,12 @@ class Writers:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What is asked for one row: how, after which rows, in which words; and the question told."""
+    """What is asked for one row: how, after which rows, in which words; and the question told.
 
+    `number` is its place among all drafts, by which it is drawn.
+    """
+
+    number: int
     method: Method
     examples: tuple[Example, ...]
     asked: tuple[Message, ...]
@@ -93,6 +97,8 @@ class RowWriter:
         self._budget = budget
         self._fitting = fitting
         self.num_asked = 0
+        self._num_drafts = 0
+        self._is_through = False
         self.rows: list[TokenizedRow] = []
         self.refused: Counter[str] = made.refused
         self.scores: Counter[int] = Counter()
@@ -111,24 +117,32 @@ class RowWriter:
             reporter.progress("writing new rows", step=len(self.rows), total_steps=wanted)
 
     def _is_of_use(self, wanted: int) -> bool:
-        if self._budget.exhausted is not None:
+        if self._budget.exhausted is not None or self._is_through:
             return False
         if not self.rows and self.num_asked >= _HOPELESS:
             return False
         return self.num_asked < _PATIENCE * max(wanted, _LEAST_ROUND)
 
     def _questions(self, size: int) -> list[_Draft]:
-        """New questions that nobody asks yet."""
-        first = self.num_asked
-        drafts = [self._draft(first + place) for place in range(size)]
+        """Questions of rows, and new ones that nobody asks yet."""
+        numbers = range(self._num_drafts, self._num_drafts + size)
+        self._num_drafts += size
+        drafted = [draft for number in numbers if (draft := self._draft(number)) is not None]
+        # Where nothing but the questions of rows is asked, there is an end of them.
+        self._is_through = not drafted
+        own = [draft for draft in drafted if draft.question]
+        self.num_asked += len(own)
+        return own + self._new_questions([draft for draft in drafted if not draft.question])
+
+    def _new_questions(self, drafts: Sequence[_Draft]) -> list[_Draft]:
         asked = [
             Asked(
                 draft.asked,
                 max_tokens=self._settings.max_new_tokens,
                 temperature=self._settings.temperature,
-                seed=self._settings.seed + first + place,
+                seed=self._settings.seed + draft.number,
             )
-            for place, draft in enumerate(drafts)
+            for draft in drafts
         ]
         told = []
         for draft, reply in self._ask(self._writers.generator, asked, drafts):
@@ -141,14 +155,20 @@ class RowWriter:
         self.refused.update(repeated.values())
         return [draft for place, draft in enumerate(told) if place not in repeated]
 
-    def _draft(self, number: int) -> _Draft:
+    def _draft(self, number: int) -> _Draft | None:
+        turn, place = divmod(number, len(self._settings.methods))
+        method = self._settings.methods[place]
+        if method == "answers":
+            row = self._examples.own(turn)
+            if row is None:
+                return None
+            return _Draft(number, method, (row,), (), question=row.question)
         random = np.random.default_rng([self._settings.seed, number])
         examples = self._examples.drawn(random)
-        method = self._settings.methods[number % len(self._settings.methods)]
         if method == "selfInstruct":
-            return _Draft(method, examples, new_question(examples))
+            return _Draft(number, method, examples, new_question(examples))
         direction: Direction = "deeper" if random.random() < 0.5 else "broader"  # noqa: PLR2004 - either way
-        return _Draft(method, examples, evolved_question(examples[0], direction))
+        return _Draft(number, method, examples, evolved_question(examples[0], direction))
 
     def _answered(self, drafts: Sequence[_Draft]) -> list[Row]:
         most = self._settings.max_new_tokens

@@ -7,6 +7,7 @@ in the order that it began with, on whatever machine.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +19,10 @@ from tunesmith_api.finetunejob.gradient_checkpointing import AUTO, NONE, every_n
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.capacity import in_gib, room_for_training
-from tunesmith_engine.estimates import longest_row_of, model_facts_of
+from tunesmith_engine.estimates import workload_of
 from tunesmith_engine.stages.catalog import PREPARE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.errors import TransientError
-from tunesmith_engine.stages.memory import Workload
 from tunesmith_engine.stages.memory_fit import changed, settle, ways_to_fit
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_engine.stages.training_memory import (
@@ -102,10 +102,9 @@ def advice_on_memory(request: StageRequest) -> Iterator[None]:
 
 def _advice(request: StageRequest) -> str:
     prepared = request.inputs[PREPARE.name]
-    facts = model_facts_of(prepared)
-    if facts is None:
+    workload = workload_of(request.spec, prepared)
+    if workload is None:
         return "lower training.batch.microBatchSize"
-    workload = Workload(request.spec, facts, longest_row_of(prepared))
     told = [f"{way.change} ({in_gib(way.worker_bytes)})" for way in ways_to_fit(workload)]
     expected = in_gib(worker_memory(workload).total)
     return f"{expected} were expected of a worker; less: {', '.join(told) or 'a smaller model'}"
@@ -113,24 +112,23 @@ def _advice(request: StageRequest) -> str:
 
 def _settled(request: StageRequest, *, precision: Precision | None) -> MemoryPlan:
     spec, prepared = request.spec, request.inputs[PREPARE.name]
-    facts = model_facts_of(prepared)
-    if facts is None:
+    workload = workload_of(spec, prepared)
+    if workload is None:
         return _plan_of(spec)
     if spec.training.precision == "auto" and precision is not None:
         training = spec.training.model_copy(update={"precision": precision})
         spec = spec.model_copy(update={"training": training})
-    longest = longest_row_of(prepared)
-    spec = settle(Workload(spec, facts, longest), room=_room(request))
-    peak = worker_memory(Workload(spec, facts, longest)).total
+    spec = settle(replace(workload, spec=spec), room=_room(request))
+    peak, num_layers = worker_memory(replace(workload, spec=spec)).total, workload.facts.num_layers
     plain = changed(spec, micro_batch_size=rows_per_pass(spec), gradient_checkpointing=NONE)
     distance = every_n_layers(checkpointed(spec.training))
     return _plan_of(spec).model_copy(
         update={
-            "recomputed_share": round(-(-facts.num_layers // distance) / facts.num_layers, 3)
+            "recomputed_share": round(-(-num_layers // distance) / num_layers, 3)
             if distance
             else 0.0,
             "estimated_peak_bytes": peak,
-            "saved_bytes": worker_memory(Workload(plain, facts, longest)).total - peak,
+            "saved_bytes": worker_memory(replace(workload, spec=plain)).total - peak,
         }
     )
 

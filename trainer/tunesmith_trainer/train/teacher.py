@@ -16,6 +16,7 @@ from tunesmith_trainer.train.objectives.distillation import (
     TeacherDivergence,
     TeacherLogits,
 )
+from tunesmith_trainer.train.objectives.on_policy import OnPolicyDistillation
 from tunesmith_trainer.train.packing import LayOut
 
 
@@ -34,16 +35,18 @@ def with_teacher(
     training, settings = config.training, config.training.distillation
     if settings is None:
         raise ValueError("there is no teacher without spec.training.distillation")
-    return Distillation(
-        rows,
-        knowledge=TeacherLogits(
+    parts: dict[str, Any] = {
+        "knowledge": TeacherLogits(
             teacher, objective=settings.objective, temperature=settings.temperature
         ),
-        cross_entropy_weight=1.0 - settings.weight,
-        device=device,
-        lay_out=lay_out,
-        regularization=training.regularization,
-    )
+        "cross_entropy_weight": 1.0 - settings.weight,
+        "device": device,
+        "lay_out": lay_out,
+        "regularization": training.regularization,
+    }
+    if settings.on_policy:
+        return OnPolicyDistillation(rows, fraction=settings.on_policy, **parts)
+    return Distillation(rows, **parts)
 
 
 def from_teacher(

@@ -67,6 +67,7 @@ CHANGES: list[tuple[dict[str, Any], StageName | None]] = [
     ({"verification": {"prompts": 5}}, COMPRESS.name),
     ({"serving": {"maxModelLength": 512}}, COMPRESS.name),
     ({"verification": {"minAgreement": 0.8}}, VERIFY.name),
+    ({"verification": {"measureSpeed": False}}, VERIFY.name),
     ({"serving": {"enforceEager": False}}, VERIFY.name),
     ({"output": {"model": "other"}}, PUBLISH.name),
     ({"output": {"model": "helpdesk", "version": "v1"}}, PUBLISH.name),

@@ -1,5 +1,6 @@
 """How a step is cut for the memory there is: rows first, then layers that are computed again."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,17 @@ def cut(work: Workload, *, room: float | None) -> tuple[int, int, str]:
     spec = settle(work, room=None if room is None else int(room))
     fit = fit_of(Workload(spec, work.facts, work.longest_row))
     return fit.accumulated, fit.micro_batch_size, fit.gradient_checkpointing
+
+
+def test_a_teacher_takes_its_own_size_and_the_models_until_it_is_known() -> None:
+    teacher = {"model": {"uri": "file:///teacher"}}
+    plain, taught = workload(), workload(distillation={"teacher": teacher})
+    larger = replace(taught, teacher=3 * SMOL.num_parameters)
+
+    alone, beside, beside_larger = (worker_memory(work).weights for work in (plain, taught, larger))
+
+    assert beside - alone == 4 * SMOL.num_parameters
+    assert beside_larger - alone == 12 * SMOL.num_parameters
 
 
 def peak_of(work: Workload, **fields: Any) -> int:

@@ -12,7 +12,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
 from tunesmith_engine.stages.contracts import StageOutcome, StageResult
 from tunesmith_engine.stages.errors import VerdictError
-from tunesmith_trainer.compress import stage
+from tunesmith_trainer.compress import stage, trials
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.evaluate.stage import evaluate
 
@@ -44,7 +44,7 @@ def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
         copy_tokenizer(merged, target)
 
-    monkeypatch.setattr(stage, "quantize_folder", quantize)
+    monkeypatch.setattr(trials, "quantize_folder", quantize)
 
 
 def compressed(job: Path, output: Path, *gates: dict[str, Any], **gate: Any) -> StageOutcome:

@@ -14,7 +14,9 @@ def losses(mean: float) -> RowLosses:
 
 
 def a_try(**recovery: float) -> SchemeTrial:
-    return SchemeTrial("W8A8", recovery=recovery, min_recovery=0.99, seconds=1.0, num_bytes=8)
+    return SchemeTrial(
+        "W8A8", recovery=recovery, losses={}, min_recovery=0.99, seconds=1.0, num_bytes=8
+    )
 
 
 def test_recovery_is_the_ratio_of_the_losses_suite_by_suite() -> None:

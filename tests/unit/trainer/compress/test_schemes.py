@@ -47,7 +47,7 @@ def test_layers_that_no_group_divides_are_refused() -> None:
 
 def test_fp8_without_a_gpu_is_refused_and_w8a8_is_offered() -> None:
     with pytest.raises(BadInputError, match="choose W8A8") as caught:
-        refuse_unrunnable(Quantize(scheme="FP8"), has_gpu=False)
+        refuse_unrunnable(Compression(quantize=Quantize(scheme="FP8")), has_gpu=False)
 
     assert caught.value.reason == Reason.RESOURCES_UNAVAILABLE
 
@@ -62,9 +62,9 @@ def test_awq_is_refused_where_nobody_knows_what_its_scales_change() -> None:
 
 def test_every_other_scheme_runs_without_a_gpu() -> None:
     for scheme in SCHEMES.values():
-        refuse_unrunnable(Quantize(scheme=scheme.name), has_gpu=True)
+        refuse_unrunnable(Compression(quantize=Quantize(scheme=scheme.name)), has_gpu=True)
         if not scheme.needs_gpu:
-            refuse_unrunnable(Quantize(scheme=scheme.name), has_gpu=False)
+            refuse_unrunnable(Compression(quantize=Quantize(scheme=scheme.name)), has_gpu=False)
 
 
 def test_going_wider_ends_at_none() -> None:

@@ -12,13 +12,15 @@ from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
-from tunesmith_engine.stages.contracts import StageOutcome, StageResult
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
-from tunesmith_trainer.compress import stage
+from tunesmith_trainer.compress import stage, trials
 from tunesmith_trainer.compress.merge import copy_tokenizer
 
 NOISE = {"W4A16": 1.0, "W8A8": 0.3}
+# A quantizer would make the files smaller: the merged model has this much and its own.
+PADDING = {"W4A16": 16, "W8A8": 32}
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,10 @@ def noisy_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
         }
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
         copy_tokenizer(merged, target)
+        (target / "padding").write_bytes(b"0" * PADDING[name])
         return 64 if name == "W4A16" else None
 
-    monkeypatch.setattr(stage, "quantize_folder", quantize)
+    monkeypatch.setattr(trials, "quantize_folder", quantize)
 
 
 def compressed(
@@ -81,7 +84,10 @@ def evaluated(score: float) -> StageResult:
 
 
 def test_a_bound_on_the_divergence_is_kept_like_one_on_the_loss(job: Path, tmp_path: Path) -> None:
-    loose = compressed(job, tmp_path / "loose", scheme="W8A8", minRecovery=0.01)
+    plain = compressed(job, tmp_path / "plain", scheme="W8A8", minRecovery=0.01)
+    # A pass and a file of many bytes, which only a bound is worth.
+    assert "kl" not in plain.facts["tries"][0]  # type: ignore[index,operator]
+    loose = compressed(job, tmp_path / "loose", scheme="W8A8", minRecovery=0.01, maxKl=100.0)
     assert tried(loose) == [("W8A8", True)]
     tries: Any = loose.facts["tries"]
     apart = tries[0]["kl"]
@@ -91,6 +97,65 @@ def test_a_bound_on_the_divergence_is_kept_like_one_on_the_loss(job: Path, tmp_p
 
     assert tried(strict) == [("W8A8", False), ("none", True)]
     assert "(spec.compression.gate.maxKl)" in strict.warnings[0]
+
+
+def test_of_a_ladder_all_are_measured_and_the_smallest_that_holds_ships(
+    job: Path, tmp_path: Path
+) -> None:
+    outcome = laddered(job, tmp_path, minRecovery=0.01)
+
+    assert tried(outcome) == [("W8A8", True), ("W4A16", True)]
+    assert outcome.facts["scheme"] == "W4A16"
+    tries: Any = outcome.facts["tries"]
+    assert outcome.facts["compressedBytes"] == min(each["bytes"] for each in tries)
+    assert all(each["kl"] >= 0 and each["losses"]["heldOut"] > 0 for each in tries)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compressed", "reference.json"]
+    # The smaller of both, as it was judged: the noise of its own.
+    assert (tmp_path / "compressed" / "padding").stat().st_size == PADDING["W4A16"]
+
+
+def test_of_a_ladder_a_smaller_scheme_that_lost_too_much_is_left_behind(
+    job: Path, tmp_path: Path
+) -> None:
+    loose: Any = laddered(job, tmp_path / "loose", minRecovery=0.01).facts["tries"]
+    apart = {each["scheme"]: each["kl"] for each in loose}
+
+    outcome = laddered(
+        job, tmp_path / "strict", minRecovery=0.01, maxKl=(apart["W8A8"] + apart["W4A16"]) / 2
+    )
+
+    assert outcome.facts["scheme"] == "W8A8"
+    assert (tmp_path / "strict" / "compressed" / "padding").stat().st_size == PADDING["W8A8"]
+    held_out = next(each for each in outcome.evaluation if each.metric == "loss")
+    assert held_out.value == pytest.approx(loose[0]["losses"]["heldOut"])
+
+
+def test_of_a_ladder_of_which_nothing_holds_the_model_ships_as_it_is_or_not_at_all(
+    job: Path, tmp_path: Path
+) -> None:
+    request = ladder_request(job, tmp_path / "widen", ["W4A16"], maxKl=1e-3)
+    assert stage.compress(request, SilentReporter()).facts["scheme"] == "none"
+
+    with pytest.raises(VerdictError, match=r"add wider schemes to compression\.ladder\.schemes"):
+        stage.compress(
+            ladder_request(job, tmp_path / "fail", ["W4A16"], maxKl=1e-3, fallback="fail"),
+            SilentReporter(),
+        )
+
+
+def laddered(job: Path, output: Path, **gate: Any) -> StageOutcome:
+    return stage.compress(ladder_request(job, output, ["W4A16"], **gate), SilentReporter())
+
+
+def ladder_request(job: Path, output: Path, schemes: list[str], **gate: Any) -> StageRequest:
+    return request_for(
+        job,
+        COMPRESS.name,
+        output=output,
+        compression={"ladder": {"schemes": schemes}, "gate": gate},
+        evaluation={"generation": {"metric": "none"}},
+        verification={"prompts": 2, "maxNewTokens": 4},
+    )
 
 
 def tried(outcome: StageOutcome) -> list[tuple[str, bool]]:

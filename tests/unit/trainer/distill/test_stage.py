@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -16,8 +17,10 @@ from tunesmith_engine.stages.catalog import COMPRESS, DISTILL, EVALUATE
 from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.compress import stage as compress_stage
+from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
+from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.distill.stage import distill
-from tunesmith_trainer.models import load_model, load_tokenizer, load_tuned
+from tunesmith_trainer.models import KEPT_TOKENS, load_model, load_tokenizer, load_tuned
 
 STEPS = {"maxSteps": 8, "learningRate": 0.002}
 
@@ -242,6 +245,31 @@ def test_compress_takes_the_recovered_model_and_tells_it_beside_the_tuned_one(
     assert held_out.base == 1.25
     shipped = load_model(tmp_path / "compressed", dtype=torch.float32)
     assert shipped.config.num_hidden_layers == 2
+
+
+def test_tokens_that_no_row_has_go_and_later_stages_read_rows_in_those_that_stay(
+    job: Path, tmp_path: Path
+) -> None:
+    before = load_prepared(request_of(job, tmp_path / "cut"))
+    outcome = distilled(job, tmp_path / "cut", axes=["vocabulary"], ratio=None)
+
+    folder = folder_of(outcome)
+    model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
+    kept = np.load(folder / KEPT_TOKENS)
+    assert model.config.vocab_size == len(kept) == len(tokenizer) < TINY_VOCABULARY
+    assert model.config.num_hidden_layers == 3
+    shape: Any = outcome.facts["shape"]
+    assert (shape["before"]["tokens"], shape["after"]["tokens"]) == (TINY_VOCABULARY, len(kept))
+    request = compress_request(job, tmp_path / "small", outcome)
+    rows = load_rows_of_stage(request)
+    assert kept[rows.train.input_ids].tolist() == before.train.input_ids.tolist()
+    text = tokenizer.decode(rows.train.row(0)[0].tolist())
+    assert text == load_tokenizer(job / "model").decode(before.train.row(0)[0].tolist())
+
+    compress_stage.compress(request, SilentReporter())
+
+    shipped = load_tokenizer(tmp_path / "small" / "compressed")
+    assert shipped.get_vocab() == tokenizer.get_vocab()
 
 
 def test_compress_refuses_weights_that_are_not_those_that_were_judged(

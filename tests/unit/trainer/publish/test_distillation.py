@@ -7,8 +7,8 @@ from tunesmith_trainer.publish.distillation import distillation_section
 FACTS: dict[str, Any] = {
     "accepted": True,
     "shape": {
-        "before": {"layers": 30, "channels": 1536, "kvHeads": 3},
-        "after": {"layers": 24, "channels": 1216, "kvHeads": 3},
+        "before": {"layers": 30, "channels": 1536, "kvHeads": 3, "tokens": 49_152},
+        "after": {"layers": 24, "channels": 1216, "kvHeads": 3, "tokens": 9_000},
     },
     "ladder": [
         {"model": name, "parameters": 1 << 20, "bytes": 2 << 20,
@@ -28,7 +28,7 @@ FACTS: dict[str, Any] = {
 def test_it_says_what_was_cut_and_what_came_back() -> None:
     (section,) = distillation_section(FACTS)
 
-    assert "24 of 30 layers, 1,216 of 1,536 channels were kept" in section
+    assert "24 of 30 layers, 1,216 of 1,536 channels, 9,000 of 49,152 tokens were kept" in section
     assert "`forwardKl` to the tuned model, by tokens that it drew" in section
     assert "| recovered | 1,048,576 | 2 | 2.1 | 2.1 | 0.5 |" in section
     assert "The recovered model is what ships." in section

@@ -116,6 +116,34 @@ def test_train_reads_new_rows_behind_the_others(job: Job, server: ChatServer) ->
         assert (record.origin.prompt_digest or "").startswith("sha256:")
 
 
+def test_a_teacher_answers_the_questions_of_training_rows_each_once(
+    job: Job, server: ChatServer
+) -> None:
+    request = job.request(server.url, ratio=3.0, methods=["answers"], critic={"minScore": 1})
+    own = load_prepared(request).records("train")
+
+    outcome = run(request)
+
+    # Three times as many are asked for, and there are no more questions.
+    records = as_train_reads(request, outcome).records("train")[15:]
+    assert outcome.facts["rowsByGenerator"] == {"answers": 15}
+    questions = [(record.messages or [])[-2].content for record in own]
+    assert [(record.messages or [])[-2].content for record in records] == questions
+    assert [record.origin.examples for record in records] == [(row.source,) for row in own]
+    # As the student is asked: neither examples nor orders stand before the question.
+    assert {len(asked["messages"]) for asked in server.requests} == {1}
+
+
+def test_answers_take_turns_with_new_questions_and_end_before_them(
+    job: Job, server: ChatServer
+) -> None:
+    request = job.request(server.url, ratio=2.2, methods=["answers", "selfInstruct"])
+
+    outcome = run(request)
+
+    assert outcome.facts["rowsByGenerator"] == {"answers": 15, "selfInstruct": 18}
+
+
 def test_the_card_counts_rows_and_what_was_paid_and_holds_no_word_of_them(
     job: Job, server: ChatServer
 ) -> None:

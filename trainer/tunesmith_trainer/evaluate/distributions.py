@@ -1,4 +1,4 @@
-"""KL divergence of a compressed model from the tuned one, in nats a token.
+"""KL divergence of a smaller model from the tuned one, in nats a token.
 
 The loss sees the probability of one token at each place; the divergence sees all of them, and so
 notices a model that is as good and another. The tuned model's log-probabilities wait on disk, so
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.log_likelihood import chunked_logits
+from tunesmith_trainer.evaluate.log_likelihood import RowLosses, chunked_logits
+from tunesmith_trainer.evaluate.suites import mean_loss
 
 # Places at most, and bytes: a place is the whole vocabulary in fp32.
 _MOST_PLACES: Final = 1024
@@ -44,7 +45,7 @@ class Distributions:
         # It stays as long as it is mapped, and is gone with this process, however that ends.
         path.unlink()
         done = 0
-        for chunk in _logprobs(model, chosen):
+        for _, chunk in _logprobs(model, chosen):
             part = chunk[: len(stored) - done]
             stored[done : done + len(part)] = part.cpu().numpy()
             done += len(part)
@@ -52,17 +53,24 @@ class Distributions:
 
     def kl_to(self, model: PreTrainedModel, *, most: int | None = None) -> float:
         """Mean of KL(stored, model's) over the places, or the first `most` of them."""
+        return mean_loss(self.divergence_of(model, most=most))
+
+    def divergence_of(self, model: PreTrainedModel, *, most: int | None = None) -> RowLosses:
+        """KL(stored, model's) summed over the places of each row, the last of which may be cut."""
         places = len(self.logprobs) if most is None else min(most, len(self.logprobs))
-        total, done = 0.0, 0
-        for chunk in _logprobs(model, self.rows):
+        sums, weights = np.zeros(len(self.rows)), np.zeros(len(self.rows))
+        done = 0
+        for row, chunk in _logprobs(model, self.rows):
             others = chunk[: places - done].double().cpu()
             own = torch.from_numpy(self.logprobs[done : done + len(others)].astype(np.float64))
-            total += float((own.exp() * (own - others)).sum())
+            sums[row] += float((own.exp() * (own - others)).sum())
+            weights[row] += len(others)
             done += len(others)
             if done == places:
                 break
         # Of equal distributions rounding leaves a trifle on either side of nothing.
-        return max(0.0, total / places)
+        seen = weights > 0
+        return RowLosses(sums=np.maximum(sums[seen], 0.0), weights=weights[seen])
 
 
 def _first_rows(rows: TokenRows, *, most: int) -> TokenRows:
@@ -77,7 +85,8 @@ def _places(rows: TokenRows, index: int) -> NDArray[np.int64]:
     return np.flatnonzero(rows.row(index)[1][1:])
 
 
-def _logprobs(model: PreTrainedModel, rows: TokenRows) -> Iterator[torch.Tensor]:
+def _logprobs(model: PreTrainedModel, rows: TokenRows) -> Iterator[tuple[int, torch.Tensor]]:
+    """Those behind the targets, some places of a row at a time."""
     for index in range(len(rows)):
         places = torch.from_numpy(_places(rows, index))
         given = torch.from_numpy(rows.row(index)[0].astype(np.int64))[None]
@@ -87,4 +96,4 @@ def _logprobs(model: PreTrainedModel, rows: TokenRows) -> Iterator[torch.Tensor]
             for logits in chunked_logits(
                 model, given.to(model.device), positions=places.to(model.device)
             ):
-                yield logits.log_softmax(dim=-1)
+                yield index, logits.log_softmax(dim=-1)

@@ -7,7 +7,6 @@ import torch
 
 from small_models import make_tiny_model
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.compress.divergence import Distributions
 from tunesmith_trainer.compress.sensitivity import (
     decoder_layers,
     layer_pattern,
@@ -15,6 +14,7 @@ from tunesmith_trainer.compress.sensitivity import (
     sensitivities,
 )
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.distributions import Distributions
 from tunesmith_trainer.evaluate.log_likelihood import load_for_scoring
 
 ROWS = TokenRows.of(

@@ -1,0 +1,109 @@
+"""Whether the scheme is faster than no quantization, in the vLLM that will serve.
+
+The unquantized model has the shape and the number format of the one that ships, and other weights
+perhaps: no kernel is faster for that. Rounds of one engine follow one another, for two need not
+fit into memory at once, so that what else the machine does meanwhile moves them; only where the
+slowest round of one is faster than the fastest of the other anything is said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from pydantic import JsonValue
+
+from tunesmith_serving.verify.vllm_engine import VllmEngine
+
+NUM_PROMPTS: Final = 8
+NUM_TOKENS: Final = 32
+NUM_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Tokens a second in each round: of one request alone, and of `NUM_PROMPTS` at once."""
+
+    alone: list[float]
+    together: list[float]
+
+    @classmethod
+    def of(
+        cls, engine: VllmEngine, prompts: Sequence[Sequence[int]], *, max_length: int
+    ) -> "Rates":
+        """Measured; of fewer prompts some come more than once, and long ones are cut."""
+        num_tokens = min(NUM_TOKENS, max_length // 2)
+        rows = [
+            prompts[place % len(prompts)][: max_length - num_tokens] for place in range(NUM_PROMPTS)
+        ]
+        # The first of each pays for what is allocated once, and leaves the prompts in the cache.
+        _rate(engine, rows, num_tokens=num_tokens)
+        return cls(
+            alone=[_rate(engine, rows[:1], num_tokens=num_tokens) for _ in range(NUM_ROUNDS)],
+            together=[_rate(engine, rows, num_tokens=num_tokens) for _ in range(NUM_ROUNDS)],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Both models in one vLLM."""
+
+    scheme: str
+    compressed: Rates
+    unquantized: Rates
+
+    @property
+    def pays(self) -> bool:
+        """Whether it was seen to be faster in one of both ways."""
+        return any(
+            min(ours) > max(theirs)
+            for ours, theirs in (
+                (self.compressed.alone, self.unquantized.alone),
+                (self.compressed.together, self.unquantized.together),
+            )
+        )
+
+    @property
+    def told(self) -> str:
+        """In figures, for people."""
+        return (
+            f"{self.scheme} makes {median(self.compressed.together):.0f} tokens/s, unquantized "
+            f"{median(self.unquantized.together):.0f}"
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """That it does not pay; without figures, for a version keeps what every run finds."""
+        if self.pays:
+            return []
+        warning = (
+            f"{self.scheme} was not faster than the unquantized model in this vLLM: it saves "
+            "memory alone. Choose compression.quantize.scheme: none where there is enough."
+        )
+        return [warning]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """As facts have it."""
+        return {
+            "scheme": self.scheme,
+            "requests": NUM_PROMPTS,
+            "pays": self.pays,
+            "alone": _both(self.compressed.alone, self.unquantized.alone),
+            "together": _both(self.compressed.together, self.unquantized.together),
+        }
+
+
+def _rate(engine: VllmEngine, rows: Sequence[Sequence[int]], *, num_tokens: int) -> float:
+    return len(rows) * num_tokens / engine.seconds(rows, num_tokens=num_tokens)
+
+
+def _both(compressed: Sequence[float], unquantized: Sequence[float]) -> JsonValue:
+    return {
+        "compressed": _spread(compressed),
+        "unquantized": _spread(unquantized),
+        "ratio": round(median(compressed) / median(unquantized), 3),
+    }
+
+
+def _spread(rates: Sequence[float]) -> JsonValue:
+    return [round(rate, 2) for rate in (min(rates), median(rates), max(rates))]
