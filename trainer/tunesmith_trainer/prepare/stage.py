@@ -8,7 +8,7 @@ row with the trained part marked.
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -49,7 +49,6 @@ from tunesmith_trainer.data.prepared import (
     write_row_records,
 )
 from tunesmith_trainer.data.rows import SHOWN, Problems
-from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.prepare.base_model import BaseModel, prepare_base
 from tunesmith_trainer.prepare.data_card import (
@@ -75,7 +74,12 @@ from tunesmith_trainer.prepare.reference_statistics import reference_statistics
 from tunesmith_trainer.prepare.replay import ReplayRows, read_replay
 from tunesmith_trainer.prepare.splits import Splits, split_data
 from tunesmith_trainer.prepare.teacher import prepare_teacher, refuse_short_context
-from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
+from tunesmith_trainer.prepare.tokenization import (
+    RowTokenizer,
+    TokenizedRow,
+    rejected_tokens,
+    stored_tokens,
+)
 from tunesmith_trainer.prepare.training_rows import RemediedRows, remedied_rows
 from tunesmith_trainer.prepare.unlikely_answers import judge_answers
 from tunesmith_trainer.versions import library_versions
@@ -253,10 +257,10 @@ def _prepare_rows(
         remedied=remedied,
         found=found,
         tokens={
-            "train": _stored(remedied.splits.train),
-            "validation": _stored(remedied.splits.validation),
+            "train": stored_tokens(remedied.splits.train),
+            "validation": stored_tokens(remedied.splits.validation),
         },
-        rejected=_rejected(remedied.splits),
+        rejected=rejected_tokens(remedied.splits.train, remedied.splits.validation),
         removed=removed,
         replay=replay,
         benchmarks=benchmarks,
@@ -269,27 +273,6 @@ def _prepare_rows(
             *warnings_of(found),
         ],
     )
-
-
-def _stored(rows: Iterable[TokenizedRow]) -> TokenRows:
-    return TokenRows.of((row.tokens.ids, row.tokens.trained) for row in rows)
-
-
-def _rejected(splits: Splits) -> dict[Split, TokenRows]:
-    """The rejected answers of preferences; nothing of any other rows."""
-    # All rows are preferences, or none is.
-    if not any(row.rejected for row in splits.train[:1]):
-        return {}
-    rows: dict[Split, StoredRows[TokenizedRow]] = {
-        "train": splits.train,
-        "validation": splits.validation,
-    }
-    return {
-        split: TokenRows.of(
-            (row.rejected.ids, row.rejected.trained) for row in kept if row.rejected
-        )
-        for split, kept in rows.items()
-    }
 
 
 def _warnings(

@@ -5,7 +5,7 @@ would let something else be trained than the answers.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,9 +21,10 @@ from tunesmith_trainer.data.chat_template import (
     UnclearAnswerError,
 )
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
-from tunesmith_trainer.data.prepared import RowRecord
+from tunesmith_trainer.data.prepared import RowRecord, Split
 from tunesmith_trainer.data.rows import Message, Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
+from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.data.tool_turns import THINKING
 from tunesmith_trainer.prepare.row_processes import RowProcesses, processes_for
 
@@ -320,3 +321,24 @@ def truncate_prompt(row: TokenRow, *, longest: int, special: Collection[int]) ->
     if excess > kept_from:
         return None
     return TokenRow(ids=row.ids[excess:], trained=row.trained[excess:])
+
+
+def stored_tokens(rows: Iterable[TokenizedRow]) -> TokenRows:
+    """The tokens of rows, as they are stored."""
+    return TokenRows.of((row.tokens.ids, row.tokens.trained) for row in rows)
+
+
+def rejected_tokens(
+    train: StoredRows[TokenizedRow], validation: StoredRows[TokenizedRow]
+) -> dict[Split, TokenRows]:
+    """The rejected answers of preferences; nothing of any other rows."""
+    # All rows are preferences, or none is.
+    if not any(row.rejected for row in train[:1]):
+        return {}
+    rows: dict[Split, StoredRows[TokenizedRow]] = {"train": train, "validation": validation}
+    return {
+        split: TokenRows.of(
+            (row.rejected.ids, row.rejected.trained) for row in kept if row.rejected
+        )
+        for split, kept in rows.items()
+    }
