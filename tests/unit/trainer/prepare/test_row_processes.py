@@ -1,5 +1,6 @@
 """Processes that work on blocks of rows in turn."""
 
+import os
 from functools import partial
 from operator import truediv
 
@@ -35,7 +36,7 @@ def test_a_process_that_ends_ends_the_work(capfd: pytest.CaptureFixture[str]) ->
 
 def test_few_rows_and_small_machines_have_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_processes, "memory_bytes", lambda: 100 * PROCESS_BYTES)
-    monkeypatch.setattr(row_processes.os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
 
     assert processes_for(19_999) == 0
     assert processes_for(20_000) == 8

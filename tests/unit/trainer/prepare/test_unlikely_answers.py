@@ -81,14 +81,15 @@ def test_suspects_are_named_or_removed_and_counted(tmp_path: Path, model: str) -
         outcome = prepared(root, rows(), model=model, policy=policy)
 
         assert audited(root) == [("rows.jsonl:8", action), ("rows.jsonl:24", action)]
-        assert outcome.facts["cleaning"]["unlikelyAnswers"] == {action: 2}
+        facts: Any = outcome.facts
+        assert facts["cleaning"]["unlikelyAnswers"] == {action: 2}
         card = json.loads((root / "artifacts" / "data-card.json").read_text())
         left = [row.source for row in load_outcome(root, outcome, model=model).records("train")]
         assert card["cleaning"]["unlikelyAnswers"] == {action: 2}
         assert card["rows"]["kept"] == (60 if policy == "warn" else 58)
         assert ("rows.jsonl:8" in left) <= (policy == "warn")
     assert "removed by cleaning: unlikelyAnswers 2" in outcome.message
-    assert outcome.facts["removed"]["cleaned"] == 2
+    assert facts["removed"]["cleaned"] == 2
 
 
 @pytest.mark.usefixtures("_knowing")
