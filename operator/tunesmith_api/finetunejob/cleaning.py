@@ -85,8 +85,8 @@ class UnlikelyAnswers(ApiModel):
 
     policy: Policy = Field(
         "keep",
-        description="Of planted errors it found FOUND, and WRONG of those that it suspected were "
-        "right: look at them before you remove any.",
+        description="Of answers that were swapped among questions it found six of ten, and seven "
+        "of ten that it suspected were swapped: look at them before you remove any.",
     )
     prompts: Annotated[int, Field(ge=1, le=16)] = Field(
         4,

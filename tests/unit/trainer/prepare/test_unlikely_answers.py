@@ -79,9 +79,9 @@ def test_suspects_are_named_or_removed_and_counted(tmp_path: Path, model: str) -
         root = tmp_path / policy
         root.mkdir()
         outcome = prepared(root, rows(), model=model, policy=policy)
-        facts: dict[str, Any] = outcome.facts
 
         assert audited(root) == [("rows.jsonl:8", action), ("rows.jsonl:24", action)]
+        facts: Any = outcome.facts
         assert facts["cleaning"]["unlikelyAnswers"] == {action: 2}
         card = json.loads((root / "artifacts" / "data-card.json").read_text())
         left = [row.source for row in load_outcome(root, outcome, model=model).records("train")]
