@@ -30,7 +30,7 @@ def measure(home: Path) -> dict[str, Any]:
         job["metadata"]["name"] = "rounding"
         job["spec"]["training"]["maxSteps"] = _STEPS
         # All are to be measured, whatever they lose.
-        gate = {"minRecovery": 0.01, "fallback": "fail"}
+        gate = {"minRecovery": 0.01, "maxKl": 100.0, "fallback": "fail"}
         job["spec"]["compression"] = {"quantize": quantize, "gate": gate}
         path = home / "rounding.yaml"
         path.write_text(yaml.safe_dump(job), encoding="utf-8")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from small_models import make_tiny_model
 from small_runs import ALONE, a_train_config
@@ -69,6 +70,21 @@ def test_the_loss_is_weighed_between_the_answers_and_the_teacher(
 
     expected = (1 - weight) * plain + weight * divergence.sum().item()
     assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_student_may_answer_for_itself_with_adapters_as_well(job: Path, tmp_path: Path) -> None:
+    objective = parts_of(job, tmp_path, onPolicy=1.0, weight=1.0).objective
+    student = get_peft_model(
+        load_model(job / "model", dtype=torch.float32),
+        LoraConfig(target_modules="all-linear", init_lora_weights=False),
+    )
+
+    loss = objective.summed_loss(student.train(), [0, 1])
+    loss.backward()
+
+    assert loss.item() > 0
+    trained = [each for each in student.parameters() if each.requires_grad]
+    assert all(each.grad is not None for each in trained)
 
 
 def test_the_divergence_from_the_teacher_is_measured_on_held_out_rows(
