@@ -74,19 +74,7 @@ def refuse_missing(request: StageRequest) -> None:
         StageError: something is missing, or the output cannot be written.
     """
     spec, secrets = request.spec, Path(request.secrets)
-    if spec.evaluation.suites:
-        from tunesmith_trainer.evaluate.harness import require_harness
-
-        require_harness(spec)
-    if spec.evaluation.robustness is not None:
-        from tunesmith_trainer.robustness.attacked_rows import row_attacks
-
-        # For WordNet, where synonyms are asked for.
-        row_attacks(spec.evaluation.robustness)
-    if spec.tracking != Tracking():
-        from tunesmith_trainer.train.trackers.required import require_trackers
-
-        require_trackers(spec.tracking, secrets=Path(request.secrets))
+    _require_tools(request)
     for path, endpoint in records_of(spec.evaluation, Endpoint):
         with _told_of(f"evaluation.{dotted(path)}.secretRef"):
             secret = read_secret(endpoint.secret_ref, secrets=secrets)
@@ -111,6 +99,27 @@ def refuse_missing(request: StageRequest) -> None:
                 private=spec.output.private,
             )
             target.require_writable()
+
+
+def _require_tools(request: StageRequest) -> None:
+    spec = request.spec
+    if spec.evaluation.suites:
+        from tunesmith_trainer.evaluate.harness import require_harness
+
+        require_harness(spec)
+    if spec.evaluation.robustness is not None:
+        from tunesmith_trainer.robustness.attacked_rows import row_attacks
+
+        # For WordNet, where synonyms are asked for.
+        row_attacks(spec.evaluation.robustness)
+    if spec.tracking != Tracking():
+        from tunesmith_trainer.train.trackers.required import require_trackers
+
+        require_trackers(spec.tracking, secrets=Path(request.secrets))
+    if spec.evaluation.fairness is not None:
+        from tunesmith_trainer.fairness.toxicity import require_classifiers
+
+        require_classifiers(request)
 
 
 @contextmanager
