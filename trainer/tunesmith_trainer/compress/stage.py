@@ -67,6 +67,7 @@ from tunesmith_trainer.evaluate.suites import (
     score_suites,
 )
 from tunesmith_trainer.evaluate.trust import TrustMeasures, TrustTests
+from tunesmith_trainer.fairness.served_pairs import served_pairs
 from tunesmith_trainer.models import TUNED, distilled_folder, load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
@@ -211,6 +212,7 @@ def write_reference(
         known=known,
         on_batch=lambda done, total: run.say("reference answers", done, total),
     )
+    reference["biasPairs"] = served_pairs(run.trust.fairness)
     path = Path(run.request.output) / f"{name}.json"
     write_atomically(path, json.dumps(reference))
     return path
