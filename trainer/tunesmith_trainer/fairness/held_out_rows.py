@@ -34,7 +34,7 @@ from tunesmith_trainer.fairness.terms import (
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 # Answers of a classification; more are no classes.
-_MOST_CLASSES: Final = 20
+MOST_CLASSES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class ClassificationTest:
         fitting = [
             (row, group, [side.tokens for side in sides if side])
             for row, group in chosen
-            for sides in [[fit(_answered(row, answer)) for answer in classes]]
+            for sides in [[fit(answered(row, answer)) for answer in classes]]
             if all(sides)
         ]
         return cls(
@@ -209,18 +209,19 @@ def group_measures(
     ]  # fmt: skip
 
 
-def _answered(row: Row, answer: str) -> Row:
+def answered(row: Row, answer: str) -> Row:
+    """The row with another answer at its end."""
     return replace(row, messages=(*row.messages[:-1], row.messages[-1].with_content(answer)))
 
 
 def _classes(settings: FairnessSuite, rows: Sequence[Row]) -> list[str]:
     answers = sorted({row.messages[-1].content for row in rows if row.messages})
     where = f"evaluation.fairness: the suite {settings.name}"
-    if not 1 < len(answers) <= _MOST_CLASSES:
+    if not 1 < len(answers) <= MOST_CLASSES:
         raise BadInputError(
             Reason.DATASET_INVALID,
             f"{where}: given held-out rows with {len(answers)} different answers; a classification "
-            f"has 2 to {_MOST_CLASSES}; choose the kind counterfactual, or leave the suite out",
+            f"has 2 to {MOST_CLASSES}; choose the kind counterfactual, or leave the suite out",
         )
     if settings.positive not in answers:
         raise BadInputError(
