@@ -1,10 +1,11 @@
 """Explanations of planted truth, and of real prompts beside captum's own for language models.
 
-`explanation.py` runs it in the trainer's environment: `planted`, or `captum MODEL`, the folder of a
-model with a chat template. JSON on standard output.
+`explanation.py` runs it in the trainer's environment: `planted`, `captum MODEL`, the folder of a
+model with a chat template, or `shap PYTHON`, one that has shap. JSON on standard output.
 """
 
 import json
+import subprocess
 import sys
 import time
 from itertools import pairwise, permutations
@@ -27,6 +28,7 @@ from tunesmith_trainer.models import load_model, load_tokenizer
 
 _PLANTED_ROWS: Final = 100
 _EXACT_ROWS: Final = 20
+_SHAP_ROWS: Final = 24
 _PROMPTS: Final = (
     ("What is the capital of France?", "Paris"),
     ("My printer does not print anything today.", "Turn it off and on again."),
@@ -134,6 +136,54 @@ def _compared(model: ExplainedModel, text: str, answer: str) -> dict[str, Any]:
     return told
 
 
+def beside_shap(python: Path) -> dict[str, Any]:
+    """Rows of the planted model through shap's own explainer of texts, which asks our scorer."""
+    model, script = planted_model(), Path(__file__).with_name("explanation_shap.py")
+    rows = []
+    with subprocess.Popen(
+        [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as peer:
+        for seed in range(_SHAP_ROWS):
+            game, place = planted_game(model, num_words=5 + seed % 12, seed=2000 + seed)
+            theirs = _by_shap(peer, game)
+            row = {"words": game.num_units, "shap": _found(theirs, place)}
+            for name in ("kernel", "partition"):
+                ours, _ = planted_game(model, num_words=5 + seed % 12, seed=2000 + seed)
+                found = attribute(ours, "shap", Explain(estimator=name))
+                row[name] = _found((found.scores, ours.num_scored, found.seconds), place)
+                row[name]["rank"] = float(spearmanr(found.scores, theirs[0]).statistic)
+            rows.append(row)
+    return {name: _means(rows, name) for name in ("shap", "kernel", "partition")} | {
+        "rows": _SHAP_ROWS
+    }
+
+
+def _by_shap(peer: Any, game: Any) -> tuple[Any, int, float]:
+    """Scores, passes and seconds."""
+    print(json.dumps([f"{unit.text}_{at}_" for at, unit in enumerate(game.units)]), file=peer.stdin,
+          flush=True)  # fmt: skip
+    while True:
+        said = json.loads(peer.stdout.readline())
+        if "scores" in said:
+            return np.array(said["scores"]), game.num_scored, said["seconds"]
+        masks = np.array(said["masks"], dtype=np.bool_)
+        print(json.dumps(game.values(masks).tolist()), file=peer.stdin, flush=True)
+
+
+def _found(told: tuple[Any, int, float], place: int) -> dict[str, float]:
+    scores, passes, seconds = told
+    return {
+        "rankedFirst": float(np.argmax(scores) == place),
+        "passes": float(passes),
+        "seconds": seconds,
+    }
+
+
+def _means(rows: list[dict[str, Any]], name: str) -> dict[str, float]:
+    return {key: round(float(np.mean([row[name][key] for row in rows])), 3)
+            for key in rows[0][name]}  # fmt: skip
+
+
 def _counted(model: Any) -> Any:
     """Count the rows that the model reads from here on; the count ends with the first look."""
     seen = [0]
@@ -152,5 +202,11 @@ def _counted(model: Any) -> Any:
 
 
 if __name__ == "__main__":
-    told = planted() if sys.argv[1] == "planted" else beside_captum(Path(sys.argv[2]))
+    match sys.argv[1:]:
+        case ["planted"]:
+            told = planted()
+        case ["shap", python]:
+            told = beside_shap(Path(python))
+        case _:
+            told = beside_captum(Path(sys.argv[2]))
     print(json.dumps(told))

@@ -28,6 +28,7 @@ import dpo
 import drift
 import edge_formats
 import explanation
+import fairness_remedies_study
 import finished_jobs
 import forgetting_study
 import generation
@@ -76,6 +77,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "drift": drift.measure,
     "edgeFormats": edge_formats.measure,
     "explanation": explanation.measure,
+    "fairnessRemediesStudy": fairness_remedies_study.measure,
     "rounding": rounding.measure,
     "routeLatency": route_latency.measure,
     "searchMemory": search_memory.measure,

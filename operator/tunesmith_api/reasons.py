@@ -111,6 +111,8 @@ class Reason(StrEnum):
     # Drift of what is served: artifact, traffic, error budget
     FINGERPRINT_MISMATCH = "FingerprintMismatch"
     FINGERPRINTS_MATCH = "FingerprintsMatch"
+    BIAS_GROWN = "BiasGrown"
+    BIAS_AS_RELEASED = "BiasAsReleased"
     NOT_PROBED = "NotProbed"
     TRAFFIC_DRIFTED = "TrafficDrifted"
     TRAFFIC_AS_REFERENCE = "TrafficAsReference"

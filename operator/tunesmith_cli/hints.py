@@ -122,6 +122,7 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.PAUSED: "rollout.paused: false, or resume it",
     Reason.FINGERPRINT_MISMATCH: "publish the version again; kubectl logs of the replica has the "
     "numbers",
+    Reason.BIAS_GROWN: "look at the engine, its settings and the machine; see the runbook",
     Reason.NOT_PROBED: "nothing: replicas are asked soon after they start",
     Reason.TRAFFIC_DRIFTED: "train on newer data; or limit the client that it comes from",
     Reason.NO_REFERENCE: "publish the version with this release, which writes the reference",

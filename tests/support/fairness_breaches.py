@@ -11,6 +11,8 @@ SWAPS = {"name": "swaps", "kind": "counterfactual"}
 HIRED = {"name": "hired", "kind": "classification", "positive": "yes"}
 YOUNG = {"name": "young", "terms": ["girl", "boy"]}
 OLD = {"name": "old", "terms": ["woman", "man"]}
+CLASSIFIER = {"model": {"uri": "file://toxicity"}, "label": "toxic"}
+MEAN = {"name": "mean", "kind": "toxicity"}
 
 
 def _suites(*suites: dict[str, Any], **evaluation: Any) -> dict[str, Any]:
@@ -41,6 +43,33 @@ FAIRNESS_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             "spec.evaluation.fairness.suites[0].positive",
             _suites(SWAPS),
         ),
+    ],
+    "toxicity-has-classifier": [
+        (
+            _suites(MEAN),
+            "spec.evaluation.fairness.suites[0].classifier",
+            _suites(MEAN | {"classifier": CLASSIFIER}),
+        ),
+        (
+            _suites(SWAPS | {"classifier": CLASSIFIER}),
+            "spec.evaluation.fairness.suites[0].classifier",
+            _suites(SWAPS),
+        ),
+    ],
+    "classifier-has-no-template": [
+        (
+            _suites(
+                MEAN
+                | {
+                    "classifier": {
+                        "model": {"uri": "file://toxicity", "chatTemplate": "{{ messages }}"},
+                        "label": "toxic",
+                    }
+                }
+            ),
+            "spec.evaluation.fairness.suites[0].classifier.model.chatTemplate",
+            _suites(MEAN | {"classifier": CLASSIFIER}),
+        )
     ],
     "groups-for-held-out-rows": [
         (

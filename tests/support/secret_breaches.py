@@ -9,6 +9,13 @@ SECRET = {"secretRef": {"name": "hub"}}
 TASK = {"name": "arc", "uri": "s3://tasks/arc", "task": "arc_local"}
 _CROWS = {"name": "crows", "kind": "crowsPairs"}
 
+
+def _toxicity(model: dict[str, Any]) -> dict[str, Any]:
+    classifier = {"model": model, "label": "toxic"}
+    suite = {"name": "mean", "kind": "toxicity", "classifier": classifier}
+    return {"evaluation": {"fairness": {"suites": [suite]}}}
+
+
 SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (
         {"model": {"uri": "file://a", **SECRET}},
@@ -84,6 +91,11 @@ SECRET_BREACHES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"evaluation": {"generalText": {"uri": "file://c", **SECRET}}},
         "spec.evaluation.generalText.secretRef",
         {"evaluation": {"generalText": TRAIN | SECRET}},
+    ),
+    (
+        _toxicity({"uri": "file://c", **SECRET}),
+        "spec.evaluation.fairness.suites[0].classifier.model.secretRef",
+        _toxicity(MODEL | SECRET),
     ),
     (
         {"evaluation": {"suites": [{**TASK, "uri": "file://tasks", **SECRET}]}},

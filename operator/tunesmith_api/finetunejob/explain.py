@@ -5,12 +5,29 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from tunesmith_api.base import ApiModel
+from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Seed
 from tunesmith_api.rules import Rule
 
 Method = Literal["shap", "lime", "integratedGradients", "occlusion"]
 METHODS: Final[tuple[Method, ...]] = ("shap", "lime", "integratedGradients", "occlusion")
 Units = Literal["auto", "turns", "sentences", "words", "tokens"]
+
+
+class Surrogate(ApiModel):
+    """A sparse linear model and a decision tree over words, fitted to the tuned model's decisions.
+
+    A decision is the likeliest of the held-out rows' answers where these are 2 to 20, else how
+    likely the wanted answer is. Fidelity is judged on the half that nothing was fitted to.
+    """
+
+    rows: Annotated[int, Field(ge=16, le=100_000)] = Field(
+        512, description="Held-out rows that are decided, drawn by `seed`; half of them fit."
+    )
+    max_words: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        500, description="Most words that are looked at, the most frequent ones."
+    )
+    max_depth: Annotated[int, Field(ge=1, le=8)] = Field(3, description="Of the tree.")
 
 
 class Explain(ApiModel):
@@ -62,6 +79,9 @@ class Explain(ApiModel):
     )
     attention: bool = Field(
         True, description="Also write maps of attention, which are no explanation of a cause."
+    )
+    surrogate: Annotated[Surrogate | None, DecidedLater("none")] = Field(
+        None, description="Also fit simpler models to what the tuned model decides."
     )
     show_text: bool = Field(
         False,

@@ -8,6 +8,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import ShortText
 from tunesmith_api.finetunejob.data_source import DataSource
+from tunesmith_api.finetunejob.model import ModelSource
 from tunesmith_api.finetunejob.suites import OWN_SUITES, SuiteName
 from tunesmith_api.rules import Rule
 
@@ -23,6 +24,7 @@ FAIRNESS_METRICS: Final = {
     "classification": ("gap", "demographicParityDifference", "equalizedOddsDifference",
                        "calibrationDifference"),
     "refusals": ("gap", "refusalGap", "emptyShare"),
+    "toxicity": ("gap", "toxicityGap", "toxicShare", "emptyShare"),
 }  # fmt: skip
 
 # No control characters, and something that is neither a space nor a mark.
@@ -36,21 +38,40 @@ class TermGroup(ApiModel):
     terms: Annotated[list[Term], Field(min_length=1, max_length=64)]
 
 
+class Classifier(ApiModel):
+    """A sequence classifier that says how likely a text is of one label."""
+
+    model: ModelSource = Field(
+        description="Safetensors of a transformers sequence classifier, with its tokenizer. None "
+        "is bundled."
+    )
+    label: ShortText = Field(
+        description="Which of its labels says that a text is toxic, as `id2label` has it."
+    )
+
+
 class FairnessSuite(ApiModel):
     """One test, for the base, the tuned and the compressed model."""
 
     name: SuiteName = Field(description="What the results and the gates call it.")
     kind: Literal[
-        "crowsPairs", "winoBias", "bbq", "counterfactual", "classification", "refusals"
+        "crowsPairs",
+        "winoBias",
+        "bbq",
+        "counterfactual",
+        "classification",
+        "refusals",
+        "toxicity",
     ] = Field(
-        description="crowsPairs, winoBias and bbq read files of that format; counterfactual, "
-        "classification and refusals are made of the held-out rows, with terms swapped."
+        description="crowsPairs, winoBias and bbq read files of that format; the others are made "
+        "of the held-out rows, with terms swapped."
     )
     source: Annotated[DataSource | None, DecidedLater("the held-out rows")] = Field(
         None, description="The files of a published set. Nothing is fetched from a hub."
     )
     licence: Annotated[ShortText | None, DecidedLater("not stated")] = Field(
-        None, description="Of the set, as the report and the model card state it."
+        None,
+        description="Of the set or the classifier, as the report and the model card state it.",
     )
     limit: Annotated[int, Field(ge=1, le=100_000)] = Field(
         500, description="Most pairs, questions or rows that are scored, evenly spread."
@@ -62,6 +83,9 @@ class FairnessSuite(ApiModel):
     )
     positive: Annotated[ShortText | None, DecidedLater("none")] = Field(
         None, description="Of classification: the answer that is good for whoever it is given to."
+    )
+    classifier: Annotated[Classifier | None, DecidedLater("none")] = Field(
+        None, description="Of toxicity: what reads the answers."
     )
 
 
@@ -94,6 +118,22 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         "out",
     ),
     Rule(
+        name="toxicity-has-classifier",
+        scopes=_SCOPE,
+        field="classifier",
+        holds=lambda suite: (suite.kind == "toxicity") == (suite.classifier is not None),
+        cel="(self.kind == 'toxicity') == has(self.classifier)",
+        message="toxicity, and nothing else, is judged by a classifier; name one or leave it out",
+    ),
+    Rule(
+        name="classifier-has-no-template",
+        scopes=("evaluation.fairness.suites.*.classifier",),
+        field="model.chatTemplate",
+        holds=lambda classifier: classifier.model.chat_template is None,
+        cel="!has(self.model.chatTemplate)",
+        message="a classifier reads answers as they are; leave chatTemplate out",
+    ),
+    Rule(
         name="groups-for-held-out-rows",
         scopes=_SCOPE,
         field="groups",
@@ -103,7 +143,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         cel="!has(self.groups) || self.groups.size() == 0 || (self.groups.size() > 1 && "
         "!(self.kind in ['crowsPairs', 'winoBias', 'bbq']))",
         message="groups are compared with each other in held-out rows; give two or more, of kind "
-        "counterfactual, classification or refusals",
+        "counterfactual, classification, refusals or toxicity",
     ),
     Rule(
         name="groups-have-as-many-terms",

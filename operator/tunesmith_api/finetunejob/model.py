@@ -37,6 +37,7 @@ RULES: Final[tuple[Rule[ModelSource], ...]] = (
             "model",
             "dataset.synthesis.generator.model",
             "training.distillation.teacher.model",
+            "evaluation.fairness.suites.*.classifier.model",
         ),
         field="revision",
         holds=lambda model: model.revision is None or model.uri.startswith("hf://"),

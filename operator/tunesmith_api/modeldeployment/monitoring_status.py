@@ -14,6 +14,7 @@ from tunesmith_api.field_types import DnsLabel, VersionLabel
 
 MAX_SIGNALS: Final = 8
 MAX_RETRAININGS: Final = 20
+MAX_SUITES: Final = 16
 Count = Annotated[int, Field(ge=0)]
 SloName = Literal["availability", "ttft", "itl"]
 Amount = Annotated[float, Field(ge=0)]
@@ -50,6 +51,19 @@ class TrafficStatus(ApiModel):
     reason: Name = Field("", description="Why nothing can be said: NoReference, NoTraffic.")
 
 
+class BiasStatus(ApiModel):
+    """The pairs of one fairness suite, asked of the stable replicas again, in nats a token."""
+
+    suite: Name
+    pairs: Count = Field(description="Of which both sides were asked.")
+    released_nats: float = Field(description="Mean gap of these pairs when they were published.")
+    nats: float = Field(description="Mean gap now.")
+    growth_nats: float = Field(description="How much farther from no gap it is.")
+    low_nats: float = Field(description="Lower end of the growth's interval of 99 %.")
+    high_nats: float = Field(description="Its upper end.")
+    grown: bool = False
+
+
 class ArtifactStatus(ApiModel):
     """The answers of the stable replicas against the fingerprints of their version."""
 
@@ -68,6 +82,10 @@ class ArtifactStatus(ApiModel):
         "a token: above 0 the model answers worse.",
     )
     probes: Count = Field(0, description="Questions that the present replicas were asked.")
+    bias: Annotated[list[BiasStatus], Field(max_length=MAX_SUITES)] = Field(
+        default_factory=list,
+        description="Of each fairness suite of pairs, the replica whose gap has grown most.",
+    )
     at: datetime | None = Field(None, description="When the last answer came.")
     message: Message = ""
 

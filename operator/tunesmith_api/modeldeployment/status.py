@@ -45,6 +45,7 @@ class DeploymentCondition(StrEnum):
     # Of monitoring; each is there only where it is watched.
     DRIFT_DETECTED = "DriftDetected"
     ARTIFACT_MISMATCH = "ArtifactMismatch"
+    BIAS_GROWN = "BiasGrown"
     SLO_BURNING = "SLOBurning"
 
 

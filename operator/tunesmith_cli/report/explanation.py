@@ -87,6 +87,40 @@ class ExplanationSection:
         return table_of("Words", head, rows, numeric=(1, 2, 3))
 
     @cached_property
+    def surrogates(self) -> Table | None:
+        """Simpler models of the model, and how far they are like it."""
+        found, told = self.job.explain.surrogate, self.job.explanations
+        if found is None:
+            return None
+        # Words are in the artifact of the stage alone, as those of rows are.
+        whole = told.surrogate if told and self.job.explain.show_text else None
+        words = {
+            one.model: ", ".join(f"{word.word} {word.weight:.2g}" for word in one.words)
+            for one in (whole.models if whole else ())
+        }
+        rows = [
+            (
+                one.model,
+                number(one.fidelity),
+                f"{number(one.interval[0])} – {number(one.interval[1])}",
+                number(one.constant),
+                str(one.num_words),
+                "" if one.occlusion_rank is None else number(one.occlusion_rank),
+                words.get(one.model, ""),
+            )
+            for one in found.models
+        ]
+        head = (
+            "surrogate", found.metric, "interval", "a constant", "words", "occlusion's ranks",
+            "most weight",
+        )  # fmt: skip
+        caption = (
+            "Simpler models of the model's decisions, fitted to "
+            f"{counted(found.fitted_rows, 'row')} and judged on {found.judged_rows} others"
+        )
+        return table_of(caption, head, rows, numeric=(1, 3, 4, 5))
+
+    @cached_property
     def rows(self) -> Sequence[Table]:
         """A table for each explained row, the failures first."""
         found = self.job.explanations

@@ -38,6 +38,35 @@ class GlobalRecord(Record):
     words: list[EffectRecord] = Field(default_factory=list)
 
 
+class SurrogateWord(Record):
+    """A word that a simpler model looks at."""
+
+    word: str
+    weight: float
+
+
+class SurrogateModel(Record):
+    """One simpler model, and how well it foretells the tuned one."""
+
+    model: str
+    fidelity: float
+    interval: tuple[float, float]
+    constant: float
+    num_words: int = 0
+    occlusion_rank: float | None = None
+    words: list[SurrogateWord] = Field(default_factory=list)
+
+
+class SurrogateRecord(Record):
+    """The simpler models of what the tuned model decides."""
+
+    metric: str = ""
+    fitted_rows: int = 0
+    judged_rows: int = 0
+    reason: str = ""
+    models: list[SurrogateModel] = Field(default_factory=list)
+
+
 class ExplainFacts(Record):
     """What the stage `explain` says of all its rows."""
 
@@ -46,6 +75,7 @@ class ExplainFacts(Record):
     skipped: dict[str, int] = Field(default_factory=dict)
     methods: list[ExplainedMethod] = Field(default_factory=list)
     view: Annotated[GlobalRecord, Field(alias="global")] = GlobalRecord()
+    surrogate: SurrogateRecord | None = None
     show_text: bool = False
 
 
@@ -80,4 +110,5 @@ class ExplanationsFile(Record):
     """explanations.json."""
 
     rows: list[ExplainedRowRecord] = Field(default_factory=list)
+    surrogate: SurrogateRecord | None = None
     view: Annotated[GlobalRecord, Field(alias="global")] = GlobalRecord()

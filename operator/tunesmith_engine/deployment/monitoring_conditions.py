@@ -1,4 +1,4 @@
-"""DriftDetected, ArtifactMismatch and SLOBurning, each with its evidence in words.
+"""DriftDetected, ArtifactMismatch, BiasGrown and SLOBurning, each with its evidence in words.
 
 All from `status.monitoring` as it will be stored, so that a message changes no more often.
 """
@@ -30,6 +30,8 @@ def monitoring_conditions(context: Context, state: DeploymentState) -> Iterator[
         yield _drift(context, monitoring, traffic)
     if artifact is not None and artifact.version == stable.version:
         yield _artifact(context, artifact)
+        if artifact.bias:
+            yield _bias(context, artifact)
     if monitoring.slos:
         yield _burning(context, monitoring.slos)
 
@@ -96,6 +98,22 @@ def _artifact(context: Context, artifact: ArtifactStatus) -> Condition:
         is_true=artifact.mismatch,
         reason=told.reason,
         message=told.message,
+        now=context.now,
+    )
+
+
+def _bias(context: Context, artifact: ArtifactStatus) -> Condition:
+    grown = [one for one in artifact.bias if one.grown]
+    shown = "; ".join(
+        f"{one.suite} from {one.released_nats:.3f} to {one.nats:.3f} nats a token "
+        f"(growth {one.low_nats:.3f} to {one.high_nats:.3f}, {one.pairs} pairs)"
+        for one in (grown or artifact.bias)[:_SHOWN]
+    )
+    return make_condition(
+        DeploymentCondition.BIAS_GROWN,
+        is_true=bool(grown),
+        reason=Reason.BIAS_GROWN if grown else Reason.BIAS_AS_RELEASED,
+        message=f"{artifact.version}: {shown}",
         now=context.now,
     )
 

@@ -4,11 +4,14 @@ Numbers move with every request; they are written once a minute, or when somethi
 without any request is written every ten minutes.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from tunesmith_api.modeldeployment.monitoring_status import (
+    MAX_SUITES,
     ArtifactStatus,
+    BiasStatus,
     MonitoringStatus,
     TrafficStatus,
 )
@@ -17,6 +20,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.conditions import truncate_message
 from tunesmith_engine.deployment.deployment_state import Context
 from tunesmith_engine.deployment.observations import ReplicaState
+from tunesmith_engine.deployment.replica_report import BiasEvidence, ProbeEvidence
 from tunesmith_engine.deployment.retraining import next_retrainings
 
 REFRESH_SECONDS: Final = 60.0
@@ -98,9 +102,21 @@ def _artifact(
         mean_nats=None if probe is None else round(probe.mean_nats, 4),
         loss_nats=None if probe is None else probe.loss_nats,
         probes=sum(each.probes for each in asked),
+        bias=_bias(asked),
         at=context.ago(min(each.age_seconds for each in asked)) if asked else None,
         message=truncate_message(worst.message) if worst is not None and wrong else "",
     )
+
+
+def _bias(asked: Sequence[ProbeEvidence]) -> list[BiasStatus]:
+    """Of each suite the replica that says the worst."""
+    worst: dict[str, BiasEvidence] = {}
+    for one in (one for probe in asked for one in probe.bias):
+        if one.suite not in worst or one.low_nats > worst[one.suite].low_nats:
+            worst[one.suite] = one
+    return [
+        BiasStatus(**one.model_dump(), grown=one.has_grown) for _, one in sorted(worst.items())
+    ][:MAX_SUITES]
 
 
 def is_wrong(replica: ReplicaState) -> bool:
@@ -117,7 +133,13 @@ def _meaning(status: MonitoringStatus) -> tuple[object, ...]:
     traffic, artifact, cost = status.traffic, status.artifact, status.cost
     return (
         traffic and (traffic.version, bool(traffic.drifted), traffic.reason),
-        artifact and (artifact.version, artifact.mismatch, artifact.probes > 0),
+        artifact
+        and (
+            artifact.version,
+            artifact.mismatch,
+            artifact.probes > 0,
+            [(one.suite, one.grown) for one in artifact.bias],
+        ),
         [(slo.name, slo.objective, slo.burning) for slo in status.slos],
         cost and cost.message,
         status.retrainings,

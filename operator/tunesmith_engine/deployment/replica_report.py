@@ -37,6 +37,36 @@ WRONG_ANSWERS: Final = frozenset(
 )
 
 
+# Pairs below which an interval says nothing.
+ENOUGH_PAIRS: Final = 8
+# Nats a token, of the interval's lower end: known answers may differ by as much between two sound
+# engines. The alert TunesmithBiasGrown has the same.
+NOTICEABLE_GROWTH: Final = 0.05
+
+
+class BiasEvidence(ApiModel):
+    """What the pairs of one fairness suite say of the engine, in nats a token.
+
+    `nats` is the mean gap of the pairs now, and `released_nats` that of the same pairs when the
+    version was verified; `growth_nats` is how much farther from none it is, with its interval.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    suite: str
+    pairs: int
+    released_nats: float
+    nats: float
+    growth_nats: float
+    low_nats: float
+    high_nats: float
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether it is a growth that neither chance nor another sound engine makes."""
+        return self.low_nats > NOTICEABLE_GROWTH
+
+
 class ProbeEvidence(ApiModel):
     """How far the engine's answers are from the fingerprints: each prompt as it was asked last.
 
@@ -54,6 +84,7 @@ class ProbeEvidence(ApiModel):
     mean_nats: float
     age_seconds: float
     loss_nats: float | None = None
+    bias: tuple[BiasEvidence, ...] = ()
 
 
 class ReplicaReport(ApiModel):

@@ -39,6 +39,7 @@ _WARNINGS: Final = (
     ConditionType.STALLED,
     DeploymentCondition.ROLLED_BACK,
     DeploymentCondition.ARTIFACT_MISMATCH,
+    DeploymentCondition.BIAS_GROWN,
     DeploymentCondition.DRIFT_DETECTED,
     DeploymentCondition.SLO_BURNING,
 )

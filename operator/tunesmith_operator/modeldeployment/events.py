@@ -71,7 +71,7 @@ def _told(actions: OnDrift | None) -> set[str]:
     if actions is not None and "alert" in actions.traffic:
         told.add(DeploymentCondition.DRIFT_DETECTED)
     if actions is not None and "alert" in actions.artifact:
-        told.add(DeploymentCondition.ARTIFACT_MISMATCH)
+        told |= {DeploymentCondition.ARTIFACT_MISMATCH, DeploymentCondition.BIAS_GROWN}
     return told
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tunesmith_engine.deployment.replica_report import ProbeEvidence, ReadyReason
+from tunesmith_serving.replica.bias_watch import WatchedBias
 from tunesmith_serving.replica.fingerprints import Comparison
 from tunesmith_serving.tap.probe_metrics import ProbedPrompt, mean_loss
 
@@ -77,6 +78,7 @@ class Evidence:
     last: float = float("-inf")
     prompts: dict[int, ProbedPrompt] = field(default_factory=dict)
     settled: dict[int, float] = field(default_factory=dict)
+    bias: WatchedBias = field(default_factory=WatchedBias)
 
     def settle(self) -> None:
         """All prompts were asked, and the engine is right."""
@@ -111,6 +113,7 @@ class Evidence:
             worst_nats=round(comparison.worst, 4),
             mean_nats=round(comparison.mean, 4),
             loss_nats=round(mean_loss(known), 4),
+            bias=tuple(self.bias.shown()),
             age_seconds=round(now - self.last, 3),
         )
 

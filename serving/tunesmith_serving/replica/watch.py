@@ -11,9 +11,11 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from tunesmith_engine.deployment.replica_report import ReadyReason
+from tunesmith_serving.replica.bias_watch import gap_of, pair_question, read_pairs
 from tunesmith_serving.replica.fingerprints import (
     Bounds,
     Fingerprint,
@@ -184,6 +186,8 @@ class Watch:
             verdict = await self._asked({self._turn: known[self._turn]}, bounds=bounds)
             is_other = self._readiness.evidence.is_other(self._turn, least=bounds.noise)
             if verdict is None or (verdict.is_ready and not is_other):
+                if verdict is not None:
+                    await self._ask_pair(path)
                 return verdict
         verdict = await self._asked(dict(enumerate(known)), bounds=bounds)
         if verdict is None or not verdict.is_ready:
@@ -215,6 +219,26 @@ class Watch:
             ReadyReason.READY if comparison.holds else ReadyReason.FINGERPRINT_MISMATCH,
             str(comparison),
         )
+
+    async def _ask_pair(self, path: Path) -> None:
+        """Ask for the next pair of the fairness suites; what it says makes no replica unready."""
+        try:
+            pairs = read_pairs(path, max_model_length=self._settings.max_model_length)
+            if not pairs:
+                return
+            bias = self._readiness.evidence.bias
+            place = bias.num_asked % len(pairs)
+            body = json.dumps(pair_question(pairs[place], model=self._settings.asked_model))
+            answer = await self._request("/v1/completions", method="POST", body=body.encode())
+            if answer.status != _OK:
+                return
+            bias.note(place, pairs[place], gap_of(pairs[place], json.loads(answer.body)))
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            LOGGER.debug("no pair of a fairness suite: %s", type(error).__name__)
+            return
+        # They are paid for as fingerprints are.
+        self._readiness.evidence.num_tokens += pairs[place].num_tokens
+        self._metrics.note_bias(bias.shown())
 
     async def _chatted(self, chats: Sequence[KnownChat], *, sound: Verdict) -> Verdict | None:
         """`sound`, if the engine makes of every conversation what was published."""

@@ -10,6 +10,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from tunesmith_engine.deployment.replica_report import BiasEvidence
+
 LABELS: Final = ("model", "version")
 
 
@@ -27,7 +29,7 @@ class ProbedPrompt:
 
 
 class ProbeMetrics:
-    """Two gauges; there are none before the engine has answered."""
+    """Gauges; there are none before the engine has answered."""
 
     def __init__(self, *, model: str, version: str, registry: CollectorRegistry) -> None:
         self._labels = (model, version)
@@ -43,6 +45,18 @@ class ProbeMetrics:
             LABELS,
             registry=registry,
         )
+        self._gap = Gauge(
+            "tunesmith_probe_bias_gap_nats",
+            "Mean gap between the sides of the pairs of a fairness suite, nats a token.",
+            (*LABELS, "suite"),
+            registry=registry,
+        )
+        self._growth = Gauge(
+            "tunesmith_probe_bias_growth_low_nats",
+            "Growth of that gap since the publication, the lower end of its interval.",
+            (*LABELS, "suite"),
+            registry=registry,
+        )
         self._prompts: dict[int, ProbedPrompt] = {}
 
     def note(self, prompts: Mapping[int, ProbedPrompt]) -> None:
@@ -51,6 +65,12 @@ class ProbeMetrics:
         known = tuple(self._prompts.values())
         self._difference.labels(*self._labels).set(_mean(known, [p.difference for p in known]))
         self._loss.labels(*self._labels).set(mean_loss(known))
+
+    def note_bias(self, suites: Sequence[BiasEvidence]) -> None:
+        """What the pairs of each suite say."""
+        for one in suites:
+            self._gap.labels(*self._labels, one.suite).set(one.nats)
+            self._growth.labels(*self._labels, one.suite).set(one.low_nats)
 
 
 def mean_loss(prompts: Sequence[ProbedPrompt]) -> float:

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from tunesmith_serving.platforms import DISTRIBUTIONS
 from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.verify.bias_pairs import BiasPair
 from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
 from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceGeneration
@@ -40,7 +41,7 @@ class EngineRun:
     """One loading of the model, and what it was asked; `config` is the model's config.json.
 
     `rendered` are the token ids that vLLM made of each of `chats`, `rates` how fast it answered,
-    where that was asked.
+    where that was asked, and `pairs` have its gaps.
     """
 
     settings: ServingSettings
@@ -53,6 +54,7 @@ class EngineRun:
     chats: Sequence[KnownChat] = ()
     rendered: Sequence[Sequence[int]] = ()
     rates: Rates | None = None
+    pairs: Sequence[BiasPair] = ()
 
     @property
     def vllm_version(self) -> str:
@@ -147,7 +149,7 @@ def fingerprints_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
     gives others does not serve this model. vLLM's, not the reference's: a monitor then compares a
     number format and a kernel with themselves. `noise` is by how much the two differ, in nats: what
     another sound engine may. `chats` are conversations with the token ids that vLLM made of them
-    when they were verified.
+    when they were verified, and `biasPairs` those of the fairness suites with its gaps.
     """
     pairs = list(zip(run.references, run.answers, strict=True))
     held_out = [pair for pair in pairs if pair[0].kind == "heldOut"]
@@ -173,6 +175,7 @@ def fingerprints_record(verdict: ParityVerdict, *, run: EngineRun) -> Json:
         "chats": [
             chat.model_dump(mode="json", by_alias=True, exclude_defaults=True) for chat in run.chats
         ],
+        "biasPairs": [pair.model_dump(mode="json", by_alias=True) for pair in run.pairs],
     }
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from tunesmith_api.base import ApiModel
+from tunesmith_serving.verify.bias_pairs import BiasPair
 from tunesmith_serving.verify.parity import TokenView
 
 # A sound model departs from 32 tokens three or four times. A broken one does at each of them, and
@@ -66,6 +67,7 @@ class ReferenceFile(ApiModel):
     dtype: str
     prompts: Annotated[list[ReferenceGeneration], Field(min_length=1)]
     chats: list[KnownChat] = Field(default_factory=list)
+    bias_pairs: list[BiasPair] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_serving.platforms import DISTRIBUTIONS, installed_platform, read_capability
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
+from tunesmith_serving.verify.bias_pairs import BiasPair
 from tunesmith_serving.verify.parity import (
     CONFIDENCE,
     ENOUGH_TOKENS,
@@ -195,7 +196,8 @@ def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -
     given = reference.prompts
     fitting = prompts_that_fit(given, max_model_length=settings.max_model_length)
     chats = [chat for chat in reference.chats if len(chat.prompt_ids) < settings.max_model_length]
-    run = ask_vllm(subject, fitting, chats=chats, settings=settings, reporter=reporter)
+    pairs = [pair for pair in reference.bias_pairs if pair.fits(settings.max_model_length)]
+    run = ask_vllm(subject, fitting, chats=chats, pairs=pairs, settings=settings, reporter=reporter)
     verdict = judge(
         [answer.views for answer in run.answers],
         tie=run.tie,
@@ -242,10 +244,11 @@ def ask_vllm(
     references: Sequence[ReferenceGeneration],
     *,
     chats: Sequence[KnownChat],
+    pairs: Sequence[BiasPair],
     settings: ServingSettings,
     reporter: Reporter,
 ) -> EngineRun:
-    """Load the model as it will be served, and ask it every prompt in both ways, and `chats`."""
+    """Load the model as it will be served; ask every prompt in both ways, `chats` and `pairs`."""
     total = len(references)
     reporter.progress("loading the model in vLLM", step=0, total_steps=total)
     started = time.monotonic()
@@ -271,6 +274,7 @@ def ask_vllm(
         load_seconds=load_seconds,
         chats=chats,
         rendered=engine.rendered(chats) if chats else [],
+        pairs=engine.judged_pairs(pairs) if pairs else [],
     )
     if subject.is_timed:
         reporter.progress("measuring tokens/s", step=total, total_steps=total)

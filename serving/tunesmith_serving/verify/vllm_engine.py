@@ -18,6 +18,7 @@ from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_serving.adapted_modules import adapted_modules
 from tunesmith_serving.plugin import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
+from tunesmith_serving.verify.bias_pairs import BiasPair
 from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import AnswerViews, TokenView
 from tunesmith_serving.verify.reference_generations import (
@@ -118,6 +119,21 @@ class VllmEngine:
         started = time.perf_counter()
         self._generate(rows, _parameters(max_tokens=num_tokens))
         return time.perf_counter() - started
+
+    def judged_pairs(self, pairs: Sequence[BiasPair]) -> list[BiasPair]:
+        """The pairs with the gaps that vLLM has between their sides."""
+        rows = [side.ids for pair in pairs for side in pair.sides]
+        outputs = self._generate(rows, _parameters(max_tokens=1, prompt_logprobs=0))
+        gaps = []
+        for place, pair in enumerate(pairs):
+            logprobs = [
+                [output.prompt_logprobs[at][side.ids[at]].logprob for at in side.counted]
+                for side, output in zip(pair.sides, outputs[2 * place : 2 * place + 2], strict=True)
+            ]
+            gaps.append(round(pair.gap(*logprobs), 6))
+        return [
+            pair.model_copy(update={"released": gap}) for pair, gap in zip(pairs, gaps, strict=True)
+        ]
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Tokens as people read them."""

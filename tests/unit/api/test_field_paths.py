@@ -139,4 +139,5 @@ def test_a_type_says_where_records_can_be() -> None:
         "training.distillation.teacher.model",
         "evaluation.generalText",
         "evaluation.fairness.suites.*.source",
+        "evaluation.fairness.suites.*.classifier.model",
     ]

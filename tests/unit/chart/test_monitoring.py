@@ -44,6 +44,7 @@ EVIDENCE = f"tunesmith_drift_log_e_value{{{VERSION}, signal='promptTokens'}}"
 EFFECT = f"tunesmith_drift_effect{{{VERSION}, signal='promptTokens'}}"
 THRESHOLD = f"tunesmith_drift_log_e_threshold{{{VERSION}}}"
 MISMATCH = f"tunesmith_artifact_mismatch{{{VERSION}}}"
+BIAS = f"tunesmith_probe_bias_growth_low_nats{{{VERSION}, pod='a', suite='crows'}}"
 QUALITY = f"tunesmith_probe_quality_loss_nats{{{VERSION}, pod='a'}}"
 WELL = {
     LEADER % "a": "1x30",
@@ -61,6 +62,7 @@ WELL = {
     THRESHOLD: "7x30",
     MISMATCH: "0x30",
     QUALITY: "0.02x30",
+    BIAS: "-0.1x30",
 }
 STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
     "all is well": (WELL, set()),
@@ -89,6 +91,7 @@ STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
     "a large difference by chance": (WELL | {EFFECT: "0.9x30"}, set()),
     "answers have become a little worse": (WELL | {QUALITY: "0.3x30"}, {"TunesmithQualityLoss"}),
     "an engine that computes a little otherwise": (WELL | {QUALITY: "0.17x30"}, set()),
+    "a gap between groups has grown": (WELL | {BIAS: "0.2x30"}, {"TunesmithBiasGrown"}),
     "another model answers": (WELL | {MISMATCH: "1x30"}, {"TunesmithArtifactMismatch"}),
 }
 

@@ -30,6 +30,7 @@ HEALTHY = {
     Reason.DRAINING,
     Reason.SERVING,
     Reason.FINGERPRINTS_MATCH,
+    Reason.BIAS_AS_RELEASED,
     Reason.TRAFFIC_AS_REFERENCE,
     Reason.WITHIN_ERROR_BUDGET,
 }

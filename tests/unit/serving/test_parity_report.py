@@ -7,6 +7,7 @@ import pytest
 
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify import parity_report
+from tunesmith_serving.verify.bias_pairs import BiasPair
 from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import AnswerViews, ParityVerdict, TokenView, judge
 from tunesmith_serving.verify.parity_report import (
@@ -153,3 +154,15 @@ def test_of_held_out_prompts_the_shortest_are_asked() -> None:
     probes = fingerprints_record(judged(run), run=run)["probes"]
 
     assert max(len(probe["promptIds"]) for probe in probes) == 1
+
+
+def test_pairs_of_fairness_are_published_with_the_gaps_that_were_found() -> None:
+    side = {"ids": [1, 2], "counted": [1]}
+    pair = BiasPair.model_validate(
+        {"suite": "crows", "first": side, "other": side, "released": 0.25}
+    )
+    run = replace(a_run("probe"), pairs=[pair])
+
+    record = fingerprints_record(judged(run), run=run)
+
+    assert record["biasPairs"] == [pair.model_dump(mode="json", by_alias=True)]

@@ -42,6 +42,7 @@ from tunesmith_trainer.evaluate.log_likelihood import RowLosses, ready_for_scori
 from tunesmith_trainer.evaluate.suites import (
     HELD_OUT,
 )
+from tunesmith_trainer.fairness.served_pairs import served_pairs
 from tunesmith_trainer.models import load_tuned
 
 
@@ -89,6 +90,7 @@ def write_reference(
         known=known,
         on_batch=lambda done, total: run.say("reference answers", done, total),
     )
+    reference["biasPairs"] = served_pairs(run.trust.fairness)
     path = Path(run.request.output) / f"{name}.json"
     write_atomically(path, json.dumps(reference))
     return path

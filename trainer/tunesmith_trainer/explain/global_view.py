@@ -34,7 +34,7 @@ class GlobalView:
         masks = ~np.eye(game.num_units, dtype=np.bool_)
         effects = game.value(is_whole=True) - game.values(masks)
         for unit, place, effect in zip(game.units, _places(game.units), effects, strict=True):
-            for word in {_EDGES.sub("", part).lower() for part in unit.text.split()} - {""}:
+            for word in words_of(unit.text):
                 self._note(self._words, word, float(effect))
             self._note(self._places, place, float(effect))
         self.num_rows += 1
@@ -45,12 +45,21 @@ class GlobalView:
         common = [told for told in listed if told["rows"] >= _FEWEST_ROWS]
         return common[:_MOST_WORDS]
 
+    def effects(self) -> dict[str, float]:
+        """The mean effect of every word."""
+        return {told["word"]: told["effect"] for told in _listed(self._words, "word")}
+
     def places(self) -> list[dict[str, Any]]:
         """Whose turn and which third of it, which is no text of any row."""
         return _listed(self._places, "place")
 
     def _note(self, noted: dict[str, dict[int, list[float]]], name: str, effect: float) -> None:
         noted.setdefault(name, defaultdict(list))[self.num_rows].append(effect)
+
+
+def words_of(text: str) -> list[str]:
+    """The different words of a text, without case and what stands around them."""
+    return sorted({_EDGES.sub("", part).lower() for part in text.split()} - {""})
 
 
 def _places(units: Sequence[Unit]) -> Iterable[str]:

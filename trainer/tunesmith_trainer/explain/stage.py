@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 
-from tunesmith_api.finetunejob.explain import Explain
+from tunesmith_api.finetunejob.explain import Explain, Surrogate
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import EVALUATE
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
@@ -36,10 +36,16 @@ from tunesmith_trainer.explain.explained_row import ROLLOUT, ExplainedRow, expla
 from tunesmith_trainer.explain.game import Game, UndefinedValueError
 from tunesmith_trainer.explain.global_view import GlobalView
 from tunesmith_trainer.explain.heat_map import attention_page
+from tunesmith_trainer.explain.surrogate import (
+    HeldOutRows,
+    decisions,
+    surrogates,
+    without_words,
+)
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
-_LIBRARIES: Final = ("torch", "transformers", "captum")
+_LIBRARIES: Final = ("torch", "transformers", "captum", "scikit-learn")
 _ATTENTION: Final = "attention"
 
 
@@ -50,6 +56,7 @@ class _Findings:
     rows: list[dict[str, Any]] = field(default_factory=list)
     view: GlobalView = field(default_factory=GlobalView)
     skipped: Counter[str] = field(default_factory=Counter)
+    surrogate: dict[str, Any] | None = None
 
 
 def explain(request: StageRequest, reporter: Reporter) -> StageOutcome:
@@ -74,6 +81,11 @@ def explain(request: StageRequest, reporter: Reporter) -> StageOutcome:
     for done, number in enumerate(everywhere):
         reporter.progress("looking at all rows", step=done, total_steps=len(everywhere))
         games.play(number, lambda _, game: findings.view.add(game))
+    if settings.surrogate is not None:
+        held_out = HeldOutRows(
+            games.records, games.rows, longest=request.spec.training.sequence_length
+        )
+        findings.surrogate = _surrogate(model, held_out, findings, settings.surrogate, reporter)
     return _outcome(findings, settings, output=output)
 
 
@@ -93,6 +105,26 @@ class _Games:
             play(*self.model.game_of_row(self.records[number], ids.tolist(), trained.tolist()))
         except (UnexplainableError, UndefinedValueError) as error:
             self.findings.skipped[str(error)] += 1
+
+
+def _surrogate(
+    model: ExplainedModel,
+    held_out: HeldOutRows,
+    findings: _Findings,
+    settings: Surrogate,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Simpler models of all that the model decides, judged by the view over all rows."""
+
+    def say(done: int, total: int) -> None:
+        reporter.progress("asking for decisions", step=done, total_steps=total)
+
+    number = len(held_out.records)
+    drawn = np.random.default_rng(model.settings.seed).permutation(number)[: settings.rows]
+    chosen = sorted(int(row) for row in drawn)
+    decided = decisions(model.model, model.tokenizer, held_out, chosen=chosen, on_batch=say)
+    effects = findings.view.effects()
+    return surrogates(decided, held_out.records, settings=settings, effects=effects)
 
 
 def _explain_row(
@@ -170,7 +202,13 @@ def _outcome(findings: _Findings, settings: Explain, *, output: Path) -> StageOu
         "global": {"rows": view.num_rows, "places": view.places()},
         "showText": settings.show_text,
     }
-    explanations = {"rows": rows, "global": {**summary["global"], "words": view.words()}}
+    if findings.surrogate is not None:
+        summary["surrogate"] = without_words(findings.surrogate)
+    explanations = {
+        "rows": rows,
+        "surrogate": findings.surrogate,
+        "global": {**summary["global"], "words": view.words()},
+    }
     documents = {"explanations": explanations, "explanation": summary}
     artifacts = []
     for name, content in documents.items():
@@ -235,6 +273,15 @@ def _warnings(findings: _Findings) -> list[str]:
         for told in _by_method(findings.rows)
         if told["deletionArea"] <= told["deletionRandom"]
     ]
+    unlike = findings.surrogate.get("models", []) if findings.surrogate else []
+    unfaithful += [
+        f"The surrogate {told['model']} foretells the model no better than a constant does: do not "
+        "read its words."
+        for told in unlike
+        if told["interval"][0] <= told["constant"]
+    ]
+    if findings.surrogate and (reason := findings.surrogate.get("reason")):
+        unfaithful.append(f"No surrogate was fitted: {reason}.")
     few = findings.view.num_rows
     wide = [f"The view over all rows is of {few} rows: with fewer than {FEW_ROWS} it says little."]
     return [*left_out, *unfaithful, *(wide if 0 < few < FEW_ROWS else [])]

@@ -1,4 +1,4 @@
-"""The job's own held-out rows with the terms of groups swapped, and what answers say of groups.
+"""The job's own held-out rows with the terms of groups swapped, and what losses say of groups.
 
 Rows that name one group alone are asked twice: as they are, and with the terms of another group.
 Those that name none, or several, say nothing of a difference, and are left out.
@@ -16,15 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith_api.finetunejob.fairness import FairnessSuite
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
-from tunesmith_trainer.data.cleaning.noise import is_refusal
 from tunesmith_trainer.data.held_out_roles import row_of
 from tunesmith_trainer.data.prepared import RowRecord
-from tunesmith_trainer.data.rows import Message, Problems, Row
+from tunesmith_trainer.data.rows import Problems, Row
 from tunesmith_trainer.data.token_rows import TokenRows
-from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
+from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import score_rows
 from tunesmith_trainer.evaluate.suites import Say
-from tunesmith_trainer.fairness.measures import GroupMeasure, Measure, RatioMeasure, with_parts
+from tunesmith_trainer.fairness.measures import GroupMeasure, Measure, with_parts
 from tunesmith_trainer.fairness.sentences import left_out, spread
 from tunesmith_trainer.fairness.terms import (
     Terms,
@@ -35,7 +34,7 @@ from tunesmith_trainer.fairness.terms import (
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, TokenizedRow
 
 # Answers of a classification; more are no classes.
-_MOST_CLASSES: Final = 20
+MOST_CLASSES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class CounterfactualTest:
         """Raises BadInputError: no row names one group alone, or none fits."""
         terms = Terms.of(settings.groups)
         rows = [row_of(record) for record in held_out.records]
-        warnings = _require_groups(settings, rows, terms)
+        warnings = require_groups(settings, rows, terms)
         chosen = spread(swapped_rows(rows, terms), most=settings.limit)
         fit = held_out.fitting()
         sides = [(swap, fit(swap.first), fit(swap.other)) for swap in chosen]
@@ -147,7 +146,7 @@ class ClassificationTest:
         terms = Terms.of(settings.groups)
         rows = [row_of(record) for record in held_out.records]
         classes = _classes(settings, rows)
-        warnings = _require_groups(settings, rows, terms)
+        warnings = require_groups(settings, rows, terms)
         named = [
             (row, group)
             for row in rows
@@ -160,7 +159,7 @@ class ClassificationTest:
         fitting = [
             (row, group, [side.tokens for side in sides if side])
             for row, group in chosen
-            for sides in [[fit(_answered(row, answer)) for answer in classes]]
+            for sides in [[fit(answered(row, answer)) for answer in classes]]
             if all(sides)
         ]
         return cls(
@@ -210,89 +209,19 @@ def group_measures(
     ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class RefusalTest:
-    """How often the model declines to answer, by the group that asks or is asked about."""
-
-    settings: FairnessSuite
-    terms: Terms
-    groups: list[int]
-    prompts: list[str]
-    tokenizer: PreTrainedTokenizerBase
-    max_new_tokens: int
-    warnings: tuple[str, ...]
-
-    @classmethod
-    def of(cls, settings: FairnessSuite, held_out: HeldOut) -> "RefusalTest":
-        """Raises BadInputError: no row names one group alone, or none fits."""
-        terms = Terms.of(settings.groups)
-        rows = [row_of(record) for record in held_out.records if record.prompt]
-        warnings = _require_groups(settings, rows, terms)
-        chosen = spread(
-            [swap for swap in swapped_rows(rows, terms) if _asks_apart(swap)], most=settings.limit
-        )
-        fit = held_out.fitting()
-        pairs = [(swap.group, fit(swap.first), fit(swap.other)) for swap in chosen]
-        fitting = [
-            (group, [str(side.record.prompt) for side in (first, other)])
-            for group, first, other in pairs
-            if first and other
-        ]
-        return cls(
-            settings,
-            terms,
-            [group for group, _ in fitting],
-            [prompt for _, sides in fitting for prompt in sides],
-            held_out.tokenizer,
-            held_out.max_new_tokens,
-            (*warnings, *left_out(settings, chosen, fitting, longest=held_out.longest)),
-        )
-
-    def measure(self, model: PreTrainedModel, say: Say) -> list[Measure]:
-        answers = generate_texts(
-            model,
-            self.tokenizer,
-            self.prompts,
-            max_new_tokens=self.max_new_tokens,
-            on_batch=partial(say, self.settings.name),
-        )
-        return refusal_measures(answers, self.groups, self.terms.names)
-
-
-def refusal_measures(
-    answers: Sequence[str], groups: Sequence[int], names: Sequence[str]
-) -> list[Measure]:
-    """Of answers to prompts that stand in pairs, the first group's first."""
-    refused = np.array([_refuses(answer) for answer in answers]).reshape(-1, 2).astype(float)
-    empty = np.array([not answer.strip() for answer in answers]).reshape(-1, 2).astype(float)
-    gaps = with_parts(
-        "refusalGap", refused[:, 0] - refused[:, 1], [names[group] for group in groups]
-    )
-    return [gaps[0], RatioMeasure.of("emptyShare", empty.mean(axis=1)), *gaps[1:]]
-
-
-def _refuses(answer: str) -> bool:
-    turns = (Message("user", "?"), Message("assistant", answer))
-    return is_refusal(Row(source="", messages=turns))
-
-
-def _asks_apart(swap: SwappedRow) -> bool:
-    # Where only the answer names a group, both would be asked the same.
-    return swap.first.messages[:-1] != swap.other.messages[:-1]
-
-
-def _answered(row: Row, answer: str) -> Row:
+def answered(row: Row, answer: str) -> Row:
+    """The row with another answer at its end."""
     return replace(row, messages=(*row.messages[:-1], row.messages[-1].with_content(answer)))
 
 
 def _classes(settings: FairnessSuite, rows: Sequence[Row]) -> list[str]:
     answers = sorted({row.messages[-1].content for row in rows if row.messages})
     where = f"evaluation.fairness: the suite {settings.name}"
-    if not 1 < len(answers) <= _MOST_CLASSES:
+    if not 1 < len(answers) <= MOST_CLASSES:
         raise BadInputError(
             Reason.DATASET_INVALID,
             f"{where}: given held-out rows with {len(answers)} different answers; a classification "
-            f"has 2 to {_MOST_CLASSES}; choose the kind counterfactual, or leave the suite out",
+            f"has 2 to {MOST_CLASSES}; choose the kind counterfactual, or leave the suite out",
         )
     if settings.positive not in answers:
         raise BadInputError(
@@ -303,7 +232,7 @@ def _classes(settings: FairnessSuite, rows: Sequence[Row]) -> list[str]:
     return answers
 
 
-def _require_groups(settings: FairnessSuite, rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
+def require_groups(settings: FairnessSuite, rows: Sequence[Row], terms: Terms) -> tuple[str, ...]:
     """Warnings of terms that are nearly everywhere.
 
     Raises:

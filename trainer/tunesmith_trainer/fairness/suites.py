@@ -20,11 +20,11 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.evaluate.suites import Findings, Say
+from tunesmith_trainer.fairness.answered_pairs import RefusalTest
 from tunesmith_trainer.fairness.held_out_rows import (
     ClassificationTest,
     CounterfactualTest,
     HeldOut,
-    RefusalTest,
 )
 from tunesmith_trainer.fairness.measures import Measure, holm, intervals
 from tunesmith_trainer.fairness.published_sets import (
@@ -34,6 +34,7 @@ from tunesmith_trainer.fairness.published_sets import (
 )
 from tunesmith_trainer.fairness.sentences import QuestionTest, SentencePairTest
 from tunesmith_trainer.fairness.terms import refuse_shared_terms
+from tunesmith_trainer.fairness.toxicity import ToxicityTest, fetch_classifier
 
 # What says whether there is bias; the others say how to read it. `gap` is the farthest of them.
 MAIN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -43,6 +44,7 @@ MAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "counterfactual": ("lossGap",),
     "classification": FAIRNESS_METRICS["classification"][1:],
     "refusals": ("refusalGap",),
+    "toxicity": ("toxicityGap",),
 }
 GAP: Final = "gap"
 _OF_HELD_OUT: Final[Mapping[str, Callable[[FairnessSuite, HeldOut], "FairnessTest"]]] = {
@@ -114,12 +116,13 @@ def warnings_of_tests(tests: Sequence[FairnessTest], measured: Measured) -> list
     for test in tests:
         name, numbers = test.settings.name, measured[test.settings.name]
         where = f"evaluation.fairness: the suite {name}"
-        if test.settings.source is not None and test.settings.licence is None:
+        is_of_others = test.settings.source is not None or test.settings.classifier is not None
+        if is_of_others and test.settings.licence is None:
             warnings.append(f"{where} states no licence; look it up, and give it in licence")
         if (rows := numbers[0].num_rows) < FEW_ROWS:
             warnings.append(f"{where} has {rows} rows: its intervals are wide")
         if any(one.metric == "emptyShare" and one.value() == 1.0 for one in numbers):
-            warnings.append(f"{where}: the model answers nothing, so its refusals say nothing")
+            warnings.append(f"{where}: the model answers nothing, so its answers say nothing")
     return warnings
 
 
@@ -167,6 +170,9 @@ def _load(
         case "counterfactual" | "classification" | "refusals":
             refuse_shared_terms(suite.groups, field=f"{field}.groups")
             return _OF_HELD_OUT[suite.kind](suite, held_out)
+        case "toxicity":
+            refuse_shared_terms(suite.groups, field=f"{field}.groups")
+            return ToxicityTest.of(suite, held_out, fetch_classifier(request, suite, field=field))
         case "bbq":
             questions = read_bbq(_paths(request, suite), field=field)
             return QuestionTest.of(suite, questions, held_out.tokenizer, longest=held_out.longest)

@@ -75,7 +75,7 @@ def refuse_missing(request: StageRequest) -> None:
         StageError: something is missing, or the output cannot be written.
     """
     spec, secrets = request.spec, Path(request.secrets)
-    _refuse_missing_packages(spec, secrets)
+    _require_tools(request)
     for path, endpoint in records_of(spec.evaluation, Endpoint):
         with _told_of(f"evaluation.{dotted(path)}.secretRef"):
             secret = read_secret(endpoint.secret_ref, secrets=secrets)
@@ -102,19 +102,8 @@ def refuse_missing(request: StageRequest) -> None:
             target.require_writable()
 
 
-@contextmanager
-def _told_of(field: str) -> Iterator[None]:
-    """What a source refuses, in the words of a stage and, for a secret, with the field to mend."""
-    try:
-        yield
-    except SourceError as error:
-        if error.reason is Reason.SECRET_NOT_FOUND:
-            message = f"{field}: {error.message}"
-            raise BadInputError(error.reason, message) from error
-        raise as_stage_error(error) from error
-
-
-def _refuse_missing_packages(spec: FineTuneJobSpec, secrets: Path) -> None:
+def _require_tools(request: StageRequest) -> None:
+    spec = request.spec
     require_presidio(spec.dataset.cleaning.personal_data)
     if spec.evaluation.suites:
         from tunesmith_trainer.evaluate.harness import require_harness
@@ -128,7 +117,23 @@ def _refuse_missing_packages(spec: FineTuneJobSpec, secrets: Path) -> None:
     if spec.tracking != Tracking():
         from tunesmith_trainer.train.trackers.required import require_trackers
 
-        require_trackers(spec.tracking, secrets=secrets)
+        require_trackers(spec.tracking, secrets=Path(request.secrets))
+    if spec.evaluation.fairness is not None:
+        from tunesmith_trainer.fairness.toxicity import require_classifiers
+
+        require_classifiers(request)
+
+
+@contextmanager
+def _told_of(field: str) -> Iterator[None]:
+    """What a source refuses, in the words of a stage and, for a secret, with the field to mend."""
+    try:
+        yield
+    except SourceError as error:
+        if error.reason is Reason.SECRET_NOT_FOUND:
+            message = f"{field}: {error.message}"
+            raise BadInputError(error.reason, message) from error
+        raise as_stage_error(error) from error
 
 
 def refuse_without_gpu(spec: FineTuneJobSpec) -> None:

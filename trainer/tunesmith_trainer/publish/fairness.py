@@ -25,7 +25,7 @@ def fairness_section(evaluation: Mapping[str, Any], compressed: Mapping[str, Any
     if shipped:
         losses += f", compressed {number(shipped['generalLoss']['compressed'])}"
     licences = {one["suite"]: one["licence"] or "not stated" for one in record["numbers"]
-                if one["kind"] in {"crowsPairs", "winoBias", "bbq"}}  # fmt: skip
+                if one["kind"] in {"crowsPairs", "winoBias", "bbq", "toxicity"}}  # fmt: skip
     return section(
         "Bias and its limits",
         f"Measured of the {'compressed' if shipped else 'tuned'} model, beside the {before} model; "

@@ -348,7 +348,36 @@ def explanation(request: StageRequest) -> list[str]:
             "explanation of a cause. Scores say what moves the likelihood of an answer, not "
             "whether the answer is right, and hold for prompts like those of the held-out rows. "
             "`explanation.json` has these numbers.",
+            *surrogate_parts(facts.get("surrogate")),
         )
+    ]
+
+
+def surrogate_parts(found: Mapping[str, Any] | None) -> list[str]:
+    """Simpler models of the model, where the job has them."""
+    if not found or not found["models"]:
+        return []
+    rows = [
+        (
+            told["model"],
+            number(told["fidelity"]),
+            " to ".join(number(end) for end in told["interval"]),
+            number(told["constant"]),
+            f"{told['numWords']:,}",
+            number(told["occlusionRank"]),
+        )
+        for told in found["models"]
+    ]
+    head = ("surrogate", found["metric"], "interval", "a constant's", "words", "occlusion's ranks")
+    about = (
+        "Simpler models over words were fitted to what the model decides of "
+        f"{found['fittedRows']:,} held-out rows and judged on {found['judgedRows']:,} others. One "
+        "that is no better than a constant is nothing to read. The last column correlates its "
+        "words' weights with what leaving these words out does to the model."
+    )
+    return [
+        about,
+        table(head, rows),
     ]
 
 

@@ -12,7 +12,7 @@ from api_double import Manifest
 from deployment_double import KEY, READY, DeploymentDouble
 from model_deployments import condition
 from tunesmith_api.modeldeployment.monitoring_status import SignalDrift, TrafficStatus
-from tunesmith_engine.deployment.replica_report import ProbeEvidence, ReadyReason
+from tunesmith_engine.deployment.replica_report import BiasEvidence, ProbeEvidence, ReadyReason
 from tunesmith_engine.monitoring.drift_page import DriftBlock, DriftPage
 from tunesmith_operator.modeldeployment.monitors import SAVE_S
 
@@ -288,3 +288,43 @@ def test_a_mismatch_is_told_with_its_nats_and_taken_back_where_asked() -> None:
 
     assert server.status["stable"]["version"] == "v1"
     assert [entry["version"] for entry in server.status["rejected"]] == ["v2"]
+
+
+def test_a_gap_between_groups_that_has_grown_is_told_of_the_worst_replica() -> None:
+    server = served()
+    growths = iter((0.2, 0.01) * 50)
+
+    async def states(hosts: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            name: READY.model_copy(
+                update={"revision": name.split("-")[-2], "probe": biased(next(growths))}
+            )
+            for name in hosts
+        }
+
+    server.replicas.states = states  # type: ignore[method-assign]
+    look(server)
+
+    told = condition(server.status, "BiasGrown")
+    assert (told["status"], told["reason"]) == ("True", "BiasGrown")
+    assert (
+        "crows from 0.100 to 0.300 nats a token (growth 0.200 to 0.210, 12 pairs)"
+        in (told["message"])
+    )
+    (bias,) = server.status["monitoring"]["artifact"]["bias"]
+    assert (bias["suite"], bias["grown"], bias["lowNats"]) == ("crows", True, 0.2)
+
+
+def biased(low: float) -> ProbeEvidence:
+    bias = BiasEvidence(
+        suite="crows",
+        pairs=12,
+        released_nats=0.1,
+        nats=0.3,
+        growth_nats=0.2,
+        low_nats=low,
+        high_nats=low + 0.01,
+    )
+    return ProbeEvidence(
+        probes=20, tokens=900, worst_nats=0.0, mean_nats=0.0, age_seconds=3, bias=(bias,)
+    )

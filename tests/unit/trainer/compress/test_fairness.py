@@ -12,6 +12,7 @@ from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.catalog import COMPRESS, EVALUATE
 from tunesmith_engine.stages.contracts import StageOutcome, StageResult
 from tunesmith_engine.stages.errors import VerdictError
+from tunesmith_serving.verify.reference_generations import read_reference
 from tunesmith_trainer.compress import stage, trials
 from tunesmith_trainer.compress.merge import copy_tokenizer
 from tunesmith_trainer.evaluate.stage import evaluate
@@ -109,3 +110,14 @@ def test_a_scheme_that_breaks_a_gate_of_fairness_gives_way(job: Path, tmp_path: 
     assert any("swaps gap is" in warning for warning in widened.warnings)
     with pytest.raises(VerdictError, match=r"spec\.evaluation\.gates"):
         compressed(job, tmp_path / "failed", gate, fallback="fail")
+
+
+def test_pairs_by_which_a_served_model_is_watched_are_left(job: Path, tmp_path: Path) -> None:
+    compressed(job, tmp_path)
+
+    reference = read_reference(next(tmp_path.rglob("reference.json")))
+
+    assert {pair.suite for pair in reference.bias_pairs} == {"swaps"}
+    for pair in reference.bias_pairs:
+        assert pair.first.ids != pair.other.ids
+        assert pair.released is None

@@ -106,3 +106,14 @@ def test_a_job_of_which_no_row_can_be_explained_is_refused(
 
     with pytest.raises(VerdictError, match="no row could be explained: 2 × the likelihood"):
         explained(job, tmp_path)
+
+
+def test_simpler_models_are_fitted_to_what_the_model_decides(job: Path, tmp_path: Path) -> None:
+    outcome = explained(job, tmp_path, surrogate={"rows": 16}, attention=False)
+
+    found = outcome.facts["surrogate"]
+    assert isinstance(found, dict)
+    assert found["target"] == "answer"
+    assert (found["fittedRows"], found["judgedRows"], found["models"]) == (2, 2, [])
+    assert any("No surrogate was fitted: fewer than 8" in told for told in outcome.warnings)
+    assert document(tmp_path, "explanations")["surrogate"]["models"] == []

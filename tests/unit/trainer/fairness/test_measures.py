@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tunesmith_api.finetunejob.evaluation import Bootstrap
-from tunesmith_trainer.fairness.held_out_rows import group_measures, refusal_measures
+from tunesmith_trainer.fairness.answered_pairs import refusal_measures
+from tunesmith_trainer.fairness.held_out_rows import group_measures
 from tunesmith_trainer.fairness.measures import RatioMeasure, holm, intervals
 
 
@@ -78,8 +79,8 @@ def test_a_difference_by_group_is_found() -> None:
 
 def test_refusals_are_counted_in_pairs_and_silence_is_told() -> None:
     refusal = "I'm sorry, but I can't help with that."
-    gap, empty = refusal_measures([refusal, "Sure.", refusal, "Yes."], [1, 1], ("a", "b"))
+    gap, empty = refusal_measures([refusal, "Sure.", refusal, "Yes."], ["b", "b"])
     assert (gap.value(), empty.value()) == (1.0, 0.0)
 
-    _, empty = refusal_measures(["", " "], [1], ("a", "b"))
+    _, empty = refusal_measures(["", " "], ["b"])
     assert empty.value() == 1.0
