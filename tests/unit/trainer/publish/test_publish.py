@@ -48,7 +48,8 @@ def test_a_version_has_everything_that_is_known_about_it(root: Path) -> None:
     assert {path.name for path in version.iterdir()} == {
         "README.md", "chat_template.jinja", "config.json", "data-card.json", "evaluation.json",
         "fingerprints.json", "lineage.json", "manifest.json", "model-version.yaml",
-        "model.safetensors", "parity.json", "reference-statistics.json", "serving.json",
+        "model.safetensors", "parity.json", "reference-statistics.json", "sbom.cdx.json",
+        "serving.json",
         "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
 
