@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the five images with buildah, and packs each into an archive that a node can import.
+# Builds the five images with buildah, and packs each into an archive that a node can import, with a bill of materials beside it.
 #
 #   scripts/build_images.sh FOLDER [operator|trainer|compressor|server|edge ...]     (default: all five)
 #
@@ -40,6 +40,20 @@ for each in /etc/ssl/certs /usr/share/ca-certificates; do
   [[ ! -d $each ]] || flags+=(--volume "$each:$each:ro")
 done
 
+# What the image has of PyPI, beside the packages of its base image: $folder/IMAGE.cdx.json, as CycloneDX 1.6.
+bill_of() {
+  local accelerator=/$ACCELERATOR locks=()
+  [[ $ACCELERATOR != cpu && $1 != operator && $1 != edge ]] || accelerator=
+  case $1 in
+    stand-in) return ;;
+    trainer) locks=("requirements$accelerator/trainer.txt" requirements/quickstart.txt) ;;
+    *) locks=("requirements$accelerator/$1.txt") ;;
+  esac
+  [[ $accelerator != /gpu ]] || locks=(requirements/gpu/torch.txt "${locks[@]}")
+  .venv/bin/python scripts/audit_locks.py bill --image "tunesmith/$1" --version "$TAG" --lock "${locks[@]}" \
+    --output "$folder/$1.cdx.json"
+}
+
 build() {
   local name="localhost/tunesmith/$1:$TAG" started=$SECONDS packages=()
   [[ $1 != trainer ]] || packages=(--build-arg "PACKAGES=$(grep == requirements/quickstart.txt | xargs)")
@@ -53,6 +67,7 @@ build() {
   }
   buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" "$context" >"$folder/$1.log" 2>&1 ||
     { tail -n 40 "$folder/$1.log" >&2 && return 1; }
+  bill_of "$1"
   rm -f "$folder/$1.tar"
   buildah push --quiet "$name" "oci-archive:$folder/$1.tar:$name"
   echo "build: $name is built and packed after $((SECONDS - started)) s ($(du -h "$folder/$1.tar" | cut -f1))" >&2

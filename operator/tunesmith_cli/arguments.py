@@ -226,6 +226,14 @@ def _serve(commands: Any) -> None:
     parser.add_argument(
         "--port", metavar="PORT", type=port, default=8000, help="TCP port (default: 8000)"
     )
+    parser.add_argument(
+        "--public-key",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=Path,
+        help="serve only what was signed with this key, in PEM; several: with any of them",
+    )
     add_home(parser)
 
 

@@ -10,7 +10,7 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -21,6 +21,7 @@ from tunesmith_api.modeldeployment.adapters import Adapters
 from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S, EngineArguments
 from tunesmith_engine.sources.adapter_version import ADAPTER_RECORD
 from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
+from tunesmith_engine.sources.version_signature import why_unsigned
 from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below
 from tunesmith_engine.stages.entry import EXIT_BAD_INPUT
@@ -64,7 +65,9 @@ def serve(argv: list[str]) -> int:
     try:
         # The port first: it takes no time, and digests of gigabytes do.
         require_free_port(arguments.host, arguments.port)
-        proved, digest = read_version(folder, digest=arguments.digest)
+        proved, digest = read_version(
+            folder, digest=arguments.digest, public_keys=arguments.public_key
+        )
         settings = _overridden(proved.on(installed_platform()), arguments)
         if settings.platform != proved.platform:
             sys.stderr.write(
@@ -101,6 +104,7 @@ def _middleware(
             revision=arguments.revision,
             model=name,
             max_model_length=settings.max_model_length,
+            public_keys=arguments.public_key,
             **_pace(arguments),
             tap=arguments.tap,
         )
@@ -128,12 +132,14 @@ def _pace(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in _PACE}
 
 
-def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSettings, str]:
+def read_version(
+    folder: Path, *, digest: str | None = None, public_keys: Sequence[str] = ()
+) -> tuple[ServingSettings, str]:
     """Settings and digest of the version in `folder`, once all of its files were found unchanged.
 
     Raises:
-        ServeError: it is no published version, no longer the one that was published, or not the one
-            with this `digest`.
+        ServeError: it is no published version, no longer the one that was published, not the one
+            with this `digest`, or signed with none of the `public_keys`, if there are any.
     """
     manifest = _read(folder / MANIFEST, VersionManifest)
     if digest not in {None, manifest.digest()}:
@@ -141,6 +147,7 @@ def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSet
             f"{folder} holds {manifest.digest()}, and {digest} is to be served; give the folder of "
             "that version."
         )
+    _require_signature(folder, manifest, public_keys)
     changes = list(_changes(folder, manifest.files))
     if changes:
         raise ServeError(
@@ -153,6 +160,15 @@ def read_version(folder: Path, *, digest: str | None = None) -> tuple[ServingSet
             "spec.adapters."
         )
     return _read(folder / _SETTINGS, ServingSettings), manifest.digest()
+
+
+def _require_signature(folder: Path, manifest: VersionManifest, keys: Sequence[str]) -> None:
+    try:
+        why = why_unsigned(folder, manifest, keys) if keys else None
+    except (OSError, ValueError) as error:
+        raise ServeError(f"the signature of {folder} cannot be checked: {error}") from error
+    if why:
+        raise ServeError(f"{folder} is not served: {why}.")
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -216,6 +232,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="name of the model for clients; default: the published one")
     parser.add_argument("--version", help="name of the version; default: the folder's")
     parser.add_argument("--digest", help="digest that the version must have")
+    parser.add_argument(
+        "--public-key",
+        action="append",
+        type=public_key,
+        default=[],
+        metavar="PEM",
+        help="key that has signed the version, in PEM or the name of its file; several: any",
+    )
     parser.add_argument("--revision", default="", help="revision of the deployment")
     parser.add_argument(
         "--shutdown-timeout",
@@ -283,6 +307,16 @@ def _record(kind: type[Document]) -> Callable[[str], Document]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return parse
+
+
+def public_key(text: str) -> str:
+    """A key in PEM, or what the file of that name holds."""
+    if text.startswith("-----"):
+        return text
+    try:
+        return Path(text).expanduser().read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error}") from error
 
 
 def _port(text: str) -> int:

@@ -1,12 +1,14 @@
 """The helpdesk example, from its manifest to a published model: real model, data, Ray and vLLM."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from command import Ran, processes_of, tunesmith
+from planted_strings import contents_below, leaks
 
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
 
@@ -44,6 +46,31 @@ def test_what_ships_is_what_was_judged(first: Ran, home: Path) -> None:
     assert {"manifest.json"} | set(manifest["files"]) == names
     assert any(name.endswith(".safetensors") for name in names)
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+
+
+def test_no_row_is_told_or_published(first: Ran, home: Path) -> None:
+    """Rows are in the artifacts of the job and, one of them, on its page; nowhere else."""
+    (prepared,) = (home / "jobs/helpdesk/stages/prepare").glob("*/artifacts/data")
+    rows = [*_sentences(prepared / "train.jsonl"), *_sentences(prepared / "validation.jsonl")]
+    told = [
+        *contents_below(home / "models" / "helpdesk"),
+        *(
+            (str(path), path.read_bytes())
+            for name in ("result.json", "progress.json", "log.txt")
+            for path in (home / "jobs/helpdesk").rglob(name)
+        ),
+        ("status", json.dumps(first.json).encode()),
+        ("terminal", first.stderr.encode()),
+    ]
+
+    assert len(rows) >= 8
+    assert leaks(told, rows) == []
+
+
+def _sentences(rows: Path) -> list[str]:
+    """What is long enough that no page has it by chance."""
+    texts = re.findall(r'"content": ?"([^"\\]{30,})"', rows.read_text())
+    return [text for text in texts if "helpful" not in text]
 
 
 def test_the_report_is_one_page_that_fetches_nothing(first: Ran) -> None:

@@ -26,6 +26,13 @@ Path = tuple[str | int, ...]
 _TEXT = st.characters(
     min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"]
 )
+# Of what has several lines, as a key in PEM.
+_LINES = st.characters(
+    min_codepoint=32,
+    max_codepoint=0x2FFF,
+    exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"],
+    include_characters="\r\n",
+)
 _JUNK: tuple[Any, ...] = (
     None, True, "", "16", "true", "no", -1, 0, 1, 3, 2**31, 10**12, 0.5, -0.25, 1e-7, 1.5, 1e300,
     [], {}, [None], [{}], {"a": "b"}, "file://a b", "ftp://x", "hf://é/ü", "W8A8", "Ab", "a" * 2000,
@@ -192,7 +199,8 @@ def _texts(node: Schema) -> st.SearchStrategy[str]:
         return st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
     longest = min(node.get("maxLength", 20), 20)
     if "pattern" in node:
-        found = st.from_regex(node["pattern"], fullmatch=True, alphabet=_TEXT)
+        alphabet = _LINES if r"\n" in node["pattern"] else _TEXT
+        found = st.from_regex(node["pattern"], fullmatch=True, alphabet=alphabet)
         return found.filter(lambda text: len(text) <= node["maxLength"])
     return st.text(_TEXT, min_size=node.get("minLength", 0), max_size=longest)
 

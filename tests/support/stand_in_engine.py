@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -91,10 +92,12 @@ def _middleware(engine: StandIn, arguments: argparse.Namespace, known: Path) -> 
     return Replica(engine, settings, registry=REGISTRY)
 
 
-def _prove(wanted: WantedAdapter, *, base_digest: str, volume: Path) -> AdapterFiles:
+def _prove(
+    wanted: WantedAdapter, *, base_digest: str, public_keys: Sequence[str], volume: Path
+) -> AdapterFiles:
     folder = str(volume / Path(wanted.folder).relative_to("/workspace"))
     there = wanted.model_copy(update={"folder": folder})
-    return prove_adapter(there, base_digest=base_digest)
+    return prove_adapter(there, base_digest=base_digest, public_keys=public_keys)
 
 
 async def _serve(app: Application, engine: StandIn, arguments: argparse.Namespace) -> None:

@@ -63,7 +63,12 @@ _FACTS: dict[StageName, dict[str, Any]] = {
 }  # fmt: skip
 _DOCUMENTS: dict[StageName, dict[str, Any]] = {
     PREPARE.name: {
-        "card": {"sources": [{"uri": "file://rows.jsonl"}]},
+        "card": {
+            "sources": [
+                {"split": "train", "uri": "file://rows.jsonl", "file": "rows.jsonl",
+                 "digest": f"sha256:{'e' * 64}", "bytes": 9_000},
+            ],
+        },
         "reference": {"training": {"numRequests": 24}, "validation": {"numRequests": 6}},
     },
     EVALUATE.name: {

@@ -12,6 +12,15 @@ from tunesmith_api.rules import Rule
 from tunesmith_api.uris import HUB_TARGET, REGISTRY_TARGET, TargetUri
 
 
+class Signing(ApiModel):
+    """Sign the version, so that who serves it can demand to know its publisher."""
+
+    secret_ref: SecretReference = Field(
+        description="Secret whose key `signing.key` is an ECDSA P-256 private key in PEM, without "
+        "a password."
+    )
+
+
 class Output(ApiModel):
     """Under which name, as what, and where the finished model is kept."""
 
@@ -40,6 +49,11 @@ class Output(ApiModel):
         DecidedLater("the first 12 characters of its digest"),
     ] = Field(None, description="Name of the version. Default: the first characters of its digest.")
     secret_ref: SecretReference | None = Field(None, description="Credentials to write the output.")
+    signing: Annotated[Signing | None, DecidedLater("not signed")] = Field(
+        None,
+        description="Key to sign the version with, as cosign's sign-blob does. Default: not "
+        "signed.",
+    )
 
     @property
     def has_adapter(self) -> bool:

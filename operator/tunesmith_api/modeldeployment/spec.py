@@ -27,6 +27,7 @@ from tunesmith_api.modeldeployment.limits import Metric
 from tunesmith_api.modeldeployment.monitoring import Monitoring
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.slo import ServiceLevelObjectives
+from tunesmith_api.modeldeployment.verification import Verification
 from tunesmith_api.placement import TOLERATION_RULES, Placement
 from tunesmith_api.rules import Rule
 
@@ -125,6 +126,7 @@ class ModelDeploymentSpec(ApiModel):
         description="Secret whose key `api-key` every client has to give. Default: none is asked "
         "for.",
     )
+    verification: Verification = Verification()
     rollout: Rollout = Rollout()
     slo: Annotated[ServiceLevelObjectives | None, DecidedLater("nothing is promised")] = Field(
         None,

@@ -7,6 +7,7 @@ vLLM lives in an environment of its own.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
     if not is_folder:
         job = find_job(name, root=options.home)
         folder = published_folder(read_job_data(job.folder, job.status))
-    return serve_folder(folder, host=options.host, port=options.port)
+    return serve_folder(
+        folder, host=options.host, port=options.port, public_keys=options.public_key
+    )
 
 
 def published_folder(job: JobData) -> Path:
@@ -57,13 +60,14 @@ def published_folder(job: JobData) -> Path:
     return local_path(version)
 
 
-def serve_folder(folder: Path, *, host: str, port: int) -> int:
+def serve_folder(folder: Path, *, host: str, port: int, public_keys: Sequence[Path] = ()) -> int:
     """Replace this process by the server; returns only where that fails."""
     python = Environments.discover().python(Environment.SERVER)
     command = [
         str(python),
         *("-m", "tunesmith_serving", "serve", str(folder)),
         *("--host", host, "--port", str(port)),
+        *(word for key in public_keys for word in ("--public-key", str(key.expanduser()))),
     ]
     print(f"starting vLLM on {folder}; it takes a minute or more", file=sys.stderr)
     # NB: exec throws away what Python has buffered, and fork would write it twice.

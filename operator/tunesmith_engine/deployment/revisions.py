@@ -15,7 +15,15 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import BaseStatus, RevisionStatus
 from tunesmith_engine.deployment.observations import AdapterBase, AvailableVersion
 
-_SHAPING: Final = ("model", "engine", "adapters", "resources", "storage", "api_keys")
+_SHAPING: Final = (
+    "model",
+    "engine",
+    "adapters",
+    "resources",
+    "storage",
+    "api_keys",
+    "verification",
+)
 
 
 def revision_of(spec: ModelDeploymentSpec, version: AvailableVersion) -> str:

@@ -51,6 +51,7 @@ def serve_arguments(
         if value is not None
         for part in (f"--{name}", str(value))
     )
+    keys = (part for key in spec.verification.public_keys for part in ("--public-key", key))
     # Nobody reads what is measured for drift where nothing is watched.
     switches = [] if spec.monitoring.enabled else ["--no-tap"]
-    return ["-m", "tunesmith_serving", "serve", folder, *given, *switches]
+    return ["-m", "tunesmith_serving", "serve", folder, *given, *keys, *switches]

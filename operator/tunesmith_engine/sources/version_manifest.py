@@ -16,6 +16,8 @@ from tunesmith_engine.stages.digests import digest_file, digest_json, files_belo
 MANIFEST: Final = "manifest.json"
 # Its text holds the version's digest and address, so the digest cannot cover it.
 RECORD: Final = "model-version.yaml"
+# Of that digest, so it cannot be digested (`version_signature.py`).
+SIGNATURE: Final = "version.sig"
 # Below it are formats for devices, which no server reads.
 EXPORTS: Final = "exports"
 
@@ -47,9 +49,11 @@ class VersionManifest(ApiModel):
     files: dict[FileName, VersionFile] = Field(min_length=1)
 
     def digest(self) -> str:
-        """The version's digest: of every file but its record, in order of path."""
+        """The version's digest: of every file but its record and signature, in order of path."""
         content: list[JsonValue] = [
-            [name, self.files[name].digest] for name in sorted(self.files) if name != RECORD
+            [name, self.files[name].digest]
+            for name in sorted(self.files)
+            if name not in {RECORD, SIGNATURE}
         ]
         return digest_json(content)
 

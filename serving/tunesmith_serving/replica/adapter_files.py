@@ -1,5 +1,6 @@
 """The files of an adapter's version, proven before the engine reads them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tunesmith_engine.sources.adapter_version import (
     ADAPTER_RECORD,
     AdapterRecord,
 )
-from tunesmith_engine.sources.version_manifest import MANIFEST, parse_manifest
+from tunesmith_engine.sources.version_manifest import MANIFEST, VersionManifest, parse_manifest
+from tunesmith_engine.sources.version_signature import why_unsigned
 from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below
 
@@ -34,19 +36,23 @@ class AdapterFiles:
     fingerprints: Path
 
 
-def prove_adapter(wanted: WantedAdapter, *, base_digest: str) -> AdapterFiles:
+def prove_adapter(
+    wanted: WantedAdapter, *, base_digest: str, public_keys: Sequence[str] = ()
+) -> AdapterFiles:
     """The files of the adapter, once all that is used of its version was found unchanged.
 
     A merged model that lies beside it is left alone.
 
     Raises:
-        AdapterRefused: they are not what was published, or are for another base.
+        AdapterRefused: they are not what was published, are for another base, or are signed with
+            none of the `public_keys`, if there are any.
         OSError: they cannot be read now.
     """
     version = Path(wanted.folder)
     manifest = parse_manifest((version / MANIFEST).read_bytes())
     if manifest is None or manifest.digest() != wanted.digest:
         raise AdapterRefused(f"its folder does not hold {wanted.digest}")
+    _require_signature(version, manifest, public_keys)
     used = {
         name: file
         for name, file in manifest.files.items()
@@ -70,3 +76,12 @@ def prove_adapter(wanted: WantedAdapter, *, base_digest: str) -> AdapterFiles:
         raise AdapterRefused(f"it is for the base {record.base_digest}, and here is {base_digest}")
     known = ADAPTER_FINGERPRINTS if ADAPTER_FINGERPRINTS in used else _FINGERPRINTS
     return AdapterFiles(version / ADAPTER_FOLDER, version / known)
+
+
+def _require_signature(version: Path, manifest: VersionManifest, keys: Sequence[str]) -> None:
+    try:
+        why = why_unsigned(version, manifest, keys) if keys else None
+    except ValueError as error:
+        why = str(error)
+    if why:
+        raise AdapterRefused(why)

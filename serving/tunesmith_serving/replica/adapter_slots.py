@@ -137,8 +137,12 @@ class AdapterSlots:
         self._failures[wanted.revision] = why
 
     async def _load(self, wanted: WantedAdapter) -> None:
-        base = self.settings.digest
-        files = await asyncio.to_thread(prove_adapter, wanted, base_digest=base)
+        files = await asyncio.to_thread(
+            prove_adapter,
+            wanted,
+            base_digest=self.settings.digest,
+            public_keys=self.settings.public_keys,
+        )
         name = self.settings.name_of(wanted.revision)
         body = {"lora_name": name, "lora_path": str(files.folder)}
         # A load whose answer was lost is made again.

@@ -27,6 +27,7 @@ class HostSettings(ApiModel):
         probe_token_fraction: of all adapters together.
         progress_seconds: as of `ReplicaSettings`.
         tap: as of `ReplicaSettings`.
+        public_keys: one of which has to have signed an adapter, if there are any.
     """
 
     digest: str
@@ -38,6 +39,7 @@ class HostSettings(ApiModel):
     probe_token_fraction: Fraction = ReplicaSettings.model_fields["probe_token_fraction"].default
     progress_seconds: Seconds = ReplicaSettings.model_fields["progress_seconds"].default
     tap: bool = ReplicaSettings.model_fields["tap"].default
+    public_keys: list[str] = Field(default_factory=list)
 
     def name_of(self, revision: str) -> str:
         """What the engine calls the adapter of a revision; clients never see it."""

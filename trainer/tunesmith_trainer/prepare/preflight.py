@@ -39,6 +39,7 @@ from tunesmith_engine.sources.local_paths import is_local
 from tunesmith_engine.sources.model_facts import ModelFacts, read_model_facts
 from tunesmith_engine.sources.remote_store import open_store
 from tunesmith_engine.sources.resolver import open_target
+from tunesmith_engine.sources.version_signature import read_signer
 from tunesmith_engine.stages.contracts import StageName, StageRequest
 from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_trainer.compress.schemes import (
@@ -90,6 +91,12 @@ def refuse_missing(request: StageRequest) -> None:
     for path, model in records_of(spec.training, ModelSource):
         with _told_of(f"training.{dotted(path)}.secretRef"):
             read_secret(model.secret_ref, secrets=secrets)
+    _refuse_unwritable(request)
+
+
+def _refuse_unwritable(request: StageRequest) -> None:
+    """Return if the output can be written and, where that is asked for, signed."""
+    spec, secrets = request.spec, Path(request.secrets)
     with _told_of("output.secretRef"):
         secret = read_secret(spec.output.secret_ref, secrets=secrets)
         if spec.output.uri is not None:
@@ -100,6 +107,9 @@ def refuse_missing(request: StageRequest) -> None:
                 private=spec.output.private,
             )
             target.require_writable()
+    if spec.output.signing is not None:
+        with _told_of("output.signing.secretRef"):
+            read_signer(read_secret(spec.output.signing.secret_ref, secrets=secrets))
 
 
 def _require_tools(request: StageRequest) -> None:

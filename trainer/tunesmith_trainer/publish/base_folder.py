@@ -10,11 +10,13 @@ from tunesmith_engine.sources.adapter_version import BASES, base_name
 from tunesmith_engine.sources.credentials import Secret
 from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.target import ProgressCallback
-from tunesmith_engine.sources.version_manifest import MANIFEST, manifest_of
+from tunesmith_engine.sources.version_manifest import MANIFEST
+from tunesmith_engine.sources.version_signature import Signer
 from tunesmith_engine.stages.catalog import PREPARE, VERIFY
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_trainer.publish.published_base import PublishedBase
+from tunesmith_trainer.publish.signed_folder import signed_manifest
 from tunesmith_trainer.publish.version_folder import CODE, SERVING, link, write_json
 
 # What prepare fetches beside the model for people to read, or leaves for itself.
@@ -22,7 +24,13 @@ _LEFT_OUT: Final = (".md", ".gguf", ".lock", ".metadata")
 
 
 def deliver_base(
-    request: StageRequest, folder: Path, *, uri: str, secret: Secret, progress: ProgressCallback
+    request: StageRequest,
+    folder: Path,
+    *,
+    uri: str,
+    secret: Secret,
+    signer: Signer | None,
+    progress: ProgressCallback,
 ) -> PublishedBase:
     """Bring the base model of the job to `uri`/bases, unless it is there.
 
@@ -35,7 +43,7 @@ def deliver_base(
         OSError: the disk is full, or an artifact is gone.
     """
     gather_base(request, folder)
-    manifest = manifest_of(folder)
+    manifest = signed_manifest(folder, signer)
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     num_bytes = sum(file.bytes for file in manifest.files.values())
     if request.spec.output.is_repository:

@@ -19,11 +19,13 @@ from tunesmith_engine.sources.errors import SourceError, as_stage_error
 from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.target import Target
 from tunesmith_engine.sources.version_manifest import MANIFEST, RECORD, VersionManifest, manifest_of
+from tunesmith_engine.sources.version_signature import Signer, read_signer
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.publish.base_folder import deliver_base
 from tunesmith_trainer.publish.model_version import record_content, version_record
 from tunesmith_trainer.publish.published_base import PublishedBase
+from tunesmith_trainer.publish.signed_folder import signed_manifest
 from tunesmith_trainer.publish.version_folder import gather_version
 from tunesmith_trainer.search.cluster_memory import remember_in_store
 from tunesmith_trainer.versions import library_versions
@@ -56,12 +58,15 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
     try:
         secret = read_secret(output.secret_ref, secrets=Path(request.secrets))
         target = open_target(uri, base=Path(request.base), secret=secret, private=output.private)
+        signer = _signer(request)
         base = (
-            deliver_base(request, base_folder, uri=uri, secret=secret, progress=tell)
+            deliver_base(request, base_folder, uri=uri, secret=secret, signer=signer, progress=tell)
             if output.has_adapter
             else None
         )
-        record, manifest = assemble_version(request, folder, target=target, base=base)
+        record, manifest = assemble_version(
+            request, folder, target=target, base=base, signer=signer
+        )
         # Whole or not at all: a folder renames the finished version into its place, an object
         # store, which cannot rename, gets `manifest.json` last (`sources/*_target.py`).
         is_new = target.deliver(
@@ -96,8 +101,20 @@ def publish(request: StageRequest, reporter: Reporter) -> StageOutcome:
     )
 
 
+def _signer(request: StageRequest) -> Signer | None:
+    signing = request.spec.output.signing
+    if signing is None:
+        return None
+    return read_signer(read_secret(signing.secret_ref, secrets=Path(request.secrets)))
+
+
 def assemble_version(
-    request: StageRequest, folder: Path, *, target: Target, base: PublishedBase | None = None
+    request: StageRequest,
+    folder: Path,
+    *,
+    target: Target,
+    base: PublishedBase | None = None,
+    signer: Signer | None = None,
 ) -> tuple[ModelVersion, VersionManifest]:
     """Fill `folder` with all that the version has; return its record and its manifest.
 
@@ -109,7 +126,7 @@ def assemble_version(
     # digest and name, so it comes after and the digest leaves it out; the manifest lists the
     # record, so it comes last.
     gather_version(request, folder, base=base.digest if base else None)
-    gathered = manifest_of(folder)
+    gathered = signed_manifest(folder, signer)
     name = request.spec.output.version or gathered.digest().removeprefix("sha256:")[:_NAME_DIGITS]
     record = version_record(request, gathered, version=name, uri=target.uri_of(name), base=base)
     (folder / RECORD).write_text(write_yaml(record_content(record)), encoding="utf-8")

@@ -29,9 +29,9 @@ Json = dict[str, Any]
 class VersionFacts:
     """Measures of the tuned and the compressed model, and the facts of each stage.
 
-    `evaluation` is the content of `evaluation.json`: what `evaluate` wrote, and below `compressed`
-    what `compress` measured of the model that ships. `distilled` is empty where nothing was pruned.
-    `serving` is the content of `serving.json`.
+    `evaluation` is the content of `evaluation.json`: the numbers that `evaluate` wrote, and below
+    `compressed` what `compress` measured of the model that ships. `distilled` is empty where
+    nothing was pruned. `serving` is the content of `serving.json`.
     """
 
     results: list[EvaluationResult]
@@ -59,7 +59,9 @@ def gather_facts(request: StageRequest) -> VersionFacts:
         result.model_dump(mode="json", by_alias=True)
         for result in request.inputs[COMPRESS.name].evaluation
     ]
+    # NB: without prompts, references and answers: they are held-out rows, and stay with the job.
     evaluation = _read_json(request, EVALUATE.name, "evaluation")
+    evaluation.pop("samples", None)
     return VersionFacts(
         results=all_results(request),
         evaluation={**evaluation, "compressed": measured},

@@ -24,6 +24,7 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.export.writers import EXAMPLE, example_of
+from tunesmith_trainer.publish.model_bill import BILL, model_bill
 from tunesmith_trainer.publish.model_card import ModelCard
 from tunesmith_trainer.publish.model_version import exported_formats, lineage_of
 from tunesmith_trainer.publish.version_facts import gather_facts
@@ -66,10 +67,12 @@ def gather_version(request: StageRequest, folder: Path, *, base: str | None = No
             shutil.copyfile(local_path(artifact), folder / document.file)
     facts = gather_facts(request)
     write_json(folder / "evaluation.json", facts.evaluation)
+    lineage = lineage_of(request)
     write_json(
         folder / "lineage.json",
-        lineage_of(request).model_dump(mode="json", by_alias=True, exclude_none=True),
+        lineage.model_dump(mode="json", by_alias=True, exclude_none=True),
     )
+    (folder / BILL).write_text(model_bill(request, facts, lineage), encoding="utf-8")
     if request.spec.output.artifact != "adapter":
         write_json(folder / SERVING, facts.serving)
     (folder / "README.md").write_text(ModelCard(request, facts).text(), encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from manifests import DEFAULT_STAGES
+from planted_strings import HELD_OUT, contents_below, leaks
 from tunesmith_api.finetunejob.search import Parameter, Search
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.reasons import Reason
@@ -48,7 +49,8 @@ def test_a_version_has_everything_that_is_known_about_it(root: Path) -> None:
     assert {path.name for path in version.iterdir()} == {
         "README.md", "chat_template.jinja", "config.json", "data-card.json", "evaluation.json",
         "fingerprints.json", "lineage.json", "manifest.json", "model-version.yaml",
-        "model.safetensors", "parity.json", "reference-statistics.json", "serving.json",
+        "model.safetensors", "parity.json", "reference-statistics.json", "sbom.cdx.json",
+        "serving.json",
         "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
 
@@ -148,6 +150,17 @@ def test_the_card_tells_of_a_judge_and_of_a_managed_model(root: Path) -> None:
     assert "large compared the answers of tuned and base model in both orders" in card
     assert "56% of its verdicts named the one shown first" in card
     assert "27,500 tokens read and 41,000 written of it, at a price of 0.625" in card
+
+
+def test_held_out_rows_and_answers_to_them_stay_with_the_job(root: Path) -> None:
+    """They were in every version that anybody could read."""
+    file = root / EVALUATE.name / "evaluation.json"
+    sample = {"prompt": HELD_OUT, "reference": HELD_OUT, "base": HELD_OUT, "tuned": HELD_OUT}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"samples": [sample]}))
+
+    published(root)
+
+    assert leaks(contents_below(versions_of(root)[0]), [HELD_OUT]) == []
 
 
 def test_the_card_says_what_was_forgotten_and_what_the_remedies_changed(root: Path) -> None:
