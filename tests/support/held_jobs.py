@@ -62,7 +62,8 @@ class Ours(Fault):
         return await send()
 
     def passes(self, call: Call, event: dict[str, Any]) -> bool:
-        return self._is_ours(event["object"])
+        # A server that is just coming up answers a watch with a Status.
+        return self._is_ours(event.get("object", {}))
 
     def _ours(self, answer: Answer) -> Answer:
         """A list of all namespaces without those of others; any other answer as it is."""

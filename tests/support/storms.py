@@ -78,6 +78,11 @@ class Chaos:
             network.forget_watches()
 
         calm = spell("")
+
+        def anew() -> None:
+            calm()
+            network.forget_watches()
+
         self.faults: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
             "the operator is killed": (kill_operator, calm),
             "watches break": (network.break_watches, calm),
@@ -85,7 +90,7 @@ class Chaos:
             "429 for most": (spell("429"), calm),
             "503 for most": (spell("503"), calm),
             "answers to writes are lost": (spell("lost"), calm),
-            "lists are old": (old, lambda: (calm(), network.forget_watches())[0]),
+            "lists are old": (old, anew),
             "the network is cut": (network.cut, network.mend),
         }
         if kill_server is not None:

@@ -76,10 +76,10 @@ def test_openssl_accepts_it_over_the_list_of_files_and_digests(tmp_path: Path) -
     (tmp_path / "signed").write_text(json.dumps(listed, separators=(",", ":")))
     text = (tmp_path / "version" / SIGNATURE).read_text()
     (tmp_path / "raw").write_bytes(base64.b64decode(text))
-    key = tmp_path / "version" / PUBLIC_KEY
+    key, raw = str(tmp_path / "version" / PUBLIC_KEY), str(tmp_path / "raw")
 
-    command = [openssl, "dgst", "-sha256", "-verify", key, "-signature", tmp_path / "raw"]
-    told = subprocess.run([*command, tmp_path / "signed"], check=True, capture_output=True)
+    command = [openssl, "dgst", "-sha256", "-verify", key, "-signature", raw]
+    told = subprocess.run([*command, str(tmp_path / "signed")], check=True, capture_output=True)
 
     assert b"Verified OK" in told.stdout
 
