@@ -28,7 +28,7 @@ from tunesmith_trainer.models import load_model, load_tokenizer
 
 _PLANTED_ROWS: Final = 100
 _EXACT_ROWS: Final = 20
-_SHAP_ROWS: Final = 24
+_SHAP_ROWS: Final = 12
 _PROMPTS: Final = (
     ("What is the capital of France?", "Paris"),
     ("My printer does not print anything today.", "Turn it off and on again."),
