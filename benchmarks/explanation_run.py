@@ -146,7 +146,7 @@ def beside_shap(python: Path) -> dict[str, Any]:
         for seed in range(_SHAP_ROWS):
             game, place = planted_game(model, num_words=5 + seed % 12, seed=2000 + seed)
             theirs = _by_shap(peer, game)
-            row = {"words": game.num_units, "shap": _found(theirs, place)}
+            row: dict[str, Any] = {"words": game.num_units, "shap": _found(theirs, place)}
             for name in ("kernel", "partition"):
                 ours, _ = planted_game(model, num_words=5 + seed % 12, seed=2000 + seed)
                 found = attribute(ours, "shap", Explain(estimator=name))

@@ -50,7 +50,7 @@ COMMANDS = {
     },
     "compare": {"JOB", "OTHER", "--html", "--home", "--output"},
     "models": {"MODEL", "--home", "--output"},
-    "serve": {"JOB|FOLDER", "--host", "--port", "--home"},
+    "serve": {"JOB|FOLDER", "--host", "--port", "--home", "--public-key"},
     "deploy": {"FILE", "--home", "--page-port", "--prometheus", "--until"},
     "rollout": {"ACTION", "NAME", "VERSION", "--home", "--output"},
     "watch": {"NAME", "--once", "--namespace", "--home", "--output"},

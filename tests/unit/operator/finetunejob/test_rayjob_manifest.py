@@ -157,7 +157,7 @@ def test_a_volume_that_is_not_there_yet_promises_nothing() -> None:
 
 
 def test_kuberay_is_told_the_version_of_ray_in_the_trainers_image() -> None:
-    assert f"ray=={RAY_VERSION}\n" in LOCK.read_text(encoding="utf-8")
+    assert f"\nray=={RAY_VERSION} \\\n" in LOCK.read_text(encoding="utf-8")
 
 
 def test_every_pod_is_left_in_good_order_before_it_is_deleted() -> None:
