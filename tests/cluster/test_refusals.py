@@ -38,6 +38,7 @@ def test_a_field_that_the_server_finds_invalid_fails_the_job_with_its_words(
     assert field in condition["message"]
 
 
+@pytest.mark.alone  # others have accounts that go with the policy
 def test_the_account_of_an_operator_is_not_taken_over_by_a_job_of_its_name(
     cluster: Cluster, no_policy: None
 ) -> None:

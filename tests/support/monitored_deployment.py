@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
+from tunesmith_engine.deployment.replica_report import BiasEvidence
 from tunesmith_engine.monitoring.slo_rules import slo_rule_groups
 from tunesmith_engine.monitoring.training_families import TRAINING_FAMILIES
 from tunesmith_operator.controller.metrics import Metrics
@@ -41,6 +42,15 @@ VLLM_GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:k
 VLLM_COUNTERS = ("vllm:prompt_tokens", "vllm:generation_tokens")
 VLLM_HISTOGRAMS = ("vllm:request_prompt_tokens", "vllm:request_generation_tokens")
 _REVISION = {"digest": "sha256:0", "uri": "file:///models", "since": "2026-11-27T10:00:00Z"}
+BIAS = BiasEvidence(
+    suite="crows",
+    pairs=8,
+    released_nats=0.1,
+    nats=0.3,
+    growth_nats=0.2,
+    low_nats=0.1,
+    high_nats=0.3,
+)
 REVISIONS = {
     "stable": {"version": "v1", "revision": "0000aaaa", "weight": 75, "achievedWeight": 74.2},
     "candidate": {"version": "v2", "revision": "0000bbbb", "weight": 25, "achievedWeight": 25.8},
@@ -169,6 +179,7 @@ class MonitoredDeployment:
             self._engines.append(Engine(registry))
             probes = ProbeMetrics(model="helpdesk", version=version, registry=registry)
             probes.note({0: ProbedPrompt(difference=0.1, loss=0.02, num_tokens=8)})
+            probes.note_bias([BIAS])
             self._replicas.append(metrics)
             labels = {"deployment": "helpdesk", "revision": str(revision["revision"])}
             pod = {"namespace": NAMESPACE, "pod": f"helpdesk-{role}", "version": version}
