@@ -68,7 +68,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServe
 
 @pytest.mark.parametrize("panel", QUERIES)
 def test_every_panel_shows_data(panel: str, server: PrometheusServer) -> None:
-    assert has_data(server, QUERIES[panel]), filled_in(QUERIES[panel])
+    # A scrape that a busy machine misses takes its series away until the next one.
+    end = time.monotonic() + MOST_SECONDS
+    while not (found := has_data(server, QUERIES[panel])) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert found, filled_in(QUERIES[panel])
 
 
 def test_every_rule_can_be_evaluated(server: PrometheusServer) -> None:
