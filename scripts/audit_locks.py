@@ -103,7 +103,7 @@ def parse_advisories(text: str, *, source: str) -> list[Advisory]:
     if isinstance(read, dict):
         read = read.get("vulns", [read])
     if not isinstance(read, list):
-        raise ValueError(f"{source} holds neither an advisory of OSV nor a list of them")  # noqa: TRY004
+        raise ValueError(f"{source} holds neither an advisory of OSV nor a list")  # noqa: TRY004 - of the text
     try:
         return [advisory for each in read for advisory in _of_pypi(each)]
     except (KeyError, TypeError, AttributeError, InvalidVersion) as error:

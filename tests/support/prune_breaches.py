@@ -31,7 +31,7 @@ PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             {"compression": {"ladder": {"schemes": ["none"]}}},
         ),
     ],
-    "ladder-ratios-of-prune": [
+    "ladder-ratios-descend": [
         (
             {"compression": {"ladder": {"ratios": [0.1]}}},
             "spec.compression.ladder.ratios",
@@ -42,14 +42,19 @@ PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             "spec.compression.ladder.ratios",
             {"compression": {"ladder": {"ratios": [0.1]}, "prune": {"ratio": 0.2}}},
         ),
-    ],
-    "ladder-ratios-descend": [
-        (
-            {"compression": {"ladder": {"ratios": ratios}, "prune": {"ratio": 0.5}}},
-            "spec.compression.ladder.ratios",
-            {"compression": {"ladder": {"ratios": [0.4, 0.3, 0.2, 0.1]}, "prune": {"ratio": 0.5}}},
-        )
-        for ratios in ([0.5], [0.4, 0.4], [0.4, 0.3, 0.35], [0.4, 0.3, 0.2, 0.25])
+        *(
+            (
+                {"compression": {"ladder": {"ratios": ratios}, "prune": {"ratio": 0.5}}},
+                "spec.compression.ladder.ratios",
+                {
+                    "compression": {
+                        "ladder": {"ratios": [0.4, 0.3, 0.2, 0.1]},
+                        "prune": {"ratio": 0.5},
+                    }
+                },
+            )
+            for ratios in ([0.5], [0.4, 0.4], [0.4, 0.3, 0.35], [0.4, 0.3, 0.2, 0.25])
+        ),
     ],
     "ratio-or-max-parameters": [
         (

@@ -150,8 +150,10 @@ class Compression(ApiModel):
 
 def _descends(compression: Compression) -> bool:
     ladder, prune = compression.ladder, compression.prune
-    if ladder is None or prune is None or prune.ratio is None:
+    if ladder is None or not ladder.ratios:
         return True
+    if prune is None or prune.ratio is None:
+        return False
     ratios = [prune.ratio, *ladder.ratios]
     return all(later < earlier for earlier, later in pairwise(ratios))
 
@@ -178,29 +180,17 @@ LADDER_RULES: Final[tuple[Rule[Compression], ...]] = (
         message="each scheme is measured once; name those beside quantize.scheme, each once",
     ),
     Rule(
-        name="ladder-ratios-of-prune",
-        scopes=("compression",),
-        field="ladder.ratios",
-        holds=lambda compression: (
-            compression.ladder is None
-            or not compression.ladder.ratios
-            or (compression.prune is not None and compression.prune.ratio is not None)
-        ),
-        cel="!has(self.ladder) || size(self.ladder.ratios) == 0 || "
-        "(has(self.prune) && has(self.prune.ratio))",
-        message="ratios come behind that of prune; give prune.ratio, or leave them out",
-    ),
-    Rule(
         name="ladder-ratios-descend",
         scopes=("compression",),
         field="ladder.ratios",
         holds=_descends,
-        cel="!has(self.ladder) || size(self.ladder.ratios) == 0 || !has(self.prune) || "
-        "!has(self.prune.ratio) || (self.ladder.ratios[0] < self.prune.ratio && "
+        cel="!has(self.ladder) || size(self.ladder.ratios) == 0 || (has(self.prune) && "
+        "has(self.prune.ratio) && self.ladder.ratios[0] < self.prune.ratio && "
         "(size(self.ladder.ratios) < 2 || self.ladder.ratios[1] < self.ladder.ratios[0]) && "
         "(size(self.ladder.ratios) < 3 || self.ladder.ratios[2] < self.ladder.ratios[1]) && "
         "(size(self.ladder.ratios) < 4 || self.ladder.ratios[3] < self.ladder.ratios[2]))",
-        message="each ratio takes less than the one before; begin below prune.ratio and descend",
+        message="ratios come behind that of prune, and each takes less than the one before; give "
+        "prune.ratio and begin below it, or leave them out",
     ),
 )
 

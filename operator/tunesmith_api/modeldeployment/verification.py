@@ -9,7 +9,7 @@ from tunesmith_api.base import ApiModel
 # PEM of an ECDSA P-256 key: its 91 bytes begin alike up to where the point does, which is on a
 # border of base64. So a key of another kind is refused before anybody reads it.
 # NB: no \s and no \w, which mean other letters to the API server than to Python.
-_BODY: Final = r"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE[A-Za-z0-9+/=\r\n]+"
+_BODY: Final = r"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE[A-Za-z0-9+/\r\n]{86,96}==[\r\n]+"
 PUBLIC_KEY_PATTERN: Final = (
     rf"^-----BEGIN PUBLIC KEY-----[\r\n]+{_BODY}-----END PUBLIC KEY-----[\r\n]*$"
 )

@@ -47,7 +47,7 @@ class SchemeTrial:
 
     @property
     def is_near(self) -> bool:
-        return self.max_kl is None or self.kl is None or self.kl <= self.max_kl
+        return self.max_kl is None or (self.kl is not None and self.kl <= self.max_kl)
 
     def as_json(self) -> JsonValue:
         return {

@@ -11,24 +11,15 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of
-from tunesmith_trainer.compress.recovery_gate import (
-    SchemeTrial,
-)
-from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
+from tunesmith_trainer.compress.recovery_gate import SchemeTrial
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.distributions import Distributions
-from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
-from tunesmith_trainer.evaluate.suites import (
-    GENERAL,
-    HELD_OUT,
-    Findings,
-    score_suites,
-)
+from tunesmith_trainer.evaluate.scored_rows import ScoredRows
+from tunesmith_trainer.evaluate.suites import Findings, score_suites
 from tunesmith_trainer.evaluate.trust import TrustMeasures, TrustTests
-from tunesmith_trainer.models import load_tokenizer
 from tunesmith_trainer.versions import library_versions
 
 LIBRARIES = ("torch", "transformers", "peft", "llmcompressor", "compressed-tensors")
@@ -59,14 +50,9 @@ class CompressionRun:
     @classmethod
     def of(cls, request: StageRequest, reporter: Reporter) -> "CompressionRun":
         """The suites are those of `evaluate`, row by row: its losses prove the merge."""
-        prepared = load_rows_of_stage(request)
-        tokenizer = load_tokenizer(prepared.model)
-        general = load_general_text(
-            request, tokenizer, context_length=request.spec.training.sequence_length
-        )
-        suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
-        trust = TrustTests.load(request, prepared, tokenizer)
-        return cls(request, reporter, prepared, tokenizer, suites, trust)
+        scored = ScoredRows.load(request)
+        trust = TrustTests.load(request, scored.prepared, scored.tokenizer)
+        return cls(request, reporter, scored.prepared, scored.tokenizer, scored.suites, trust)
 
     @property
     def spec(self) -> FineTuneJobSpec:

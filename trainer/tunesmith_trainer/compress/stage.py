@@ -26,9 +26,7 @@ from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import refuse_changed, save_merged
 from tunesmith_trainer.compress.reference_generations import generate_reference, reference_prompts
 from tunesmith_trainer.compress.run import CompressionRun
-from tunesmith_trainer.compress.schemes import (
-    refuse_unrunnable,
-)
+from tunesmith_trainer.compress.schemes import refuse_unrunnable
 from tunesmith_trainer.compress.trials import (
     bytes_below,
     compress_until_accepted,
@@ -39,9 +37,7 @@ from tunesmith_trainer.evaluate.distributions import Distributions
 from tunesmith_trainer.evaluate.generation import Answer, generate_answers
 from tunesmith_trainer.evaluate.generation_metric import choose_generation_suite, generation_result
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, ready_for_scoring
-from tunesmith_trainer.evaluate.suites import (
-    HELD_OUT,
-)
+from tunesmith_trainer.evaluate.suites import HELD_OUT
 from tunesmith_trainer.fairness.served_pairs import served_pairs
 from tunesmith_trainer.models import load_tuned
 

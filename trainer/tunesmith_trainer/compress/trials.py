@@ -24,19 +24,11 @@ from tunesmith_trainer.compress.recovery_gate import (
     shortfall,
 )
 from tunesmith_trainer.compress.run import CompressionRun
-from tunesmith_trainer.compress.schemes import (
-    SCHEMES,
-    group_size_for,
-    quantized_widths,
-)
+from tunesmith_trainer.compress.schemes import SCHEMES, group_size_for, quantized_widths
 from tunesmith_trainer.compress.sensitivity import layer_pattern, most_sensitive, sensitivities
 from tunesmith_trainer.evaluate.gates import judge
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses, load_for_scoring
-from tunesmith_trainer.evaluate.suites import (
-    GENERAL,
-    loss_results,
-    mean_loss,
-)
+from tunesmith_trainer.evaluate.suites import GENERAL, loss_results, mean_loss
 from tunesmith_trainer.models import TUNED, distilled_folder
 
 # GPTQ solves for each layer's weights from these rows' activations; the other schemes only look for

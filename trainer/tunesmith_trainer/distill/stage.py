@@ -35,7 +35,6 @@ from tunesmith_engine.stages.pruned_shape import Shape
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.compress.merge import copy_tokenizer, refuse_changed
 from tunesmith_trainer.data.held_out_roles import (
-    load_rows_of_stage,
     load_rows_that_choose,
     numbers_of,
 )
@@ -64,6 +63,7 @@ from tunesmith_trainer.evaluate.distributions import Distributions
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import pad_id_of
 from tunesmith_trainer.evaluate.log_likelihood import ready_for_scoring
+from tunesmith_trainer.evaluate.scored_rows import ScoredRows
 from tunesmith_trainer.evaluate.suites import GENERAL, HELD_OUT, few_rows_warnings, score_suites
 from tunesmith_trainer.models import DISTILLED, KEPT_TOKENS, load_tokenizer, load_tuned
 from tunesmith_trainer.prepare.preflight import refuse_undoable
@@ -94,13 +94,8 @@ class _DistillRun:
     @classmethod
     def of(cls, request: StageRequest, reporter: Reporter) -> "_DistillRun":
         """The suites are those of `evaluate`, row by row: its losses prove the merge."""
-        prepared = load_rows_of_stage(request)
-        tokenizer = load_tokenizer(prepared.model)
-        general = load_general_text(
-            request, tokenizer, context_length=request.spec.training.sequence_length
-        )
-        suites = {HELD_OUT: prepared.validation, GENERAL: general.rows}
-        return cls(request, reporter, prepared, tokenizer, suites)
+        scored = ScoredRows.load(request)
+        return cls(request, reporter, scored.prepared, scored.tokenizer, scored.suites)
 
     @property
     def prune(self) -> Prune:

@@ -30,10 +30,8 @@ from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageReque
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
-from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.gates import GateVerdict, judge, refuse_unmeasured
-from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
 from tunesmith_trainer.evaluate.generation_metric import (
     GenerationSuite,
@@ -61,6 +59,7 @@ from tunesmith_trainer.evaluate.preference import (
     preference_results,
 )
 from tunesmith_trainer.evaluate.row_scores import answer_scores, loss_scores
+from tunesmith_trainer.evaluate.scored_rows import ScoredRows
 from tunesmith_trainer.evaluate.suites import (
     GENERAL,
     HELD_OUT,
@@ -115,24 +114,21 @@ class EvaluationPlan:
         Raises:
             StageError: the general text or a task is unusable, or what follows cannot be done.
         """
-        settings, prepared = request.spec.evaluation, load_rows_of_stage(request)
+        settings, scored = request.spec.evaluation, ScoredRows.load(request)
+        prepared, tokenizer = scored.prepared, scored.tokenizer
         refuse_undoable(request, model=prepared.model)
-        tokenizer = load_tokenizer(prepared.model)
-        general = load_general_text(
-            request, tokenizer, context_length=request.spec.training.sequence_length
-        )
         return cls(
             settings=settings,
             base=prepared.model,
             tokenizer=tokenizer,
-            suites={HELD_OUT: prepared.validation, GENERAL: general.rows},
+            suites=scored.suites,
             generation=choose_generation_suite(
                 prepared.records("validation"), settings=settings.generation
             ),
             tasks=load_tasks(request),
             trust=TrustTests.load(request, prepared, tokenizer),
             sequence_length=request.spec.training.sequence_length,
-            warnings=general.warnings,
+            warnings=scored.warnings,
             rejected=prepared.rejected.get("validation"),
             beta=request.spec.training.dpo.beta,
         )
