@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from audit_log import AuditLog
 from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
 from crowd import wait_until
@@ -79,12 +80,12 @@ def no_policy(server: httpx.Client) -> Iterator[None]:
 
 
 @pytest.fixture
-def audit_log() -> Path:
+def audit_log() -> AuditLog:
     """Where the API server of the tests writes down who asked for what."""
     path = Path(os.environ["KUBECONFIG"]).parent / "logs" / "audit.jsonl"
     if not path.exists():
         pytest.skip(f"no audit log at {path}: start the control plane with --audit")
-    return path
+    return AuditLog(path)
 
 
 @pytest.fixture

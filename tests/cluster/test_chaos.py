@@ -5,7 +5,6 @@ child is made twice, every job ends as one that nobody disturbed, no child is le
 owner, and whoever waits says for what.
 """
 
-import json
 import logging
 import os
 import random
@@ -20,6 +19,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from audit_log import AuditLog
 from births import Births, watched_births
 from crowd import Crowd, a_crowd, picture
 from faulty_network import a_network
@@ -64,7 +64,7 @@ class Operators:
 
 
 def test_whatever_happens_nothing_is_made_twice_lost_or_left_and_every_wait_is_explained(
-    server: httpx.Client, kill_api_server: Callable[[], None], audit_log: Path
+    server: httpx.Client, kill_api_server: Callable[[], None], audit_log: AuditLog
 ) -> None:
     lot = random.Random(SEED)
     with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
@@ -150,16 +150,12 @@ def orphans_of(crowd: Crowd, births: Births) -> list[str]:
     ]
 
 
-def made_twice(audit_log: Path, home: str) -> dict[tuple[str, ...], int]:
+def made_twice(audit_log: AuditLog, home: str) -> dict[tuple[str, ...], int]:
     """Children that the API server has made more than once, by its own log."""
     made: Counter[tuple[str, ...]] = Counter()
-    with audit_log.open(encoding="utf-8") as lines:
-        for line in lines:
-            if f'"{home}' not in line:
-                continue
-            call = json.loads(line)
-            where = call.get("objectRef", {})
-            is_made = call.get("responseStatus", {}).get("code") == httpx.codes.CREATED
-            if is_made and where.get("resource") in OURS and "subresource" not in where:
-                made[where["namespace"], where["resource"], where.get("name", "")] += 1
+    for call in audit_log.calls(f'"{home}'):
+        where = call.get("objectRef", {})
+        is_made = call.get("responseStatus", {}).get("code") == httpx.codes.CREATED
+        if is_made and where.get("resource") in OURS and "subresource" not in where:
+            made[where["namespace"], where["resource"], where.get("name", "")] += 1
     return {child: number for child, number in made.items() if number > 1}

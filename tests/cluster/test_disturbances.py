@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from audit_log import AuditLog
 from cluster import Cluster, kubectl
 from operator_process import a_job, an_operator, wait_for_pod
 from restricted_operator import ACCOUNT, kubeconfig_of, restricted_account
@@ -155,7 +156,7 @@ def test_a_status_that_somebody_empties_leaves_no_second_attempt_beside_the_firs
 
 
 def test_a_namespace_that_is_deleted_takes_its_jobs_along_without_a_fight(
-    cluster: Cluster, audit_log: Path
+    cluster: Cluster, audit_log: AuditLog
 ) -> None:
     kubectl("create", "namespace", f"{cluster.namespace}-gone")
     doomed = Cluster(cluster.http, f"{cluster.namespace}-gone")
@@ -165,10 +166,9 @@ def test_a_namespace_that_is_deleted_takes_its_jobs_along_without_a_fight(
     with an_operator(cluster.namespace, f"--namespace={doomed.namespace}"):
         wait_for_pod(doomed)
         kubectl("delete", "namespace", doomed.namespace, "--timeout=90s")
-    calls = [json.loads(line) for line in audit_log.read_text().splitlines()]
     refused = [
         call
-        for call in calls
+        for call in audit_log.calls(doomed.namespace)
         if call.get("objectRef", {}).get("namespace") == doomed.namespace
         and call.get("responseStatus", {}).get("code") == 403
         and "aiohttp" in call.get("userAgent", "")

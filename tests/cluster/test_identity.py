@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from audit_log import AuditLog
 from cluster import Cluster
 from command import wait_until
 from operator_process import a_job, an_operator
@@ -136,7 +136,9 @@ def test_the_shared_identity_goes_with_the_policy(
     assert refused(cluster, token, "a")
 
 
-def test_at_most_six_writes_bring_a_job_to_its_first_pod(cluster: Cluster, audit_log: Path) -> None:
+def test_at_most_six_writes_bring_a_job_to_its_first_pod(
+    cluster: Cluster, audit_log: AuditLog
+) -> None:
     """Beside those for the first job of a namespace, which brings the identity."""
     cluster.create(a_job("first")).raise_for_status()
     with an_operator(cluster.namespace):
@@ -144,8 +146,9 @@ def test_at_most_six_writes_bring_a_job_to_its_first_pod(cluster: Cluster, audit
         cluster.create(a_job("second")).raise_for_status()
         wait_until(lambda: len(pending_pods(cluster)) == 2, what="another", timeout_s=40)
         run_pods(cluster, "first")
-    writes = [each for each in map(json.loads, audit_log.read_text().splitlines())
-              if each["verb"] in WRITES and of_operator(each, cluster.namespace)]  # fmt: skip
+    calls = audit_log.calls(cluster.namespace)
+    writes = [call for call in calls
+              if call["verb"] in WRITES and of_operator(call, cluster.namespace)]  # fmt: skip
     until = next(i for i, each in enumerate(writes) if names(each, "second--prepare-1-"))
     first = [each for each in writes[: until + 1] if names(each, "second")]
 

@@ -88,8 +88,7 @@ def standing_of(job: dict[str, Any]) -> tuple[str, str]:
 def let_in(cluster: Cluster, kueue: Kueue, kuberay: KubeRay, name: str) -> tuple[str, str]:
     """The training is admitted and runs; what the job says while KubeRay has not noticed yet."""
     kueue.admit(name)
-    time.sleep(1.5)
-    asleep = standing_of(cluster.get("FineTuneJob", "helpdesk"))
+    asleep = standing_of(wait_for_reason(cluster, "Running"))
     kuberay.play(kueue.job(name), "running")
     return asleep
 

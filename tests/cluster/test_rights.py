@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from audit_log import AuditLog
 from cluster import Cluster, kubectl
 from kuberay import KubeRay
 from model_deployments import GATEWAY, a_deployment, is_at_rest, make_gateway, publish
@@ -31,12 +32,10 @@ def restricted(cluster: Cluster) -> Iterator[Cluster]:
         yield cluster
 
 
-def calls_of(cluster: Cluster, log: Path) -> list[dict[str, Any]]:
+def calls_of(cluster: Cluster, log: AuditLog) -> list[dict[str, Any]]:
     """What the account has asked of the API server."""
     user = f"system:serviceaccount:{cluster.namespace}:{ACCOUNT}"
-    lines = (line for line in log.read_text().splitlines() if user in line)
-    calls = [json.loads(line) for line in lines]
-    return [each for each in calls if each["user"]["username"] == user]
+    return [each for each in log.calls(user) if each["user"]["username"] == user]
 
 
 def rights_used(call: dict[str, Any]) -> set[tuple[str, str, str]]:
@@ -153,7 +152,7 @@ AFTER_MINUTES = {("", "configmaps", "patch")}
 
 
 def test_every_right_of_the_table_is_used_and_no_call_is_denied(
-    restricted: Cluster, audit_log: Path, tmp_path: Path
+    restricted: Cluster, audit_log: AuditLog, tmp_path: Path
 ) -> None:
     cluster = restricted
     cluster.create(a_job(deploy={"name": "of-job"})).raise_for_status()
