@@ -16,12 +16,16 @@ Messages = list[dict[str, str]]
 
 @dataclass
 class ChatServer:
-    """What it was asked so far, and how it fails: `faults` are statuses of its next answers."""
+    """What it was asked so far, and how it fails.
+
+    `faults` are statuses of its next answers, `bodies` what they hold in place of a completion.
+    """
 
     url: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     error: dict[str, Any] = field(default_factory=lambda: {"code": "told_no", "message": "no"})
 
 
@@ -38,6 +42,9 @@ def chat_server(answer: Callable[[Messages], str]) -> Iterator[ChatServer]:
             if told.faults:
                 self._send(told.faults.pop(0), {"error": told.error})
                 return
+            if told.bodies:
+                self._write(200, told.bodies.pop(0))
+                return
             text = answer(body["messages"])
             asked = sum(len(turn["content"].split()) for turn in body["messages"])
             usage = {"prompt_tokens": asked, "completion_tokens": len(text.split())}
@@ -45,7 +52,9 @@ def chat_server(answer: Callable[[Messages], str]) -> Iterator[ChatServer]:
             self._send(200, {"choices": [choice], "usage": usage})
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
+            self._write(status, json.dumps(body).encode())
+
+        def _write(self, status: int, data: bytes) -> None:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))

@@ -18,6 +18,7 @@ import httpx2
 from pydantic import JsonValue
 
 from tunesmith_api.endpoint import Endpoint
+from tunesmith_api.json_io import read_json
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.sources.credentials import API_KEY, read_secret
 from tunesmith_engine.sources.errors import SourceError, as_stage_error
@@ -33,6 +34,8 @@ LOGGER = logging.getLogger(__name__)
 _TIMEOUT_S: Final = 120.0
 # Of a whole answer: one that trickles in byte by byte never runs into the other.
 _DEADLINE_S: Final = 600.0
+# A long answer has some hundred KB; one that does not end must not fill the memory.
+_MAX_BYTES: Final = 16 << 20
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE_S: Final = 1.0
 # A provider may ask for longer pauses; an attempt of the stage should not sleep through an hour.
@@ -172,12 +175,20 @@ class ChatClient:
         Raises:
             TransportError: it cannot be had.
             TransientError: not within the deadline; it is not asked for again, for it is paid for.
+            BadInputError: it has more bytes than any answer.
         """
         deadline = self._clock() + _DEADLINE_S
-        parts = []
+        parts, size = [], 0
         with self._http.stream("POST", self._url, json=body) as response:
             for part in response.iter_bytes():
                 parts.append(part)
+                size += len(part)
+                if size > _MAX_BYTES:
+                    raise BadInputError(
+                        Reason.ENDPOINT_UNUSABLE,
+                        f"spec.{self._field}: {self._url} sends more than {_MAX_BYTES >> 20} MiB "
+                        "for one answer; check url and model.",
+                    )
                 if self._clock() > deadline:
                     raise TransientError(
                         Reason.SOURCE_UNREACHABLE,
@@ -208,7 +219,7 @@ class ChatClient:
                 f"{_code_of(response)}; {hint}.",
             )
         try:
-            answer = response.json()
+            answer = read_json(response.content)
             usage = answer.get("usage") or {}
             return ChatReply(
                 text=_text_of(answer["choices"][0]["message"]),
@@ -269,7 +280,7 @@ def _pause_asked(response: httpx2.Response) -> float | None:
 
 def _code_of(response: httpx2.Response) -> str:
     try:
-        error = response.json()["error"]
+        error = read_json(response.content)["error"]
         code = str(error.get("code") or error.get("type"))
     except (ValueError, TypeError, LookupError, AttributeError):
         return ""

@@ -143,7 +143,7 @@ class Registry:
             headers={"Authorization": self._basic} if self._basic else {},
         )
         answer.raise_for_status()
-        token = answer.json()
+        token = read_json(answer.content)
         return f"Bearer {token.get('token') or token['access_token']}"
 
 

@@ -205,3 +205,22 @@ def test_an_answer_that_trickles_in_is_given_up(server: ChatServer, tmp_path: Pa
     # Each request may be paid for.
     assert len(server.requests) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("body", "because"),
+    [
+        (b" " * (17 << 20), "more than 16 MiB"),
+        (b'{"choices":' + b"[" * 100_000, "no chat completion"),
+        (b'{"choices": [' + b"[" * 200 + b"]" * 200 + b"]}", "no chat completion"),
+    ],
+    ids=["endless", "deep beyond reading", "deep"],
+)
+def test_an_answer_that_means_harm_is_refused(
+    server: ChatServer, tmp_path: Path, body: bytes, because: str
+) -> None:
+    server.bodies.append(body)
+
+    with pytest.raises(BadInputError, match=because):
+        client_of(server, tmp_path, Pauses()).reply(HELLO, max_tokens=5)
+    assert not list(tmp_path.iterdir())
