@@ -39,6 +39,7 @@ import overfitting_study
 import planted_bias
 import prepare_scale
 import probe_pace
+import quantized_roofline
 import rounding
 import route_latency
 import search_memory
@@ -78,6 +79,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "edgeFormats": edge_formats.measure,
     "explanation": explanation.measure,
     "fairnessRemediesStudy": fairness_remedies_study.measure,
+    "quantizedRoofline": quantized_roofline.measure,
     "rounding": rounding.measure,
     "routeLatency": route_latency.measure,
     "searchMemory": search_memory.measure,

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from tunesmith_cli.formats import counted, duration, number
@@ -29,6 +30,9 @@ _SPAN_LABELS: Final = 132.0
 _HISTOGRAM_TOP: Final = 14.0
 _HISTOGRAM_BOTTOM: Final = 142.0
 _GAP: Final = 1.5
+
+# Of a loss. One that moves by less has not moved for people, and must not look as if it had.
+_LEAST_PART: Final = 0.02
 
 # More than a screen can show; a run of 100,000 steps would make a page of megabytes.
 _MOST_POINTS: Final = 300
@@ -94,7 +98,8 @@ def loss_chart(lines: Sequence[Line], *, best: int | None, what: str = "Loss") -
     # There is no step before 0, however much air the scale wants.
     x = Scale(low=max(x.low, 0.0), high=x.high, start=_LEFT, end=_RIGHT)
     # Upside down: in SVG y grows downwards.
-    y = scale_over((point.loss for point in points), start=260.0, end=18.0)
+    losses = (point.loss for point in points)
+    y = scale_over(losses, start=260.0, end=18.0, least_part=_LEAST_PART)
     return drawing(
         292.0,
         _loss_text(lines, best=best, what=what),
@@ -225,29 +230,40 @@ def axis_text(text: str, *, x: float, y: float, anchor: str = "middle") -> Marku
 
 def rows_beside(y: Scale, *, ticks: Sequence[float]) -> Markup:
     """Lines across the drawing, and their numbers to the left."""
+    labels = tick_labels(ticks)
     return joined(
         *(
             joined(
                 element("line", x1=_LEFT, x2=_RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
                 # SVG knows the base line of text only: four units lower is the middle.
-                axis_text(number(tick), x=_LEFT - 8, y=y(tick) + 4, anchor="end"),
+                axis_text(label, x=_LEFT - 8, y=y(tick) + 4, anchor="end"),
             )
-            for tick in ticks
+            for tick, label in zip(ticks, labels, strict=True)
         )
     )
 
 
 def ticks_below(x: Scale, *, top: float, bottom: float) -> Markup:
     """Lines at round numbers from `top` to `bottom`, and the numbers below."""
+    ticks = x.ticks(num=4)
     return joined(
         *(
             joined(
                 element("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="grid"),
-                axis_text(number(tick), x=x(tick), y=bottom + 19.0),
+                axis_text(label, x=x(tick), y=bottom + 19.0),
             )
-            for tick in x.ticks(num=4)
+            for tick, label in zip(ticks, tick_labels(ticks), strict=True)
         )
     )
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """The numbers beside an axis, none of them rounded: two ticks could read the same."""
+    labels = [number(tick) for tick in ticks]
+    if [float(label.replace(",", "")) for label in labels] == list(ticks):
+        return labels
+    digits = max(-int(Decimal(str(tick)).as_tuple().exponent) for tick in ticks)
+    return [f"{tick:,.{max(digits, 0)}f}" for tick in ticks]
 
 
 def _loss_text(lines: Sequence[Line], *, best: int | None, what: str) -> tuple[str, str]:

@@ -83,8 +83,18 @@ class Scale:
         return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
 
 
-def scale_over(values: Iterable[float], *, start: float, end: float, margin: float = 0.06) -> Scale:
+def scale_over(
+    values: Iterable[float],
+    *,
+    start: float,
+    end: float,
+    margin: float = 0.06,
+    least_part: float = 0.0,
+) -> Scale:
     """A scale that holds every value, with some air at both ends.
+
+    `least_part`: it spans at least this part of the largest value, so that a change that is nothing
+    beside the values does not fill the drawing.
 
     Raises:
         ValueError: there is no value.
@@ -93,4 +103,5 @@ def scale_over(values: Iterable[float], *, start: float, end: float, margin: flo
     low, high = min(known), max(known)
     # One value, or several equal ones, have no range: then the air comes from their size, or is 1.
     air = (high - low) * margin or abs(high) * margin or 1.0
+    air = max(air, (least_part * max(abs(low), abs(high)) - (high - low)) / 2)
     return Scale(low=low - air, high=high + air, start=start, end=end)

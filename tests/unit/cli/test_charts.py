@@ -14,6 +14,7 @@ from tunesmith_cli.report.charts import (
     Span,
     interval_chart,
     loss_chart,
+    tick_labels,
     time_line,
 )
 from tunesmith_cli.report.svg import Markup, Scale, element, scale_over
@@ -35,6 +36,21 @@ def test_every_value_lies_on_its_scale_and_ticks_are_few_and_in_order(values: li
 
 def test_ticks_are_round() -> None:
     assert Scale(low=1.9, high=3.8, start=0, end=1).ticks(num=4) == [2.0, 2.5, 3.0, 3.5]
+
+
+def test_numbers_beside_an_axis_can_be_told_apart() -> None:
+    assert tick_labels([2.0, 2.5, 3.0]) == ["2", "2.5", "3"]
+    assert tick_labels([3.5925, 3.593, 3.5935]) == ["3.5925", "3.5930", "3.5935"]
+    assert tick_labels([120_000.25, 120_000.5]) == ["120,000.25", "120,000.50"]
+
+
+def test_a_loss_that_hardly_moves_looks_so() -> None:
+    points = [Point(0, 3.592), Point(8, 3.594)]
+
+    drawn = loss_chart([Line("general text", "general", points)], best=None)
+
+    first, last = (float(y) for y in re.findall(r'cy="([\d.]+)"', str(drawn)))
+    assert abs(first - last) < 10
 
 
 @pytest.mark.parametrize("name", ["train", "counterfact"])
