@@ -1,8 +1,9 @@
 """What a search brings beside the defaults, what ASHA spares, and how far folds agree with splits.
 
 The 135M model learns to sort glosses of WordNet into classes from 200 of them. Of each seed a job
-with the defaults, one with a search and one with the same search and ASHA; of their held-out rows a
-part chooses settings, and all arms are compared on the others. Then five folds in turn and beside
+with the defaults, one with a search, one with the same search and ASHA, and one whose trials end
+where they forget too much; of their held-out rows a part chooses settings, and all arms are
+compared on the others. Then five folds in turn and beside
 one another, and the same number of rows split at random, over and over.
 
 `python benchmarks/search_study.py` runs what is missing in `--home`, in any number of calls: a
@@ -44,15 +45,19 @@ SEARCH: Final[dict[str, Any]] = {
     "memory": {"use": "none"},
     "selectionFraction": 0.4,
 }
+# Nats a token that the loss on general text may rise by.
+BUDGET: Final = {"maxGeneralLossRise": 0.1}
 DEFAULTS: Final = "defaults"
 FULL: Final = "search"
 ASHA: Final = "asha"
+BOUNDED: Final = "bounded"
 ARMS: Final[Mapping[str, dict[str, Any]]] = {
     DEFAULTS: {},
     FULL: {"search": SEARCH},
     ASHA: {"search": SEARCH | {"pruner": {"type": "asha"}}},
+    BOUNDED: {"search": SEARCH, "training": {"forgettingBudget": BUDGET}},
 }
-CONTRASTS: Final = ((FULL, DEFAULTS), (ASHA, DEFAULTS), (ASHA, FULL))
+CONTRASTS: Final = ((FULL, DEFAULTS), (ASHA, DEFAULTS), (ASHA, FULL), (BOUNDED, DEFAULTS))
 
 Run = dict[str, Any]
 
@@ -99,6 +104,7 @@ class _Study:
             best = searched.get("best", {}).get("parameters", {})
             return {
                 "heldOut": next(one for one in scores if one["suite"] == "heldOut"),
+                "generalLoss": _general_loss(outcome),
                 "best": best,
                 **{name: searched.get(name) for name in ("tokens", "seconds", "numTrials")},
             }
@@ -171,8 +177,9 @@ class _Study:
                     # Not auto: one arm could take another than the next.
                     "precision": "bf16",
                     "seed": seed,
+                    **remedy.get("training", {}),
                 },
-                **remedy,
+                **{field: value for field, value in remedy.items() if field != "training"},
                 "evaluation": {
                     "generation": {"metric": "none"},
                     "generalText": {"uri": self._general},
@@ -187,8 +194,17 @@ class _Study:
         return run_job(manifest, home=self._home, until=until)
 
 
+def _general_loss(outcome: Mapping[str, Any]) -> dict[str, float]:
+    found = next(
+        each
+        for each in outcome["evaluation"]
+        if (each["suite"], each["metric"]) == ("general", "loss")
+    )
+    return {"base": found["base"], "tuned": found["value"]}
+
+
 def _arm(runs: Sequence[Run]) -> dict[str, Any]:
-    names = ("best", "tokens", "seconds", "numTrials")
+    names = ("best", "tokens", "seconds", "numTrials", "generalLoss")
     return {name: [run[name] for run in runs] for name in names}
 
 

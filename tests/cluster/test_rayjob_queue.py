@@ -109,9 +109,10 @@ def test_a_training_that_is_preempted_waits_anew_and_each_second_counts_for_what
         time.sleep(WAITED_S)
         held_s = seconds_between(training_of(waits)["startTime"], now_text())
         asleep = [let_in(cluster, kueue, kuberay, name)]
-        runs = wait_for_reason(cluster, "Running")
+        runs, running = wait_for_reason(cluster, "Running"), now_text()
         time.sleep(LIMIT_S)
         since = now_text()
+        ran_s = seconds_between(running, since)
         kueue.preempt(name)
         preempted = wait_for_reason(cluster, "Preempted")
         kuberay.play(rayjob, "suspended")
@@ -120,9 +121,10 @@ def test_a_training_that_is_preempted_waits_anew_and_each_second_counts_for_what
         still = cluster.get("FineTuneJob", "helpdesk")
         held_s += seconds_between(since, now_text())
         asleep.append(let_in(cluster, kueue, kuberay, name))
-        again = wait_for_reason(cluster, "Running")
+        again, running = wait_for_reason(cluster, "Running"), now_text()
         placed = ray_pods(cluster)
         time.sleep(WAITED_S)
+        ran_s += seconds_between(running, now_text())
         kuberay.finish(rayjob)
         for _ in LATER:
             let_next_run(cluster)
@@ -139,9 +141,12 @@ def test_a_training_that_is_preempted_waits_anew_and_each_second_counts_for_what
     assert len(placed) == 1 + WORKERS
     assert all(each["spec"]["nodeSelector"] == FLAVOR["nodeSelector"] for each in placed)
     assert (training["number"], training["reason"], stage["failures"]) == (1, "Succeeded", 0)
-    assert training["runningSeconds"] == pytest.approx(LIMIT_S + WAITED_S, abs=5)
+    # What was seen to run ran, and what was seen to wait waited. How long a busy machine takes to
+    # tell lies between, and no second of that counts twice.
+    assert training["runningSeconds"] >= ran_s - 2
     # KubeRay, and not Kueue, has the last word on when it left its queue, two seconds later.
-    assert held_s - 2 <= training["queueHeldSeconds"] <= held_s + 8
+    assert training["queueHeldSeconds"] >= held_s - 2
+    assert training["runningSeconds"] + training["queueHeldSeconds"] <= lasted_s + 2
     assert training["queuedSeconds"] == pytest.approx(lasted_s - training["runningSeconds"], abs=1)
     assert job["status"]["gpuSeconds"] == pytest.approx(
         sum(each["accelerators"] * each["runningSeconds"] for each in job["status"]["attempts"])

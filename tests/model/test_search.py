@@ -65,6 +65,7 @@ def test_a_killed_search_runs_no_trial_twice(tmp_path: Path) -> None:
     lowest = min(trials, key=lambda trial: trial.objectives["heldOutLoss"])
     assert best["number"] == lowest.number
     assert best["parameters"] == lowest.parameters
+    assert best["generalLossRise"] == lowest.general_loss_rise
     assert result.facts["heldOutRows"] == {"choosing": 4, "scored": 4}
 
 

@@ -70,5 +70,5 @@ def point(step: int, *, loss: float, tokens: int = 100) -> RunPoint:
 def end(loss: float, part_losses: list[float] | None = None) -> RunEnd:
     return RunEnd(
         kind="completed", reason="", objectives={"heldOutLoss": loss}, best_step=10, num_steps=10,
-        tokens=1000, seconds=2.0, curve=[], part_losses=part_losses or [],
+        tokens=1000, seconds=2.0, curve=[], part_losses=part_losses or [], general_loss_rise=0.0,
     )  # fmt: skip

@@ -49,7 +49,8 @@ class TrialRecord(ApiModel):
 
     `parameters` are by field path below `spec`; those whose condition did not hold are left out.
     `objectives` are by metric (`ObjectiveName`), of completed and, as far as it came, of pruned
-    trials; `part_losses` are the loss of each part of the rows that choose, where the search has
+    trials; `general_loss_rise` is by how many nats the general loss lies above the base's then;
+    `part_losses` are the loss of each part of the rows that choose, where the search has
     use for it. `reason` tells why one failed or was ended. `seconds` and `tokens` are of training.
     """
 
@@ -58,6 +59,7 @@ class TrialRecord(ApiModel):
     state: TrialState
     reason: str = ""
     objectives: dict[str, float] = Field(default_factory=dict)
+    general_loss_rise: float | None = None
     part_losses: list[float] = Field(default_factory=list)
     intermediates: list[Intermediate] = Field(default_factory=list)
     best_step: int | None = None

@@ -16,7 +16,7 @@ from tunesmith_engine.search_memory.records import PastJob, PastTrial, Task
 from tunesmith_engine.stages.search_space import search_space
 from tunesmith_engine.stages.trial_records import TrialRecord, TrialsFile
 from tunesmith_trainer.search.memory_turns import memory_turns
-from tunesmith_trainer.search.proposals import write_journal
+from tunesmith_trainer.search.proposals import frozen_trials, write_journal
 from tunesmith_trainer.search.trial_source import TrialSource
 from tunesmith_trainer.search.trial_store import TrialStore
 
@@ -123,6 +123,24 @@ def test_a_fault_of_a_trial_is_its_result(tmp_path: Path) -> None:
     assert kept[1].reason == "LossDiverged"
     assert source.next_task() is not None
     assert not store[2].has_ended
+
+
+def test_a_trial_that_forgets_too_much_is_pruned_and_the_sampler_learns_from_it(
+    tmp_path: Path,
+) -> None:
+    source, store = a_source(tmp_path)
+    forgot = end(0.0)
+    forgot["kind"], forgot["reason"] = "pruned", "ForgettingBudgetExceeded: step 2"
+    for number, what in enumerate([end(1.0), forgot]):
+        assert source.next_task() is not None
+        source.ended(number, what)
+
+    assert [trial.state for trial in store.trials] == ["completed", "pruned"]
+    assert store[1].reason.startswith("ForgettingBudgetExceeded")
+    search = a_request(tmp_path, None).spec.search
+    assert search is not None
+    states = {frozen.state.name for frozen in frozen_trials(search, (), store.trials)}
+    assert states == {"COMPLETE", "PRUNED"}
 
 
 def test_values_that_clash_fail_their_trial_alone(tmp_path: Path) -> None:

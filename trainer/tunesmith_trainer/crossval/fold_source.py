@@ -68,7 +68,7 @@ class FoldSource:
         if end is not None and end["kind"] == "left":
             return
         fold = self._store[number]
-        if end is None or end["kind"] == "failed":
+        if end is None or end["kind"] != "completed":
             reason = end["reason"] if end is not None else _DIED
             self._store.write(fold.model_copy(update={"state": "failed", "reason": reason}))
         else:

@@ -31,6 +31,7 @@ from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_engine.stages.reporter import write_atomically
 from tunesmith_trainer.data.token_rows import TokenRows
+from tunesmith_trainer.evaluate.forgetting import forgetting_warnings
 from tunesmith_trainer.evaluate.gates import GateVerdict, judge, refuse_unmeasured
 from tunesmith_trainer.evaluate.generation import generate_texts, pad_id_of
 from tunesmith_trainer.evaluate.generation_metric import (
@@ -292,6 +293,12 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
             *told.warnings,
             *plan.trust.warnings(tuned.trust),
             *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]}),
+            *forgetting_warnings(
+                tuned.losses[GENERAL],
+                base=base.losses[GENERAL],
+                gates=gates,
+                settings=plan.settings.bootstrap,
+            ),
         ],
     )
     broken = [verdict.statement for verdict in verdicts if not verdict.holds]

@@ -2,7 +2,8 @@
 
 Artifacts: `trials`, `trial_records.TrialsFile`; `study`, a journal that optuna-dashboard opens;
 `weights`, the best trial's checkpoints, where `train` takes them (`train/taken_weights.py`).
-Facts: `{"best": {"number", "parameters", "objectives", "bestStep"}, "front": [number],
+Facts: `{"best": {"number", "parameters", "objectives", "bestStep",
+"generalLossRise"}, "front": [number],
 "numTrials": {"completed", "pruned", "failed"}, "objectives": [metric], "method", "sampler",
 "tokens", "seconds", "heldOutRows": {"choosing", "scored"}, "memory": {"near": [job], "tried":
 [job], "dropped": [job], "numTrials"}, "termination": {"regretBound", "error", "isOver"}
@@ -25,6 +26,7 @@ from tunesmith_engine.stages.search_space import Dimension, search_space
 from tunesmith_engine.stages.trial_records import TRIALS, TRIALS_FILE, TrialRecord
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared, load_prepared
+from tunesmith_trainer.evaluate.forgetting import NOTABLE_RISE
 from tunesmith_trainer.prepare.preflight import refuse_undoable
 from tunesmith_trainer.search.memory_turns import MemoryTurns, memory_turns
 from tunesmith_trainer.search.proposals import write_journal
@@ -144,6 +146,7 @@ def _outcome(
                 "parameters": dict(best.parameters.items()),
                 "objectives": dict(best.objectives.items()),
                 "bestStep": best.best_step,
+                "generalLossRise": best.general_loss_rise,
             },
             "front": [*pareto_front(trials, settings.objectives)],
             "numTrials": dict[str, JsonValue](states.items()),
@@ -156,9 +159,26 @@ def _outcome(
             "memory": memory.facts(trials),
             "termination": _told_of(source.termination.verdict),
         },
-        warnings=[memory.recalled.warning] if memory.recalled.warning else [],
+        warnings=[
+            *([memory.recalled.warning] if memory.recalled.warning else []),
+            *_forgetting_warnings(best, settings),
+        ],
         versions=library_versions("torch", "transformers", "peft", "ray", "optuna"),
     )
+
+
+def _forgetting_warnings(best: TrialRecord, settings: Search) -> list[str]:
+    """That the best settings are bought with what the base knew, where nobody asked for that."""
+    rise = best.general_loss_rise or 0.0
+    is_asked = any(objective.metric == "generalLoss" for objective in settings.objectives)
+    if is_asked or rise <= NOTABLE_RISE:
+        return []
+    return [
+        (
+            f"trial {best.number}, the best, raises the loss on general text by {rise:.3f} nats: it "
+            "forgets what the base knew. Bound that for all trials by training.forgettingBudget."
+        )
+    ]
 
 
 def _told_of(verdict: Verdict | None) -> JsonValue:
@@ -172,11 +192,12 @@ def _told_of(verdict: Verdict | None) -> JsonValue:
 
 
 def _why_none(trials: list[TrialRecord]) -> str:
-    failed = [trial for trial in trials if trial.state == "failed"]
-    if not failed:
+    bound = Reason.FORGETTING_BUDGET_EXCEEDED
+    told = [each for each in trials if each.state == "failed" or each.reason.startswith(bound)]
+    if not told:
         return "search: no trial came to its end; raise search.budget, or search.pruner.minTokens"
-    first = failed[0]
+    first = told[0]
     return (
-        f"search: no trial came to its end, {len(failed)} of {len(trials)} failed; trial "
-        f"{first.number}: {first.reason}; narrow search.parameters"
+        f"search: no trial came to its end, {len(told)} of {len(trials)} failed or forgot too "
+        f"much; trial {first.number}: {first.reason}; narrow search.parameters"
     )

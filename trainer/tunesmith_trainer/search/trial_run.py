@@ -58,11 +58,12 @@ class RunPoint(TypedDict):
 
 @final
 class RunEnd(TypedDict):
-    """How a run ended; of one that failed or was left only `kind` and `reason` tell something."""
+    """How a run ended; of one that did not complete only `kind` and `reason` tell something."""
 
-    kind: Literal["completed", "failed", "left"]
+    kind: Literal["completed", "pruned", "failed", "left"]
     reason: str
     objectives: dict[str, float]
+    general_loss_rise: float | None
     part_losses: list[float]
     best_step: int
     num_steps: int
@@ -77,6 +78,7 @@ def completed_record(running: TrialRecord, end: RunEnd) -> TrialRecord:
         update={
             "state": "completed",
             "objectives": end["objectives"],
+            "general_loss_rise": end["general_loss_rise"],
             "part_losses": end["part_losses"],
             "best_step": end["best_step"],
             "num_steps": end["num_steps"],
@@ -153,7 +155,11 @@ def run(
     except Left:
         return _without_result("left", "")
     except StageError as error:
-        return _without_result("failed", f"{error.reason}: {error.message}")
+        # It could have gone on: to a sampler that is a bad value, where a failure would be none.
+        is_bound = error.reason is Reason.FORGETTING_BUDGET_EXCEEDED
+        return _without_result(
+            "pruned" if is_bound else "failed", f"{error.reason}: {error.message}"
+        )
     except (torch.OutOfMemoryError, MemoryError) as error:
         told = str(error).splitlines()
         return _without_result("failed", f"{Reason.OUT_OF_MEMORY}: {told[0] if told else ''}")
@@ -249,6 +255,7 @@ def _end(history: History, *, num_trainable: int, num_steps: int, parts: list[li
             "trainableParameters": float(num_trainable),
             "tokensPerSecond": round(history.tokens / max(history.seconds, 1e-9), 1),
         },
+        general_loss_rise=dict(history.rises(GENERAL)).get(history.best_step),
         part_losses=[
             sum(losses[row] for row in part) / sum(units[row] for row in part) for part in parts
         ],
@@ -260,11 +267,12 @@ def _end(history: History, *, num_trainable: int, num_steps: int, parts: list[li
     )
 
 
-def _without_result(kind: Literal["failed", "left"], reason: str) -> RunEnd:
+def _without_result(kind: Literal["pruned", "failed", "left"], reason: str) -> RunEnd:
     return RunEnd(
         kind=kind,
         reason=reason,
         objectives={},
+        general_loss_rise=None,
         part_losses=[],
         best_step=0,
         num_steps=0,

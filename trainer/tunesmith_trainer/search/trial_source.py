@@ -109,8 +109,8 @@ class TrialSource:
             update["objectives"] = {"heldOutLoss": trial.intermediates[-1].value}
         elif end is None:
             update = {"state": "failed", "reason": _DIED}
-        elif end["kind"] == "failed":
-            update = {"state": "failed", "reason": end["reason"]}
+        elif end["kind"] != "completed":
+            update = {"state": end["kind"], "reason": end["reason"]}
         else:
             trial, update = completed_record(trial, end), {}
         self._write_ended(trial.model_copy(update=update))
