@@ -18,9 +18,11 @@ from tunesmith_engine.local.processes import STOP_GRACE_S
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
+# So many that a run which is told to stop after a checkpoint has some left on any machine.
+NUM_STEPS = 240
 SPEC: dict[str, Any] = {
     "training": {
-        "maxSteps": 120,
+        "maxSteps": NUM_STEPS,
         "evaluateEverySteps": 20,
         "batch": {"size": 8, "microBatchSize": 2},
         "packing": "bfd",
@@ -48,7 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path) -> TrainS
 def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainStage) -> None:
     result = undisturbed.result
 
-    assert result.facts["numSteps"] == 120
+    assert result.facts["numSteps"] == NUM_STEPS
     assert result.resumed_from_step is None
     packing: Any = result.facts["packing"]
     resolved: Any = result.facts["resolved"]
@@ -57,7 +59,7 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
     assert packing["proof"]["holds"]
     assert {artifact.name for artifact in result.artifacts} == {"tuned", "curve"}
     assert [point["step"] for point in undisturbed.curve() if point["kind"] == "heldOut"] == [
-        *range(0, 121, 20)
+        *range(0, NUM_STEPS + 1, 20)
     ]
     assert processes_of(undisturbed.folder) == []
 
@@ -65,8 +67,8 @@ def test_it_trains_every_planned_step_and_leaves_no_process(undisturbed: TrainSt
 def test_progress_is_told_while_it_runs(undisturbed: TrainStage) -> None:
     text = (undisturbed.folder / "progress.json").read_text()
 
-    assert '"step":120' in text
-    assert '"totalSteps":120' in text
+    assert f'"step":{NUM_STEPS}' in text
+    assert f'"totalSteps":{NUM_STEPS}' in text
     assert '"heldOutLoss"' in text
 
 
@@ -108,7 +110,7 @@ def test_killed_then_stopped_then_run_again_it_has_the_same_curve_to_the_last_bi
     kept = _newest_step(stage)
     assert codes == [-signal.SIGKILL, 128 + signal.SIGTERM]
     # Not every step is told.
-    assert _told_step(stage) <= kept < 120
+    assert _told_step(stage) <= kept < NUM_STEPS
     assert not (tmp_path / "result.json").exists()
 
     result = stage.run()
@@ -243,12 +245,12 @@ def test_early_stopping_and_a_control_run_end_with_what_they_showed(
     facts: dict[str, Any] = result.facts
     steps = facts["numSteps"]
     assert facts["stoppedEarly"] is True
-    assert f"stopped early at step {steps} of 120" in result.message
+    assert f"stopped early at step {steps} of {NUM_STEPS}" in result.message
     kinds = {point["kind"] for point in stage.curve()}
     assert kinds == {"train", "heldOut", "trainSample", "general"}
     remedies = {row["remedy"]: row for row in facts["remedies"]}
     assert len(remedies) == 7
-    assert remedies["training.earlyStopping"]["cost"] == {"stepsSaved": 120 - steps}
+    assert remedies["training.earlyStopping"]["cost"] == {"stepsSaved": NUM_STEPS - steps}
     control = facts["control"]
     assert control["steps"] == 8
     assert len(control["without"]) == 6
