@@ -18,6 +18,9 @@ settings.load_profile("tunesmith")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # The processes of pytest-xdist sum up, too; what each has seen is told again by the first.
+    if hasattr(terminalreporter.config, "workerinput"):
+        return
     skips = Counter(
         (report.nodeid.split("/")[1], _reason(report.longrepr))
         for report in terminalreporter.stats.get("skipped", [])
