@@ -32,6 +32,7 @@ import fairness_remedies_study
 import finished_jobs
 import forgetting_study
 import generation
+import highlights
 import judge
 import memory_planner
 import near_duplicates
@@ -78,6 +79,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "drift": drift.measure,
     "edgeFormats": edge_formats.measure,
     "explanation": explanation.measure,
+    "highlights": highlights.measure,
     "fairnessRemediesStudy": fairness_remedies_study.measure,
     "quantizedRoofline": quantized_roofline.measure,
     "rounding": rounding.measure,

@@ -20,6 +20,7 @@ SUITE_LABELS: Final[Mapping[str, str]] = {
     "heldOut": "Held-out rows",
     "general": "General text",
     "crossValidation": "Cross-validation",
+    "highlights": "Held-out highlights",
 }
 METRIC_LABELS: Final[Mapping[str, str]] = {
     "loss": "loss",
@@ -32,6 +33,7 @@ METRIC_LABELS: Final[Mapping[str, str]] = {
     "rankingAccuracy": "ranking accuracy",
     "winRate": "win rate against the base",
     "kl": "divergence from the tuned model",
+    "highlightShare": "share of what moves the answers",
 }
 _LOWER_IS_BETTER: Final = frozenset({"loss", "perplexity", "kl"})
 

@@ -4,6 +4,10 @@ from typing import Any
 
 TRAIN = {"uri": "s3://t/a.jsonl"}
 RATIONALES = {"dataset": {"train": TRAIN, "rationale": "why"}}
+HIGHLIGHTS = {"dataset": {"train": TRAIN, "highlights": "because"}}
+ATTRIBUTION = {"method": "attribution"}
+HIGHLIGHT_GATE = {"suite": "highlights", "metric": "highlightShare", "minDelta": 0.0}
+HELD = {**HIGHLIGHTS, "training": {"explanation": ATTRIBUTION}}
 ONE_GROUP = {"name": "young", "terms": ["girl", "boy"]}
 
 
@@ -185,6 +189,59 @@ TRAINING_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             {**RATIONALES, "training": {"explanation": {}}},
         ),
         (RATIONALES, "spec.dataset.rationale", {}),
+        (
+            {**RATIONALES, "training": {"explanation": ATTRIBUTION}}
+            | {"dataset": {"train": TRAIN, "rationale": "why", "highlights": "because"}},
+            "spec.dataset.rationale",
+            HELD,
+        ),
+    ],
+    "rationales-are-weighed": [
+        (
+            {**HIGHLIGHTS, "training": {"explanation": {**ATTRIBUTION, name: value}}},
+            "spec.training.explanation.labelWeight",
+            HELD,
+        )
+        for name, value in (("labelWeight", 0.5), ("instruction", "Say why."))
+    ],
+    "attributions-are-weighed": [
+        (
+            {**RATIONALES, "training": {"explanation": {"weight": 2.0}}},
+            "spec.training.explanation.weight",
+            {**HIGHLIGHTS, "training": {"explanation": {**ATTRIBUTION, "weight": 2.0}}},
+        )
+    ],
+    "attributions-are-differentiated-twice": [
+        (
+            {**HIGHLIGHTS, "training": {"explanation": ATTRIBUTION, name: value}},
+            "spec.training.explanation.method",
+            {**RATIONALES, "training": {"explanation": {}, name: value}},
+        )
+        for name, value in (("compile", True), ("parallelism", "fsdp"))
+    ],
+    "highlights-for-attribution": [
+        ({"training": {"explanation": ATTRIBUTION}}, "spec.dataset.highlights", HELD)
+    ],
+    "highlights-of-one-answer": [
+        (
+            {**HIGHLIGHTS, "training": {"objective": "dpo"}},
+            "spec.dataset.highlights",
+            {"training": {"objective": "dpo"}},
+        )
+    ],
+    "highlight-gates-and-highlights": [
+        (
+            {"evaluation": {"gates": [HIGHLIGHT_GATE]}},
+            "spec.evaluation.gates",
+            {**HIGHLIGHTS, "evaluation": {"gates": [HIGHLIGHT_GATE]}},
+        )
+    ],
+    "highlights-have-a-share": [
+        (
+            {**HIGHLIGHTS, "evaluation": {"gates": [{**HIGHLIGHT_GATE, "metric": "loss"}]}},
+            "spec.evaluation.gates[0].metric",
+            {**HIGHLIGHTS, "evaluation": {"gates": [HIGHLIGHT_GATE]}},
+        )
     ],
     "dpo-without-packing": [
         (

@@ -50,6 +50,13 @@ class Dataset(ApiModel):
         description="Column that says why the answer of a row is right, for training.explanation; "
         "rows may lack it.",
     )
+    highlights: Annotated[ShortText | None, DecidedLater("no highlights")] = Field(
+        None,
+        description="Column that says which parts of a row's prompt are the reason of its answer: "
+        "words as the prompt has them, or [start, end] in characters of what the user says last; "
+        "one, or a list. Rows may lack it. Held-out rows tell how much of what moves the answer "
+        "lies on them; training.explanation with method: attribution learns from the others.",
+    )
     overlong: Literal["drop", "fail", "truncatePrompt"] = Field(
         "drop",
         description="Rows longer than training.sequenceLength: leave out (and count), "

@@ -13,6 +13,7 @@ from tunesmith_api.finetunejob import robustness as of_robustness
 from tunesmith_api.finetunejob import suites as of_suites
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.explain import Explain
+from tunesmith_api.finetunejob.explanation_objective import HIGHLIGHT_SHARE, HIGHLIGHTS
 from tunesmith_api.finetunejob.fairness import FAIRNESS_METRICS, Fairness, FairnessSuite
 from tunesmith_api.finetunejob.judge import Judge, ReferenceModel
 from tunesmith_api.finetunejob.preference import PREFERENCE_METRICS
@@ -58,16 +59,17 @@ class Gate(ApiModel):
 
     suite: SuiteName = Field(
         "heldOut",
-        description="heldOut, general, preference, judge, robustness, or the name of one of the "
-        "suites, those of fairness included. Of robustness and of a fairness suite the compressed "
-        "model is held to it, too.",
+        description="heldOut, general, preference, judge, robustness, highlights, or the name of "
+        "one of the suites, those of fairness included. Of robustness, highlights and a fairness "
+        "suite the compressed model is held to it, too.",
     )
     metric: MetricName = Field(
         "loss",
         description="loss, perplexity, exactMatch, rougeL or chrf; of preferences margin, "
         "accuracy or rankingAccuracy; of the judge winRate; of a suite what its task measures, "
-        "such as acc; of a fairness suite gap, or another that its kind has; of robustness an "
-        "attack's name and what is measured of it, such as typos.lossRise.",
+        "such as acc; of a fairness suite gap, or another that its kind has; of highlights "
+        "highlightShare; of robustness an attack's name and what is measured of it, such as "
+        "typos.lossRise.",
     )
     # Bounds on the base's difference need no knowledge of what a good number is for this data.
     min: float | None = Field(None, description="The value must be at least this.")
@@ -183,6 +185,14 @@ _GATE_RULES: Final[tuple[Rule[Gate], ...]] = (
         "one of them, or another suite",
     ),
     Rule(
+        name="highlights-have-a-share",
+        scopes=("evaluation.gates.*",),
+        field="metric",
+        holds=lambda gate: gate.suite != HIGHLIGHTS or gate.metric == HIGHLIGHT_SHARE,
+        cel=f"self.suite != '{HIGHLIGHTS}' || self.metric == '{HIGHLIGHT_SHARE}'",
+        message="of highlights highlightShare is measured only; choose it, or another suite",
+    ),
+    Rule(
         name="judge-has-win-rate",
         scopes=("evaluation.gates.*",),
         field="metric",
@@ -217,13 +227,14 @@ _MEASURED_RULES: Final[tuple[Rule[Evaluation], ...]] = (
             {gate.suite for gate in evaluation.gates or ()} <= _suites(evaluation)
         ),
         cel="!has(self.gates) || self.gates.all(gate, "
-        "gate.suite in ['heldOut', 'general', 'preference'] "
+        "gate.suite in ['heldOut', 'general', 'preference', 'highlights'] "
         "|| (gate.suite == 'judge' && has(self.judge)) "
         "|| (gate.suite == 'robustness' && has(self.robustness)) "
         "|| (has(self.fairness) && self.fairness.suites.exists(suite, suite.name == gate.suite)) "
         "|| self.suites.exists(suite, suite.name == gate.suite))",
         message="a gate asks for a suite that is not measured; name heldOut, general, one of the "
-        "suites, judge where there is a judge, or robustness where prompts are attacked",
+        "suites, judge where there is a judge, robustness where prompts are attacked, or "
+        "highlights where a column of the data has them",
     ),
     Rule(
         name="gate-metric-is-measured",
@@ -341,11 +352,12 @@ def _fairness(evaluation: Evaluation) -> list[FairnessSuite]:
 def _suites(evaluation: Evaluation) -> set[str]:
     judged = {"judge"} if evaluation.judge else set()
     attacked = {ROBUSTNESS} if evaluation.robustness else set()
-    # Whether there are preferences, only the objective says: a rule of the whole spec.
+    # Whether there are preferences or highlights, only other parts say: rules of the whole spec.
     return {
         "heldOut",
         "general",
         "preference",
+        HIGHLIGHTS,
         *judged,
         *attacked,
         *(suite.name for suite in evaluation.suites),

@@ -101,6 +101,12 @@ class FineTuneJobSpec(ApiModel):
         "record; a model that was published elsewhere stays. Default: never.",
     )
 
+    @property
+    def holds_to_highlights(self) -> bool:
+        """Whether training holds attributions to `dataset.highlights`."""
+        explanation = self.training.explanation
+        return explanation is not None and not explanation.learns_rationales
+
     def with_defaults(self) -> Self:
         """With every default filled in that does not depend on data, model or machine."""
         return self.model_copy(

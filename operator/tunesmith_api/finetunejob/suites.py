@@ -18,6 +18,7 @@ OWN_SUITES: Final = (
     "judge",
     "crossValidation",
     "robustness",
+    "highlights",
 )
 _OWN: Final = ", ".join(f"'{name}'" for name in OWN_SUITES)
 

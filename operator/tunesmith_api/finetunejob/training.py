@@ -234,8 +234,7 @@ class Training(ApiModel):
     )
     explanation: Annotated[ExplanationObjective | None, DecidedLater("answers alone")] = Field(
         None,
-        description="Learn the rationales of dataset.rationale beside the answers. Default: "
-        "answers alone.",
+        description="Learn why as well, of people's reasons. Default: answers alone.",
     )
     forgetting_budget: Annotated[ForgettingBudget | None, DecidedLater("no bound")] = Field(
         None, description="Stop the run where it forgets too much. Default: no bound."
@@ -256,7 +255,8 @@ class Training(ApiModel):
     def has_pairs(self) -> bool:
         """Whether two rows go through the model for each row of the data, or of most of it."""
         is_paired = self.fairness is not None and self.fairness.method == "pairedConsistency"
-        return self.objective == "dpo" or is_paired or self.explanation is not None
+        is_told_why = self.explanation is not None and self.explanation.learns_rationales
+        return self.objective == "dpo" or is_paired or is_told_why
 
     @property
     def compares_with_base(self) -> bool:

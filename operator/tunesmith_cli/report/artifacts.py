@@ -162,6 +162,17 @@ class RobustnessRecord(Record):
     numbers: list[RobustnessNumber] = Field(default_factory=list)
 
 
+class HighlightsRecord(Record):
+    """How much of what moves one model's answers lies on highlights; parts of 1."""
+
+    share: float
+    interval: tuple[float, float] | None = None
+    base: float | None = None
+    change: tuple[float, float] | None = None
+    chance: float | None = None
+    rows: int = 0
+
+
 class EvaluationFile(Record):
     """evaluation.json: the parts that are not in the stage's result."""
 
@@ -171,6 +182,7 @@ class EvaluationFile(Record):
     interpolation: SweepFile | None = None
     fairness: FairnessRecord | None = None
     robustness: RobustnessRecord | None = None
+    highlights: HighlightsRecord | None = None
     judge: JudgeRecord | None = None
     reference: MakeOrBuy | None = None
 

@@ -3,7 +3,12 @@
 from pydantic import Field
 
 from tunesmith_api.results import ExportedFormat
-from tunesmith_cli.report.artifacts import FairnessRecord, Record, RobustnessRecord
+from tunesmith_cli.report.artifacts import (
+    FairnessRecord,
+    HighlightsRecord,
+    Record,
+    RobustnessRecord,
+)
 
 
 class LadderRung(Record):
@@ -82,6 +87,7 @@ class CompressFacts(Record):
     compressed_bytes: int | None = None
     fairness: FairnessRecord | None = None
     robustness: RobustnessRecord | None = None
+    highlights: HighlightsRecord | None = None
 
 
 class ExportFacts(Record):

@@ -7,7 +7,12 @@ from typing import Final
 
 from tunesmith_cli.formats import counted, number, percent
 from tunesmith_cli.report.components import Table, table_of
-from tunesmith_cli.report.explanation_records import ExplainedRowRecord, UnitRecord
+from tunesmith_cli.report.explanation_records import (
+    ExplainedRowRecord,
+    SurrogateModel,
+    SurrogateWord,
+    UnitRecord,
+)
 from tunesmith_cli.report.job_data import JobData
 
 _NAMES: Final[Mapping[str, str]] = {
@@ -17,6 +22,13 @@ _NAMES: Final[Mapping[str, str]] = {
     "occlusion": "occlusion",
     "attentionRollout": "attention rollout (no cause)",
 }
+_SURROGATES: Final[Mapping[str, str]] = {
+    "sparseLinear": "sparse linear model",
+    "tree": "decision tree",
+}
+_FIDELITIES: Final[Mapping[str, str]] = {"r2": "R²"}
+# Of a cell that is read at one look; the artifact has 20.
+_MOST_SURROGATE_WORDS: Final = 8
 # The page stays small enough for mail; the artifact has all.
 _MOST_ROWS: Final = 20
 _MOST_WORDS: Final = 20
@@ -87,38 +99,59 @@ class ExplanationSection:
         return table_of("Words", head, rows, numeric=(1, 2, 3))
 
     @cached_property
+    def about_surrogates(self) -> str:
+        """What simpler models of the model are, or why there are none; empty where none were asked.
+
+        In the page itself: captions are for those who do not see tables.
+        """
+        found = self.job.explain.surrogate
+        if found is None:
+            return ""
+        if not found.models:
+            return f"No simpler model of the model was fitted: {found.reason}."
+        return (
+            "Simpler models over words, fitted to what the model decides of "
+            f"{counted(found.fitted_rows, 'row')} and judged on {found.judged_rows:,} others. One "
+            "that is no better than a constant is nothing to read. Occlusion's ranks correlate the "
+            "weights of its words with what leaving them out does to the model."
+        )
+
+    @cached_property
     def surrogates(self) -> Table | None:
         """Simpler models of the model, and how far they are like it."""
-        found, told = self.job.explain.surrogate, self.job.explanations
+        found = self.job.explain.surrogate
         if found is None:
             return None
-        # Words are in the artifact of the stage alone, as those of rows are.
-        whole = told.surrogate if told and self.job.explain.show_text else None
-        words = {
-            one.model: ", ".join(f"{word.word} {word.weight:.2g}" for word in one.words)
-            for one in (whole.models if whole else ())
-        }
+        words = {one.model: _most_weight(one.words) for one in self._shown_surrogates}
         rows = [
             (
-                one.model,
+                _SURROGATES.get(one.model, one.model),
                 number(one.fidelity),
                 f"{number(one.interval[0])} – {number(one.interval[1])}",
                 number(one.constant),
-                str(one.num_words),
-                "" if one.occlusion_rank is None else number(one.occlusion_rank),
-                words.get(one.model, ""),
+                f"{one.num_words:,}",
+                "–" if one.occlusion_rank is None else number(one.occlusion_rank),
+                *([words.get(one.model, "")] if words else []),
             )
             for one in found.models
         ]
         head = (
-            "surrogate", found.metric, "interval", "a constant", "words", "occlusion's ranks",
-            "most weight",
+            "surrogate", _FIDELITIES.get(found.metric, found.metric), "interval", "a constant",
+            "words", "occlusion's ranks", *(["most weight"] if words else []),
         )  # fmt: skip
-        caption = (
-            "Simpler models of the model's decisions, fitted to "
-            f"{counted(found.fitted_rows, 'row')} and judged on {found.judged_rows} others"
-        )
-        return table_of(caption, head, rows, numeric=(1, 3, 4, 5))
+        return table_of("Simpler models of the model", head, rows, numeric=(1, 3, 4, 5))
+
+    @cached_property
+    def rules(self) -> str:
+        """What the decision tree asks, where the job asks for words."""
+        return "\n".join(one.rules.rstrip() for one in self._shown_surrogates if one.rules)
+
+    @property
+    def _shown_surrogates(self) -> Sequence[SurrogateModel]:
+        # Words are in the artifact of the stage alone, as those of rows are.
+        told = self.job.explanations
+        whole = told.surrogate if told and self.job.explain.show_text else None
+        return whole.models if whole else ()
 
     @cached_property
     def rows(self) -> Sequence[Table]:
@@ -147,6 +180,10 @@ class ExplanationSection:
         if self.job.explain.show_text:
             return unit.text
         return f"{unit.role}, turn {unit.turn}, {unit.place}"
+
+
+def _most_weight(words: Sequence[SurrogateWord]) -> str:
+    return ", ".join(f"{word.word} {word.weight:.2g}" for word in words[:_MOST_SURROGATE_WORDS])
 
 
 def _error(value: float | None) -> str:

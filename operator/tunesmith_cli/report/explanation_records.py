@@ -55,6 +55,7 @@ class SurrogateModel(Record):
     num_words: int = 0
     occlusion_rank: float | None = None
     words: list[SurrogateWord] = Field(default_factory=list)
+    rules: str = ""
 
 
 class SurrogateRecord(Record):

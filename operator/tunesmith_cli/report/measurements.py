@@ -34,6 +34,7 @@ from tunesmith_cli.report.charts import Interval, interval_chart, sweep_chart
 from tunesmith_cli.report.components import Chart, Table, shown, table_of
 from tunesmith_cli.report.conversation import Turn, question_of, turns_of
 from tunesmith_cli.report.fairness import FairnessTables
+from tunesmith_cli.report.highlights import HighlightsTable
 from tunesmith_cli.report.job_data import JobData
 from tunesmith_cli.report.other_models import OtherModels
 from tunesmith_cli.report.pareto import Candidate, pareto_chart, undominated
@@ -121,6 +122,12 @@ class Measurements:
         """What attacked prompts did to each model."""
         evaluated = self.job.evaluation.robustness if self.job.evaluation else None
         return RobustnessTables(evaluated, self.job.compress.robustness)
+
+    @cached_property
+    def highlights(self) -> HighlightsTable:
+        """How much of what moves each model's answers lies on highlights."""
+        evaluated = self.job.evaluation.highlights if self.job.evaluation else None
+        return HighlightsTable(evaluated, self.job.compress.highlights)
 
     @cached_property
     def sweep(self) -> Chart | None:

@@ -31,6 +31,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
     "kl": "KL from the base model, held-out rows",
     "attackedLossRise": "Held-out loss under attack less the base model's",
     "rationaleLossRise": "Loss of held-out rationales less the base model's",
+    "offHighlightsRise": "Share of occlusion off the highlights, less the base model's (no nats)",
     "pairedGapRise": "Gap between groups in held-out rows, less the base model's",
 }
 _DIFFERENCES: Final[Mapping[str, str]] = {
@@ -40,6 +41,7 @@ _DIFFERENCES: Final[Mapping[str, str]] = {
     "attackedLoss": "Held-out loss under attack",
     "pairedGap": "Gap between groups",
     "rationaleLoss": "Loss of held-out rationales",
+    "offHighlights": "Share of occlusion off the highlights (no nats)",
 }
 
 

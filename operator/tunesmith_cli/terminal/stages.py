@@ -21,6 +21,7 @@ _METRICS: Final = {
     "attackedLoss": "attacked {}",
     "pairedGap": "paired gap {}",
     "rationaleLoss": "rationales {}",
+    "offHighlights": "off highlights {}",
     "tokensPerSecond": "{} tokens/s",
     "mfu": "MFU {}",
     "gradNorm": "gradient norm {}",

@@ -35,6 +35,7 @@ PREPARE: Final = Stage(
         "dataset.format",
         "dataset.columns",
         "dataset.rationale",
+        "dataset.highlights",
         "dataset.overlong",
         "dataset.maxBadRows",
         "dataset.cardRows",

@@ -148,6 +148,9 @@ def _peak(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> WorkerMe
     trained = trainable_parameters(spec.training, facts)
     tokens = tokens_per_pass(workload)
     activations = tokens * _activations(spec.training, facts, precision=precision)
+    if spec.holds_to_highlights:
+        twice = tokens * _differentiated_twice(workload, precision=precision)
+        activations = max(activations, twice)
     plain = spec.training.model_copy(update={"gradient_checkpointing": NONE})
     passing = tokens * _activations(plain, facts, precision=precision)
     method = spec.training.method
@@ -294,6 +297,17 @@ def _activations(
     return (num_layers - again) * whole + again * FP32 * facts.hidden_size + whole
 
 
+def _differentiated_twice(workload: Workload, *, precision: Literal["bf16", "fp32"]) -> int:
+    """Bytes for each token of gradients that are differentiated once more, checkpointing or not.
+
+    As autograd was seen to keep them (tests/unit/trainer/train/test_attribution.py): of every layer
+    two and a half times what the forward pass keeps, and four squares of attention's weights.
+    """
+    facts, columns = workload.facts, tokens_per_row(workload)
+    layer = _layer(workload.spec.training, facts, precision=precision)
+    return facts.num_layers * (5 * layer // 2 + 4 * FP32 * facts.num_heads * columns)
+
+
 def _layer(training: Training, facts: ModelFacts, *, precision: Literal["bf16", "fp32"]) -> int:
     """Bytes that a layer keeps of a token.
 
@@ -322,8 +336,8 @@ def _layer(training: Training, facts: ModelFacts, *, precision: Literal["bf16", 
 def _gradients(spec: FineTuneJobSpec, *, trained: int, activations: int) -> int:
     """Those of a step of one pass come as activations go: what they have more of is counted."""
     size = GRADIENT * trained
-    if spec.training.adversarial is not None:
-        # Of the passes of an ascent, summed before they are added.
+    if spec.training.adversarial is not None or spec.holds_to_highlights:
+        # Of the passes of an ascent, or of what is off highlights, summed before they are added.
         return 2 * size
     return size if num_accumulated(spec) > 1 else max(0, size - activations)
 

@@ -104,6 +104,7 @@ def row_of(record: RowRecord) -> Row:
         tools=record.tools,
         origin=record.origin,
         rationale=record.rationale or "",
+        highlights=record.highlights,
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tunesmith_engine.stages.catalog import PREPARE, REHEARSE, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
-from tunesmith_trainer.data.rows import GIVEN, Message, Origin, Tool, ToolCall
+from tunesmith_trainer.data.rows import GIVEN, Highlight, Message, Origin, Tool, ToolCall
 from tunesmith_trainer.data.token_rows import TokenRows
 
 Split = Literal["train", "validation"]
@@ -54,6 +54,7 @@ class RowRecord:
         tools: that the conversation may call, as OpenAI's protocol has them; the prompt shows them.
         origin: what made the row; of one that a remedy made, `source` is that of its parent.
         rationale: why the reference is right, where the job learns from that.
+        highlights: which parts of the prompt are the reason, where the job reads them.
     """
 
     source: str
@@ -65,6 +66,7 @@ class RowRecord:
     tools: tuple[Tool, ...] = ()
     origin: Origin = GIVEN
     rationale: str | None = None
+    highlights: tuple[Highlight, ...] = ()
 
     def __reduce__(self) -> tuple[type["RowRecord"], tuple[Any, ...]]:
         # Rows wait on disk while they are prepared.
@@ -78,6 +80,7 @@ class RowRecord:
             self.tools,
             self.origin,
             self.rationale,
+            self.highlights,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -85,6 +88,8 @@ class RowRecord:
         fields = asdict(self)
         if self.rationale is None:
             del fields["rationale"]
+        if not self.highlights:
+            del fields["highlights"]
         turns = [_told(turn) for turn in self.messages or ()]
         return fields | {"messages": None if self.messages is None else turns}
 
@@ -218,14 +223,22 @@ def read_row_records(path: Path) -> list[RowRecord]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             fields = json.loads(line)
-            messages, tools = fields.pop("messages"), tuple(fields.pop("tools", ()))
             try:
-                turns = None if messages is None else [_message(turn) for turn in messages]
-                origin = _origin(fields.pop("origin", {}))
-                records.append(RowRecord(messages=turns, tools=tools, origin=origin, **fields))
+                records.append(_record(fields))
             except TypeError as error:
                 raise ValueError(f"not the record of a row: {error}") from error
     return records
+
+
+def _record(fields: dict[str, Any]) -> RowRecord:
+    messages = fields.pop("messages")
+    return RowRecord(
+        messages=None if messages is None else [_message(turn) for turn in messages],
+        tools=tuple(fields.pop("tools", ())),
+        origin=_origin(fields.pop("origin", {})),
+        highlights=tuple(Highlight(**told) for told in fields.pop("highlights", ())),
+        **fields,
+    )
 
 
 def _told(turn: Message) -> dict[str, Any]:

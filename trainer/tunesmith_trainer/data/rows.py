@@ -161,13 +161,29 @@ Tool = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Highlight:
+    """A part of a prompt that somebody held to be the reason of the answer.
+
+    `text` as the prompt has it: wherever it stands, or only the `number`th time, from 0, in what
+    the user says last. Words and no places: cleaning and remedies move those.
+    """
+
+    text: str
+    number: int | None = None
+
+    def __reduce__(self) -> tuple[type["Highlight"], tuple[Any, ...]]:
+        return Highlight, (self.text, self.number)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A conversation (`messages`) or a text (`text`); exactly one of the two is given.
 
     A preference is the conversation with the chosen answer, and in `rejected` that with the other
     one. Both begin with the same `num_prompt` turns, of which none is trained. `num_joined` turns
     of the file are part of the one before them, which is of the same role. `labels` has what stands
-    in the columns by which the job divides its rows, `rationale` why the answer is right.
+    in the columns by which the job divides its rows, `rationale` why the answer is right, and
+    `highlights` which parts of the prompt are the reason.
     """
 
     source: str
@@ -181,6 +197,7 @@ class Row:
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = GIVEN
     rationale: str = ""
+    highlights: tuple[Highlight, ...] = ()
 
     def __reduce__(self) -> tuple[type["Row"], tuple[Any, ...]]:
         return Row, (
@@ -194,6 +211,7 @@ class Row:
             self.labels,
             self.origin,
             self.rationale,
+            self.highlights,
         )
 
 

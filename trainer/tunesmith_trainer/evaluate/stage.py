@@ -291,7 +291,7 @@ def evaluate(request: StageRequest, reporter: Reporter) -> StageOutcome:
         warnings=[
             *plan.warnings,
             *told.warnings,
-            *plan.trust.warnings(tuned.trust),
+            *plan.trust.warnings(tuned.trust, trust),
             *few_rows_warnings({HELD_OUT: tuned.losses[HELD_OUT]}),
             *forgetting_warnings(
                 tuned.losses[GENERAL],

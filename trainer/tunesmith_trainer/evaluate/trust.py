@@ -1,4 +1,4 @@
-"""What a job measures beside losses and answers: bias, and prompts under attack.
+"""What a job measures beside losses and answers: bias, attacked prompts, and people's highlights.
 
 `evaluate` measures the base and the tuned model, `compress` the tuned and the compressed one, which
 has to keep the gates that are about these.
@@ -11,9 +11,16 @@ from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.evaluation import Bootstrap, Gate
+from tunesmith_api.finetunejob.explanation_objective import HIGHLIGHTS
 from tunesmith_api.finetunejob.robustness import ROBUSTNESS
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared
+from tunesmith_trainer.evaluate.highlights import (
+    HighlightsTest,
+    highlights_findings,
+    load_highlights,
+    warning_of_no_gain,
+)
 from tunesmith_trainer.evaluate.suites import Findings, Say
 from tunesmith_trainer.fairness.measures import Measure
 from tunesmith_trainer.fairness.suites import (
@@ -33,10 +40,11 @@ from tunesmith_trainer.robustness.suite import (
 
 @dataclass(frozen=True, slots=True)
 class TrustMeasures:
-    """Of one model: the measures of each suite of fairness, and those of attacked prompts."""
+    """Of one model: the measures of each suite of fairness, and those of prompts."""
 
     fairness: Mapping[str, Sequence[Measure]]
     robustness: Sequence[Measure]
+    highlights: Sequence[Measure] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class TrustTests:
 
     fairness: Sequence[FairnessTest] = ()
     robustness: RobustnessTest | None = None
+    highlights: HighlightsTest | None = None
+    warnings_of_rows: tuple[str, ...] = ()
 
     @classmethod
     def load(
@@ -55,25 +65,30 @@ class TrustTests:
         Raises:
             StageError: a file cannot be read, or the held-out rows are not of use.
         """
+        robustness = load_robustness(request, prepared, tokenizer)
+        highlights, told = load_highlights(request, prepared, tokenizer)
+        attacked = robustness.warnings if robustness else ()
         return cls(
-            load_tests(request, prepared, tokenizer), load_robustness(request, prepared, tokenizer)
+            load_tests(request, prepared, tokenizer), robustness, highlights, (*attacked, *told)
         )
 
     @property
     def are_asked_for(self) -> bool:
         """Whether there is anything to measure."""
-        return bool(self.fairness) or self.robustness is not None
+        return bool(self.fairness) or bool(self.robustness or self.highlights)
 
     def metrics(self) -> list[tuple[str, str]]:
         """Suite and metric of what a gate can name."""
         attacked = self.robustness.metrics() if self.robustness else []
-        return metrics_of_tests(self.fairness) + attacked
+        highlighted = self.highlights.metrics() if self.highlights else []
+        return metrics_of_tests(self.fairness) + attacked + highlighted
 
     def measure(self, model: PreTrainedModel, *, say: Say) -> TrustMeasures:
         """All of it, of one model."""
         return TrustMeasures(
             measure_tests(self.fairness, model, say=say),
             self.robustness.measure(model, say) if self.robustness else [],
+            self.highlights.measure(model, say) if self.highlights else [],
         )
 
     def findings(
@@ -108,6 +123,12 @@ class TrustTests:
             )
             results += found.results
             records[ROBUSTNESS] = found.record
+        if self.highlights:
+            found = highlights_findings(
+                measured.highlights, base=base.highlights, split=split, settings=settings
+            )
+            results += found.results
+            records[HIGHLIGHTS] = found.record
         return Findings(results, records)
 
     def gates(self, gates: Sequence[Gate]) -> list[Gate]:
@@ -115,7 +136,10 @@ class TrustTests:
         suites = {suite for suite, _ in self.metrics()}
         return [gate for gate in gates if gate.suite in suites]
 
-    def warnings(self, measured: TrustMeasures) -> list[str]:
-        """What to know before the numbers are believed."""
-        attacked = self.robustness.warnings if self.robustness else ()
-        return [*warnings_of_tests(self.fairness, measured.fairness), *attacked]
+    def warnings(self, measured: TrustMeasures, found: Findings) -> list[str]:
+        """What to know before the numbers are believed, and which remedy they show no gain of."""
+        record = found.record.get(HIGHLIGHTS)
+        is_held = self.highlights is not None and self.highlights.is_trained
+        unmoved = warning_of_no_gain(record) if is_held and isinstance(record, dict) else []
+        biased = warnings_of_tests(self.fairness, measured.fairness)
+        return [*biased, *self.warnings_of_rows, *unmoved]

@@ -151,6 +151,10 @@ def swap_row(row: Row, terms: Terms, *, source: int, target: int) -> Row:
         messages=tuple(map(swap, row.messages)),
         rejected=tuple(map(swap, row.rejected)),
         rationale=terms.swapped(row.rationale, source=source, target=target),
+        highlights=tuple(
+            replace(one, text=terms.swapped(one.text, source=source, target=target))
+            for one in row.highlights
+        ),
         text=None if row.text is None else terms.swapped(row.text, source=source, target=target),
     )
 

@@ -17,7 +17,7 @@ from tunesmith_engine.stages.contracts import CHECKPOINTS
 from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.loss_mask import TokenRow
 from tunesmith_trainer.data.prepared import RowRecord, Split
-from tunesmith_trainer.data.rows import GIVEN, Message, Origin, Problems, Row, ToolCall
+from tunesmith_trainer.data.rows import GIVEN, Highlight, Message, Origin, Problems, Row, ToolCall
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare.loading import LoadedData, LoadedSource, SourceFile
 from tunesmith_trainer.prepare.tokenization import TokenizedRow
@@ -26,14 +26,14 @@ from tunesmith_trainer.versions import library_versions
 _log = logging.getLogger(__name__)
 
 # NB: raise it whenever a phase could no longer be read; that of another release is done again.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _PHASE: Final = "phase.json"
 _CLEANED: Final = "cleaned"
 _TOKENIZED: Final = "tokenized"
 # In the order of their fields, as `_row` and the others read them back.
 _NAMES: Final = {
     kind: tuple(each.name for each in fields(kind))
-    for kind in (Row, Message, ToolCall, Origin, SourceFile)
+    for kind in (Row, Highlight, Message, ToolCall, Origin, SourceFile)
 }
 # Rows, from which on a phase takes longer than to keep it: about ten seconds on one core.
 _WORTH_KEEPING: Final = 20_000
@@ -172,7 +172,8 @@ def _read_rows(path: Path, row: Callable[[Any], Item]) -> Iterator[Item]:
 
 
 def _row(values: Any) -> Row:
-    source, messages, text, rejected, num_prompt, num_joined, tools, labels, origin, why = values
+    source, messages, text, rejected, num_prompt, num_joined, tools, labels, origin, *why = values
+    rationale, highlights = why
     return Row(
         source,
         tuple(map(_message, messages)),
@@ -183,7 +184,8 @@ def _row(values: Any) -> Row:
         tuple(tools),
         labels,
         _origin(origin),
-        why,
+        rationale,
+        tuple(Highlight(*values) for values in highlights),
     )
 
 
@@ -209,6 +211,7 @@ def _tokenized(values: Any) -> TokenizedRow:
         tools=row.tools,
         origin=row.origin,
         rationale=row.rationale or None,
+        highlights=row.highlights,
     )
     return TokenizedRow(row, _tokens(values[1]), record, values[3] and _tokens(values[3]))
 

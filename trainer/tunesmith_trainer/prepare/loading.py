@@ -24,6 +24,7 @@ from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.cleaning.row_keys import row_key
 from tunesmith_trainer.data.cleaning.row_texts import compared_text
 from tunesmith_trainer.data.formats import detect_first_format, read_format
+from tunesmith_trainer.data.highlights import with_highlights
 from tunesmith_trainer.data.labels import label_columns, with_labels
 from tunesmith_trainer.data.prepared import Split
 from tunesmith_trainer.data.rationales import with_rationales
@@ -243,7 +244,14 @@ def _understood(
         problems=problems,
         is_required=source.uri == dataset.train.uri,
     )
-    for number, row in enumerate(explained, start=1):
+    highlighted = with_highlights(
+        explained,
+        raw=source.rows,
+        column=dataset.highlights,
+        problems=problems,
+        is_required=source.uri == dataset.train.uri,
+    )
+    for number, row in enumerate(highlighted, start=1):
         reporter.progress("cleaning the rows", step=number, total_steps=len(source.rows))
         yield row
 

@@ -61,6 +61,7 @@ from tunesmith_trainer.prepare.data_card import (
     sample_row,
 )
 from tunesmith_trainer.prepare.foreign_template import warning_of_template
+from tunesmith_trainer.prepare.highlighted import warnings_of_highlights
 from tunesmith_trainer.prepare.kept_phases import KeptPhases
 from tunesmith_trainer.prepare.loading import LoadedData, benchmark_grams, load_data
 from tunesmith_trainer.prepare.preflight import (
@@ -251,15 +252,16 @@ def _prepare_rows(
         made=MadeRows(spec.dataset.cleaning, benchmarks),
         reporter=reporter,
     )
+    tokens: dict[Split, TokenRows] = {
+        "train": stored_tokens(remedied.splits.train),
+        "validation": stored_tokens(remedied.splits.validation),
+    }
     return _PreparedRows(
         loaded=loaded,
         given=splits,
         remedied=remedied,
         found=found,
-        tokens={
-            "train": stored_tokens(remedied.splits.train),
-            "validation": stored_tokens(remedied.splits.validation),
-        },
+        tokens=tokens,
         rejected=rejected_tokens(remedied.splits.train, remedied.splits.validation),
         removed=removed,
         replay=replay,
@@ -271,6 +273,7 @@ def _prepare_rows(
             *_warnings_of_end(base, splits.train[0]),
             *judged.warnings,
             *warnings_of(found),
+            *warnings_of_highlights(spec, remedied.splits, tokens, base.tokenizer),
         ],
     )
 

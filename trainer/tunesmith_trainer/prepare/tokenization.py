@@ -207,6 +207,7 @@ class RowTokenizer:
             tools=row.tools,
             origin=row.origin,
             rationale=row.rationale or None,
+            highlights=row.highlights,
         )
         return TokenizedRow(
             row=row,

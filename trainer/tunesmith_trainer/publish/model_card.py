@@ -17,6 +17,7 @@ from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
 from tunesmith_trainer.publish.distillation import distillation_section, num_parameters_of
 from tunesmith_trainer.publish.exports import exports_section
 from tunesmith_trainer.publish.fairness import fairness_section
+from tunesmith_trainer.publish.highlights import highlights_section
 from tunesmith_trainer.publish.markdown import ABSENT, bullets, number, section, table
 from tunesmith_trainer.publish.model_version import exported_formats, lineage_of
 from tunesmith_trainer.publish.other_models import other_models
@@ -93,6 +94,11 @@ class ModelCard:
             self.evaluation(),
             fairness_section(self.facts.evaluation, self.facts.compressed),
             robustness_section(self.facts.evaluation, self.facts.compressed),
+            *highlights_section(
+                self.facts.evaluation,
+                self.facts.compressed,
+                is_trained=self.request.spec.holds_to_highlights,
+            ),
             *explanation(self.request),
             *distillation_section(self.facts.distilled),
             self.compression(),
@@ -214,6 +220,13 @@ class ModelCard:
                 f"{estimate_text(control['differences']['gap'])} and the held-out loss by "
                 f"{estimate_text(control['differences']['heldOutLoss'])}."
             )
+            off = control["differences"].get("offHighlights")
+            if off:
+                compared += (
+                    " They had changed the share of what moves the answers that is off the "
+                    f"highlights, from 0 to 1, by {estimate_text(off)}, and a step by "
+                    f"{number(control['secondsPerStep'])} seconds."
+                )
         return section(
             "Overfitting and forgetting",
             "Nats per target token, with intervals over rows, of the weights that are kept.",

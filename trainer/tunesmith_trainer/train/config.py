@@ -69,7 +69,7 @@ class TrainConfig:
         asynchronous_checkpoints: whether they are written while training goes on.
         attack: what a sample of the held-out rows is measured under; of a control that of its run.
         compared_groups: whose terms the held-out rows are compared with; likewise.
-        measured_rationales: how held-out rationales are asked for; likewise.
+        measured_reasons: what is learnt of people's reasons, and so looked at; likewise.
     """
 
     training: Training
@@ -88,7 +88,7 @@ class TrainConfig:
     asynchronous_checkpoints: bool
     attack: Adversarial | None
     compared_groups: FairnessRemedy | None = None
-    measured_rationales: ExplanationObjective | None = None
+    measured_reasons: ExplanationObjective | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -130,7 +130,7 @@ class TrainConfig:
             "measuresAttack": self.attack is not None,
             # Only where it is, so that checkpoints of runs before there was any go on.
             **({"measuresGap": True} if self.compared_groups else {}),
-            **({"measuresRationales": True} if self.measured_rationales else {}),
+            **({"measuresReasons": self.measured_reasons.method} if self.measured_reasons else {}),
         }
         given = self.training.model_dump(mode="json", by_alias=True, exclude=outside)
         return digest_json({"training": given, **decided})
@@ -222,7 +222,7 @@ def resolve_config(
         asynchronous_checkpoints=writes_asynchronously(spec),
         attack=training.adversarial,
         compared_groups=training.fairness,
-        measured_rationales=training.explanation,
+        measured_reasons=training.explanation,
     )
 
 

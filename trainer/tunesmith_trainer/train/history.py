@@ -42,6 +42,8 @@ ATTACKED: Final = "attacked"
 PAIRED_GAP: Final = "pairedGap"
 # Rationales of held-out rows.
 RATIONALE: Final = "rationale"
+# Of held-out rows, the part of what moves the answer that is on no highlight.
+OFF_HIGHLIGHTS: Final = "offHighlights"
 # Of preferences: the mean reward of chosen answers less that of rejected ones, and the part of the
 # pairs where it is positive.
 MARGIN: Final = "margin"

@@ -19,12 +19,14 @@ from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.evaluate.general_text import load_general_text
 from tunesmith_trainer.models import load_tokenizer
+from tunesmith_trainer.train.attribution_objective import OffHighlights, rows_of_split
 from tunesmith_trainer.train.group_objective import LayOutOf, group_rows
 from tunesmith_trainer.train.history import (
     ATTACKED,
     GENERAL,
     HELD_OUT,
     KL,
+    OFF_HIGHLIGHTS,
     PAIRED_GAP,
     RATIONALE,
     TRAIN_SAMPLE,
@@ -50,6 +52,10 @@ MOST_TARGETS: Final = 4096
 _PASSES_OF_ATTACK = 16
 _ATTACKED_SHARE = 1 / 8
 _FEWEST_ATTACKED_TOKENS = 1024
+# Of rows with highlights and their cut versions, about what the held-out rows cost; an interval
+# needs some thirty of them.
+_FEWEST_CUT_TOKENS = 16_384
+_MOST_CUT_ROWS = 64
 # Of the general text at least so many, however few held-out rows there are.
 _FEWEST_GENERAL_TARGETS = 512
 # Tokens of a row of the general text; prepare's own rows may be far shorter than its passages.
@@ -75,8 +81,8 @@ def build_measures(
     The held-out rows; a sample of the training rows with as many targets, whose loss the held-out
     one is compared with; a sample of the general text; where it is bounded or punished, how far
     the model is from its base on held-out rows; these under an attack, where one is trained on;
-    how far apart they are with the terms of two groups, where training is about those; and the
-    rationales of held-out rows, where some are trained on.
+    how far apart they are with the terms of two groups, where training is about those; and where
+    people's reasons are learnt, the rationales of held-out rows, or what is off their highlights.
     """
     held_out = prepared.validation
     sample = sample_of(prepared.train, num_targets=wanted_targets(prepared))
@@ -97,7 +103,7 @@ def build_measures(
         )
     if remedy is not None:
         measures |= _paired_gap(remedy, request, prepared, device=device, lay_out_of=lay_out_of)
-    if explanation is not None:
+    if explanation is not None and explanation.learns_rationales:
         _, told = rationale_rows(
             explanation, request=request, prepared=prepared, split="validation"
         )
@@ -105,7 +111,22 @@ def build_measures(
             told = sample_of(told, num_targets=MOST_TARGETS)
             lay_out = lay_out_of(told.lengths)
             measures[RATIONALE] = CrossEntropy(told, device=device, lay_out=lay_out)
+    elif explanation is not None:
+        measures |= _off_highlights(prepared, device=device)
     return measures
+
+
+def _off_highlights(prepared: Prepared, *, device: torch.device) -> dict[str, Measure]:
+    """Nothing where no held-out row has highlights, of which `evaluate` warns."""
+    rows = rows_of_split(prepared, "validation").rows
+    if not rows:
+        _log.warning("no held-out row has highlights of use: what is off them is not measured")
+        return {}
+    # Each row once more for each word that is cut out of it.
+    costs = np.array([len(row.ids) * (1 + len(list(row.left_out()))) for row in rows])
+    wanted = max(len(prepared.validation.input_ids), _FEWEST_CUT_TOKENS)
+    chosen = [rows[place] for place in _drawn(costs, wanted=wanted)[:_MOST_CUT_ROWS]]
+    return {OFF_HIGHLIGHTS: OffHighlights(chosen, device=device)}
 
 
 def _paired_gap(
@@ -128,7 +149,9 @@ def _paired_gap(
     return {PAIRED_GAP: PairedGap(first, other, device=device, lay_out=lay_out)}
 
 
-def evaluation_cost(prepared: Prepared, *, batch_size: int, is_attacked: bool) -> float:
+def evaluation_cost(
+    prepared: Prepared, *, batch_size: int, is_attacked: bool, is_highlighted: bool = False
+) -> float:
     """About how many steps take as long as measuring every loss once.
 
     By tokens: a step also goes backward, which takes about twice as long as forward.
@@ -138,6 +161,8 @@ def evaluation_cost(prepared: Prepared, *, batch_size: int, is_attacked: bool) -
     measured = held_out + sample + max(sample, _FEWEST_GENERAL_TARGETS)
     if is_attacked:
         measured += _PASSES_OF_ATTACK * _attacked_tokens(prepared.validation)
+    if is_highlighted:
+        measured += max(held_out, _FEWEST_CUT_TOKENS)
     trained = batch_size * float(prepared.train.lengths.mean())
     return measured / (3.0 * trained)
 

@@ -13,6 +13,7 @@ from tunesmith_trainer.train.history import (
     GENERAL,
     HELD_OUT,
     KL,
+    OFF_HIGHLIGHTS,
     PAIRED_GAP,
     RATIONALE,
     TRAIN_SAMPLE,
@@ -20,6 +21,16 @@ from tunesmith_trainer.train.history import (
 )
 
 _CURVE_INTERVAL_S = 2.0
+_MEASURED = (
+    HELD_OUT,
+    TRAIN_SAMPLE,
+    GENERAL,
+    KL,
+    ATTACKED,
+    PAIRED_GAP,
+    RATIONALE,
+    OFF_HIGHLIGHTS,
+)
 # Between messages while losses are measured: shorter evaluations are not worth a word.
 _MEASURING_INTERVAL_S = 2.0
 
@@ -89,9 +100,9 @@ class ProgressReporter:
 def _metrics(history: History) -> dict[str, float]:
     train = history.latest("train") or {}
     # NB: of those that are measured. To look for another goes through the whole curve.
-    held_out, sample, general, kl, attacked, paired_gap, rationale = (
+    held_out, sample, general, kl, attacked, paired_gap, rationale, off_highlights = (
         (history.latest(kind) or {}).get("loss") if kind in history.units else None
-        for kind in (HELD_OUT, TRAIN_SAMPLE, GENERAL, KL, ATTACKED, PAIRED_GAP, RATIONALE)
+        for kind in _MEASURED
     )
     metrics = {
         "loss": train.get("loss"),
@@ -104,6 +115,7 @@ def _metrics(history: History) -> dict[str, float]:
         "attackedLoss": attacked,
         "pairedGap": paired_gap,
         "rationaleLoss": rationale,
+        "offHighlights": off_highlights,
         "tokensPerSecond": train.get("tokensPerSecond"),
         "mfu": train.get("mfu"),
         "gradNorm": train.get("gradNorm"),

@@ -35,7 +35,7 @@ def rationale_rows(
     found = [
         (number, fitted.tokens)
         for number, record in enumerate(records)
-        if (asked := rationale_row(row_of(record), settings.instruction)) and (fitted := fit(asked))
+        if (asked := rationale_row(row_of(record), settings.asked)) and (fitted := fit(asked))
     ]
     tokens = TokenRows.of((each.ids, each.trained) for _, each in found)
     return [number for number, _ in found], tokens
@@ -71,7 +71,7 @@ def rationale_objective(
         rows,
         numbers=numbers,
         rationales=rationales,
-        label_weight=settings.label_weight,
+        label_weight=settings.part_of_answers,
         device=device,
         lay_out=lay_out_of(lengths_with(rows, numbers=numbers, companions=rationales)),
         regularization=config.training.regularization,

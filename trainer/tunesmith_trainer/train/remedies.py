@@ -26,6 +26,7 @@ from tunesmith_trainer.train.history import (
     GENERAL,
     HELD_OUT,
     KL,
+    OFF_HIGHLIGHTS,
     PAIRED_GAP,
     RATIONALE,
     TRAIN_SAMPLE,
@@ -150,6 +151,12 @@ def _paired_cost(spec: FineTuneJobSpec, _history: History, _planned: int) -> Map
     return {"rowsPerRow": 2} if spec.training.has_pairs else {}
 
 
+def _explained_cost(spec: FineTuneJobSpec, history: History, planned: int) -> Mapping[str, float]:
+    # Of a row with highlights: a pass forward and back, and back through both.
+    passes = {"passesPerHighlightedRow": 3}
+    return passes if spec.holds_to_highlights else _paired_cost(spec, history, planned)
+
+
 # What remedies against forgetting are told with.
 _FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
 # What a remedy is there to keep down, if it is told with it.
@@ -164,6 +171,7 @@ _DIFFERENCES: Final[Mapping[str, str]] = {
     "attackedLoss": "the held-out loss under attack",
     "pairedGap": "the gap between groups",
     "rationaleLoss": "the loss of held-out rationales",
+    "offHighlights": "the share of occlusion off the highlights (no nats)",
 }
 
 REMEDIES: Final[tuple[RemedyKind, ...]] = (
@@ -201,8 +209,8 @@ REMEDIES: Final[tuple[RemedyKind, ...]] = (
     RemedyKind(
         "training.explanation",
         off=None,
-        effect=("rationaleLossRise", "heldOutLossRise", "generalLossRise"),
-        cost=_paired_cost,
+        effect=("rationaleLossRise", "offHighlightsRise", "heldOutLossRise", "generalLossRise"),
+        cost=_explained_cost,
     ),
     RemedyKind("training.optimizer.layerDecay", off=1.0, effect=_FORGETTING),
     # NB: with fewer adapters the others start from other numbers than in the control run.
@@ -274,6 +282,8 @@ def outcome(history: History) -> dict[str, Estimate]:
         estimates["pairedGapRise"] = _mean(rises[PAIRED_GAP], history.units[PAIRED_GAP])
     if RATIONALE in rises:
         estimates["rationaleLossRise"] = _mean(rises[RATIONALE], history.units[RATIONALE])
+    if OFF_HIGHLIGHTS in rises:
+        estimates["offHighlightsRise"] = _mean(rises[OFF_HIGHLIGHTS], history.units[OFF_HIGHLIGHTS])
     if KL in best:
         estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
@@ -287,8 +297,8 @@ class Control:
         steps: how many steps both were trained.
         without: the remedies that were left out, by the path of their field.
         differences: `gap`, `heldOutLoss`, `generalLoss` and, where one is trained on, the
-            `attackedLoss` or the `pairedGap` with the remedies less those without; below 0 is a
-            gain.
+            `attackedLoss`, the `pairedGap` or what is `offHighlights` with the remedies less those
+            without; below 0 is a gain.
         seconds_per_step: what a step took longer with them; medians.
         seconds: what the control run took to train.
     """
@@ -353,6 +363,8 @@ def compare(spec: FineTuneJobSpec, history: History, control: History) -> Contro
         differences["pairedGap"] = _mean(rows[PAIRED_GAP], history.units[PAIRED_GAP])
     if RATIONALE in rows:
         differences["rationaleLoss"] = _mean(rows[RATIONALE], history.units[RATIONALE])
+    if OFF_HIGHLIGHTS in rows:
+        differences["offHighlights"] = _mean(rows[OFF_HIGHLIGHTS], history.units[OFF_HIGHLIGHTS])
     steps = control.step
     return Control(
         steps=steps,

@@ -17,6 +17,7 @@ from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.data.prepared import Prepared, Split, load_replay
 from tunesmith_trainer.data.token_rows import TokenRows
 from tunesmith_trainer.train.adapters import build_frozen
+from tunesmith_trainer.train.attribution_objective import attribution_objective
 from tunesmith_trainer.train.checkpoints import Checkpoints
 from tunesmith_trainer.train.collectives import WorkerGroup
 from tunesmith_trainer.train.config import TrainConfig
@@ -107,7 +108,7 @@ def run_parts(
         reference=reference,
         attack=config.attack,
         remedy=config.compared_groups,
-        explanation=config.measured_rationales,
+        explanation=config.measured_reasons,
         device=group.device,
         lay_out_of=partial(lay_out_of_rows, config),
     )
@@ -128,7 +129,9 @@ def run_parts(
         grouped = group_objective(training.fairness, **rows)
         return RunParts(grouped.objective, sampler, measures, group_weights=grouped.weights)
     if training.explanation is not None:
-        return RunParts(rationale_objective(training.explanation, **rows), sampler, measures)
+        is_told_why = training.explanation.learns_rationales
+        explained = rationale_objective if is_told_why else attribution_objective
+        return RunParts(explained(training.explanation, **rows), sampler, measures)
     objective = _objective(
         config, prepared, replay, reference=reference, teacher=teacher, device=group.device
     )

@@ -195,6 +195,7 @@ def config_of(
             prepared,
             batch_size=request.spec.training.batch.size,
             is_attacked=request.spec.training.adversarial is not None,
+            is_highlighted=request.spec.holds_to_highlights,
         ),
     )
 

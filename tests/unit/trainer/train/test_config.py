@@ -75,7 +75,7 @@ def test_checkpoints_are_written_beside_training_where_that_takes_no_memory_from
     assert not is_asynchronous(resources={"gpusPerWorker": 1}, checkpoint={"asynchronous": False})
 
 
-EXPLAINED = {"train": {"uri": "s3://tickets/2026-11.jsonl"}, "rationale": "why"}
+EXPLAINED = {"train": {"uri": "s3://tickets/2026-11.jsonl"}, "highlights": "because"}
 # Another value for every field of `spec.training`, and whether a run of 24 rows is another by it.
 OTHER: dict[str, tuple[Any, bool]] = {
     "method": ("full", True),
@@ -105,7 +105,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "distillation": ({"teacher": {"model": {"uri": "hf://a/b"}}, "weight": 0.25}, True),
     "adversarial": ({"epsilon": 0.5}, True),
     "fairness": ({"method": "groupDro"}, True),
-    "explanation": ({"labelWeight": 0.25}, True),
+    "explanation": ({"method": "attribution"}, True),
     "forgettingBudget": ({"maxGeneralLossRise": 0.5}, False),
     "regularization.labelSmoothing": (0.1, True),
     "regularization.neftuneNoiseAlpha": (5.0, True),

@@ -66,7 +66,10 @@ def test_every_remedy_that_is_on_is_told_with_its_setting() -> None:
     }
 
 
-_ALONE: dict[str, Any] = {"fairness": {"method": "groupDro"}, "explanation": {}}
+_ALONE: dict[str, Any] = {
+    "fairness": {"method": "groupDro"},
+    "explanation": {"method": "attribution"},
+}
 
 
 @pytest.mark.parametrize("kind", REMEDIES, ids=lambda kind: kind.remedy)
@@ -85,7 +88,7 @@ def test_every_remedy_can_be_switched_off(kind: Any) -> None:
     if (name := kind.remedy.removeprefix("training.")) in _ALONE:
         # Each changes the loss by itself.
         training = {**ON, name: _ALONE[name]}
-        dataset |= {"rationale": "why"} if name == "explanation" else {}
+        dataset |= {"highlights": "because"} if name == "explanation" else {}
     spec = _spec(training, dataset=dataset)
 
     assert kind.is_on(spec)

@@ -47,6 +47,8 @@ def with_texts(row: Row, change: Change) -> Row:
         messages=tuple(_turn(message, change) for message in row.messages),
         rejected=tuple(_turn(message, change) for message in row.rejected),
         rationale=change(row.rationale),
+        # Changed as the prompt is, so that they are found in it still.
+        highlights=tuple(replace(one, text=change(one.text)) for one in row.highlights),
     )
     return row if changed == row else changed
 

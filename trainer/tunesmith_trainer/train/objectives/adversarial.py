@@ -4,20 +4,18 @@ An ascent takes several passes. The gradients of each are made with its loss and
 memory holds the activations of one pass, and the backward pass of the sum only scales.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.autograd.function import once_differentiable
 
 from tunesmith_api.finetunejob.adversarial import DEFAULT_VAT_WEIGHT, Adversarial
 from tunesmith_trainer.hidden_states import HiddenStates
 from tunesmith_trainer.train.dataloader import MicroBatch
 from tunesmith_trainer.train.objectives.chunked_loss import sum_over_chunks
 from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy, predicting_states
-from tunesmith_trainer.train.parameter_groups import trainable_parameters
+from tunesmith_trainer.train.objectives.known_gradients import Passes
 from tunesmith_trainer.train.perturbation import Perturbation
 from tunesmith_trainer.train.token_counts import TokenCounts
 
@@ -63,11 +61,12 @@ class FreeLb(_Attacked):
     def summed_loss(self, model: Any, rows: list[int]) -> torch.Tensor:
         """Sum over the targets of `rows`, in nats: a scalar, fp32."""
         steps = self._settings.steps
-        perturbation, passes = self._perturbation(model), _Passes(model)
+        perturbation, passes = self._perturbation(model), Passes(model)
         for _ in range(steps):
             with perturbation.applied():
                 loss = self._plain.summed_loss(model, rows) / steps
-            perturbation.climb(passes.add(loss, of=perturbation))
+            (gradient,) = passes.add(loss, perturbation.added)
+            perturbation.climb(gradient)
         return passes.sum()
 
 
@@ -82,14 +81,14 @@ class VirtualAdversarial(_Attacked):
         batch = self._plain.collated(rows)
         with torch.no_grad():
             plain = predicting_states(model, batch)
-        perturbation, passes = self._perturbation(model), _Passes(model)
+        perturbation, passes = self._perturbation(model), Passes(model)
         for _ in range(self._settings.steps):
             divergence = _divergence(model, batch, plain, perturbation)
             (gradient,) = torch.autograd.grad(divergence, [perturbation.added])
             perturbation.climb(gradient)
         weight = self._settings.weight or DEFAULT_VAT_WEIGHT
-        passes.add(weight * _divergence(model, batch, plain, perturbation), of=perturbation)
-        passes.add(self._plain.summed_loss(model, rows), of=perturbation)
+        passes.add(weight * _divergence(model, batch, plain, perturbation))
+        passes.add(self._plain.summed_loss(model, rows))
         return passes.sum()
 
 
@@ -114,51 +113,6 @@ class UnderAttack(CrossEntropy):
                 (gradient,) = torch.autograd.grad(loss, [perturbation.added])
                 perturbation.climb(gradient)
             return super().row_losses(model, rows).detach()
-
-
-class _Passes:
-    """Losses and their gradients, added up pass by pass."""
-
-    def __init__(self, model: Any) -> None:
-        self._parameters = list(trainable_parameters(model).values())
-        self._totals = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._losses: list[torch.Tensor] = []
-
-    def add(self, loss: torch.Tensor, *, of: Perturbation) -> torch.Tensor:
-        """Take `loss` in, and return its gradient for what is added to the inputs."""
-        *gradients, ascent = torch.autograd.grad(
-            loss, [*self._parameters, of.added], materialize_grads=True
-        )
-        for total, gradient in zip(self._totals, gradients, strict=True):
-            total.add_(gradient)
-        self._losses.append(loss.detach())
-        return ascent
-
-    def sum(self) -> torch.Tensor:
-        """The sum of the losses, to be differentiated once."""
-        total: torch.Tensor = _Computed.apply(
-            torch.stack(self._losses).sum(), self._totals, *self._parameters
-        )
-        return total
-
-
-class _Computed(torch.autograd.Function):
-    """A loss whose gradients are known."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        loss: torch.Tensor,
-        gradients: Sequence[torch.Tensor],
-        *_parameters: torch.nn.Parameter,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(*gradients)
-        return loss.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return None, None, *(gradient.mul_(upstream[0]) for gradient in ctx.saved_tensors)
 
 
 def _divergence(

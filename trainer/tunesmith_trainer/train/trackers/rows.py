@@ -16,6 +16,7 @@ from tunesmith_trainer.train.history import (
     HELD_OUT,
     KL,
     MARGIN,
+    OFF_HIGHLIGHTS,
     PAIRED_GAP,
     RATIONALE,
     TRAIN_SAMPLE,
@@ -42,6 +43,7 @@ _OF_MEASURE: Final[Mapping[str, str]] = {
     ATTACKED: "eval/attacked_loss",
     PAIRED_GAP: "eval/paired_gap",
     RATIONALE: "eval/rationale_loss",
+    OFF_HIGHLIGHTS: "eval/off_highlights",
     MARGIN: "eval/rewards/margins",
     ACCURACY: "eval/rewards/accuracies",
 }
