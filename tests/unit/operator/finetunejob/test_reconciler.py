@@ -9,7 +9,10 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from job_double import KEY, READS, REPORT, SETTINGS, WRITES, JobDouble
 from tunesmith_operator.controller.controller import Controller
+from tunesmith_operator.finetunejob.attempts import attempts_of
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
+from tunesmith_operator.finetunejob.parsing import parse_status
+from tunesmith_operator.finetunejob.report import Report
 from tunesmith_operator.finetunejob.step import AGAIN_S, STOPPING_S
 from tunesmith_operator.kube.api_errors import CONFLICT, FORBIDDEN, NOT_FOUND
 
@@ -276,6 +279,41 @@ def test_an_attempt_that_is_stopped_is_looked_at_again_soon_although_nothing_is_
     assert after_s is not None
     assert after_s <= STOPPING_S
     assert double.names("Job") == []
+
+
+def test_what_earlier_attempts_told_is_taken_from_the_report_once_another_was_started() -> None:
+    """A job that is stopped and taken up for months would else outgrow its ConfigMap."""
+    double = started()
+    told = double.request_of(*double.names("Job")).report.rsplit("/", 1)[1]
+    theirs = "prepare-1-zzzzz.progress"
+    double.change(*REPORT, {"data": {told: "{}", theirs: "?"}})
+    for is_suspended in (True, True, False, False):
+        double.change(*KEY, {"spec": {"suspend": is_suspended}})
+        look(double)
+    (job,) = double.names("Job")
+    new = double.request_of(job)
+    double.report(new)
+    double.end(job)
+    look(double)
+    double.requests.clear()
+    look(double)
+
+    assert double.asked("patch") == []
+    assert set(double.objects[REPORT]["data"]) == {theirs, new.result.rsplit("/", 1)[1]}
+    assert double.status["stages"][0]["state"] == "Succeeded"
+
+
+def test_a_look_from_the_past_takes_nothing_from_the_report_that_counts() -> None:
+    double = started()
+    past = parse_status(double.job)
+    for is_suspended in (True, True, False):
+        double.change(*KEY, {"spec": {"suspend": is_suspended}})
+        look(double)
+    (job,) = double.names("Job")
+    double.report(double.request_of(job))
+    report = Report.of(double.objects[REPORT], uid=double.owner.uid)
+
+    assert report.removal_of_outdated(attempts_of(double.plan, past)) is None
 
 
 def test_a_start_that_finds_its_child_there_is_looked_at_again_at_once() -> None:
