@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from tunesmith_api.base import API_VERSION, ApiModel
+from tunesmith_api.base import API_VERSION, ApiModel, JsonMapping
 from tunesmith_api.conditions import Name
 from tunesmith_api.field_types import DnsLabel, ObjectName, VersionLabel
 from tunesmith_api.metadata import Metadata
@@ -113,3 +113,13 @@ class ModelVersion(ApiModel):
     kind: Literal["ModelVersion"] = "ModelVersion"
     metadata: VersionMeta
     spec: ModelVersionSpec
+
+
+def record_content(record: ModelVersion) -> JsonMapping:
+    """The record as it is reported, stored and applied.
+
+    NB: without defaults. An operator or definitions of an older release lack fields that this one
+    adds, and would refuse the whole record for one that says nothing.
+    """
+    given = record.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return {"apiVersion": record.api_version, "kind": record.kind, **given}

@@ -16,7 +16,7 @@ from tunesmith_api.finetunejob.status import MAX_WARNINGS, FineTuneJobStatus, Ph
 from tunesmith_api.metadata import ObjectMeta
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec, ServingResources, Storage
-from tunesmith_api.modelversion import ModelVersion
+from tunesmith_api.modelversion import ModelVersion, record_content
 from tunesmith_engine.conditions import truncate_message
 from tunesmith_operator.finetunejob.child_names import shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
@@ -112,7 +112,7 @@ class Publisher:
 
 def record_of(version: ModelVersion, *, claim_name: str | None, namespace: str) -> Manifest:
     """The record as it is created; nobody owns it."""
-    record = version.model_dump(mode="json", by_alias=True, exclude_none=True)
+    record: Manifest = record_content(version)
     volume = {"claimName": claim_name} if claim_name else {}
     return {
         **record,

@@ -8,6 +8,7 @@ import pytest
 from job_double import KEY, SETTINGS, JobDouble
 from manifests import a_job, a_version
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.modelversion import ModelVersion, record_content
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.publication import Publisher, version_in
@@ -127,3 +128,11 @@ def test_the_record_is_there_before_the_success_is_stored() -> None:
     assert double.status["modelVersion"] == "helpdesk-1a2b3c"
     assert asked[made + 1 :] == ["patch_status FineTuneJob helpdesk", asked[-1]]
     assert asked[-1].startswith("create Event")
+
+
+def test_a_record_says_nothing_of_fields_that_an_older_release_lacks() -> None:
+    """After a rollback the older operator reads it, and the older definitions take it."""
+    record = record_content(ModelVersion.model_validate(a_version()))
+
+    assert set(record) == {"apiVersion", "kind", "metadata", "spec"}
+    assert record["spec"] == a_version()["spec"]

@@ -13,7 +13,7 @@ from tunesmith_operator.finetunejob.attempts import attempts_of
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.parsing import parse_status
 from tunesmith_operator.finetunejob.report import Report
-from tunesmith_operator.finetunejob.step import AGAIN_S, STOPPING_S
+from tunesmith_operator.finetunejob.step import AGAIN_S, RESYNC_S, STOPPING_S
 from tunesmith_operator.kube.api_errors import CONFLICT, FORBIDDEN, NOT_FOUND
 
 QUOTA = '{"message": "exceeded quota: small"}'
@@ -348,3 +348,44 @@ def test_what_the_operator_wrote_itself_is_not_read_again_when_it_is_told() -> N
     look(double, controller)
 
     assert "get FineTuneJob helpdesk" not in double.asked("get")
+
+
+LOST = [{"operation": "Apply", "fieldsV1": {"f:spec": {"f:training": {"f:novelty": {}}}}}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metadata": {"managedFields": LOST}}, "spec.training was given under another"),
+        (
+            {"status": {"stages": [{"name": "prepare", "key": "k", "state": "New"}]}},
+            "status.stages",
+        ),
+    ],
+)
+def test_what_another_release_has_written_is_left_alone_and_told_of_once(
+    change: dict[str, Any], said: str
+) -> None:
+    """A write would make final what the definitions installed now have dropped."""
+    double = started()
+    double.change(*KEY, change)
+    controller = finetunejob_controller(double, SETTINGS)
+    controller.objects.note(KEY, double.job, is_created=False)
+    before = double.job
+    told = set(double.names("Event"))
+    first, second = look(double, controller), look(double)
+    (event,) = set(double.names("Event")) - told
+
+    assert first == second == RESYNC_S
+    assert double.job == before
+    assert double.objects["Event", "ns", event]["message"].startswith(said)
+    assert {request.split()[1] for request in double.asked(*WRITES)} == {"Event"}
+
+
+def test_a_job_that_is_over_does_not_mind_what_was_dropped_since() -> None:
+    double = JobDouble(ttlSecondsAfterFinished=0)
+    double.change(*KEY, {"status": {"phase": "Failed", "observedGeneration": 1}})
+    double.change(*KEY, {"metadata": {"managedFields": LOST}})
+    look(double)
+
+    assert "OtherRelease" not in str(double.objects)
