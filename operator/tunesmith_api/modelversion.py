@@ -18,6 +18,10 @@ from tunesmith_api.rules import TransitionRule
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Facts = Annotated[dict[Name, Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
 
+# When the version was published, as an RFC 3339 time. NB: the server's own time of creation is that
+# of the last restore from a backup, and which version is the newest follows from it.
+PUBLISHED_ANNOTATION: Final = "tunesmith.dev/published-at"
+
 PRINTER_COLUMNS: Final = (
     PrinterColumn("Model", "string", ".spec.model", "Name that clients know."),
     PrinterColumn("Version", "string", ".spec.version", "Name of the version."),

@@ -20,7 +20,7 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision
 from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
-from tunesmith_engine.lifecycle.runs import pin_keys
+from tunesmith_engine.lifecycle.runs import of_this_object, pin_keys
 from tunesmith_engine.monitoring.cost import training_cost
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.catalog import CATALOG
@@ -140,6 +140,7 @@ class Reconciler:
         # begin it anew.
         fingerprints = fingerprints_of(job.spec, uid=owner.uid)
         planned = plan(job, fingerprints=fingerprints, catalog=self._catalog)
+        status = of_this_object(planned, status)
         planned = pin_keys(planned, status)
         now = datetime.now(UTC)
         snapshot = Snapshot()
@@ -151,7 +152,7 @@ class Reconciler:
         decision = advance(planned, status, snapshot.observations, now=now)
         if has_just_succeeded(status, decision.status):
             # NB: before that is stored. A job that is over is not looked at for this again.
-            decision = await self._publish(planned, decision, snapshot, owner=owner)
+            decision = await self._publish(planned, decision, snapshot, owner=owner, now=now)
         decision = replace(decision, status=self._priced(status, decision.status))
         step = Step(cached.manifest, status, decision, now)
         executor = KubeExecutor(
@@ -189,12 +190,12 @@ class Reconciler:
         return after if cost == after.cost else after.model_copy(update={"cost": cost})
 
     async def _publish(
-        self, planned: Plan, decision: Decision, snapshot: Snapshot, *, owner: JobRef
+        self, planned: Plan, decision: Decision, snapshot: Snapshot, *, owner: JobRef, now: datetime
     ) -> Decision:
         """Record what the job has published; the decision says what went otherwise."""
         result = snapshot.observations.finished.get(planned.stages[-1].key)
         facts = result.facts if result is not None else {}
-        warning = await self._publisher.publish(facts, planned.spec, owner=owner)
+        warning = await self._publisher.publish(facts, planned.spec, owner=owner, now=now)
         if warning is None:
             return decision
         return replace(decision, status=with_warning(decision.status, warning))

@@ -1,6 +1,7 @@
 """What a job leaves behind: the record of its version, its volume, and a deployment."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.publication import Publisher, version_in
 
 LOCAL = "file:///workspace/models/helpdesk/1a2b3c"
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CLAIM = ("PersistentVolumeClaim", "ns", "helpdesk-tunesmith")
 VERSION = ("ModelVersion", "ns", "helpdesk-1a2b3c")
 
@@ -24,7 +26,7 @@ def facts(**spec: Any) -> dict[str, Any]:
 
 def published(double: JobDouble, told: dict[str, Any], **spec: Any) -> str | None:
     job = FineTuneJob.model_validate(a_job(**spec))
-    return asyncio.run(Publisher(double).publish(told, job.spec, owner=double.owner))
+    return asyncio.run(Publisher(double).publish(told, job.spec, owner=double.owner, now=NOW))
 
 
 def a_double() -> JobDouble:
@@ -38,6 +40,7 @@ def test_a_version_belongs_to_nobody_and_names_its_model() -> None:
 
     assert "ownerReferences" not in metadata
     assert metadata["labels"] == {"tunesmith.dev/model": "helpdesk"}
+    assert metadata["annotations"] == {"tunesmith.dev/published-at": "2026-11-29T12:00:00+00:00"}
     assert double.asked("apply") == []
 
 
