@@ -125,7 +125,7 @@ def measure(home: Path) -> dict[str, Any]:
 
 
 def _requests_alone(home: Path) -> Contender:
-    recording = requests_alone.record(_claim, home)
+    recording = requests_alone.record(tunesmith_cluster.a_claim, home)
     return replace(
         _TUNESMITH,
         started=_nobody,
@@ -162,19 +162,9 @@ def _run(name: str, contender: Contender, home: Path) -> dict[str, Any]:
     print(f"bench: controllerScale: {name}", file=sys.stderr, flush=True)
     namespace = f"bench-{uuid4().hex[:6]}"
     with control_plane.a_namespace(namespace), contender.started(namespace, home) as pid:
-        control_plane.apply(_claim(namespace))
+        control_plane.apply(tunesmith_cluster.a_claim(namespace))
         with control_plane.proxied() as address:
             return asyncio.run(_measured(contender, namespace, pid, address=address))
-
-
-def _claim(namespace: str) -> Manifest:
-    storage = {"requests": {"storage": "1Gi"}}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": tunesmith_cluster.CLAIM, "namespace": namespace},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": storage},
-    }
 
 
 async def _measured(

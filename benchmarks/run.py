@@ -46,6 +46,7 @@ import route_latency
 import search_memory
 import search_study
 import serving_throughput
+import soak
 import swaps
 import tap
 import tap_in_vllm
@@ -86,17 +87,18 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "routeLatency": route_latency.measure,
     "searchMemory": search_memory.measure,
     "searchStudy": search_study.measure,
+    "soak": soak.measure,
     "swaps": swaps.measure,
     "tap": tap.measure,
     "tapInVllm": tap_in_vllm.measure,
 }
-_CLUSTER = """controllerScale and finishedJobs load the API server that KUBECONFIG names, and are
-skipped where that is none of this machine, or where kubectl and kwok (0.8) are neither on the PATH
-nor in KUBEBUILDER_ASSETS. They bring nodes of their own. Start the API server with
---audit-log-format=json, at the level Metadata, to have writes counted: the log is looked for at
-logs/audit.jsonl beside the kubeconfig, or where BENCH_AUDIT_LOG says. Give the controller manager
-and the scheduler --kube-api-qps=500 --kube-api-burst=1000, or it is their own limit that is
-measured."""
+_CLUSTER = """controllerScale, finishedJobs and soak load the API server that KUBECONFIG names, and
+are skipped where that is none of this machine, or where kubectl and kwok (0.8) are
+neither on the PATH nor in KUBEBUILDER_ASSETS. They bring nodes of their own. Start
+the API server with --audit-log-format=json, at the level Metadata, to have writes
+counted: the log is looked for at logs/audit.jsonl beside the kubeconfig, or where
+BENCH_AUDIT_LOG says. Give the controller manager and the scheduler --kube-api-qps=500
+--kube-api-burst=1000, or it is their own limit that is measured."""
 
 
 def main() -> None:

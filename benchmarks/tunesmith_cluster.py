@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import faster_operator
 import helm_python
 import yaml
 from commands import ROOT
@@ -63,13 +64,14 @@ class Operator:
         give_up = time.monotonic() + timeout_s
         while time.monotonic() < give_up:
             time.sleep(1)
-            found = self._metrics()
+            found = self.metrics()
             looks = sum(n for name, n in found.items() if name.startswith(_LOOKS))
             if looks >= count and not found.get(_DEPTH):
                 return
         raise TimeoutError(f"the operator has not looked at {count} jobs in {timeout_s:.0f} s")
 
-    def _metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
+        """What it measures of itself, by name and labels; nothing before it serves."""
         try:
             with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
                 lines = answer.read().decode().splitlines()
@@ -80,13 +82,16 @@ class Operator:
 
 
 @contextmanager
-def an_operator(namespace: str, home: Path) -> Iterator[Operator]:
-    """The operator of this checkout, for one namespace."""
+def an_operator(namespace: str, home: Path, *, speed: float | None = None) -> Iterator[Operator]:
+    """The operator of this checkout, for one namespace; `speed` times as fast at rest, if given."""
     port = _free_port()
     images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server", "edge")]
     places = [f"--namespace={namespace}", "--leader-election-namespace=default"]
     ports = [f"--metrics-port={port}", f"--health-port={_free_port()}"]
-    command = ["-m", "tunesmith_cli.main", "operator", *images, *places, *ports]
+    program = ["-m", "tunesmith_cli.main"]
+    if speed is not None:
+        program = [faster_operator.__file__, str(speed)]
+    command = [*program, "operator", *images, *places, *ports]
     with running(ACCOUNT, command, home=home) as process:
         yield Operator(process.pid, port)
 
@@ -103,6 +108,17 @@ def a_job(name: str, *, claim: str | None = CLAIM) -> Manifest:
             "output": {"model": "bench"},
             **({"workspace": {"claimName": claim}} if claim else {}),
         },
+    }
+
+
+def a_claim(namespace: str) -> Manifest:
+    """The volume that the jobs share."""
+    storage = {"requests": {"storage": "1Gi"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM, "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": storage},
     }
 
 

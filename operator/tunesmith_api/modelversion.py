@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from tunesmith_api.base import API_VERSION, ApiModel
+from tunesmith_api.base import API_VERSION, ApiModel, JsonMapping
 from tunesmith_api.conditions import Name
 from tunesmith_api.field_types import DnsLabel, ObjectName, VersionLabel
 from tunesmith_api.metadata import Metadata
@@ -17,6 +17,10 @@ from tunesmith_api.rules import TransitionRule
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Facts = Annotated[dict[Name, Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
+
+# When the version was published, as an RFC 3339 time. NB: the server's own time of creation is that
+# of the last restore from a backup, and which version is the newest follows from it.
+PUBLISHED_ANNOTATION: Final = "tunesmith.dev/published-at"
 
 PRINTER_COLUMNS: Final = (
     PrinterColumn("Model", "string", ".spec.model", "Name that clients know."),
@@ -113,3 +117,13 @@ class ModelVersion(ApiModel):
     kind: Literal["ModelVersion"] = "ModelVersion"
     metadata: VersionMeta
     spec: ModelVersionSpec
+
+
+def record_content(record: ModelVersion) -> JsonMapping:
+    """The record as it is reported, stored and applied.
+
+    NB: without defaults. An operator or definitions of an older release lack fields that this one
+    adds, and would refuse the whole record for one that says nothing.
+    """
+    given = record.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return {"apiVersion": record.api_version, "kind": record.kind, **given}

@@ -26,6 +26,7 @@ class Reason(StrEnum):
 
     # Input that no retry will mend
     INVALID_SPEC = "InvalidSpec"
+    OTHER_RELEASE = "OtherRelease"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a password
     BASE_MODEL_NOT_FOUND = "BaseModelNotFound"
     MODEL_ACCESS_DENIED = "ModelAccessDenied"

@@ -9,7 +9,7 @@ import pytest
 
 from cluster import Cluster
 from operator_process import a_job, an_operator, wait_for_pod
-from stage_pods import end_pod, request_of, run_pods, succeeded
+from stage_pods import end_pod, report_with, request_of, run_pods, succeeded, token_of
 from tunesmith_operator.kube.objects import condition_of
 
 STAGES = ["prepare", "train", "evaluate", "compress", "verify", "publish"]
@@ -132,11 +132,17 @@ def test_a_suspended_job_gives_its_pod_up_and_goes_on_with_the_next_attempt(
     cluster.create(a_job()).raise_for_status()
 
     with an_operator(cluster.namespace):
-        wait_for_pod(cluster)
+        pod = wait_for_pod(cluster)
+        report_with(
+            token_of(cluster, pod), address=request_of(cluster, pod).report, text='{"stage": "?"}'
+        )
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": True}}).raise_for_status()
         cluster.kubectl("wait", "--for=condition=Suspended", "ftj/helpdesk", "--timeout=30s")
         cluster.kubectl("wait", "--for=delete", "job", "--all", "--timeout=30s")
         cluster.merge("FineTuneJob", "helpdesk", {"spec": {"suspend": False}}).raise_for_status()
         ran = run_pods(cluster, "helpdesk")
 
+    report = json.loads(cluster.kubectl("get", "configmap/helpdesk-tunesmith", "--output=json"))
+    told = sorted(each.rpartition("-")[0] for each in report["data"])
     assert ran == ["prepare-2", *(f"{stage}-1" for stage in STAGES[1:])]
+    assert told == sorted(ran)

@@ -236,6 +236,19 @@ class ApiContract:
         assert refused(lambda: scene.patch_status(seen, {"phase": "Queued"})) == 409
         assert "status" not in scene.get("FineTuneJob", "helpdesk")
 
+    def test_a_change_is_merged_into_the_object_of_its_uid_and_into_no_other(
+        self, scene: Scene
+    ) -> None:
+        owner = scene.a_job()
+        scene.create(a_map(owner, a="1", b="2"))
+        uid = scene.get("ConfigMap", "report")["metadata"]["uid"]
+        scene.patch("ConfigMap", "report", {"metadata": {"uid": uid}, "data": {"a": None}})
+        other = {"metadata": {"uid": owner.uid}, "data": {"b": None}}
+
+        assert refused(lambda: scene.patch("ConfigMap", "report", other)) == 409
+        assert refused(lambda: scene.patch("ConfigMap", "nowhere", {"data": {}})) == 404
+        assert scene.get("ConfigMap", "report")["data"] == {"b": "2"}
+
     def test_deleting_what_is_not_there_is_no_error(self, scene: Scene) -> None:
         seen = {"metadata": {"uid": "u", "resourceVersion": "1"}}
         scene.delete("Job", "prepare")

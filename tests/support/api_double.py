@@ -101,6 +101,16 @@ class ApiDouble:
         self.written()
         return made
 
+    async def patch(self, kind: str, namespace: str, name: str, change: Manifest) -> None:
+        key = (kind, namespace, name)
+        if key not in self.objects:
+            raise ApiException(status=404, reason=f"there is no {key}")
+        known = self.objects[key]["metadata"]
+        if change.get("metadata", {}).get("uid", known["uid"]) != known["uid"]:
+            raise ApiException(status=409, reason=f"{key} is another")
+        self._replace(key, merged(self.objects[key], change))
+        self.written()
+
     async def create(self, manifest: Manifest) -> bool:
         key = key_of(manifest)
         is_new = key not in self.objects

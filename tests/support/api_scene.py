@@ -68,6 +68,10 @@ class Scene:
     def patch_status(self, found: Manifest, change: Manifest) -> str:
         return self.place.wait(self.place.cluster.patch_status(found, change))
 
+    def patch(self, kind: str, name: str, change: Manifest) -> None:
+        place = self.place
+        place.wait(place.cluster.patch(kind, place.namespace, name, change))
+
     def delete(self, kind: str, name: str, *, as_seen: Manifest | None = None) -> None:
         place = self.place
         place.wait(place.cluster.delete(kind, place.namespace, name, as_seen=as_seen))

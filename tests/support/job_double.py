@@ -105,6 +105,10 @@ class JobDouble(ApiDouble):
         self.requests.append(f"patch_status {_named(seen)}")
         return await super().patch_status(seen, change)
 
+    async def patch(self, kind: str, namespace: str, name: str, change: Manifest) -> None:
+        self.requests.append(f"patch {kind} {name}")
+        await super().patch(kind, namespace, name, change)
+
     async def create(self, manifest: Manifest) -> bool:
         self.requests.append(f"create {_named(manifest)}")
         return await super().create(manifest)
@@ -128,5 +132,5 @@ def _named(manifest: Manifest) -> str:
     return f"{manifest['kind']} {manifest['metadata']['name']}"
 
 
-WRITES: Collection[str] = ("apply", "patch_status", "create", "delete")
+WRITES: Collection[str] = ("apply", "patch", "patch_status", "create", "delete")
 READS: Collection[str] = ("get", "list", "workloads", "warnings")

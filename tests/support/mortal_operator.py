@@ -44,6 +44,10 @@ class Mortal(ApiServer):
         await super().patch_status(seen, change)
         self._die("patch", "status")
 
+    async def patch(self, kind: str, namespace: str, name: str, change: Manifest) -> None:
+        await super().patch(kind, namespace, name, change)
+        self._die("patch", kind)
+
     async def create(self, manifest: Manifest) -> bool:
         if await super().create(manifest):
             self._die("create", manifest["kind"])

@@ -56,6 +56,17 @@ def is_same_run(plan: Plan, status: FineTuneJobStatus) -> bool:
     return all(keys.get(planned.name, planned.key) == planned.key for planned in plan.stages)
 
 
+def of_this_object(plan: Plan, status: FineTuneJobStatus | None) -> FineTuneJobStatus | None:
+    """The status of a job as that of the object that there is now.
+
+    One that was made anew from a backup counts its generations from 1 again; with the generation
+    that the status has seen, a job that is over would begin a second time.
+    """
+    if status is None or status.observed_generation <= plan.generation:
+        return status
+    return status.model_copy(update={"observed_generation": plan.generation})
+
+
 def pin_keys(plan: Plan, status: FineTuneJobStatus | None) -> Plan:
     """`plan` with the keys that a job in a cluster was started with: its inputs are fixed since.
 

@@ -104,12 +104,16 @@ def spec_digests(spec: FineTuneJobSpec, stages: Iterable[Stage]) -> dict[StageNa
 
     Unlike a key it says nothing of the stages before it, nor of content.
     """
-    # NB: without defaults. A field that a release adds would else change what is done already.
+    # NB: without defaults, and without what was not given: a field, or a path of a row, that a
+    # release adds would else change what is done already.
     given = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_READERS)
-    return {
-        stage.name: digest_json({path: _at(given, path) for path in (*stage.fields, *stage.shared)})
-        for stage in stages
-    }
+    return {stage.name: digest_json(_given(given, stage)) for stage in stages}
+
+
+def _given(spec: Mapping[str, JsonValue], stage: Stage) -> dict[str, JsonValue]:
+    """What the stage reads, by path, as far as it is there."""
+    read = ((path, _at(spec, path)) for path in (*stage.fields, *stage.shared))
+    return {path: value for path, value in read if value is not None}
 
 
 def _contents(stage: Stage, fingerprints: Mapping[str, str]) -> dict[str, JsonValue]:

@@ -100,4 +100,6 @@ def _has_chat_template(folder: Path) -> bool:
         return True
     path = folder / "tokenizer_config.json"
     settings: Any = read_json(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not isinstance(settings, dict):
+        raise TypeError(f"{path.name} is no mapping")
     return bool(settings.get("chat_template"))

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.lost_fields import lost_fields
 from tunesmith_operator.kube.objects import Manifest
 
 # Seconds; less than those after which an object is looked at although nothing was heard of it, so
@@ -43,9 +44,10 @@ class _Copy:
 
     @classmethod
     def of(cls, manifest: Manifest, *, is_created: bool) -> Self:
-        """A copy as of now, without the notes of field managers, which nobody reads."""
+        """A copy as of now, without the notes of field managers unless they tell of a loss."""
+        unread = {"managedFields"} if next(lost_fields(manifest), None) is None else set()
         metadata = {
-            name: value for name, value in manifest["metadata"].items() if name != "managedFields"
+            name: value for name, value in manifest["metadata"].items() if name not in unread
         }
         text = json.dumps({**manifest, "metadata": metadata}).encode()
         has_status = "status" in manifest

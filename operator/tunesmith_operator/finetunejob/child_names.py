@@ -3,6 +3,7 @@
 A start that is repeated, after a crash or by a second replica, so finds what the first has made.
 """
 
+import re
 from typing import Final
 
 LABEL_JOB: Final = "tunesmith.dev/job"
@@ -20,6 +21,8 @@ MAX_RAYJOB_NAME: Final = 47
 # What is left of them for an attempt's number and part of its key, after a job's 40 and the mark.
 _SHORT_END: Final = 5
 _KEY_PART: Final = 5
+# NB: a stage may write any key. Of more digits no attempt has a number.
+_REPORT_KEY: Final = re.compile(r"([A-Za-z]+)-([0-9]{1,9})-[0-9a-f]{5}\.(?:progress|result)")
 
 
 def attempt_name(job: str, *, stage: str, attempt: int, key: str) -> str:
@@ -68,3 +71,9 @@ def report_key(stage: str, attempt: int, kind: str, *, key: str) -> str:
     """The key of the report under which an attempt tells its `progress` or `result`."""
     # The part of the stage's key keeps apart what a pod of a deleted job of this name may still say
     return f"{stage}-{attempt}-{key[:_KEY_PART]}.{kind}"
+
+
+def reporting_attempt(report_key: str) -> tuple[str, int] | None:
+    """Stage and number of the attempt that reports under this key; None for a key of others."""
+    told = _REPORT_KEY.fullmatch(report_key)
+    return (told[1], int(told[2])) if told else None

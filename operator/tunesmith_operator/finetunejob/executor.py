@@ -34,7 +34,7 @@ from tunesmith_operator.kube.api_errors import is_invalid
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.ownership import delete_ours, make_ours
-from tunesmith_operator.kube.resources import RAY_JOB
+from tunesmith_operator.kube.resources import CONFIG_MAP, RAY_JOB
 from tunesmith_operator.settings import Settings
 
 
@@ -89,6 +89,13 @@ class KubeExecutor:
                     await self._stop(action)
                 case _:
                     assert_never(action)
+        if snapshot.report_cleanup is not None:
+            await self._client.patch(
+                CONFIG_MAP.kind,
+                self._owner.namespace,
+                shared_name(self._owner.name),
+                snapshot.report_cleanup,
+            )
         return has_created
 
     async def _started(self, action: Start, snapshot: Snapshot) -> bool:

@@ -37,13 +37,15 @@ class Snapshot:
 
     `has_report` says that report and workspace are there. One that `lacks_report` is without them
     although something runs, and one that `lacks_pods` has a child for which nobody makes pods:
-    somebody took away what they need.
+    somebody took away what they need. `report_cleanup` is the patch
+    that takes from the report what nobody reads any more.
     """
 
     observations: Observations = field(default_factory=Observations)
     has_report: bool = False
     lacks_report: bool = False
     lacks_pods: bool = False
+    report_cleanup: Manifest | None = None
 
 
 class Observer:
@@ -100,6 +102,7 @@ class Observer:
             has_report=not report.is_missing,
             lacks_report=report.is_missing and any(attempt.is_running for attempt in seen),
             lacks_pods=any(_lacks_pods(attempt.waiting, now=now) for attempt in seen),
+            report_cleanup=report.removal_of_outdated(attempts),
         )
 
     async def _child(self, attempt: StageAttempt, reader: Reader) -> Manifest | None:

@@ -13,6 +13,7 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.status import FINAL_PHASES, FineTuneJobStatus
 from tunesmith_engine.conditions import invalid_spec_message
 from tunesmith_operator.kube.objects import Manifest, status_of
+from tunesmith_operator.kube.other_release import unknown_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,13 @@ def parse_status(manifest: Manifest) -> FineTuneJobStatus | None:
     """What was observed of the job so far.
 
     Raises:
-        pydantic.ValidationError: another release has written it, and only that one can go on.
+        OtherReleaseError: another release has written it, and only that one can go on.
     """
     status = status_of(manifest)
-    return FineTuneJobStatus.model_validate(status) if status else None
+    try:
+        return FineTuneJobStatus.model_validate(status) if status else None
+    except ValidationError as error:
+        raise unknown_status(error) from error
 
 
 def has_ended(manifest: Manifest) -> bool:

@@ -6,6 +6,7 @@ away.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from pydantic import JsonValue, ValidationError
@@ -16,7 +17,7 @@ from tunesmith_api.finetunejob.status import MAX_WARNINGS, FineTuneJobStatus, Ph
 from tunesmith_api.metadata import ObjectMeta
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec, ServingResources, Storage
-from tunesmith_api.modelversion import ModelVersion
+from tunesmith_api.modelversion import PUBLISHED_ANNOTATION, ModelVersion, record_content
 from tunesmith_engine.conditions import truncate_message
 from tunesmith_operator.finetunejob.child_names import shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
@@ -71,7 +72,12 @@ class Publisher:
         self._client = client
 
     async def publish(
-        self, facts: Mapping[str, JsonValue], spec: FineTuneJobSpec, *, owner: JobRef
+        self,
+        facts: Mapping[str, JsonValue],
+        spec: FineTuneJobSpec,
+        *,
+        owner: JobRef,
+        now: datetime,
     ) -> str | None:
         """Record the version, and deploy it if the job asks for that.
 
@@ -83,16 +89,16 @@ class Publisher:
         version = version_in(facts, spec)
         warning = version if isinstance(version, str) else None
         if isinstance(version, ModelVersion):
-            warning = await self._record(version, spec, owner=owner)
+            warning = await self._record(version, spec, owner=owner, now=now)
         if spec.deploy is not None:
             await self._client.create(deployment_of(spec.deploy, spec, owner=owner))
         return warning
 
     async def _record(
-        self, version: ModelVersion, spec: FineTuneJobSpec, *, owner: JobRef
+        self, version: ModelVersion, spec: FineTuneJobSpec, *, owner: JobRef, now: datetime
     ) -> str | None:
         claim = _claim_of(version, spec, owner)
-        manifest = record_of(version, claim_name=claim, namespace=owner.namespace)
+        manifest = record_of(version, claim_name=claim, namespace=owner.namespace, now=now)
         await self._client.create(manifest)
         name = version.metadata.name
         stored = await self._client.get("ModelVersion", owner.namespace, name)
@@ -110,9 +116,11 @@ class Publisher:
         return None
 
 
-def record_of(version: ModelVersion, *, claim_name: str | None, namespace: str) -> Manifest:
-    """The record as it is created; nobody owns it."""
-    record = version.model_dump(mode="json", by_alias=True, exclude_none=True)
+def record_of(
+    version: ModelVersion, *, claim_name: str | None, namespace: str, now: datetime
+) -> Manifest:
+    """The record as it is created `now`; nobody owns it."""
+    record: Manifest = record_content(version)
     volume = {"claimName": claim_name} if claim_name else {}
     return {
         **record,
@@ -120,6 +128,10 @@ def record_of(version: ModelVersion, *, claim_name: str | None, namespace: str) 
             "name": version.metadata.name,
             "namespace": namespace,
             "labels": {**version.metadata.labels, LABEL_MODEL: version.spec.model},
+            "annotations": {
+                **version.metadata.annotations,
+                PUBLISHED_ANNOTATION: now.isoformat(timespec="seconds"),
+            },
         },
         "spec": {**record["spec"], **volume},
     }

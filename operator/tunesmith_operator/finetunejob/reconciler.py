@@ -20,7 +20,7 @@ from tunesmith_api.finetunejob.status import FineTuneJobStatus
 from tunesmith_engine.lifecycle.advance import advance
 from tunesmith_engine.lifecycle.observations import Decision
 from tunesmith_engine.lifecycle.rejections import reject_spec, report_forbidden
-from tunesmith_engine.lifecycle.runs import pin_keys
+from tunesmith_engine.lifecycle.runs import of_this_object, pin_keys
 from tunesmith_engine.monitoring.cost import training_cost
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.catalog import CATALOG
@@ -30,12 +30,13 @@ from tunesmith_operator.controller.object_cache import CachedObject, ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.events import event_of
 from tunesmith_operator.finetunejob.executor import KubeExecutor, StartRefusedError
-from tunesmith_operator.finetunejob.job_ref import JobRef
+from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB, JobRef
 from tunesmith_operator.finetunejob.metrics import JobMetrics
 from tunesmith_operator.finetunejob.observer import Observer, Snapshot
 from tunesmith_operator.finetunejob.parsing import (
     Unreadable,
     fingerprints_of,
+    has_ended,
     parse_job,
     parse_status,
 )
@@ -45,10 +46,15 @@ from tunesmith_operator.finetunejob.publication import (
     with_warning,
 )
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
-from tunesmith_operator.finetunejob.step import Step
+from tunesmith_operator.finetunejob.step import RESYNC_S, Step
 from tunesmith_operator.kube.api_errors import is_namespace_terminating, is_refusal, refusal_message
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
+from tunesmith_operator.kube.other_release import (
+    OtherReleaseError,
+    leave_alone,
+    require_whole,
+)
 from tunesmith_operator.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -83,7 +89,6 @@ class Reconciler:
 
         Raises:
             kubernetes.aio.client.exceptions.ApiException: the API server refuses a request.
-            pydantic.ValidationError: the status is of a release that this one does not know.
         """
         # From before the job is read: a child that is told of only later is the next look's.
         active = self._children.active(key)
@@ -99,7 +104,16 @@ class Reconciler:
         if cached is None or is_deleting(cached.manifest):
             # Its children go with it; that is the garbage collector's.
             return None
-        status, job = parse_status(cached.manifest), parse_job(cached.manifest)
+        try:
+            # Of a job that is over nothing more is made.
+            if not has_ended(cached.manifest):
+                require_whole(cached.manifest)
+            status = parse_status(cached.manifest)
+        except OtherReleaseError as error:
+            now = datetime.now(UTC)
+            await leave_alone(self._client, cached.manifest, FINE_TUNE_JOB, error, now=now)
+            return RESYNC_S
+        job = parse_job(cached.manifest)
         if isinstance(job, Unreadable):
             await self._refuse(cached.manifest, status, message=job.message)
             return None
@@ -126,6 +140,7 @@ class Reconciler:
         # begin it anew.
         fingerprints = fingerprints_of(job.spec, uid=owner.uid)
         planned = plan(job, fingerprints=fingerprints, catalog=self._catalog)
+        status = of_this_object(planned, status)
         planned = pin_keys(planned, status)
         now = datetime.now(UTC)
         snapshot = Snapshot()
@@ -137,7 +152,7 @@ class Reconciler:
         decision = advance(planned, status, snapshot.observations, now=now)
         if has_just_succeeded(status, decision.status):
             # NB: before that is stored. A job that is over is not looked at for this again.
-            decision = await self._publish(planned, decision, snapshot, owner=owner)
+            decision = await self._publish(planned, decision, snapshot, owner=owner, now=now)
         decision = replace(decision, status=self._priced(status, decision.status))
         step = Step(cached.manifest, status, decision, now)
         executor = KubeExecutor(
@@ -175,12 +190,12 @@ class Reconciler:
         return after if cost == after.cost else after.model_copy(update={"cost": cost})
 
     async def _publish(
-        self, planned: Plan, decision: Decision, snapshot: Snapshot, *, owner: JobRef
+        self, planned: Plan, decision: Decision, snapshot: Snapshot, *, owner: JobRef, now: datetime
     ) -> Decision:
         """Record what the job has published; the decision says what went otherwise."""
         result = snapshot.observations.finished.get(planned.stages[-1].key)
         facts = result.facts if result is not None else {}
-        warning = await self._publisher.publish(facts, planned.spec, owner=owner)
+        warning = await self._publisher.publish(facts, planned.spec, owner=owner, now=now)
         if warning is None:
             return decision
         return replace(decision, status=with_warning(decision.status, warning))

@@ -30,6 +30,7 @@ _AS_MANAGER: Final = {"fieldManager": MANAGER}
 # KubeRay made of a head that asks for tokens one that asks for none. Only of a status may one be
 # dropped: the definitions may be older than the operator for the minutes of an upgrade.
 _STRICT: Final = {"fieldValidation": "Strict"}
+_MERGE_PATCH: Final = "application/merge-patch+json"
 
 Manifests = list[Manifest]
 
@@ -71,6 +72,13 @@ class KubeClient(Protocol):
 
     async def patch_status(self, seen: Manifest, change: Manifest) -> str:
         """Merge a change into the status of exactly this version; return the one that it makes."""
+
+    async def patch(self, kind: str, namespace: str, name: str, change: Manifest) -> None:
+        """Merge a change into an object; a uid in it says of which, and another stays as it is.
+
+        Raises:
+            kubernetes.aio.client.exceptions.ApiException: there is none, or it is another.
+        """
 
     async def create(self, manifest: Manifest) -> bool:
         """Create the object, and return whether it is new; one that is there stays as it is."""
@@ -154,10 +162,16 @@ class ApiServer:
             "PATCH",
             f"{path}?{urlencode(_AS_MANAGER)}",
             {"metadata": preconditions, "status": change},
-            content_type="application/merge-patch+json",
+            content_type=_MERGE_PATCH,
         )
         version: str = stored["metadata"]["resourceVersion"]
         return version
+
+    async def patch(self, kind: str, namespace: str, name: str, change: Manifest) -> None:
+        """Merge a change into an object; a uid in it says of which, and another stays as it is."""
+        query = urlencode(_AS_MANAGER | _STRICT)
+        path = self._path(kind, namespace, name)
+        await self._request("PATCH", f"{path}?{query}", change, content_type=_MERGE_PATCH)
 
     async def create(self, manifest: Manifest) -> bool:
         """Create the object, and return whether it is new; one that is there stays as it is."""

@@ -13,6 +13,7 @@ from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_api.modeldeployment.status import ModelDeploymentStatus
 from tunesmith_engine.conditions import invalid_spec_message
 from tunesmith_operator.kube.objects import Manifest, status_of
+from tunesmith_operator.kube.other_release import unknown_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ def parse_status(manifest: Manifest) -> ModelDeploymentStatus | None:
     """What was observed so far.
 
     Raises:
-        pydantic.ValidationError: another release has written it, and only that one can go on.
+        OtherReleaseError: another release has written it, and only that one can go on.
     """
     status = status_of(manifest)
-    return ModelDeploymentStatus.model_validate(status) if status else None
+    try:
+        return ModelDeploymentStatus.model_validate(status) if status else None
+    except ValidationError as error:
+        raise unknown_status(error) from error

@@ -39,6 +39,11 @@ from tunesmith_operator.kube.api_errors import (
 )
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
+from tunesmith_operator.kube.other_release import (
+    OtherReleaseError,
+    leave_alone,
+    require_whole,
+)
 from tunesmith_operator.modeldeployment.achieved_split import Counter, SplitMeter
 from tunesmith_operator.modeldeployment.adapter_pods import lists_to_tell
 from tunesmith_operator.modeldeployment.analyses import Analyses
@@ -122,7 +127,6 @@ class Reconciler:
         Raises:
             kubernetes.aio.client.exceptions.ApiException: the API server refuses a request, or the
                 deployment has changed meanwhile.
-            pydantic.ValidationError: the status is of a release that this one does not know.
         """
         try:
             return await self._look(key)
@@ -139,7 +143,13 @@ class Reconciler:
             return None
         manifest = cached.manifest
         self._models[key] = model_of(manifest) or ""
-        status, spec = parse_status(manifest), parse_spec(manifest)
+        try:
+            require_whole(manifest)
+            status = parse_status(manifest)
+        except OtherReleaseError as error:
+            await leave_alone(self._client, manifest, MODEL_DEPLOYMENT, error, now=self._clock())
+            return RESYNC_S
+        spec = parse_spec(manifest)
         if isinstance(spec, Unreadable):
             generation, now = manifest["metadata"].get("generation", 0), self._clock()
             after = reject_spec(status, generation=generation, message=spec.message, now=now)

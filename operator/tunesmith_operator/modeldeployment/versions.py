@@ -1,16 +1,17 @@
 """From the ModelVersions of a namespace to what can be served of them."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from tunesmith_api.field_paths import dotted
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
-from tunesmith_api.modelversion import ModelVersion
+from tunesmith_api.modelversion import PUBLISHED_ANNOTATION, ModelVersion
 from tunesmith_api.validation_errors import error_message, error_path
 from tunesmith_engine.deployment.observations import AvailableVersion
 from tunesmith_engine.deployment.version_fit import served_base, served_bytes, why_unfit
-from tunesmith_operator.kube.objects import Manifest, created_at, is_deleting
+from tunesmith_operator.kube.objects import Manifest, created_at, is_deleting, time_of
 from tunesmith_operator.modeldeployment.model_files import why_not_loaded, why_unreachable
 from tunesmith_operator.modeldeployment.serving_pod import given_bytes
 
@@ -35,6 +36,17 @@ def model_of(manifest: Manifest) -> str | None:
     return model
 
 
+def published_at(manifest: Manifest) -> datetime:
+    """When the version was published; without a word of that, when its record was made."""
+    text = (manifest["metadata"].get("annotations") or {}).get(PUBLISHED_ANNOTATION, "")
+    try:
+        time = time_of(text)
+    except ValueError:
+        return created_at(manifest)
+    # Times without a zone are not comparable with those that have one.
+    return time if time.tzinfo is not None else created_at(manifest)
+
+
 def _available(
     manifest: Manifest, spec: ModelDeploymentSpec, *, has_gateway: bool
 ) -> AvailableVersion:
@@ -48,7 +60,7 @@ def _available(
             version=str(record.get("version", manifest["metadata"]["name"])),
             digest=str(record.get("digest", "")),
             uri=str(record.get("uri", "")),
-            created=created_at(manifest),
+            created=published_at(manifest),
             num_bytes=0,
             problem=f"its record cannot be read ({told})",
         )
@@ -58,7 +70,7 @@ def _available(
         version=version.version,
         digest=version.digest,
         uri=version.uri,
-        created=created_at(manifest),
+        created=published_at(manifest),
         num_bytes=num_bytes,
         claim_name=version.claim_name,
         problem=why_unfit(version, spec)

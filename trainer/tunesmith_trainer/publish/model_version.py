@@ -8,7 +8,7 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import TypeAdapter
 
 from tunesmith_api.modelversion import Adapter, Lineage, ModelVersion, ModelVersionSpec, VersionMeta
 from tunesmith_api.results import Artifact, ExportedFormat
@@ -78,11 +78,6 @@ def exported_formats(request: StageRequest) -> list[ExportedFormat]:
     result = request.inputs.get(EXPORT.name)
     told = result.facts["formats"] if result else []
     return TypeAdapter(list[ExportedFormat]).validate_python(told)
-
-
-def record_content(record: ModelVersion) -> dict[str, JsonValue]:
-    """The record as kubectl applies it."""
-    return record.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def lineage_of(request: StageRequest) -> Lineage:

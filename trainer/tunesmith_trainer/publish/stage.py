@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from tunesmith_api.modelversion import ModelVersion
+from tunesmith_api.modelversion import ModelVersion, record_content
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact
 from tunesmith_api.yaml_io import write_yaml
@@ -23,7 +23,7 @@ from tunesmith_engine.sources.version_signature import Signer, read_signer
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.publish.base_folder import deliver_base
-from tunesmith_trainer.publish.model_version import record_content, version_record
+from tunesmith_trainer.publish.model_version import version_record
 from tunesmith_trainer.publish.published_base import PublishedBase
 from tunesmith_trainer.publish.signed_folder import signed_manifest
 from tunesmith_trainer.publish.version_folder import gather_version

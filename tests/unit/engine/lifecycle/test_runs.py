@@ -8,7 +8,8 @@ import pytest
 from simulation import Simulation, a_plan
 from tunesmith_api.finetunejob.status import FineTuneJobStatus, Phase
 from tunesmith_api.reasons import Reason
-from tunesmith_engine.lifecycle.runs import pin_keys, rerun
+from tunesmith_engine.lifecycle.job_retry import wants_retry
+from tunesmith_engine.lifecycle.runs import is_same_run, of_this_object, pin_keys, rerun
 from tunesmith_engine.planning.plan import Plan
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import CONTRACT
@@ -183,3 +184,21 @@ def test_a_job_that_has_not_begun_has_the_keys_of_what_it_says_now() -> None:
 
     assert pin_keys(newer(a_plan()), simulation.status) == newer(a_plan())
     assert pin_keys(newer(a_plan()), None) == newer(a_plan())
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED])
+def test_a_status_that_comes_from_a_backup_has_seen_the_generation_that_there_is(
+    phase: Phase,
+) -> None:
+    """An object that is made anew counts from 1: it would else begin again, or be taken up."""
+    plan = replace(a_plan(), generation=1)
+    status = FineTuneJobStatus(phase=phase, observed_generation=5)
+    restored = of_this_object(plan, status)
+    changed = of_this_object(replace(plan, generation=7), status)
+
+    assert restored is not None
+    assert restored.observed_generation == 1
+    assert is_same_run(plan, restored)
+    assert not wants_retry(plan, restored)
+    assert changed == status
+    assert of_this_object(plan, None) is None

@@ -1,6 +1,7 @@
 """A changed field runs again what follows from it, and nothing else."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from manifests import DEFAULT_STAGES, a_job
 from tunesmith_api.field_paths import records_in
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.planning.keys import WITHOUT_INFLUENCE
+from tunesmith_engine.planning.keys import WITHOUT_INFLUENCE, spec_digests
 from tunesmith_engine.planning.plan import plan
 from tunesmith_engine.stages.catalog import (
     CATALOG,
@@ -221,3 +222,13 @@ def test_a_search_runs_again_with_what_its_trials_depend_on() -> None:
     for after in (other_training, other_budget):
         assert {"search", "train"} <= {name for name in before if before[name] != after[name]}
     assert before["search"] == other_gates["search"]
+
+
+def test_a_path_that_a_release_adds_to_a_row_changes_no_digest_of_a_spec_without_it() -> None:
+    """An upgrade between failure and retry would else repeat what is done."""
+    spec = FineTuneJob.model_validate(a_job()).spec
+    stages = CATALOG.applying(spec)
+    older = [replace(stage, fields=stage.fields[:1]) for stage in stages]
+    more = [replace(stage, fields=(*stage.fields[:1], "export")) for stage in stages]
+
+    assert spec_digests(spec, more) == spec_digests(spec, older)

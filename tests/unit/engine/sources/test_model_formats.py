@@ -32,6 +32,14 @@ def test_the_facts_of_a_folder_are_read_from_its_headers(tmp_path: Path) -> None
     assert facts.has_chat_template
 
 
+def test_a_tokenizer_whose_configuration_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "tokenizer_config.json").write_text("[]")
+
+    with pytest.raises(SourceError, match=r"tokenizer_config\.json is no"):
+        read_model_facts(model)
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl", "last.ckpt"])
 def test_pickled_weights_are_refused(name: str, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")

@@ -1,6 +1,7 @@
 """What a job leaves behind: the record of its version, its volume, and a deployment."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from job_double import KEY, SETTINGS, JobDouble
 from manifests import a_job, a_version
 from tunesmith_api.finetunejob.job import FineTuneJob
+from tunesmith_api.modelversion import ModelVersion, record_content
 from tunesmith_engine.stages.catalog import CATALOG
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.publication import Publisher, version_in
 
 LOCAL = "file:///workspace/models/helpdesk/1a2b3c"
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CLAIM = ("PersistentVolumeClaim", "ns", "helpdesk-tunesmith")
 VERSION = ("ModelVersion", "ns", "helpdesk-1a2b3c")
 
@@ -23,7 +26,7 @@ def facts(**spec: Any) -> dict[str, Any]:
 
 def published(double: JobDouble, told: dict[str, Any], **spec: Any) -> str | None:
     job = FineTuneJob.model_validate(a_job(**spec))
-    return asyncio.run(Publisher(double).publish(told, job.spec, owner=double.owner))
+    return asyncio.run(Publisher(double).publish(told, job.spec, owner=double.owner, now=NOW))
 
 
 def a_double() -> JobDouble:
@@ -37,6 +40,7 @@ def test_a_version_belongs_to_nobody_and_names_its_model() -> None:
 
     assert "ownerReferences" not in metadata
     assert metadata["labels"] == {"tunesmith.dev/model": "helpdesk"}
+    assert metadata["annotations"] == {"tunesmith.dev/published-at": "2026-11-29T12:00:00+00:00"}
     assert double.asked("apply") == []
 
 
@@ -127,3 +131,11 @@ def test_the_record_is_there_before_the_success_is_stored() -> None:
     assert double.status["modelVersion"] == "helpdesk-1a2b3c"
     assert asked[made + 1 :] == ["patch_status FineTuneJob helpdesk", asked[-1]]
     assert asked[-1].startswith("create Event")
+
+
+def test_a_record_says_nothing_of_fields_that_an_older_release_lacks() -> None:
+    """After a rollback the older operator reads it, and the older definitions take it."""
+    record = record_content(ModelVersion.model_validate(a_version()))
+
+    assert set(record) == {"apiVersion", "kind", "metadata", "spec"}
+    assert record["spec"] == a_version()["spec"]

@@ -9,8 +9,11 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from job_double import KEY, READS, REPORT, SETTINGS, WRITES, JobDouble
 from tunesmith_operator.controller.controller import Controller
+from tunesmith_operator.finetunejob.attempts import attempts_of
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
-from tunesmith_operator.finetunejob.step import AGAIN_S, STOPPING_S
+from tunesmith_operator.finetunejob.parsing import parse_status
+from tunesmith_operator.finetunejob.report import Report
+from tunesmith_operator.finetunejob.step import AGAIN_S, RESYNC_S, STOPPING_S
 from tunesmith_operator.kube.api_errors import CONFLICT, FORBIDDEN, NOT_FOUND
 
 QUOTA = '{"message": "exceeded quota: small"}'
@@ -278,6 +281,41 @@ def test_an_attempt_that_is_stopped_is_looked_at_again_soon_although_nothing_is_
     assert double.names("Job") == []
 
 
+def test_what_earlier_attempts_told_is_taken_from_the_report_once_another_was_started() -> None:
+    """A job that is stopped and taken up for months would else outgrow its ConfigMap."""
+    double = started()
+    told = double.request_of(*double.names("Job")).report.rsplit("/", 1)[1]
+    theirs = "prepare-1-zzzzz.progress"
+    double.change(*REPORT, {"data": {told: "{}", theirs: "?"}})
+    for is_suspended in (True, True, False, False):
+        double.change(*KEY, {"spec": {"suspend": is_suspended}})
+        look(double)
+    (job,) = double.names("Job")
+    new = double.request_of(job)
+    double.report(new)
+    double.end(job)
+    look(double)
+    double.requests.clear()
+    look(double)
+
+    assert double.asked("patch") == []
+    assert set(double.objects[REPORT]["data"]) == {theirs, new.result.rsplit("/", 1)[1]}
+    assert double.status["stages"][0]["state"] == "Succeeded"
+
+
+def test_a_look_from_the_past_takes_nothing_from_the_report_that_counts() -> None:
+    double = started()
+    past = parse_status(double.job)
+    for is_suspended in (True, True, False):
+        double.change(*KEY, {"spec": {"suspend": is_suspended}})
+        look(double)
+    (job,) = double.names("Job")
+    double.report(double.request_of(job))
+    report = Report.of(double.objects[REPORT], uid=double.owner.uid)
+
+    assert report.removal_of_outdated(attempts_of(double.plan, past)) is None
+
+
 def test_a_start_that_finds_its_child_there_is_looked_at_again_at_once() -> None:
     double = started()
     double.job["status"] = {}
@@ -310,3 +348,44 @@ def test_what_the_operator_wrote_itself_is_not_read_again_when_it_is_told() -> N
     look(double, controller)
 
     assert "get FineTuneJob helpdesk" not in double.asked("get")
+
+
+LOST = [{"operation": "Apply", "fieldsV1": {"f:spec": {"f:training": {"f:novelty": {}}}}}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metadata": {"managedFields": LOST}}, "spec.training was given under another"),
+        (
+            {"status": {"stages": [{"name": "prepare", "key": "k", "state": "New"}]}},
+            "status.stages",
+        ),
+    ],
+)
+def test_what_another_release_has_written_is_left_alone_and_told_of_once(
+    change: dict[str, Any], said: str
+) -> None:
+    """A write would make final what the definitions installed now have dropped."""
+    double = started()
+    double.change(*KEY, change)
+    controller = finetunejob_controller(double, SETTINGS)
+    controller.objects.note(KEY, double.job, is_created=False)
+    before = double.job
+    told = set(double.names("Event"))
+    first, second = look(double, controller), look(double)
+    (event,) = set(double.names("Event")) - told
+
+    assert first == second == RESYNC_S
+    assert double.job == before
+    assert double.objects["Event", "ns", event]["message"].startswith(said)
+    assert {request.split()[1] for request in double.asked(*WRITES)} == {"Event"}
+
+
+def test_a_job_that_is_over_does_not_mind_what_was_dropped_since() -> None:
+    double = JobDouble(ttlSecondsAfterFinished=0)
+    double.change(*KEY, {"status": {"phase": "Failed", "observedGeneration": 1}})
+    double.change(*KEY, {"metadata": {"managedFields": LOST}})
+    look(double)
+
+    assert "OtherRelease" not in str(double.objects)

@@ -7,6 +7,7 @@ import pytest
 
 from deployment_world import a_spec
 from manifests import a_version
+from tunesmith_api.modelversion import PUBLISHED_ANNOTATION
 from tunesmith_engine.deployment.observations import Command, Route
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_operator.modeldeployment.achieved_split import Counter, SplitMeter
@@ -49,6 +50,26 @@ def test_what_keeps_a_version_from_being_served_is_told(spec: Json, told: str | 
     (version,) = available_versions([stored(**spec)], wanted, has_gateway=True)
 
     assert (version.problem is None) if told is None else (told in (version.problem or ""))
+
+
+@pytest.mark.parametrize(
+    ("annotations", "hour"),
+    [
+        ({PUBLISHED_ANNOTATION: "2026-11-20T09:00:00+00:00"}, 9),
+        ({PUBLISHED_ANNOTATION: "yesterday"}, 11),
+        ({PUBLISHED_ANNOTATION: "2026-11-20T09:00:00"}, 11),
+        (None, 11),
+    ],
+)
+def test_a_version_is_as_old_as_its_publication_whenever_its_record_was_made(
+    annotations: Json | None, hour: int
+) -> None:
+    """What is restored from a backup is made in the order of the names."""
+    manifest = stored()
+    manifest["metadata"]["annotations"] = annotations
+    (version,) = available_versions([manifest], SPEC, has_gateway=True)
+
+    assert version.created.hour == hour
 
 
 ADAPTER: Json = {

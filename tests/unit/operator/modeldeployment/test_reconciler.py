@@ -13,6 +13,7 @@ from deployment_double import KEY, DeploymentDouble
 from model_deployments import condition
 from tunesmith_operator.kube.api_errors import FORBIDDEN, UNPROCESSABLE
 
+KEY_OF = ("ModelDeployment", "ns", "helpdesk")
 QUOTA = '{"message": "exceeded quota: small"}'
 
 
@@ -195,3 +196,19 @@ def test_replicas_of_stable_are_the_scalers_alone_and_others_are_ours() -> None:
     (name,) = double.names("Deployment")
     assert double.names("ScaledObject") == []
     assert double.objects["Deployment", "ns", name]["spec"]["replicas"] == 1
+
+
+def test_a_deployment_that_lost_a_field_is_left_alone_and_told_of() -> None:
+    """A demand for signatures that the definitions of an older release drop, for one."""
+    double = serving()
+    owned: Any = {"f:spec": {"f:verification": {"f:publicKeys": {}}}}
+    notes = {"metadata": {"managedFields": [{"operation": "Apply", "fieldsV1": owned}]}}
+    double.change(*KEY_OF, notes)
+    before = double.objects[KEY_OF]
+    double.publish("v2")
+    looks(double)
+    said = [each["message"] for each in double.objects.values() if each["kind"] == "Event"]
+
+    assert double.objects[KEY_OF] == before
+    assert len(double.names("Deployment")) == 1
+    assert any(each.startswith("spec.verification was given under another") for each in said)
