@@ -44,6 +44,7 @@ import route_latency
 import search_memory
 import search_study
 import serving_throughput
+import speculative_pair
 import swaps
 import tap
 import tap_in_vllm
@@ -65,6 +66,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "forgettingStudy": forgetting_study.measure,
     "distillationStudy": distillation_study.measure,
     "servingThroughput": serving_throughput.measure,
+    "speculativePair": speculative_pair.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
     "generation": generation.measure,
