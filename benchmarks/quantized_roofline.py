@@ -5,7 +5,7 @@ bytes have come from memory, nor before its operations are done at the processor
 quantization can bring is then bounded by the part of a step that these products take (Amdahl): the
 rest of the step, and the head, which is not quantized, stay as they are.
 
-SmolLM2-135M after two steps of training, as W8A8 and in bfloat16, decoding 1 to 64 requests at once.
+SmolLM2-135M after two steps of training, as W8A8 and in bfloat16, decodes for up to 64 requests.
 """
 
 from pathlib import Path

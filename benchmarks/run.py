@@ -47,6 +47,7 @@ import search_memory
 import search_study
 import serving_throughput
 import soak
+import speculative_pair
 import swaps
 import tap
 import tap_in_vllm
@@ -68,6 +69,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "forgettingStudy": forgetting_study.measure,
     "distillationStudy": distillation_study.measure,
     "servingThroughput": serving_throughput.measure,
+    "speculativePair": speculative_pair.measure,
     "controllerScale": controller_scale.measure,
     "finishedJobs": finished_jobs.measure,
     "generation": generation.measure,

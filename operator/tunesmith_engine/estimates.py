@@ -19,7 +19,7 @@ from tunesmith_engine.stages.contracts import StageName, StageResult
 from tunesmith_engine.stages.memory import BF16, FP32, Workload
 from tunesmith_engine.stages.memory_fit import TrainingFit, fit_of, settle
 from tunesmith_engine.stages.pruned_shape import pruned_facts
-from tunesmith_engine.stages.recovery_spec import recovering
+from tunesmith_engine.stages.recovery_spec import drafted, recovering
 from tunesmith_engine.stages.training_memory import (
     MOMENTS,
     trainable_parameters,
@@ -94,12 +94,15 @@ def estimate(
 def speed_seconds(spec: FineTuneJobSpec) -> tuple[int, int] | None:
     """How long `verify` takes to measure tokens/s, at least and at most; None where it does not.
 
-    vLLM is loaded once more; seen with 135 million parameters on two cores (docs/log.md).
+    vLLM is loaded once more for the model unquantized, and once for it without guessed tokens; seen
+    with 135 million parameters on two cores (docs/log.md).
     """
     is_quantized = set(spec.compression.schemes) != {"none"} and spec.output.artifact != "adapter"
-    if not (is_quantized and spec.verification.measure_speed):
+    num_loads = is_quantized + (spec.serving.speculative is not None)
+    if not (num_loads and spec.verification.measure_speed):
         return None
-    return (45, 120) if spec.serving.enforce_eager else (160, 240)
+    least, most = (45, 120) if spec.serving.enforce_eager else (160, 240)
+    return num_loads * least, num_loads * most
 
 
 def model_facts_of(prepared: StageResult) -> ModelFacts | None:
@@ -154,7 +157,7 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     # Twice the trained weights: the best so far, and the tuned model.
     kept = base + (spec.checkpoint.keep + 1) * checkpoint + 2 * FP32 * trained + 2 * shipped
     recovery = _disk_of_recovery(spec, facts) if spec.compression.prune else 0
-    return kept + recovery + _exported(spec, facts)
+    return kept + recovery + _disk_of_draft(spec, facts) + _exported(spec, facts)
 
 
 def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
@@ -163,6 +166,15 @@ def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
         return 0
     sizes = [EXPORT_BYTES[wanted.precision] for wanted in spec.export.formats]
     return int((sum(sizes) + FP32) * facts.num_parameters)
+
+
+def _disk_of_draft(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
+    """Of a small model that guesses: of its recovery, and the model as it ships with its copy."""
+    draft = drafted(spec)
+    if draft.compression.prune is None:
+        return 0
+    shipped = 2 * BF16 * pruned_facts(draft, facts).num_parameters
+    return _disk_of_recovery(draft, facts) + shipped
 
 
 def _disk_of_recovery(spec: FineTuneJobSpec, facts: ModelFacts) -> int:

@@ -14,6 +14,7 @@ from tunesmith_api.finetunejob.status import Phase
 from tunesmith_engine.stages.catalog import (
     CROSSVAL,
     DISTILL,
+    DRAFT,
     EXPLAIN,
     EXPORT,
     REHEARSE,
@@ -35,6 +36,7 @@ SPECS: dict[str, dict[str, Any]] = {
     EXPLAIN.phase: {"evaluation": {"explain": {}}},
     EXPORT.phase: {"export": {"formats": [{"format": "onnx", "precision": "int4"}]}},
     DISTILL.phase: {"compression": {"prune": {}}},
+    DRAFT.phase: {"serving": {"speculative": {"method": "draftModel"}}},
     REHEARSE.phase: {
         "dataset": {
             "train": TRAIN_ROWS,

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from prepare_stage import Prepared
 from served_models import QUESTIONS, write_reference, write_w8a8
 from served_version import make_adapter_version, make_base, make_reference
+from small_models import make_tiny_model
 from tool_template import HERMES
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
-from tunesmith_engine.stages.catalog import COMPRESS, PREPARE, TRAIN, VERIFY
+from tunesmith_engine.stages.catalog import COMPRESS, DRAFT, PREPARE, TRAIN, VERIFY
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of
 from tunesmith_serving.processor import has_amx, read_flags
@@ -281,9 +283,65 @@ def test_guessed_tokens_change_no_answer(tmp_path: Path) -> None:
 
     assert result.outcome == "Succeeded", result.message
     settings: Any = result.facts["settings"]
-    assert settings["speculative"] == {"tokens": 3, "lookup": 2}
+    assert settings["speculative"] == {"method": "ngram", "tokens": 3, "lookup": 2}
     known = logprobs_of(tmp_path / "attempt" / "artifacts" / "fingerprints.json", "probes")
     assert distance(known, logprobs_of(reference, "prompts")) < 0.05
+    guessing: Any = result.facts["guessing"]
+    assert guessing["sameTokens"] == guessing["comparedTokens"]
+
+
+@pytest.mark.long
+def test_a_draft_guesses_the_tokens_of_its_model_and_changes_none(tmp_path: Path) -> None:
+    base, reference = tmp_path / "base", tmp_path / "reference.json"
+    make_base(base)
+    make_reference(base, reference)
+    pair: dict[str, Any] = {"serving": {"speculative": {"method": "draftModel", "tokens": 3}}}
+    # Random weights find every token about as likely.
+    bounds = {"verification": {"minAgreement": 0.0, "maxLogprobDifference": 2.0}}
+
+    # It is its own draft: every guess is right.
+    own = verified(
+        tmp_path / "own",
+        folder=base,
+        reference=reference,
+        spec=bounds,
+        adapter={DRAFT.name: {"draft": base}},
+        **pair,
+    )
+
+    assert own.outcome == "Succeeded", own.message
+    guessing: Any = own.facts["guessing"]
+    assert guessing["taken"] == guessing["guessed"] > 0
+    assert guessing["sameTokens"] == guessing["comparedTokens"]
+    assert guessing["alone"]["ratio"] > 0
+    settings: Any = own.facts["settings"]
+    assert settings["speculative"] == {"method": "draftModel", "tokens": 3}
+
+    # Of another model hardly any is, and the answers are the same.
+    other = with_a_head_of_its_own(make_tiny_model(tmp_path / "other"))
+    guessed = verified(
+        tmp_path / "guessed",
+        folder=base,
+        reference=reference,
+        spec=bounds,
+        adapter={DRAFT.name: {"draft": other}},
+        **pair,
+    )
+
+    assert guessed.outcome == "Succeeded", guessed.message
+    guessing = guessed.facts["guessing"]
+    assert guessing["acceptance"] < 0.5
+    assert guessing["sameTokens"] == guessing["comparedTokens"]
+    known = logprobs_of(tmp_path / "guessed" / "artifacts" / "fingerprints.json", "probes")
+    assert distance(known, logprobs_of(reference, "prompts")) < 0.05
+
+
+def with_a_head_of_its_own(folder: Path) -> Path:
+    """Small random models whose head is their table all say what they were told last."""
+    config = LlamaConfig.from_pretrained(folder, tie_word_embeddings=False)
+    torch.manual_seed(7)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
 
 
 def logprobs_of(path: Path, key: str) -> list[float]:

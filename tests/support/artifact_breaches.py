@@ -31,6 +31,19 @@ ARTIFACT_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] =
             {"output": {"model": "m", "artifact": "both"}, "serving": {"speculative": {}}},
             "spec.serving.speculative",
             {"output": {"model": "m", "artifact": "merged"}, "serving": {"speculative": {}}},
-        )
+        ),
+        (
+            {
+                "output": {"model": "m", "artifact": "adapter"},
+                "compression": {"quantize": {"scheme": "none"}},
+                "serving": {"speculative": {"method": "draftModel"}},
+            },
+            "spec.serving.speculative",
+            {
+                "output": {"model": "m", "artifact": "merged"},
+                "compression": {"quantize": {"scheme": "none"}},
+                "serving": {"speculative": {"method": "draftModel"}},
+            },
+        ),
     ],
 }

@@ -7,6 +7,10 @@ def _prune(**fields: Any) -> dict[str, Any]:
     return {"compression": {"prune": fields}}
 
 
+def _draft(**fields: Any) -> dict[str, Any]:
+    return {"serving": {"speculative": {"method": "draftModel", "draft": fields}}}
+
+
 def _recovery(**fields: Any) -> dict[str, Any]:
     return _prune(recovery=fields)
 
@@ -61,6 +65,32 @@ PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             _prune(ratio=0.2, maxParameters=100_000_000),
             "spec.compression.prune.maxParameters",
             _prune(maxParameters=100_000_000),
+        ),
+        (
+            _draft(ratio=0.2, maxParameters=100_000_000),
+            "spec.serving.speculative.draft.maxParameters",
+            _draft(maxParameters=100_000_000),
+        ),
+    ],
+    "drafts-have-every-token": [
+        (
+            _draft(axes=["layers", "vocabulary"]),
+            "spec.serving.speculative.draft.axes",
+            _draft(axes=["layers", "channels"]),
+        )
+    ],
+    "draft-of-draft-model": [
+        (
+            {"serving": {"speculative": {"draft": {}}}},
+            "spec.serving.speculative.draft",
+            _draft(),
+        )
+    ],
+    "lookup-of-n-grams": [
+        (
+            {"serving": {"speculative": {"method": "draftModel", "lookup": 3}}},
+            "spec.serving.speculative.lookup",
+            {"serving": {"speculative": {"lookup": 3}}},
         )
     ],
     "tokens-go-by-no-ratio": [
@@ -87,7 +117,12 @@ PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             _recovery(epochs=1.0, maxSteps=10),
             "spec.compression.prune.recovery.maxSteps",
             _recovery(maxSteps=10),
-        )
+        ),
+        (
+            _draft(recovery={"epochs": 1.0, "maxSteps": 10}),
+            "spec.serving.speculative.draft.recovery.maxSteps",
+            _draft(recovery={"maxSteps": 10}),
+        ),
     ],
     "samples-estimate-forward-kl": [
         (

@@ -136,6 +136,25 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def three_layers(folder: Path) -> Path:
+    """A model as `make_tiny_model` writes it, with layers and heads of keys that can go."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=TINY_VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, initializer_range=0.1,
+        max_position_embeddings=CONTEXT, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def make_tiny_tokenizer(*, chat_template: str | None = CHATML) -> "PreTrainedTokenizerBase":
     """A byte-level BPE tokenizer that ends turns with <|im_end|>."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -1,7 +1,10 @@
-"""`spec.compression.prune`: a smaller model, and how what that cost is won back by distillation."""
+"""`spec.compression.prune`: a smaller model, and how what that cost is won back by distillation.
+
+A draft (`spec.serving.speculative.draft`) is such a model, too, beside the tuned one.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field
 
@@ -101,11 +104,13 @@ class PruneGate(ApiModel):
     )
 
 
-class Prune(ApiModel):
-    """Take parts of the tuned model away and train the rest to answer as the whole did.
+class Student(ApiModel):
+    """Parts of the tuned model are taken away, and the rest is trained to answer as the whole did.
 
     What remains is an ordinary, smaller model of the same architecture.
     """
+
+    default_ratio: ClassVar[float] = DEFAULT_RATIO
 
     axes: Annotated[list[Axis], Field(min_length=1, max_length=4)] = Field(
         default_factory=lambda: [*_DEFAULT_AXES],
@@ -141,7 +146,6 @@ class Prune(ApiModel):
         64, description="Training rows by which importance is judged."
     )
     recovery: Recovery = Recovery()
-    gate: PruneGate = PruneGate()
 
     @property
     def is_of_shape(self) -> bool:
@@ -152,14 +156,27 @@ class Prune(ApiModel):
         """With the ratio and what recovery leaves open filled in."""
         update: dict[str, object] = {"recovery": self.recovery.with_defaults()}
         if self.ratio is None and self.max_parameters is None and self.is_of_shape:
-            update["ratio"] = DEFAULT_RATIO
+            update["ratio"] = self.default_ratio
         return self.model_copy(update=update)
 
 
-RULES: Final[tuple[Rule[Prune], ...]] = (
+class Prune(Student):
+    """Take parts of the tuned model away and train the rest to answer as the whole did.
+
+    What remains is an ordinary, smaller model of the same architecture.
+    """
+
+    gate: PruneGate = PruneGate()
+
+
+# Where the spec has students, and what teaches them.
+_STUDENTS: Final = ("compression.prune", "serving.speculative.draft")
+_RECOVERIES: Final = tuple(f"{path}.recovery" for path in _STUDENTS)
+
+RULES: Final[tuple[Rule[Student], ...]] = (
     Rule(
         name="ratio-or-max-parameters",
-        scopes=("compression.prune",),
+        scopes=_STUDENTS,
         field="maxParameters",
         holds=lambda prune: prune.ratio is None or prune.max_parameters is None,
         cel="!has(self.ratio) || !has(self.maxParameters)",
@@ -167,7 +184,7 @@ RULES: Final[tuple[Rule[Prune], ...]] = (
     ),
     Rule(
         name="tokens-go-by-no-ratio",
-        scopes=("compression.prune",),
+        scopes=_STUDENTS,
         field="axes",
         holds=lambda prune: (
             prune.is_of_shape or (prune.ratio is None and prune.max_parameters is None)
@@ -179,7 +196,7 @@ RULES: Final[tuple[Rule[Prune], ...]] = (
     ),
     Rule(
         name="axes-once",
-        scopes=("compression.prune",),
+        scopes=_STUDENTS,
         field="axes",
         holds=lambda prune: len(set(prune.axes)) == len(prune.axes),
         cel="self.axes.all(axis, self.axes.filter(other, other == axis).size() == 1)",
@@ -190,7 +207,7 @@ RULES: Final[tuple[Rule[Prune], ...]] = (
 RECOVERY_RULES: Final[tuple[Rule[Recovery], ...]] = (
     Rule(
         name="recovery-epochs-or-max-steps",
-        scopes=("compression.prune.recovery",),
+        scopes=_RECOVERIES,
         field="maxSteps",
         holds=lambda recovery: recovery.epochs is None or recovery.max_steps is None,
         cel="!has(self.epochs) || !has(self.maxSteps)",
@@ -198,7 +215,7 @@ RECOVERY_RULES: Final[tuple[Rule[Recovery], ...]] = (
     ),
     Rule(
         name="samples-estimate-forward-kl",
-        scopes=("compression.prune.recovery",),
+        scopes=_RECOVERIES,
         field="logits",
         holds=lambda recovery: recovery.logits == "full" or recovery.objective == "forwardKl",
         cel="self.logits == 'full' || self.objective == 'forwardKl'",
@@ -206,7 +223,7 @@ RECOVERY_RULES: Final[tuple[Rule[Recovery], ...]] = (
     ),
     Rule(
         name="answers-have-no-teacher",
-        scopes=("compression.prune.recovery",),
+        scopes=_RECOVERIES,
         field="objective",
         holds=lambda recovery: (
             recovery.has_teacher

@@ -115,6 +115,7 @@ class FineTuneJobSpec(ApiModel):
                 "training": self.training.with_defaults(),
                 "evaluation": self.evaluation.with_defaults(objective=self.training.objective),
                 "compression": self.compression.with_defaults(),
+                "serving": self.serving.with_defaults(),
             }
         )
 

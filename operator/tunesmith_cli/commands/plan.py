@@ -229,15 +229,25 @@ def _needs(view: PlanView) -> str:
 
 def _speed(spec: FineTuneJobSpec) -> list[str]:
     """What measuring the speed takes, where it is measured."""
-    seconds, scheme = speed_seconds(spec), spec.compression.quantize.scheme
+    seconds = speed_seconds(spec)
     if seconds is None:
         return []
-    least, most = seconds
+    (least, most), compared = seconds, list(_compared(spec))
     told = (
-        f"tokens/s of {scheme} are measured beside the unquantized model: verify loads vLLM once "
-        f"more, {least} to {most} s for a small model (verification.measureSpeed: false spares it)"
+        f"tokens/s {' and '.join(compared)}: verify loads vLLM "
+        f"{'once' if len(compared) == 1 else 'twice'} more, {least} to {most} s for a small model "
+        "(verification.measureSpeed: false spares it)"
     )
     return [told]
+
+
+def _compared(spec: FineTuneJobSpec) -> Iterator[str]:
+    """What is measured beside what."""
+    scheme = spec.compression.quantize.scheme
+    if set(spec.compression.schemes) != {"none"}:
+        yield f"of {scheme} are measured beside the unquantized model"
+    if spec.serving.speculative is not None:
+        yield "with guessed tokens are measured beside those without"
 
 
 def _step(fit: TrainingFit) -> str:

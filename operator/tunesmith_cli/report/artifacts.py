@@ -334,6 +334,31 @@ class SpeedFacts(Record):
     together: RatesFacts
 
 
+class GuessingRates(Record):
+    """Tokens a second, slowest, median and fastest round, with guessed tokens and without."""
+
+    guessing: tuple[float, float, float]
+    plain: tuple[float, float, float]
+    ratio: float
+
+
+class GuessingFacts(Record):
+    """What guessed tokens brought, in the vLLM that will serve."""
+
+    method: str
+    tokens: int
+    guessed: int
+    taken: int
+    acceptance: float
+    tokens_per_pass: float
+    same_tokens: int
+    compared_tokens: int
+    requests: int
+    pays: bool
+    alone: GuessingRates
+    together: GuessingRates
+
+
 class VerifyFacts(Record):
     """How well vLLM agreed with transformers, and how fast it was."""
 
@@ -348,6 +373,7 @@ class VerifyFacts(Record):
     vllm_version: str | None = None
     load_seconds: float | None = None
     speed: SpeedFacts | None = None
+    guessing: GuessingFacts | None = None
 
 
 class ParityPrompt(Record):

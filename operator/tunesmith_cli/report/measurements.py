@@ -25,6 +25,7 @@ from tunesmith_cli.metrics import (
 from tunesmith_cli.report.artifacts import (
     EvaluationFile,
     GateResult,
+    GuessingFacts,
     ParityFile,
     RatesFacts,
     Sample,
@@ -217,6 +218,7 @@ class Measurements:
             ("vLLM", facts.vllm_version or ""),
             ("time to load", "" if facts.load_seconds is None else duration(facts.load_seconds)),
             *(_speed_rows(facts.speed) if facts.speed else ()),
+            *(_guessing_rows(facts.guessing) if facts.guessing else ()),
         ]
         told = [row for row in rows if row[1]]
         return table_of("vLLM against transformers", ("", ""), told, numeric=())
@@ -271,6 +273,33 @@ def _speed_rows(speed: SpeedFacts) -> list[tuple[str, str]]:
     rows = [(f"tokens/s of {way}", _compared(speed.scheme, rates)) for way, rates in ways]
     unpaid = [] if speed.pays else [("the scheme", "does not pay in speed here; it saves memory")]
     return rows + unpaid
+
+
+def _guessing_rows(found: GuessingFacts) -> list[tuple[str, str]]:
+    """What was taken of the guesses, whether they changed an answer, and how fast it was."""
+    ways = (("one request", found.alone), (f"{found.requests} requests at once", found.together))
+    rows = [
+        (
+            f"guessed tokens, {found.tokens} at a time by {found.method}",
+            f"{found.taken:,} of {found.guessed:,} taken ({percent(found.acceptance)})",
+        ),
+        (
+            "tokens of a pass, its own among them",
+            f"{found.tokens_per_pass:.2f}",
+        ),
+        (
+            "tokens that are the same without guesses",
+            f"{found.same_tokens:,} of {found.compared_tokens:,}",
+        ),
+        *(
+            (
+                f"tokens/s of {way}, guessing",
+                f"{_rates(rates.guessing)}, without {_rates(rates.plain)}: {rates.ratio:.2f} times",
+            )
+            for way, rates in ways
+        ),
+    ]
+    return rows if found.pays else [*rows, ("guessing", "does not pay in speed here")]
 
 
 def _compared(scheme: str, rates: RatesFacts) -> str:

@@ -20,6 +20,8 @@ RECORD: Final = "model-version.yaml"
 SIGNATURE: Final = "version.sig"
 # Below it are formats for devices, which no server reads.
 EXPORTS: Final = "exports"
+# Where a small model lies that guesses tokens for the served one.
+DRAFT_FOLDER: Final = "draft"
 
 
 def _is_exported(name: str) -> bool:

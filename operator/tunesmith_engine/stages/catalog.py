@@ -315,6 +315,26 @@ DISTILL: Final = Stage(
     applies=lambda spec: spec.compression.prune is not None,
 )
 
+DRAFT: Final = Stage(
+    name="draft",
+    phase="Drafting",
+    condition="Drafted",
+    environment=Environment.TRAINER,
+    function="tunesmith_trainer.distill.draft:draft",
+    weight=40.0,
+    fields=("serving.speculative.draft",),
+    secrets=("evaluation.generalText",),
+    # As of distill; of the last: the smaller model, whose guesser this is then.
+    reads=("prepare", "synthesize", "rehearse", "train", "evaluate", "distill"),
+    compute=Compute.ACCELERATOR,
+    memory=training_memory.drafting,
+    resumes=True,
+    published=(Published("drafting", "draft.json"),),
+    applies=lambda spec: (
+        spec.serving.speculative is not None and spec.serving.speculative.has_draft
+    ),
+)
+
 COMPRESS: Final = Stage(
     name="compress",
     phase="Compressing",
@@ -368,11 +388,13 @@ VERIFY: Final = Stage(
         "verification.maxLogprobDifference",
         "verification.measureSpeed",
         "serving.enforceEager",
-        "serving.speculative",
+        "serving.speculative.method",
+        "serving.speculative.tokens",
+        "serving.speculative.lookup",
     ),
     # Of the first and the third: base and adapter, where that is published; of search: its rank;
-    # of distill: the shape of what was quantized.
-    reads=("prepare", "search", "train", "distill", "compress"),
+    # of distill: the shape of what was quantized; of draft: what guesses tokens.
+    reads=("prepare", "search", "train", "distill", "draft", "compress"),
     compute=Compute.ACCELERATOR,
     memory=memory.serving,
     published=(
@@ -396,6 +418,7 @@ _BEFORE_PUBLISH: Final = (
     EVALUATE,
     EXPLAIN,
     DISTILL,
+    DRAFT,
     COMPRESS,
     EXPORT,
     VERIFY,

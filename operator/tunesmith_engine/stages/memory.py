@@ -10,6 +10,8 @@ from typing import Final
 
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_engine.sources.model_facts import ModelFacts
+from tunesmith_engine.stages.pruned_shape import pruned_facts
+from tunesmith_engine.stages.recovery_spec import drafted
 
 FP32: Final = 4
 BF16: Final = 2
@@ -108,8 +110,17 @@ def exporting(workload: Workload) -> int:
 
 
 def serving(workload: Workload) -> int:
-    """Of `verify`: vLLM's processes, its key-value cache, and the weights."""
-    return VLLM_BYTES + KV_CACHE_BYTES + BF16 * workload.facts.num_parameters
+    """Of `verify`: vLLM's processes, its key-value cache, and the weights, with the draft's."""
+    num_parameters = workload.facts.num_parameters + draft_parameters(workload)
+    return VLLM_BYTES + KV_CACHE_BYTES + BF16 * num_parameters
+
+
+def draft_parameters(workload: Workload) -> int:
+    """Of the small model that guesses tokens, about; 0 where there is none."""
+    speculative = workload.spec.serving.speculative
+    if speculative is None or not speculative.has_draft:
+        return 0
+    return pruned_facts(drafted(workload.spec), workload.facts).num_parameters
 
 
 def publishing(_workload: Workload) -> int:

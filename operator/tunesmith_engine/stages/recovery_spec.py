@@ -1,15 +1,34 @@
-"""The spec of the run by which `distill` wins back what pruning cost, made of the job's own."""
+"""The specs by which models are pruned and recovered, made of the job's own."""
 
+from typing import Final
+
+from tunesmith_api.finetunejob.compression import Compression, Quantize
 from tunesmith_api.finetunejob.freeze import Freeze
 from tunesmith_api.finetunejob.regularization import Regularization
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.finetunejob.training import Training
 
+DRAFT_FIELD: Final = "serving.speculative.draft"
+
+
+def drafted(spec: FineTuneJobSpec) -> FineTuneJobSpec:
+    """The job as if its draft were all that is pruned, and nothing quantized.
+
+    The planner has filled in the draft's defaults; without a draft nothing is pruned.
+    """
+    speculative = spec.serving.speculative
+    draft = speculative.draft if speculative else None
+    compression = Compression(
+        prune=draft.as_prune() if draft else None, quantize=Quantize(scheme="none")
+    )
+    return spec.model_copy(update={"compression": compression})
+
 
 def recovering(spec: FineTuneJobSpec) -> FineTuneJobSpec:
-    """One process trains the pruned model, without what holds the tuned one to its base.
+    """The run that wins back what pruning cost.
 
-    The planner has filled in the defaults of `compression.prune`; without it the spec is as it was.
+    One process trains the pruned model, without what holds the tuned one to its base. The planner
+    has filled in the defaults of `compression.prune`; without it the spec is as it was.
     """
     if spec.compression.prune is None:
         return spec

@@ -23,7 +23,7 @@ from tunesmith_engine.stages.memory import (
     scoring,
 )
 from tunesmith_engine.stages.pruned_shape import pruned_facts
-from tunesmith_engine.stages.recovery_spec import recovering
+from tunesmith_engine.stages.recovery_spec import drafted, recovering
 from tunesmith_engine.stages.search_space import with_parameters
 from tunesmith_engine.stages.trial_records import ParameterValue
 
@@ -122,6 +122,11 @@ def distilling(workload: Workload) -> int:
     )
     recovered = training(student) - RAY_BYTES + (teacher if is_beside else 0)
     return max(recovered, scoring(workload))
+
+
+def drafting(workload: Workload) -> int:
+    """Of `draft`: as of `distill`, with the draft as what is left."""
+    return distilling(replace(workload, spec=drafted(workload.spec)))
 
 
 def _side_by_side(workload: Workload, *, num_runs: int) -> int:

@@ -185,7 +185,7 @@ def judge(
             ),
             # NB: of the first departure alone. Those of `continued` count as disagreement, but a
             # prompt's own bound was chosen from first departures.
-            margin=_clipped(answer.decoded[-1].margin),
+            margin=clipped(answer.decoded[-1].margin),
         )
         for answer in answers
     ]
@@ -221,11 +221,12 @@ def _compare(reference: Sequence[float], views: Sequence[TokenView], *, tie: flo
     return Comparison(
         num_tokens=len(views),
         num_agreed=sum(view.margin <= tie for view in views),
-        sum_difference=sum(_clipped(abs(view.logprob - logprob)) for logprob, view in pairs),
+        sum_difference=sum(clipped(abs(view.logprob - logprob)) for logprob, view in pairs),
     )
 
 
-def _clipped(nats: float) -> float:
+def clipped(nats: float) -> float:
+    """A difference of log-probabilities that can be summed and compared, whatever it is."""
     # NB: NaN too, which every comparison would let pass: NaN > bound is false.
     return min(nats, LARGEST_DIFFERENCE) if math.isfinite(nats) else LARGEST_DIFFERENCE
 

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from tunesmith_serving.platforms import DISTRIBUTIONS
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.bias_pairs import BiasPair
+from tunesmith_serving.verify.guess_counts import Guesses
 from tunesmith_serving.verify.numerics import Kernels, rounds_activations, tie_for
 from tunesmith_serving.verify.parity import CONFIDENCE, Comparison, ParityVerdict
 from tunesmith_serving.verify.reference_generations import KnownChat, ReferenceGeneration
@@ -41,7 +42,8 @@ class EngineRun:
     """One loading of the model, and what it was asked; `config` is the model's config.json.
 
     `rendered` are the token ids that vLLM made of each of `chats`, `rates` how fast it answered,
-    where that was asked, and `pairs` have its gaps.
+    where that was asked, and `pairs` have its gaps. `guesses` are the tokens that were guessed for
+    the answers, where the settings say so.
     """
 
     settings: ServingSettings
@@ -55,6 +57,7 @@ class EngineRun:
     rendered: Sequence[Sequence[int]] = ()
     rates: Rates | None = None
     pairs: Sequence[BiasPair] = ()
+    guesses: Guesses | None = None
 
     @property
     def vllm_version(self) -> str:

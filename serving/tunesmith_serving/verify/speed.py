@@ -55,13 +55,7 @@ class Speed:
     @property
     def pays(self) -> bool:
         """Whether it was seen to be faster in one of both ways."""
-        return any(
-            min(ours) > max(theirs)
-            for ours, theirs in (
-                (self.compressed.alone, self.unquantized.alone),
-                (self.compressed.together, self.unquantized.together),
-            )
-        )
+        return is_faster(self.compressed, self.unquantized)
 
     @property
     def told(self) -> str:
@@ -93,17 +87,23 @@ class Speed:
         }
 
 
+def is_faster(ours: Rates, theirs: Rates) -> bool:
+    """Whether every round was faster than the fastest of the other, alone or together."""
+    return min(ours.alone) > max(theirs.alone) or min(ours.together) > max(theirs.together)
+
+
 def _rate(engine: VllmEngine, rows: Sequence[Sequence[int]], *, num_tokens: int) -> float:
     return len(rows) * num_tokens / engine.seconds(rows, num_tokens=num_tokens)
 
 
 def _both(compressed: Sequence[float], unquantized: Sequence[float]) -> JsonValue:
     return {
-        "compressed": _spread(compressed),
-        "unquantized": _spread(unquantized),
+        "compressed": spread(compressed),
+        "unquantized": spread(unquantized),
         "ratio": round(median(compressed) / median(unquantized), 3),
     }
 
 
-def _spread(rates: Sequence[float]) -> JsonValue:
+def spread(rates: Sequence[float]) -> JsonValue:
+    """The slowest, the median and the fastest round."""
     return [round(rate, 2) for rate in (min(rates), median(rates), max(rates))]

@@ -3,10 +3,11 @@
 Reads the model and `reference.json` of `compress`, and base and adapter where that is published.
 Artifacts: `parity` and `fingerprints`, and beside a merged model `adapterParity` and
 `adapterFingerprints`. Facts: `parity_report.facts_of`, also below `adapter`; their `settings`
-become the version's `serving.json`; and of a quantized model `speed`, beside the same model
-unquantized, whose weights are those of `distill`, or of the base. A model whose answers differ, or
-that runs on a kernel known to be wrong, ends the job with `ServingParityFailed`, and the proof is
-kept all the same.
+become the version's `serving.json`; of a quantized model `speed`, beside the same model
+unquantized, whose weights are those of `distill`, or of the base; and where tokens are guessed, by
+the model of `draft` or not, `guessing`, beside the same model without. A model whose answers
+differ, or that runs on a kernel known to be wrong, ends the job with `ServingParityFailed`, and
+the proof is kept all the same.
 """
 
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import Artifact
-from tunesmith_engine.stages.catalog import COMPRESS, DISTILL, PREPARE, TRAIN
+from tunesmith_engine.stages.catalog import COMPRESS, DISTILL, DRAFT, PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import Reporter, StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import artifact_of, local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
@@ -27,9 +28,11 @@ from tunesmith_serving.platforms import DISTRIBUTIONS, installed_platform, read_
 from tunesmith_serving.processor import read_flags
 from tunesmith_serving.settings import ServingSettings, read_config, settings_for
 from tunesmith_serving.verify.bias_pairs import BiasPair
+from tunesmith_serving.verify.guessing import Guessing, SameTokens
 from tunesmith_serving.verify.parity import (
     CONFIDENCE,
     ENOUGH_TOKENS,
+    MARGIN_ALLOWANCE,
     Comparison,
     ParityVerdict,
     judge,
@@ -63,14 +66,20 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
     facts = facts_of(first.verdict, run=first.run)
     for each in judged[1:]:
         facts["adapter"] = facts_of(each.verdict, run=each.run)
-    speed = compared_speed(request, first, reporter) if all(each.holds for each in judged) else None
+    holds = all(each.holds for each in judged)
+    guessing = compared_guessing(first, reporter) if holds else None
+    if guessing is not None:
+        facts["guessing"] = guessing.as_json()
+    plain = guessing.plain if guessing else first.run.rates
+    speed = compared_speed(request, first, plain, reporter) if holds and plain else None
     if speed is not None:
         facts["speed"] = speed.as_json()
+    measured = [each for each in (guessing, speed) if each is not None]
     platform = first.run.settings.platform
     outcome = StageOutcome(
         message=f"vLLM agrees on {_counted(first.verdict.worse)}, "
         f"{first.verdict.total.mean_difference:.3f} nats apart"
-        f"{f'; {speed.told}' if speed else ''}",
+        f"{''.join(f'; {each.told}' for each in measured)}",
         artifacts=[artifact for each in judged for artifact in each.artifacts],
         facts=facts,
         versions={
@@ -80,7 +89,7 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
             dict.fromkeys(
                 [
                     *(warning for each in judged for warning in each.warnings),
-                    *(speed.warnings if speed else ()),
+                    *(warning for each in measured for warning in each.warnings),
                 ]
             )
         ),
@@ -90,7 +99,18 @@ def verify(request: StageRequest, reporter: Reporter) -> StageOutcome:
             eager = each.run.settings.enforce_eager
             message = refusal(each.verdict, faults=each.run.faults, enforce_eager=eager)
             raise VerdictError(Reason.SERVING_PARITY_FAILED, message, findings=outcome)
+    if guessing is not None and not changes_no_answer(request, guessing):
+        raise VerdictError(Reason.SERVING_PARITY_FAILED, guessing.same.refusal, findings=outcome)
     return outcome
+
+
+def changes_no_answer(request: StageRequest, guessing: Guessing) -> bool:
+    """Whether guessed tokens are those that come without, within the bounds of the parity."""
+    bounds = request.spec.verification
+    return guessing.same.holds(
+        min_agreement=bounds.min_agreement,
+        max_margin=MARGIN_ALLOWANCE * bounds.max_logprob_difference,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +124,7 @@ class Subject:
     reference: Path
     documents: tuple[str, str, str]
     adapter: AdapterFolder | None = None
+    draft: Path | None = None
     is_timed: bool = False
 
 
@@ -111,6 +132,7 @@ class Subject:
 class Judged:
     """What came of one."""
 
+    subject: Subject
     run: EngineRun
     verdict: ParityVerdict
     artifacts: list[Artifact]
@@ -129,7 +151,8 @@ def subjects_of(request: StageRequest) -> list[Subject]:
         folder=local_path(compressed.artifact("compressed")),
         reference=local_path(compressed.artifact("reference")),
         documents=("parity", "fingerprints", "parity-answers"),
-        is_timed=request.spec.verification.measure_speed and scheme_of(request) != "none",
+        draft=draft_folder(request),
+        is_timed=is_timed(request),
     )
     if not output.has_adapter:
         return [merged]
@@ -149,21 +172,60 @@ def subjects_of(request: StageRequest) -> list[Subject]:
     return [adapter] if is_alone else [merged, adapter]
 
 
+def draft_folder(request: StageRequest) -> Path | None:
+    """Where the small model lies that guesses, if the job has one."""
+    drafted = request.inputs.get(DRAFT.name)
+    return local_path(drafted.artifact("draft")) if drafted else None
+
+
+def is_timed(request: StageRequest) -> bool:
+    """Whether there is something whose speed is to be compared."""
+    spec = request.spec
+    is_compared = scheme_of(request) != "none" or spec.serving.speculative is not None
+    return spec.verification.measure_speed and is_compared
+
+
 def scheme_of(request: StageRequest) -> str:
     """In which the model ships."""
     return str(request.inputs[COMPRESS.name].facts.get("scheme", "none"))
 
 
-def compared_speed(request: StageRequest, first: Judged, reporter: Reporter) -> Speed | None:
-    """How fast the same model is unquantized; None where nothing is to be compared."""
-    if first.run.rates is None:
+def compared_guessing(first: Judged, reporter: Reporter) -> Guessing | None:
+    """What the same model says without guesses, and how fast; None where nothing was guessed."""
+    run, speculative = first.run, first.run.settings.speculative
+    if run.rates is None or run.guesses is None or speculative is None:
+        return None
+    reporter.progress("loading the model without guesses in vLLM", step=0, total_steps=1)
+    engine = VllmEngine(first.subject.folder, settings=run.settings.without_guesses())
+    views = engine.views_of(
+        [reference.prompt_ids for reference in run.references],
+        [answer.token_ids for answer in run.answers],
+    )
+    reporter.progress("measuring tokens/s without guesses", step=0, total_steps=1)
+    plain = rates_of(engine, run)
+    engine.close()
+    return Guessing(
+        speculative,
+        run.guesses,
+        SameTokens.of(views, tie=run.tie),
+        guessing=run.rates,
+        plain=plain,
+    )
+
+
+def compared_speed(
+    request: StageRequest, first: Judged, compressed: Rates, reporter: Reporter
+) -> Speed | None:
+    """How fast the same model is unquantized, both without guesses; None of one that is so."""
+    if scheme_of(request) == "none":
         return None
     reporter.progress("loading the unquantized model in vLLM", step=0, total_steps=1)
-    engine = VllmEngine(unquantized_folder(request), settings=first.run.settings)
+    settings = first.run.settings.without_guesses()
+    engine = VllmEngine(unquantized_folder(request), settings=settings)
     reporter.progress("measuring tokens/s unquantized", step=0, total_steps=1)
     rates = rates_of(engine, first.run)
     engine.close()
-    return Speed(scheme_of(request), compressed=first.run.rates, unquantized=rates)
+    return Speed(scheme_of(request), compressed=compressed, unquantized=rates)
 
 
 def rates_of(engine: VllmEngine, run: EngineRun) -> Rates:
@@ -191,6 +253,7 @@ def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -
         platform=platform,
         flags=read_flags(),
         capability=read_capability(),
+        draft=subject.draft,
     )
     reference = read_reference(subject.reference)
     given = reference.prompts
@@ -215,7 +278,7 @@ def judge_subject(request: StageRequest, subject: Subject, reporter: Reporter) -
         write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1))
         artifacts.append(artifact_of(name, path))
     warnings = parity_warnings(len(given), len(fitting), judged=verdict.worse)
-    return Judged(run, verdict, artifacts, warnings)
+    return Judged(subject, run, verdict, artifacts, warnings)
 
 
 def prompts_that_fit(
@@ -252,10 +315,12 @@ def ask_vllm(
     total = len(references)
     reporter.progress("loading the model in vLLM", step=0, total_steps=total)
     started = time.monotonic()
-    engine = VllmEngine(subject.folder, settings=settings, adapter=subject.adapter)
+    engine = VllmEngine(
+        subject.folder, settings=settings, adapter=subject.adapter, draft=subject.draft
+    )
     load_seconds = round(time.monotonic() - started, 3)
     reporter.progress("asking vLLM the reference prompts", step=0, total_steps=total)
-    answers = engine.ask(references)
+    answers, guesses = engine.ask(references), engine.guesses()
     reporter.progress("vLLM has answered", step=total, total_steps=total)
     run = EngineRun(
         settings=settings,
@@ -275,6 +340,7 @@ def ask_vllm(
         chats=chats,
         rendered=engine.rendered(chats) if chats else [],
         pairs=engine.judged_pairs(pairs) if pairs else [],
+        guesses=guesses,
     )
     if subject.is_timed:
         reporter.progress("measuring tokens/s", step=total, total_steps=total)

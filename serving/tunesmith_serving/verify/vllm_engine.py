@@ -7,8 +7,10 @@ pass for a fault of a kernel; what vLLM makes of messages is asked for itself.
 
 import math
 import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from tunesmith_serving.adapted_modules import adapted_modules
 from tunesmith_serving.plugin import computes_two_products, is_exact
 from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.verify.bias_pairs import BiasPair
+from tunesmith_serving.verify.guess_counts import Guesses
 from tunesmith_serving.verify.numerics import Kernels
 from tunesmith_serving.verify.parity import AnswerViews, TokenView
 from tunesmith_serving.verify.reference_generations import (
@@ -30,6 +33,12 @@ from tunesmith_serving.verify.reference_generations import (
 
 # vLLM refuses to give more candidates per token unless `max_logprobs` says otherwise.
 _CANDIDATES: Final = 20
+# What vLLM's counters of guessed tokens are called, up to what each counts.
+_GUESSING: Final = "vllm:spec_decode_"
+# Of numba, by which n-grams are looked up. An engine that starts reads `__dict__` of everything in
+# every module, and one object here answers that with no dictionary: the engine after one that
+# guesses by n-grams would end with AttributeError (vLLM 0.32, triton_utils/dispatcher.py).
+_UNREADABLE: Final = "llvmlite.binding.ffi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +58,24 @@ class AdapterFolder:
 
 
 class VllmEngine:
-    """A model loaded in vLLM, in this process; with an `adapter` every prompt is for that."""
+    """A model loaded in vLLM, in this process; with an `adapter` every prompt is for that.
+
+    `draft` is the folder of the small model that guesses, where the settings have one.
+    """
 
     def __init__(
-        self, folder: Path, *, settings: ServingSettings, adapter: AdapterFolder | None = None
+        self,
+        folder: Path,
+        *,
+        settings: ServingSettings,
+        adapter: AdapterFolder | None = None,
+        draft: Path | None = None,
     ) -> None:
         # NB: vLLM reads its environment variables while it is imported, so they are set before.
         os.environ.update(settings.environment())
         from vllm import LLM
 
-        arguments = settings.engine_arguments()
+        arguments = settings.engine_arguments(draft=draft)
         self._lora: Any = None
         if adapter is not None:
             from vllm.lora.request import LoRARequest
@@ -69,7 +86,13 @@ class VllmEngine:
                 "max_lora_rank": max_rank_for(adapter.rank),
                 "lora_target_modules": adapted_modules(folder),
             }
-        self._llm = LLM(model=str(folder), disable_log_stats=True, **arguments)
+        # What was guessed and taken is counted with the statistics alone.
+        is_plain = settings.speculative is None
+        with out_of_sight(_UNREADABLE):
+            self._llm = LLM(model=str(folder), disable_log_stats=is_plain, **arguments)
+        # vLLM counts for the whole process, engines before this one included.
+        self._before = Guesses(0, 0, 0) if is_plain else self._counted()
+        self._is_plain = is_plain
         self._platform, self._dtype = settings.platform, settings.dtype
         self._tokenizer = self._llm.get_tokenizer()
 
@@ -97,6 +120,23 @@ class VllmEngine:
             )
             for place, reference in enumerate(references)
         ]
+
+    def guesses(self) -> Guesses | None:
+        """What was guessed for the answers so far; None of an engine that does not guess."""
+        return None if self._is_plain else self._counted() - self._before
+
+    def views_of(
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+    ) -> list[list[TokenView]]:
+        """How the engine, answering by itself, sees the tokens of other answers.
+
+        Up to and with the first that it chose differently.
+        """
+        whole = [
+            Continuation(given=list(prompt), expected=list(answer))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return _views(self._decode(whole), whole)
 
     def rendered(self, chats: Sequence[KnownChat]) -> list[list[int]]:
         """The token ids that vLLM makes of each conversation."""
@@ -160,6 +200,18 @@ class VllmEngine:
             exact_products=is_exact(),
         )
 
+    def _counted(self) -> Guesses:
+        counted = {
+            metric.name.removeprefix(_GUESSING): int(getattr(metric, "value", 0))
+            for metric in self._llm.get_metrics()
+            if metric.name.startswith(_GUESSING)
+        }
+        return Guesses(
+            passes=counted.get("num_drafts", 0),
+            guessed=counted.get("num_draft_tokens", 0),
+            taken=counted.get("num_accepted_tokens", 0),
+        )
+
     def _force(self, references: Sequence[ReferenceGeneration]) -> list[list[TokenView]]:
         """Teacher forcing: prompt and answer go in together; views of the answer's tokens come out.
 
@@ -194,6 +246,17 @@ class VllmEngine:
         inputs = [{"prompt_token_ids": list(row)} for row in rows]
         answers = self._llm.generate(inputs, parameters, use_tqdm=False, lora_request=self._lora)
         return list(answers)
+
+
+@contextmanager
+def out_of_sight(name: str) -> Iterator[None]:
+    """Take a module out of the list of those that are loaded, and put it back."""
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
 
 
 def _gpu_kernels(config: Any, dtype: Any) -> Kernels:

@@ -8,7 +8,7 @@ import pytest
 from manifests import DEFAULT_STAGES, a_job
 from small_models import SMOL
 from tunesmith_api.finetunejob.job import FineTuneJob
-from tunesmith_engine.estimates import Estimate, estimate
+from tunesmith_engine.estimates import Estimate, estimate, speed_seconds
 from tunesmith_engine.stages.catalog import PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.memory import PROCESS_BYTES, SCORING_LOGITS_BYTES
@@ -160,3 +160,27 @@ def test_a_four_bit_model_is_smaller_than_an_unquantized_one() -> None:
     whole = estimate_of(compression={"quantize": {"scheme": "none"}}).disk_bytes
 
     assert four < whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, (45, 120)),
+        ({"serving": {"speculative": {}}}, (90, 240)),
+        (
+            {
+                "serving": {"speculative": {"method": "draftModel"}},
+                "compression": {"quantize": {"scheme": "none"}},
+            },
+            (45, 120),
+        ),
+        ({"compression": {"quantize": {"scheme": "none"}}}, None),
+        ({"serving": {"speculative": {}}, "verification": {"measureSpeed": False}}, None),
+    ],
+)
+def test_vllm_is_loaded_once_more_for_each_comparison(
+    fields: dict[str, Any], seconds: tuple[int, int] | None
+) -> None:
+    spec = FineTuneJob.model_validate(a_job(**fields)).spec.with_defaults()
+
+    assert speed_seconds(spec) == seconds

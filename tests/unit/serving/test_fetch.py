@@ -43,6 +43,8 @@ def published(tmp_path: Path, store: str) -> Iterator[tuple[fsspec.AbstractFileS
     (folder / "extra").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "extra" / "notes.txt").write_text("notes")
+    (folder / "draft").mkdir()
+    (folder / "draft" / "model.safetensors").write_bytes(b"small")
     (folder / "exports" / "onnx-int4").mkdir(parents=True)
     (folder / "exports" / "onnx-int4" / "model.onnx").write_bytes(b"graph")
     manifest = manifest_of(folder)
@@ -68,6 +70,8 @@ def test_the_whole_version_comes_and_a_second_start_finds_it(
 
     assert fetch(words(target, digest, secrets)) == 0
     assert (target / "extra" / "notes.txt").read_text() == "notes"
+    # What guesses tokens for it: without this the replica would not start.
+    assert (target / "draft" / "model.safetensors").read_bytes() == b"small"
     # For devices: no server reads it.
     assert not (target / "exports").exists()
     manifest = VersionManifest.model_validate_json((target / MANIFEST).read_text())

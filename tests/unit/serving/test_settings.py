@@ -67,6 +67,42 @@ def test_guessed_tokens_are_vllms_n_grams_for_engine_and_server_alike(tmp_path: 
     assert "--speculative-config" not in plain.command_line(tmp_path, name="m", host="h", port=1)
 
 
+def test_a_draft_is_loaded_from_where_it_lies_and_a_server_finds_it_in_the_version(
+    tmp_path: Path,
+) -> None:
+    asked = Serving.model_validate({"speculative": {"method": "draftModel", "tokens": 4}})
+    pair = settings(tmp_path, asked)
+
+    found = pair.engine_arguments(draft=tmp_path / "small")["speculative_config"]
+    words = pair.command_line(tmp_path / "version", name="m", host="h", port=1)
+
+    small = str(tmp_path / "small")
+    assert found == {"method": "draft_model", "model": small, "num_speculative_tokens": 4}
+    served = json.loads(words[words.index("--speculative-config") + 1])
+    assert served == {**found, "model": str(tmp_path / "version" / "draft")}
+    # How it was made is no server's business.
+    assert pair.model_dump(exclude_none=True)["speculative"] == {
+        "method": "draftModel",
+        "tokens": 4,
+    }
+    assert "speculative_config" not in pair.without_guesses().engine_arguments()
+    with pytest.raises(ValueError, match="folder is not given"):
+        pair.engine_arguments()
+
+
+def test_settings_of_an_earlier_release_guess_by_n_grams(tmp_path: Path) -> None:
+    written = json.loads(settings(tmp_path).model_dump_json(by_alias=True))
+
+    read = ServingSettings.model_validate({**written, "speculative": {"tokens": 3, "lookup": 2}})
+
+    assert read.engine_arguments()["speculative_config"] == {
+        "method": "ngram",
+        "num_speculative_tokens": 3,
+        "prompt_lookup_max": 2,
+        "prompt_lookup_min": 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("asked", "context", "length"), [(None, 8192, 2048), (None, 512, 512), (4096, 8192, 4096)]
 )
@@ -90,6 +126,24 @@ def test_the_cache_holds_two_requests_of_full_length(tmp_path: Path) -> None:
 
     assert settings(tmp_path).kv_cache_gib == 1
     assert large.kv_cache_gib == 4
+
+
+def test_the_cache_holds_what_a_draft_keeps_of_them_as_well(tmp_path: Path) -> None:
+    shape = {"num_attention_heads": 32, "num_key_value_heads": 32, "hidden_size": 4096}
+    draft = tmp_path / "draft"
+    draft.mkdir()
+    (draft / "config.json").write_text(json.dumps({**CONFIG, **shape, "num_hidden_layers": 8}))
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **shape, "num_hidden_layers": 32}))
+
+    pair = settings_for(
+        Serving.model_validate({"speculative": {"method": "draftModel"}}),
+        name="helpdesk",
+        folder=tmp_path,
+        platform="cpu",
+        draft=draft,
+    )
+
+    assert pair.kv_cache_gib == 5
 
 
 def test_the_server_gets_what_the_verify_stage_used(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the verify stage refuses and says, without asking vLLM."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from tunesmith_engine.stages.errors import BadInputError
 from tunesmith_serving.verify.parity import AnswerViews, Comparison, TokenView, judge
 from tunesmith_serving.verify.reference_generations import ReferenceGeneration, read_reference
 from tunesmith_serving.verify.stage import parity_warnings, prompts_that_fit, refusal
-from tunesmith_serving.verify.vllm_engine import token_view, views_until_departure
+from tunesmith_serving.verify.vllm_engine import (
+    out_of_sight,
+    token_view,
+    views_until_departure,
+)
 
 
 class Logprob:
@@ -99,3 +104,13 @@ def test_a_reference_without_a_logprob_for_every_token_is_not_read(tmp_path: Pat
 
     with pytest.raises(ValidationError, match="2 answer tokens with 1 log-prob"):
         read_reference(path)
+
+
+def test_a_module_that_vllm_trips_over_is_gone_for_a_while_and_comes_back() -> None:
+    with out_of_sight("json.decoder"):
+        assert "json.decoder" not in sys.modules
+    with out_of_sight("no_such_module"):
+        pass
+
+    assert sys.modules["json.decoder"] is json.decoder
+    assert "no_such_module" not in sys.modules

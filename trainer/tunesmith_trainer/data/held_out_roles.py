@@ -47,11 +47,17 @@ def load_rows_of_stage(request: StageRequest) -> Prepared:
 
 def as_trimmed(request: StageRequest, prepared: Prepared) -> Prepared:
     """The rows in tokens of the model that `distill` left, if that has fewer than the base."""
+    distilled, kept = distilled_folder(request), kept_before(request)
+    if distilled is None or kept is None:
+        return prepared
+    return prepared.renumbered(numbers_of(kept), model=distilled)
+
+
+def kept_before(request: StageRequest) -> NDArray[np.int64] | None:
+    """The ids that `distill` left, ascending; None where this stage does not read it, or of all."""
     distilled = distilled_folder(request)
     path = distilled / KEPT_TOKENS if distilled else None
-    if distilled is None or path is None or not path.is_file():
-        return prepared
-    return prepared.renumbered(numbers_of(np.load(path)), model=distilled)
+    return np.load(path) if path is not None and path.is_file() else None
 
 
 def load_rows_that_choose(request: StageRequest) -> Prepared:

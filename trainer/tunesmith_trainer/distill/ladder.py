@@ -101,6 +101,16 @@ class Ladder:
         won = self.pruned.loss(suite) - self.recovered.loss(suite)
         return won / added if added > 0 else None
 
+    @property
+    def told(self) -> str:
+        """What was left, in figures for people."""
+        losses = [rung.loss(HELD_OUT) for rung in (self.tuned, self.pruned, self.recovered)]
+        tuned, pruned, reached = (f"{loss:.4f}" for loss in losses)
+        return (
+            f"{self.recovered.num_parameters:,} of {self.tuned.num_parameters:,} parameters; "
+            f"held-out loss {tuned} before, {pruned} pruned, {reached} recovered"
+        )
+
     def shortfalls(self, gate: PruneGate) -> list[str]:
         """Which bounds the recovered model breaks, in words."""
         broken, kept = [], self.recovery(HELD_OUT)

@@ -41,7 +41,8 @@ from tunesmith_engine.sources.remote_store import open_store
 from tunesmith_engine.sources.resolver import open_target
 from tunesmith_engine.sources.version_signature import read_signer
 from tunesmith_engine.stages.contracts import StageName, StageRequest
-from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_engine.stages.errors import BadInputError, StageError
+from tunesmith_engine.stages.recovery_spec import DRAFT_FIELD, drafted
 from tunesmith_trainer.compress.schemes import (
     SCHEMES,
     group_size_for,
@@ -146,6 +147,16 @@ def _told_of(field: str) -> Iterator[None]:
         raise as_stage_error(error) from error
 
 
+@contextmanager
+def told_of_draft() -> Iterator[None]:
+    """What pruning refuses, with the field of the draft that is made by it."""
+    try:
+        yield
+    except StageError as error:
+        message = error.message.replace("compression.prune", DRAFT_FIELD)
+        raise type(error)(error.reason, message, findings=error.findings) from error
+
+
 def refuse_without_gpu(spec: FineTuneJobSpec) -> None:
     """Return if a GPU is here, or is asked for, or the scheme needs none.
 
@@ -232,6 +243,12 @@ def refuse_unfit_model(spec: FineTuneJobSpec, folder: Path) -> None:
             from tunesmith_trainer.distill.vocabulary import refuse_untrimmable
 
             refuse_untrimmable(folder)
+    draft = drafted(spec).compression
+    if draft.prune is not None:
+        from tunesmith_trainer.distill.prunable import planned_shape
+
+        with told_of_draft():
+            planned_shape(draft, _model_without_weights(folder))
     if "W4A16" in spec.compression.schemes:
         model = _model_without_weights(folder)
         group_size_for(quantize, in_features=quantized_widths(model))

@@ -44,6 +44,25 @@ def distillation_section(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def draft_section(facts: Mapping[str, Any]) -> list[str]:
+    """The card's section from the facts of `draft`; none where no small model guesses."""
+    if not facts:
+        return []
+    suites = list(facts["recovery"])
+    head = ("model", "parameters", "MiB in bf16", *(f"{suite} loss" for suite in suites), "KL")
+    return [
+        section(
+            "Draft",
+            "`draft/` has a small model that guesses tokens, of which the served model keeps those "
+            f"that it would have chosen: no answer is the draft's. {_cut(facts)} Then "
+            f"{facts['numSteps']:,} steps over {facts['tokens']:,} tokens of the job's own "
+            f"training rows, {facts['method']}, {_objective(facts)}.",
+            table(head, [_row(rung) for rung in facts["ladder"]]),
+            "`draft.json` has what stays of each layer.",
+        )
+    ]
+
+
 def _cut(facts: Mapping[str, Any]) -> str:
     before, after = facts["shape"]["before"], facts["shape"]["after"]
     told = [

@@ -8,7 +8,8 @@ from typing import Any, Final
 from tunesmith_api.modelversion import Lineage
 from tunesmith_engine.sources import bill_of_materials as bill
 from tunesmith_engine.sources.bill_of_materials import Component
-from tunesmith_engine.stages.catalog import CATALOG, PREPARE
+from tunesmith_engine.sources.version_manifest import DRAFT_FOLDER
+from tunesmith_engine.stages.catalog import CATALOG, DRAFT, PREPARE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_trainer.publish.version_facts import VersionFacts
@@ -33,7 +34,7 @@ def model_bill(request: StageRequest, facts: VersionFacts, lineage: Lineage) -> 
             "modelParameters": {"datasets": [{"ref": each["bom-ref"]} for each in data]},
         },
     }
-    parts = [_base(request, lineage), *data, *_libraries(request)]
+    parts = [_base(request, lineage), *_draft(request), *data, *_libraries(request)]
     made = bill.document(subject, parts, metadata={"lifecycles": [{"phase": "build"}]})
     return bill.text_of(made)
 
@@ -50,6 +51,22 @@ def _base(request: StageRequest, lineage: Lineage) -> Component:
         **bill.properties_of([("hashOf", "every file's path and digest, in order of path")]),
         **bill.hashes_of([digest]),
     }
+
+
+def _draft(request: StageRequest) -> list[Component]:
+    """The small model in the version that guesses tokens, where it has one."""
+    if DRAFT.name not in request.inputs:
+        return []
+    drafted = request.inputs[DRAFT.name].artifact("draft")
+    return [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": "draft",
+            "name": f"{request.spec.output.model}/{DRAFT_FOLDER}",
+            **bill.properties_of([("hashOf", "every file's path and digest, in order of path")]),
+            **bill.hashes_of([drafted.digest]),
+        }
+    ]
 
 
 def _data(facts: VersionFacts) -> list[Component]:

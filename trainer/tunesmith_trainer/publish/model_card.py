@@ -11,10 +11,15 @@ from typing import Any, Final
 from tunesmith_api.finetunejob.training import Training
 from tunesmith_api.modeldeployment.adapters import max_rank_for
 from tunesmith_api.results import EvaluationResult
+from tunesmith_engine.sources.version_manifest import DRAFT_FOLDER
 from tunesmith_engine.stages.catalog import EXPLAIN, SYNTHESIZE
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_trainer.evaluate.bootstrap import FEW_ROWS
-from tunesmith_trainer.publish.distillation import distillation_section, num_parameters_of
+from tunesmith_trainer.publish.distillation import (
+    distillation_section,
+    draft_section,
+    num_parameters_of,
+)
 from tunesmith_trainer.publish.exports import exports_section
 from tunesmith_trainer.publish.fairness import fairness_section
 from tunesmith_trainer.publish.highlights import highlights_section
@@ -37,7 +42,7 @@ or with vLLM itself:
 
 ```console
 $ python -m vllm.entrypoints.openai.api_server --model FOLDER --served-model-name {name} \\
-    --dtype {dtype} --max-model-len {length}{eager}
+    --dtype {dtype} --max-model-len {length}{eager}{guessing}
 ```
 
 ```python
@@ -101,6 +106,7 @@ class ModelCard:
             ),
             *explanation(self.request),
             *distillation_section(self.facts.distilled),
+            *draft_section(self.facts.drafted),
             self.compression(),
             *exports_section(exported_formats(self.request)),
             self.parity(),
@@ -152,6 +158,7 @@ class ModelCard:
             dtype=settings["dtype"],
             length=settings["maxModelLength"],
             eager=" --enforce-eager" if settings["enforceEager"] else "",
+            guessing=_guessing(settings.get("speculative") or {}),
         )
         return section("Use", text, adapter if spec.output.has_adapter else "")
 
@@ -329,6 +336,18 @@ class ModelCard:
             "`lineage.json` has all hyperparameters, versions and stage keys, `manifest.json` the "
             "digest of every file.",
         )
+
+
+def _guessing(speculative: Mapping[str, Any]) -> str:
+    """The argument by which vLLM guesses with the version's small model, where it has one."""
+    if speculative.get("method") != "draftModel":
+        return ""
+    asked = {
+        "method": "draft_model",
+        "model": f"FOLDER/{DRAFT_FOLDER}",
+        "num_speculative_tokens": speculative["tokens"],
+    }
+    return f" \\\n    --speculative-config '{json.dumps(asked)}'"
 
 
 def explanation(request: StageRequest) -> list[str]:

@@ -14,6 +14,7 @@ from tunesmith_engine.stages.catalog import (
     CATALOG,
     COMPRESS,
     DISTILL,
+    DRAFT,
     EVALUATE,
     PREPARE,
     TRAIN,
@@ -31,7 +32,8 @@ class VersionFacts:
 
     `evaluation` is the content of `evaluation.json`: the numbers that `evaluate` wrote, and below
     `compressed` what `compress` measured of the model that ships. `distilled` is empty where
-    nothing was pruned. `serving` is the content of `serving.json`.
+    nothing was pruned, `drafted` where no small model guesses. `serving` is the content of
+    `serving.json`.
     """
 
     results: list[EvaluationResult]
@@ -41,6 +43,7 @@ class VersionFacts:
     prepared: Json
     trained: Json
     distilled: Json
+    drafted: Json
     compressed: Json
     verified: Json
     warnings: list[str]
@@ -70,6 +73,7 @@ def gather_facts(request: StageRequest) -> VersionFacts:
         prepared=facts[PREPARE.name],
         trained=facts[TRAIN.name],
         distilled=facts.get(DISTILL.name, {}),
+        drafted=facts.get(DRAFT.name, {}),
         compressed=facts[COMPRESS.name],
         verified=facts[VERIFY.name],
         # NB: in the order of the stages, not of the request: the model card shows them, and its

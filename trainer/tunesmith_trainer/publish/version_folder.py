@@ -19,7 +19,8 @@ from tunesmith_engine.sources.adapter_version import (
     ADAPTER_RECORD,
     AdapterRecord,
 )
-from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, EXPORT, TRAIN
+from tunesmith_engine.sources.version_manifest import DRAFT_FOLDER
+from tunesmith_engine.stages.catalog import CATALOG, COMPRESS, DRAFT, EXPORT, TRAIN
 from tunesmith_engine.stages.contracts import StageRequest
 from tunesmith_engine.stages.digests import files_below, local_path
 from tunesmith_engine.stages.errors import VerdictError
@@ -55,6 +56,8 @@ def gather_version(request: StageRequest, folder: Path, *, base: str | None = No
         )
         record = AdapterRecord(base_digest=base, rank=request.spec.training.lora.rank)
         write_json(folder / ADAPTER_RECORD, record.model_dump(mode="json", by_alias=True))
+    if DRAFT.name in request.inputs:
+        _link_model(local_path(request.inputs[DRAFT.name].artifact("draft")), folder / DRAFT_FOLDER)
     _link_exports(request, folder)
     for stage in CATALOG:
         # A stage that does not apply to the job has no result.

@@ -175,8 +175,8 @@ def _forgetting_warnings(best: TrialRecord, settings: Search) -> list[str]:
         return []
     return [
         (
-            f"trial {best.number}, the best, raises the loss on general text by {rise:.3f} nats: it "
-            "forgets what the base knew. Bound that for all trials by training.forgettingBudget."
+            f"trial {best.number}, the best, raises the loss on general text by {rise:.3f} nats: "
+            "it forgets what the base knew. Bound that for all trials by training.forgettingBudget."
         )
     ]
 

@@ -51,6 +51,16 @@ def test_an_adapter_counts_as_large_as_its_base() -> None:
     assert base.uri == "file:///b"
 
 
+def test_a_small_model_that_guesses_counts_for_every_replica() -> None:
+    file = {**FILES[0], "name": "draft/model.safetensors", "bytes": 500}
+
+    assert served_bytes(record_of([*FILES, file]), a_spec(adapters=None)) == 507
+
+
+def record_of(files: list[dict[str, object]]) -> ModelVersionSpec:
+    return ModelVersion.model_validate(a_version(files=files)).spec
+
+
 def test_formats_for_devices_count_for_no_replica() -> None:
     exported = exported_format(path="exports/onnx-int4").model_dump(by_alias=True)
     file = {**FILES[0], "name": "exports/onnx-int4/model.onnx", "bytes": 500}

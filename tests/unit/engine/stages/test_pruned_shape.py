@@ -113,6 +113,33 @@ def test_memory_counts_the_teacher_unless_it_has_drawn_before() -> None:
     assert drawn == alone
 
 
+def drafted(**draft: Any) -> Any:
+    serving = {"speculative": {"method": "draftModel", "draft": draft}}
+    return FineTuneJob.model_validate(a_job(serving=serving)).spec.with_defaults()
+
+
+def test_a_draft_takes_memory_in_its_stage_and_beside_its_model_and_disk() -> None:
+    plain = estimate(FineTuneJob.model_validate(a_job()).spec.with_defaults(), SMOL)
+    pair, smaller = estimate(drafted(), SMOL), estimate(drafted(ratio=0.9), SMOL)
+
+    # 6 of 30 layers, and embeddings.
+    parameters = 134_515_008 - 24 * 3_540_096
+    more = pair.memory_bytes["verify"] - plain.memory_bytes["verify"]
+    assert more == pytest.approx(2 * parameters, rel=1e-3)
+    assert "draft" not in plain.memory_bytes
+    # The teacher beside it, in fp32.
+    assert pair.memory_bytes["draft"] > 4 * (SMOL.num_parameters + parameters)
+    assert pair.memory_bytes["draft"] > smaller.memory_bytes["draft"]
+    assert pair.disk_bytes > smaller.disk_bytes > plain.disk_bytes
+
+
+def test_n_grams_take_nothing_of_all_this() -> None:
+    plain = FineTuneJob.model_validate(a_job()).spec.with_defaults()
+    guessed = FineTuneJob.model_validate(a_job(serving={"speculative": {}})).spec.with_defaults()
+
+    assert estimate(guessed, SMOL) == estimate(plain, SMOL)
+
+
 def test_disk_counts_what_is_cut_and_recovered() -> None:
     plain = FineTuneJob.model_validate(a_job()).spec.with_defaults()
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from small_models import CONTEXT, TINY_VOCABULARY, make_tiny_tokenizer
+from small_models import TINY_VOCABULARY, three_layers
 from tuned_job import SilentReporter, make_tuned_job, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
@@ -23,21 +22,6 @@ from tunesmith_trainer.distill.stage import distill
 from tunesmith_trainer.models import KEPT_TOKENS, load_model, load_tokenizer, load_tuned
 
 STEPS = {"maxSteps": 8, "learningRate": 0.002}
-
-
-def three_layers(folder: Path) -> Path:
-    tokenizer = make_tiny_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=TINY_VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=16, initializer_range=0.1,
-        max_position_embeddings=CONTEXT, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
