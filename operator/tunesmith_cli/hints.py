@@ -18,6 +18,8 @@ from tunesmith_engine.stages.catalog import CATALOG
 HINTS: Final[Mapping[str, str]] = {
     Reason.INVALID_SPEC: "correct the field that the message names; tunesmith validate FILE "
     "checks all of them",
+    Reason.OTHER_RELEASE: "upgrade the operator again, and it goes on where it was; or delete it "
+    "and make it anew",
     Reason.SECRET_NOT_FOUND: "for each secretRef a folder of that name in the home folder's "
     "secrets/, a file per key",
     Reason.ENVIRONMENT_MISSING: "make setup, or set TUNESMITH_ENVIRONMENTS",
