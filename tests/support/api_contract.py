@@ -245,7 +245,7 @@ class ApiContract:
         scene.patch("ConfigMap", "report", {"metadata": {"uid": uid}, "data": {"a": None}})
         other = {"metadata": {"uid": owner.uid}, "data": {"b": None}}
 
-        assert refused(lambda: scene.patch("ConfigMap", "report", other)) == 409
+        assert refused(lambda: scene.patch("ConfigMap", "report", other)) == 422
         assert refused(lambda: scene.patch("ConfigMap", "nowhere", {"data": {}})) == 404
         assert scene.get("ConfigMap", "report")["data"] == {"b": "2"}
 

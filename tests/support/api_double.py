@@ -107,7 +107,7 @@ class ApiDouble:
             raise ApiException(status=404, reason=f"there is no {key}")
         known = self.objects[key]["metadata"]
         if change.get("metadata", {}).get("uid", known["uid"]) != known["uid"]:
-            raise ApiException(status=409, reason=f"{key} is another")
+            raise ApiException(status=422, reason=f"the uid of {key} is immutable")
         self._replace(key, merged(self.objects[key], change))
         self.written()
 
