@@ -266,6 +266,45 @@ def test_an_adapter_is_proved_on_its_base_beside_the_merged_model(tmp_path: Path
     assert distance(logprobs_of(of_base, "prompts"), expected) > 0.2
 
 
+def test_pairs_of_fairness_suites_have_the_gaps_that_transformers_finds(tmp_path: Path) -> None:
+    base, reference = tmp_path / "base", tmp_path / "reference.json"
+    make_base(base)
+    make_reference(base, reference)
+    sides = [
+        ({"ids": [1, 5, 9, 12, 20], "counted": [1, 3, 4]}, {"ids": [1, 5, 40, 41, 12, 20],
+          "counted": [1, 4, 5]}),
+        ({"ids": [7, 8, 30], "counted": [2]}, {"ids": [7, 8, 31], "counted": [2]}),
+    ]  # fmt: skip
+    pairs = [{"suite": "terms", "first": first, "other": other} for first, other in sides]
+    reference.write_text(json.dumps(json.loads(reference.read_text()) | {"biasPairs": pairs}))
+
+    result = verified(
+        tmp_path / "attempt",
+        folder=base,
+        reference=reference,
+        # Random weights find every token about as likely.
+        spec={"verification": {"minAgreement": 0.0, "maxLogprobDifference": 2.0}},
+    )
+
+    assert result.outcome == "Succeeded", result.message
+    known = json.loads((tmp_path / "attempt" / "artifacts" / "fingerprints.json").read_text())
+    model = LlamaForCausalLM.from_pretrained(base)
+    expected = [
+        (summed(model, first) - summed(model, other)) / len(first["counted"])
+        for first, other in sides
+    ]
+    assert [pair["released"] for pair in known["biasPairs"]] == pytest.approx(expected, abs=0.05)
+    assert max(map(abs, expected)) > 0.1
+
+
+def summed(model: Any, side: Mapping[str, list[int]]) -> float:
+    """The log-likelihood of what is counted, in nats."""
+    with torch.no_grad():
+        logits = model(torch.tensor([side["ids"]])).logits[0].float()
+    logprobs = torch.log_softmax(logits, dim=-1)
+    return sum(float(logprobs[at - 1, side["ids"][at]]) for at in side["counted"])
+
+
 @pytest.mark.long
 def test_guessed_tokens_change_no_answer(tmp_path: Path) -> None:
     base, reference = tmp_path / "base", tmp_path / "reference.json"
