@@ -30,7 +30,7 @@ from tunesmith_operator.finetunejob.rayjob_manifest import (
     worker_placement,
 )
 from tunesmith_operator.finetunejob.service_accounts import StageAccounts
-from tunesmith_operator.kube.api_errors import is_invalid
+from tunesmith_operator.kube.api_errors import NOT_FOUND, is_invalid
 from tunesmith_operator.kube.client import KubeClient
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.ownership import delete_ours, make_ours
@@ -90,13 +90,17 @@ class KubeExecutor:
                 case _:
                     assert_never(action)
         if snapshot.report_cleanup is not None:
-            await self._client.patch(
-                CONFIG_MAP.kind,
-                self._owner.namespace,
-                shared_name(self._owner.name),
-                snapshot.report_cleanup,
-            )
+            await self._clean_report(snapshot.report_cleanup)
         return has_created
+
+    async def _clean_report(self, change: Manifest) -> None:
+        name = shared_name(self._owner.name)
+        try:
+            await self._client.patch(CONFIG_MAP.kind, self._owner.namespace, name, change)
+        except ApiException as error:
+            # It was taken away or replaced since the look, which is no fault of the job.
+            if error.status != NOT_FOUND and not is_invalid(error):
+                raise
 
     async def _started(self, action: Start, snapshot: Snapshot) -> bool:
         try:

@@ -303,6 +303,27 @@ def test_what_earlier_attempts_told_is_taken_from_the_report_once_another_was_st
     assert double.status["stages"][0]["state"] == "Succeeded"
 
 
+@pytest.mark.parametrize("status", [NOT_FOUND, 422])
+def test_a_report_that_goes_before_it_is_cleaned_is_no_fault_of_the_job(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    double = started()
+    told = double.request_of(*double.names("Job")).report.rsplit("/", 1)[1]
+    double.change(*REPORT, {"data": {told: "{}"}})
+
+    async def gone(*_: object) -> None:
+        double.requests.append("patch")
+        raise ApiException(status=status, reason="gone")
+
+    monkeypatch.setattr(double, "patch", gone)
+    for is_suspended in (True, True, False, False):
+        double.change(*KEY, {"spec": {"suspend": is_suspended}})
+        look(double)
+
+    assert "patch" in double.requests
+    assert double.status["phase"] == "Preparing"
+
+
 def test_a_look_from_the_past_takes_nothing_from_the_report_that_counts() -> None:
     double = started()
     past = parse_status(double.job)
