@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from tunesmith_trainer.data.labels import fields_of, require_column
+from tunesmith_trainer.data.labels import fields_of, require_column, with_raw
 from tunesmith_trainer.data.rows import Highlight, Problems, RawRow, Row, counted, described
 from tunesmith_trainer.data.tool_calls import RefusedRowError
 
@@ -40,9 +40,7 @@ def with_highlights(
         return
     if is_required:
         require_column(column, raw, path=_FIELD)
-    given = iter(raw)
-    for row in rows:
-        found = next(each for each in given if each.source == row.source)
+    for row, found in with_raw(rows, raw):
         try:
             value = fields_of(found).get(column)
             yield replace(row, highlights=_read(row, value if found.is_typed else _cell(value)))

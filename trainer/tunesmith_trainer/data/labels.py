@@ -50,13 +50,19 @@ def with_labels(
         return
     for path, column in columns.items():
         require_column(column, raw, path=path)
-    given = iter(raw)
-    for row in rows:
-        fields = fields_of(next(each for each in given if each.source == row.source))
+    for row, found in with_raw(rows, raw):
+        fields = fields_of(found)
         values = {column: fields.get(column) for column in columns.values()}
         if all(_is_label(value, column, row.source, problems) for column, value in values.items()):
             labels = {column: _as_text(value) for column, value in values.items()}
             yield replace(row, labels=labels)
+
+
+def with_raw(rows: Iterable[Row], raw: Iterable[RawRow]) -> Iterator[tuple[Row, RawRow]]:
+    """Each row with what it was made of: `raw` in the same order, what became none among it."""
+    given = iter(raw)
+    for row in rows:
+        yield row, next(each for each in given if each.source == row.source)
 
 
 def times_of(rows: Iterable[Row], *, column: str) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from tunesmith_trainer.data.labels import fields_of, require_column
+from tunesmith_trainer.data.labels import fields_of, require_column, with_raw
 from tunesmith_trainer.data.rows import Message, Problems, RawRow, Row, described
 
 _FIELD: Final = "dataset.rationale"
@@ -33,9 +33,8 @@ def with_rationales(
         return
     if is_required:
         require_column(column, raw, path=_FIELD)
-    given = iter(raw)
-    for row in rows:
-        value = fields_of(next(each for each in given if each.source == row.source)).get(column)
+    for row, found in with_raw(rows, raw):
+        value = fields_of(found).get(column)
         if not _is_text(value, column, row.source, problems):
             continue
         yield replace(row, rationale=(value or "").strip())
