@@ -19,6 +19,7 @@ from cluster import Cluster, connected, is_local, kubectl
 from crowd import wait_until
 from model_deployments import make_gateway
 from serving_cluster import ServingCluster
+from tunesmith_api.admin_policy import admin_policy
 from tunesmith_api.base import GROUP
 from tunesmith_api.crds import crds_yaml
 from tunesmith_api.kinds import KINDS
@@ -77,6 +78,13 @@ def no_policy(server: httpx.Client) -> Iterator[None]:
     kubectl("delete", *(f"{kind}/{REPORT_POLICY}" for kind in POLICY))
     yield
     put_policy()
+
+
+@pytest.fixture
+def parameterized_policy(server: httpx.Client) -> None:
+    """A cluster that knows FineTunePolicy; it keeps it, as an installation does."""
+    for part in admin_policy():
+        kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(part))
 
 
 @pytest.fixture

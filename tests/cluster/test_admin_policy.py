@@ -9,7 +9,6 @@ import pytest
 
 from cluster import Cluster, kubectl
 from operator_process import a_job
-from tunesmith_api.admin_policy import admin_policy
 
 ENDPOINT = {"url": "https://api.example.com/v1", "model": "large"}
 ALLOWED: dict[str, Any] = {
@@ -33,10 +32,8 @@ def a_job_within(**spec: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def limited(cluster: Cluster) -> Iterator[Cluster]:
+def limited(cluster: Cluster, parameterized_policy: None) -> Iterator[Cluster]:
     """A namespace in which a FineTunePolicy holds."""
-    for part in admin_policy():
-        kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(part))
     name = f"policy-{cluster.namespace}"
     spec = {"namespaces": [cluster.namespace], **ALLOWED}
     policy = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTunePolicy",

@@ -13,6 +13,7 @@ from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
 from faulty_network import a_network
 from held_jobs import Ours, kept_running, operator_behind, operator_for
+from operator_process import a_job
 
 
 def a_job_that_has_begun(crowd: Crowd) -> str:
@@ -86,14 +87,17 @@ def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
 
 @pytest.mark.alone
 def test_the_api_server_is_killed_while_jobs_run(
-    server: httpx.Client, kill_api_server: Callable[[], None]
+    server: httpx.Client, kill_api_server: Callable[[], None], parameterized_policy: None
 ) -> None:
+    """For half a minute the new one finds no parameters of policies, and refuses all jobs."""
     with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
         kubeconfig = Path(os.environ["KUBECONFIG"])
         with kept_running(lambda: operator_for(crowd, kubeconfig)):
             jobs = [a_job_that_has_begun(crowd) for _ in range(3)]
             kill_api_server()
-            undisturbed = crowd.add()
+            undisturbed = crowd.room()
+            wait_until(lambda: crowd.of(undisturbed).create(a_job(), dry_run=True).is_success)
+            crowd.create(undisturbed)
             crowd.play(until=crowd.are_over)
         births.alive(crowd.namespaces)
         pictures = {name: picture(job, births.all) for name, job in crowd.jobs().items()}

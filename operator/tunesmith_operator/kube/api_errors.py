@@ -20,6 +20,10 @@ _INVALID: Final = frozenset({BAD_REQUEST, TOO_LARGE, UNPROCESSABLE})
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
 
+# For half a minute after it has started, a server does not find the definitions that hold the
+# parameters of its admission policies, and answers as if the object were wrong.
+_POLICY_NOT_READY: Final = "failed to configure policy"
+
 _MISSING_RIGHT: Final = re.compile(
     r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
 )
@@ -42,20 +46,21 @@ class ForeignObjectError(ApiException):
 
 def is_refusal(error: ApiException) -> bool:
     """Whether the server understood the request and will not do it, so that a person has to act."""
-    known = _INVALID | {FORBIDDEN, NOT_FOUND}
-    return isinstance(error, ForeignObjectError) or error.status in known
+    known = isinstance(error, ForeignObjectError) or error.status in {FORBIDDEN, NOT_FOUND}
+    return known or is_invalid(error)
 
 
 def is_invalid(error: ApiException) -> bool:
     """Whether the server finds what was sent wrong in itself: no time mends that."""
-    return error.status in _INVALID
+    return error.status in _INVALID and _POLICY_NOT_READY not in str(error.reason)
 
 
 def is_outage(error: Exception) -> bool:
     """Whether the API server was not there, or not in a state to answer."""
     if isinstance(error, ApiException):
         status = error.status or 0
-        return status == _TOO_MANY_REQUESTS or status >= _FIRST_SERVER_ERROR
+        is_busy = status == _TOO_MANY_REQUESTS or status >= _FIRST_SERVER_ERROR
+        return is_busy or _POLICY_NOT_READY in str(error.reason)
     # A connection that is refused or reset comes as either of the two, by when it happens.
     return isinstance(error, ClientError | OSError | TimeoutError)
 

@@ -8,6 +8,8 @@ from kubernetes.aio.client.exceptions import ApiException
 from tunesmith_operator.kube.api_errors import (
     is_invalid,
     is_namespace_terminating,
+    is_outage,
+    is_refusal,
     refusal_message,
 )
 
@@ -76,3 +78,13 @@ def test_a_field_that_other_definitions_lack_is_named() -> None:
     error = ApiException(status=400, reason=f"PATCH /apis/keda.sh/v1alpha1/x: {answer}")
 
     assert "does not know the field spec.new" in refusal_message(error, subject="this deployment")
+
+
+def test_a_server_whose_policies_are_not_ready_is_waited_for_and_blames_nobody() -> None:
+    said = "failed to configure policy: failed to find resource referenced by paramKind: 'a/v1'"
+    answer = json.dumps({"message": f"'limits' denied request: {said}", "reason": "Invalid"})
+    error = ApiException(status=422, reason=f"POST /apis/batch/v1/jobs: {answer}")
+
+    assert is_outage(error)
+    assert not is_invalid(error)
+    assert not is_refusal(error)
