@@ -18,6 +18,7 @@ from chart import rendered
 from cluster import Cluster, connected, is_local, kubectl
 from crowd import wait_until
 from model_deployments import make_gateway
+from operator_process import a_job
 from serving_cluster import ServingCluster
 from tunesmith_api.admin_policy import admin_policy
 from tunesmith_api.base import GROUP
@@ -44,8 +45,11 @@ def server() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def kill_api_server(server: httpx.Client) -> Callable[[], None]:
-    """Kills the API server; one that finds its port still taken is started once more."""
+def kill_api_server(server: httpx.Client, dry: Cluster) -> Iterator[Callable[[], None]]:
+    """Kills the API server; one that finds its port still taken is started once more.
+
+    Afterwards it takes jobs again, which it does not at once where a policy has parameters.
+    """
     if KILL not in os.environ:
         pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
 
@@ -57,7 +61,8 @@ def kill_api_server(server: httpx.Client) -> Callable[[], None]:
                 return
         raise AssertionError("the API server does not come back")
 
-    return kill
+    yield kill
+    wait_until(lambda: dry.create(a_job(), dry_run=True).is_success)
 
 
 OUR_CRDS = tuple(f"{kind.plural}.{GROUP}" for kind in KINDS)
