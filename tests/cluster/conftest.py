@@ -21,7 +21,7 @@ from model_deployments import make_gateway
 from operator_process import a_job
 from serving_cluster import ServingCluster
 from tunesmith_api.admin_policy import admin_policy
-from tunesmith_api.base import GROUP
+from tunesmith_api.base import GROUP, VERSION
 from tunesmith_api.crds import crds_yaml
 from tunesmith_api.kinds import KINDS
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
@@ -57,12 +57,18 @@ def kill_api_server(server: httpx.Client, dry: Cluster) -> Iterator[Callable[[],
         for _ in range(3):
             subprocess.run(shlex.split(os.environ[KILL]), check=True, capture_output=True)
             with suppress(AssertionError):
-                wait_until(lambda: server.get("/readyz").is_success, timeout_s=30)
+                wait_until(lambda: answers(server), timeout_s=30)
                 return
         raise AssertionError("the API server does not come back")
 
     yield kill
     wait_until(lambda: dry.create(a_job(), dry_run=True).is_success)
+
+
+def answers(server: httpx.Client) -> bool:
+    """Whether the API server is ready, and has read the kinds again: until then they are a 429."""
+    lists = (f"/apis/{GROUP}/{VERSION}/{kind.plural}" for kind in KINDS)
+    return all(server.get(path).is_success for path in ("/readyz", *lists))
 
 
 OUR_CRDS = tuple(f"{kind.plural}.{GROUP}" for kind in KINDS)
