@@ -2,7 +2,8 @@
 
     scripts/audit_locks.py licences [--check]
     scripts/audit_locks.py advisories FILE...
-    scripts/audit_locks.py bill --image NAME --version VERSION --lock FILE... --output FILE
+    scripts/audit_locks.py bill --image NAME --version VERSION --base IMAGE@DIGEST
+        --lock FILE... --output FILE
 
 `licences` writes docs/reference/licences.md from what the packages in the environments here say of
 themselves; of a package that is installed in none, the page keeps what it had. `advisories` holds
@@ -32,6 +33,7 @@ EXIT_FOUND: Final = 1
 EXIT_BAD_INPUT: Final = 2
 _PIN: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(.*)$", re.MULTILINE)
 _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ROW: Final = re.compile(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
 _MAX_LICENCE: Final = 80
 _CLASSIFIER: Final = "License :: "
@@ -205,8 +207,11 @@ def rows_of(page: str) -> dict[tuple[str, str], str]:
     return {key: licence for key, licence in rows.items() if licence != UNKNOWN}
 
 
-def bill_of(image: str, version: str, pins: Iterable[Pin]) -> str:
-    """The bill of an image, which has these packages beside those of its base image."""
+def bill_of(image: str, version: str, pins: Iterable[Pin], *, base: str) -> str:
+    """The bill of an image: its base, a reference with a digest, and the packages added to it.
+
+    ValueError for a base without a digest.
+    """
     known = rows_of(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     subject: Component = {
         "type": "container",
@@ -215,7 +220,16 @@ def bill_of(image: str, version: str, pins: Iterable[Pin]) -> str:
         "version": version,
     }
     parts = {pin.name: _component(pin, known.get((pin.name, pin.version))) for pin in pins}
-    return text_of(document(subject, parts.values(), metadata={"lifecycles": [{"phase": "build"}]}))
+    components = [_base_component(base), *parts.values()]
+    return text_of(document(subject, components, metadata={"lifecycles": [{"phase": "build"}]}))
+
+
+def _base_component(reference: str) -> Component:
+    name, _, digest = reference.partition("@")
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"--base {reference}: give it with its digest, as NAME@sha256:...")
+    # NB: that of the manifest, by which it is pulled, and so no hash of a file.
+    return {"type": "container", "bom-ref": "base", "name": name, "version": digest}
 
 
 def _component(pin: Pin, licence: str | None) -> Component:
@@ -270,7 +284,9 @@ def _advisories(options: argparse.Namespace) -> int:
 
 def _bill(options: argparse.Namespace) -> int:
     pins = [pin for lock in options.lock for pin in pins_of(lock.read_text(encoding="utf-8"))]
-    options.output.write_text(bill_of(options.image, options.version, pins), encoding="utf-8")
+    options.output.write_text(
+        bill_of(options.image, options.version, pins, base=options.base), encoding="utf-8"
+    )
     return 0
 
 
@@ -287,6 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bill = commands.add_parser("bill", help="write an image's bill of materials (CycloneDX)")
     bill.add_argument("--image", required=True)
     bill.add_argument("--version", required=True)
+    bill.add_argument("--base", required=True, help="the image it starts from, with its digest")
     bill.add_argument("--lock", required=True, nargs="+", type=Path)
     bill.add_argument("--output", required=True, type=Path)
     bill.set_defaults(run=_bill)

@@ -7,6 +7,7 @@
 # the Dockerfiles name), TAG their tag (default: that of the chart). Layers are kept and shared, so a second build costs only what has
 # changed.
 set -euo pipefail
+shopt -s extglob
 folder=$(realpath -m "${1:?usage: scripts/build_images.sh FOLDER [IMAGE ...]}")
 shift
 cd "$(dirname "$0")/.."
@@ -28,9 +29,17 @@ dockerfile_of() {
   esac
 }
 
+# One base for all images, however its tag moves meanwhile; every bill says which.
+base=${BASE:-$(sed -n 's/^ARG BASE=//p' operator/Dockerfile)}
+policy=missing
+[[ -z ${BASE:-} ]] || policy=never
+buildah pull --quiet --policy "$policy" "$base" >/dev/null
+digest=$(buildah inspect --type image --format '{{.FromImageDigest}}' "$base")
+base=${base%%@*}
+base=${base%%:+([!:/])}@$digest
+
 # What pip is told here about its sources holds in the build too: certificates, an index, folders of wheels.
-flags=(--network host --layers)
-[[ -z ${BASE:-} ]] || flags+=(--build-arg "BASE=$BASE" --pull-never)
+flags=(--network host --layers --pull-never --build-arg "BASE=$base")
 [[ -z ${UV_DEFAULT_INDEX:-} ]] || flags+=(--env "PIP_INDEX_URL=$UV_DEFAULT_INDEX")
 for each in ${find_links:-}; do
   flags+=(--env "PIP_FIND_LINKS=$find_links")
@@ -40,7 +49,7 @@ for each in /etc/ssl/certs /usr/share/ca-certificates; do
   [[ ! -d $each ]] || flags+=(--volume "$each:$each:ro")
 done
 
-# What the image has of PyPI, beside the packages of its base image: $folder/IMAGE.cdx.json, as CycloneDX 1.6.
+# The base image, and what is added to it of PyPI: $folder/IMAGE.cdx.json, as CycloneDX 1.6.
 bill_of() {
   local accelerator=/$ACCELERATOR locks=()
   [[ $ACCELERATOR != cpu && $1 != operator && $1 != edge ]] || accelerator=
@@ -50,8 +59,8 @@ bill_of() {
     *) locks=("requirements$accelerator/$1.txt") ;;
   esac
   [[ $accelerator != /gpu ]] || locks=(requirements/gpu/torch.txt "${locks[@]}")
-  .venv/bin/python scripts/audit_locks.py bill --image "tunesmith/$1" --version "$TAG" --lock "${locks[@]}" \
-    --output "$folder/$1.cdx.json"
+  .venv/bin/python scripts/audit_locks.py bill --image "tunesmith/$1" --version "$TAG" --base "$base" \
+    --lock "${locks[@]}" --output "$folder/$1.cdx.json"
 }
 
 build() {
@@ -62,7 +71,7 @@ build() {
   # A server image for tests, made of the operator's: its files are none of an image's.
   [[ $1 != stand-in ]] || {
     context=tests
-    packages=(--build-arg "OPERATOR=localhost/tunesmith/operator:$TAG" --pull-never
+    packages=(--build-arg "OPERATOR=localhost/tunesmith/operator:$TAG"
       --build-arg "PACKAGES=$(grep -E '^(uvicorn|uvloop)==' requirements/control.txt | xargs)")
   }
   buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" "$context" >"$folder/$1.log" 2>&1 ||

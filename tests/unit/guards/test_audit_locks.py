@@ -116,17 +116,36 @@ def test_what_is_no_advisory_is_an_error(
     assert str(file) in capsys.readouterr().err
 
 
-def test_the_bill_of_an_image_has_every_package_of_its_locks(
+BASE = "registry.example.com:5000/python"
+
+
+def bill(audit: ModuleType, out: Path, lock: Path, *, base: str) -> int:
+    words = ["bill", "--image", "tunesmith/operator", "--version", "0.1.0", "--base", base]
+    return int(audit.main([*words, "--lock", str(lock), "--output", str(out)]))
+
+
+def test_the_bill_of_an_image_has_its_base_and_every_package_of_its_locks(
     audit: ModuleType, tmp_path: Path
 ) -> None:
     out, lock = tmp_path / "operator.cdx.json", ROOT / "requirements" / "operator.txt"
+    digest = f"sha256:{'ab' * 32}"
 
-    words = ["bill", "--image", "tunesmith/operator", "--version", "0.1.0", "--lock", str(lock)]
-    assert audit.main([*words, "--output", str(out)]) == 0
+    assert bill(audit, out, lock, base=f"{BASE}@{digest}") == 0
 
-    bill = json.loads(out.read_text())
-    parts = {part["name"]: part for part in bill["components"]}
-    assert set(parts) == {pin.name for pin in audit.pins_of(lock.read_text())}
+    found = json.loads(out.read_text())
+    parts = {part["name"]: part for part in found["components"]}
+    assert set(parts) == {BASE, *(pin.name for pin in audit.pins_of(lock.read_text()))}
+    assert (parts[BASE]["type"], parts[BASE]["version"]) == ("container", digest)
     assert parts["pydantic"]["licenses"]
     assert parts["pydantic"]["externalReferences"][0]["hashes"]
-    assert bill["metadata"]["component"]["name"] == "tunesmith/operator"
+    assert found["metadata"]["component"]["name"] == "tunesmith/operator"
+
+
+def test_a_base_without_a_digest_is_refused_and_nothing_written(
+    audit: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, lock = tmp_path / "operator.cdx.json", ROOT / "requirements" / "operator.txt"
+
+    assert bill(audit, out, lock, base=f"{BASE}:3.11") == 2
+    assert f"--base {BASE}:3.11: give it with its digest" in capsys.readouterr().err
+    assert not out.exists()
