@@ -1,5 +1,6 @@
 """A tuned job of three layers that is cut and recovered within seconds, and a kill half-way."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ STEPS = {"maxSteps": 8, "learningRate": 0.002}
 GENERAL_TEXT = {"uri": "file://general.txt"}
 
 
-def make_recovered_job(root: Path) -> Path:
-    """Write what `prepare` and `train` leave of a model that can lose layers and heads."""
-    make_tuned_job(root, scale=0.1, make_model=three_layers)
+def make_recovered_job(root: Path, *, make_model: Callable[[Path], Path] = three_layers) -> Path:
+    """Write what `prepare` and `train` leave of a model that can lose layers."""
+    make_tuned_job(root, scale=0.1, make_model=make_model)
     (root / "general.txt").write_text("The sun rises in the east.\n\nWater boils when hot.\n")
     return root
 
