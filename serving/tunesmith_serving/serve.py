@@ -164,9 +164,9 @@ def read_version(
     # Its files are as published, so that this is one that publish has not made.
     if settings.has_draft and _DRAFT_CONFIG not in manifest.files:
         raise ServeError(
-            f"{folder} is to guess with a small model of its own ({_SETTINGS}: speculative.method), "
-            f"and has no {_DRAFT_CONFIG}. Publish the model again, or leave serving.speculative "
-            "out of its job."
+            f"{folder} is to guess with a draft ({_SETTINGS}: speculative.method), and has no "
+            f"{_DRAFT_CONFIG}. Publish the model again, or leave serving.speculative out of its "
+            "job."
         )
     return settings, manifest.digest()
 

@@ -335,11 +335,15 @@ class SpeedFacts(Record):
 
 
 class GuessingRates(Record):
-    """Tokens a second, slowest, median and fastest round, with guessed tokens and without."""
+    """Tokens a second, slowest, median and fastest round, with guessed tokens and without.
+
+    `cost_of_guess` is in passes of the model by itself; results of an earlier release have none.
+    """
 
     guessing: tuple[float, float, float]
     plain: tuple[float, float, float]
     ratio: float
+    cost_of_guess: float | None = None
 
 
 class GuessingFacts(Record):

@@ -176,7 +176,6 @@ def test_a_version_with_a_draft_guesses_with_what_lies_in_it(
 )
 def test_a_draft_that_is_not_what_was_published_is_refused(
     with_draft: Path,
-    port: int,
     became: list[Any],
     capsys: pytest.CaptureFixture[str],
     change: Callable[[Path], object],
@@ -184,7 +183,7 @@ def test_a_draft_that_is_not_what_was_published_is_refused(
 ) -> None:
     change(with_draft / "draft")
 
-    assert serve([str(with_draft), "--port", str(port)]) == 2
+    assert serve([str(with_draft), "--port", "8123"]) == 2
     assert f"{message}. Publish the model again" in capsys.readouterr().err
     assert became == []
 
