@@ -335,10 +335,7 @@ class SpeedFacts(Record):
 
 
 class GuessingRates(Record):
-    """Tokens a second, slowest, median and fastest round, with guessed tokens and without.
-
-    `cost_of_guess` is in passes of the model by itself; results of an earlier release have none.
-    """
+    """Tokens a second, as above, with guessed tokens and without; a guess costs part of a pass."""
 
     guessing: tuple[float, float, float]
     plain: tuple[float, float, float]
