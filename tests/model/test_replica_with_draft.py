@@ -87,7 +87,7 @@ def asked_of(folder: Path) -> tuple[list[list[int]], Mapping[str, int]]:
 def served(folder: Path) -> Server:
     port = free_port()
     words = ["serve", str(folder), "--port", str(port), "--probe-seconds", "0.5"]
-    command = [SERVER, "-m", "tunesmith_serving", *words]
+    command: list[str | Path] = [SERVER, "-m", "tunesmith_serving", *words]
     return started(command, {"VLLM_API_KEY": KEY}, port, folder)
 
 
