@@ -54,12 +54,14 @@ EXPORT_BYTES: Final[Mapping[Precision, float]] = {
 class Estimate:
     """The largest resident memory of each stage over all its processes, and the disk of all.
 
-    `fit` is how a step of training is cut, and what its workers hold.
+    `fit` is how a step of training is cut, and what its workers hold. `draft_share` is the part of
+    the served model's parameters that its draft has, about, where one guesses.
     """
 
     memory_bytes: Mapping[StageName, int]
     disk_bytes: int
     fit: TrainingFit
+    draft_share: float | None = None
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -88,7 +90,16 @@ def estimate(
         memory_bytes={stage.name: stage.memory(workload) for stage in CATALOG.applying(spec)},
         disk_bytes=_disk(spec, facts),
         fit=fit_of(workload),
+        draft_share=_draft_share(spec, facts),
     )
+
+
+def _draft_share(spec: FineTuneJobSpec, facts: ModelFacts) -> float | None:
+    as_drafted = drafted(spec)
+    if as_drafted.compression.prune is None:
+        return None
+    served = pruned_facts(spec, facts)
+    return pruned_facts(as_drafted, served).num_parameters / served.num_parameters
 
 
 def speed_seconds(spec: FineTuneJobSpec) -> tuple[int, int] | None:

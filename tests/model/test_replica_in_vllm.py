@@ -4,21 +4,19 @@ Whatever can be seen over the wire is asked of both. A hang with /health at 200 
 from outside here: the engine's process is stopped.
 """
 
-import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command import free_port
 from openai_wire import KEY, WireAnswer, call, call_beside, shape
+from replica_server import SERVER, Server, end, started, wait_for
 from served_version import MODEL, make_version
 from tool_template import HERMES
 from tunesmith_engine.deployment.request_identity import SALT_VARIABLE
@@ -31,31 +29,15 @@ from tunesmith_serving.settings import ServingSettings
 from tunesmith_serving.tap.block_ring import REQUESTS_OF_BLOCK
 
 ROOT = Path(__file__).parents[2]
-SERVER = ROOT / ".venvs" / "server" / "bin" / "python"
 CONTROL = ROOT / ".venv" / "bin" / "python"
 STAND_IN = ROOT / "tests" / "support" / "stand_in_engine.py"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "ignore_eos": True}
 IDS = {"model": MODEL, "prompt": [5, 6, 7], "max_tokens": 4}
-START_S = 300
 SHUTDOWN_S = 60
 SECRETS = {"VLLM_API_KEY": KEY, SALT_VARIABLE: "of the deployment"}
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server as a process, and the version that it serves."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    folder: Path
-
-    @property
-    def is_real(self) -> bool:
-        """Whether it is vLLM."""
-        return self.process.args[0] == SERVER  # type: ignore[index]
 
 
 @pytest.fixture(scope="module")
@@ -110,45 +92,6 @@ def start_stand_in(folder: Path, *, shutdown_timeout: int, compares: bool = Fals
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command: list[str | Path] = [CONTROL, STAND_IN, *given]
     return started(command, SECRETS, port, folder)
-
-
-def started(
-    command: list[str | Path], environment: dict[str, str], port: int, folder: Path
-) -> Server:
-    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
-    server = Server(process, port, folder)
-    try:
-        wait_for(server, "Ready", seconds=START_S)
-    except BaseException:
-        end(server)
-        raise
-    return server
-
-
-def end(server: Server) -> None:
-    """Its engine process, too."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(server: Server, reason: str, *, seconds: float = 20) -> WireAnswer:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and server.process.poll() is None:
-        try:
-            answer = call(server.port, "/tunesmith/ready")
-            if answer.json["reason"] == reason:
-                return answer
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"never {reason}")
 
 
 def engine_of(server: Server) -> int:

@@ -353,6 +353,9 @@ def test_a_draft_guesses_the_tokens_of_its_model_and_changes_none(tmp_path: Path
     assert guessing["taken"] == guessing["guessed"] > 0
     assert guessing["sameTokens"] == guessing["comparedTokens"]
     assert guessing["alone"]["ratio"] > 0
+    for way in ("alone", "together"):
+        assert guessing[way]["costOfGuess"] >= 0
+    assert "guessed tokens taken (" in own.message
     settings: Any = own.facts["settings"]
     assert settings["speculative"] == {"method": "draftModel", "tokens": 3}
 

@@ -9,6 +9,7 @@ from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import (
     COMPRESS,
+    DRAFT,
     EVALUATE,
     PREPARE,
     PUBLISH,
@@ -123,6 +124,23 @@ def publish_request(root: Path, *, output: Path, **spec: Any) -> StageRequest:
         secrets=str(root / "secrets"),
         models=str(root / "models"),
     )
+
+
+def with_settings(request: StageRequest, **settings: Any) -> StageRequest:
+    """The same job, of which vLLM was proved with these serving settings."""
+    verified = request.inputs[VERIFY.name]
+    known: Any = verified.facts["settings"]
+    facts = {**verified.facts, "settings": {**known, **settings}}
+    inputs = {**request.inputs, VERIFY.name: verified.model_copy(update={"facts": facts})}
+    return request.model_copy(update={"inputs": inputs})
+
+
+def with_draft(request: StageRequest, drafted: StageResult, *, tokens: int) -> StageRequest:
+    """The same job with a small model that guesses so many tokens at a time."""
+    pair = with_settings(request, speculative={"method": "draftModel", "tokens": tokens})
+    inputs = {**pair.inputs, DRAFT.name: drafted}
+    keys = {**pair.stage_keys, DRAFT.name: drafted.key}
+    return pair.model_copy(update={"inputs": inputs, "stage_keys": keys})
 
 
 def _result(root: Path, stage: StageName) -> StageResult:

@@ -1,5 +1,6 @@
 """`spec.serving` and `spec.verification`: how vLLM runs the model, and the proof of its answers."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field
@@ -15,7 +16,11 @@ DEFAULT_MAX_MODEL_LENGTH: Final = 2048
 
 
 DEFAULT_LOOKUP: Final = 3
-# Every token that is guessed takes a pass of the draft, so that little of the model may be left.
+# N-grams cost next to nothing. A guess of a draft takes a pass of it, and by one at a time it pays
+# wherever it does by more (Leviathan et al. 2023, arXiv 2211.17192, corollary 3.9).
+DEFAULT_TOKENS: Final[Mapping[str, int]] = {"ngram": 3, "draftModel": 1}
+# Guesses pay where a greater part of them is taken than the draft has of its model: half of the
+# layers would ask for more than half of them, and gain a third if all were (`docs/task/serve.md`).
 DEFAULT_DRAFT_RATIO: Final = 0.8
 
 
@@ -48,7 +53,11 @@ class Speculative(ApiModel):
         "code. draftModel: a small model that the job distils from the tuned one; the version has "
         "it in `draft/`.",
     )
-    tokens: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Guessed at a time.")
+    tokens: Annotated[Annotated[int, Field(ge=1, le=16)] | None, PlannedDefault()] = Field(
+        None,
+        description=f"Guessed at a time. Default: {DEFAULT_TOKENS['ngram']} for ngram, "
+        f"{DEFAULT_TOKENS['draftModel']} for draftModel.",
+    )
     lookup: Annotated[Annotated[int, Field(ge=1, le=16)] | None, PlannedDefault()] = Field(
         None,
         description="The longest run of tokens that is looked up, down to one, for method: ngram. "
@@ -66,9 +75,12 @@ class Speculative(ApiModel):
 
     def with_defaults(self) -> Self:
         """With what the method leaves open filled in."""
+        update: dict[str, object] = {"tokens": self.tokens or DEFAULT_TOKENS[self.method]}
         if self.has_draft:
-            return self.model_copy(update={"draft": (self.draft or Draft()).with_defaults()})
-        return self.model_copy(update={"lookup": self.lookup or DEFAULT_LOOKUP})
+            update["draft"] = (self.draft or Draft()).with_defaults()
+        else:
+            update["lookup"] = self.lookup or DEFAULT_LOOKUP
+        return self.model_copy(update=update)
 
     def as_served(self) -> Self:
         """Without how the small model was made, which no server asks."""

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from tunesmith_api.finetunejob.spec import FineTuneJobSpec
 from tunesmith_api.reasons import Reason
 from tunesmith_cli.errors import EXIT_DONE, CommandError
-from tunesmith_cli.formats import counted, size
+from tunesmith_cli.formats import counted, percent, size
 from tunesmith_cli.inputs import Manifest, open_manifest
 from tunesmith_cli.terminal.style import plain, table
 from tunesmith_engine.capacity import (
@@ -158,6 +158,7 @@ def plan_as_json(view: PlanView) -> dict[str, JsonValue]:
             "gradientCheckpointing": view.estimate.fit.gradient_checkpointing,
             "workerBytes": asdict(view.estimate.fit.worker),
             "speedSeconds": [*(speed_seconds(view.plan.spec) or ())],
+            "draftShare": view.estimate.draft_share,
         }
         if view.estimate
         else None,
@@ -199,6 +200,7 @@ def plan_as_text(view: PlanView) -> str:
             _needs(view),
             *([_step(view.estimate.fit)] if view.estimate else []),
             *_speed(view.plan.spec),
+            *_draft(view.estimate),
         )
     )
 
@@ -248,6 +250,18 @@ def _compared(spec: FineTuneJobSpec) -> Iterator[str]:
         yield f"of {scheme} are measured beside the unquantized model"
     if spec.serving.speculative is not None:
         yield "with guessed tokens are measured beside those without"
+
+
+def _draft(needs: Estimate | None) -> list[str]:
+    """What a draft has to guess before it pays, by what it costs at least."""
+    if needs is None or needs.draft_share is None:
+        return []
+    share = percent(needs.draft_share)
+    told = (
+        f"the draft has {share} of the parameters of its model, and a guess costs about that part "
+        f"of a pass: it pays where more than {share} of the guesses are taken, which verify counts"
+    )
+    return [told]
 
 
 def _step(fit: TrainingFit) -> str:

@@ -335,11 +335,12 @@ class SpeedFacts(Record):
 
 
 class GuessingRates(Record):
-    """Tokens a second, slowest, median and fastest round, with guessed tokens and without."""
+    """Tokens a second, as above, with guessed tokens and without; a guess costs part of a pass."""
 
     guessing: tuple[float, float, float]
     plain: tuple[float, float, float]
     ratio: float
+    cost_of_guess: float | None = None
 
 
 class GuessingFacts(Record):

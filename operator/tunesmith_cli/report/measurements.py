@@ -298,8 +298,18 @@ def _guessing_rows(found: GuessingFacts) -> list[tuple[str, str]]:
             )
             for way, rates in ways
         ),
+        *(
+            (f"guesses to be taken, to speed {way} up", _needed(rates.cost_of_guess))
+            for way, rates in ways
+            if rates.cost_of_guess is not None
+        ),
     ]
     return rows if found.pays else [*rows, ("guessing", "does not pay in speed here")]
+
+
+def _needed(cost_of_guess: float) -> str:
+    """A guess that costs a part of a pass pays where more than that part of guesses is taken."""
+    return f"more than {percent(cost_of_guess)}" if cost_of_guess < 1 else "not even all would do"
 
 
 def _compared(scheme: str, rates: RatesFacts) -> str:

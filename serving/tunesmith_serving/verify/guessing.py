@@ -11,7 +11,7 @@ from statistics import median
 from pydantic import JsonValue
 
 from tunesmith_api.finetunejob.serving import Speculative
-from tunesmith_serving.verify.guess_counts import Guesses
+from tunesmith_serving.verify.guess_counts import GuessedTokens, Guesses
 from tunesmith_serving.verify.parity import Comparison, TokenView, clipped
 from tunesmith_serving.verify.speed import NUM_PROMPTS, Rates, is_faster, spread
 
@@ -72,7 +72,7 @@ class Guessing:
     def told(self) -> str:
         """In figures, for people."""
         return (
-            f"{self.guesses.acceptance:.0%} of guessed tokens taken, "
+            f"{self.guesses.acceptance:.0%} of guessed tokens taken{self._needed}, "
             f"{median(self.guessing.alone):.0f} tokens/s of one request, "
             f"{median(self.plain.alone):.0f} without"
         )
@@ -83,15 +83,24 @@ class Guessing:
         if self.pays:
             return []
         advice = (
-            "distil the draft for longer, make it smaller, guess fewer tokens"
+            "distil the draft for longer or make it smaller"
             if self.speculative.has_draft
             else "guess fewer tokens"
         )
         warning = (
-            f"guessing by {self.speculative.method} was not faster in this vLLM: {advice}, or "
-            "leave serving.speculative out."
+            f"guessing by {self.speculative.method} was not faster in this vLLM: leave "
+            f"serving.speculative out, or {advice}. verify's message and the report say which part "
+            "of the guesses was taken, and which would have to be."
         )
         return [warning]
+
+    @property
+    def _needed(self) -> str:
+        """The part of guesses that has to be taken before one request is answered faster."""
+        cost = _cost(self.guessing.alone, self.plain.alone, self.guessing.guessed_alone)
+        if cost is None:
+            return ""
+        return f" ({cost:.0%} would pay)" if cost < 1 else " (not even all would pay)"
 
     def as_json(self) -> dict[str, JsonValue]:
         """As facts have it."""
@@ -106,14 +115,27 @@ class Guessing:
             "comparedTokens": self.same.compared.num_tokens,
             "requests": NUM_PROMPTS,
             "pays": self.pays,
-            "alone": _both(self.guessing.alone, self.plain.alone),
-            "together": _both(self.guessing.together, self.plain.together),
+            "alone": _both(self.guessing.alone, self.plain.alone, self.guessing.guessed_alone),
+            "together": _both(
+                self.guessing.together, self.plain.together, self.guessing.guessed_together
+            ),
         }
 
 
-def _both(guessing: Sequence[float], plain: Sequence[float]) -> JsonValue:
+def _both(
+    guessing: Sequence[float], plain: Sequence[float], guessed: GuessedTokens | None
+) -> JsonValue:
+    cost = _cost(guessing, plain, guessed)
     return {
         "guessing": spread(guessing),
         "plain": spread(plain),
         "ratio": round(median(guessing) / median(plain), 3),
+        "costOfGuess": None if cost is None else round(cost, 3),
     }
+
+
+def _cost(
+    guessing: Sequence[float], plain: Sequence[float], guessed: GuessedTokens | None
+) -> float | None:
+    """In passes of the model by itself, which is the part of guesses that has to be taken."""
+    return guessed.cost_of_guess(ratio=median(guessing) / median(plain)) if guessed else None

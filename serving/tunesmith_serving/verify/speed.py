@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from tunesmith_serving.verify.guess_counts import GuessedTokens
 from tunesmith_serving.verify.vllm_engine import VllmEngine
 
 NUM_PROMPTS: Final = 8
@@ -22,10 +23,15 @@ NUM_ROUNDS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Tokens a second in each round: of one request alone, and of `NUM_PROMPTS` at once."""
+    """Tokens a second in each round: of one request alone, and of `NUM_PROMPTS` at once.
+
+    Of an engine that guesses also what was guessed in these rounds.
+    """
 
     alone: list[float]
     together: list[float]
+    guessed_alone: GuessedTokens | None = None
+    guessed_together: GuessedTokens | None = None
 
     @classmethod
     def of(
@@ -38,10 +44,9 @@ class Rates:
         ]
         # The first of each pays for what is allocated once, and leaves the prompts in the cache.
         _rate(engine, rows, num_tokens=num_tokens)
-        return cls(
-            alone=[_rate(engine, rows[:1], num_tokens=num_tokens) for _ in range(NUM_ROUNDS)],
-            together=[_rate(engine, rows, num_tokens=num_tokens) for _ in range(NUM_ROUNDS)],
-        )
+        alone, guessed_alone = _rounds(engine, rows[:1], num_tokens=num_tokens)
+        together, guessed_together = _rounds(engine, rows, num_tokens=num_tokens)
+        return cls(alone, together, guessed_alone, guessed_together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,18 @@ class Speed:
 def is_faster(ours: Rates, theirs: Rates) -> bool:
     """Whether every round was faster than the fastest of the other, alone or together."""
     return min(ours.alone) > max(theirs.alone) or min(ours.together) > max(theirs.together)
+
+
+def _rounds(
+    engine: VllmEngine, rows: Sequence[Sequence[int]], *, num_tokens: int
+) -> tuple[list[float], GuessedTokens | None]:
+    before = engine.guesses()
+    rates = [_rate(engine, rows, num_tokens=num_tokens) for _ in range(NUM_ROUNDS)]
+    after = engine.guesses()
+    if before is None or after is None:
+        return rates, None
+    num_answers = NUM_ROUNDS * len(rows)
+    return rates, GuessedTokens(num_answers, num_answers * num_tokens, after - before)
 
 
 def _rate(engine: VllmEngine, rows: Sequence[Sequence[int]], *, num_tokens: int) -> float:

@@ -241,7 +241,18 @@ def test_a_plan_as_json_has_whole_keys_and_bytes(view: PlanView) -> None:
         "gradientCheckpointing": "every2",
         "workerBytes": asdict(view.estimate.fit.worker) if view.estimate else None,
         "speedSeconds": [45, 120],
+        "draftShare": None,
     }
+
+
+def test_a_plan_with_a_draft_says_what_has_to_be_guessed_before_it_pays(view: PlanView) -> None:
+    assert view.estimate is not None
+    pair = replace(view, estimate=replace(view.estimate, draft_share=0.3686))
+
+    told = plan_as_text(pair).rpartition("\n\n")[2]
+    assert told.startswith("the draft has 36.9 % of the parameters of its model")
+    assert "more than 36.9 % of the guesses are taken" in told
+    assert "the draft" not in plan_as_text(view)
 
 
 def test_the_status_of_a_failed_job_says_why_and_what_to_do(tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ GUESSING: dict[str, Any] = {
     "comparedTokens": 640,
     "requests": 8,
     "pays": False,
-    "alone": {"guessing": [30.0, 31.0, 32.0], "plain": [24.0, 25.0, 26.0], "ratio": 1.24},
-    "together": {"guessing": [90.0, 95.0, 99.0], "plain": [98.0, 100.0, 101.0], "ratio": 0.95},
-}
+    "alone": {"guessing": [30.0, 31.0, 32.0], "plain": [24.0, 25.0, 26.0], "ratio": 1.24,
+              "costOfGuess": 0.43},
+    "together": {"guessing": [90.0, 95.0, 99.0], "plain": [98.0, 100.0, 101.0], "ratio": 0.95,
+                 "costOfGuess": 1.2},
+}  # fmt: skip
 
 
 def page(home: Path, **guessing: Any) -> str:
@@ -46,6 +48,18 @@ def test_counts_and_speeds_stand_beside_the_agreement(tmp_path: Path) -> None:
     assert "639 of 640" in text
     assert "31 (30 to 32), without 25 (24 to 26): 1.24 times" in text
     assert "tokens/s of 8 requests at once, guessing" in text
+
+
+def test_what_has_to_be_taken_stands_there_unless_the_job_is_of_an_earlier_release(
+    tmp_path: Path,
+) -> None:
+    text = page(tmp_path / "new")
+
+    assert "guesses to be taken, to speed one request up" in text
+    assert "more than 43" in text
+    assert "not even all would do" in text
+    rates = {key: value for key, value in GUESSING["alone"].items() if key != "costOfGuess"}
+    assert "to be taken" not in page(tmp_path / "old", alone=rates, together=rates)
 
 
 @pytest.mark.parametrize("pays", [True, False])

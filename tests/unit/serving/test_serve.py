@@ -1,6 +1,7 @@
 """What serve refuses before it becomes vLLM, and what it hands over."""
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from tunesmith_api.finetunejob.serving import Speculative
 from tunesmith_api.modeldeployment.engine import Engine, EngineArguments
 from tunesmith_api.modeldeployment.monitoring import Monitoring
 from tunesmith_api.modeldeployment.rollout import Rollout
 from tunesmith_api.modeldeployment.spec import ModelDeploymentSpec
 from tunesmith_engine.deployment.observations import DesiredRevision
 from tunesmith_engine.deployment.serve_command import serve_arguments
-from tunesmith_engine.sources.version_manifest import parse_manifest
-from tunesmith_engine.stages.digests import digest_file, files_below
+from tunesmith_engine.sources.version_manifest import manifest_of, parse_manifest
 from tunesmith_serving.replica.middleware import MIDDLEWARE
 from tunesmith_serving.replica.settings import ReplicaSettings
 from tunesmith_serving.serve import serve
@@ -25,6 +26,7 @@ from tunesmith_serving.settings import ServingSettings
 SETTINGS = ServingSettings(
     model="helpdesk", dtype="float32", enforce_eager=True, max_model_length=2048
 )
+PAIR = SETTINGS.model_copy(update={"speculative": Speculative(method="draftModel", tokens=2)})
 
 
 class BecameServerError(Exception):
@@ -56,16 +58,24 @@ def published(tmp_path: Path) -> Path:
     (folder / "extra").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "extra" / "notes.txt").write_text("notes")
-    (folder / "serving.json").write_text(SETTINGS.model_dump_json(by_alias=True))
-    files = {
-        path.relative_to(folder).as_posix(): {
-            "digest": digest_file(path),
-            "bytes": path.stat().st_size,
-        }
-        for path in files_below(folder)
-    }
-    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    write_settings(folder, SETTINGS)
     return folder
+
+
+def write_settings(folder: Path, settings: ServingSettings) -> None:
+    """The manifest is then that of the folder as it is."""
+    (folder / "serving.json").write_text(settings.model_dump_json(by_alias=True))
+    (folder / "manifest.json").write_text(manifest_of(folder).text())
+
+
+@pytest.fixture
+def with_draft(published: Path) -> Path:
+    """The same version with a small model that guesses."""
+    (published / "draft").mkdir()
+    (published / "draft" / "config.json").write_text("{}")
+    (published / "draft" / "model.safetensors").write_bytes(b"small")
+    write_settings(published, PAIR)
+    return published
 
 
 def test_an_unchanged_version_becomes_a_server_on_loopback(
@@ -136,6 +146,71 @@ def test_a_deployment_says_how_its_replicas_are_served(
     assert (replica.stable_url, replica.compare_fraction) == ("http://stable:8000", 0.5)
     pace = (replica.probe_seconds, replica.max_probe_seconds, replica.probe_token_fraction)
     assert pace == (15, 60, 0.01)
+
+
+def test_a_version_with_a_draft_guesses_with_what_lies_in_it(
+    with_draft: Path, port: int, became: list[Any]
+) -> None:
+    with pytest.raises(BecameServerError):
+        serve([str(with_draft), "--port", str(port)])
+
+    ((arguments, _),) = became
+    asked = json.loads(dict(pairwise(arguments))["--speculative-config"])
+    draft = str(with_draft / "draft")
+    assert asked == {"method": "draft_model", "model": draft, "num_speculative_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shutil.rmtree, "draft/config.json is missing; draft/model.safetensors is missing"),
+        (
+            lambda draft: (draft / "model.safetensors").write_bytes(b"SMALL"),
+            "draft/model.safetensors has another digest",
+        ),
+        (
+            lambda draft: (draft / "modeling.py").write_text("import os"),
+            "draft/modeling.py was added",
+        ),
+    ],
+)
+def test_a_draft_that_is_not_what_was_published_is_refused(
+    with_draft: Path,
+    became: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    message: str,
+) -> None:
+    change(with_draft / "draft")
+
+    assert serve([str(with_draft), "--port", "8123"]) == 2
+    assert f"{message}. Publish the model again" in capsys.readouterr().err
+    assert became == []
+
+
+def test_a_version_that_is_to_guess_and_has_no_draft_is_refused_before_vllm_loads_anything(
+    published: Path, port: int, became: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_settings(published, PAIR)
+
+    assert serve([str(published), "--port", str(port)]) == 2
+    told = capsys.readouterr().err
+    assert "serving.json: speculative.method" in told
+    assert "has no draft/config.json" in told
+    assert became == []
+
+
+def test_a_version_is_served_without_the_formats_for_devices_that_fetch_leaves_out(
+    published: Path, port: int, became: list[Any]
+) -> None:
+    graph = published / "exports" / "onnx-int4" / "model.onnx"
+    graph.parent.mkdir(parents=True)
+    graph.write_bytes(b"graph")
+    write_settings(published, SETTINGS)
+    shutil.rmtree(published / "exports")
+
+    with pytest.raises(BecameServerError):
+        serve([str(published), "--port", str(port)])
 
 
 def test_another_version_than_the_deployments_is_refused(

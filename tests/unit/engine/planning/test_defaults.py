@@ -150,6 +150,24 @@ def test_planning_fills_in_the_fields_that_are_marked_so_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("speculative", "tokens"),
+    [
+        ({}, 3),
+        # By one at a time a draft pays wherever it does by more.
+        ({"method": "draftModel"}, 1),
+        ({"method": "draftModel", "tokens": 4}, 4),
+    ],
+)
+def test_how_many_tokens_are_guessed_follows_who_guesses(
+    speculative: dict[str, Any], tokens: int
+) -> None:
+    planned = spec_of(serving={"speculative": speculative}).with_defaults()
+
+    assert planned.serving.speculative is not None
+    assert planned.serving.speculative.tokens == tokens
+
+
+@pytest.mark.parametrize(
     ("workspace", "asked"),
     [
         ({}, {"claimName", "size", "storageClassName", "accessMode"}),

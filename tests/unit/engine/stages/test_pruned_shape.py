@@ -131,6 +131,17 @@ def test_a_draft_takes_memory_in_its_stage_and_beside_its_model_and_disk() -> No
     assert pair.memory_bytes["draft"] > 4 * (SMOL.num_parameters + parameters)
     assert pair.memory_bytes["draft"] > smaller.memory_bytes["draft"]
     assert pair.disk_bytes > smaller.disk_bytes > plain.disk_bytes
+    assert plain.draft_share is None
+    assert pair.draft_share == pytest.approx(parameters / SMOL.num_parameters, rel=1e-3)
+
+
+def test_of_a_pruned_model_a_draft_is_a_part_of_what_is_left() -> None:
+    prune = drafted().model_copy(update={"compression": spec_of(ratio=0.5).compression})
+
+    # 3 of 15 layers, and embeddings.
+    embeddings = 134_515_008 - 30 * 3_540_096
+    share = (embeddings + 3 * 3_540_096) / (embeddings + 15 * 3_540_096)
+    assert estimate(prune, SMOL).draft_share == pytest.approx(share, rel=1e-3)
 
 
 def test_n_grams_take_nothing_of_all_this() -> None:

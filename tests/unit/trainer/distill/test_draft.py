@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from small_models import TINY_VOCABULARY, three_layers
-from tuned_job import SilentReporter, make_tuned_job, request_for
-from tunesmith_api.reasons import Reason
+from recovered_job import (
+    STEPS,
+    Killed,
+    Killer,
+    make_recovered_job,
+    recovery_request,
+    result_of,
+)
+from small_models import TINY_VOCABULARY
+from tuned_job import SilentReporter
 from tunesmith_engine.stages.catalog import DISTILL, DRAFT
-from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_engine.stages.digests import local_path
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.distill.draft import draft
@@ -19,27 +26,22 @@ from tunesmith_trainer.distill.stage import distill
 from tunesmith_trainer.models import load_model, load_tokenizer, stored_dtype
 from tunesmith_trainer.prepare.preflight import refuse_unfit_model
 
-STEPS = {"maxSteps": 8, "learningRate": 0.002}
 PRUNE = {"ratio": 0.34, "gate": {"minRecovery": 0.1}, "recovery": STEPS}
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tuned_job(tmp_path_factory.mktemp("tuned"), scale=0.1, make_model=three_layers)
+    return make_recovered_job(tmp_path_factory.mktemp("tuned"))
 
 
 def request_of(job: Path, output: Path, *, prune: Any = None, **drafted: Any) -> StageRequest:
-    (job / "general.txt").write_text("The sun rises in the east.\n\nWater boils when hot.\n")
     asked = {"ratio": 0.67, **drafted, "recovery": {**STEPS, **drafted.get("recovery", {})}}
-    return request_for(
+    return recovery_request(
         job,
         DRAFT.name,
         output=output,
         compression={"prune": prune} if prune else {},
         serving={"speculative": {"method": "draftModel", "draft": asked}},
-        # Short, for every test scores three models on it.
-        evaluation={"generalText": {"uri": "file://general.txt"}},
-        training={"sequenceLength": 256, "batch": {"size": 2}, "precision": "fp32"},
     )
 
 
@@ -93,12 +95,7 @@ def test_of_a_pruned_job_it_is_cut_out_of_the_pruned_model_with_its_tokens(
     Path(output).mkdir()
     first = request.model_copy(update={"stage": DISTILL.name, "spec": spec, "output": output})
     made = distill(first, SilentReporter())
-    result = StageResult(
-        stage=DISTILL.name, key="0" * 64, attempt=1, outcome="Succeeded",
-        reason=Reason.SUCCEEDED, artifacts=made.artifacts, evaluation=made.evaluation,
-        facts=made.facts,
-    )  # fmt: skip
-    inputs = {**request.inputs, DISTILL.name: result}
+    inputs = {**request.inputs, DISTILL.name: result_of(DISTILL.name, made)}
 
     drafted = draft(request.model_copy(update={"inputs": inputs}), SilentReporter())
 
@@ -144,14 +141,6 @@ def test_a_draft_that_diverges_names_its_own_rate(job: Path, tmp_path: Path) -> 
 def test_a_killed_draft_goes_on_to_the_same_weights(
     job: Path, tmp_path: Path, outcome: StageOutcome
 ) -> None:
-    class Killed(Exception):  # noqa: N818 - a signal, not an error
-        """Stands for a signal."""
-
-    class Killer(SilentReporter):
-        def progress(self, message: str, **told: Any) -> None:
-            if message == "recovering" and told.get("step") == 2:
-                raise Killed
-
     request = request_of(job, tmp_path)
     with pytest.raises(Killed):
         draft(request, Killer())

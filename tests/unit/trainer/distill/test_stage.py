@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from small_models import TINY_VOCABULARY, three_layers
-from tuned_job import SilentReporter, make_tuned_job, request_for
+from recovered_job import (
+    GENERAL_TEXT,
+    STEPS,
+    Killed,
+    Killer,
+    make_recovered_job,
+    recovery_request,
+    result_of,
+)
+from small_models import TINY_VOCABULARY
+from tuned_job import SilentReporter, request_for
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult
 from tunesmith_engine.stages.catalog import COMPRESS, DISTILL, EVALUATE
-from tunesmith_engine.stages.contracts import StageOutcome, StageRequest, StageResult
+from tunesmith_engine.stages.contracts import StageOutcome, StageRequest
 from tunesmith_engine.stages.errors import BadInputError, VerdictError
 from tunesmith_trainer.compress import stage as compress_stage
 from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
@@ -21,27 +30,16 @@ from tunesmith_trainer.data.prepared import load_prepared
 from tunesmith_trainer.distill.stage import distill
 from tunesmith_trainer.models import KEPT_TOKENS, load_model, load_tokenizer, load_tuned
 
-STEPS = {"maxSteps": 8, "learningRate": 0.002}
-
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tuned_job(tmp_path_factory.mktemp("tuned"), scale=0.1, make_model=three_layers)
+    return make_recovered_job(tmp_path_factory.mktemp("tuned"))
 
 
 def request_of(job: Path, output: Path, **prune: Any) -> StageRequest:
     recovery = {**STEPS, **prune.pop("recovery", {})}
     given = {"ratio": 0.34, "gate": {"minRecovery": 0.1}, **prune, "recovery": recovery}
-    (job / "general.txt").write_text("The sun rises in the east.\n\nWater boils when hot.\n")
-    return request_for(
-        job,
-        DISTILL.name,
-        output=output,
-        compression={"prune": given},
-        # Short, for every test scores three models on it.
-        evaluation={"generalText": {"uri": "file://general.txt"}},
-        training={"sequenceLength": 256, "batch": {"size": 2}, "precision": "fp32"},
-    )
+    return recovery_request(job, DISTILL.name, output=output, compression={"prune": given})
 
 
 def distilled(job: Path, output: Path, **prune: Any) -> StageOutcome:
@@ -160,14 +158,6 @@ def test_without_fallback_the_job_fails_with_its_numbers(job: Path, tmp_path: Pa
 def test_a_killed_recovery_goes_on_to_the_same_weights(
     job: Path, tmp_path: Path, outcome: StageOutcome
 ) -> None:
-    class Killed(Exception):  # noqa: N818 - a signal, not an error
-        """Stands for a signal."""
-
-    class Killer(SilentReporter):
-        def progress(self, message: str, **told: Any) -> None:
-            if message == "recovering" and told.get("step") == 2:
-                raise Killed
-
     request = request_of(job, tmp_path)
     with pytest.raises(Killed):
         distill(request, Killer())
@@ -188,35 +178,20 @@ def test_a_cut_that_takes_nothing_is_refused(job: Path, tmp_path: Path) -> None:
         distilled(job, tmp_path, ratio=0.1)
 
 
-def as_result(outcome: StageOutcome) -> StageResult:
-    return StageResult(
-        stage=DISTILL.name,
-        key="0" * 64,
-        attempt=1,
-        outcome="Succeeded",
-        reason=Reason.SUCCEEDED,
-        artifacts=outcome.artifacts,
-        evaluation=outcome.evaluation,
-        facts=outcome.facts,
-    )
-
-
 def compress_request(job: Path, output: Path, outcome: StageOutcome) -> StageRequest:
     request = request_for(
         job,
         COMPRESS.name,
         output=output,
         compression={"quantize": {"scheme": "none"}, "prune": {}},
-        evaluation={"generation": {"metric": "none"}, "generalText": {"uri": "file://general.txt"}},
+        evaluation={"generation": {"metric": "none"}, "generalText": GENERAL_TEXT},
         training={"sequenceLength": 256},
         verification={"prompts": 2, "maxNewTokens": 4},
     )
     tuned = EvaluationResult(suite="heldOut", split="tuned", metric="loss", value=1.25, n=4)
-    evaluated = as_result(StageOutcome("", evaluation=[tuned])).model_copy(
-        update={"stage": EVALUATE.name}
-    )
-    inputs = {**request.inputs, EVALUATE.name: evaluated, DISTILL.name: as_result(outcome)}
-    return request.model_copy(update={"inputs": inputs})
+    outcomes = {EVALUATE.name: StageOutcome("", evaluation=[tuned]), DISTILL.name: outcome}
+    results = {stage: result_of(stage, made) for stage, made in outcomes.items()}
+    return request.model_copy(update={"inputs": {**request.inputs, **results}})
 
 
 def test_compress_takes_the_recovered_model_and_tells_it_beside_the_tuned_one(

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tunesmith_api.modelversion import ModelVersion
-from tunesmith_engine.stages.catalog import DRAFT, VERIFY
+from tunesmith_engine.stages.catalog import DRAFT
 from tunesmith_engine.stages.contracts import StageRequest, StageResult
 from tunesmith_engine.stages.digests import artifact_of, digest_file
 from tunesmith_engine.stages.errors import VerdictError
 from tunesmith_trainer.publish.model_bill import BILL
 from tunesmith_trainer.publish.stage import publish
-from verified_job import SilentReporter, make_verified_job, publish_request
+from verified_job import SilentReporter, make_verified_job, publish_request, with_draft
 
 FACTS: dict[str, Any] = {
     "shape": {
@@ -32,7 +32,6 @@ FACTS: dict[str, Any] = {
     "objective": "forwardKl",
     "logits": "full",
 }  # fmt: skip
-SPECULATIVE = {"method": "draftModel", "tokens": 4}
 
 
 @pytest.fixture
@@ -57,16 +56,7 @@ def request_with_draft(root: Path, **files: bytes) -> StageRequest:
         facts=FACTS, versions={"torch": "2.13.0"},
     )  # fmt: skip
     request = publish_request(root, output=root / "jobs" / "first" / "artifacts")
-    verified = request.inputs[VERIFY.name]
-    settings: Any = verified.facts["settings"]
-    facts = {**verified.facts, "settings": {**settings, "speculative": SPECULATIVE}}
-    inputs = {
-        **request.inputs,
-        DRAFT.name: result,
-        VERIFY.name: verified.model_copy(update={"facts": facts}),
-    }
-    keys = {**request.stage_keys, DRAFT.name: result.key}
-    return request.model_copy(update={"inputs": inputs, "stage_keys": keys})
+    return with_draft(request, result, tokens=4)
 
 
 def test_it_lies_in_a_folder_of_its_own_with_digests_sizes_and_lineage(root: Path) -> None:
@@ -83,7 +73,8 @@ def test_it_lies_in_a_folder_of_its_own_with_digests_sizes_and_lineage(root: Pat
     # The served model's own are beside it, not replaced by it.
     assert (folder / "model.safetensors").read_bytes().startswith(b"weights")
     assert json.loads((folder / "draft.json").read_text())["settings"] == {"ratio": 0.8}
-    assert json.loads((folder / "serving.json").read_text())["speculative"] == SPECULATIVE
+    speculative = json.loads((folder / "serving.json").read_text())["speculative"]
+    assert speculative == {"method": "draftModel", "tokens": 4}
     assert record.lineage.stage_keys["draft"] == "9" * 64
     assert record.lineage.versions["draft/torch"] == "2.13.0"
 
