@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,7 @@ from tunesmith_api.kinds import KINDS
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
 KILL = "TEST_CLUSTER_KILL"
+KILL_ETCD = "TEST_CLUSTER_KILL_ETCD"
 WANTED = "set KUBECONFIG to a local API server, and put kubectl on the PATH"
 
 
@@ -48,16 +50,23 @@ def kill_api_server(server: httpx.Client) -> Callable[[], None]:
     """Kills the API server; one that finds its port still taken is started once more."""
     if KILL not in os.environ:
         pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
+    return partial(run_and_wait, os.environ[KILL], server)
 
-    def kill() -> None:
-        for _ in range(3):
-            subprocess.run(shlex.split(os.environ[KILL]), check=True, capture_output=True)
-            with suppress(AssertionError):
-                wait_until(lambda: server.get("/readyz").is_success, timeout_s=30)
-                return
-        raise AssertionError("the API server does not come back")
 
-    return kill
+@pytest.fixture
+def kill_etcd(server: httpx.Client) -> Callable[[], None] | None:
+    """Kills etcd, which comes again after a while; None where no command is known for that."""
+    return partial(run_and_wait, os.environ[KILL_ETCD], server) if KILL_ETCD in os.environ else None
+
+
+def run_and_wait(command: str, server: httpx.Client) -> None:
+    """Run it until the API server is ready after it."""
+    for _ in range(3):
+        subprocess.run(shlex.split(command), check=True, capture_output=True)
+        with suppress(AssertionError):
+            wait_until(lambda: server.get("/readyz").is_success, timeout_s=30)
+            return
+    raise AssertionError("the API server does not come back")
 
 
 OUR_CRDS = tuple(f"{kind.plural}.{GROUP}" for kind in KINDS)
