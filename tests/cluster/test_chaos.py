@@ -42,8 +42,9 @@ FAULTS_PER_VERSION: Final = 8
 SEARCH: Final[dict[str, Any]] = {
     "search": {"parameters": [{"field": "training.lora.rank", "values": [8, 16]}]}
 }
-# After which an operator that was just started has waited for its Lease, and looked at everything.
-UNSEEN_S: Final = 90.0
+# After which an operator that is just being started has waited for its Lease, and looked at
+# everything, also on a machine that has much else to do.
+UNSEEN_S: Final = 180.0
 REST_S: Final = 300.0
 
 Kind = tuple[bool, bool]
@@ -130,6 +131,7 @@ def disturb(
     happened: Counter[str] = Counter()
     first = crowd.add()
     crowd.play(until=lambda: crowd.phases()[first] != "")
+    at_rest(deployments)
     for number in range(FAULTS):
         while len(crowd.unfinished()) < IN_FLIGHT:
             crowd.add(**(SEARCH if len(crowd.namespaces) % IN_FLIGHT == 0 else {}))

@@ -24,10 +24,12 @@ from serving_cluster import ServingCluster
 
 Json = dict[str, Any]
 NAME: Final = "helpdesk"
-# Of a few requests a second, whose evidence goes with each operator: time is up for many a verdict.
+# Longer than a clock is set ahead, which counts as time that replicas took to get ready.
+_PATIENT: Final = {"progressDeadlineSeconds": 7200}
 ROLLOUTS: Final[dict[str, Json]] = {
-    "canary": CANARY | {"onInconclusive": "promote"},
-    "blue-green": {"strategy": "blueGreen", "drainSeconds": 10},
+    # Few requests, and evidence that goes with each operator: time is up for many a verdict.
+    "canary": CANARY | _PATIENT | {"onInconclusive": "promote"},
+    "blue-green": _PATIENT | {"strategy": "blueGreen", "drainSeconds": 10},
 }
 _REQUESTS_PER_S: Final = 8.0
 _CHILDREN: Final = (

@@ -228,7 +228,9 @@ class Network:
             try:
                 async for line in upstream.content:
                     await self._get_through()
-                    if self._fault.passes(call, json.loads(line)):
+                    # What refuses a watch, the proxy of a server that is away for one, is no event.
+                    is_event = upstream.status == HTTPStatus.OK
+                    if not is_event or self._fault.passes(call, json.loads(line)):
                         await answer.write(line)
             except ClientError:
                 pass

@@ -8,6 +8,7 @@ from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 from prometheus_client import Gauge
 
 from tunesmith_operator.controller import leader_election
@@ -22,11 +23,8 @@ from tunesmith_operator.controller.leader_election import (
 HOUR = 3600.0
 
 
-class HeldLease:
+class HeldLease(BaseLock):
     """A Lease that another holds, and does not renew any more."""
-
-    name = namespace = "tunesmith"
-    identity = "follower"
 
     async def get(self, *_: object) -> tuple[bool, LeaderElectionRecord]:
         return True, LeaderElectionRecord("leader", str(DURATION_S), "then", "then")
@@ -60,7 +58,7 @@ def a_follower() -> Election:
 
     return Election(
         Config(
-            HeldLease(),
+            HeldLease("tunesmith", "tunesmith", "follower"),
             lease_duration=DURATION_S,
             renew_deadline=RENEW_DEADLINE_S,
             retry_period=2,
@@ -98,17 +96,20 @@ def test_who_waits_for_a_lease_ends_when_the_api_server_does_not_know_it_any_mor
 ) -> None:
     """It would look well, and be of no use when the leader goes."""
 
-    class Refusing:
-        async def read_namespaced_lease(self, *_: object) -> None:
-            raise ApiException(status=401, reason="Unauthorized")
+    async def refuse(*_: object) -> None:
+        raise ApiException(status=401, reason="Unauthorized")
 
     async def nothing() -> None:
         return
 
     monkeypatch.setattr(leader_election, "OVERDUE_S", 0.5)
-    lease = Lease("tunesmith", "tunesmith", "follower", client.ApiClient)
-    lease.api_instance = Refusing()
-    gauge = Gauge("leading", "", registry=None)
-    asyncio.run(asyncio.wait_for(lead(lease, nothing, leading=gauge), timeout=10))
+    monkeypatch.setattr(client.CoordinationV1Api, "read_namespaced_lease", refuse)
 
-    assert lease.is_refused()
+    async def wait() -> bool:
+        async with client.ApiClient() as api:
+            lease = Lease("tunesmith", "tunesmith", "follower", api)
+            leading = Gauge("leading", "", registry=None)
+            await asyncio.wait_for(lead(lease, nothing, leading=leading), timeout=10)
+            return lease.is_refused()
+
+    assert asyncio.run(wait())
