@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,7 @@ from tunesmith_api.kinds import KINDS
 from tunesmith_operator.finetunejob.child_names import REPORT_POLICY
 
 KILL = "TEST_CLUSTER_KILL"
+KILL_ETCD = "TEST_CLUSTER_KILL_ETCD"
 WANTED = "set KUBECONFIG to a local API server, and put kubectl on the PATH"
 
 
@@ -52,17 +54,24 @@ def kill_api_server(server: httpx.Client, dry: Cluster) -> Iterator[Callable[[],
     """
     if KILL not in os.environ:
         pytest.skip(f"set {KILL} to the command that kills the API server and starts it again")
-
-    def kill() -> None:
-        for _ in range(3):
-            subprocess.run(shlex.split(os.environ[KILL]), check=True, capture_output=True)
-            with suppress(AssertionError):
-                wait_until(lambda: answers(server), timeout_s=30)
-                return
-        raise AssertionError("the API server does not come back")
-
-    yield kill
+    yield partial(run_and_wait, os.environ[KILL], server)
     wait_until(lambda: dry.create(a_job(), dry_run=True).is_success)
+
+
+@pytest.fixture
+def kill_etcd(server: httpx.Client) -> Callable[[], None] | None:
+    """Kills etcd, which comes again after a while; None where no command is known for that."""
+    return partial(run_and_wait, os.environ[KILL_ETCD], server) if KILL_ETCD in os.environ else None
+
+
+def run_and_wait(command: str, server: httpx.Client) -> None:
+    """Run it until the API server is ready after it."""
+    for _ in range(3):
+        subprocess.run(shlex.split(command), check=True, capture_output=True)
+        with suppress(AssertionError):
+            wait_until(lambda: answers(server), timeout_s=30)
+            return
+    raise AssertionError("the API server does not come back")
 
 
 def answers(server: httpx.Client) -> bool:

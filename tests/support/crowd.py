@@ -14,16 +14,18 @@ from typing import Any, Final
 import httpx
 
 from births import NOT_RAYS, Birth, Births
+from clock import now_text
 from cluster import Cluster
 from operator_process import a_job
 from ray_crowd import RayCrowd
 from stage_pods import request_of, succeeded
 from tunesmith_api.finetunejob.job import RETRY_ANNOTATION
-from tunesmith_operator.finetunejob.child_names import LABEL_JOB
+from tunesmith_operator.finetunejob.child_names import LABEL_JOB, LABEL_STAGE
 from tunesmith_operator.kube.objects import SELECTOR
 from tunesmith_operator.settings import LEASE_NAME
 
 JOB: Final = "helpdesk"
+LOST_STAGE: Final = "evaluate"
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 _OVER: Final = {"Succeeded", "Failed"}
 _STILL_S: Final = 3
@@ -44,6 +46,9 @@ class Crowd:
         self.namespaces: list[str] = []
         # Attempts such as train-1 that end with a verdict, in every job.
         self.refused: frozenset[str] = frozenset()
+        # Whose pod of LOST_STAGE loses its node, and whose has.
+        self.losing_node: set[str] = set()
+        self.lost_node: set[str] = set()
         self._make_namespace(self.home)
 
     def add(self, **spec: Any) -> str:
@@ -58,6 +63,16 @@ class Crowd:
         self._make_namespace(name)
         self.namespaces.append(name)
         return name
+
+    @contextmanager
+    def place_beside(self, name: str) -> Iterator[str]:
+        """A namespace for something else, which the operator sees, too."""
+        namespace = f"{self.home}-{name}"
+        self._make_namespace(namespace)
+        try:
+            yield namespace
+        finally:
+            self._http.delete(f"/api/v1/namespaces/{namespace}")
 
     def create(self, namespace: str, **spec: Any) -> None:
         """Create the namespace's job."""
@@ -163,17 +178,32 @@ class Crowd:
         for pod in found:
             known = pod["metadata"]
             if known["namespace"] in self.namespaces and "deletionTimestamp" not in known:
-                self._succeed(pod)
+                self._end(pod)
 
-    def _succeed(self, pod: dict[str, Any]) -> None:
+    def _end(self, pod: dict[str, Any]) -> None:
         """Report and end, as the stage and its kubelet would; a job that is deleted lets be."""
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        is_lost = (
+            namespace in self.losing_node and pod["metadata"]["labels"][LABEL_STAGE] == LOST_STAGE
+        )
         try:
+            if is_lost:
+                self._lose(f"{namespace}/pods/{name}")
+                self.losing_node.remove(namespace)
+                self.lost_node.add(namespace)
+                return
             outcome = self._report(pod)
             self._merge(f"{namespace}/pods/{name}/status", {"status": _ended(outcome)})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
+
+    def _lose(self, path: str) -> None:
+        """Take the pod away as the API server's garbage collector does once its node is gone."""
+        taken = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
+        taken |= {"message": "PodGC: node no longer exists", "lastTransitionTime": now_text()}
+        self._merge(f"{path}/status", {"status": {"phase": "Failed", "conditions": [taken]}})
+        self._http.delete(f"/api/v1/namespaces/{path}", params={"gracePeriodSeconds": "0"})
 
     def _report(self, pod: dict[str, Any]) -> str:
         namespace = pod["metadata"]["namespace"]

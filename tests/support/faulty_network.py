@@ -1,17 +1,19 @@
 """The network between the operator and the API server, in which a test breaks what it wants broken.
 
-A proxy on loopback, in a thread of its own. It hands requests on to `kubectl proxy`, so it needs no
-keys; what goes wrong on the way says a `Fault`.
+A proxy on loopback, in a thread of its own. It takes one token at a time, and hands requests on to
+`kubectl proxy`, so it needs no keys itself; what goes wrong on the way says a `Fault`.
 """
 
 # ruff: noqa: ARG002 - a fault is told what another may need
 import asyncio
 import json
+import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -21,6 +23,9 @@ from yarl import URL
 
 _LONGEST_LINE: Final = 4 << 20
 _GONE: Final = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
+
+_UNAUTHORIZED: Final = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401,
+                        "reason": "Unauthorized", "message": "Unauthorized"}  # fmt: skip
 
 
 class Lost(Exception):  # noqa: N818
@@ -95,29 +100,38 @@ class Fault:
 
 
 class Network:
-    """The way from one operator to the API server."""
+    """The way from one operator to the API server, which that finds by its `kubeconfig`."""
 
-    def __init__(self, upstream: str, fault: Fault) -> None:
+    def __init__(self, upstream: str, fault: Fault, *, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
         self._upstream = upstream
         self._fault = fault
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
         self._port = 0
+        self._token = ""
         self._is_cut = False
         self._is_silent = False
         self._watches: dict[ClientResponse, web.Request] = {}
         self._forgotten: set[ClientResponse] = set()
 
-    @property
-    def kubeconfig(self) -> str:
-        """The kubeconfig of an operator that goes this way."""
-        name = "through-the-network"
+    def rotate_token(self) -> None:
+        """Write another token into the kubeconfig, and refuse the one before.
+
+        Connections that are there stay, as the API server leaves them.
+        """
+        token, name = secrets.token_hex(), "through-the-network"
         cluster = {"name": name, "cluster": {"server": f"http://127.0.0.1:{self._port}"}}
-        user = {"name": name, "user": {}}
+        user = {"name": name, "user": {"token": token}}
         context = {"name": name, "context": {"cluster": name, "user": name}}
         told = {"clusters": [cluster], "users": [user], "contexts": [context]}
-        return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": name, **told})
+        config = {"apiVersion": "v1", "kind": "Config", "current-context": name, **told}
+        # In one step, as a kubelet does: who reads in between would find half a file.
+        new = self.kubeconfig.with_suffix(".new")
+        new.write_text(json.dumps(config))
+        new.rename(self.kubeconfig)
+        self._token = token
 
     def cut(self) -> None:
         """Break every connection, and each later one until it is mended."""
@@ -184,6 +198,8 @@ class Network:
         call = Call(request.method, request.path, dict(request.query), await request.read())
         try:
             await self._get_through()
+            if request.headers.get("Authorization") != f"Bearer {self._token}":
+                return web.json_response(_UNAUTHORIZED, status=HTTPStatus.UNAUTHORIZED)
             if call.is_watch:
                 return await self._watch(call, request)
             answer = await self._fault.answer(call, lambda: self._send(request, call))
@@ -212,7 +228,9 @@ class Network:
             try:
                 async for line in upstream.content:
                     await self._get_through()
-                    if self._fault.passes(call, json.loads(line)):
+                    # What refuses a watch, the proxy of a server that is away for one, is no event.
+                    is_event = upstream.status == HTTPStatus.OK
+                    if not is_event or self._fault.passes(call, json.loads(line)):
                         await answer.write(line)
             except ClientError:
                 pass
@@ -236,18 +254,17 @@ class Network:
 @contextmanager
 def a_network(upstream: str, fault: Fault) -> Iterator[tuple[Network, Path]]:
     """A network, and the path of the kubeconfig of an operator that goes through it."""
-    network = Network(upstream.rstrip("/"), fault)
-    thread = threading.Thread(target=network.run)
-    thread.start()
-    try:
-        network.wait()
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "kubeconfig"
-            path.write_text(network.kubeconfig)
-            yield network, path
-    finally:
-        network.stop()
-        thread.join()
+    with TemporaryDirectory() as folder:
+        network = Network(upstream.rstrip("/"), fault, kubeconfig=Path(folder) / "kubeconfig")
+        thread = threading.Thread(target=network.run)
+        thread.start()
+        try:
+            network.wait()
+            network.rotate_token()
+            yield network, network.kubeconfig
+        finally:
+            network.stop()
+            thread.join()
 
 
 def _break(request: web.Request) -> None:

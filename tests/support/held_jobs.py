@@ -22,7 +22,8 @@ import httpx
 
 from crowd import Crowd
 from faulty_network import Answer, Call, Fault, Network, Send, a_network
-from operator_process import an_operator
+from operator_process import MAIN, an_operator
+from set_clock import PROGRAM, SetClock
 
 
 def point_of(call: Call) -> str:
@@ -124,11 +125,16 @@ def operator_behind(
 
 
 @contextmanager
-def operator_for(crowd: Crowd, kubeconfig: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """An operator with a worker for each job."""
-    flags = ("--workers=100",)
-    place = {"KUBECONFIG": str(kubeconfig)}
-    with an_operator(crowd.home, *flags, everywhere=True, **place) as (process, _):
+def operator_for(
+    crowd: Crowd, kubeconfig: Path, clock: SetClock | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """An operator with a worker for each job, by this clock if there is one."""
+    place = {"KUBECONFIG": str(kubeconfig)} | (clock.environment if clock else {})
+    program = PROGRAM if clock else MAIN
+    with an_operator(crowd.home, "--workers=100", everywhere=True, program=program, **place) as (
+        process,
+        _,
+    ):
         yield process
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 
 from cluster import Cluster, kubectl
@@ -55,7 +56,7 @@ def a_deployment(**spec: Any) -> Json:
 
 def published(name: str, **spec: Any) -> Json:
     """A version of that model; the digest tells it from others."""
-    digest = f"sha256:{name[-1] * 64}"
+    digest = f"sha256:{sha256(name.encode()).hexdigest()}"
     version = a_version(version=name, uri=f"s3://models/helpdesk/{name}", digest=digest, **spec)
     version["metadata"]["name"] = f"helpdesk-{name}"
     return version

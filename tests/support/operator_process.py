@@ -4,13 +4,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from cluster import Cluster
 from command import free_port
 from stage_pods import pending_pods
+
+MAIN: Final = ("-m", "tunesmith_cli.main")
 
 
 def a_job(name: str = "helpdesk", **spec: Any) -> dict[str, Any]:
@@ -29,15 +31,22 @@ def a_job(name: str = "helpdesk", **spec: Any) -> dict[str, Any]:
 
 @contextmanager
 def an_operator(
-    namespace: str, *flags: str, everywhere: bool = False, **environment: str
+    namespace: str,
+    *flags: str,
+    everywhere: bool = False,
+    program: Sequence[str] = MAIN,
+    **environment: str,
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The operator of one namespace, or of all, and the port of its metrics."""
+    """The operator of one namespace, or of all, and the port of its metrics.
+
+    `program` is what Python runs as the command `tunesmith`.
+    """
     port = free_port()
     images = [f"--{each}-image=stages:1" for each in ("trainer", "compressor", "server", "edge")]
     place = f"--leader-election-namespace={namespace}"
     flags = flags if everywhere else (f"--namespace={namespace}", *flags)
     ports = [f"--metrics-port={port}", f"--health-port={free_port()}"]
-    command = [sys.executable, "-m", "tunesmith_cli.main", "operator", *images, place, *ports]
+    command = [sys.executable, *program, "operator", *images, place, *ports]
     command += flags
     with subprocess.Popen(command, env=os.environ | environment) as process:
         try:

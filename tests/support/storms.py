@@ -1,6 +1,7 @@
 """Faults drawn by lot, one after the other, between one operator and its API server."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,10 +10,21 @@ from typing import Final
 from faulty_network import Answer, Call, Lost, Network, Send
 from held_jobs import Ours
 
+_LOG = logging.getLogger(__name__)
+
 # What is answered during a spell, and for which part of the requests.
 _STORM: Final = 0.8
 _LOSS: Final = 0.4
-_LISTS: Final = ("finetunejobs", "jobs", "pods", "configmaps")
+_LISTS: Final = (
+    "finetunejobs",
+    "jobs",
+    "pods",
+    "configmaps",
+    "modeldeployments",
+    "modelversions",
+    "deployments",
+    "services",
+)
 
 
 class Storms(Ours):
@@ -62,14 +74,7 @@ class Storms(Ours):
 class Chaos:
     """Every fault by name: what begins it, and what ends it."""
 
-    def __init__(
-        self,
-        storms: Storms,
-        network: Network,
-        *,
-        kill_operator: Callable[[], None],
-        kill_server: Callable[[], None] | None,
-    ) -> None:
+    def __init__(self, storms: Storms, network: Network) -> None:
         def spell(name: str) -> Callable[[], None]:
             return lambda: setattr(storms, "spell", name)
 
@@ -77,14 +82,13 @@ class Chaos:
             storms.spell = "old"
             network.forget_watches()
 
-        calm = spell("")
+        self._calm = calm = spell("")
 
         def anew() -> None:
             calm()
             network.forget_watches()
 
         self.faults: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
-            "the operator is killed": (kill_operator, calm),
             "watches break": (network.break_watches, calm),
             "watches are too old": (network.forget_watches, calm),
             "429 for most": (spell("429"), calm),
@@ -92,6 +96,14 @@ class Chaos:
             "answers to writes are lost": (spell("lost"), calm),
             "lists are old": (old, anew),
             "the network is cut": (network.cut, network.mend),
+            "the token is rotated": (network.rotate_token, calm),
         }
-        if kill_server is not None:
-            self.faults["the API server is killed"] = (kill_server, calm)
+
+    def add(
+        self, name: str, begin: Callable[[], None] | None, end: Callable[[], None] | None = None
+    ) -> None:
+        """Another fault; without an end it is over at once, and left out if nothing begins it."""
+        if begin is None:
+            _LOG.warning("left out, since nothing here can do it: %s", name)
+        else:
+            self.faults[name] = begin, end or self._calm

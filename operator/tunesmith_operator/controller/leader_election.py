@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any, Final
 
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientSSLError
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection import electionconfig, leaderelection
@@ -34,6 +35,7 @@ class Lease(LeaseLock):
     def __init__(self, name: str, namespace: str, identity: str, api: client.ApiClient) -> None:
         super().__init__(name, namespace, identity, api)
         self._renewed_at: float | None = None
+        self._refused_since: float | None = None
 
     def is_overdue(self) -> bool:
         """Whether it was held, and has not been renewed for so long that another may soon hold it.
@@ -44,15 +46,32 @@ class Lease(LeaseLock):
             return False
         return time.monotonic() - self._renewed_at > OVERDUE_S
 
+    def is_refused(self) -> bool:
+        """Whether the API server has not known us for as long: our credentials are of the past.
+
+        In a pod they are read anew each minute, but not those of a kubeconfig, nor an authority.
+        """
+        if self._refused_since is None:
+            return False
+        return time.monotonic() - self._refused_since > OVERDUE_S
+
     async def get(self, name: str, namespace: str) -> _Answer:
         """Whether the Lease could be read, and what it says or why not."""
         try:
             async with asyncio.timeout(_REQUEST_S):
                 answer: _Answer = await super().get(name, namespace)
         except (ClientError, TimeoutError) as error:
+            self._note(error)
             # The election reads `reason` off whatever it is given instead of a record.
             return False, ApiException(reason=repr(error))
+        self._note(answer[1])
         return answer
+
+    def _note(self, answer: object) -> None:
+        is_refused = isinstance(answer, ClientSSLError) or (
+            isinstance(answer, ApiException) and answer.status == HTTPStatus.UNAUTHORIZED
+        )
+        self._refused_since = (self._refused_since or time.monotonic()) if is_refused else None
 
     async def create(
         self, name: str, namespace: str, election_record: LeaderElectionRecord
@@ -86,6 +105,23 @@ class Lease(LeaseLock):
         return is_updated
 
 
+class Election(leaderelection.LeaderElection):
+    """The client library's election (37.0), with a Lease that ends by a clock that nobody sets.
+
+    By the wall clock, one that is set forward has a follower take the Lease from a leader that is
+    well, and one that is set back leaves the Lease of a dead leader alone until it has caught up.
+    """
+
+    @property
+    def observed_time_milliseconds(self) -> int:
+        """When the Lease was last seen to change, as the wall clock of now has it."""
+        return int((time.time() - (time.monotonic() - self._observed_at)) * 1000)
+
+    @observed_time_milliseconds.setter
+    def observed_time_milliseconds(self, _: int) -> None:
+        self._observed_at = time.monotonic()
+
+
 async def lead(
     lease: Lease,
     work: Callable[[], Coroutine[Any, Any, None]],
@@ -94,7 +130,8 @@ async def lead(
 ) -> None:
     """Wait for the Lease, and work for as long as it is held, with `leading` at 1.
 
-    Returns when the Lease is lost, and raises what `work` raises.
+    Returns when the Lease is lost, or nothing is to be learnt of it with our credentials, and
+    raises what `work` raises.
     """
     working: list[asyncio.Task[None]] = []
 
@@ -106,7 +143,7 @@ async def lead(
     async def end() -> None:
         leading.set(0)
 
-    election = leaderelection.LeaderElection(
+    election = Election(
         electionconfig.Config(
             lease,
             lease_duration=DURATION_S,
@@ -120,7 +157,9 @@ async def lead(
     try:
         # The election itself notices a Lease that another has taken, and the clock here one that
         # nobody could renew, whatever the election waits for.
-        while not lease.is_overdue() and not any(task.done() for task in (elected, *working)):
+        while not (lease.is_overdue() or lease.is_refused()) and not any(
+            task.done() for task in (elected, *working)
+        ):
             await asyncio.wait({elected, *working}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
         for task in (*working, elected):
             if task.done():

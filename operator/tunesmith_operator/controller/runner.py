@@ -59,7 +59,8 @@ def run(options: Options, *, resources: Iterable[Resource], build: Build) -> Non
     """Run the controllers of these resources until SIGTERM or Ctrl-C.
 
     Raises:
-        SystemExit: the Lease was lost, or a watch has failed for good.
+        SystemExit: the Lease was lost, the API server refuses our credentials, or a watch has
+            failed for good.
     """
     asyncio.run(_run(options, resources, build))
 
@@ -93,7 +94,8 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
         await asyncio.wait({led, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             await led
-            raise SystemExit("the Lease was lost; ending, to be started again")
+            why = "the API server refuses our credentials" if lease.is_refused() else ""
+            raise SystemExit(f"{why or 'the Lease was lost'}; ending, to be started again")
         led.cancel()
         await asyncio.gather(led, return_exceptions=True)
 

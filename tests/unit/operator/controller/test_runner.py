@@ -2,17 +2,28 @@
 
 import asyncio
 import logging
+import time
+from datetime import datetime, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientOSError, ServerDisconnectedError
+from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import incluster_config
 
 from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.runner import _work, log_failure, read_configuration
 from tunesmith_operator.controller.work_queue import Key, WorkQueue
 from tunesmith_operator.kube.resources import Resource
+
+
+class InAMinute(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "InAMinute":
+        return cls.fromtimestamp(time.time() + 60, tz)
 
 
 def throw(error: Exception) -> None:
@@ -150,3 +161,27 @@ def test_a_kubeconfig_that_cannot_be_read_ends_with_words_and_no_traceback(
 
     with pytest.raises(SystemExit, match="error: neither in a pod nor by a kubeconfig"):
         asyncio.run(read_configuration())
+
+
+def test_a_token_that_was_renewed_on_disk_is_taken_within_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kubelet writes the pod's token anew long before the one before ends."""
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("first")
+    authority.write_text("a certificate")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    # The library keeps what it was told for the whole process.
+    monkeypatch.setattr(client.Configuration, "_default", None)
+
+    async def sent() -> list[str | None]:
+        configuration = await read_configuration()
+        first = await configuration.get_api_key_with_prefix("BearerToken")
+        token.write_text("second")
+        monkeypatch.setattr(incluster_config, "datetime", SimpleNamespace(datetime=InAMinute))
+        return [first, await configuration.get_api_key_with_prefix("BearerToken")]
+
+    assert asyncio.run(sent()) == ["bearer first", "bearer second"]
