@@ -29,6 +29,9 @@ class HeldLease(BaseLock):
     async def get(self, *_: object) -> tuple[bool, LeaderElectionRecord]:
         return True, LeaderElectionRecord("leader", str(DURATION_S), "then", "then")
 
+    async def create(self, *_: object) -> bool:
+        return False
+
     async def update(self, *_: object) -> bool:
         return True
 
