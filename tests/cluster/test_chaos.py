@@ -29,6 +29,7 @@ from faulty_network import a_network
 from held_jobs import kept_running, operator_for
 from set_clock import SetClock
 from storms import Chaos, Storms
+from tunesmith_api.reasons import Reason
 
 LOG = logging.getLogger(__name__)
 pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(3600)]
@@ -106,7 +107,7 @@ def test_whatever_happens_nothing_is_made_twice_lost_or_left_and_every_wait_is_e
                 expected = as_undisturbed(server, crowd, stands)
         orphans = orphans_of(crowd, births, deployments.values())
         jobs = crowd.jobs()
-        pictures = {name: picture(job, births.all) for name, job in jobs.items()}
+        pictures = {name: as_seen_late(picture(job, births.all)) for name, job in jobs.items()}
     LOG.info("seed %d: %d jobs, of which %d lost a node", SEED, len(jobs), len(crowd.lost_node))
     LOG.info("%s; felt %s", dict(happened), storms.felt)
     LOG.info("%s", {name: each.summary for name, each in deployments.items()})
@@ -170,6 +171,14 @@ def lose_node(crowd: Crowd, lot: random.Random) -> None:
     """Have a job lose the node of one of its stages, as soon as that runs; no job loses two."""
     if left := sorted(crowd.unfinished().keys() - crowd.losing_node - crowd.lost_node):
         crowd.losing_node.add(lot.choice(left))
+
+
+def as_seen_late(pictured: dict[str, Any]) -> dict[str, Any]:
+    """Without which node was lost: a pod that has gone with it leaves its Job alone to tell."""
+    for attempt in pictured["status"]["attempts"]:
+        if attempt["reason"] in {Reason.NODE_LOST, Reason.PREEMPTED}:
+            attempt |= {"reason": Reason.PREEMPTED, "message": ""}
+    return pictured
 
 
 def play_for(crowd: Crowd, seconds: float) -> None:
