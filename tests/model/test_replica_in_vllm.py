@@ -155,7 +155,10 @@ SHAPES: dict[str, Any] = {}
         (CHAT, {**ASKED, "max_tokens": 8, "stream": True}),
         (CHAT, {**ASKED, "max_tokens": 8, "stream": True, "stream_options": {"include_usage": 1}}),
         (COMPLETIONS, {**IDS, "ignore_eos": True, "stream": True}),
-        (COMPLETIONS, {**IDS, "stream": True, "stream_options": {"include_usage": True}}),
+        (
+            COMPLETIONS,
+            {**IDS, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}},
+        ),
         (CHAT, {**ASKED, "model": "other"}),
         (CHAT, '{"model":'),
         ("/v1/nothing", {}),
