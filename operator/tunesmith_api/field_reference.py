@@ -100,10 +100,18 @@ def _default(field: FieldInfo) -> str:
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    for rule in field.metadata:
+    for rule in _rules(field):
         if isinstance(rule, BaseMetadata):
             yield from (
                 f"{sign} {getattr(rule, name)}"
                 for name, sign in signs.items()
                 if hasattr(rule, name)
             )
+
+
+def _rules(field: FieldInfo) -> Iterator[object]:
+    """Those of the field, and of a value that may be left out (`Annotated[int, ...] | None`)."""
+    yield from field.metadata
+    for option in get_args(field.annotation):
+        for rule in getattr(option, "__metadata__", ()):
+            yield from rule.metadata if isinstance(rule, FieldInfo) else (rule,)

@@ -31,6 +31,8 @@ ROLLOUTS: Final[dict[str, Json]] = {
     "canary": CANARY | _PATIENT | {"onInconclusive": "promote"},
     "blue-green": _PATIENT | {"strategy": "blueGreen", "drainSeconds": 10},
 }
+# What was rolled back, and what monitoring has measured since: the longer it is there, the more.
+_OF_ITS_PAST: Final = {"RolledBack", "DriftDetected", "ArtifactMismatch", "BiasGrown", "SLOBurning"}
 _REQUESTS_PER_S: Final = 8.0
 _CHILDREN: Final = (
     "apps/v1/deployments",
@@ -150,7 +152,7 @@ def _picture(status: Json, children: list[tuple[str, Json]]) -> Json:
     told = {
         each["type"]: (each["status"], each["reason"], each["message"])
         for each in status["conditions"]
-        if each["type"] != "RolledBack"
+        if each["type"] not in _OF_ITS_PAST
     }
     stable = {key: status["stable"].get(key) for key in ("version", "digest", "replicas", "weight")}
     names = sorted(f"{path}/{child['metadata']['name']}" for path, child in children)

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import pytest
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from admission import refusals
 from manifests import a_version
@@ -147,3 +147,17 @@ def test_every_kind_says_its_own_name_and_has_a_page(kind: Kind) -> None:
     """The name of the class is the name of the kind, which rows and pages rely on."""
     assert kind.model.model_fields["kind"].default == kind.name
     assert (PAGES / page_name(kind.model)).is_file()
+
+
+class Allowance(ApiModel):
+    """What a job may take."""
+
+    minutes: Annotated[float, Field(gt=0, le=60)] | None = Field(None, description="At most.")
+
+
+class AllowanceKind(TrafficSplit):
+    spec: Allowance  # type: ignore[assignment]
+
+
+def test_the_reference_gives_the_bounds_of_a_value_that_may_be_left_out() -> None:
+    assert "| `minutes` | number |  | At most. > 0, ≤ 60 |" in reference_page(AllowanceKind)
