@@ -37,7 +37,7 @@ class SetClock:
 
 
 def _install(path: Path, true_time: Callable[[], float]) -> None:
-    """Have everything that is imported from here on tell the time by the file."""
+    """Have the operator, whose modules are imported by now, tell the time by the file."""
 
     def set_time() -> float:
         return true_time() + int(path.read_text())

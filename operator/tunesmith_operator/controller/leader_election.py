@@ -112,6 +112,8 @@ class Election(leaderelection.LeaderElection):
     well, and one that is set back leaves the Lease of a dead leader alone until it has caught up.
     """
 
+    # NB: the library writes its wall clock here at each change, and reads it to compare it with the
+    # wall clock of later. What it writes is not kept: only that something has changed just now.
     @property
     def observed_time_milliseconds(self) -> int:
         """When the Lease was last seen to change, as the wall clock of now has it."""

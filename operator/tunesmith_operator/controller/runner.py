@@ -94,8 +94,9 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
         await asyncio.wait({led, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             await led
-            why = "the API server refuses our credentials" if lease.is_refused() else ""
-            raise SystemExit(f"{why or 'the Lease was lost'}; ending, to be started again")
+            is_refused = lease.is_refused()
+            why = "the API server refuses our credentials" if is_refused else "the Lease was lost"
+            raise SystemExit(f"{why}; ending, to be started again")
         led.cancel()
         await asyncio.gather(led, return_exceptions=True)
 

@@ -29,6 +29,7 @@ class TrafficSplitSpec(ApiModel):
     stable: ShortText
     candidate: ShortText | None = None
     weight: Fraction = 0.0
+    step: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="A part of all.")
 
 
 RULES: Final[tuple[Rule[TrafficSplitSpec], ...]] = (
@@ -149,15 +150,5 @@ def test_every_kind_says_its_own_name_and_has_a_page(kind: Kind) -> None:
     assert (PAGES / page_name(kind.model)).is_file()
 
 
-class Allowance(ApiModel):
-    """What a job may take."""
-
-    minutes: Annotated[float, Field(gt=0, le=60)] | None = Field(None, description="At most.")
-
-
-class AllowanceKind(TrafficSplit):
-    spec: Allowance  # type: ignore[assignment]
-
-
 def test_the_reference_gives_the_bounds_of_a_value_that_may_be_left_out() -> None:
-    assert "| `minutes` | number |  | At most. > 0, ≤ 60 |" in reference_page(AllowanceKind)
+    assert "| `step` | number |  | A part of all. > 0, ≤ 1 |" in reference_page(TrafficSplit)
