@@ -2,8 +2,8 @@
 
 SmolLM2-135M-Instruct is tuned on short real conversations, and cut. Three questions: how the loss
 moves with the ratio, before and after recovery; whether a teacher recovers more than the rows'
-answers at equal tokens; whether a dozen drawn tokens are worth all logits. Each seed tunes a model
-of its own, on rows in another order, and its arms recover that one.
+answers at equal tokens; whether a dozen tokens, drawn or the most probable, are worth all logits.
+Each seed tunes a model of its own, on rows in another order, and its arms recover that one.
 
 `python benchmarks/distillation_study.py` runs what is missing in `--home`, in any number of calls.
 """
@@ -42,11 +42,12 @@ CUTS: Final[Mapping[str, dict[str, Any]]] = {
 RECOVERIES: Final[Mapping[str, dict[str, Any]]] = {
     "forwardKl": {},
     "sampled": {"logits": "sampled"},
+    "topK": {"logits": "topK"},
     "crossEntropy": {"objective": "crossEntropy"},
     "loraCrossEntropy": {"objective": "crossEntropy", "method": "lora"},
 }
 # Compared at equal tokens, over all seeds; the others are runs of the first.
-COMPARED: Final = ("forwardKl", "sampled", "crossEntropy", "loraCrossEntropy")
+COMPARED: Final = ("forwardKl", "sampled", "topK", "crossEntropy", "loraCrossEntropy")
 COMPARED_CUT: Final = "layers 0.2"
 CURVE: Final = "forwardKl"
 

@@ -124,14 +124,14 @@ PRUNE_BREACHES: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
             _draft(recovery={"maxSteps": 10}),
         ),
     ],
-    "samples-estimate-forward-kl": [
+    "cached-logits-give-forward-kl": [
         (
             _recovery(logits="sampled", objective="reverseKl"),
             "spec.compression.prune.recovery.logits",
             _recovery(logits="sampled"),
         ),
         (
-            _recovery(logits="sampled", objective="crossEntropy"),
+            _recovery(logits="topK", objective="crossEntropy"),
             "spec.compression.prune.recovery.logits",
             _recovery(objective="crossEntropy"),
         ),

@@ -17,6 +17,12 @@ Axis = Literal["layers", "channels", "heads", "vocabulary"]
 _DEFAULT_AXES: Final[tuple[Axis, ...]] = ("layers",)
 Divergence = Literal["forwardKl", "reverseKl", "jensenShannon", "crossEntropy"]
 
+# As the report and the model card say it.
+CACHED_TOKENS: Final[Mapping[str, str]] = {
+    "sampled": ", by tokens that it drew",
+    "topK": ", by its most probable tokens",
+}
+
 DEFAULT_RATIO: Final = 0.2
 DEFAULT_RECOVERY_EPOCHS: Final = 3.0
 # Of AdamW, by method. A pruned model is far from where it was and moves more than a tuned one:
@@ -36,14 +42,16 @@ class Recovery(ApiModel):
         "reverseKl: KL(student || teacher). jensenShannon: the mean of both to their mixture. "
         "crossEntropy: the rows' answers alone, without a teacher.",
     )
-    logits: Literal["full", "sampled"] = Field(
+    logits: Literal["full", "sampled", "topK"] = Field(
         "full",
         description="full: the teacher beside the student in every step. sampled: tokens that it "
         "draws are cached once, an unbiased estimate of forwardKl (Random Sampling KD, Anshumann "
-        "et al. 2025, arXiv 2503.16870); it takes no memory beside the student then.",
+        "et al. 2025, arXiv 2503.16870); it takes no memory beside the student then. topK: its "
+        "most probable tokens are cached, as if there were no others: a teacher too sure of "
+        "itself.",
     )
     samples: Annotated[int, Field(ge=1, le=1024)] = Field(
-        12, description="Tokens drawn of each target, for logits: sampled."
+        12, description="Cached tokens of each target, for logits: sampled or topK."
     )
     cross_entropy_weight: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.0, description="Part of the loss that is cross-entropy with the rows' own answers."
@@ -214,12 +222,12 @@ RECOVERY_RULES: Final[tuple[Rule[Recovery], ...]] = (
         message="epochs and maxSteps both say when recovery ends; give one of them",
     ),
     Rule(
-        name="samples-estimate-forward-kl",
+        name="cached-logits-give-forward-kl",
         scopes=_RECOVERIES,
         field="logits",
         holds=lambda recovery: recovery.logits == "full" or recovery.objective == "forwardKl",
         cel="self.logits == 'full' || self.objective == 'forwardKl'",
-        message="sampled tokens estimate forwardKl alone; choose that objective, or logits: full",
+        message="cached tokens give forwardKl alone; choose that objective, or logits: full",
     ),
     Rule(
         name="answers-have-no-teacher",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from tunesmith_api.finetunejob.prune import CACHED_TOKENS
 from tunesmith_cli.formats import counted, duration, number, percent, size
 from tunesmith_cli.report.charts import Line, Point, loss_chart
 from tunesmith_cli.report.components import Chart, Table, table_of
@@ -34,8 +35,7 @@ class DistillationSection:
         """In sentences, what was cut and how it was recovered."""
         facts = self.facts
         how = _OBJECTIVES.get(facts.objective, facts.objective)
-        if facts.logits == "sampled":
-            how += ", by tokens that it drew"
+        how += CACHED_TOKENS.get(facts.logits, "")
         outcome = "" if facts.accepted else " The gate refused it: the job goes on unpruned."
         return (
             f"{_cut(facts)} Recovered by {how}: {counted(facts.num_steps, 'step')} over "

@@ -28,7 +28,7 @@ from tunesmith_trainer.devices import (
     prefer_deterministic_kernels,
     use_tensor_cores,
 )
-from tunesmith_trainer.distill.teacher_samples import SamplingPass
+from tunesmith_trainer.distill.teacher_cache import CachingPass
 from tunesmith_trainer.models import ADAPTER_SETTINGS, load_model, merged_model
 from tunesmith_trainer.train.adapters import as_frozen, build_trainable
 from tunesmith_trainer.train.checkpoints import Checkpoints
@@ -45,9 +45,9 @@ from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy
 from tunesmith_trainer.train.objectives.distillation import (
     Distillation,
     Knowledge,
+    TeacherCache,
     TeacherDivergence,
     TeacherLogits,
-    TeacherSamples,
 )
 from tunesmith_trainer.train.objectives.objective import Measure
 from tunesmith_trainer.train.packing_choice import decide_packing
@@ -55,7 +55,7 @@ from tunesmith_trainer.train.progress import ProgressReporter
 from tunesmith_trainer.train.run_parts import build_sampler, lay_out_of_rows, sources_of
 
 CURVE: Final = "recovery.jsonl"
-_SAMPLES: Final = "teacher-samples"
+_CACHE: Final = "teacher-cache"
 # Held-out targets on which the divergence is measured along the way.
 _MEASURED_TARGETS: Final = 4096
 
@@ -240,7 +240,7 @@ def _parts(run: _Run, *, load_teacher: LoadTeacher) -> tuple[CrossEntropy, dict[
         return plain, measures
     teacher = as_frozen(load_teacher(), config=config, device=device)
     knowledge: Knowledge
-    if recovery.is_beside_teacher:
+    if recovery.logits == "full":
         knowledge = TeacherLogits(
             teacher, objective=recovery.objective, temperature=recovery.temperature
         )
@@ -252,7 +252,7 @@ def _parts(run: _Run, *, load_teacher: LoadTeacher) -> tuple[CrossEntropy, dict[
             lay_out=lay_out_of_rows(config, compared.lengths),
         )
     else:
-        knowledge = _samples(run, teacher)
+        knowledge = _cached(run, teacher, logits=recovery.logits)
     distillation = Distillation(
         run.rows,
         knowledge=knowledge,
@@ -264,30 +264,31 @@ def _parts(run: _Run, *, load_teacher: LoadTeacher) -> tuple[CrossEntropy, dict[
     return distillation, measures
 
 
-def _samples(run: _Run, teacher: Any) -> TeacherSamples:
-    """Of the rows that will be drawn; the teacher is let go of."""
+def _cached(run: _Run, teacher: Any, *, logits: Literal["sampled", "topK"]) -> TeacherCache:
+    """Of the rows that will be trained on; the teacher is let go of."""
     # A run of few steps over many rows never sees most of them.
     drawn = {row for step in range(run.config.num_steps) for row in run.sampler.rows_of(step + 1)}
-    tokens = SamplingPass(
+    cached = CachingPass(
         teacher=teacher,
         rows=CrossEntropy(run.rows, device=run.group.device),
         autocast=run.autocast,
-        folder=run.output / _SAMPLES,
+        folder=run.output / _CACHE,
+        logits=logits,
         samples=run.recovery.samples,
         temperature=run.recovery.temperature,
         seed=run.config.training.seed,
-    ).draw(
+    ).run(
         sorted(drawn),
         on_file=lambda done, total: run.reporter.progress(
-            "the teacher draws tokens", step=done, total_steps=total
+            "the teacher chooses tokens", step=done, total_steps=total
         ),
     )
-    return TeacherSamples(tokens.of_row, temperature=run.recovery.temperature)
+    return TeacherCache(cached.of_row, temperature=run.recovery.temperature)
 
 
 def remove_leftovers(output: Path) -> None:
     """Take away what only a resumed run would read; called when all is written."""
-    for name in (_SAMPLES, CHECKPOINTS):
+    for name in (_CACHE, CHECKPOINTS):
         shutil.rmtree(output / name, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tunesmith_api.finetunejob.prune import CACHED_TOKENS
 from tunesmith_trainer.publish.markdown import number, section, table
 from tunesmith_trainer.publish.version_facts import VersionFacts
 
@@ -77,8 +78,8 @@ def _cut(facts: Mapping[str, Any]) -> str:
 def _objective(facts: Mapping[str, Any]) -> str:
     if facts["objective"] == "crossEntropy":
         return "on their answers alone"
-    drawn = ", by tokens that it drew" if facts["logits"] == "sampled" else ""
-    return f"`{facts['objective']}` to the tuned model{drawn}"
+    cached = CACHED_TOKENS.get(facts["logits"], "")
+    return f"`{facts['objective']}` to the tuned model{cached}"
 
 
 def _outcome(facts: Mapping[str, Any]) -> str:

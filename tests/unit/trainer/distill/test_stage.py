@@ -120,6 +120,7 @@ def test_the_document_has_the_cut_and_the_curve_and_no_text(outcome: StageOutcom
             "recovery": {"objective": "jensenShannon", "temperature": 2.0, "maxSteps": 2},
         },
         {"recovery": {"logits": "sampled", "crossEntropyWeight": 0.1, "maxSteps": 2}},
+        {"recovery": {"logits": "topK", "samples": 4, "maxSteps": 2}},
         {"recovery": {"objective": "crossEntropy", "method": "lora"}},
         {"maxParameters": 110_000, "ratio": None},
     ],

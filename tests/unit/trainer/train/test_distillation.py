@@ -1,7 +1,7 @@
-"""The divergence from a teacher: its value, its gradient, and that drawing is unbiased."""
+"""The divergence from a teacher: its value, its gradient, and what cached tokens make of it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,13 +11,18 @@ from torch.nn import functional as F
 from small_models import small_model
 from small_runs import random_rows
 from tunesmith_api.finetunejob.regularization import Regularization
-from tunesmith_trainer.distill.teacher_samples import SamplingPass
-from tunesmith_trainer.train.objectives.cross_entropy import CrossEntropy, target_logits
+from tunesmith_trainer.distill.teacher_cache import CachingPass
+from tunesmith_trainer.train.objectives.cross_entropy import (
+    CrossEntropy,
+    predicting_states,
+    target_logits,
+)
 from tunesmith_trainer.train.objectives.distillation import (
     Distillation,
     Knowledge,
+    TeacherCache,
     TeacherLogits,
-    TeacherSamples,
+    teacher_logprobs,
 )
 from tunesmith_trainer.train.packing import end_to_end
 
@@ -115,12 +120,20 @@ def sure_teacher() -> Any:
     return model
 
 
-def drawing(folder: Path, *, samples: int, temperature: float = 1.0, seed: int = 0) -> SamplingPass:
-    return SamplingPass(
+def caching(
+    folder: Path,
+    *,
+    logits: Literal["sampled", "topK"] = "sampled",
+    samples: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> CachingPass:
+    return CachingPass(
         teacher=sure_teacher(),
         rows=CrossEntropy(TOKENS, device=CPU),
         autocast=lambda: torch.autocast("cpu", enabled=False),
         folder=folder,
+        logits=logits,
         samples=samples,
         temperature=temperature,
         seed=seed,
@@ -131,10 +144,10 @@ def silent(_done: int, _total: int) -> None:
     """Progress that nobody reads."""
 
 
-def sampled_gradients(folder: Path, *, samples: int, temperature: float = 1.0) -> Any:
-    drawn = drawing(folder, samples=samples, temperature=temperature).draw(ROWS, on_file=silent)
+def cached_gradients(folder: Path, *, temperature: float = 1.0, **chosen: Any) -> Any:
+    cached = caching(folder, temperature=temperature, **chosen).run(ROWS, on_file=silent)
     student = small_model()
-    knowledge = TeacherSamples(drawn.of_row, temperature=temperature)
+    knowledge = TeacherCache(cached.of_row, temperature=temperature)
     distillation(knowledge).summed_loss(student, ROWS).backward()
     return student
 
@@ -144,38 +157,62 @@ def test_many_drawn_tokens_teach_what_all_logits_do(tmp_path: Path, temperature:
     student = small_model()
     by_the_book(sure_teacher(), student, "forwardKl", temperature=temperature).backward()
 
-    drawn = sampled_gradients(tmp_path, samples=20_000, temperature=temperature)
+    drawn = cached_gradients(tmp_path, samples=20_000, temperature=temperature)
 
     for got, expected in zip(drawn.parameters(), student.parameters(), strict=True):
         apart = (got.grad - expected.grad).norm() / expected.grad.norm().clamp_min(1e-3)
         assert apart < 0.1
 
 
+def test_all_of_the_most_probable_tokens_are_all_logits(tmp_path: Path) -> None:
+    student = small_model()
+    by_the_book(sure_teacher(), student, "forwardKl", temperature=2.0).backward()
+
+    # As many as wanted, at most as many as there are.
+    cached = cached_gradients(tmp_path, logits="topK", samples=10_000, temperature=2.0)
+
+    for got, expected in zip(cached.parameters(), student.parameters(), strict=True):
+        assert torch.allclose(got.grad, expected.grad, atol=1e-5)
+
+
+def test_few_of_the_most_probable_tokens_are_a_teacher_too_sure_of_itself(tmp_path: Path) -> None:
+    chosen = caching(tmp_path, logits="topK", samples=2).run(ROWS, on_file=silent)
+
+    first = chosen.of_row(ROWS[0])
+    batch = CrossEntropy(TOKENS, device=CPU).collated([ROWS[0]])
+    hidden = predicting_states(sure_teacher(), batch)
+    said = teacher_logprobs(hidden, slice(None), temperature=1.0).exp()
+    assert torch.equal(first.tokens, said.topk(2).indices)
+    assert torch.allclose(first.weights.sum(dim=1), torch.ones(len(said)))
+    assert (first.weights > said.gather(1, first.tokens)).all()
+
+
 def test_what_was_drawn_is_read_again_and_a_lost_file_is_drawn_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunesmith_trainer.distill.teacher_samples.ROWS_PER_FILE", 2)
-    first = drawing(tmp_path, samples=3).draw(ROWS, on_file=silent)
+    monkeypatch.setattr("tunesmith_trainer.distill.teacher_cache.ROWS_PER_FILE", 2)
+    first = caching(tmp_path, samples=3).run(ROWS, on_file=silent)
     files = sorted(tmp_path.iterdir())
     before = [np.load(file).copy() for file in files]
     files[1].unlink()
     told: list[tuple[int, int]] = []
 
-    again = drawing(tmp_path, samples=3).draw(ROWS, on_file=lambda *part: told.append(part))
+    again = caching(tmp_path, samples=3).run(ROWS, on_file=lambda *part: told.append(part))
 
     assert [file.name for file in files] == ["000000.npy", "000001.npy"]
     for file, kept in zip(files, before, strict=True):
         assert np.array_equal(np.load(file), kept)
     for row in ROWS:
-        assert first.of_row(row).shape == (int(TOKENS.row(row)[1].sum()), 3)
-        assert torch.equal(first.of_row(row), again.of_row(row))
+        assert first.of_row(row).tokens.shape == (int(TOKENS.row(row)[1].sum()), 3)
+        assert torch.equal(first.of_row(row).tokens, again.of_row(row).tokens)
+        assert torch.equal(first.of_row(row).weights, again.of_row(row).weights)
     assert told == [(1, 2), (2, 2)]
 
 
 def test_another_seed_draws_other_tokens(tmp_path: Path) -> None:
     one, other = (
-        drawing(tmp_path / str(seed), samples=8, seed=seed).draw(ROWS, on_file=silent)
+        caching(tmp_path / str(seed), samples=8, seed=seed).run(ROWS, on_file=silent)
         for seed in (0, 1)
     )
 
-    assert any(not torch.equal(one.of_row(row), other.of_row(row)) for row in ROWS)
+    assert any(not torch.equal(one.of_row(row).tokens, other.of_row(row).tokens) for row in ROWS)

@@ -1,4 +1,4 @@
-"""What a teacher says of each target, minimised: all its logits, or tokens that it has drawn.
+"""What a teacher says of each target, minimised: all its logits, or a few cached tokens.
 
 The teacher has the student's tokenizer. Where one of both has padded its table of embeddings wider,
 the columns that both have are compared. Logits of either are made a chunk of positions at a time,
@@ -7,6 +7,7 @@ and let go of.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import torch
@@ -122,26 +123,37 @@ class TeacherLogits:
         return divergence
 
 
-class TeacherSamples:
-    """Tokens that a teacher has drawn of each target: an unbiased estimate of forward KL.
+@dataclass(frozen=True, slots=True)
+class CachedTokens:
+    """Some tokens of each target and what they weigh, 1 in all: shape (targets, tokens) each."""
+
+    tokens: torch.Tensor
+    weights: torch.Tensor
+
+
+class TeacherCache:
+    """A few tokens that a teacher has chosen of each target: forward KL by these alone.
 
     The entropy of the teacher, which no student changes, is left out: values are cross-entropies.
-    `drawn` gives those of a row, shape (targets of the row, samples).
+    `of_row` gives those of a row.
     """
 
-    def __init__(self, drawn: Callable[[int], torch.Tensor], *, temperature: float) -> None:
-        self._drawn = drawn
+    def __init__(self, of_row: Callable[[int], CachedTokens], *, temperature: float) -> None:
+        self._of_row = of_row
         self._temperature = temperature
 
     def of_batch(self, rows: list[int], batch: MicroBatch) -> OfTeacher:
-        """What was drawn of the targets of one micro batch."""
-        tokens = torch.cat([self._drawn(rows[place]) for place in batch.order])
-        tokens = tokens.to(batch.targets.device)
+        """What was chosen of the targets of one micro batch."""
+        cached = [self._of_row(rows[place]) for place in batch.order]
+        tokens, weights = (
+            torch.cat(parts).to(batch.targets.device)
+            for parts in zip(*((each.tokens, each.weights) for each in cached), strict=True)
+        )
 
         def cross_entropy(logits: torch.Tensor, part: slice) -> torch.Tensor:
             reached = (logits / self._temperature).log_softmax(dim=-1)
-            drawn = reached.gather(1, tokens[part])
-            return -drawn.mean(dim=1) * self._temperature**2
+            expected = (weights[part] * reached.gather(1, tokens[part])).sum(dim=1)
+            return -expected * self._temperature**2
 
         return cross_entropy
 
