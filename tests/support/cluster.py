@@ -84,7 +84,8 @@ def connected() -> Iterator[httpx.Client]:
         try:
             assert proxy.stdout is not None
             address = proxy.stdout.readline().split()[-1]
-            with httpx.Client(base_url=f"http://{address}", timeout=30) as http:
+            hooks = {"response": [_say_why]}
+            with httpx.Client(base_url=f"http://{address}", timeout=30, event_hooks=hooks) as http:
                 yield http
         finally:
             proxy.terminate()
@@ -109,3 +110,9 @@ def is_local() -> bool:
 
 def _strictly(*, dry_run: bool) -> dict[str, str]:
     return {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+
+
+def _say_why(answer: httpx.Response) -> None:
+    """Have `raise_for_status` tell what the server said: its own words are the status alone."""
+    if answer.is_error:
+        answer.extensions["reason_phrase"] = answer.read()

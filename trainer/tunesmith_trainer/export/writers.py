@@ -21,6 +21,9 @@ GGUF_FILE: Final = "model.gguf"
 # NB: in half precision the builder's graph for processors fails at its second token (onnxruntime
 # 1.32, "Shape mismatch attempting to re-use buffer"); that for GPUs runs on processors as well.
 _TARGETS: Final = {"fp16": "cuda"}
+# Head, first and last layers keep eight bits, as llama.cpp's mixtures have it: on a model of 135
+# million parameters all in four bits loses 0.33 nats, this one 0.13 at 1.3 times the size.
+_ALGORITHMS: Final = {"int4": "k_quant_mixed"}
 
 _README: Final = """# {model}: {name}
 
@@ -104,6 +107,8 @@ def build_onnx_folder(source: Path, folder: Path, *, wanted: ExportFormat) -> No
     arguments += ["-i", str(source), "-o", str(folder), "-p", wanted.precision]
     arguments += ["-e", _TARGETS.get(wanted.precision, "cpu"), "-c", str(cache)]
     arguments += ["--extra_options", "hf_token=false"]
+    if wanted.precision in _ALGORITHMS:
+        arguments.append(f"algo_config={_ALGORITHMS[wanted.precision]}")
     try:
         run_python(arguments, cwd=source.parent)
         _let_run_anywhere(folder / "genai_config.json")
