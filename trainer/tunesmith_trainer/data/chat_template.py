@@ -103,8 +103,21 @@ class ChatTemplate:
             HiddenToolsError: the template does not show what the row says of tools, or what an
                 answer that is trained was thought out with.
             UnclearAnswerError: the answers cannot be found in what the template makes of it.
-            BadInputError: the template is no valid Jinja.
+            BadInputError: the template is no valid Jinja, or takes too long.
         """
+        try:
+            # NB: once for all that is rendered of a conversation. To set a clock takes as long as
+            # a short rendering.
+            with time_limit(_LONGEST_S):
+                return self._rendered(messages, tools)
+        except OverTimeError as error:
+            raise BadInputError(
+                Reason.INVALID_SPEC,
+                f"the chat template takes more than {_LONGEST_S:g} s for one conversation; mend "
+                "its loops, by spec.model.chatTemplate where it is the model's own",
+            ) from error
+
+    def _rendered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Rendered:
         try:
             text = self._apply(messages, tools)
         except RefusedConversationError as refused:
@@ -214,19 +227,12 @@ class ChatTemplate:
         if not messages:
             return ""
         try:
-            with time_limit(_LONGEST_S):
-                return self._tokenizer.apply_chat_template(
-                    [turn.as_chat() for turn in messages],
-                    tools=list(tools) or None,
-                    tokenize=False,
-                    add_generation_prompt=generate,
-                )
-        except OverTimeError as error:
-            raise BadInputError(
-                Reason.INVALID_SPEC,
-                f"the chat template takes more than {_LONGEST_S:g} s for one conversation; mend "
-                "its loops, by spec.model.chatTemplate where it is the model's own",
-            ) from error
+            return self._tokenizer.apply_chat_template(
+                [turn.as_chat() for turn in messages],
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=generate,
+            )
         except TemplateSyntaxError as error:
             raise BadInputError(
                 Reason.INVALID_SPEC,

@@ -8,7 +8,7 @@ the rejected answers lie beside them in `train.rejected.safetensors`.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -85,13 +85,22 @@ class RowRecord:
 
     def as_json(self) -> dict[str, Any]:
         """The fields, without what turns have by default: most have no calls, and are trained."""
-        fields = asdict(self)
-        if self.rationale is None:
-            del fields["rationale"]
-        if not self.highlights:
-            del fields["highlights"]
         turns = [_told(turn) for turn in self.messages or ()]
-        return fields | {"messages": None if self.messages is None else turns}
+        told: dict[str, Any] = {
+            "source": self.source,
+            "messages": None if self.messages is None else turns,
+            "text": self.text,
+            "prompt": self.prompt,
+            "reference": self.reference,
+            "rejected": self.rejected,
+            "tools": self.tools,
+            "origin": asdict(self.origin),
+        }
+        if self.rationale is not None:
+            told["rationale"] = self.rationale
+        if self.highlights:
+            told["highlights"] = tuple(map(asdict, self.highlights))
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +250,18 @@ def _record(fields: dict[str, Any]) -> RowRecord:
     )
 
 
+# What turns have by default; role and content have no default, and differ from what stands here.
+_BY_DEFAULT: Final = {each.name: each.default for each in fields(Message)}
+
+
 def _told(turn: Message) -> dict[str, Any]:
-    plain = asdict(Message(role=turn.role, content=""))
-    return {
+    # NB: not asdict() of all fields, which takes longer than to write the whole record.
+    told = {
         name: value
-        for name, value in asdict(turn).items()
-        if name in {"role", "content"} or value != plain[name]
+        for name, usual in _BY_DEFAULT.items()
+        if (value := getattr(turn, name)) != usual
     }
+    return told | {"tool_calls": tuple(map(asdict, turn.tool_calls))} if turn.tool_calls else told
 
 
 def _origin(told: dict[str, Any]) -> Origin:

@@ -103,6 +103,9 @@ class Message:
     @property
     def said(self) -> str:
         """The words with the thinking before them, and the calls, as JSON, behind them."""
+        # Most turns are words alone, and rules ask for them a dozen times.
+        if not (self.thinking or self.tool_calls):
+            return self.content
         calls = [json.dumps(call["function"], ensure_ascii=False) for call in self.calls]
         words = [self.content] if self.content.strip() or not calls else []
         return "\n".join([*([self.thinking] if self.thinking else []), *words, *calls])

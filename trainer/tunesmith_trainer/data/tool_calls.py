@@ -7,11 +7,14 @@ OpenAI's own protocol, and objects in what templates are handed.
 """
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tunesmith_api.json_io import read_json
 from tunesmith_trainer.data.rows import Tool, ToolCall, described
+
+_SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class RefusedRowError(Exception):
@@ -79,7 +82,7 @@ def text_of(value: Any, *, field: str) -> str:
             remedy="write it as text, in quotes",
         )
     # json.loads accepts "\ud800"; no tokenizer and no UTF-8 file can take it.
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _SURROGATES.search(value):
         raise RefusedRowError(
             given=f"{field}: {described(value)}",
             rule="text is Unicode, without halves of surrogate pairs",

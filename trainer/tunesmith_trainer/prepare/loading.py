@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tunesmith_api.finetunejob.data_source import DataSource
 from tunesmith_api.finetunejob.dataset import Dataset
@@ -22,7 +21,7 @@ from tunesmith_trainer.data.cleaning.cleaner import HeldOut, clean
 from tunesmith_trainer.data.cleaning.contamination import HeldOutGrams, grams_of
 from tunesmith_trainer.data.cleaning.findings import Finding
 from tunesmith_trainer.data.cleaning.row_keys import row_key
-from tunesmith_trainer.data.cleaning.row_texts import compared_text
+from tunesmith_trainer.data.cleaning.row_texts import compared_text, strings_in
 from tunesmith_trainer.data.formats import detect_first_format, read_format
 from tunesmith_trainer.data.highlights import with_highlights
 from tunesmith_trainer.data.labels import label_columns, with_labels
@@ -221,7 +220,7 @@ def benchmark_grams(request: StageRequest, *, reporter: Reporter) -> HeldOutGram
     folders = Folders(Path(request.base), Path(request.cache), Path(request.secrets))
     # Whatever is wrong with their rows was told when the data was read.
     rows = _read([_fetch(source, folders) for source in asked.against], Problems(), reporter)
-    texts = ["\n".join(_strings_in(row.value)) for row in rows]
+    texts = ["\n".join(strings_in(row.value)) for row in rows]
     return grams_of(texts, ngram=asked.ngram)
 
 
@@ -275,19 +274,11 @@ def _held_out(validation: StoredRows[Row], benchmarks: StoredRows[RawRow]) -> He
     return HeldOut(
         texts=[
             *(compared_text(row) for row in validation),
-            *("\n".join(_strings_in(row.value)) for row in benchmarks),
+            *("\n".join(strings_in(row.value)) for row in benchmarks),
         ],
         rows=[*(row.source for row in validation), *(row.source for row in benchmarks)],
         keys=frozenset(map(row_key, validation)),
     )
-
-
-def _strings_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings_in(part)
 
 
 def _refuse_other_objective(name: str, *, objective: str) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.contracts import Reporter
@@ -20,7 +20,7 @@ from tunesmith_trainer.data.chat_template import (
     Rendered,
     UnclearAnswerError,
 )
-from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
+from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow, Tokens
 from tunesmith_trainer.data.prepared import RowRecord, Split
 from tunesmith_trainer.data.rows import Message, Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Overlong = Literal["drop", "fail", "truncatePrompt"]
+# What the tokenizer is given at once: enough for its tables to stay in the processor's cache, and
+# so little that the tokens of long rows take no memory.
+_BATCH_ROWS: Final = 64
+_BATCH_CHARACTERS: Final = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,24 @@ class TokenizedRow:
     def length(self) -> int:
         """Tokens of the row, or of the longer side of a preference."""
         return max(len(side.ids) for side in (self.tokens, self.rejected) if side)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A row, and what the template makes of it: one conversation, or both sides of a preference.
+
+    Nothing where the row is a text, an answer holds the text of a `special` token, or the template
+    ends in an `error`: that is told in the row's turn, behind what is wrong with earlier ones.
+    """
+
+    row: Row
+    sides: tuple[Rendered, ...] = ()
+    special: str | None = None
+    error: Exception | None = None
+
+    @property
+    def num_characters(self) -> int:
+        return sum(len(side.text) for side in self.sides)
 
 
 class RowTokenizer:
@@ -110,9 +132,8 @@ class RowTokenizer:
             reporter.progress("tokenizing the rows", step=done, total_steps=len(rows))
 
     def _alone(self, rows: StoredRows[Row]) -> Iterator["_Block"]:
-        for row in rows:
-            tokenized = self._tokenize(row)
-            yield _Block([] if tokenized is None else [tokenized], num_read=1)
+        for batch in self._batches(rows):
+            yield _Block(self._of_batch(batch), num_read=len(batch))
 
     def _in_processes(self, rows: StoredRows[Row], number: int) -> Iterator["_Block"]:
         """The same in the same order, and the same problems."""
@@ -127,20 +148,58 @@ class RowTokenizer:
 
     def block(self, rows: Sequence[Row]) -> "_Block":
         """Some rows, with all that is wrong with them."""
-        tokenized = [fitted for row in rows if (fitted := self._tokenize(row))]
+        tokenized = [fitted for batch in self._batches(rows) for fitted in self._of_batch(batch)]
         return _Block(tokenized, len(rows), self.problems, self._unclear, self._rendering)
 
     def fitting(self, row: Row) -> TokenizedRow | None:
         """One row that nobody has to mend; None where it is too long, or breaks a rule."""
+        written = self._written(row)
         try:
-            whole = self._masked(row)
+            whole = self._masked(written, self._tokens_of([written]))
         except (RefusedConversationError, HiddenToolsError, UnclearAnswerError):
             return None
         return whole and self._fitted(whole)
 
-    def _tokenize(self, row: Row) -> TokenizedRow | None:
+    def _batches(self, rows: Iterable[Row]) -> Iterator[list[_Written]]:
+        batch: list[_Written] = []
+        length = 0
+        for written in map(self._written, rows):
+            batch.append(written)
+            length += written.num_characters
+            if len(batch) == _BATCH_ROWS or length >= _BATCH_CHARACTERS:
+                yield batch
+                batch, length = [], 0
+        if batch:
+            yield batch
+
+    def _of_batch(self, batch: Sequence[_Written]) -> list[TokenizedRow]:
+        tokens = self._tokens_of(batch)
+        return [fitted for written in batch if (fitted := self._tokenize(written, tokens))]
+
+    def _tokens_of(self, batch: Sequence[_Written]) -> Iterator[Tokens]:
+        """The tokens of every side, one after another."""
+        texts = [side.text for written in batch for side in written.sides]
+        return iter(self._masker.tokens_of(texts))
+
+    def _written(self, row: Row) -> _Written:
+        if row.text is not None:
+            return _Written(row)
+        special = self._special_in_answers(row)
+        if special is not None:
+            return _Written(row, special=special)
+        conversations = [row.messages, row.rejected] if row.rejected else [row.messages]
         try:
-            whole = self._masked(row)
+            render = partial(self._template.render, tools=row.tools)
+            return _Written(row, sides=tuple(map(render, conversations)))
+        except (
+            RefusedConversationError, HiddenToolsError, UnclearAnswerError, BadInputError,
+        ) as error:  # fmt: skip
+            return _Written(row, error=error)
+
+    def _tokenize(self, written: _Written, tokens: Iterator[Tokens]) -> TokenizedRow | None:
+        row = written.row
+        try:
+            whole = self._masked(written, tokens)
         except RefusedConversationError as refused:
             turns = ", ".join(message.role for message in row.messages)
             self.problems.add(
@@ -182,7 +241,8 @@ class RowTokenizer:
     def _note_rendering(self, row: Row, rendered: str) -> None:
         self._rendering = self._rendering or (row.source, rendered)
 
-    def _masked(self, row: Row) -> TokenizedRow | None:
+    def _masked(self, written: _Written, tokens: Iterator[Tokens]) -> TokenizedRow | None:
+        row = written.row
         if row.text is not None:
             record = RowRecord(
                 source=row.source,
@@ -193,10 +253,15 @@ class RowTokenizer:
                 origin=row.origin,
             )
             return TokenizedRow(row=row, tokens=self._masker.mask_text(row.text), record=record)
-        if self._breaks_turns(row):
+        if written.special is not None:
+            self._add_special(row, written.special)
             return None
-        rendered = self._template.render(row.messages, tools=row.tools)
-        other = self._template.render(row.rejected, tools=row.tools) if row.rejected else None
+        if written.error is not None:
+            raise written.error
+        rendered, *others = written.sides
+        other = others[0] if others else None
+        # NB: of both sides before anything is raised, or the next row would be given the second's.
+        whole = [next(tokens) for _ in written.sides]
         record = RowRecord(
             source=row.source,
             messages=list(row.messages),
@@ -211,13 +276,20 @@ class RowTokenizer:
         )
         return TokenizedRow(
             row=row,
-            tokens=self._mask(row.messages, rendered, num_prompt=row.num_prompt),
+            tokens=self._mask(row.messages, rendered, whole[0], num_prompt=row.num_prompt),
             record=record,
-            rejected=self._mask(row.rejected, other, num_prompt=row.num_prompt) if other else None,
+            rejected=self._mask(row.rejected, other, whole[1], num_prompt=row.num_prompt)
+            if other
+            else None,
         )
 
     def _mask(
-        self, messages: Sequence[Message], rendered: Rendered, *, num_prompt: int
+        self,
+        messages: Sequence[Message],
+        rendered: Rendered,
+        whole: Tokens,
+        *,
+        num_prompt: int,
     ) -> TokenRow:
         """The row of one side: what the assistant said in the prompt of a preference is given."""
         answers = [at for at, turn in enumerate(messages) if turn.role == "assistant"]
@@ -226,25 +298,29 @@ class RowTokenizer:
             for at, span in zip(answers, rendered.answers, strict=True)
             if at >= num_prompt and messages[at].is_trained
         )
-        return self._masker.mask_answers(replace(rendered, answers=trained))
+        return self._masker.mask_answers(replace(rendered, answers=trained), whole)
 
-    def _breaks_turns(self, row: Row) -> bool:
-        """Whether an answer holds the text of a special token, which would end or open a turn.
+    def _special_in_answers(self, row: Row) -> str | None:
+        """A special token whose text an answer holds, which would end or open a turn.
 
         Tokenizers read special tokens anywhere in a text, so the model would be taught to stop
         there, or to speak for the user. Only answers are looked at: nothing else is trained.
         """
         for message in (*row.messages, *row.rejected):
-            special = [token for token in self._special if token in message.said]
-            if message.role == "assistant" and special:
-                self.problems.add(
-                    row.source,
-                    given=f"{special[0]} inside an answer",
-                    rule="this text is a special token of the model, and would break the turn",
-                    remedy="take it out of the answer",
-                )
-                return True
-        return False
+            if message.role == "assistant":
+                said = message.said
+                for token in self._special:
+                    if token in said:
+                        return token
+        return None
+
+    def _add_special(self, row: Row, special: str) -> None:
+        self.problems.add(
+            row.source,
+            given=f"{special} inside an answer",
+            rule="this text is a special token of the model, and would break the turn",
+            remedy="take it out of the answer",
+        )
 
     def _fitted(self, whole: TokenizedRow) -> TokenizedRow | None:
         length = whole.length

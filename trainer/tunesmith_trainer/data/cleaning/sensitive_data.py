@@ -61,10 +61,13 @@ def personal_data_search(personal: PersonalData) -> Search:
 def _personal_data(
     text: str, kinds: Collection[str], presidio: Presidio | None = None
 ) -> list[Span]:
+    found = spans_of_personal_data(text, kinds)
+    by_presidio = [] if presidio is None else spans_of_presidio(text, presidio)
+    if not (found or by_presidio):
+        return []
     # A key may hold what looks like a telephone number, a password what looks like an address.
     secrets = spans_of_secrets(text)
-    found = _apart(spans_of_personal_data(text, kinds), secrets)
-    by_presidio = [] if presidio is None else spans_of_presidio(text, presidio)
+    found = _apart(found, secrets)
     return [*found, *_apart(by_presidio, [*found, *secrets])]
 
 
