@@ -5,13 +5,8 @@ What nodes are told is what docs/task/sign-images.md shows, with the name of the
 
 import base64
 import json
-import os
-import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -22,84 +17,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from chart import container, rendered
 from command import free_port
+from container_tools import ROOT, WORD, Machine, machine_with_registry
 from page_blocks import blocks_of
-from registry_server import docker_config, registry_server
 from signing_keys import p256, private_pem, public_pem
 
-ROOT = Path(__file__).parents[3]
 PUSH = ROOT / "scripts" / "push_images.sh"
 PAGE = ROOT / "docs" / "task" / "sign-images.md"
-WORD = "tested"
 NO_SIGNATURE = "A signature was required, but no signature exists"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where images are pushed from and pulled to: the settings of containers' tools in a home."""
-
-    home: Path
-    host: str
-
-    @property
-    def settings(self) -> Path:
-        return self.home / ".config" / "containers"
-
-    def key(self, name: str) -> Path:
-        return self.home / f"{name}.private"
-
-    def run(self, *command: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-        given = {"HOME": str(self.home), "REGISTRY_AUTH_FILE": str(self.home / "auth.json")}
-        return subprocess.run(
-            list(map(str, command)),
-            env={**os.environ, **given, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def skopeo(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-        return self.run("skopeo", *arguments)
-
-    def push(
-        self, folder: Path, *images: str, to: str = "ml", key: str = "release", password: str = WORD
-    ) -> "subprocess.CompletedProcess[str]":
-        given = ("--key", self.key(key), *images)
-        return self.run(PUSH, folder, f"{self.host}/{to}", *given, COSIGN_PASSWORD=password)
-
-    def pull(self, name: str) -> "subprocess.CompletedProcess[str]":
-        """As a node does, under its policy."""
-        target = self.home / "pulled"
-        shutil.rmtree(target, ignore_errors=True)
-        return self.skopeo("copy", f"docker://{self.host}/{name}", f"dir:{target}")
-
-    def digest(self, name: str) -> str:
-        return self.skopeo(
-            "inspect", "--format={{.Digest}}", f"docker://{self.host}/{name}"
-        ).stdout.strip()
-
-    def named(self, text: str) -> str:
-        """With the host here in place of the page's names."""
-        mirror = text.replace("mirror.example.com", f"{self.host}/mirror")
-        return mirror.replace("registry.example.com", self.host)
-
-    def demand(self, policy: str) -> None:
-        (self.settings / "policy.json").write_text(policy)
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Logged in to a registry without TLS, as one on loopback is."""
-    if shutil.which("skopeo") is None:
-        pytest.skip("no skopeo is on the PATH; Debian has it in the package skopeo")
-    with registry_server(tmp_path_factory.mktemp("registry")) as host:
-        here = Machine(tmp_path_factory.mktemp("home"), host)
-        (here.settings / "registries.d").mkdir(parents=True)
-        insecure = f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
-        (here.settings / "registries.conf").write_text(insecure)
-        (here.home / "auth.json").write_text(docker_config(host))
-        here.demand('{"default": [{"type": "insecureAcceptAnything"}]}')
+    with machine_with_registry(tmp_path_factory.mktemp("machine")) as here:
         yield here
 
 
@@ -151,32 +80,8 @@ def _look_for_signatures(machine: Machine, *, of: str) -> None:
 def folder(machine: Machine, tmp_path: Path) -> Path:
     """What scripts/build_images.sh leaves: archives."""
     for name in ("operator", "trainer"):
-        _archive(machine, tmp_path, name)
+        machine.archive(tmp_path, name)
     return tmp_path
-
-
-def _archive(
-    machine: Machine, folder: Path, name: str, *, tag: str = "0.1.0", text: str = ""
-) -> Path:
-    """An image with one file, which says the name and the text."""
-    layer = folder / "layer.tar"
-    with tarfile.open(layer, "w") as file:
-        content = f"{name} {tag} {text}".encode()
-        member = tarfile.TarInfo("what")
-        member.size = len(content)
-        file.addfile(member, BytesIO(content))
-    archive = folder / f"{name}.tar"
-    archive.unlink(missing_ok=True)
-    built = f"oci-archive:{archive}:localhost/tunesmith/{name}:{tag}"
-    done = machine.skopeo("copy", f"tarball:{layer}", built)
-    assert done.returncode == 0, done.stderr
-    layer.unlink()
-    return archive
-
-
-def _push_unsigned(machine: Machine, archive: Path, name: str) -> None:
-    done = machine.skopeo("copy", f"oci-archive:{archive}", f"docker://{machine.host}/{name}")
-    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_pushed_signed_is_pulled_by_tag_and_by_the_digest_that_is_told(
@@ -233,7 +138,7 @@ def test_the_signature_is_one_that_cosign_reads(
 
 
 def test_an_image_without_a_signature_is_refused(signing: Machine, folder: Path) -> None:
-    _push_unsigned(signing, folder / "operator.tar", "ml/bare/operator:0.1.0")
+    signing.push_unsigned(folder / "operator.tar", "ml/bare/operator:0.1.0")
 
     assert NO_SIGNATURE in signing.pull("ml/bare/operator:0.1.0").stderr
 
@@ -256,7 +161,7 @@ def test_an_image_that_was_put_under_the_tag_of_a_signed_one_is_refused(
     signed = signing.digest(name)
     assert signing.pull(name).returncode == 0
 
-    _push_unsigned(signing, _archive(signing, folder, "operator", text="replaced"), name)
+    signing.push_unsigned(signing.archive(folder, "operator", text="replaced"), name)
     replaced = signing.digest(name)
     assert replaced != signed
     assert NO_SIGNATURE in signing.pull(name).stderr
@@ -298,7 +203,7 @@ def test_a_mirror_stands_for_the_registry_that_was_signed_for(
     pulled = signing.pull("mirror/ml/operator:0.1.0")
     assert pulled.returncode == 0, pulled.stderr
 
-    _push_unsigned(signing, folder / "trainer.tar", "mirror/ml/operator:0.1.0")
+    signing.push_unsigned(folder / "trainer.tar", "mirror/ml/operator:0.1.0")
     assert NO_SIGNATURE in signing.pull("mirror/ml/operator:0.1.0").stderr
 
 
