@@ -1,4 +1,4 @@
-"""A machine with containers' own tools, logged in to a real registry: it pushes and pulls images."""
+"""A machine with containers' own tools, logged in to a real registry, to push and pull images."""
 
 import os
 import shutil
@@ -51,8 +51,8 @@ class Machine:
     def push(
         self, folder: Path, *images: str, to: str = "ml", key: str = "release", password: str = WORD
     ) -> "subprocess.CompletedProcess[str]":
-        given = ("--key", self.key(key), *images)
-        return self.run(_PUSH, folder, f"{self.host}/{to}", *given, COSIGN_PASSWORD=password)
+        given = [_PUSH, folder, f"{self.host}/{to}", "--key", self.key(key), *images]
+        return self.run(*given, COSIGN_PASSWORD=password)
 
     def pull(self, name: str) -> "subprocess.CompletedProcess[str]":
         """As a node does, under its policy."""
