@@ -51,7 +51,14 @@ class Machine:
     def push(
         self, folder: Path, *images: str, to: str = "ml", key: str = "release", password: str = WORD
     ) -> "subprocess.CompletedProcess[str]":
-        given = [_PUSH, folder, f"{self.host}/{to}", "--key", self.key(key), *images]
+        given: list[str | Path] = [
+            _PUSH,
+            folder,
+            f"{self.host}/{to}",
+            "--key",
+            self.key(key),
+            *images,
+        ]
         return self.run(*given, COSIGN_PASSWORD=password)
 
     def pull(self, name: str) -> "subprocess.CompletedProcess[str]":
