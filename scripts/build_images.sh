@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the five images with buildah, and packs each into an archive that a node can import, with a bill of materials beside it.
+# Builds the five images with buildah, and packs each into an archive that a node can import, with a bill of materials in it and
+# beside it.
 #
 #   scripts/build_images.sh FOLDER [operator|trainer|compressor|server|edge ...]     (default: all five)
 #
@@ -29,11 +30,9 @@ dockerfile_of() {
   esac
 }
 
-# One base for all images, however its tag moves meanwhile; every bill says which.
+# One base for all images, however its tag moves meanwhile; every bill says which. One that lies here is not asked for elsewhere.
 base=${BASE:-$(sed -n 's/^ARG BASE=//p' operator/Dockerfile)}
-policy=missing
-[[ -z ${BASE:-} ]] || policy=never
-buildah pull --quiet --policy "$policy" "$base" >/dev/null
+buildah pull --quiet --policy missing "$base" >/dev/null
 digest=$(buildah inspect --type image --format '{{.FromImageDigest}}' "$base")
 base=${base%%@*}
 base=${base%%:+([!:/])}@$digest
@@ -63,6 +62,14 @@ bill_of() {
     --lock "${locks[@]}" --output "$folder/$1.cdx.json"
 }
 
+# In the image, too, its digest covers the bill, and so does a signature.
+add_bill() {
+  local container
+  container=$(buildah from --pull-never "$1")
+  buildah copy --quiet --chown 0:0 --chmod 0644 "$container" "$2" /usr/share/doc/tunesmith/ >/dev/null
+  buildah commit --quiet --rm "$container" "$1" >/dev/null
+}
+
 build() {
   local name="localhost/tunesmith/$1:$TAG" started=$SECONDS packages=()
   [[ $1 != trainer ]] || packages=(--build-arg "PACKAGES=$(grep == requirements/quickstart.txt | xargs)")
@@ -77,6 +84,7 @@ build() {
   buildah bud "${flags[@]}" "${packages[@]}" --file "$(dockerfile_of "$1")" --tag "$name" "$context" >"$folder/$1.log" 2>&1 ||
     { tail -n 40 "$folder/$1.log" >&2 && return 1; }
   bill_of "$1"
+  [[ $1 == stand-in ]] || add_bill "$name" "$folder/$1.cdx.json"
   rm -f "$folder/$1.tar"
   buildah push --quiet "$name" "oci-archive:$folder/$1.tar:$name"
   echo "build: $name is built and packed after $((SECONDS - started)) s ($(du -h "$folder/$1.tar" | cut -f1))" >&2

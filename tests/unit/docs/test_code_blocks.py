@@ -2,15 +2,13 @@
 
 import re
 import shlex
-import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from admission import refusals
+from page_blocks import FENCE, Block, blocks_of
 from tunesmith_api.manifest import load_any_kind, load_job, load_resource
 from tunesmith_api.modeldeployment.deployment import ModelDeployment
 from tunesmith_cli.arguments import build_parser
@@ -25,70 +23,26 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-# A block in a list is indented like the list's text.
-FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<head>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
-)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-END_OF_COMMAND = {"|", ">", ">>", "<", "&&", ";", "&"}
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: the page and line where it starts, its language and marks, its text."""
-
-    page: Path
-    line: int
-    head: str
-    text: str
-
-    @property
-    def place(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
-
-    @property
-    def language(self) -> str:
-        return self.head.split()[0] if self.head.split() else ""
-
-    def commands(self) -> Iterator[list[str]]:
-        """The arguments of every `$ tunesmith …` line."""
-        for line in self.text.splitlines():
-            if line.startswith("$ tunesmith "):
-                words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="|<>&;")
-                words.whitespace_split = True
-                yield _up_to_operator(list(words))[1:]
-
-
-def _up_to_operator(words: list[str]) -> list[str]:
-    ends = [index for index, word in enumerate(words) if word in END_OF_COMMAND]
-    return words[: ends[0]] if ends else words
-
-
-def blocks() -> Iterator[Block]:
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for fence in FENCE.finditer(text):
-            line = text.count("\n", 0, fence.start()) + 1
-            text_of_block = textwrap.dedent(fence["text"])
-            yield Block(page=page, line=line, head=fence["head"].strip(), text=text_of_block)
 
 
 def named(wanted: list[Block]) -> dict[str, Block]:
     return {block.place: block for block in wanted}
 
 
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 OURS = [
     block
-    for block in blocks()
+    for block in BLOCKS
     if block.language == "yaml" and block.text.startswith("apiVersion: tunesmith.dev/")
 ]
 # Of a kind that the command does not read: the API server alone looks at it.
 POLICIES = named([block for block in OURS if "kind: FineTunePolicy" in block.text])
 MANIFESTS = named([block for block in OURS if block.place not in POLICIES])
-PYTHON = named([block for block in blocks() if block.language == "python"])
+PYTHON = named([block for block in BLOCKS if block.language == "python"])
 COMMANDS = {
     f"{block.place} {shlex.join(words)}": words
-    for block in blocks()
+    for block in BLOCKS
     if block.language == "console"
     for words in block.commands()
 }
