@@ -157,6 +157,15 @@ def _explained_cost(spec: FineTuneJobSpec, history: History, planned: int) -> Ma
     return passes if spec.holds_to_highlights else _paired_cost(spec, history, planned)
 
 
+# What is told of each measure; of a measure that no field asks for, nothing.
+_MEASURED: Final[Mapping[str, str]] = {
+    HELD_OUT: "heldOutLoss",
+    GENERAL: "generalLoss",
+    ATTACKED: "attackedLoss",
+    PAIRED_GAP: "pairedGap",
+    RATIONALE: "rationaleLoss",
+    OFF_HIGHLIGHTS: "offHighlights",
+}
 # What remedies against forgetting are told with.
 _FORGETTING: Final = ("generalLossRise", "heldOutLossRise", "kl")
 # What a remedy is there to keep down, if it is told with it.
@@ -272,18 +281,8 @@ def outcome(history: History) -> dict[str, Estimate]:
         "gap": _gap(best, history.units),
         "baseGap": _gap(base, history.units),
         "gapRise": _gap(rises, history.units),
-        "heldOutLossRise": _mean(rises[HELD_OUT], history.units[HELD_OUT]),
+        **{f"{name}Rise": rise for name, rise in _means(rises, history.units).items()},
     }
-    if GENERAL in rises:
-        estimates["generalLossRise"] = _mean(rises[GENERAL], history.units[GENERAL])
-    if ATTACKED in rises:
-        estimates["attackedLossRise"] = _mean(rises[ATTACKED], history.units[ATTACKED])
-    if PAIRED_GAP in rises:
-        estimates["pairedGapRise"] = _mean(rises[PAIRED_GAP], history.units[PAIRED_GAP])
-    if RATIONALE in rises:
-        estimates["rationaleLossRise"] = _mean(rises[RATIONALE], history.units[RATIONALE])
-    if OFF_HIGHLIGHTS in rises:
-        estimates["offHighlightsRise"] = _mean(rises[OFF_HIGHLIGHTS], history.units[OFF_HIGHLIGHTS])
     if KL in best:
         estimates["kl"] = _mean(best[KL], history.units[KL])
     return estimates
@@ -351,20 +350,7 @@ def compare(spec: FineTuneJobSpec, history: History, control: History) -> Contro
     ours, theirs = history.compared_sums, control.best_sums
     # The divergence from the base is not measured where nothing asks for it.
     rows = {kind: _rise(theirs[kind], ours[kind]) for kind in ours if kind in theirs}
-    differences = {
-        "gap": _gap(rows, history.units),
-        "heldOutLoss": _mean(rows[HELD_OUT], history.units[HELD_OUT]),
-    }
-    if GENERAL in rows:
-        differences["generalLoss"] = _mean(rows[GENERAL], history.units[GENERAL])
-    if ATTACKED in rows:
-        differences["attackedLoss"] = _mean(rows[ATTACKED], history.units[ATTACKED])
-    if PAIRED_GAP in rows:
-        differences["pairedGap"] = _mean(rows[PAIRED_GAP], history.units[PAIRED_GAP])
-    if RATIONALE in rows:
-        differences["rationaleLoss"] = _mean(rows[RATIONALE], history.units[RATIONALE])
-    if OFF_HIGHLIGHTS in rows:
-        differences["offHighlights"] = _mean(rows[OFF_HIGHLIGHTS], history.units[OFF_HIGHLIGHTS])
+    differences = {"gap": _gap(rows, history.units), **_means(rows, history.units)}
     steps = control.step
     return Control(
         steps=steps,
@@ -385,6 +371,12 @@ def _replaced(record: Record, names: Sequence[str], value: object) -> Record:
 def _rise(base: list[float], best: list[float]) -> list[float]:
     # Row by row, so that its interval is that of a paired difference.
     return [after - before for before, after in zip(base, best, strict=True)]
+
+
+def _means(sums: RowNumbers, units: RowNumbers) -> dict[str, Estimate]:
+    return {
+        name: _mean(sums[kind], units[kind]) for kind, name in _MEASURED.items() if kind in sums
+    }
 
 
 def _mean(sums: list[float], units: list[float]) -> Estimate:
