@@ -128,9 +128,10 @@ def test_killed_then_stopped_then_run_again_it_has_the_same_curve_to_the_last_bi
 def test_on_another_disk_it_goes_on_from_the_checkpoint_in_the_object_store(
     undisturbed: TrainStage, model: Path, tmp_path: Path
 ) -> None:
+    secret = {"name": "bucket"}
     stored = {
-        "workspace": {"uri": f"s3://{BUCKET}/work", "secretRef": {"name": "bucket"}},
-        "output": {"model": "helpdesk", "uri": "s3://models"},
+        "workspace": {"uri": f"s3://{BUCKET}/work", "secretRef": secret},
+        "output": {"model": "helpdesk", "uri": f"s3://{BUCKET}/models", "secretRef": secret},
     }
     stages = []
     with object_store(tmp_path / "store.log") as endpoint:
