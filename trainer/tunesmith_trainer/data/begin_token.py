@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
+from tunesmith_trainer.data.chat_template import template_time_limit
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -25,6 +27,9 @@ def begin_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     Texts are then tokenized without the tokenizer's own special tokens, or it would stand twice.
     Either the tokenizer puts it in front of texts itself, or the chat template opens every
     conversation with it. `bos_token` alone says nothing: SmolLM2's is its mark of a turn.
+
+    Raises:
+        BadInputError: the template takes too long.
     """
     begin = tokenizer.bos_token_id
     if begin is None:
@@ -37,7 +42,8 @@ def _opens_conversations(tokenizer: "PreTrainedTokenizerBase") -> bool:
     if not tokenizer.chat_template:
         return False
     try:
-        rendered = str(tokenizer.apply_chat_template(_TURNS, tokenize=False))
+        with template_time_limit():
+            rendered = str(tokenizer.apply_chat_template(_TURNS, tokenize=False))
     except (TemplateError, ValueError, TypeError):
         # It refuses such a conversation, and so says nothing of how one begins.
         return False

@@ -11,7 +11,8 @@ is marked instead of its words, and where the answer begins and ends around that
 the same turn with a mark as its whole content: what stands before and behind that is no answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -89,6 +90,24 @@ class Rendered:
     last_words: str
 
 
+@contextmanager
+def template_time_limit() -> Iterator[None]:
+    """What is rendered in the block, of one conversation, ends in time.
+
+    Raises:
+        BadInputError: it does not.
+    """
+    try:
+        with time_limit(_LONGEST_S):
+            yield
+    except OverTimeError as error:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"the chat template takes more than {_LONGEST_S:g} s for one conversation; mend "
+            "its loops, by spec.model.chatTemplate where it is the model's own",
+        ) from error
+
+
 class ChatTemplate:
     """The chat template of a tokenizer, which renders conversations."""
 
@@ -105,17 +124,10 @@ class ChatTemplate:
             UnclearAnswerError: the answers cannot be found in what the template makes of it.
             BadInputError: the template is no valid Jinja, or takes too long.
         """
-        try:
-            # NB: once for all that is rendered of a conversation. To set a clock takes as long as
-            # a short rendering.
-            with time_limit(_LONGEST_S):
-                return self._rendered(messages, tools)
-        except OverTimeError as error:
-            raise BadInputError(
-                Reason.INVALID_SPEC,
-                f"the chat template takes more than {_LONGEST_S:g} s for one conversation; mend "
-                "its loops, by spec.model.chatTemplate where it is the model's own",
-            ) from error
+        # NB: once for all that is rendered of a conversation. To set a clock takes as long as a
+        # short rendering.
+        with template_time_limit():
+            return self._rendered(messages, tools)
 
     def _rendered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Rendered:
         try:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from jinja2 import TemplateError
 
+from tunesmith_trainer.data.chat_template import template_time_limit
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -19,11 +21,16 @@ _TURNS: Final = [{"role": "user", "content": "a"}, {"role": "assistant", "conten
 
 
 def foreign_marks(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """The marks that the template writes and the tokenizer has no token for, sorted."""
+    """The marks that the template writes and the tokenizer has no token for, sorted.
+
+    Raises:
+        BadInputError: the template takes too long.
+    """
     if not tokenizer.chat_template:
         return []
     try:
-        rendered = str(tokenizer.apply_chat_template(_TURNS, tokenize=False))
+        with template_time_limit():
+            rendered = str(tokenizer.apply_chat_template(_TURNS, tokenize=False))
     except (TemplateError, ValueError):
         # Rows that it refuses are told of with their line.
         return []

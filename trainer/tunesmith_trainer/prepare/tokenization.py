@@ -63,7 +63,8 @@ class _Written:
     """A row, and what the template makes of it: one conversation, or both sides of a preference.
 
     Nothing where the row is a text, an answer holds the text of a `special` token, or the template
-    ends in an `error`: that is told in the row's turn, behind what is wrong with earlier ones.
+    does not fit the row, by `error`: that is told in the row's turn, behind what is wrong with
+    earlier ones.
     """
 
     row: Row
@@ -191,9 +192,9 @@ class RowTokenizer:
         try:
             render = partial(self._template.render, tools=row.tools)
             return _Written(row, sides=tuple(map(render, conversations)))
-        except (
-            RefusedConversationError, HiddenToolsError, UnclearAnswerError, BadInputError,
-        ) as error:  # fmt: skip
+        # NB: not BadInputError. A template that is wrong itself, or never ends, ends the stage at
+        # its first row: the whole batch would take its time limit, row by row.
+        except (RefusedConversationError, HiddenToolsError, UnclearAnswerError) as error:
             return _Written(row, error=error)
 
     def _tokenize(self, written: _Written, tokens: Iterator[Tokens]) -> TokenizedRow | None:

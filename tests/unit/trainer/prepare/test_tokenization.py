@@ -4,6 +4,7 @@ Of many rows several processes make what one would.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,14 +12,17 @@ import pytest
 from prepare_stage import SilentReporter
 from small_models import make_tiny_tokenizer
 from tunesmith_engine.stages.errors import BadInputError
+from tunesmith_trainer.data.begin_token import begin_ids
 from tunesmith_trainer.data.chat_template import ChatTemplate
 from tunesmith_trainer.data.loss_mask import LossMasker, TokenRow
 from tunesmith_trainer.data.rows import Message, Problems, Row
 from tunesmith_trainer.data.stored_rows import StoredRows
 from tunesmith_trainer.prepare import tokenization
+from tunesmith_trainer.prepare.foreign_template import foreign_marks
 from tunesmith_trainer.prepare.tokenization import RowTokenizer, truncate_prompt
 
 TOKENIZER = make_tiny_tokenizer()
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
 
 def _masked(question: str, answer: str) -> TokenRow:
@@ -89,3 +93,38 @@ def test_what_the_template_does_in_a_process_is_told_as_by_one(
     assert raised.value.message.startswith("a.jsonl:9, 19")
     assert caplog.text.count("is rendered as") == 1
     assert "a.jsonl:9 is rendered as" in caplog.text
+
+
+def test_a_template_that_never_ends_is_told_after_the_time_of_one_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunesmith_trainer.data.chat_template._LONGEST_S", 0.2)
+    rendered: list[Any] = []
+    render = ChatTemplate.render
+
+    def counted(template: ChatTemplate, *given: Any, **named: Any) -> Any:
+        rendered.append(given)
+        return render(template, *given, **named)
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
+    tokenizer = make_tiny_tokenizer()
+    # Of rows alone: what is asked of the template before them has other words.
+    tokenizer.chat_template = f"{{% if messages[0].content != 'a' %}}{ENDLESS}{{% endif %}}"
+    rows = RowTokenizer(tokenizer, longest=64, overlong="drop", problems=Problems())
+
+    with pytest.raises(BadInputError, match="takes more than"):
+        rows.tokenize(_rows(20), reporter=SilentReporter())
+
+    assert len(rendered) == 1
+
+
+@pytest.mark.parametrize("look", [begin_ids, foreign_marks])
+def test_what_is_asked_of_a_template_before_any_row_ends_in_time_too(
+    look: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith_trainer.data.chat_template._LONGEST_S", 0.2)
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = ENDLESS
+
+    with pytest.raises(BadInputError, match="takes more than"):
+        look(tokenizer)
