@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from commands import ROOT, artifact, facts, run_job, run_script, summary
 
-JOB = ROOT / "examples" / "helpdesk" / "job.yaml"
+JOB = ROOT / "examples" / "smalltalk" / "job.yaml"
 FORMATS = (
     ("onnx", "fp32"),
     ("onnx", "fp16"),
@@ -18,6 +18,8 @@ FORMATS = (
     ("gguf", "F16"),
     ("gguf", "Q8_0"),
     ("gguf", "Q4_0"),
+    ("litert", "fp32"),
+    ("litert", "int8"),
 )
 VLLM = {"vllmBf16": "bfloat16", "vllmFp32": "float32"}
 ROUNDS = 3

@@ -45,6 +45,7 @@ EXPORT_BYTES: Final[Mapping[Precision, float]] = {
     "fp16": 2.1,
     "F16": 2.1,
     "Q8_0": 1.1,
+    "int8": 1.1,
     "int4": 1.5,
     "Q4_0": 0.8,
 }
@@ -172,11 +173,16 @@ def _disk(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
 
 
 def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
-    """Each format, which is linked when it is published, and the fp32 model they are made of."""
+    """Each format, which is linked when it is published, and the fp32 model they are made of.
+
+    LiteRT's graph lies beside them in fp32 and rounded, before it is packed.
+    """
     if spec.export is None:
         return 0
     sizes = [EXPORT_BYTES[wanted.precision] for wanted in spec.export.formats]
-    return int((sum(sizes) + FP32) * facts.num_parameters)
+    is_litert = any(wanted.format == "litert" for wanted in spec.export.formats)
+    unpacked = FP32 + EXPORT_BYTES["int8"] if is_litert else 0
+    return int((sum(sizes) + FP32 + unpacked) * facts.num_parameters)
 
 
 def _disk_of_draft(spec: FineTuneJobSpec, facts: ModelFacts) -> int:

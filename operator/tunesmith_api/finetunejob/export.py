@@ -10,20 +10,23 @@ from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Bytes
 from tunesmith_api.rules import Rule
 
-FormatName = Literal["onnx", "gguf"]
-Precision = Literal["fp32", "fp16", "int4", "F16", "Q8_0", "Q4_0"]
+FormatName = Literal["onnx", "gguf", "litert"]
+Precision = Literal["fp32", "fp16", "int8", "int4", "F16", "Q8_0", "Q4_0"]
 
 # What each format's writer makes, by the names that its own community has for them.
 PRECISIONS: Final[Mapping[FormatName, tuple[Precision, ...]]] = {
     "onnx": ("fp32", "fp16", "int4"),
     "gguf": ("F16", "Q8_0", "Q4_0"),
+    "litert": ("fp32", "int8"),
 }
-# Nats per target token. Half precision rounds nothing that shows; four bits show in a small model.
+# Nats per target token. Half precision rounds nothing that shows; four bits show in a small model,
+# and so does int8, which rounds activations as well.
 DEFAULT_MAX_LOSS_RISE: Final[Mapping[Precision, float]] = {
     "fp32": 0.001,
     "fp16": 0.01,
     "F16": 0.01,
     "Q8_0": 0.02,
+    "int8": 0.2,
     "int4": 0.2,
     "Q4_0": 0.2,
 }
@@ -33,10 +36,11 @@ class ExportFormat(ApiModel):
     """One form of the model, as a folder of its own in the version."""
 
     format: FormatName = Field(
-        description="onnx: a folder for onnxruntime-genai. gguf: a file for llama.cpp."
+        description="onnx: a folder for onnxruntime-genai. gguf: a file for llama.cpp. litert: a "
+        "file for LiteRT-LM (TensorFlow Lite)."
     )
     precision: Precision = Field(
-        description="Of onnx fp32, fp16 or int4, of gguf F16, Q8_0 or Q4_0."
+        description="Of onnx fp32, fp16 or int4, of gguf F16, Q8_0 or Q4_0, of litert fp32 or int8."
     )
 
     @property
@@ -50,11 +54,13 @@ class ExportGate(ApiModel):
 
     max_loss_rise: Annotated[
         Annotated[float, Field(ge=0.0, le=10.0)] | None,
-        DecidedLater("by precision: 0.001 of fp32, 0.01 of 16 bit, 0.02 of Q8_0, 0.2 of 4 bit"),
+        DecidedLater(
+            "by precision: 0.001 of fp32, 0.01 of 16 bit, 0.02 of Q8_0, 0.2 of int8 and 4 bit"
+        ),
     ] = Field(
         None,
         description="Most nats per target token that the held-out loss may rise. Default: 0.001 of "
-        "fp32, 0.01 of 16 bit, 0.02 of Q8_0, 0.2 of 4 bit.",
+        "fp32, 0.01 of 16 bit, 0.02 of Q8_0, 0.2 of int8 and 4 bit.",
     )
 
     def bound_of(self, precision: Precision) -> float:
@@ -67,7 +73,7 @@ class ExportGate(ApiModel):
 class Export(ApiModel):
     """Formats of the tuned model for devices, each proven against it and measured."""
 
-    formats: Annotated[list[ExportFormat], Field(min_length=1, max_length=6)]
+    formats: Annotated[list[ExportFormat], Field(min_length=1, max_length=8)]
     rows: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="Held-out rows by whose loss formats are compared with the tuned model."
     )
@@ -97,7 +103,8 @@ FORMAT_RULES: Final[tuple[Rule[ExportFormat], ...]] = (
         field="precision",
         holds=lambda wanted: wanted.precision in PRECISIONS[wanted.format],
         cel=_OF_FORMAT,
-        message="onnx has fp32, fp16 and int4; gguf has F16, Q8_0 and Q4_0; choose one of them",
+        message="onnx has fp32, fp16 and int4, gguf F16, Q8_0 and Q4_0, litert fp32 and int8; "
+        "choose one of them",
     ),
 )
 RULES: Final[tuple[Rule[Export], ...]] = (

@@ -45,7 +45,7 @@ _LIBRARIES: Final[Mapping[Environment, tuple[str, ...]]] = {
     Environment.TRAINER: ("torch", "transformers", "peft", "ray"),
     Environment.COMPRESSOR: ("llmcompressor",),
     Environment.SERVER: ("vllm",),
-    Environment.EDGE: ("onnxruntime_genai", "cyllama"),
+    Environment.EDGE: ("onnxruntime_genai", "cyllama", "litert_torch"),
 }
 _EXTRAS: Final[Mapping[Environment, str]] = {
     Environment.TRAINER: "trainer",

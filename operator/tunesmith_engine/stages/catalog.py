@@ -369,7 +369,8 @@ EXPORT: Final = Stage(
     environment=Environment.EDGE,
     function="tunesmith_trainer.export.stage:export",
     weight=10.0,
-    fields=("export",),
+    # The second: how many tokens the cache of LiteRT has room for.
+    fields=("export", "serving.maxModelLength"),
     reads=("prepare", "train", "distill"),
     memory=memory.exporting,
     published=(Published("exports", "exports.json"),),

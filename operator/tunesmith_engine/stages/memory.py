@@ -36,6 +36,12 @@ KV_CACHE_BYTES: Final = 1 << 30
 SCORING_LOGITS_BYTES: Final = 64 << 20
 _SCORING_COPIES: Final = 3
 
+# What builds a format holds: its libraries, and copies of the model in fp32. litert-torch was
+# measured at 1.21 GiB and 5.5 copies (docs/log.md).
+_LITERT_BYTES: Final = 1300 << 20
+_ONNX_COPIES: Final = 2
+_LITERT_COPIES: Final = 6
+
 # Tokens of a batch through which gradients go back to the embeddings.
 EXPLAINED_TOKENS: Final = 1024
 
@@ -105,8 +111,12 @@ def compressing(workload: Workload) -> int:
 
 
 def exporting(workload: Workload) -> int:
-    """Of `export`: the merged model in fp32, and beside it the builder with two copies of it."""
-    return scoring(workload) + PROCESS_BYTES + 2 * FP32 * workload.facts.num_parameters
+    """Of `export`: the merged model in fp32, and beside it a builder with copies of it."""
+    export = workload.spec.export
+    is_litert = export is not None and any(each.format == "litert" for each in export.formats)
+    builder = _LITERT_BYTES if is_litert else PROCESS_BYTES
+    copies = _LITERT_COPIES if is_litert else _ONNX_COPIES
+    return scoring(workload) + builder + copies * FP32 * workload.facts.num_parameters
 
 
 def serving(workload: Workload) -> int:

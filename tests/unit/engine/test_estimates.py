@@ -7,9 +7,10 @@ import pytest
 
 from manifests import DEFAULT_STAGES, a_job
 from small_models import SMOL
+from tunesmith_api.finetunejob.export import PRECISIONS
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.estimates import Estimate, estimate, speed_seconds
-from tunesmith_engine.stages.catalog import PREPARE, TRAIN
+from tunesmith_engine.stages.catalog import EXPORT, PREPARE, TRAIN
 from tunesmith_engine.stages.contracts import StageName
 from tunesmith_engine.stages.memory import PROCESS_BYTES, SCORING_LOGITS_BYTES
 from tunesmith_engine.stages.training_memory import trainable_parameters
@@ -51,6 +52,19 @@ def test_prepare_counts_the_base_model_that_it_asks_about_rows(dataset: dict[str
     scoring = PROCESS_BYTES + 4 * 20_000_000 + 3 * SCORING_LOGITS_BYTES
     assert asking.memory_bytes[PREPARE.name] == scoring
     assert plain.memory_bytes[PREPARE.name] == PROCESS_BYTES + 6 * 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [(name, precision) for name, precisions in PRECISIONS.items() for precision in precisions],
+)
+def test_every_format_takes_disk_and_memory(name: str, precision: str) -> None:
+    wanted = {"export": {"formats": [{"format": name, "precision": precision}]}}
+
+    assert estimate_of(**wanted).disk_bytes > estimate_of().disk_bytes
+    # litert-torch was measured at 4.1 GiB while it wrote this shape, beside the model itself.
+    lowest = 4.1 * GIB if name == "litert" else PROCESS_BYTES
+    assert memory_of(EXPORT.name, **wanted) > lowest
 
 
 def test_adapters_of_rank_16_on_smollm2_have_as_many_parameters_as_peft_counts() -> None:

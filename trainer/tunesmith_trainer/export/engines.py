@@ -4,13 +4,24 @@ Greedy tokens are chosen here, from an engine's logits: engines end an answer ea
 and a comparison goes on.
 """
 
+import io
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+LITERT_FILE: Final = "model.litertlm"
+# So many tokens of a prompt go through the graph at once.
+LITERT_CHUNK: Final = 128
+_PREFILL: Final = f"prefill_{LITERT_CHUNK}"
+_DECODE: Final = "decode"
+# Added to the score of a place that a token may not see.
+_HIDDEN: Final = -1e9
 
 
 class Engine(Protocol):
@@ -128,6 +139,125 @@ class GgufEngine:
         self._context.decode(self._batch)
         self._length += len(ids)
         return np.array([self._context.get_logits_ith(place) for place in wanted], dtype=np.float32)
+
+
+class LitertEngine:
+    """`model.litertlm` in LiteRT, whose cache has room for as many tokens as the file says.
+
+    LiteRT-LM, which runs such files on devices, hands out text alone. So tokens and losses come of
+    the graph in the file, by LiteRT's CompiledModel, and LiteRT-LM tokenizes.
+    """
+
+    def __init__(self, folder: Path, *, threads: int) -> None:
+        from ai_edge_litert import compiled_model as litert
+
+        self._file = folder / LITERT_FILE
+        # Else each of the two signatures holds its own packed copy of the weights.
+        cpu = litert.CpuOptions(num_threads=threads, xnnpack_weight_cache_path=":memory")
+        options = litert.Options(litert.HardwareAccelerator.CPU, cpu_options=cpu)
+        # Mapped while it is loaded, so its name may go then.
+        with tempfile.NamedTemporaryFile(dir=folder.parent, prefix=".", suffix=".tflite") as graph:
+            _copy_graph(self._file, graph)
+            self._model = litert.CompiledModel.from_file(graph.name, options=options)
+        shapes = self._model.get_input_tensor_details(_DECODE)
+        self._room = int(shapes["mask"]["shape"][-1])
+        # A run reads one and writes the other, which the next run reads: nothing is copied.
+        self._cache, self._spare = self._empty_cache(shapes), self._empty_cache(shapes)
+        self._logits = self._model.create_output_buffer_by_name(_DECODE, "logits")
+        scored = self._model.get_output_tensor_details(_DECODE)["logits"]
+        self._vocab_size = int(scored["shape"][-1])
+        self._inputs = {name: self._buffers(name) for name in (_PREFILL, _DECODE)}
+        self._length = 0
+
+    def make_room(self, num_tokens: int) -> None:
+        if num_tokens > self._room:
+            raise ValueError(f"{num_tokens} tokens are asked for, and the file has {self._room}")
+
+    def tokenize(self, text: str) -> list[int]:
+        tokens: list[int] = self._lm.tokenize(text)
+        return tokens
+
+    def start(self, ids: Sequence[int]) -> int:
+        self._read(ids[:-1])
+        return self.go_on(ids[-1])
+
+    def go_on(self, token: int) -> int:
+        return _best(self._behind(token))
+
+    def loss(self, ids: Sequence[int], targets: Sequence[int]) -> float:
+        if not targets:
+            return 0.0
+        self._read(ids[: targets[0] - 1])
+        behind = {place: self._behind(ids[place - 1]) for place in range(targets[0], len(ids))}
+        return _nats(np.stack([behind[place] for place in targets]), [ids[at] for at in targets])
+
+    @cached_property
+    def _lm(self) -> Any:
+        import litert_lm
+
+        litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
+        # Else it leaves its packed weights beside the file, in what is an artifact.
+        self._packed = tempfile.TemporaryDirectory(dir=self._file.parents[1], prefix=".")
+        return litert_lm.Engine(str(self._file), cache_dir=self._packed.name)
+
+    def _read(self, ids: Sequence[int]) -> None:
+        """Begin anew with these tokens. The graph for many of them hands out no logits."""
+        self._length = 0
+        for begin in range(0, len(ids), LITERT_CHUNK):
+            self._run(_PREFILL, ids[begin : begin + LITERT_CHUNK], width=LITERT_CHUNK, outputs={})
+
+    def _behind(self, token: int) -> NDArray[np.float32]:
+        """The logits behind one token more."""
+        self._run(_DECODE, [token], width=1, outputs={"logits": self._logits})
+        logits: NDArray[np.float32] = self._logits.read(self._vocab_size, np.float32)
+        return logits
+
+    def _run(
+        self, signature: str, ids: Sequence[int], *, width: int, outputs: Mapping[str, Any]
+    ) -> None:
+        # What fills the last chunk up lands behind the text, where nothing looks before it is
+        # overwritten.
+        places = np.arange(self._length, self._length + width, dtype=np.int32)
+        tokens = np.zeros((1, width), np.int32)
+        tokens[0, : len(ids)] = ids
+        is_seen = np.arange(self._room) <= places[:, None]
+        mask = np.where(is_seen, 0.0, _HIDDEN).astype(np.float32)[None, None]
+        given = self._inputs[signature]
+        for name, values in (("tokens", tokens), ("input_pos", places), ("mask", mask)):
+            given[name].write(values)
+        self._model.run_by_name(signature, {**given, **self._cache}, {**outputs, **self._spare})
+        self._cache, self._spare = self._spare, self._cache
+        self._length += len(ids)
+
+    def _buffers(self, signature: str) -> dict[str, Any]:
+        create = self._model.create_input_buffer_by_name
+        return {name: create(signature, name) for name in ("tokens", "input_pos", "mask")}
+
+    def _empty_cache(self, shapes: Mapping[str, Any]) -> dict[str, Any]:
+        cache = {}
+        for name in (name for name in shapes if name.startswith("kv_cache_")):
+            cache[name] = self._model.create_input_buffer_by_name(_DECODE, name)
+            # NB: memory as it comes may hold NaN, which no mask takes away.
+            cache[name].write(np.zeros(shapes[name]["shape"], np.float32))
+        return cache
+
+
+def _copy_graph(file: Path, graph: IO[bytes]) -> None:
+    """The TensorFlow Lite graph in a `.litertlm`."""
+    from litert_lm_builder import litertlm_header_schema_py_generated as schema
+    from litert_lm_builder.litertlm_peek import read_litertlm_header
+
+    found = read_litertlm_header(str(file), io.StringIO()).SectionMetadata()
+    sections = (found.Objects(place) for place in range(found.ObjectsLength()))
+    wanted = schema.AnySectionDataType.TFLiteModel
+    section = next(each for each in sections if each.DataType() == wanted)
+    with file.open("rb") as source:
+        source.seek(section.BeginOffset())
+        left = section.EndOffset() - section.BeginOffset()
+        while part := source.read(min(left, 1 << 24)):
+            graph.write(part)
+            left -= len(part)
+    graph.flush()
 
 
 def _vocab_size(model: Any) -> int:

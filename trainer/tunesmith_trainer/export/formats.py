@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tunesmith_api.finetunejob.export import Export, Precision
+from tunesmith_api.finetunejob.export import Export, FormatName, Precision
 from tunesmith_api.quantities import num_bytes
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.stages.errors import BadInputError
@@ -34,15 +34,37 @@ ONNX_ARCHITECTURES: Final = frozenset(
         "SmolLM3ForCausalLM",
     }
 )
+# Of those that litert-torch 0.10 can read, these have been held against transformers.
+LITERT_ARCHITECTURES: Final = frozenset(
+    {
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "Phi3ForCausalLM",
+        "PhiForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+        "SmolLM3ForCausalLM",
+    }
+)
+# Those too: of others, litert-torch refuses what changes with the length of a text.
+LITERT_ROPES: Final = frozenset({"default", "linear", "llama3", "yarn"})
 # Of a parameter at least, scales left out: what is larger so is larger in any case.
 _LEAST_BYTES: Final[Mapping[Precision, float]] = {
     "fp32": 4.0,
     "fp16": 2.0,
     "F16": 2.0,
     "Q8_0": 1.0,
+    "int8": 1.0,
     "int4": 0.5,
     "Q4_0": 0.5,
 }
+
+_WRITERS: Final[tuple[tuple[FormatName, str, frozenset[str]], ...]] = (
+    ("onnx", "onnxruntime-genai's builder", ONNX_ARCHITECTURES),
+    ("litert", "the writer of LiteRT", LITERT_ARCHITECTURES),
+)
 
 
 def refuse_unwritable(
@@ -58,13 +80,28 @@ def refuse_unwritable(
         refuse_unknown_architecture(config)
         refuse_unknown_tokenizer(folder)
     architecture = (config.architectures or ["?"])[0]
-    if "onnx" in wanted and architecture not in ONNX_ARCHITECTURES:
+    for name, writer, known in _WRITERS:
+        if name in wanted and architecture not in known:
+            raise BadInputError(
+                Reason.INVALID_SPEC,
+                f"spec.export.formats: {writer} does not know {architecture}; it knows "
+                f"{', '.join(sorted(known))}; leave {name} out",
+            )
+    if "litert" in wanted and (unknown := _ropes_of(config) - LITERT_ROPES):
         raise BadInputError(
             Reason.INVALID_SPEC,
-            f"spec.export.formats: onnxruntime-genai's builder does not know {architecture}; it "
-            f"knows {', '.join(sorted(ONNX_ARCHITECTURES))}; leave onnx out",
+            f"spec.export.formats: the writer of LiteRT does not know ropes of type "
+            f"{', '.join(sorted(unknown))}; it knows {', '.join(sorted(LITERT_ROPES))}; leave "
+            "litert out",
         )
     _refuse_too_large(export, num_parameters=num_parameters)
+
+
+def _ropes_of(config: "PretrainedConfig") -> set[str]:
+    told = getattr(config, "rope_parameters", None) or {}
+    # Some have one for each kind of layer.
+    of_layers = [each for each in told.values() if isinstance(each, Mapping)]
+    return {each.get("rope_type", "default") for each in of_layers or [told]}
 
 
 def _refuse_too_large(export: Export, *, num_parameters: int) -> None:

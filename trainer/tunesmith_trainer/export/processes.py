@@ -1,7 +1,8 @@
-"""Python processes that the stage starts: the builder of ONNX, the engines, and the examples."""
+"""Python processes that the stage starts: the builders, the engines, and the examples."""
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from typing import Final
 from tunesmith_engine.stages.errors import is_disk_full
 
 _TOLD_LINES: Final = 3
+# Of LiteRT's libraries, which write them also while the process ends.
+_LOGGED: Final = re.compile(r"(?:INFO|WARNING|ERROR): \[|[IWE]\d{4} ")
+_RAISED: Final = re.compile(r"[\w.]*(?:Error|Exception)\b")
 
 
 class ProcessFailedError(RuntimeError):
@@ -48,9 +52,17 @@ def run_python(arguments: Sequence[str], *, cwd: Path, timeout_s: float | None =
     )
     if done.returncode == 0:
         return done.stdout
-    last = " ".join(done.stdout.strip().splitlines()[-_TOLD_LINES:])
-    told = f"python {' '.join(arguments[:2])} ended with {done.returncode}: {last}"
+    said = last_words(done.stdout)
+    told = f"python {' '.join(arguments[:2])} ended with {done.returncode}: {said}"
     failed = ProcessFailedError(told, code=done.returncode)
     if is_disk_full(failed):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from failed
     raise failed
+
+
+def last_words(output: str) -> str:
+    """The error that ended a process, or else its last lines, without what libraries log."""
+    lines = [line for line in output.splitlines() if line.strip() and not _LOGGED.match(line)]
+    raised = [place for place, line in enumerate(lines) if _RAISED.match(line)]
+    begin = raised[-1] if raised else max(0, len(lines) - _TOLD_LINES)
+    return " ".join(lines[begin : begin + _TOLD_LINES])

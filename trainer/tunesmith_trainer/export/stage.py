@@ -9,6 +9,7 @@ version keeps. Facts: `{"formats", "bf16Bytes"}`; each of `formats` is an `Expor
 """
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith_api.finetunejob.export import Export, ExportFormat
+from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH
 from tunesmith_api.reasons import Reason
 from tunesmith_api.results import EvaluationResult, ExportedFormat
 from tunesmith_engine.sources.version_manifest import EXPORTS
@@ -31,6 +33,7 @@ from tunesmith_trainer.data.held_out_roles import load_rows_of_stage
 from tunesmith_trainer.data.prepared import Prepared
 from tunesmith_trainer.evaluate.log_likelihood import RowLosses
 from tunesmith_trainer.evaluate.suites import HELD_OUT, loss_results, mean_loss
+from tunesmith_trainer.export.engines import LITERT_CHUNK
 from tunesmith_trainer.export.formats import refuse_unwritable
 from tunesmith_trainer.export.gate import larger_warning, refuse, require_finite
 from tunesmith_trainer.export.measure import (
@@ -39,9 +42,20 @@ from tunesmith_trainer.export.measure import (
     run_example,
 )
 from tunesmith_trainer.export.processes import ProcessFailedError
-from tunesmith_trainer.export.reference import Reference, compare, reference_of, tokenizes_alike
+from tunesmith_trainer.export.reference import (
+    NUM_TOKENS,
+    Reference,
+    compare,
+    reference_of,
+    tokenizes_alike,
+)
 from tunesmith_trainer.export.worker import Found
-from tunesmith_trainer.export.writers import build_onnx_folder, write_beside, write_gguf_folder
+from tunesmith_trainer.export.writers import (
+    build_litert_folder,
+    build_onnx_folder,
+    write_beside,
+    write_gguf_folder,
+)
 from tunesmith_trainer.models import load_tokenizer, load_tuned
 from tunesmith_trainer.versions import library_versions
 
@@ -53,8 +67,11 @@ LIBRARIES = (
     "onnxruntime",
     "onnxruntime-genai",
     "cyllama",
+    "litert-torch",
+    "ai-edge-litert",
+    "litert-lm-api",
 )
-ENGINES = {"onnx": "onnxruntime-genai", "gguf": "cyllama"}
+ENGINES = {"onnx": "onnxruntime-genai", "gguf": "cyllama", "litert": "ai-edge-litert"}
 EXPORTS_FILE = "exports.json"
 
 
@@ -68,6 +85,7 @@ class ExportRun:
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
     bf16_bytes: int = 0
+    context_length: int = 0
     formats: list[ExportedFormat] = field(default_factory=list)
     results: list[EvaluationResult] = field(default_factory=list)
 
@@ -77,7 +95,7 @@ class ExportRun:
 
     @property
     def source(self) -> Path:
-        """The tuned model in fp32, which the builder of ONNX reads."""
+        """The tuned model in fp32, which the builders of ONNX and LiteRT read."""
         return self.output / ".model"
 
     def folder(self, wanted: ExportFormat) -> Path:
@@ -142,6 +160,7 @@ def write_from_tuned(run: ExportRun) -> Reference:
         num_parameters=model.num_parameters(),
     )
     run.bf16_bytes = 2 * model.num_parameters()
+    run.context_length = model.config.max_position_embeddings
     run.say("what the tuned model says")
     reference = reference_of(
         model,
@@ -151,7 +170,7 @@ def write_from_tuned(run: ExportRun) -> Reference:
         seed=run.request.spec.dataset.seed,
     )
     write_all_gguf(run, model)
-    if any(wanted.format == "onnx" for wanted in run.settings.formats):
+    if any(wanted.format != "gguf" for wanted in run.settings.formats):
         shutil.rmtree(run.source, ignore_errors=True)
         model.save_pretrained(run.source)
         copy_tokenizer(run.prepared.model, run.source)
@@ -175,9 +194,12 @@ def write_all_gguf(run: ExportRun, model: PreTrainedModel) -> None:
 def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> ExportedFormat:
     """Build the format if it is not there yet, run it, and hold it against the tuned model."""
     folder = run.folder(wanted)
-    if wanted.format == "onnx":
+    if wanted.format != "gguf":
         run.say(f"building {wanted.name}")
+    if wanted.format == "onnx":
         build_onnx_folder(run.source, folder, wanted=wanted)
+    if wanted.format == "litert":
+        build_litert_folder(run.source, folder, wanted=wanted, room=room_of(run, reference))
     write_beside(folder, wanted, model=run.request.spec.output.model)
     run.say(f"running {wanted.name}")
     found = run_as_on_device(folder, wanted, reference)
@@ -209,6 +231,15 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
         load_seconds=found.load_seconds,
         threads=found.threads,
     )
+
+
+def room_of(run: ExportRun, reference: Reference) -> int:
+    """Tokens of a conversation, in whole chunks: as when served, and enough for what is asked."""
+    known = min(DEFAULT_MAX_MODEL_LENGTH, run.context_length)
+    served = run.request.spec.serving.max_model_length or known
+    prompts = [len(answer.prompt) + NUM_TOKENS for answer in reference.answers]
+    rows = [len(reference.rows.row(row)[0]) for row in range(len(reference.rows))]
+    return LITERT_CHUNK * math.ceil(max(served, *prompts, *rows) / LITERT_CHUNK)
 
 
 def run_as_on_device(folder: Path, wanted: ExportFormat, reference: Reference) -> Found:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tunesmith_trainer.export.engines import Engine, GgufEngine, OnnxEngine
+from tunesmith_trainer.export.engines import Engine, GgufEngine, LitertEngine, OnnxEngine
 
 _STATUS: Final = Path("/proc/self/status")
 
@@ -53,7 +53,11 @@ class Found:
     threads: int
 
 
-ENGINES: Final[dict[str, Callable[..., Engine]]] = {"onnx": OnnxEngine, "gguf": GgufEngine}
+ENGINES: Final[dict[str, Callable[..., Engine]]] = {
+    "onnx": OnnxEngine,
+    "gguf": GgufEngine,
+    "litert": LitertEngine,
+}
 
 
 def run(asked: Asked) -> Found:

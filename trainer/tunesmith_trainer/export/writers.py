@@ -44,13 +44,21 @@ _WHAT: Final = {
     "onnx": "An ONNX graph for onnxruntime-genai, with tokenizer and chat template.",
     "gguf": "A GGUF file, `model.gguf`, for llama.cpp and what is built on it (Ollama, LM Studio): "
     "weights, tokenizer and chat template in one.",
+    "litert": "A file for LiteRT-LM, `model.litertlm`: a TensorFlow Lite graph, tokenizer and chat "
+    "template in one.",
 }
-_PACKAGES: Final = {"onnx": "onnxruntime-genai", "gguf": "cyllama==0.2.18"}
+_PACKAGES: Final = {
+    "onnx": "onnxruntime-genai",
+    "gguf": "cyllama==0.2.18",
+    "litert": "litert-lm-api",
+}
 _LIMITS: Final = {
     "onnx": "It was measured on a processor; another provider is named in `genai_config.json`. "
     "Adapters cannot be added to it.",
     "gguf": "Four-bit K-quants (Q4_K_M) are not written here: `llama-quantize` of llama.cpp makes "
     "them of the F16 file.",
+    "litert": "A conversation has room for as many tokens as the job's `serving.maxModelLength` "
+    "says; the cache is that large from the begin. Adapters cannot be added to it.",
 }
 
 
@@ -110,18 +118,37 @@ def build_onnx_folder(source: Path, folder: Path, *, wanted: ExportFormat) -> No
     if wanted.precision in _ALGORITHMS:
         arguments.append(f"algo_config={_ALGORITHMS[wanted.precision]}")
     try:
-        run_python(arguments, cwd=source.parent)
+        _build(arguments, wanted, writer="onnxruntime-genai's builder", source=source)
         _let_run_anywhere(folder / "genai_config.json")
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+def build_litert_folder(source: Path, folder: Path, *, wanted: ExportFormat, room: int) -> None:
+    """Convert the fp32 model in `source` by litert-torch, with a cache for `room` tokens.
+
+    Raises:
+        BadInputError: litert-torch cannot convert the model.
+        OSError: the disk is full.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    arguments = ["-m", "tunesmith_trainer.export.litert_writer"]
+    arguments += [str(source), str(folder), wanted.precision, str(room)]
+    _build(arguments, wanted, writer="litert-torch", source=source)
+
+
+def _build(arguments: list[str], wanted: ExportFormat, *, writer: str, source: Path) -> None:
+    try:
+        run_python(arguments, cwd=source.parent)
     except ProcessFailedError as error:
         if error.was_killed:
             raise
         raise BadInputError(
             Reason.INVALID_SPEC,
-            f"spec.export.formats: onnxruntime-genai's builder cannot write this model as "
-            f"{wanted.precision}: {error}; leave onnx out, or choose gguf",
+            f"spec.export.formats: {writer} cannot write this model as {wanted.precision}: "
+            f"{error}; leave {wanted.format} out, or choose gguf",
         ) from error
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _let_run_anywhere(settings: Path) -> None:

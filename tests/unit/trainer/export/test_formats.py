@@ -13,6 +13,7 @@ from tunesmith_trainer.export.formats import refuse_unwritable
 
 ONNX = {"format": "onnx", "precision": "fp32"}
 GGUF = {"format": "gguf", "precision": "Q8_0"}
+LITERT = {"format": "litert", "precision": "int8"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def asked(model: Path, *formats: dict[str, str], architecture: str, **fields: An
 
 
 def test_what_every_format_can_hold_is_let_through(model: Path) -> None:
-    asked(model, ONNX, GGUF, architecture="LlamaForCausalLM", maxSize="4M")
+    asked(model, ONNX, GGUF, LITERT, architecture="LlamaForCausalLM", maxSize="4M")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def test_what_every_format_can_hold_is_let_through(model: Path) -> None:
     [
         (ONNX, "FalconForCausalLM", "builder does not know FalconForCausalLM"),
         (GGUF, "GemmaForCausalLM", "GemmaForCausalLM is none of"),
+        (LITERT, "OlmoForCausalLM", "writer of LiteRT does not know OlmoForCausalLM"),
     ],
 )
 def test_an_architecture_that_a_writer_does_not_know_is_refused(
@@ -42,6 +44,24 @@ def test_an_architecture_that_a_writer_does_not_know_is_refused(
 ) -> None:
     with pytest.raises(BadInputError, match=rf"spec\.export\.formats.*{says}"):
         asked(model, wanted, architecture=architecture)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic"},
+        {"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "dynamic"}},
+    ],
+    ids=["of-all-layers", "of-some"],
+)
+def test_a_rope_that_litert_does_not_know_is_refused(model: Path, rope: dict[str, Any]) -> None:
+    config = LlamaConfig(architectures=["LlamaForCausalLM"])
+    config.rope_parameters = rope
+
+    with pytest.raises(BadInputError, match=r"spec\.export\.formats.*ropes of type dynamic"):
+        refuse_unwritable(
+            Export.model_validate({"formats": [LITERT]}), model, config=config, num_parameters=1
+        )
 
 
 def test_a_size_that_the_parameters_cannot_have_is_refused(model: Path) -> None:
