@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from tunesmith_api.base import API_VERSION, ApiModel, JsonMapping
 from tunesmith_api.conditions import Name
 from tunesmith_api.field_types import DnsLabel, ObjectName, VersionLabel
+from tunesmith_api.finetunejob.export import MAX_FORMATS
 from tunesmith_api.metadata import Metadata
 from tunesmith_api.printer_columns import PrinterColumn
 from tunesmith_api.results import Address, Artifact, EvaluationResult, ExportedFormat
@@ -88,7 +89,7 @@ class ModelVersionSpec(ApiModel):
     adapter: Adapter | None = Field(
         None, description="Set where the version can be served as an adapter on a shared base."
     )
-    exports: Annotated[list[ExportedFormat], Field(max_length=6)] = Field(
+    exports: Annotated[list[ExportedFormat], Field(max_length=MAX_FORMATS)] = Field(
         default_factory=list,
         description="Formats for devices, each a folder of the version.",
     )

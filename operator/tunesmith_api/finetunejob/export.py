@@ -19,6 +19,8 @@ PRECISIONS: Final[Mapping[FormatName, tuple[Precision, ...]]] = {
     "gguf": ("F16", "Q8_0", "Q4_0"),
     "litert": ("fp32", "int8"),
 }
+# Every one once.
+MAX_FORMATS: Final = sum(map(len, PRECISIONS.values()))
 # Nats per target token. Half precision rounds nothing that shows; four bits show in a small model,
 # and so does int8, which rounds activations as well.
 DEFAULT_MAX_LOSS_RISE: Final[Mapping[Precision, float]] = {
@@ -73,7 +75,7 @@ class ExportGate(ApiModel):
 class Export(ApiModel):
     """Formats of the tuned model for devices, each proven against it and measured."""
 
-    formats: Annotated[list[ExportFormat], Field(min_length=1, max_length=8)]
+    formats: Annotated[list[ExportFormat], Field(min_length=1, max_length=MAX_FORMATS)]
     rows: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="Held-out rows by whose loss formats are compared with the tuned model."
     )

@@ -35,7 +35,8 @@ _AS_TEXT: Final = """\
 """
 # Marks of what is trained on, which transformers takes out.
 _GENERATION: Final = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
-# Of a model that has none.
+# Of a model that has none, and in front where its tokenizer begins texts so.
+_BEGIN: Final = "{{ bos_token }}"
 _PLAIN: Final = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -82,8 +83,10 @@ def template_of(tokenizer: "PreTrainedTokenizerBase") -> str:
     head = _AS_TEXT % {
         name: json.dumps(token, ensure_ascii=False) for name, token in special.items()
     }
-    template = tokenizer.chat_template
-    return head + (_GENERATION.sub("", template) if isinstance(template, str) else _PLAIN)
+    if tokenizer.chat_template is None:
+        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        return head + (_BEGIN if begins else "") + _PLAIN
+    return head + _GENERATION.sub("", tokenizer.get_chat_template())
 
 
 def stops_of(tokenizer: "PreTrainedTokenizerBase", source: Path) -> list[int]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from small_models import CHATML, make_tiny_tokenizer
 from tunesmith_trainer.export.litert_writer import stops_of, template_of
@@ -43,6 +44,22 @@ def test_a_model_without_a_template_is_handed_the_text_alone() -> None:
     )
 
     assert written == "Hello"
+
+
+def test_a_text_begins_as_its_tokenizer_begins_it() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.bos_token = "<|endoftext|>"
+    begin = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", begin)]
+    )
+
+    written = tokenizer.apply_chat_template(
+        IN_PARTS[:1], chat_template=template_of(tokenizer), tokenize=False
+    )
+
+    assert written == "<|endoftext|>Hello"
 
 
 def test_special_tokens_stand_in_the_template() -> None:

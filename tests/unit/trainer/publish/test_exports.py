@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from exported import exported_format
+from tunesmith_api.finetunejob.export import MAX_FORMATS, PRECISIONS
 from tunesmith_api.modelversion import ModelVersion
 from tunesmith_api.results import ExportedFormat
 from tunesmith_engine.stages.catalog import EXPORT
@@ -63,6 +64,18 @@ def test_the_files_of_each_format_are_in_the_version_with_their_digests(root: Pa
             path = folder / "exports" / name / file
             assert digests[f"exports/{name}/{file}"] == digest_file(path)
     assert (folder / "exports" / "onnx-int4" / EXAMPLE).read_bytes() == example_of("onnx")
+
+
+def test_a_record_holds_every_format_that_a_job_can_ask_for(root: Path) -> None:
+    every = [
+        exported_format(name=f"{name}-{precision}", format=name, precision=precision)
+        for name, precisions in PRECISIONS.items()
+        for precision in precisions
+    ]
+
+    _, record = version_of(request_with(root, *every))
+
+    assert len(record.spec.exports) == len(every) == MAX_FORMATS
 
 
 def test_the_record_says_what_was_measured(root: Path) -> None:
