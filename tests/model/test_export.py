@@ -111,6 +111,7 @@ def test_a_file_for_litert_has_nothing_of_the_clock_in_it(
 
     again = run_stage(job, tmp_path, formats=[wanted], gate={"maxLossRise": 1.0})
 
+    assert again.outcome == "Succeeded", again.message
     assert again.artifact("litert-int8").digest == exported[0].artifact("litert-int8").digest
 
 

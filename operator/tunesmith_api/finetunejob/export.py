@@ -8,6 +8,7 @@ from pydantic import Field
 from tunesmith_api.base import ApiModel
 from tunesmith_api.field_markers import DecidedLater
 from tunesmith_api.field_types import Bytes
+from tunesmith_api.finetunejob.serving import DEFAULT_MAX_MODEL_LENGTH
 from tunesmith_api.rules import Rule
 
 FormatName = Literal["onnx", "gguf", "litert"]
@@ -82,6 +83,15 @@ class Export(ApiModel):
     prompts: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="Held-out prompts whose greedy answers of 64 tokens are compared."
     )
+    context_length: Annotated[
+        Annotated[int, Field(ge=128, le=1_048_576)] | None,
+        DecidedLater(f"{DEFAULT_MAX_MODEL_LENGTH} or the model's context, the smaller"),
+    ] = Field(
+        None,
+        description="Tokens of a conversation that a litert file has room for, in whole 128s; its "
+        "cache is that large from the begin. Default: "
+        f"{DEFAULT_MAX_MODEL_LENGTH} or the model's context, the smaller.",
+    )
     gate: ExportGate = ExportGate()
     max_size: Annotated[Bytes | None, DecidedLater("no bound")] = Field(
         None, description="Most bytes that the files of a format may have. Default: no bound."
@@ -118,5 +128,17 @@ RULES: Final[tuple[Rule[Export], ...]] = (
         cel="self.formats.all(one, self.formats.exists_one(other, "
         "other.format == one.format && other.precision == one.precision))",
         message="a format is named twice with the same precision; name each once",
+    ),
+    Rule(
+        name="context-length-is-litert-s",
+        scopes=("export",),
+        field="contextLength",
+        holds=lambda export: (
+            export.context_length is None
+            or any(wanted.format == "litert" for wanted in export.formats)
+        ),
+        cel="!has(self.contextLength) || self.formats.exists(one, one.format == 'litert')",
+        message="only litert has a cache of a size that is chosen when it is written; add it to "
+        "formats, or leave contextLength out",
     ),
 )

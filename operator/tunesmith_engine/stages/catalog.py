@@ -369,8 +369,7 @@ EXPORT: Final = Stage(
     environment=Environment.EDGE,
     function="tunesmith_trainer.export.stage:export",
     weight=10.0,
-    # The second: how many tokens the cache of LiteRT has room for.
-    fields=("export", "serving.maxModelLength"),
+    fields=("export",),
     reads=("prepare", "train", "distill"),
     memory=memory.exporting,
     published=(Published("exports", "exports.json"),),

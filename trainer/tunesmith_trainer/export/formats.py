@@ -87,14 +87,27 @@ def refuse_unwritable(
                 f"spec.export.formats: {writer} does not know {architecture}; it knows "
                 f"{', '.join(sorted(known))}; leave {name} out",
             )
-    if "litert" in wanted and (unknown := _ropes_of(config) - LITERT_ROPES):
+    if "litert" in wanted:
+        _refuse_unknown_to_litert(export, config)
+    _refuse_too_large(export, num_parameters=num_parameters)
+
+
+def _refuse_unknown_to_litert(export: Export, config: "PretrainedConfig") -> None:
+    unknown = _ropes_of(config) - LITERT_ROPES
+    if unknown:
         raise BadInputError(
             Reason.INVALID_SPEC,
             f"spec.export.formats: the writer of LiteRT does not know ropes of type "
             f"{', '.join(sorted(unknown))}; it knows {', '.join(sorted(LITERT_ROPES))}; leave "
             "litert out",
         )
-    _refuse_too_large(export, num_parameters=num_parameters)
+    longest = config.max_position_embeddings
+    if export.context_length is not None and export.context_length > longest:
+        raise BadInputError(
+            Reason.INVALID_SPEC,
+            f"spec.export.contextLength: {export.context_length} is more than the {longest} "
+            "tokens of the model's context; choose that or less",
+        )
 
 
 def _ropes_of(config: "PretrainedConfig") -> set[str]:

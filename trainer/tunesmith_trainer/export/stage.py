@@ -234,12 +234,12 @@ def prove(run: ExportRun, wanted: ExportFormat, reference: Reference) -> Exporte
 
 
 def room_of(run: ExportRun, reference: Reference) -> int:
-    """Tokens of a conversation, in whole chunks: as when served, and enough for what is asked."""
+    """Tokens of a conversation, in whole chunks: as is asked for, and enough for what is proven."""
     known = min(DEFAULT_MAX_MODEL_LENGTH, run.context_length)
-    served = run.request.spec.serving.max_model_length or known
+    asked = run.settings.context_length or known
     prompts = [len(answer.prompt) + NUM_TOKENS for answer in reference.answers]
     rows = [len(reference.rows.row(row)[0]) for row in range(len(reference.rows))]
-    return LITERT_CHUNK * math.ceil(max(served, *prompts, *rows) / LITERT_CHUNK)
+    return LITERT_CHUNK * math.ceil(max(asked, *prompts, *rows) / LITERT_CHUNK)
 
 
 def run_as_on_device(folder: Path, wanted: ExportFormat, reference: Reference) -> Found:

@@ -57,7 +57,7 @@ _LIMITS: Final = {
     "Adapters cannot be added to it.",
     "gguf": "Four-bit K-quants (Q4_K_M) are not written here: `llama-quantize` of llama.cpp makes "
     "them of the F16 file.",
-    "litert": "A conversation has room for as many tokens as the job's `serving.maxModelLength` "
+    "litert": "A conversation has room for as many tokens as the job's `export.contextLength` "
     "says; the cache is that large from the begin. Adapters cannot be added to it.",
 }
 

@@ -64,6 +64,13 @@ def test_a_rope_that_litert_does_not_know_is_refused(model: Path, rope: dict[str
         )
 
 
+def test_a_cache_that_is_longer_than_the_context_is_refused(model: Path) -> None:
+    with pytest.raises(
+        BadInputError, match=r"spec\.export\.contextLength: 4096 is more than the 2048"
+    ):
+        asked(model, LITERT, architecture="LlamaForCausalLM", contextLength=4096)
+
+
 def test_a_size_that_the_parameters_cannot_have_is_refused(model: Path) -> None:
     with pytest.raises(BadInputError, match=r"spec\.export\.formats\[1\]: 1,000,000 parameters"):
         asked(model, GGUF, ONNX, architecture="LlamaForCausalLM", maxSize="3M")
