@@ -1,10 +1,13 @@
 """The locks pin everything, agree where files are exchanged, and leave out what breaks them."""
 
+import platform
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENTS = ("control", "trainer", "compressor", "server", "edge")
@@ -33,6 +36,23 @@ def test_every_environment_holds_the_dependencies_of_the_control_plane(environme
     needed = {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in project["dependencies"]}
 
     assert needed <= set(pins_of(environment))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_images_can_install_what_is_locked(environment: str) -> None:
+    """uv passes over the newest Python that a package allows; pip, in images, does not."""
+    folder = ROOT / (".venv" if environment == "control" else f".venvs/{environment}")
+    if not folder.is_dir():
+        pytest.skip(f"no environment {environment} here; run: make setup-{environment}")
+    installed = distributions(path=[str(place) for place in folder.glob("lib/*/site-packages")])
+
+    refused = [
+        each.name
+        for each in installed
+        if platform.python_version() not in SpecifierSet(each.metadata["Requires-Python"] or "")
+    ]
+
+    assert refused == []
 
 
 @pytest.mark.parametrize("name", ["pydantic", "torch", "safetensors", "tokenizers"])
