@@ -15,10 +15,12 @@ SCHEMES = ("hf", "s3", "gs", "https", "file", "python")
 # And neither user nor query, which is where people put keys and signatures: a URI is shown in the
 # status, in logs and on published cards. Only Azure writes its container before an @, and S3 the
 # version of an object into a query.
-_HOST = r"[^\x00-\x20\x7f/?#@]+"
+# A port is a number: else a password with a slash in it would pass for a host and its path.
+_HOST = r"([^\x00-\x20\x7f/?#@:]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_BUCKET = rf"(arn:[^\x00-\x20\x7f/?#@]+|{_HOST})"
 _PATH = r"(/[^\x00-\x20\x7f?]*)?"
-_STORE = rf"(s3|gs)://{_HOST}{_PATH}"
-_VERSIONED = rf"s3://{_HOST}/[^\x00-\x20\x7f?]+[?]versionId=[A-Za-z0-9._-]+"
+_STORE = rf"(s3|gs)://{_BUCKET}{_PATH}"
+_VERSIONED = rf"s3://{_BUCKET}/[^\x00-\x20\x7f?]+[?]versionId=[A-Za-z0-9._-]+"
 _AZURE = rf"(abfs|az)://([^\x00-\x20\x7f/?#@:]+@)?{_HOST}{_PATH}"
 _WEB = rf"https://{_HOST}(/[^\x00-\x20\x7f?#]*)?"
 _LOCAL = r"(file|python)://[^\x00-\x20\x7f]+"
@@ -45,6 +47,9 @@ StoreUri = Annotated[str, StringConstraints(pattern=STORE_PATTERN, max_length=10
 TargetUri = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=1024)]
 
 
+_HOST_AND_PORT = re.compile(r"arn:.*|([^:]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
+
+
 @dataclass(frozen=True, slots=True)
 class Uri:
     """A URI taken apart.
@@ -67,9 +72,18 @@ def redacted(text: str) -> str:
     # The last @ before the path: a password may hold one, too.
     host, slash, path = rest.partition("/")
     user, at, host = host.rpartition("@")
+    if "@" in path and not _HOST_AND_PORT.fullmatch(host):
+        return f"{scheme}://{_behind_password(rest)}"
     shown = f"{scheme}://{'…@' if user and at else ''}{host}{slash}{path}"
     head, *query = re.split("[?#]", shown, maxsplit=1)
     return f"{head}?…" if query else shown
+
+
+def _behind_password(rest: str) -> str:
+    """Of a URI whose password holds a slash that should have been written as %2F: the host."""
+    password, _, host = rest.rpartition("@")
+    # Of a signed query nothing is shown, which may hold an @ as well.
+    return "…" if re.search("[?#]", password) else f"…@{re.split('[?#]', host)[0]}"
 
 
 def parse_uri(text: str) -> Uri:

@@ -51,6 +51,26 @@ def test_an_address_with_credentials_is_no_place_and_is_shown_without_them(uri: 
     assert KEY not in redacted(uri)
 
 
+@pytest.mark.parametrize("scheme", ["https", "s3", "gs", "hf", "az", "oci"])
+@pytest.mark.parametrize("rest", ["@example.org/x", "@h/x?sig=1", "?@example.org/x", "#@h"])
+def test_a_password_with_a_slash_is_neither_taken_nor_shown(scheme: str, rest: str) -> None:
+    for password in (f"{KEY}/x", f"a/{KEY}", f"a://u:{KEY}", f":{KEY}/"):
+        uri = f"{scheme}://user:{password}{rest}"
+
+        assert not re.fullmatch(SOURCE_PATTERN, uri)
+        assert not re.fullmatch(TARGET_PATTERN, uri)
+        assert KEY not in redacted(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://[::1]:8443/x@1", "https://example.org:8443/x@1", "s3://arn:aws:s3:eu:1:a/x@1"],
+)
+def test_what_is_no_password_is_shown(uri: str) -> None:
+    assert re.fullmatch(SOURCE_PATTERN, uri)
+    assert redacted(uri) == uri
+
+
 def test_azures_container_is_no_user() -> None:
     for uri in ("abfs://container@account.dfs.core.windows.net/x", "az://container/x"):
         assert re.fullmatch(TARGET_PATTERN, uri)
