@@ -16,7 +16,7 @@ import pytest
 
 from audit_log import AuditLog
 from chart import rendered
-from cluster import Cluster, connected, is_local, kubectl
+from cluster import Cluster, connected, is_local, kubectl, wait_until_established
 from crowd import wait_until
 from model_deployments import make_gateway
 from operator_process import a_job
@@ -40,7 +40,7 @@ def server() -> Iterator[httpx.Client]:
     if not is_local():
         pytest.skip(f"KUBECONFIG names a server elsewhere, and tests install CRDs: {WANTED}")
     kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=crds_yaml())
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *OUR_CRDS)
+    wait_until_established(*OUR_CRDS)
     put_policy()
     with connected() as http:
         yield http

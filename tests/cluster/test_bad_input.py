@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import Cluster, kubectl
+from cluster import Cluster, kubectl, wait_until_established
 from operator_process import a_job, an_operator, wait_for_pod
 from tunesmith_api.crds import crds_yaml
 from tunesmith_operator.kube.objects import condition_of
@@ -51,7 +51,7 @@ def test_an_operator_outlives_the_definitions_and_goes_on_when_they_are_back(
         wait_for_pod(cluster)
         kubectl("delete", "crd", name, "--timeout=60s")
         kubectl("apply", "--server-side", "--filename=-", stdin=crds_yaml())
-        kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", name)
+        wait_until_established(name)
         while cluster.create(a_job("second")).is_error:  # until the server has storage for it
             time.sleep(0.1)
         cluster.kubectl(

@@ -12,7 +12,7 @@ import pytest
 
 import helm
 from chart import CHART, one, rendered
-from cluster import is_local, kubectl
+from cluster import is_local, kubectl, wait_until_established
 from command import wait_until
 from job_states import new_job
 from tunesmith_api.base import GROUP
@@ -49,7 +49,7 @@ def namespace() -> Iterator[str]:
 def release(namespace: str) -> Iterator[str]:
     """The chart, with its defaults."""
     helm.install(namespace, "--namespace", namespace)
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *DEFINITIONS)
+    wait_until_established(*DEFINITIONS)
     yield namespace
     helm.uninstall(namespace, "--namespace", namespace)
 
@@ -186,7 +186,7 @@ def test_upgrade_rollback_and_uninstall_leave_definitions_and_jobs_alone(
     where = ("--namespace", namespace)
     release = f"life-{namespace}"
     helm.install(release, *where, chart=_older(tmp_path))
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *DEFINITIONS)
+    wait_until_established(*DEFINITIONS)
     kubectl("create", "--filename=-", *where, stdin=json.dumps(new_job()))
     assert "Attempt" not in _columns()
 

@@ -6,6 +6,7 @@ is used: tests install CRDs and delete what they made.
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,24 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def wait_until_established(*definitions: str, timeout_s: float = 60) -> None:
+    """Return when the server serves what these definitions define.
+
+    `kubectl wait` is of no use right after they were made: while they have no conditions at all it
+    fails ("accessor error: <nil>").
+    """
+    end = time.monotonic() + timeout_s
+    while not all(map(_is_established, definitions)):
+        assert time.monotonic() < end, f"not established: {', '.join(definitions)}"
+        time.sleep(0.1)
+
+
+def _is_established(definition: str) -> bool:
+    found = json.loads(kubectl("get", "crd", definition, "--output=json"))
+    conditions = found.get("status", {}).get("conditions") or []
+    return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
 
 
 def is_local() -> bool:
