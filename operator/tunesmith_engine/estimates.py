@@ -180,8 +180,7 @@ def _exported(spec: FineTuneJobSpec, facts: ModelFacts) -> int:
     if spec.export is None:
         return 0
     sizes = [EXPORT_BYTES[wanted.precision] for wanted in spec.export.formats]
-    is_litert = any(wanted.format == "litert" for wanted in spec.export.formats)
-    unpacked = FP32 + EXPORT_BYTES["int8"] if is_litert else 0
+    unpacked = FP32 + EXPORT_BYTES["int8"] if spec.export.has("litert") else 0
     return int((sum(sizes) + FP32 + unpacked) * facts.num_parameters)
 
 

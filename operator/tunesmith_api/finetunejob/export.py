@@ -102,6 +102,10 @@ class Export(ApiModel):
         "it answers. Default: no bound.",
     )
 
+    def has(self, name: FormatName) -> bool:
+        """Whether that format is asked for, in any precision."""
+        return any(wanted.format == name for wanted in self.formats)
+
 
 _OF_FORMAT: Final = " && ".join(
     f"(self.format != '{name}' || self.precision in {list(precisions)})"
@@ -133,10 +137,7 @@ RULES: Final[tuple[Rule[Export], ...]] = (
         name="context-length-is-litert-s",
         scopes=("export",),
         field="contextLength",
-        holds=lambda export: (
-            export.context_length is None
-            or any(wanted.format == "litert" for wanted in export.formats)
-        ),
+        holds=lambda export: export.context_length is None or export.has("litert"),
         cel="!has(self.contextLength) || self.formats.exists(one, one.format == 'litert')",
         message="only litert has a cache of a size that is chosen when it is written; add it to "
         "formats, or leave contextLength out",

@@ -113,7 +113,7 @@ def compressing(workload: Workload) -> int:
 def exporting(workload: Workload) -> int:
     """Of `export`: the merged model in fp32, and beside it a builder with copies of it."""
     export = workload.spec.export
-    is_litert = export is not None and any(each.format == "litert" for each in export.formats)
+    is_litert = export is not None and export.has("litert")
     builder = _LITERT_BYTES if is_litert else PROCESS_BYTES
     copies = _LITERT_COPIES if is_litert else _ONNX_COPIES
     return scoring(workload) + builder + copies * FP32 * workload.facts.num_parameters

@@ -43,7 +43,12 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
 
     Chat models end a turn with a token that is often named in only one of the two.
     """
-    configured = model.generation_config.eos_token_id if model.generation_config else None
+    return stop_ids_of(model.generation_config, tokenizer)
+
+
+def stop_ids_of(settings: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The same of a model that is not loaded."""
+    configured = settings.eos_token_id if settings else None
     known = configured if isinstance(configured, list) else [configured]
     return sorted({token for token in [*known, tokenizer.eos_token_id] if token is not None})
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith_trainer.data.begin_token import begin_ids
+from tunesmith_trainer.evaluate.generation import stop_ids_of
 from tunesmith_trainer.export.engines import LITERT_CHUNK, LITERT_FILE
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def write_litert(source: Path, folder: Path, *, precision: str, room: int) -> No
 def metadata_of(tokenizer: "PreTrainedTokenizerBase", source: Path, *, room: int) -> Any:
     """What LiteRT-LM has to know: how to render a conversation, and where an answer ends."""
     from litert_lm_builder.runtime.proto import llm_metadata_pb2, llm_model_type_pb2
+    from transformers import GenerationConfig
 
     metadata = llm_metadata_pb2.LlmMetadata(
         max_num_tokens=room,
@@ -72,7 +75,7 @@ def metadata_of(tokenizer: "PreTrainedTokenizerBase", source: Path, *, room: int
         ),
         jinja_prompt_template=template_of(tokenizer),
     )
-    for token in stops_of(tokenizer, source):
+    for token in stop_ids_of(GenerationConfig.from_pretrained(source), tokenizer):
         metadata.stop_tokens.add().token_ids.ids.append(token)
     return metadata
 
@@ -84,18 +87,8 @@ def template_of(tokenizer: "PreTrainedTokenizerBase") -> str:
         name: json.dumps(token, ensure_ascii=False) for name, token in special.items()
     }
     if tokenizer.chat_template is None:
-        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-        return head + (_BEGIN if begins else "") + _PLAIN
+        return head + (_BEGIN if begin_ids(tokenizer) else "") + _PLAIN
     return head + _GENERATION.sub("", tokenizer.get_chat_template())
-
-
-def stops_of(tokenizer: "PreTrainedTokenizerBase", source: Path) -> list[int]:
-    """The tokens that end an answer, by the model's settings and its tokenizer."""
-    settings = source / "generation_config.json"
-    told = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
-    ends = told.get("eos_token_id")
-    named = ends if isinstance(ends, list) else [ends]
-    return sorted({token for token in (*named, tokenizer.eos_token_id) if token is not None})
 
 
 def _pack(converted: Path, graph: str, metadata: Any, target: Path) -> None:

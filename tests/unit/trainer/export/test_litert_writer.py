@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers.processors import TemplateProcessing
+from transformers import GenerationConfig
 
 from small_models import CHATML, make_tiny_tokenizer
-from tunesmith_trainer.export.litert_writer import stops_of, template_of
+from tunesmith_trainer.evaluate.generation import stop_ids_of
+from tunesmith_trainer.export.litert_writer import template_of
 
 TALK = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}]
 IN_PARTS = [
@@ -71,14 +74,14 @@ def test_special_tokens_stand_in_the_template() -> None:
 
 @pytest.mark.parametrize(("told", "expected"), [(7, [2, 7]), ([7, 9], [2, 7, 9]), (None, [2])])
 def test_an_answer_ends_where_the_model_or_its_tokenizer_says(
-    tmp_path: Path, told: object, expected: list[int]
+    tmp_path: Path, told: Any, expected: list[int]
 ) -> None:
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": told}))
+    GenerationConfig(eos_token_id=told).save_pretrained(tmp_path)
     tokenizer = make_tiny_tokenizer()
     assert tokenizer.eos_token_id == 2
 
-    assert stops_of(tokenizer, tmp_path) == expected
+    assert stop_ids_of(GenerationConfig.from_pretrained(tmp_path), tokenizer) == expected
 
 
-def test_a_model_without_settings_ends_where_its_tokenizer_says(tmp_path: Path) -> None:
-    assert stops_of(make_tiny_tokenizer(), tmp_path) == [2]
+def test_a_model_without_settings_ends_where_its_tokenizer_says() -> None:
+    assert stop_ids_of(None, make_tiny_tokenizer()) == [2]
