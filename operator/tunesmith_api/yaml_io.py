@@ -24,6 +24,9 @@ MAX_CHARACTERS: Final = 500_000
 MAX_NODES: Final = 20_000
 # Far below Python's own limit of recursion, at which PyYAML and the models would break off.
 MAX_DEPTH: Final = 100
+# Of a whole number. What is longer is too large for a float in any base; and NB: Python does not
+# read more than 4,300 of them, and says so with a plain ValueError.
+_MAX_DIGITS: Final = 320
 _WIDTH: Final = 80
 _NO_MAPPING: Final = "no mapping; a manifest starts with apiVersion, kind, metadata and spec"
 
@@ -61,9 +64,11 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it from the class
     bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as above
 
-    def construct_whole(self, node: yaml.ScalarNode) -> int:
-        """0x, 0b, 0o and, as in YAML 1.1, a leading 0 name the base."""
+    def construct_whole(self, node: yaml.ScalarNode) -> int | str:
+        """0x, 0b, 0o and, as in YAML 1.1, a leading 0 name the base; what is endless stays text."""
         digits = node.value.replace("_", "")
+        if len(digits) > _MAX_DIGITS:
+            return str(node.value)
         is_octal = _OCTAL.match(digits) is not None
         return int(digits, 8 if is_octal else 0)
 

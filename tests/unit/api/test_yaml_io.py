@@ -62,6 +62,20 @@ def test_scalars_mean_what_kubectl_takes_them_for(written: str, read: object) ->
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param("9" * 400, id="too large for a float"),
+        pytest.param("-" + "9" * 5000, id="too long for Python"),
+        pytest.param("0x" + "f" * 400, id="hexadecimal"),
+        pytest.param("0" + "7" * 400, id="octal"),
+    ],
+)
+def test_a_whole_number_without_end_stays_the_text_it_is(written: str) -> None:
+    """Python reads no more than 4,300 digits; kubectl takes each of these for text."""
+    assert read_yaml(f"a: {written}\n").value["a"] == written
+
+
+@pytest.mark.parametrize(
     ("text", "line", "complaint"),
     [
         ("", 0, "empty"),
