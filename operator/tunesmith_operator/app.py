@@ -11,12 +11,14 @@ from tunesmith_operator.controller.runner import Options, run
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
 from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.resources import Resource
 from tunesmith_operator.modeldeployment.controller import modeldeployment_controller
 from tunesmith_operator.modeldeployment.deployment_ref import MODEL_DEPLOYMENT, MODEL_VERSION
 from tunesmith_operator.settings import COMPONENT, Settings
 
-CONTROLLERS: Final[Mapping[Resource, Callable[[KubeClient, Settings], Controller]]] = {
+_Make = Callable[[KubeClient, Settings, EventRecorder], Controller]
+CONTROLLERS: Final[Mapping[Resource, _Make]] = {
     FINE_TUNE_JOB: finetunejob_controller,
     MODEL_DEPLOYMENT: modeldeployment_controller,
 }
@@ -31,8 +33,8 @@ def main(settings: Settings) -> None:
         SystemExit: the Lease was lost, or a watch has failed for good.
     """
 
-    def build(client: KubeClient) -> list[Controller]:
-        return [make(client, settings) for make in CONTROLLERS.values()]
+    def build(client: KubeClient, recorder: EventRecorder) -> list[Controller]:
+        return [make(client, settings, recorder) for make in CONTROLLERS.values()]
 
     options = Options(
         namespaces=settings.namespaces,

@@ -29,6 +29,7 @@ from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
 from tunesmith_operator.kube.client import ApiServer
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.objects import MANAGED_BY, MANAGER
 from tunesmith_operator.kube.resources import CONFIG_MAP, Resource
 
@@ -80,11 +81,13 @@ def run_beside(cluster: Cluster, play: Callable[[Versions], T]) -> tuple[T, Look
         async with client.ApiClient() as api:
             server = ApiServer(api, [FINE_TUNE_JOB, MODEL_VERSION])
             versions = Versions(server)
-            jobs = finetunejob_controller(server, SETTINGS, catalog=WITH_COUNT)
+            recorder = EventRecorder(server)
+            jobs = finetunejob_controller(server, SETTINGS, recorder, catalog=WITH_COUNT)
             running = asyncio.create_task(
                 run_controllers(
                     [jobs, versions.controller],
                     server,
+                    recorder,
                     options,
                     stop=stop,
                     metrics=metrics,

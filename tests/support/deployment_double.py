@@ -15,6 +15,7 @@ from tunesmith_engine.monitoring.traffic_drift import SketchDetector
 from tunesmith_engine.rollout.ring_page import RingPage
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.objects import MANAGED_BY, MANAGER
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
 from tunesmith_operator.modeldeployment.reconciler import Reconciler
@@ -85,6 +86,7 @@ class DeploymentDouble(ApiDouble):
         self.metrics = DeploymentMetrics()
         self.replicas = IdleReplicas()
         self.detector: Detector = SketchDetector()
+        self.recorder = EventRecorder(self)
         self.reconciler = self.new_operator()
         deployment = a_deployment(**spec)
         deployment["metadata"]["namespace"] = "ns"
@@ -98,6 +100,7 @@ class DeploymentDouble(ApiDouble):
         return Reconciler(
             self,
             settings,
+            self.recorder,
             deployments=ObjectCache(),
             replicas=self.replicas,
             metrics=self.metrics,
@@ -134,6 +137,7 @@ class DeploymentDouble(ApiDouble):
     async def look(self) -> float | None:
         """One look of the operator, and what the cluster then does."""
         after_s = await self.reconciler.reconcile(KEY)
+        await self.recorder.flush()
         self.play_pods()
         self.now += timedelta(minutes=1)
         return after_s

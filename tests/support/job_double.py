@@ -9,10 +9,12 @@ from manifests import a_job
 from tunesmith_api.finetunejob.job import FineTuneJob
 from tunesmith_engine.planning.plan import Plan, plan
 from tunesmith_engine.stages.contracts import Environment, StageRequest, StageResult
+from tunesmith_operator.controller.controller import Controller
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION, shared_name
 from tunesmith_operator.finetunejob.job_ref import JobRef
 from tunesmith_operator.finetunejob.parsing import fingerprints_of
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.objects import MANAGER
 from tunesmith_operator.settings import Settings
 
@@ -30,6 +32,14 @@ class JobDouble(ApiDouble):
         job["metadata"] |= {"namespace": "ns"}
         self.put(job)
         self.requests: list[str] = []
+        self.recorder = EventRecorder(self)
+
+    async def look(self, controller: Controller) -> float | None:
+        """What a worker does with the key, and the Events that follow."""
+        try:
+            return await controller.reconcile(KEY)
+        finally:
+            await self.recorder.flush()
 
     @property
     def job(self) -> Manifest:

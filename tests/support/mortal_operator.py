@@ -18,6 +18,7 @@ from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.finetunejob.job_ref import FINE_TUNE_JOB
 from tunesmith_operator.kube.client import ApiServer
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.objects import MANAGER, Manifest
 from tunesmith_operator.modeldeployment.deployment_ref import MODEL_DEPLOYMENT, MODEL_VERSION
 from tunesmith_operator.modeldeployment.metrics import DeploymentMetrics
@@ -70,9 +71,12 @@ async def live_and_die(cluster: Cluster, written: list[str], *, until: Holds) ->
     key, give_up = Key(MODEL_DEPLOYMENT.kind, cluster.namespace, "helpdesk"), time.monotonic() + 90
     async with client.ApiClient() as api:
         while True:
+            server = Mortal(api, written)
+            recorder = EventRecorder(server)
             reconciler = Reconciler(
-                Mortal(api, written),
+                server,
                 SETTINGS,
+                recorder,
                 deployments=ObjectCache(),
                 replicas=HttpReplicas(),
                 metrics=DeploymentMetrics(),
@@ -80,6 +84,7 @@ async def live_and_die(cluster: Cluster, written: list[str], *, until: Holds) ->
             )
             try:
                 await reconciler.reconcile(key)
+                await recorder.flush()
             except KilledError:
                 continue
             status = await asyncio.to_thread(cluster.get, "ModelDeployment", "helpdesk")

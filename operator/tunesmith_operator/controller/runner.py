@@ -27,13 +27,14 @@ from tunesmith_operator.controller.metrics import Metrics
 from tunesmith_operator.controller.work_queue import Key, WorkQueue
 from tunesmith_operator.kube.api_errors import CONFLICT, is_outage
 from tunesmith_operator.kube.client import ApiServer, KubeClient
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.resources import Resource
 
 _LOG = logging.getLogger(__name__)
 
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
-Build = Callable[[KubeClient], Sequence[Controller]]
+Build = Callable[[KubeClient, EventRecorder], Sequence[Controller]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,10 @@ async def _run(options: Options, resources: Iterable[Resource], build: Build) ->
 
         async def work() -> None:
             # Made anew by each leader: what a cache was told before is of another time.
-            controllers = build(server)
+            recorder = EventRecorder(server)
+            controllers = build(server, recorder)
             await run_controllers(
-                controllers, server, options, stop=stop, metrics=metrics, health=health
+                controllers, server, recorder, options, stop=stop, metrics=metrics, health=health
             )
 
         leading = metrics.leading.labels(name=options.component)
@@ -125,6 +127,7 @@ async def read_configuration() -> client.Configuration:
 async def run_controllers(
     controllers: Sequence[Controller],
     client: KubeClient,
+    recorder: EventRecorder,
     options: Options,
     *,
     stop: asyncio.Event,
@@ -144,6 +147,7 @@ async def run_controllers(
     # operator that looks well and hears nothing.
     async with asyncio.TaskGroup() as group:
         group.create_task(watch(router, client, options.namespaces, stop=stop))
+        group.create_task(recorder.run(is_busy=lambda: len(queue) > 0))
         for _ in range(options.workers):
             group.create_task(_work(queue, router.controllers, metrics))
 

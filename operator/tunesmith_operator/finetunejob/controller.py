@@ -16,6 +16,7 @@ from tunesmith_operator.finetunejob.parsing import has_ended
 from tunesmith_operator.finetunejob.reconciler import Reconciler
 from tunesmith_operator.kube.child_kind import is_over
 from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.resources import CONFIG_MAP, POD, RAY_JOB
 from tunesmith_operator.settings import Settings
 
@@ -38,13 +39,17 @@ WATCHES: Final = (
 
 
 def finetunejob_controller(
-    client: KubeClient, settings: Settings, *, catalog: Catalog = CATALOG
+    client: KubeClient,
+    settings: Settings,
+    recorder: EventRecorder,
+    *,
+    catalog: Catalog = CATALOG,
 ) -> Controller:
     """The controller, with caches that know nothing yet."""
     jobs, children = ObjectCache(has_ended=has_ended), ChildCache(WATCHES)
     metrics = JobMetrics()
     reconciler = Reconciler(
-        client, settings, jobs=jobs, children=children, catalog=catalog, metrics=metrics
+        client, settings, recorder, jobs=jobs, children=children, catalog=catalog, metrics=metrics
     )
     return Controller(
         FINE_TUNE_JOB,

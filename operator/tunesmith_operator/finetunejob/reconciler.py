@@ -1,14 +1,13 @@
 """One look at one job: see, decide, store, act. What the workers do with each key of the queue.
 
     parse (parsing.py) -> observe (observer.py) -> advance (the engine) -> Step (step.py)
-        -> store the status, as a patch of exactly the version that was read, and an Event
+        -> store the status, as a patch of exactly the version that was read, and note an Event
         -> apply the actions (executor.py)
 
 The status is stored before anything is started, at the version of the job that was looked at: of
 two operators that look at once, one is refused and looks again.
 """
 
-import logging
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,6 +48,7 @@ from tunesmith_operator.finetunejob.service_accounts import StageAccounts
 from tunesmith_operator.finetunejob.step import RESYNC_S, Step
 from tunesmith_operator.kube.api_errors import is_namespace_terminating, is_refusal, refusal_message
 from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
 from tunesmith_operator.kube.other_release import (
     OtherReleaseError,
@@ -56,8 +56,6 @@ from tunesmith_operator.kube.other_release import (
     require_whole,
 )
 from tunesmith_operator.settings import Settings
-
-_LOG = logging.getLogger(__name__)
 
 
 class Reconciler:
@@ -67,6 +65,7 @@ class Reconciler:
         self,
         client: KubeClient,
         settings: Settings,
+        recorder: EventRecorder,
         *,
         jobs: ObjectCache,
         children: ChildCache,
@@ -75,6 +74,7 @@ class Reconciler:
     ) -> None:
         self._client = client
         self._settings = settings
+        self._recorder = recorder
         self._jobs = jobs
         self._children = children
         self._catalog = catalog
@@ -111,7 +111,7 @@ class Reconciler:
             status = parse_status(cached.manifest)
         except OtherReleaseError as error:
             now = datetime.now(UTC)
-            await leave_alone(self._client, cached.manifest, FINE_TUNE_JOB, error, now=now)
+            leave_alone(self._recorder, cached.manifest, FINE_TUNE_JOB, error, now=now)
             return RESYNC_S
         job = parse_job(cached.manifest)
         if isinstance(job, Unreadable):
@@ -258,14 +258,8 @@ class Reconciler:
     ) -> None:
         await self._write(job, after)
         event = event_of(job, before, after, now=now)
-        if event is None:
-            return
-        try:
-            await self._client.create(event)
-        except ApiException as error:
-            # The status counts; for a line in the history no step is repeated.
-            name = job["metadata"]["name"]
-            _LOG.warning("the Event of %s/%s is lost: %s", after.phase, name, error)
+        if event is not None:
+            self._recorder.record(event)
 
     async def _write(self, job: Manifest, after: FineTuneJobStatus) -> None:
         status = after.model_dump(mode="json", by_alias=True, exclude_none=True)

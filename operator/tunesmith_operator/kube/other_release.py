@@ -10,13 +10,11 @@ import logging
 from datetime import datetime
 from typing import Final
 
-from kubernetes.aio.client.exceptions import ApiException
 from pydantic import ValidationError
 
 from tunesmith_api.reasons import Reason
 from tunesmith_engine.conditions import truncate_message
-from tunesmith_operator.kube.client import KubeClient
-from tunesmith_operator.kube.events import event_about
+from tunesmith_operator.kube.events import EventRecorder, event_about
 from tunesmith_operator.kube.lost_fields import lost_fields
 from tunesmith_operator.kube.objects import Manifest
 from tunesmith_operator.kube.resources import Resource
@@ -55,8 +53,8 @@ def unknown_status(error: ValidationError) -> OtherReleaseError:
     return OtherReleaseError(f"status.{path} was written by another release: {_REMEDY}")
 
 
-async def leave_alone(
-    client: KubeClient,
+def leave_alone(
+    recorder: EventRecorder,
     manifest: Manifest,
     resource: Resource,
     error: OtherReleaseError,
@@ -75,7 +73,4 @@ async def leave_alone(
         is_warning=True,
         now=now,
     )
-    try:
-        await client.create(event)
-    except ApiException as refused:
-        _LOG.warning("the Event of that is lost: %s", refused)
+    recorder.record(event)

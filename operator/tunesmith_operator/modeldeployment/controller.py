@@ -8,6 +8,7 @@ from tunesmith_operator.controller.controller import Controller, RelatedWatch
 from tunesmith_operator.controller.object_cache import ObjectCache
 from tunesmith_operator.controller.work_queue import Key
 from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.resources import DEPLOYMENT, HTTP_ROUTE, POD, SERVICE, Resource
 from tunesmith_operator.modeldeployment.deployment_ref import (
     LABEL_DEPLOYMENT,
@@ -37,12 +38,15 @@ WATCHES: Final = (
 )
 
 
-def modeldeployment_controller(client: KubeClient, settings: Settings) -> Controller:
+def modeldeployment_controller(
+    client: KubeClient, settings: Settings, recorder: EventRecorder
+) -> Controller:
     """The controller, with caches that know nothing yet."""
     deployments, metrics = ObjectCache(), DeploymentMetrics(settings.accelerator_hour_price)
     reconciler = Reconciler(
         client,
         settings,
+        recorder,
         deployments=deployments,
         replicas=HttpReplicas(),
         metrics=metrics,

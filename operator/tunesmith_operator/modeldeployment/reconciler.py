@@ -1,7 +1,7 @@
 """One look at one deployment: see, decide, store, act. What workers do with each key of the queue.
 
     parse (parsing.py) -> observe (observer.py) -> judge (analyses.py) -> advance (the engine)
-        -> store the status, as a patch of exactly the version that was read, and an Event
+        -> store the status, as a patch of exactly the version that was read, and note an Event
         -> make what is desired (executor.py)
 
 The status is stored before anything is made, so what is made can always be told from it.
@@ -38,6 +38,7 @@ from tunesmith_operator.kube.api_errors import (
     refusal_message,
 )
 from tunesmith_operator.kube.client import KubeClient
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.kube.objects import Manifest, is_deleting, merge_patch
 from tunesmith_operator.kube.other_release import (
     OtherReleaseError,
@@ -89,6 +90,7 @@ class Reconciler:
         self,
         client: KubeClient,
         settings: Settings,
+        recorder: EventRecorder,
         *,
         deployments: ObjectCache,
         replicas: Replicas,
@@ -98,6 +100,7 @@ class Reconciler:
     ) -> None:
         self._client = client
         self._settings = settings
+        self._recorder = recorder
         self._deployments = deployments
         self._replicas = replicas
         self._metrics = metrics
@@ -147,7 +150,7 @@ class Reconciler:
             require_whole(manifest)
             status = parse_status(manifest)
         except OtherReleaseError as error:
-            await leave_alone(self._client, manifest, MODEL_DEPLOYMENT, error, now=self._clock())
+            leave_alone(self._recorder, manifest, MODEL_DEPLOYMENT, error, now=self._clock())
             return RESYNC_S
         spec = parse_spec(manifest)
         if isinstance(spec, Unreadable):
@@ -264,7 +267,7 @@ class Reconciler:
         now: datetime,
         actions: OnDrift | None = None,
     ) -> None:
-        """Write the status, if there is news, and Events of what changed of phase and drift."""
+        """Write the status, if there is news, and note what changed of phase and drift."""
         key = DeploymentRef.of(manifest).key
         self._metrics.note(key, before, after)
         if after == before:
@@ -273,11 +276,7 @@ class Reconciler:
         change = merge_patch(manifest.get("status") or {}, status)
         self._deployments.wrote(key, await self._client.patch_status(manifest, change))
         for event in events_of(manifest, before, after, actions=actions, now=now):
-            try:
-                await self._client.create(event)
-            except ApiException as error:
-                # The status counts; for a line in the history no step is repeated.
-                _LOG.warning("an Event of %s/%s is lost: %s", after.phase, key.name, error)
+            self._recorder.record(event)
 
     def _forget(self, key: Key) -> None:
         self._analyses.forget(key)

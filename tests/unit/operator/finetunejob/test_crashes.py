@@ -17,6 +17,7 @@ from tunesmith_operator.finetunejob.child_names import REQUEST_ANNOTATION
 from tunesmith_operator.finetunejob.controller import finetunejob_controller
 from tunesmith_operator.finetunejob.step import AGAIN_S
 from tunesmith_operator.kube.api_errors import CONFLICT
+from tunesmith_operator.kube.events import EventRecorder
 from tunesmith_operator.settings import Settings
 
 SETTINGS = Settings(images=dict.fromkeys(Environment, "stages:1"))
@@ -25,8 +26,8 @@ NUM_CHILDREN = 5 + 6
 NUM_WRITES = NUM_CHILDREN + 7 + 7
 
 
-class Crash(Exception):  # noqa: N818
-    """The operator is killed."""
+class Crash(BaseException):
+    """The operator is killed, which nothing catches."""
 
 
 class Double(ApiDouble):
@@ -96,8 +97,11 @@ class Double(ApiDouble):
 
 async def look(double: Double) -> float | None:
     """What a worker does with the key, in an operator that has just begun."""
-    reconcile = finetunejob_controller(double, SETTINGS).reconcile
-    return await reconcile(Key("FineTuneJob", "ns", "job"))
+    recorder = EventRecorder(double)
+    reconcile = finetunejob_controller(double, SETTINGS, recorder).reconcile
+    after_s = await reconcile(Key("FineTuneJob", "ns", "job"))
+    await recorder.flush()
+    return after_s
 
 
 def run(double: Double) -> dict[str, Any]:

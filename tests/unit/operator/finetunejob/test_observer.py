@@ -26,7 +26,7 @@ PREPARE = "helpdesk--prepare-1-"
 def started(*kinds: str, **spec: Any) -> JobDouble:
     """A server on which the operator has just started the first stage of a job."""
     double = JobDouble(*kinds, **spec)
-    asyncio.run(finetunejob_controller(double, SETTINGS).reconcile(KEY))
+    asyncio.run(finetunejob_controller(double, SETTINGS, double.recorder).reconcile(KEY))
     double.requests.clear()
     return double
 

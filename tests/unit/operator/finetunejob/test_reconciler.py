@@ -38,15 +38,15 @@ def forbidden(text: str) -> ApiException:
 
 def told_of(double: JobDouble) -> Controller:
     """A controller that has watched the creation of the job."""
-    controller = finetunejob_controller(double, SETTINGS)
+    controller = finetunejob_controller(double, SETTINGS, double.recorder)
     controller.objects.note(KEY, double.job, is_created=True)
     return controller
 
 
 def look(double: JobDouble, controller: Controller | None = None) -> float | None:
     """One look, by an operator that knows nothing yet unless one is given."""
-    controller = controller or finetunejob_controller(double, SETTINGS)
-    return asyncio.run(controller.reconcile(KEY))
+    controller = controller or finetunejob_controller(double, SETTINGS, double.recorder)
+    return asyncio.run(double.look(controller))
 
 
 def started(**spec: Any) -> JobDouble:
@@ -60,13 +60,13 @@ def reasons(double: JobDouble) -> set[str]:
     return {condition["reason"] for condition in double.status["conditions"]}
 
 
-def test_the_status_is_stored_and_told_before_anything_is_made() -> None:
+def test_the_status_is_stored_before_anything_is_made_and_told_afterwards() -> None:
     double = JobDouble()
     look(double)
-    first, second, *others = [request.split()[:2] for request in double.asked(*WRITES)]
+    first, *_, made, told = [request.split()[:2] for request in double.asked(*WRITES)]
 
-    assert (first, second) == (["patch_status", "FineTuneJob"], ["create", "Event"])
-    assert others[-1] == ["create", "Job"]
+    assert first == ["patch_status", "FineTuneJob"]
+    assert (made, told) == (["create", "Job"], ["create", "Event"])
     assert double.status["phase"] == "Preparing"
 
 
@@ -142,7 +142,7 @@ def test_a_start_that_is_repeated_from_a_past_version_is_not_made() -> None:
     double = started()
     (job,) = double.names("Job")
     del double.objects["Job", "ns", job]
-    controller = finetunejob_controller(double, SETTINGS)
+    controller = finetunejob_controller(double, SETTINGS, double.recorder)
     controller.objects.note(KEY, double.job, is_created=False)
     double.change(*KEY, {"spec": {"suspend": True}})
     with pytest.raises(ApiException) as refused:
@@ -262,7 +262,7 @@ def test_an_event_that_cannot_be_written_is_lost_and_holds_nothing_up() -> None:
     class Mute(JobDouble):
         async def create(self, manifest: dict[str, Any]) -> bool:
             if manifest["kind"] == "Event":
-                raise ApiException(status=500, reason="no")
+                raise ApiException(status=FORBIDDEN, reason="no")
             return await super().create(manifest)
 
     double = Mute()
@@ -390,7 +390,7 @@ def test_what_another_release_has_written_is_left_alone_and_told_of_once(
     """A write would make final what the definitions installed now have dropped."""
     double = started()
     double.change(*KEY, change)
-    controller = finetunejob_controller(double, SETTINGS)
+    controller = finetunejob_controller(double, SETTINGS, double.recorder)
     controller.objects.note(KEY, double.job, is_created=False)
     before = double.job
     told = set(double.names("Event"))
