@@ -89,10 +89,26 @@ def fake_nodes(log: Path) -> Iterator[None]:
         try:
             apply(*(_node(name) for name in names))
             kubectl("wait", "--for=condition=Ready", "--timeout=60s", "node", *names)
-            yield
+            with _cordoned_others(names):
+                yield
         finally:
             kubectl("delete", "--wait=false", "node", *names)
             kwok.terminate()
+
+
+@contextmanager
+def _cordoned_others(names: list[str]) -> Iterator[None]:
+    """Keep pods off nodes that are not ours: one with a kubelet would look for their images."""
+    open_ones = "--field-selector=spec.unschedulable!=true"
+    found = kubectl("get", "nodes", open_ones, "--output=name").split()
+    others = [each for each in found if each.removeprefix("node/") not in names]
+    if others:
+        kubectl("cordon", *others)
+    try:
+        yield
+    finally:
+        if others:
+            kubectl("uncordon", *others)
 
 
 def _node(name: str) -> Manifest:

@@ -1,6 +1,8 @@
-"""1,000 jobs to running children: the operator, the Job controller, and a plain kopf operator.
+"""1,000 jobs to running children: the operator, KubeRay, the Job controller, a plain kopf operator.
 
 Beside them the operator's requests without the operator: as fast as any that writes as much may be.
+KubeRay is measured where it runs in this cluster, by the head pods of RayJobs, and of RayClusters,
+which have no job to keep account of.
 
 All on the same API server in the same run, one after the other, each in a namespace of its own. The
 objects are created by the benchmark, sixteen at a time, and the time is that from the first request
@@ -87,6 +89,25 @@ def _plain_job(name: str) -> Manifest:
     return head | {"spec": {"template": _TEMPLATE}}
 
 
+def _ray_job(name: str) -> Manifest:
+    """Nothing is submitted by a Job of its own, and its pods run no Ray that could answer."""
+    spec = {"entrypoint": "python", "submissionMode": "HTTPMode", "rayClusterSpec": _HEAD_ONLY}
+    return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": name}, "spec": spec}
+
+
+def _ray_cluster(name: str) -> Manifest:
+    head = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": name}}
+    return head | {"spec": _HEAD_ONLY}
+
+
+_HEAD_ONLY = {
+    "headGroupSpec": {
+        "rayStartParams": {},
+        "template": {"spec": {"containers": [{"name": "ray-head", "image": "stages:1"}]}},
+    }
+}
+
+
 _JOB_CONTROLLER = Contender("/apis/batch/v1/namespaces/{namespace}/jobs", _batch_job, _nobody)
 _TUNESMITH = Contender(
     path=tunesmith_cluster.JOBS,
@@ -94,17 +115,17 @@ _TUNESMITH = Contender(
     started=_our_operator,
     account=tunesmith_cluster.ACCOUNT,
 )
-CONTENDERS = {
-    "jobController": _JOB_CONTROLLER,
-    "tunesmith": _TUNESMITH,
-    "plainKopf": Contender(
-        path=f"/apis/{plain_operator.GROUP}/v1/namespaces/{{namespace}}/plainjobs",
-        made=_plain_job,
-        started=_plain_operator,
-        account=PLAIN,
-    ),
-    "jobControllerAgain": _JOB_CONTROLLER,
+_RAY = "/apis/ray.io/v1/namespaces/{namespace}"
+_KUBERAY = {
+    "kubeRay": Contender(f"{_RAY}/rayjobs", _ray_job, _nobody),
+    "kubeRayClusters": Contender(f"{_RAY}/rayclusters", _ray_cluster, _nobody),
 }
+_PLAIN_KOPF = Contender(
+    path=f"/apis/{plain_operator.GROUP}/v1/namespaces/{{namespace}}/plainjobs",
+    made=_plain_job,
+    started=_plain_operator,
+    account=PLAIN,
+)
 
 
 def measure(home: Path) -> dict[str, Any]:
@@ -117,7 +138,14 @@ def measure(home: Path) -> dict[str, Any]:
     tunesmith_cluster.install()
     _install_plain()
     with control_plane.fake_nodes(place / "kwok.log"):
-        contenders = {**CONTENDERS, "requestsAlone": _requests_alone(place)}
+        contenders = {
+            "jobController": _JOB_CONTROLLER,
+            "tunesmith": _TUNESMITH,
+            "plainKopf": _PLAIN_KOPF,
+            **(_KUBERAY if _kuberay_runs() else {}),
+            "jobControllerAgain": _JOB_CONTROLLER,
+            "requestsAlone": _requests_alone(place),
+        }
         found = {name: _run(name, each, place) for name, each in contenders.items()}
     base = (found["jobController"]["seconds"] + found["jobControllerAgain"]["seconds"]) / 2
     times = {name: round(each["seconds"] / base, 2) for name, each in found.items()}
@@ -132,6 +160,21 @@ def _requests_alone(home: Path) -> Contender:
         account="",
         then=partial(requests_alone.repeat, recording=recording),
     )
+
+
+def _kuberay_runs() -> bool:
+    """Whether somebody takes up a RayJob: its definition may be there without an operator."""
+    with control_plane.a_namespace(f"bench-{uuid4().hex[:6]}") as namespace:
+        try:
+            job = _ray_job("probe")
+            job["metadata"]["namespace"] = namespace
+            control_plane.apply(job)
+            state = "--for=jsonpath={.status.jobDeploymentStatus}"
+            control_plane.kubectl("wait", "-n", namespace, state, "--timeout=20s", "rayjob/probe")
+        except RuntimeError as error:
+            print(f"bench: controllerScale: no KubeRay: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
 
 
 def _install_plain() -> None:

@@ -28,6 +28,9 @@ MAX_DEPTH: Final = 100
 # read more than 4,300 of them, and says so with a plain ValueError.
 _MAX_DIGITS: Final = 320
 _WIDTH: Final = 80
+_TOO_MUCH: Final = (
+    f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH}; write it without aliases"
+)
 _NO_MAPPING: Final = "no mapping; a manifest starts with apiVersion, kind, metadata and spec"
 
 
@@ -63,6 +66,12 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it from the class
     bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as above
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 - PyYAML's
+        """A bracket that opens; of some thousand nested ones each is held against all others."""
+        if self.flow_level >= MAX_DEPTH:
+            raise YamlError(_TOO_MUCH, line=self.line + 1)
+        super().fetch_flow_collection_start(TokenClass)
 
     def construct_whole(self, node: yaml.ScalarNode) -> int | str:
         """0x, 0b, 0o and, as in YAML 1.1, a leading 0 name the base; what is endless stays text."""
@@ -128,7 +137,9 @@ def read_yaml(text: str) -> YamlSource:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(f"no YAML: {error.problem}", line=mark.line + 1 if mark else 0) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except RecursionError:
+        raise YamlError(_TOO_MUCH) from None
+    except yaml.YAMLError as error:
         raise YamlError(f"no YAML that can be read: {error}") from error
     plain = _as_json(value)
     if not isinstance(plain, dict):
@@ -168,10 +179,7 @@ def _lines(root: yaml.Node) -> Iterator[tuple[FieldPath, int]]:
         path, node = pending.pop()
         num_nodes += 1
         if num_nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise YamlError(
-                f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH}; "
-                "write it without aliases"
-            )
+            raise YamlError(_TOO_MUCH)
         if isinstance(node, yaml.MappingNode):
             children = list(_fields(node, path=path))
         elif isinstance(node, yaml.SequenceNode):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 SHORT: Final = 60
@@ -58,6 +58,8 @@ def fuzz(
         database=None,
         derandomize=examples == SHORT,
         suppress_health_check=list(HealthCheck),
+        # Explaining a failure traces every line, which takes longer than is allowed here.
+        phases=[each for each in Phase if each is not Phase.explain],
     )
     @given(broken(samples))
     def hold(content: bytes) -> None:

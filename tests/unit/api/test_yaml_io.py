@@ -93,7 +93,8 @@ def test_a_whole_number_without_end_stays_the_text_it_is(written: str) -> None:
         ("? [a]\n: 1\n", 1, "a field's name must be plain text"),
         ("a: &a [*a]\n", 0, "nested deeper than 100"),
         ("a: \x00\n", 0, "special characters are not allowed"),
-        ("a: " + "[" * 5000, 0, "no YAML"),
+        ("a: " + "[" * 5000, 1, "nested deeper than 100"),
+        ("- " * 5000, 0, "nested deeper than 100"),
         ("a" * (MAX_CHARACTERS + 1), 0, "500,001 characters"),
     ],
 )
