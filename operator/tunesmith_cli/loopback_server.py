@@ -106,13 +106,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Ask for the answer, and send it."""
-        if self._is_for_this_machine():
-            self._send(self._respond(urlsplit(self.path)))
-        else:
-            own = f"http://{_HOST}:{self.server.server_port}/"
-            self._send(refusal(HTTPStatus.MISDIRECTED_REQUEST, f"ask for {own}"))
+        self._send(self._answer())
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+    def _answer(self) -> Answer:
+        if not self._is_for_this_machine():
+            own = f"http://{_HOST}:{self.server.server_port}/"
+            return refusal(HTTPStatus.MISDIRECTED_REQUEST, f"ask for {own}")
+        try:
+            address = urlsplit(self.path)
+        except ValueError as error:
+            return refusal(HTTPStatus.BAD_REQUEST, f"that is no address: {error}")
+        return self._respond(address)
 
     def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - Python's own signature
         """Say nothing: a browser asks every few seconds."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
+from typing import Final
 from urllib.parse import SplitResult, parse_qs
 
 from tunesmith_cli.errors import CommandError
@@ -20,6 +21,8 @@ from tunesmith_cli.loopback_server import (
     refusal,
     serve_on_loopback,
 )
+
+_MAX_DIGITS: Final = 19
 
 
 @contextmanager
@@ -59,7 +62,8 @@ def _answer(watcher: Watcher, pages: Mapping[str, Answer], address: SplitResult)
     """One of the files, or the state."""
     if address.path == "/state.json":
         after = parse_qs(address.query).get("after", ["0"])[0]
-        if after.isascii() and after.isdigit():
+        # NB: Python reads no number of thousands of digits.
+        if after.isascii() and after.isdigit() and len(after) < _MAX_DIGITS:
             return Answer(JSON, watcher.state(after=int(after)))
         return refusal(HTTPStatus.BAD_REQUEST, "after is the number of a point: 0, 17")
     missing = refusal(HTTPStatus.NOT_FOUND, "there is the page at / and its /state.json")
