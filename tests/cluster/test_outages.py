@@ -85,6 +85,26 @@ def test_an_operator_started_while_there_is_no_server_waits_for_it_and_goes_on(
     assert pictures[job] == pictures[undisturbed]
 
 
+def test_an_operator_that_trusts_a_certificate_of_the_past_ends_and_the_next_goes_on(
+    server: httpx.Client,
+) -> None:
+    """It has read the authority once; nothing that it asks is answered any more."""
+    with a_crowd(server) as crowd, watched_births(server, crowd.home) as births:
+        with operator_behind(Ours(crowd.home), crowd, server) as (first, network):
+            job = a_job_that_has_begun(crowd)
+            network.rotate_certificate()
+            ended = first.wait(timeout=40)
+            with operator_for(crowd, network.kubeconfig):
+                undisturbed = crowd.add()
+                crowd.play(until=crowd.are_over)
+        births.alive(crowd.namespaces)
+        pictures = {name: picture(each, births.all) for name, each in crowd.jobs().items()}
+
+    assert ended == 1
+    assert births.twins() == {}
+    assert pictures[job] == pictures[undisturbed]
+
+
 @pytest.mark.alone
 def test_the_api_server_is_killed_while_jobs_run(
     server: httpx.Client, kill_api_server: Callable[[], None], parameterized_policy: None

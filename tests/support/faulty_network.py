@@ -1,13 +1,16 @@
 """The network between the operator and the API server, in which a test breaks what it wants broken.
 
-A proxy on loopback, in a thread of its own. It takes one token at a time, and hands requests on to
-`kubectl proxy`, so it needs no keys itself; what goes wrong on the way says a `Fault`.
+A proxy on loopback, in a thread of its own. It takes one token at a time, and is trusted by one
+certificate at a time, as its kubeconfig says. Requests go on to `kubectl proxy`; what goes wrong on
+the way says a `Fault`.
 """
 
 # ruff: noqa: ARG002 - a fault is told what another may need
 import asyncio
+import base64
 import json
 import secrets
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ from typing import Any, Final
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
+
+from certificates import write_certificate
 
 _LONGEST_LINE: Final = 4 << 20
 _GONE: Final = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
@@ -111,6 +116,9 @@ class Network:
         self._ready = threading.Event()
         self._port = 0
         self._token = ""
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority = self._new_certificate()
+        self._server: web.Server | None = None
         self._is_cut = False
         self._is_silent = False
         self._watches: dict[ClientResponse, web.Request] = {}
@@ -122,7 +130,9 @@ class Network:
         Connections that are there stay, as the API server leaves them.
         """
         token, name = secrets.token_hex(), "through-the-network"
-        cluster = {"name": name, "cluster": {"server": f"http://127.0.0.1:{self._port}"}}
+        trusted = {"certificate-authority-data": base64.b64encode(self._authority).decode()}
+        server = {"server": f"https://127.0.0.1:{self._port}", **trusted}
+        cluster = {"name": name, "cluster": server}
         user = {"name": name, "user": {"token": token}}
         context = {"name": name, "context": {"cluster": name, "user": name}}
         told = {"clusters": [cluster], "users": [user], "contexts": [context]}
@@ -132,6 +142,21 @@ class Network:
         new.write_text(json.dumps(config))
         new.rename(self.kubeconfig)
         self._token = token
+
+    def rotate_certificate(self) -> None:
+        """Have a certificate of another authority, which the kubeconfig names from now on.
+
+        Every connection breaks, as when an API server starts with it.
+        """
+        self._authority = self._new_certificate()
+        self.rotate_token()
+        self._loop.call_soon_threadsafe(self._break_all)
+
+    def _new_certificate(self) -> bytes:
+        path = self.kubeconfig.with_suffix(".pem")
+        trusted = write_certificate(path)
+        self._tls.load_cert_chain(path)
+        return trusted
 
     def cut(self) -> None:
         """Break every connection, and each later one until it is mended."""
@@ -174,7 +199,8 @@ class Network:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self._server = runner.server
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         self._port = runner.addresses[0][1]
         async with ClientSession(
             connector=TCPConnector(limit=0),
@@ -184,6 +210,11 @@ class Network:
             self._ready.set()
             await self._stop.wait()
             await runner.cleanup()
+
+    def _break_all(self) -> None:
+        for connection in self._server.connections if self._server else ():
+            if connection.transport is not None:
+                connection.transport.abort()
 
     def _break_watches(self) -> None:
         for request in self._watches.values():

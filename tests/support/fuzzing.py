@@ -43,6 +43,19 @@ def broken(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
     return content
 
 
+def fuzzing_settings(examples: int) -> settings:
+    """The same few inputs every time where they are few, and others each time where not."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=examples == SHORT,
+        suppress_health_check=list(HealthCheck),
+        # Explaining a failure traces every line, which takes longer than is allowed here.
+        phases=[each for each in Phase if each is not Phase.explain],
+    )
+
+
 def fuzz(
     check: Check,
     samples: Sequence[bytes],
@@ -52,15 +65,7 @@ def fuzz(
 ) -> None:
     """Hold `check` against many inputs; it may return anything, or refuse."""
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=examples == SHORT,
-        suppress_health_check=list(HealthCheck),
-        # Explaining a failure traces every line, which takes longer than is allowed here.
-        phases=[each for each in Phase if each is not Phase.explain],
-    )
+    @fuzzing_settings(examples)
     @given(broken(samples))
     def hold(content: bytes) -> None:
         started = time.monotonic()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzing import SHORT, broken
+from fuzzing import SHORT, broken, fuzzing_settings
 
 # Seconds: until a server that waits for more is told that there is none, and until it has answered.
 _PAUSE_S: Final = 0.05
@@ -166,14 +166,7 @@ def _exchange(connection: socket.socket, content: bytes) -> bytes:
 def hold(port: int, targets: Sequence[bytes], check: Check, *, examples: int = SHORT) -> None:
     """Hold a server against many requests; `check` says what else must be true of each reply."""
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=examples == SHORT,
-        suppress_health_check=list(HealthCheck),
-        phases=[each for each in Phase if each is not Phase.explain],
-    )
+    @fuzzing_settings(examples)
     @given(requests(port, targets))
     def try_one(request: Request) -> None:
         reply = ask(port, request)

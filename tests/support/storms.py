@@ -15,6 +15,11 @@ _LOG = logging.getLogger(__name__)
 # What is answered during a spell, and for which part of the requests.
 _STORM: Final = 0.8
 _LOSS: Final = 0.4
+# As the API server says it.
+_FULL: Final = (
+    b'{"kind":"Status","apiVersion":"v1","status":"Failure","code":500,'
+    b'"message":"etcdserver: mvcc: database space exceeded"}'
+)
 _LISTS: Final = (
     "finetunejobs",
     "jobs",
@@ -51,6 +56,9 @@ class Storms(Ours):
         if self.spell == "503" and self._lot.random() < _STORM:
             self._feel()
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"{}")
+        if self.spell == "full" and call.is_write:
+            self._feel()
+            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, _FULL)
         answer = await send()
         if self.spell == "lost" and call.is_write and self._lot.random() < _LOSS:
             self._feel()
@@ -97,6 +105,8 @@ class Chaos:
             "lists are old": (old, anew),
             "the network is cut": (network.cut, network.mend),
             "the token is rotated": (network.rotate_token, calm),
+            "the certificate is rotated": (network.rotate_certificate, calm),
+            "the disk of etcd is full": (spell("full"), calm),
         }
 
     def add(
