@@ -79,7 +79,9 @@ class Request:
 
 
 @st.composite
-def requests(draw: st.DrawFn, port: int, targets: Sequence[bytes]) -> Request:
+def requests(
+    draw: st.DrawFn, port: int, targets: Sequence[bytes], headers: Sequence[bytes] = ()
+) -> Request:
     """One request, more or less."""
     target = draw(
         st.one_of(
@@ -126,7 +128,8 @@ def requests(draw: st.DrawFn, port: int, targets: Sequence[bytes]) -> Request:
         )
     )
     method = draw(st.sampled_from(_METHODS))
-    head = [method + b" " + target + b" HTTP/1.1", host, length, *others, b"Connection: close"]
+    first = [method + b" " + target + b" HTTP/1.1", host, *headers]
+    head = [*first, length, *others, b"Connection: close"]
     return Request(b"\r\n".join(head) + b"\r\n\r\n" + body, is_whole=length == right)
 
 
@@ -163,11 +166,21 @@ def _exchange(connection: socket.socket, content: bytes) -> bytes:
         return bytes(received)
 
 
-def hold(port: int, targets: Sequence[bytes], check: Check, *, examples: int = SHORT) -> None:
-    """Hold a server against many requests; `check` says what else must be true of each reply."""
+def hold(
+    port: int,
+    targets: Sequence[bytes],
+    check: Check,
+    *,
+    headers: Sequence[bytes] = (),
+    examples: int = SHORT,
+) -> None:
+    """Hold a server against many requests; `check` says what else must be true of each reply.
+
+    `headers` are what every request has.
+    """
 
     @fuzzing_settings(examples)
-    @given(requests(port, targets))
+    @given(requests(port, targets, headers))
     def try_one(request: Request) -> None:
         reply = ask(port, request)
         assert not reply.is_our_failure, reply

@@ -1,6 +1,10 @@
-"""The wheel, built as a release is and installed elsewhere, works without the repository."""
+"""The wheel, built as a release is and installed elsewhere, works without the repository.
+
+Whoever builds it again gets the same bytes, so that a release can be held against its source.
+"""
 
 import os
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -30,17 +34,29 @@ main(["--help"])
 """
 
 
+UV = ROOT / ".venv/bin/uv"
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _built(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+def _built(source: Path, folder: Path) -> Path:
+    build: list[str | Path] = [UV, "build", "--wheel", "--quiet", "--out-dir", folder, source]
+    subprocess.run(build, check=True, env=_sources())
+    (wheel,) = folder.glob("tunesmith-*-py3-none-any.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
     """A fresh environment with nothing but the wheel."""
-    root, uv, variables = tmp_path_factory.mktemp("wheel"), ROOT / ".venv/bin/uv", _sources()
-    build: list[str | Path] = [uv, "build", "--wheel", "--quiet", "--out-dir", root, ROOT]
-    subprocess.run(build, check=True, env=variables)
-    subprocess.run([uv, "venv", "--quiet", root / "venv"], check=True, env=variables)
-    (wheel,) = root.glob("tunesmith-*-py3-none-any.whl")
+    root, variables = wheel.parent, _sources()
+    subprocess.run([UV, "venv", "--quiet", root / "venv"], check=True, env=variables)
     python: list[str | Path] = ["--python", root / "venv/bin/python"]
     install: list[str | Path] = [
-        uv,
+        UV,
         "pip",
         "install",
         "--quiet",
@@ -93,6 +109,18 @@ def test_it_holds_every_file_that_the_packages_read(installed: Path) -> None:
 
     assert len(sources) > 100
     assert [path for path in sources if not (site / path).is_file()] == []
+
+
+def test_built_again_elsewhere_and_at_another_time_it_is_the_same(
+    wheel: Path, tmp_path: Path
+) -> None:
+    hidden = shutil.ignore_patterns(".*", "__pycache__", "tests", "build", "dist")
+    again = shutil.copytree(ROOT, tmp_path / "again", ignore=hidden)
+    for path in again.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+    assert _built(again, tmp_path).read_bytes() == wheel.read_bytes()
 
 
 def test_the_command_runs_away_from_the_repository(installed: Path) -> None:
