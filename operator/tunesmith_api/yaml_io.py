@@ -89,6 +89,7 @@ class _Loader(yaml.SafeLoader):
         return node.value if math.isinf(number) else number
 
 
+_HALF = re.compile(r"[\ud800-\udfff]")
 _OCTAL = re.compile(r"^[-+]?0[0-7]+$")
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_real)
@@ -187,6 +188,7 @@ def _lines(root: yaml.Node) -> Iterator[tuple[FieldPath, int]]:
                 (index, item.start_mark.line + 1, item) for index, item in enumerate(node.value)
             ]
         else:
+            _join_halves(node)
             children = []
         for key, line, child in children:
             yield (*path, key), line
@@ -202,6 +204,7 @@ def _fields(
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise YamlError("a field's name must be plain text", line=line, path=path)
+        _join_halves(key)
         if key.value in seen:
             raise YamlError(
                 f"given twice, first on line {seen[key.value]}; keep one of them",
@@ -213,6 +216,22 @@ def _fields(
         if key.tag != "tag:yaml.org,2002:merge":
             key.tag = "tag:yaml.org,2002:str"
         yield key.value, line, value
+
+
+def _join_halves(node: yaml.Node) -> None:
+    r"""Make one character of each pair such as \ud83d\ude00, as JSON writes what is beyond 16 bits.
+
+    Raises:
+        YamlError: a half stands alone.
+    """
+    if _HALF.search(node.value) is None:
+        return
+    try:
+        node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        line = node.start_mark.line + 1
+        message = "one of \\ud800 to \\udfff alone is half of a character; write the whole one"
+        raise YamlError(message, line=line) from error
 
 
 def _as_json(value: object) -> JsonValue:

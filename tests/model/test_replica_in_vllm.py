@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from command import free_port
+from http_fuzzing import Reply, hold
 from openai_wire import KEY, WireAnswer, call, call_beside, shape
 from replica_server import SERVER, Server, end, started, wait_for
 from served_version import MODEL, make_version
@@ -387,3 +388,33 @@ def test_an_engine_that_stands_still_or_dies_is_noticed(version: Path) -> None:
         server.process.wait(timeout=60)
     finally:
         end(server)
+
+
+@pytest.mark.long
+def test_no_request_brings_the_server_down(version: Path) -> None:
+    """What vLLM makes of a body is its own; what is ours answers, and the engine goes on."""
+    server = start_vllm(version, shutdown_timeout=0)
+    pages = ("ready", "live", "reference", "state", "samples?after=1&limit=2", "drift?after=0")
+    own = [f"/tunesmith/{page}" for page in pages]
+    targets = [*own, CHAT, COMPLETIONS, "/v1/models"]
+    failed: list[bytes] = []
+
+    def note(content: bytes, reply: Reply) -> None:
+        if reply.is_our_failure:
+            failed.append(content)
+
+    try:
+        hold(
+            server.port,
+            [target.encode() for target in targets],
+            note,
+            headers=[f"Authorization: Bearer {KEY}".encode()],
+            examples=2000,
+        )
+        wait_for(server, "Ready", seconds=60)
+        answer = call(server.port, CHAT, {**ASKED, "max_tokens": 2})
+    finally:
+        end(server)
+
+    assert [content for content in failed if b"/v1/" not in content] == []
+    assert answer.json["choices"][0]["finish_reason"] == "length"

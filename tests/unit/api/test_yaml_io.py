@@ -49,6 +49,7 @@ SCALARS_OF_KUBECTL = {
     "'no'": "no",
     '"1e-4"': "1e-4",
     "!!str 5": "5",
+    r'"\U0001F600"': "\U0001f600",
 }
 
 
@@ -87,6 +88,8 @@ def test_a_whole_number_without_end_stays_the_text_it_is(written: str) -> None:
         ("a: [1\n", 2, "no YAML"),
         ("a:\n\tb: 1\n", 2, "no YAML"),
         ("a: *unknown\n", 1, "undefined alias"),
+        ('a:\n  - "\\ud800"\n', 2, "half of a character"),
+        ('"\\udfff": 1\n', 1, "half of a character"),
         ("a: !!python/object:os.system x\n", 1, "could not determine a constructor"),
         ("a: !!binary aGk=\n", 0, "a value of type bytes"),
         ("[a]: 1\n", 1, "a field's name must be plain text"),
@@ -115,6 +118,13 @@ def test_an_alias_bomb_is_refused_before_it_unfolds() -> None:
 
     with pytest.raises(YamlError, match="more than 20,000 values"):
         read_yaml(bomb)
+
+
+def test_pairs_of_escapes_are_one_character() -> None:
+    """As Python and others write JSON, which is YAML for us; kubectl reads JSON by itself."""
+    assert read_yaml(r'{"\ud83d\ude00": ["\ud83d\ude00!"]}').value == {
+        "\U0001f600": ["\U0001f600!"]
+    }
 
 
 def test_documents_without_content_do_not_count() -> None:

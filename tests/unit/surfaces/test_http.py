@@ -49,6 +49,7 @@ class Surface:
 
     def check(self, content: bytes, reply: Reply) -> None:
         """Nothing from outside of what is served, and nothing to whoever has no key."""
+        assert not reply.is_our_failure, reply
         assert HIDDEN.encode() not in reply.body
         if self.key and reply.status == 200:
             assert self.key.encode() in content or b"/favicon.ico" in content
