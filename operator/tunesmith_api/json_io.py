@@ -5,6 +5,7 @@ takes just before that ends the functions that walk over it.
 """
 
 import json
+import math
 from typing import Any, Final
 
 # Far below Python's own limit of recursion, as for YAML.
@@ -25,6 +26,35 @@ def read_json(text: str | bytes | bytearray) -> Any:
     if _num_brackets(text) > MAX_DEPTH and _is_deep(value):
         raise _too_deep()
     return value
+
+
+def whole_number(value: Any) -> int:
+    """The whole number that a value of others is, or is written as.
+
+    Raises:
+        TypeError: it is neither a number nor text.
+        ValueError: it is none; JSON writes an infinite one as 1e999, which `int` does not expect.
+    """
+    try:
+        return int(value)
+    except OverflowError as error:
+        raise ValueError(f"{value} is no whole number") from error
+
+
+def finite_number(value: Any) -> float:
+    """The finite number that a value of others is, or is written as.
+
+    Raises:
+        TypeError: it is neither a number nor text.
+        ValueError: it is none.
+    """
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"a number of {len(str(value))} digits is too large") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return number
 
 
 def _num_brackets(text: str | bytes | bytearray) -> int:

@@ -5,6 +5,7 @@ child is made twice, every job ends and every deployment serves as one that nobo
 child is left without its owner, and whoever waits says for what.
 """
 
+import json
 import logging
 import os
 import random
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import unified_diff
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -118,9 +120,12 @@ def test_whatever_happens_nothing_is_made_twice_lost_or_left_and_every_wait_is_e
     assert {name: job["status"]["phase"] for name, job in jobs.items()} == dict.fromkeys(
         jobs, "Succeeded"
     )
-    assert pictures == {
-        name: pictures[undisturbed[kind_of(crowd, job)]] for name, job in jobs.items()
-    }
+    expected_of = {name: undisturbed[kind_of(crowd, job)] for name, job in jobs.items()}
+    assert [
+        line
+        for name, alike in expected_of.items()
+        for line in differences(name, pictures[name], pictures[alike])
+    ] == []
     assert stands == expected
     assert [each.serving.answers.failed for each in deployments.values()] == [[], []]
 
@@ -179,6 +184,14 @@ def as_seen_late(pictured: dict[str, Any]) -> dict[str, Any]:
         if attempt["reason"] in {Reason.NODE_LOST, Reason.PREEMPTED}:
             attempt |= {"reason": Reason.PREEMPTED, "message": ""}
     return pictured
+
+
+def differences(name: str, found: Any, wanted: Any) -> list[str]:
+    """The lines in which two pictures differ; pytest shows no more than the beginning of them."""
+    before, after = (
+        json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (wanted, found)
+    )
+    return list(unified_diff(before, after, "undisturbed", name, n=1, lineterm=""))
 
 
 def play_for(crowd: Crowd, seconds: float) -> None:

@@ -9,6 +9,7 @@ import struct
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,10 +28,15 @@ from tunesmith_api.modeldeployment.limits import Metric
 from tunesmith_api.uris import SourceUri, parse_uri, redacted
 from tunesmith_engine.deployment.replica_report import ReplicaReport
 from tunesmith_engine.drift.stored_arrays import Form, pack, unpack
+from tunesmith_engine.monitoring.drift_page import DriftPage
 from tunesmith_engine.monitoring.prometheus import number_in
 from tunesmith_engine.monitoring.replica_counters import promises, read_counters
 from tunesmith_engine.monitoring.replica_metrics import parse_metrics
+from tunesmith_engine.monitoring.traffic_drift import SketchDetector
+from tunesmith_engine.rollout.merge import SampleMerger
 from tunesmith_engine.rollout.recording import Header, RecordingError, line_of, read_recording
+from tunesmith_engine.rollout.ring_page import RingPage
+from tunesmith_engine.rollout.samples import Arm
 from tunesmith_engine.search_memory.stored_lines import NewerVersionError, records_in
 from tunesmith_engine.sources.errors import SourceError
 from tunesmith_engine.sources.gguf_header import read_gguf_header
@@ -136,6 +142,24 @@ def of_metrics(content: bytes) -> None:
     read_counters(text(content), promises(None))
 
 
+def of_samples(content: bytes) -> None:
+    page = RingPage.of(read_json(content), read_at=20.0).in_rollout("r", Arm.CANDIDATE, begin=1.0)
+    SampleMerger().merge([page], replicas={"r"}, now=30.0)
+
+
+def of_drift(content: bytes) -> None:
+    page, now = DriftPage.of(read_json(content)), datetime(2026, 11, 27, 12, tzinfo=UTC)
+    blocks = [(now - timedelta(seconds=each.age_seconds), each.sketch) for each in page.blocks]
+    detector = SketchDetector()
+    detector.traffic(detector.observe(None, blocks, reference=None), version="v", reference=None)
+
+
+def of_reference(content: bytes) -> None:
+    found = read_json(content)
+    if isinstance(found, dict):
+        SketchDetector().traffic(None, version="v", reference=found)
+
+
 def of_notes(content: bytes) -> None:
     """Any JSON object whose parts are of the kinds that the server sees to."""
     found = read_json(content)
@@ -152,6 +176,14 @@ _CONFIG: Final = {
 _REPORT: Final = {
     "revision": "r", "instance": "i", "ready": True, "draining": False, "reason": "", "message": "",
     "running": 0, "accepted": 0, "quietSeconds": 0.0, "adapters": [],
+}  # fmt: skip
+_SAMPLES: Final = {
+    "instance": "i", "next": 3, "dropped": 0, "watermarkSeconds": 1.5,
+    "samples": [{"ageSeconds": 2.0, "error": False, "ttftSeconds": 0.1, "outputTokens": 3}],
+}  # fmt: skip
+_SKETCH: Final = {"version": 1, "numRequests": 1, "signals": {"refusal": [1, 0]}}
+_DRIFT: Final = {
+    "instance": "i", "next": 1, "version": "v", "blocks": [{"ageSeconds": 3, "sketch": _SKETCH}],
 }  # fmt: skip
 _METRICS: Final = b"""# TYPE tunesmith_requests_total counter
 tunesmith_requests_total{outcome="complete"} 3
@@ -236,6 +268,15 @@ PARSERS: Final[dict[str, Parser]] = {
         ReplicaReport.model_validate_json, [json.dumps(_REPORT).encode()], (ValidationError,)
     ),
     "counters of a replica": Parser(of_metrics, [_METRICS], ()),
+    "samples of a replica": Parser(
+        of_samples, [json.dumps(_SAMPLES).encode()], (ValueError, LookupError, TypeError)
+    ),
+    "drift of a replica": Parser(
+        of_drift, [json.dumps(_DRIFT).encode()], (ValueError, LookupError, TypeError)
+    ),
+    "reference of a replica": Parser(
+        of_reference, [json.dumps({"training": {"requests": 3}}).encode()]
+    ),
     "log of a stage": Parser(lambda content: termination_message(text(content)), [_LOG], ()),
     "key of a report": Parser(
         lambda content: reporting_attempt(text(content)), [b"train-1-0a1b2.result"], ()

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tunesmith_api.json_io import finite_number, whole_number
+
 # For one reading of one replica: as many as its ring holds.
 MAX_DRIFT_PAGES: Final = 4
+# A century: of what is said to be older no time can be made.
+_OLDEST_S: Final = 3.2e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +36,21 @@ class DriftPage:
         Raises:
             KeyError: a field is missing.
             TypeError: blocks are no records.
-            ValueError: a field is no number.
+            ValueError: a field is no number, or an age is none.
         """
         return cls(
             instance=str(content["instance"]),
-            next=int(content["next"]),
+            next=whole_number(content["next"]),
             version=str(content["version"]),
             blocks=tuple(
-                DriftBlock(float(block["ageSeconds"]), dict(block["sketch"]))
+                DriftBlock(_age_s(block["ageSeconds"]), dict(block["sketch"]))
                 for block in content["blocks"]
             ),
         )
+
+
+def _age_s(value: Any) -> float:
+    age_s = finite_number(value)
+    if not 0 <= age_s <= _OLDEST_S:
+        raise ValueError(f"{age_s} s is no age of a request")
+    return age_s

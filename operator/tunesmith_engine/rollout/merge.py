@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from tunesmith_api.json_io import finite_number
 from tunesmith_engine.rollout.recording import MAX_SAMPLES
 from tunesmith_engine.rollout.samples import Arm, Sample
 
@@ -121,9 +122,11 @@ class SampleMerger:
 
 
 def _age(entry: Mapping[str, Any]) -> float:
-    age = entry.get("ageSeconds")
-    # Of a request of unknown age nobody knows whether it belongs to the rollout.
-    return float(age) if isinstance(age, int | float) else float("inf")
+    try:
+        return finite_number(entry.get("ageSeconds"))
+    except (TypeError, ValueError):
+        # Of a request of unknown age nobody knows whether it belongs to the rollout.
+        return float("inf")
 
 
 def _sample(entry: Mapping[str, Any], arm: Arm, *, time_seconds: float) -> Sample | None:

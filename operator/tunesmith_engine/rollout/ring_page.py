@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tunesmith_api.json_io import finite_number, whole_number
 from tunesmith_engine.rollout.merge import Page
 from tunesmith_engine.rollout.samples import Arm
 
@@ -35,9 +36,9 @@ class RingPage:
         """
         return cls(
             instance=str(content["instance"]),
-            next=int(content["next"]),
-            dropped=int(content["dropped"]),
-            watermark_seconds=float(content["watermarkSeconds"]),
+            next=whole_number(content["next"]),
+            dropped=whole_number(content["dropped"]),
+            watermark_seconds=finite_number(content["watermarkSeconds"]),
             samples=tuple(dict(sample) for sample in content["samples"]),
             read_at=read_at,
         )

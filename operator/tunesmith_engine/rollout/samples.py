@@ -56,7 +56,7 @@ class Sample(ApiModel):
     incomplete: ReasonWord | None = None
     ttft_seconds: Seconds | None = None
     itl_seconds: Seconds | None = None
-    output_tokens: Annotated[int, Field(ge=0)] | None = None
+    output_tokens: Annotated[int, Field(ge=0, le=2**31)] | None = None
     refusal: bool | None = None
     quality_loss: float | None = None
     fixed_prompt: ClusterDigest | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith_api.json_io import read_json
+from tunesmith_api.json_io import read_json, whole_number
 from tunesmith_engine.sources.errors import SourceError, unusable_model
 from tunesmith_engine.sources.gguf_header import GgufHeader, read_gguf_header
 from tunesmith_engine.sources.safetensors_header import read_safetensors_header
@@ -79,16 +79,16 @@ def _of_folder(folder: Path) -> ModelFacts:
         for path in sorted(folder.glob("*.safetensors"))
         for name, tensor in read_safetensors_header(path).items()
     }
-    heads = int(config["num_attention_heads"])
+    heads = whole_number(config["num_attention_heads"])
     return ModelFacts(
         num_parameters=sum(tensors.values()),
-        num_layers=int(config["num_hidden_layers"]),
-        hidden_size=int(config["hidden_size"]),
-        intermediate_size=int(config["intermediate_size"]),
+        num_layers=whole_number(config["num_hidden_layers"]),
+        hidden_size=whole_number(config["hidden_size"]),
+        intermediate_size=whole_number(config["intermediate_size"]),
         num_heads=heads,
-        num_kv_heads=int(config.get("num_key_value_heads") or heads),
-        vocab_size=int(config["vocab_size"]),
-        context_length=int(config["max_position_embeddings"]),
+        num_kv_heads=whole_number(config.get("num_key_value_heads") or heads),
+        vocab_size=whole_number(config["vocab_size"]),
+        context_length=whole_number(config["max_position_embeddings"]),
         is_tied="lm_head.weight" not in tensors,
         has_chat_template=_has_chat_template(folder),
     )
