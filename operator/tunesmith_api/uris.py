@@ -47,7 +47,8 @@ StoreUri = Annotated[str, StringConstraints(pattern=STORE_PATTERN, max_length=10
 TargetUri = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=1024)]
 
 
-_HOST_AND_PORT = re.compile(r"arn:.*|([^:]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
+# No empty port: what a colon and a slash begin is a password.
+_HOST_AND_PORT = re.compile(r"arn:.*|([^:]*|\[[0-9A-Fa-f:.]*\])(:[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)

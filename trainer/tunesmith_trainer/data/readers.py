@@ -341,7 +341,9 @@ def _yaml_items(root: yaml.Node | None, label: str, problems: Problems) -> list[
     if root is None:
         return []
     if isinstance(root, yaml.MappingNode):
-        named = {key.value: value for key, value in root.value}
+        # A key may be a list, of which a dict knows nothing.
+        words = ((key, value) for key, value in root.value if isinstance(key, yaml.ScalarNode))
+        named = {key.value: value for key, value in words}
         root = named.get("conversations", root)
     if isinstance(root, yaml.SequenceNode):
         return list(root.value)

@@ -95,6 +95,7 @@ BROKEN = [
     ),
     ("a.yml", b"conversations:\n- - Who?\n  - 'Me\n", "this is not YAML"),
     ("a.yml", b"categories:\n- x\n", "a.yml:1: given a document without conversations"),
+    ("a.yml", b"? [a]\n: - x\n", "a.yml:1: given a document without conversations"),
     ("a.yml", b"", "a.yml: given a file without rows"),
     ("a.txt", b"hello", "a.txt: given a file that ends with '.txt'"),
 ]
