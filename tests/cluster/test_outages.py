@@ -11,7 +11,7 @@ import pytest
 
 from births import watched_births
 from crowd import Crowd, a_crowd, picture, wait_until
-from faulty_network import a_network
+from faulty_network import Answer, Call, Network, Send, a_network
 from held_jobs import Ours, kept_running, operator_behind, operator_for
 from operator_process import a_job
 
@@ -45,15 +45,28 @@ def test_a_leader_that_is_cut_off_ends_before_another_goes_on(server: httpx.Clie
     assert pictures[:2] == [pictures[2]] * 2
 
 
+class CutsAtTheFirstWrite(Ours):
+    """Before its answer has come through, so that a look fails for sure."""
+
+    network: Network | None = None
+
+    async def answer_of_job(self, call: Call, send: Send) -> Answer:
+        answer = await send()
+        if call.is_write and self.network is not None:
+            self.network.cut()
+            self.network = None
+        return answer
+
+
 def test_a_short_outage_is_a_line_in_the_log_and_no_traceback(
     server: httpx.Client, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with a_crowd(server) as crowd:
-        fault = Ours(crowd.home)
+        fault = CutsAtTheFirstWrite(crowd.home)
         with operator_behind(fault, crowd, server) as (_, network):
+            fault.network = network
             job = crowd.add()
-            wait_until(lambda: crowd.phases()[job] == "Preparing")
-            network.cut()
+            wait_until(lambda: fault.network is None)
             time.sleep(4)
             network.mend()
             crowd.play(until=crowd.are_over)
