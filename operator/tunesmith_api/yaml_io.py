@@ -67,7 +67,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it from the class
     bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as above
 
-    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 - PyYAML's
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 - PyYAML's own name
         """A bracket that opens; of some thousand nested ones each is held against all others."""
         if self.flow_level >= MAX_DEPTH:
             raise YamlError(_TOO_MUCH, line=self.line + 1)

@@ -7,7 +7,6 @@
 The status is stored before anything is made, so what is made can always be told from it.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -65,8 +64,6 @@ from tunesmith_operator.modeldeployment.replica_client import Replicas
 from tunesmith_operator.modeldeployment.slo_rules import SloRules
 from tunesmith_operator.modeldeployment.versions import model_of
 from tunesmith_operator.settings import Settings
-
-_LOG = logging.getLogger(__name__)
 
 # Seconds. What watches have missed is noticed then; a tenth more or less, so that they spread.
 RESYNC_S: Final = 300.0

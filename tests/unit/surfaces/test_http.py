@@ -185,17 +185,8 @@ def served(app: Replica | AdapterHost, *pages: str) -> Iterator[Surface]:
 
 @contextmanager
 def replica(folder: Path) -> Iterator[Surface]:
-    settings = ReplicaSettings(
-        version="helpdesk-v7",
-        digest="sha256:0",
-        revision="0a1b2c3d",
-        model="helpdesk",
-        fingerprints=write_fingerprints(folder),
-        probe_seconds=1.0,
-        max_probe_seconds=1.0,
-        probe_token_fraction=0.5,
-        progress_seconds=60.0,
-    )
+    known = write_fingerprints(folder)
+    settings = ReplicaSettings(version="helpdesk-v7", model="helpdesk", fingerprints=known)
     pages = ("ready", "live", "reference", "state", "samples?after=1&limit=2", "drift?after=0")
     with served(Replica(Engine(), settings), *pages, "drain") as surface:
         yield surface
@@ -203,14 +194,7 @@ def replica(folder: Path) -> Iterator[Surface]:
 
 @contextmanager
 def adapter_host(_: Path) -> Iterator[Surface]:
-    settings = HostSettings(
-        digest="sha256:0",
-        revision="0a1b2c3d",
-        model="helpdesk",
-        probe_seconds=1.0,
-        max_probe_seconds=1.0,
-        probe_token_fraction=0.5,
-    )
+    settings = HostSettings(digest="sha256:0", revision="0a1b2c3d", model="helpdesk")
     host = AdapterHost(Engine(), settings, registry=CollectorRegistry())
     with served(
         host, "ready", "live", "state", "adapters", "samples?adapter=a", "drain"
@@ -229,7 +213,7 @@ SURFACES: Final[dict[str, Callable[[Path], AbstractContextManager[Surface]]]] = 
 
 
 def try_surface(name: str, folder: Path, *, examples: int) -> None:
-    """Hold it, and see that it is as it was."""
+    """Hold it, and see that it is as it was; each reply is judged by `Surface.check`."""
     with SURFACES[name](folder) as surface:
         good = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n\r\n"
         content = good % (surface.targets[0].encode(), surface.port)

@@ -164,4 +164,6 @@ def test_an_operator_that_ends_does_not_wait_for_a_server_that_is_away(
         async def create(self, _: Any) -> bool:
             raise _AWAY
 
-    recorded(Away(), "a", for_s=0)
+    left = recorded(Away(), "a", for_s=0)
+
+    assert [event["metadata"]["name"] for _, event in left._waiting] == ["a"]
